@@ -1,0 +1,64 @@
+# Needs make and Python 3.11 or newer; everything else is installed into .venv.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+DEMO := .venv/.installed-all
+DEV := .venv/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fix docs package clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+setup: $(DEV) ## Install everything for development into .venv
+
+demo: $(DEMO) ## Run the order example, with options in ARGS='--orders 60'
+	@$(BIN)/statejobs demo $(ARGS)
+
+test: $(DEV) ## Run the tests on SQLite and PostgreSQL, or those in ARGS='tests/store'
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: $(DEV) ## Check format, style, layers and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+fix: $(DEV) ## Repair format and style where a tool can
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+docs: $(DEV) ## Build the documentation into docs/_build
+	$(BIN)/sphinx-build -W -b html docs docs/_build
+
+package: $(DEV) ## Build the wheel and try it in an empty environment
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --no-isolation
+	$(BIN)/python -m venv build/empty
+	build/empty/bin/pip install --quiet --disable-pip-version-check dist/*.whl
+	cd build && empty/bin/python -c "import importlib.resources as r, os; os.stat(r.files('statejobs') / 'migrations/env.py')"
+	cd build && empty/bin/statejobs demo --plain --orders 5
+
+clean: ## Remove .venv and whatever the other targets made
+	rm -rf .venv build dist docs/_build .hypothesis .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEMO): pyproject.toml | $(BIN)/python
+	@echo "installing statejobs[all] into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	@echo "installing statejobs[dev] into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(DEMO) $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { \
+		echo "No Python 3.11 or newer found: install one, or name it with make PYTHON=/path/to/python3."; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "$(PYTHON) cannot make a virtual environment: install its venv module" \
+			"(on Debian and Ubuntu: apt install python3-venv) and repeat."; exit 1; }

@@ -1,0 +1,79 @@
+"""State-machine-first domain models whose transitions run background jobs."""
+
+from statejobs.app import StateJobs
+from statejobs.config import WorkerSettings
+from statejobs.context import AsyncJobContext, JobContext, acting_as, tenant
+from statejobs.domain.backoff import Backoff, Exponential
+from statejobs.domain.clock import Clock, Sources, SystemClock, utcnow
+from statejobs.domain.job import Enqueued, EnqueueResult, Job, JobState
+from statejobs.domain.machine import MachineSpec
+from statejobs.domain.outcome import Cancel, Snooze
+from statejobs.errors import (
+    ArgumentsError,
+    BindMismatchError,
+    ConfigurationError,
+    DefinitionError,
+    NotFoundError,
+    ProtectedStateError,
+    SchemaError,
+    StaleTransitionError,
+    StateJobsError,
+    TransitionRefusedError,
+)
+from statejobs.machine.diagram import mermaid
+from statejobs.resource.columns import state_column
+from statejobs.resource.domain import Domain
+from statejobs.resource.mixin import StatefulResource
+from statejobs.resource.protect import override_state
+from statejobs.resource.transition import transition
+from statejobs.resource.trigger import Trigger
+from statejobs.runner.drain import DrainResult
+from statejobs.store.sqlite import configure_sqlite
+from statejobs.store.tables import metadata
+from statejobs.store.types import UtcDateTime
+from statejobs.telemetry import Event, Happening
+
+__all__ = [
+    "ArgumentsError",
+    "AsyncJobContext",
+    "Backoff",
+    "BindMismatchError",
+    "Cancel",
+    "Clock",
+    "ConfigurationError",
+    "DefinitionError",
+    "Domain",
+    "DrainResult",
+    "EnqueueResult",
+    "Enqueued",
+    "Event",
+    "Exponential",
+    "Happening",
+    "Job",
+    "JobContext",
+    "JobState",
+    "MachineSpec",
+    "NotFoundError",
+    "ProtectedStateError",
+    "SchemaError",
+    "Snooze",
+    "Sources",
+    "StaleTransitionError",
+    "StateJobs",
+    "StateJobsError",
+    "StatefulResource",
+    "SystemClock",
+    "TransitionRefusedError",
+    "Trigger",
+    "UtcDateTime",
+    "WorkerSettings",
+    "acting_as",
+    "configure_sqlite",
+    "mermaid",
+    "metadata",
+    "override_state",
+    "state_column",
+    "tenant",
+    "transition",
+    "utcnow",
+]

@@ -1,0 +1,202 @@
+"""`StateJobs`: the composition root. Wires everything, and passes it in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import URL, Engine, MetaData
+from sqlalchemy.orm import Session, sessionmaker
+
+from statejobs.config import WorkerSettings, check_queues
+from statejobs.domain.clock import Sources
+from statejobs.domain.job import JobState
+from statejobs.errors import ConfigurationError, did_you_mean
+from statejobs.resource.domain import Domain, Registry
+from statejobs.resource.enqueue import IDS
+from statejobs.resource.ledger import CLOCK
+from statejobs.runner.drain import DrainResult, drain, step
+from statejobs.runner.executors import LoopThread
+from statejobs.runner.finisher import Ended
+from statejobs.runner.points import Reach, live_on
+from statejobs.runner.runner import Runner
+from statejobs.runner.worker import Worker
+from statejobs.store import schema
+from statejobs.store.factory import async_url, make_listener, open_engine
+from statejobs.store.store import JobQueries, Store
+from statejobs.telemetry import Telemetry
+from statejobs.triggers.operator import Operator
+from statejobs.triggers.work import RecordWork
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_OWN_CONNECTIONS = 4
+"""Connections that a worker needs beside those of its jobs: claim, heartbeat, rescue, notes."""
+
+
+class StateJobs:
+    """An app: a database, the domains whose jobs it runs, and the queues that it serves."""
+
+    def __init__(
+        self,
+        database: str | URL | Engine,
+        *,
+        domains: Sequence[Domain],
+        queues: Mapping[str, int] | None = None,
+        settings: WorkerSettings | None = None,
+        sources: Sources | None = None,
+        reach: Reach = live_on,
+    ) -> None:
+        """Check everything, and open nothing yet.
+
+        Args:
+            database: `sqlite:///app.db`, `postgresql://user:password@host/name`, or an engine.
+            domains: What it runs.
+            queues: Queue → how many of its jobs one worker process runs at once.
+            settings: Leases, polls and graces of workers.
+            sources: Clock, ids and chance; tests pass their own.
+            reach: Called at each named crash point; tests let the process die there.
+
+        Raises:
+            ConfigurationError: A database or queue that cannot be used.
+            DefinitionError: A key or name is used twice over the domains.
+        """
+        self.queues = check_queues(dict(queues or {"default": 10}))
+        self.settings = settings or WorkerSettings()
+        self.sources = sources or Sources()
+        self.telemetry = Telemetry()
+        self.domains = tuple(domains)
+        self.registry = Registry(self.domains)
+        connections = sum(self.queues.values()) + _OWN_CONNECTIONS
+        self.engine = open_engine(database, connections=connections)
+        self.store = Store(self.engine)
+        self.queries = JobQueries(self.engine)
+        self._sessions = sessionmaker(
+            self.engine,
+            expire_on_commit=False,
+            info={CLOCK: self.sources.clock, IDS: self.sources.ids},
+        )
+        self._async_engine: AsyncEngine | None = None
+        self._work = RecordWork(self.registry, self.store, self.sources, self._open_async_engine)
+        self._operator = Operator(
+            self.registry, self.store, self.queries, self._sessions, self.sources
+        )
+        self._reach = reach
+        self._loop = LoopThread()
+
+    # Database
+
+    def create_all(self) -> None:
+        """Create the tables of the domains' models and of statejobs, where they are missing.
+
+        For SQLite, demos and tests; elsewhere run `statejobs db upgrade` and your own migrations.
+        """
+        schema.create_tables(self.engine)
+        for metadata in self._metadata():
+            metadata.create_all(self.engine)
+
+    def session(self) -> Session:
+        """Return a new session on the app's database; any session of yours works as well."""
+        return self._sessions()
+
+    def check_tables(self) -> None:
+        """Raise `SchemaError` when tables of statejobs are missing or of another version."""
+        schema.check_tables(self.engine)
+
+    # Run
+
+    def drain(self, *, queues: Sequence[str] | None = None, most: int = 10_000) -> DrainResult:
+        """Run what is queued, here, until nothing is left; retries that are not due stay.
+
+        Args:
+            queues: Which queues; all of the app's by default.
+            most: Attempts after which it gives up.
+        """
+        self.check_tables()
+        return drain(self.runner(), self._known(queues), self._loop, most=most)
+
+    def step(self, n: int = 1) -> list[Ended]:
+        """Claim up to *n* jobs, run and finish each, in this thread."""
+        return step(self.runner(), list(self.queues), self._loop, n)
+
+    def runner(self) -> Runner:
+        """Return a new engine under a node id of its own."""
+        return Runner(
+            self.store,
+            self._work,
+            node_id=self.sources.ids(),
+            settings=self.settings,
+            sources=self.sources,
+            telemetry=self.telemetry,
+            reach=self._reach,
+        )
+
+    def worker(self, queues: Mapping[str, int] | None = None) -> Worker:
+        """Return a worker for this process; call its `start` and `stop`."""
+        self.check_tables()
+        runner = self.runner()
+        return Worker(
+            runner,
+            check_queues(dict(queues or self.queues)),
+            settings=self.settings,
+            make_listener=lambda wake: make_listener(
+                self.engine, runner.node_id, wake, self.sources.rng
+            ),
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[Worker]:
+        """Run a worker in threads of this process; no signal is touched."""
+        worker = self.worker()
+        worker.start()
+        try:
+            yield worker
+        finally:
+            worker.stop()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Run a worker beside an asyncio program, for instance as the lifespan of FastAPI."""
+        worker = await asyncio.to_thread(self.worker)
+        await asyncio.to_thread(worker.start)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(worker.stop)
+
+    # People
+
+    def cancel_job(self, job_id: int, *, reason: str = "cancelled by a person") -> JobState:
+        """Cancel a waiting job, or ask a running one to stop; return its state now."""
+        return self._operator.cancel(job_id, reason)
+
+    def retry_job(self, job_id: int) -> JobState:
+        """Let an ended or waiting job go on now; return its state.
+
+        A discarded job whose record is in its failed state goes through the declared transition
+        that runs the trigger, guards and history included.
+        """
+        return self._operator.retry(job_id)
+
+    # Wiring
+
+    def _known(self, queues: Sequence[str] | None) -> list[str]:
+        for name in queues or ():
+            if name not in self.queues:
+                raise ConfigurationError(
+                    f"no queue {name!r} in this app; {did_you_mean(name, self.queues)}"
+                )
+        return list(queues or self.queues)
+
+    def _metadata(self) -> list[MetaData]:
+        return list(dict.fromkeys(m.table.metadata for m in self.registry.resources.values()))
+
+    def _open_async_engine(self) -> AsyncEngine:
+        if self._async_engine is None:
+            from statejobs.store.asyncio import open_async_engine  # noqa: PLC0415 - async extra
+
+            self._async_engine = open_async_engine(self.engine)
+        return self._async_engine

@@ -1,0 +1,56 @@
+"""Settings of a worker, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+
+from statejobs.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """How a worker claims, holds and gives back."""
+
+    lease: timedelta = timedelta(seconds=30)
+    """How long a claim holds without a heartbeat; a dead worker's jobs wait that long."""
+    heartbeat: timedelta = timedelta(seconds=10)
+    """How often leases are renewed."""
+    rescue: timedelta = timedelta(seconds=5)
+    """How often leases that ran out are looked for."""
+    poll: timedelta = timedelta(seconds=1)
+    """How often an idle worker looks for work, when no hint comes."""
+    shutdown_grace: timedelta = timedelta(seconds=15)
+    """How long running jobs may go on after the first signal."""
+    timeout_grace: timedelta = timedelta(seconds=5)
+    """How long a thread may go on after its timeout before its slot is given up."""
+    claim_batch: int = 100
+    """Most jobs claimed in one transaction."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which live jobs would be rescued, or loops would spin."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value <= (timedelta() if isinstance(value, timedelta) else 0):
+                raise ConfigurationError(f"{item.name} must be positive, got {value}")
+        if self.heartbeat * 2 > self.lease:
+            raise ConfigurationError(
+                f"heartbeat {self.heartbeat} is too slow for lease {self.lease}: one missed beat "
+                "would lose live jobs. Make the lease at least twice the heartbeat"
+            )
+
+
+def check_queues(queues: dict[str, int]) -> dict[str, int]:
+    """Return *queues* (name → how many jobs at once) when they can be used.
+
+    Raises:
+        ConfigurationError: None, or a limit below 1.
+    """
+    if not queues:
+        raise ConfigurationError("no queues: say queues={'default': 10}")
+    for name, limit in queues.items():
+        if not name or limit < 1:
+            raise ConfigurationError(
+                f"queue {name!r}: limit {limit} must be at least 1; leave the queue out to not serve it"
+            )
+    return dict(queues)

@@ -1,0 +1,220 @@
+"""What an action sees of its run, and who acts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy.orm import Session
+
+from statejobs.domain.job import Job
+from statejobs.errors import StateJobsError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+_actor: ContextVar[str | None] = ContextVar("statejobs_actor", default=None)
+_tenant: ContextVar[str | None] = ContextVar("statejobs_tenant", default=None)
+
+
+@contextmanager
+def acting_as(actor: str) -> Iterator[None]:
+    """Name who acts, for instance `"user:7"`; stored with history and jobs made inside."""
+    token = _actor.set(actor)
+    try:
+        yield
+    finally:
+        _actor.reset(token)
+
+
+@contextmanager
+def tenant(name: str) -> Iterator[None]:
+    """Name the tenant for whom everything inside is done; stored with history and jobs."""
+    token = _tenant.set(name)
+    try:
+        yield
+    finally:
+        _tenant.reset(token)
+
+
+def current_actor() -> str | None:
+    """Return who acts now, if anyone was named."""
+    return _actor.get()
+
+
+def current_tenant() -> str | None:
+    """Return the present tenant, if one was named."""
+    return _tenant.get()
+
+
+class Notes(Protocol):
+    """Where a running job leaves its progress and its checkpoints."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Write how far the job is."""
+        ...
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """Return what earlier attempts saved."""
+        ...
+
+    def save_checkpoint(self, content: dict[str, Any]) -> None:
+        """Save what later attempts shall find."""
+        ...
+
+
+class Checkpoint(MutableMapping[str, Any]):
+    """JSON values that outlive an attempt; assigning saves at once, before the action ends.
+
+    While `ctx.session` has written, they are saved with its transaction.
+    """
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._content: dict[str, Any] | None = None
+
+    def _loaded(self) -> dict[str, Any]:
+        if self._content is None:
+            self._content = self._notes.load_checkpoint()
+        return self._content
+
+    def __getitem__(self, name: str) -> Any:
+        return self._loaded()[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        content = {**self._loaded(), name: value}
+        self._notes.save_checkpoint(content)
+        self._content = content
+
+    def __delitem__(self, name: str) -> None:
+        content = {key: value for key, value in self._loaded().items() if key != name}
+        self._notes.save_checkpoint(content)
+        self._content = content
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded())
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+
+class CancelSignal:
+    """Set when a running job should stop: its record moved, its time is up, or its lease is lost."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def set(self, reason: str) -> None:
+        """Ask to stop; the first reason stays."""
+        self.reason = self.reason or reason
+
+    def __bool__(self) -> bool:
+        return self.reason is not None
+
+
+class BaseContext:
+    """What sync and async actions see alike."""
+
+    def __init__(
+        self, *, job: Job, now: datetime, cancel: CancelSignal, notes: Notes | None = None
+    ) -> None:
+        self.job = job
+        """The job, its present attempt counted."""
+        self.now = now
+        """When the attempt began, in UTC."""
+        self.cancel_signal = cancel
+        self._notes = notes
+        self._checkpoint: Checkpoint | None = None
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt, from 1 on."""
+        return self.job.attempt
+
+    @property
+    def actor(self) -> str | None:
+        """Who asked for the job."""
+        return self.job.actor
+
+    @property
+    def tenant(self) -> str | None:
+        """For whom the job runs."""
+        return self.job.tenant
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt, crash and retry, until the trigger completed on the record.
+
+        Give it to whatever you call that must not happen twice.
+        """
+        return self.job.idempotency_key
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether the action should stop: its result will not be kept."""
+        return bool(self.cancel_signal)
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that carries the ids of the job."""
+        fields = {
+            "job_id": self.job.id,
+            "key": self.job.key,
+            "resource": self.job.resource,
+            "record_id": self.job.record_id,
+            "attempt": self.job.attempt,
+        }
+        return logging.LoggerAdapter(logging.getLogger("statejobs.action"), fields)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """JSON values that later attempts of this job find again."""
+        if self._checkpoint is None:
+            self._checkpoint = Checkpoint(self._needed_notes())
+        return self._checkpoint
+
+    def progress(self, done: int, total: int) -> None:
+        """Say how far the action is, for people who watch; written at most once a second.
+
+        Raises:
+            ValueError: Not `0 <= done <= total`.
+        """
+        if not 0 <= done <= total:
+            raise ValueError(f"progress({done}, {total}): done must lie between 0 and total")
+        self._needed_notes().progress(done, total)
+
+    def _needed_notes(self) -> Notes:
+        if self._notes is None:
+            raise StateJobsError("this context belongs to no running job, so it keeps no notes")
+        return self._notes
+
+
+class JobContext(BaseContext):
+    """What a `def` action sees."""
+
+    def __init__(
+        self, *, session: Session, job: Job, now: datetime, cancel: CancelSignal | None = None,
+        notes: Notes | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(job=job, now=now, cancel=cancel or CancelSignal(), notes=notes)
+        self.session = session
+        """What is written here commits together with the outcome, or not at all.
+
+        Autoflush is off. Reads run in autocommit until the first write, flush or locking read.
+        """
+
+
+class AsyncJobContext(BaseContext):
+    """What an `async def` action sees."""
+
+    def __init__(
+        self, *, session: AsyncSession, job: Job, now: datetime,
+        cancel: CancelSignal | None = None, notes: Notes | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(job=job, now=now, cancel=cancel or CancelSignal(), notes=notes)
+        self.session = session
+        """As `JobContext.session`, for asyncio."""

@@ -1,0 +1,59 @@
+"""Time, ids and chance come in as arguments, so that tests can move and repeat them."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+IdSource = Callable[[], str]
+"""Returns a fresh random id (32 hexadecimal digits)."""
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now(self) -> datetime:
+        """Return the current time, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards, for measuring durations."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> datetime:
+        """Return the wall time of this machine in UTC."""
+        return datetime.now(UTC)  # noqa: TID251 - the one place that reads the wall clock
+
+    def monotonic(self) -> float:
+        """Return the machine's monotonic seconds."""
+        return time.monotonic()
+
+
+def utcnow() -> datetime:
+    """Return the current time in UTC; a default for your own `UtcDateTime` columns."""
+    return SystemClock().now()
+
+
+def random_id() -> str:
+    """Return 32 random hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What an engine takes from the world: time, ids and chance."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    ids: IdSource = random_id
+    rng: random.Random = field(default_factory=random.Random)
+    sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - the one place that may sleep
+    """Waits that many seconds before a database is asked again."""

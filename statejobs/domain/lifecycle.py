@@ -1,0 +1,168 @@
+"""The life of a job: its graph as data, and the decision that ends an attempt.
+
+The graph is the same kind of value as the machine of a resource, so one kernel checks it and one
+diagram draws it. `settle` is the whole retry policy; it needs no database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import assert_never
+
+from statejobs.domain.job import Job, JobState
+from statejobs.domain.machine import Edge, MachineSpec
+from statejobs.domain.outcome import (
+    Cancel,
+    Complete,
+    Crash,
+    Fail,
+    Outcome,
+    Release,
+    Snooze,
+    Stale,
+    Superseded,
+)
+
+J = JobState
+
+
+def _edge(name: str, sources: tuple[JobState, ...], target: JobState, doc: str) -> Edge:
+    return Edge(name=name, sources=tuple(s.value for s in sources), target=target.value, doc=doc)
+
+
+JOB_MACHINE = MachineSpec(
+    name="job",
+    states=tuple(state.value for state in JobState),
+    initial=J.QUEUED.value,
+    edges=(
+        _edge("stage", (J.SCHEDULED,), J.QUEUED, "Its time has come."),
+        _edge("retry", (J.FAILED,), J.QUEUED, "The wait after a failure is over."),
+        _edge("claim", (J.QUEUED,), J.PROCESSING, "A worker takes it; the attempt counts."),
+        _edge("postpone", (J.QUEUED,), J.SCHEDULED, "Its record was locked; soon again."),
+        _edge("complete", (J.PROCESSING,), J.COMPLETED, "The action returned."),
+        _edge("fail", (J.PROCESSING,), J.FAILED, "The action raised; attempts are left."),
+        _edge("snooze", (J.PROCESSING,), J.SCHEDULED, "The action asked for later."),
+        _edge("release", (J.PROCESSING,), J.QUEUED, "The worker stops; attempt given back."),
+        _edge("rescue", (J.PROCESSING,), J.QUEUED, "The lease ran out; attempts are left."),
+        _edge("run_again", (J.PROCESSING,), J.QUEUED, "It was enqueued while it ran."),
+        _edge("discard", (J.PROCESSING,), J.DISCARDED, "Attempts or crashes are used up."),
+        _edge(
+            "cancel",
+            (J.SCHEDULED, J.QUEUED, J.FAILED, J.PROCESSING),
+            J.CANCELLED,
+            "Stopped by decision, or stale.",
+        ),
+        _edge(
+            "revive",
+            (J.COMPLETED, J.CANCELLED, J.DISCARDED),
+            J.QUEUED,
+            "Asked for again by a person or a transition.",
+        ),
+    ),
+)
+
+
+class Landing(StrEnum):
+    """Where the record goes with the outcome of its job."""
+
+    TARGET = "target"
+    SOURCE = "source"
+    FAILED = "failed"
+    STAY = "stay"
+    """Someone else moved it: untouched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What an outcome does to a job and to its record."""
+
+    edge: str
+    """Name of the job's edge in `JOB_MACHINE`."""
+    state: JobState
+    landing: Landing
+    attempt: int
+    crashes: int
+    run_at: datetime | None = None
+    """When to run next; None leaves the time as it was."""
+    reason: str | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the job rests for good."""
+        return self.state in {J.COMPLETED, J.CANCELLED, J.DISCARDED}
+
+
+def backoff_step(job: Job, allowance: int) -> int:
+    """Return which wait of the backoff is due after a failed attempt, from 1 on.
+
+    A retry by a person raises the ceiling and begins the waits anew, so the step is counted from
+    the attempts that are left, not from the attempts that were made.
+
+    Args:
+        job: The job, its present attempt counted.
+        allowance: The trigger's `max_attempts`.
+    """
+    return max(1, allowance - (job.max_attempts - job.attempt))
+
+
+def settle(
+    job: Job, outcome: Outcome, *, now: datetime, wait: timedelta, max_crashes: int
+) -> Settlement:
+    """Decide what *outcome* does to *job*, which is processing.
+
+    Args:
+        job: The claimed job; its `attempt` includes the present one.
+        outcome: How the attempt ended.
+        now: The time of the decision.
+        wait: The backoff before the next attempt, used when *outcome* is `Fail`.
+        max_crashes: Crashes after which a job is quarantined.
+    """
+
+    def to(edge: str, landing: Landing, **changes: object) -> Settlement:
+        values: dict[str, object] = {"attempt": job.attempt, "crashes": job.crashes, **changes}
+        return Settlement(edge=edge, landing=landing, state=_target(edge), **values)  # type: ignore[arg-type]
+
+    match outcome:
+        case Complete():
+            return to("complete", Landing.TARGET)
+        case Fail(failure=failure) if job.is_last_attempt:
+            return to("discard", Landing.FAILED, reason=f"failed: {failure.error_type}")
+        case Fail(failure=failure):
+            return to("fail", Landing.SOURCE, run_at=now + wait, reason=failure.error_type)
+        case Crash(reason=reason):
+            return _after_crash(job, reason, max_crashes)
+        case Snooze(delay=delay, reason=reason):
+            given_back = job.attempt - 1
+            return to(
+                "snooze", Landing.SOURCE, attempt=given_back, run_at=now + delay, reason=reason
+            )
+        case Release(reason=reason):
+            return to("release", Landing.SOURCE, attempt=job.attempt - 1, reason=reason)
+        case Cancel(reason=reason):
+            return to("cancel", Landing.FAILED, reason=reason)
+        case Stale(reason=reason):
+            return to("cancel", Landing.SOURCE, attempt=job.attempt - 1, reason=f"stale: {reason}")
+        case Superseded(reason=reason):
+            return to("cancel", Landing.STAY, reason=f"superseded: {reason}")
+        case _:
+            assert_never(outcome)
+
+
+def _after_crash(job: Job, reason: str, max_crashes: int) -> Settlement:
+    crashes = job.crashes + 1
+    gave_up = crashes >= max_crashes or job.is_last_attempt
+    edge = "discard" if gave_up else "rescue"
+    return Settlement(
+        edge=edge,
+        state=_target(edge),
+        landing=Landing.FAILED if gave_up else Landing.SOURCE,
+        attempt=job.attempt,
+        crashes=crashes,
+        reason=reason,
+    )
+
+
+def _target(edge: str) -> JobState:
+    return JobState(JOB_MACHINE.edge(edge).target)

@@ -1,0 +1,98 @@
+"""The immutable graph of a machine: what is declared, as plain values.
+
+Everything that reads a machine (the kernel, diagrams, checks, docs, tests) reads these.
+States are the *values* of the enum, so that the graph needs no class of the user's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EdgeKind(StrEnum):
+    """Who moves along an edge."""
+
+    TRANSITION = "transition"
+    """A person or program fires it by name."""
+    START = "start"
+    """A job begins: source → during."""
+    COMPLETE = "complete"
+    """A job ended well: → target."""
+    RETURN = "return"
+    """An attempt ended without success and will be repeated: during → source."""
+    DISCARD = "discard"
+    """A job gave up or was cancelled: → failed state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """One named move from source states to a target state."""
+
+    name: str
+    sources: tuple[str, ...]
+    target: str
+    kind: EdgeKind = EdgeKind.TRANSITION
+    trigger: str | None = None
+    """Key of the trigger: the one that this edge enqueues (TRANSITION) or belongs to."""
+    guards: tuple[str, ...] = ()
+    """Names of the guards that must hold."""
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerSpec:
+    """What a trigger promises: which states its job starts from and where it lands."""
+
+    key: str
+    name: str
+    """Attribute name of the trigger on its resource."""
+    action: str
+    """Name of the method that is run."""
+    sources: tuple[str, ...]
+    target: str
+    during: str | None
+    failed: str | None
+    queue: str
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """The graph of one resource (or of the job itself)."""
+
+    name: str
+    states: tuple[str, ...]
+    initial: str
+    final: tuple[str, ...] = ()
+    deprecated: tuple[str, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    triggers: tuple[TriggerSpec, ...] = ()
+    initial_trigger: str | None = None
+    """Key of the trigger that creation runs."""
+    attribute: str = "state"
+    """Name of the attribute that holds the state."""
+    docs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def transitions(self) -> tuple[Edge, ...]:
+        """Edges that people fire by name."""
+        return tuple(edge for edge in self.edges if edge.kind is EdgeKind.TRANSITION)
+
+    def edge(self, name: str) -> Edge:
+        """Return the edge called *name*; KeyError when there is none."""
+        for edge in self.edges:
+            if edge.name == name:
+                return edge
+        raise KeyError(name)
+
+    def leaving(self, state: str) -> tuple[Edge, ...]:
+        """Edges that start in *state*."""
+        return tuple(edge for edge in self.edges if state in edge.sources)
+
+    def promised_by(self, state: str) -> tuple[str, ...]:
+        """Keys of the triggers whose job a record in *state* is waiting for."""
+        entering = {e.trigger for e in self.transitions if e.target == state and e.trigger}
+        if state == self.initial and self.initial_trigger:
+            entering.add(self.initial_trigger)
+        return tuple(t.key for t in self.triggers if t.key in entering and state in t.sources)

@@ -1,0 +1,77 @@
+"""The options of a trigger, as one frozen value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from statejobs.domain.backoff import Backoff, Exponential
+from statejobs.errors import DefinitionError
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+RESOURCE_PLACE = "{resource}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerOptions:
+    """How the jobs of a trigger are stored and run."""
+
+    key: str
+    """Stable stored name; it survives renames of code. `{resource}` stands for the resource's."""
+    aliases: tuple[str, ...] = ()
+    """Former keys, whose stored jobs this trigger still runs."""
+    queue: str = "default"
+    priority: int = 0
+    """0 (first) to 9 (last) inside a queue."""
+    max_attempts: int = 5
+    max_crashes: int = 3
+    """Attempts that may end with their worker before the job is quarantined."""
+    backoff: Backoff = field(default_factory=Exponential)
+    timeout: timedelta | None = None
+    """How long one attempt may take; None means as long as it likes."""
+    args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None
+    """Arguments that `run_trigger` passes to the action: fixed, or made from the record."""
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values that no one can mean."""
+        where = f"trigger {self.key!r}"
+        for name in (self.key, *self.aliases):
+            _check_name(where, "key", name.replace(RESOURCE_PLACE, "resource"), longest=200)
+        _check_name(where, "queue", self.queue, longest=100)
+        if not 0 <= self.priority <= 9:  # noqa: PLR2004 - the documented range
+            raise DefinitionError(
+                where,
+                f"priority={self.priority}",
+                why="priorities order the jobs inside a queue, from 0 (first) to 9 (last)",
+                fix="give a number from 0 to 9",
+            )
+        for option, value in (("max_attempts", self.max_attempts), ("max_crashes", self.max_crashes)):
+            if value < 1:
+                raise DefinitionError(
+                    where,
+                    f"{option}={value}",
+                    why="a job needs at least one attempt",
+                    fix=f"give {option}=1 or more",
+                )
+        if self.timeout is not None and self.timeout <= timedelta():
+            raise DefinitionError(
+                where,
+                f"timeout={self.timeout}",
+                why="every attempt would end before it began",
+                fix="give a positive timedelta, or leave it out",
+            )
+
+
+def _check_name(where: str, what: str, name: str, *, longest: int) -> None:
+    if NAME.fullmatch(name) and len(name) <= longest:
+        return
+    raise DefinitionError(
+        where,
+        f"{what} {name!r} is not a stable name",
+        why="it is stored with every job, and typed by people on the command line",
+        fix=f"use letters, digits, '.', '_' and '-', at most {longest}, for instance 'order.charge'",
+    )

@@ -1,0 +1,1 @@
+"""Graphs at work: compile and fire them, check them, draw them."""

@@ -1,0 +1,114 @@
+"""Draws a graph as Mermaid text and as rows of a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from statejobs.domain.machine import Edge, EdgeKind, MachineSpec
+
+_VERBS = {
+    EdgeKind.START: "start",
+    EdgeKind.COMPLETE: "complete",
+    EdgeKind.RETURN: "retry",
+    EdgeKind.DISCARD: "discard",
+}
+_RESERVED = {
+    "accdescr", "acctitle", "as", "choice", "class", "classdef", "click", "constructor", "default",
+    "direction", "end", "fork", "hide", "href", "join", "note", "root", "root_end", "root_start",
+    "scale", "state", "statediagram", "style", "tostring", "valueof",
+}  # fmt: skip
+
+
+def mermaid(spec: MachineSpec, *, counts: Mapping[str, int] | None = None) -> str:
+    """Return *spec* as a Mermaid `stateDiagram-v2`, the same text for the same graph.
+
+    Args:
+        spec: The graph.
+        counts: How many records are in each state, to be shown with its name.
+    """
+    ids = _ids(spec.states)
+    lines = ["stateDiagram-v2"]
+    lines += [_state(ids[state], _caption(spec, state, counts)) for state in spec.states]
+    lines.append(_arrow("[*]", ids[spec.initial], _runs(spec.initial_trigger).strip()))
+    for (source, target), labels in _arrows(spec).items():
+        lines.append(_arrow(ids[source], ids[target], ", ".join(labels)))
+    lines += [_arrow(ids[state], "[*]", "") for state in spec.final]
+    return "\n    ".join(lines) + "\n"
+
+
+def table(spec: MachineSpec) -> list[tuple[str, str, str, str]]:
+    """Return one row (name, sources, target, trigger that it runs) for each edge."""
+    return [
+        (_name(spec, edge), ", ".join(edge.sources), edge.target, _run_key(edge) or "")
+        for edge in spec.edges
+    ]
+
+
+def _arrows(spec: MachineSpec) -> dict[tuple[str, str], list[str]]:
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for edge in spec.edges:
+        label = _name(spec, edge) + _runs(_run_key(edge))
+        for source in edge.sources:
+            arrows.setdefault((source, edge.target), []).append(label)
+    return arrows
+
+
+def _name(spec: MachineSpec, edge: Edge) -> str:
+    if edge.kind is EdgeKind.TRANSITION:
+        return edge.name
+    actions = {trigger.key: trigger.action for trigger in spec.triggers}
+    return f"{_VERBS[edge.kind]} {actions.get(edge.trigger or '', edge.name)}"
+
+
+def _run_key(edge: Edge) -> str | None:
+    return edge.trigger if edge.kind is EdgeKind.TRANSITION else None
+
+
+def _runs(key: str | None) -> str:
+    return f" ⚙ {key}" if key else ""
+
+
+def _caption(spec: MachineSpec, state: str, counts: Mapping[str, int] | None) -> str:
+    notes = ["deprecated"] if state in spec.deprecated else []
+    if counts is not None:
+        notes.append(str(counts.get(state, 0)))
+    return f"{state} ({', '.join(notes)})" if notes else state or " "
+
+
+def _state(state_id: str, caption: str) -> str:
+    return state_id if state_id == caption else f'state "{_escaped(caption)}" as {state_id}'
+
+
+def _arrow(source: str, target: str, label: str) -> str:
+    return f"{source} --> {target}" + (f" : {_escaped(label)}" if label else "")
+
+
+def _ids(states: tuple[str, ...]) -> dict[str, str]:
+    """Name each state with an identifier that Mermaid can read; plain names stay as they are."""
+    ids = {state: state for state in states if _is_plain(state)}
+    taken = set(ids.values())
+    for state in states:
+        if state not in ids:
+            ids[state] = next(name for name in _candidates(state) if name not in taken)
+            taken.add(ids[state])
+    return ids
+
+
+def _is_plain(state: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", state)) and state.lower() not in _RESERVED
+
+
+def _candidates(state: str) -> Iterator[str]:
+    name = "s_" + re.sub(r"[^A-Za-z0-9]+", "_", state).strip("_")
+    yield name
+    number = 2
+    while True:
+        yield f"{name}_{number}"
+        number += 1
+
+
+def _escaped(text: str) -> str:
+    """Write what Mermaid would read as syntax as character codes."""
+    line = re.sub(r"\s+", " ", text)
+    return re.sub(r"[\"#%:;<>`{}\[\]\\]", lambda found: f"#{ord(found.group())};", line)

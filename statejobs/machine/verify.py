@@ -1,0 +1,211 @@
+"""Refuses a graph that cannot work, before anything is built on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from statejobs.domain.machine import Edge, EdgeKind, MachineSpec, TriggerSpec
+from statejobs.errors import DefinitionError, did_you_mean
+
+
+def verify(spec: MachineSpec) -> None:
+    """Check what can be seen in the graph alone.
+
+    Raises:
+        DefinitionError: The first thing found that cannot work.
+    """
+    for check in _CHECKS:
+        check(spec)
+
+
+def _initial_is_a_state(spec: MachineSpec) -> None:
+    _require_state(spec, spec.name, spec.initial, "initial", "creation leads there")
+
+
+def _final_are_states(spec: MachineSpec) -> None:
+    for state in spec.final:
+        _require_state(spec, spec.name, state, "final", "a record must be able to rest there")
+
+
+def _deprecated_are_states(spec: MachineSpec) -> None:
+    for state in spec.deprecated:
+        why = "a deprecated state stays readable, so it must stay in the enum"
+        _require_state(spec, spec.name, state, "deprecated", why)
+
+
+def _triggers_name_states(spec: MachineSpec) -> None:
+    why = "the record of its job moves along these states"
+    for trigger in spec.triggers:
+        where = _action(spec, trigger)
+        for state in trigger.sources:
+            _require_state(spec, where, state, "source", why)
+        for role in ("target", "during", "failed"):
+            state = getattr(trigger, role)
+            if state is not None:
+                _require_state(spec, where, state, role, why)
+
+
+def _edges_name_states(spec: MachineSpec) -> None:
+    why = "it would fail only when somebody fires it"
+    for edge in spec.edges:
+        for state in edge.sources:
+            _require_state(spec, _edge(spec, edge), state, "source", why)
+        _require_state(spec, _edge(spec, edge), edge.target, "target", why)
+
+
+def _names_are_unique(spec: MachineSpec) -> None:
+    for name, count in Counter(edge.name for edge in spec.edges).items():
+        if count > 1:
+            raise DefinitionError(
+                spec.name,
+                f"{count} edges are called {name!r}",
+                why="a name must say which way a record goes",
+                fix="give each its own name, or one edge several sources",
+            )
+
+
+def _names_leave_the_attribute_free(spec: MachineSpec) -> None:
+    for edge in spec.edges:
+        if edge.name == spec.attribute:
+            raise DefinitionError(
+                _edge(spec, edge),
+                "it is called like the attribute that holds the state",
+                why="one of them would hide the other",
+                fix="rename the transition",
+            )
+
+
+def _edges_have_sources(spec: MachineSpec) -> None:
+    for edge in spec.edges:
+        if not edge.sources:
+            raise DefinitionError(
+                _edge(spec, edge),
+                "it has no source",
+                why="no record could ever take it",
+                fix="name the states that it starts from",
+            )
+
+
+def _triggers_have_sources(spec: MachineSpec) -> None:
+    for trigger in spec.triggers:
+        if not trigger.sources:
+            raise DefinitionError(
+                _action(spec, trigger),
+                "it has no source",
+                why="its job would find no record ready",
+                fix="name the states that it starts from",
+            )
+
+
+def _final_states_are_left_by_nothing(spec: MachineSpec) -> None:
+    for edge in spec.edges:
+        for state in edge.sources:
+            if state in spec.final:
+                raise DefinitionError(
+                    _edge(spec, edge),
+                    f"it leaves {state!r}, which is final",
+                    why="a record rests for good in a final state",
+                    fix=f"take {state!r} out of its sources, or out of final=",
+                )
+
+
+def _deprecated_states_are_never_entered(spec: MachineSpec) -> None:
+    fix = "choose another state, or take it out of deprecated="
+    why = "a deprecated state is kept for old records and must not get new ones"
+    if spec.initial in spec.deprecated:
+        what = f"the initial state {spec.initial!r} is deprecated"
+        raise DefinitionError(spec.name, what, why=why, fix=fix)
+    for edge in spec.edges:
+        # A returned record goes back to where it came from: no new one.
+        if edge.target in spec.deprecated and edge.kind is not EdgeKind.RETURN:
+            what = f"it leads to {edge.target!r}, which is deprecated"
+            raise DefinitionError(_edge(spec, edge), what, why=why, fix=fix)
+
+
+def _during_comes_with_failed(spec: MachineSpec) -> None:
+    for trigger in spec.triggers:
+        if trigger.during is not None and trigger.failed is None:
+            raise DefinitionError(
+                _action(spec, trigger),
+                "during without failed",
+                why=f"when attempts run out, a record in {trigger.during!r} has nowhere to land",
+                fix="add failed=, the state for records whose job gave up",
+            )
+
+
+def _runs_name_triggers(spec: MachineSpec) -> None:
+    keys = [trigger.key for trigger in spec.triggers]
+    for where, _, _, key in _runs(spec):
+        if key not in keys:
+            raise DefinitionError(
+                where,
+                f"no trigger {key!r}; {did_you_mean(key, keys)}",
+                why="there is no action that its job could run",
+                fix="declare the trigger in this class, or correct its key",
+            )
+
+
+def _runs_start_where_they_are_asked(spec: MachineSpec) -> None:
+    triggers = {trigger.key: trigger for trigger in spec.triggers}
+    for where, role, state, key in _runs(spec):
+        trigger = triggers[key]
+        if state not in trigger.sources:
+            raise DefinitionError(
+                where,
+                f"it runs {key!r} in {state!r}, "
+                f"but action {trigger.action!r} starts from {_listed(trigger.sources)}",
+                why="its job could never run",
+                fix=f"add {state!r} to the sources of {trigger.action!r}, or change the {role}",
+            )
+
+
+_CHECKS = (
+    _initial_is_a_state,
+    _final_are_states,
+    _deprecated_are_states,
+    _triggers_have_sources,
+    _triggers_name_states,
+    _during_comes_with_failed,
+    _names_are_unique,
+    _names_leave_the_attribute_free,
+    _edges_have_sources,
+    _edges_name_states,
+    _final_states_are_left_by_nothing,
+    _deprecated_states_are_never_entered,
+    _runs_name_triggers,
+    _runs_start_where_they_are_asked,
+)
+
+
+def _require_state(spec: MachineSpec, where: str, state: str, role: str, why: str) -> None:
+    if state not in spec.states:
+        raise DefinitionError(
+            where,
+            f"no {role} state {state!r}; {did_you_mean(state, spec.states)}",
+            why=why,
+            fix="use a member of the state enum",
+        )
+
+
+def _runs(spec: MachineSpec) -> Iterable[tuple[str, str, str, str]]:
+    """Yield where a trigger is run, the role and name of the state it is run in, and its key."""
+    if spec.initial_trigger:
+        yield f"{spec.name}: creation", "initial state", spec.initial, spec.initial_trigger
+    for edge in spec.transitions:
+        if edge.trigger:
+            yield _edge(spec, edge), "target", edge.target, edge.trigger
+
+
+def _edge(spec: MachineSpec, edge: Edge) -> str:
+    if edge.kind is EdgeKind.TRANSITION:
+        return f"{spec.name}: transition {edge.name!r}"
+    return f"{spec.name}: {edge.kind} edge {edge.name!r}"
+
+
+def _action(spec: MachineSpec, trigger: TriggerSpec) -> str:
+    return f"{spec.name}: action {trigger.action!r} of trigger {trigger.key!r}"
+
+
+def _listed(states: Iterable[str]) -> str:
+    return " or ".join(repr(state) for state in states)

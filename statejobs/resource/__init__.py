@@ -1,0 +1,1 @@
+"""Declare models that are state machines. Knows machines and SQL, never the runner."""

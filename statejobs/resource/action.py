@@ -1,0 +1,258 @@
+"""The action of a trigger: a method that a job runs, that tests call, and that people enqueue."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+
+from sqlalchemy.orm import Session
+
+from statejobs.domain.arguments import Signature
+from statejobs.domain.job import EnqueueResult
+from statejobs.resource.enqueue import enqueue_action
+from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
+from statejobs.resource.transition import Guard, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from statejobs.resource.model import ResourceModel
+    from statejobs.resource.trigger import Trigger
+
+R = TypeVar("R")
+C = TypeVar("C")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """When and how urgently one job shall run."""
+
+    run_at: datetime | None = None
+    delay: timedelta | None = None
+    priority: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions."""
+        if self.run_at is not None and self.delay is not None:
+            raise ValueError("give run_at or delay, not both")
+        if self.run_at is not None and self.run_at.tzinfo is None:
+            raise ValueError(f"run_at {self.run_at!r} has no time zone; its instant is unknown")
+        if self.delay is not None and self.delay < timedelta():
+            raise ValueError(f"delay {self.delay} is negative")
+        if self.priority is not None and not 0 <= self.priority <= 9:  # noqa: PLR2004 - documented
+            raise ValueError(f"priority {self.priority} is not between 0 (first) and 9 (last)")
+
+
+class Action(Generic[R, C, P, T]):
+    """A declared action; on a record it is a method, on the class it can be enqueued.
+
+    Attributes:
+        name: The method's name.
+        source: States in which the record waits for the job.
+        target: State when the method returned.
+        during: State while it runs.
+        failed: State when the job gave up.
+    """
+
+    def __init__(
+        self,
+        body: Callable[Concatenate[R, C, P], T],
+        *,
+        trigger: Trigger,
+        source: tuple[enum.Enum, ...],
+        target: enum.Enum,
+        during: enum.Enum | None,
+        failed: enum.Enum | None,
+        guards: tuple[Guard, ...],
+        atomic: bool,
+    ) -> None:
+        self.body = body
+        self.name = body.__name__
+        self.trigger = trigger
+        self.source, self.target = source, target
+        self.during, self.failed = during, failed
+        self.guards, self.atomic = guards, atomic
+        self.is_async = inspect.iscoroutinefunction(body)
+        self._signature: Signature | None = None
+        update_wrapper(self, body)  # type: ignore[arg-type]
+
+    @property
+    def signature(self) -> Signature:
+        """The typed parameters after the context, which are stored with a job."""
+        if self._signature is None:
+            self._signature = Signature.of(self.body, name=self.body.__qualname__, skip=2)
+        return self._signature
+
+    def edge(self, kind: str) -> str:
+        """Return the name of one of the edges that a job of this action takes."""
+        return f"{self.name}.{kind}"
+
+    @overload
+    def __get__(self, record: None, owner: type) -> EnqueuedAction[R, P]: ...
+    @overload
+    def __get__(self, record: R, owner: type) -> BoundAction[C, P, T]: ...
+    def __get__(
+        self, record: R | None, owner: type
+    ) -> EnqueuedAction[R, P] | BoundAction[C, P, T]:
+        """Return what can be enqueued on the class, the callable on a record."""
+        return EnqueuedAction(self, owner) if record is None else BoundAction(self, record)
+
+    def __repr__(self) -> str:
+        sources = ", ".join(value_of(s) for s in self.source)
+        return f"<action {self.name}: {sources} → {value_of(self.target)}>"
+
+
+class BoundAction(Generic[C, P, T]):
+    """An action of one record: call it to run it here, as a test does."""
+
+    __slots__ = ("_action", "_record")
+
+    def __init__(self, action: Action[Any, C, P, T], record: Any) -> None:
+        self._action, self._record = action, record
+
+    def __call__(self, ctx: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the body and walk the record source → during → target.
+
+        If the body raises, the record is as before.
+
+        Raises:
+            TransitionRefusedError: The record is not in a source, or a guard said no.
+        """
+        if self._action.is_async:
+            return self._run_async(ctx, args, kwargs)  # type: ignore[return-value]
+        with self._walk():
+            return self._action.body(self._record, ctx, *args, **kwargs)
+
+    async def _run_async(self, ctx: C, args: Any, kwargs: Any) -> Any:
+        with self._walk():
+            return await self._action.body(self._record, ctx, *args, **kwargs)  # type: ignore[misc]
+
+    @contextmanager
+    def _walk(self) -> Iterator[None]:
+        record, action = self._record, self._action
+        model: ResourceModel = type(record).__statejobs__
+        ledger = ledger_of(record)
+        source = model.kernel.state_of(record)
+        reasons = model.why_not_start(record, action)
+        if reasons:
+            raise refused(record, action.name, reasons)
+        began = time.perf_counter()
+        if action.during is not None:
+            with ledger.writing():
+                setattr(record, model.attribute, action.during)
+        ledger.running = action.name
+        try:
+            yield
+        except BaseException:
+            with ledger.writing():
+                setattr(record, model.attribute, model.member(source))
+            raise
+        finally:
+            ledger.running = None
+        with ledger.writing():
+            setattr(record, model.attribute, action.target)
+        ledger.pending += self._steps(source, time.perf_counter() - began)
+
+    def _steps(self, source: str, duration: float) -> list[Step]:
+        action, at = self._action, time_of(self._record)
+        target = value_of(action.target)
+        if action.during is None:
+            return [Step(name=action.edge("complete"), source=source, target=target, at=at,
+                         duration=duration)]  # fmt: skip
+        during = value_of(action.during)
+        return [
+            Step(name=action.edge("start"), source=source, target=during, at=at),
+            Step(name=action.edge("complete"), source=during, target=target, at=at,
+                 duration=duration),
+        ]  # fmt: skip
+
+
+class EnqueuedAction(Generic[R, P]):
+    """An action as its class shows it: what it is, and how to enqueue it."""
+
+    def __init__(
+        self, action: Action[R, Any, P, Any], owner: type, options: JobOptions | None = None
+    ) -> None:
+        self.declared = action
+        self._owner = owner
+        self._options = options or JobOptions()
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self.declared.name
+
+    @property
+    def source(self) -> tuple[enum.Enum, ...]:
+        """States in which a record waits for the job."""
+        return self.declared.source
+
+    @property
+    def target(self) -> enum.Enum:
+        """State when the action returned."""
+        return self.declared.target
+
+    @property
+    def during(self) -> enum.Enum | None:
+        """State while it runs."""
+        return self.declared.during
+
+    @property
+    def failed(self) -> enum.Enum | None:
+        """State when the job gave up."""
+        return self.declared.failed
+
+    def options(
+        self,
+        *,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        priority: int | None = None,
+    ) -> Self:
+        """Return the same, to be enqueued for later or at another priority.
+
+        Raises:
+            ValueError: Both times, a naive time, a negative delay or a wrong priority.
+        """
+        chosen = replace(self._options, run_at=run_at, delay=delay, priority=priority)
+        return type(self)(self.declared, self._owner, chosen)
+
+    def enqueue(
+        self, session: Session, record: R, /, *args: P.args, **kwargs: P.kwargs
+    ) -> EnqueueResult:
+        """Enqueue the action for *record* in the transaction of *session*, after flushing it.
+
+        Raises:
+            ArgumentsError: Arguments that do not fit, or would not survive being stored.
+            TransitionRefusedError: The record is neither in a source nor being run.
+        """
+        return self._enqueue(session, [record], args, kwargs)[0]
+
+    def enqueue_many(
+        self, session: Session, records: Sequence[R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[EnqueueResult]:
+        """Enqueue the action for each of *records*, with one INSERT."""
+        return self._enqueue(session, records, args, kwargs)
+
+    async def enqueue_async(
+        self, session: AsyncSession, record: R, /, *args: P.args, **kwargs: P.kwargs
+    ) -> EnqueueResult:
+        """Enqueue through an `AsyncSession`."""
+        found = await session.run_sync(lambda sync: self._enqueue(sync, [record], args, kwargs))
+        return found[0]
+
+    def _enqueue(
+        self, session: Session, records: Sequence[Any], args: Any, kwargs: Any
+    ) -> list[EnqueueResult]:
+        return enqueue_action(session, self.declared, records, args, kwargs, self._options)

@@ -1,0 +1,253 @@
+"""Collects what a class declares and refuses what cannot work."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from typing import Any, get_type_hints
+
+from sqlalchemy.orm import MappedColumn
+
+from statejobs.context import AsyncJobContext, JobContext
+from statejobs.errors import DefinitionError
+from statejobs.resource.action import Action
+from statejobs.resource.columns import DeclaredState, StateDeclaration, check_member
+from statejobs.resource.ledger import value_of
+from statejobs.resource.model import BoundTrigger, ResourceModel, resolve_key
+from statejobs.resource.transition import Transition
+from statejobs.resource.trigger import Trigger
+
+OURS = frozenset(
+    {"available_transitions", "state_changed_at", "state_version", "__machine__", "__statejobs__"}
+)
+"""Names that statejobs puts on every resource."""
+
+
+def find_state_column(cls: type) -> tuple[str, StateDeclaration] | None:
+    """Return the attribute that holds the state, declared on *cls* or inherited."""
+    found = {
+        name: value.column.type.declaration
+        for base in reversed(cls.__mro__)
+        for name, value in vars(base).items()
+        if isinstance(value, MappedColumn) and isinstance(value.column.type, DeclaredState)
+    }
+    if len(found) > 1:
+        raise DefinitionError(
+            cls.__name__,
+            f"has {len(found)} state columns: {', '.join(sorted(found))}",
+            why="a resource is one machine",
+            fix="make the second machine a resource of its own, related to this one",
+        )
+    return next(iter(found.items()), None)
+
+
+def compile_resource(
+    cls: type, attribute: str, declaration: StateDeclaration, *, name: str
+) -> ResourceModel:
+    """Return *cls* as a checked model.
+
+    Raises:
+        DefinitionError: The declarations cannot work.
+    """
+    declared = _declared(cls)
+    transitions = {k: v for k, v in declared.items() if isinstance(v, Transition)}
+    triggers = {k: v for k, v in declared.items() if isinstance(v, Trigger)}
+    actions = {k: v for k, v in declared.items() if isinstance(v, Action)}
+    _refuse_shadows(cls, attribute, declared)
+    for label, states, members in _state_uses(cls, declaration, transitions, actions):
+        for option, member in members:
+            check_member(label, option, states, member)
+    _refuse_lonely(cls, declaration, transitions, triggers, actions)
+    model = ResourceModel(
+        cls=cls,
+        name=name,
+        attribute=attribute,
+        declaration=declaration,
+        has_history=getattr(cls, "__history__", True),
+        transitions=transitions,
+        triggers=_bind(cls, name, triggers, actions),
+    )
+    for action in actions.values():
+        _check_context(cls, action)
+    _ = model.kernel  # verifies the graph
+    return model
+
+
+def _declared(cls: type) -> dict[str, Any]:
+    """Return declarations by name, nearest definition first to win."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, Transition | Trigger | Action):
+                found[name] = value
+            elif name in found and name not in OURS:
+                _refuse_override(cls, base, name, found[name])
+    return found
+
+
+def _refuse_override(cls: type, base: type, name: str, declared: object) -> None:
+    kind = type(declared).__name__.lower()
+    raise DefinitionError(
+        f"{cls.__name__}.{name}",
+        f"{base.__name__} hides the {kind} {name!r} behind something else",
+        why="the declared move would still be in the graph, but nothing could fire it",
+        fix=f"declare it again with its decorator, or give the attribute another name than {name!r}",
+    )
+
+
+def _refuse_shadows(cls: type, attribute: str, declared: Mapping[str, Any]) -> None:
+    annotated = {n for base in cls.__mro__ for n in vars(base).get("__annotations__", {})}
+    for name in declared:
+        if name == attribute or name in annotated:
+            raise DefinitionError(
+                f"{cls.__name__}.{name}",
+                f"the {type(declared[name]).__name__.lower()} {name!r} has the name of a column",
+                why="an attribute can be only one of them",
+                fix="rename the method",
+            )
+
+
+def refuse_names_of_ours(cls: type) -> None:
+    """Refuse an attribute, column or declaration that would hide what statejobs adds.
+
+    Raises:
+        DefinitionError: With the name.
+    """
+    for name in sorted(OURS):
+        if name in vars(cls) or name in vars(cls).get("__annotations__", {}):
+            raise DefinitionError(
+                f"{cls.__name__}.{name}",
+                f"{name!r} is a name of statejobs",
+                why="every resource gets it from StatefulResource, and the runner relies on it",
+                fix="give your attribute another name",
+            )
+
+
+def _state_uses(
+    cls: type,
+    declaration: StateDeclaration,
+    transitions: Mapping[str, Transition[Any, Any, Any]],
+    actions: Mapping[str, Action[Any, Any, Any, Any]],
+) -> Iterator[tuple[str, type[enum.Enum], list[tuple[str, object]]]]:
+    states = declaration.states
+    for declared in transitions.values():
+        uses: list[tuple[str, object]] = [("source", s) for s in declared.source]
+        yield f"{cls.__name__}.{declared.name}", states, [*uses, ("target", declared.target)]
+    for action in actions.values():
+        uses = [("source", s) for s in action.source]
+        uses.append(("target", action.target))
+        uses += [
+            (option, member)
+            for option, member in (("during", action.during), ("failed", action.failed))
+            if member is not None
+        ]
+        yield f"{cls.__name__}.{action.name}", states, uses
+
+
+def _refuse_lonely(
+    cls: type,
+    declaration: StateDeclaration,
+    transitions: Mapping[str, Transition[Any, Any, Any]],
+    triggers: Mapping[str, Trigger],
+    actions: Mapping[str, Action[Any, Any, Any, Any]],
+) -> None:
+    known = set(triggers.values())
+    for name, trigger in triggers.items():
+        performing = [n for n, action in actions.items() if action.trigger is trigger]
+        if len(performing) > 1:
+            raise DefinitionError(
+                f"{cls.__name__}.{name}",
+                f"trigger {trigger.options.key!r} has several actions: {', '.join(performing)}",
+                why="a job runs one action",
+                fix="declare a trigger for each action",
+            )
+        if not performing:
+            raise DefinitionError(
+                f"{cls.__name__}.{name}",
+                f"trigger {trigger.options.key!r} has no action",
+                why="its jobs would have nothing to run",
+                fix=f"decorate a method with @{name}.action(source, target)",
+            )
+    for name, action in actions.items():
+        if action.trigger not in known:
+            raise DefinitionError(
+                f"{cls.__name__}.{name}",
+                f"action {name!r} belongs to trigger {action.trigger.options.key!r}, "
+                f"which is not an attribute of {cls.__name__}",
+                why="an action without its trigger would never run",
+                fix="declare the trigger in the same class (or mixin), above the action",
+            )
+    uses = [(t.name, t.run_trigger) for t in transitions.values()]
+    for name, run in [*uses, ("state_column", declaration.run_trigger)]:
+        if run is not None and run not in known:
+            raise DefinitionError(
+                f"{cls.__name__}.{name}",
+                f"run_trigger {run.options.key!r} is not an attribute of {cls.__name__}",
+                why="a job runs on the record whose transition enqueued it",
+                fix="declare the trigger in this class; to start work on another record, "
+                "fire a transition of that record",
+            )
+
+
+def _bind(
+    cls: type,
+    resource: str,
+    triggers: Mapping[str, Trigger],
+    actions: Mapping[str, Action[Any, Any, Any, Any]],
+) -> dict[str, BoundTrigger]:
+    bound: dict[str, BoundTrigger] = {}
+    for name, trigger in triggers.items():
+        action = next(a for a in actions.values() if a.trigger is trigger)
+        key = resolve_key(trigger.options.key, resource)
+        aliases = tuple(resolve_key(alias, resource) for alias in trigger.options.aliases)
+        for taken in (key, *aliases):
+            other = next((b for b in bound.values() if taken in (b.key, *b.aliases)), None)
+            if other is not None:
+                raise key_used_twice(taken, f"{cls.__name__}.{other.trigger.name}",
+                                     f"{cls.__name__}.{name}")  # fmt: skip
+        bound[key] = BoundTrigger(
+            key=key,
+            aliases=aliases,
+            trigger=trigger,
+            action=action,
+            sources=tuple(value_of(state) for state in action.source),
+            target=value_of(action.target),
+            during=None if action.during is None else value_of(action.during),
+            failed=None if action.failed is None else value_of(action.failed),
+        )
+    return bound
+
+
+def key_used_twice(key: str, first: str, second: str) -> DefinitionError:
+    """Return the error for two triggers with one key."""
+    return DefinitionError(
+        second,
+        f"key {key!r} is used by {first} already",
+        why="a stored job names its work by the key alone",
+        fix="give each trigger a key of its own; in a mixin, say '{resource}.…'",
+    )
+
+
+def _check_context(cls: type, action: Action[Any, Any, Any, Any]) -> None:
+    """Refuse an action whose context is annotated for the other colour."""
+    try:
+        hints = get_type_hints(action.body)
+    except NameError:  # the signature's own check names what cannot be resolved
+        hints = {}
+    names = list(action.body.__code__.co_varnames[: action.body.__code__.co_argcount])
+    if len(names) < 2:  # noqa: PLR2004 - self and the context
+        raise DefinitionError(
+            f"{cls.__name__}.{action.name}",
+            "the action takes no context",
+            why="the runner passes a JobContext: session, attempt, idempotency key",
+            fix=f"def {action.name}(self, ctx: JobContext) -> None",
+        )
+    wanted, other = (AsyncJobContext, JobContext) if action.is_async else (JobContext, AsyncJobContext)
+    if hints.get(names[1]) is other:
+        kind = "async def" if action.is_async else "def"
+        raise DefinitionError(
+            f"{cls.__name__}.{action.name}",
+            f"a `{kind}` action takes {wanted.__name__}, not {other.__name__}",
+            why="the session of an async action is an AsyncSession, that of a sync one a Session",
+            fix=f"annotate it: {names[1]}: {wanted.__name__}",
+        )

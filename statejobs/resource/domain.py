@@ -1,0 +1,104 @@
+"""`Domain`: a named set of resources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from statejobs.domain.trigger import NAME
+from statejobs.errors import DefinitionError, NotFoundError, did_you_mean
+from statejobs.resource.compile import key_used_twice
+from statejobs.resource.mixin import StatefulResource
+from statejobs.resource.model import BoundTrigger, ResourceModel
+
+
+class Domain:
+    """Resources that belong together, for instance `Domain("shop", resources=[Order, Refund])`."""
+
+    def __init__(self, name: str, *, resources: Sequence[type[StatefulResource]]) -> None:
+        """Name the set.
+
+        Raises:
+            DefinitionError: Not a name, or something that is not a resource.
+        """
+        if not NAME.fullmatch(name):
+            raise DefinitionError(
+                f"Domain({name!r})",
+                "is not a name",
+                why="it is shown to people and typed on the command line",
+                fix="use letters, digits, '.', '_' and '-'",
+            )
+        for resource in resources:
+            _refuse_other(name, resource)
+        self.name = name
+        self.resources = tuple(resources)
+
+
+class Registry:
+    """Stable names → what was declared, over all domains of an app."""
+
+    def __init__(self, domains: Iterable[Domain]) -> None:
+        """Collect resources, their mapped subclasses, and their triggers.
+
+        Raises:
+            DefinitionError: A name or a key is used twice, or an annotation cannot be resolved.
+        """
+        self.resources: dict[str, ResourceModel] = {}
+        self.triggers: dict[str, tuple[ResourceModel, BoundTrigger]] = {}
+        for domain in domains:
+            for resource in domain.resources:
+                self._add(resource.__statejobs__)
+
+    def resource(self, name: str) -> ResourceModel:
+        """Return a resource by its name, whatever the case.
+
+        Raises:
+            NotFoundError: With the closest name.
+        """
+        for known, model in self.resources.items():
+            if known.lower() == name.lower():
+                return model
+        raise NotFoundError(f"no resource {name!r}; {did_you_mean(name, self.resources)}")
+
+    def _add(self, model: ResourceModel) -> None:
+        other = self.resources.get(model.name)
+        if other is not None and other.cls is not model.cls:
+            if not issubclass(model.cls, other.cls):
+                raise DefinitionError(
+                    model.cls.__qualname__,
+                    f"resource name {model.name!r} is used by {other.cls.__module__} already",
+                    why="history and jobs name their resource by it",
+                    fix=f"set __resource__ = {model.cls.__module__ + '.' + model.name!r} on one",
+                )
+        elif other is None:
+            self.resources[model.name] = model
+        for bound in model.triggers.values():
+            self._add_trigger(model, bound)
+        for subclass in model.cls.__subclasses__():
+            if "__statejobs__" in vars(subclass):
+                self._add(subclass.__statejobs__)
+
+    def _add_trigger(self, model: ResourceModel, bound: BoundTrigger) -> None:
+        for key in (bound.key, *bound.aliases):
+            taken = self.triggers.get(key)
+            if taken is not None and taken[1].trigger is not bound.trigger:
+                raise key_used_twice(key, _where(*taken), _where(model, bound))
+            if taken is not None and not issubclass(model.cls, taken[0].cls):
+                raise key_used_twice(key, _where(*taken), _where(model, bound))
+            self.triggers.setdefault(key, (model, bound))
+        _ = bound.action.signature  # resolves its annotations
+
+
+def _where(model: ResourceModel, bound: BoundTrigger) -> str:
+    return f"{model.cls.__name__}.{bound.trigger.name}"
+
+
+def _refuse_other(name: str, resource: Any) -> None:
+    if isinstance(resource, type) and "__statejobs__" in dir(resource):
+        return
+    raise DefinitionError(
+        f"Domain({name!r})",
+        f"{resource!r} is not a resource",
+        why="a domain lists classes that declare a machine",
+        fix="give subclasses of StatefulResource with a state_column",
+    )

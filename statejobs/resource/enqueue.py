@@ -1,0 +1,121 @@
+"""Makes the jobs that steps promise, and those that people ask for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from statejobs.context import current_actor, current_tenant
+from statejobs.domain.arguments import encode_lossy
+from statejobs.domain.clock import IdSource, random_id
+from statejobs.domain.job import EnqueueResult, JobState, NewJob
+from statejobs.errors import TransitionRefusedError
+from statejobs.resource.binds import connection_for
+from statejobs.resource.ledger import Step, clock_of
+from statejobs.store.store import enqueue
+
+if TYPE_CHECKING:
+    from statejobs.resource.action import Action, JobOptions
+    from statejobs.resource.model import BoundTrigger, ResourceModel
+
+IDS = "statejobs.ids"
+"""Key in `session.info` of the source of ids."""
+WAKE = "statejobs.wake"
+"""Key in `session.info` of the engines whose workers are told after the commit."""
+
+
+def promised_job(
+    model: ResourceModel, bound: BoundTrigger, record: Any, record_id: str, step: Step,
+    now: datetime, ids: IdSource,
+) -> NewJob:  # fmt: skip
+    """Return the job that *step*, a transition with `run_trigger`, enqueues."""
+    options = bound.options
+    given = options.args(record) if callable(options.args) else options.args
+    return _new_job(
+        model, bound, record_id,
+        args=bound.action.signature.encode(bound.action.signature.bind((), dict(given or {}))),
+        now=now, run_at=now, ids=ids, actor=step.actor, tenant=step.tenant,
+    )  # fmt: skip
+
+
+def enqueue_action(
+    session: Session, action: Action[Any, Any, Any, Any], records: Sequence[Any],
+    args: Any, kwargs: Any, chosen: JobOptions,
+) -> list[EnqueueResult]:  # fmt: skip
+    """Enqueue *action* for *records* on the session's own connection.
+
+    Raises:
+        ArgumentsError: The arguments do not fit, or would not survive.
+        TransitionRefusedError: A record is neither in a source nor being run.
+    """
+    if not records:
+        return []
+    encoded = action.signature.encode(action.signature.bind(args, kwargs))
+    session.add_all(records)
+    session.flush()
+    now = clock_of(session.info).now()
+    run_at = chosen.run_at or now + (chosen.delay or now - now)
+    ids = session.info.get(IDS, random_id)
+    new = {}
+    for record in records:
+        model: ResourceModel = type(record).__statejobs__
+        bound = model.bound(action.trigger)
+        assert bound is not None  # noqa: S101 - an action has a trigger
+        _refuse_elsewhere(model, bound, record)
+        job = _new_job(
+            model, bound, model.record_id(record), args=encoded, now=now, run_at=run_at, ids=ids,
+            actor=current_actor(), tenant=current_tenant(), priority=chosen.priority,
+        )  # fmt: skip
+        new[job.dedupe_key] = job
+    connection = connection_for(session, type(records[0]).__statejobs__.mapper)
+    results = dict(zip(new, enqueue(connection, list(new.values())), strict=True))
+    session.info.setdefault(WAKE, set()).add(connection.engine)
+    models = [(type(r).__statejobs__, r) for r in records]
+    return [results[m.bound(action.trigger).dedupe_key(m.record_id(r))] for m, r in models]
+
+
+def history_args(step: Step) -> str | None:
+    """Return the arguments of a step as history keeps them."""
+    return encode_lossy(step.args) if step.args else None
+
+
+def _refuse_elsewhere(model: ResourceModel, bound: BoundTrigger, record: Any) -> None:
+    state = model.kernel.state_of(record)
+    if state in bound.sources or state == bound.during:
+        return
+    raise TransitionRefusedError(
+        bound.action.name,
+        record=model.label(record),
+        state=state,
+        reasons=model.why_not_start(record, bound.action),
+        available=model.kernel.available(record),
+    )
+
+
+def _new_job(
+    model: ResourceModel, bound: BoundTrigger, record_id: str, *, args: str, now: datetime,
+    run_at: datetime, ids: IdSource, actor: str | None, tenant: str | None,
+    priority: int | None = None,
+) -> NewJob:  # fmt: skip
+    options = bound.options
+    return NewJob(
+        key=bound.key,
+        queue=options.queue,
+        priority=options.priority if priority is None else priority,
+        max_attempts=options.max_attempts,
+        run_at=run_at,
+        state=JobState.SCHEDULED if run_at > now else JobState.QUEUED,
+        args=args,
+        resource=model.name,
+        record_id=record_id,
+        dedupe_key=bound.dedupe_key(record_id),
+        idempotency_key=ids(),
+        actor=actor,
+        tenant=tenant,
+        tags=msgspec.json.encode(list(options.tags)).decode(),
+        enqueued_at=now,
+    )

@@ -1,0 +1,217 @@
+"""The transition is the enqueue: states, history and jobs are written with the flush.
+
+`before_flush` moves the records by compare-and-set, in (table, key) order; the unit of work writes
+their other columns; `after_flush` writes history and jobs. All on the caller's connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
+from sqlalchemy.orm.attributes import instance_state
+
+from statejobs.domain.clock import random_id
+from statejobs.domain.job import NewJob
+from statejobs.resource.binds import connection_for
+from statejobs.resource.enqueue import IDS, WAKE, history_args, promised_job
+from statejobs.resource.ledger import Ledger, clock_of, ledger_of, pending_steps
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.move import Moved, move_records
+from statejobs.resource.protect import refuse_bulk_update
+from statejobs.store.factory import wake_workers
+from statejobs.store.store import cancel_left, enqueue, write_history
+
+_PLAN = "statejobs.plan"
+_INSERTED = "statejobs.inserted"
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one flush writes for the records that moved."""
+
+    now: datetime
+    moved: list[Moved] = field(default_factory=list)
+
+
+def listen_to_sessions() -> None:
+    """Listen on every Session, once; the one permitted global. Other objects are ignored."""
+    for name, listener in _LISTENERS.items():
+        if not event.contains(Session, name, listener):
+            event.listen(Session, name, listener)
+
+
+def _before_flush(session: Session, _context: UOWTransaction, _instances: Any) -> None:
+    records = [r for r in (*session.new, *session.dirty) if _has_moved(r)]
+    if not records:
+        return
+    plan = Plan(now=clock_of(session.info).now())
+    existing: dict[ResourceModel, list[Moved]] = {}
+    for record in records:
+        moved = _plan_move(record, plan.now)
+        plan.moved.append(moved)
+        if moved.is_new:
+            _set_first_version(moved)
+        else:
+            existing.setdefault(moved.model, []).append(moved)
+    for model in sorted(existing, key=lambda m: (m.table.fullname, m.cls.__name__)):
+        connection = connection_for(session, model.mapper)
+        move_records(connection, model, existing[model])
+    session.info[_PLAN] = plan
+
+
+def _has_moved(record: object) -> bool:
+    return hasattr(type(record), "__statejobs__") and bool(pending_steps(record))
+
+
+def _plan_move(record: Any, now: datetime) -> Moved:
+    ledger = ledger_of(record)
+    for step in ledger.pending:
+        step.at = step.at or now
+    return Moved(
+        model=type(record).__statejobs__,
+        record=record,
+        steps=tuple(ledger.pending),
+        version=None if instance_state(record).key is None else record.state_version,
+    )
+
+
+def _set_first_version(moved: Moved) -> None:
+    """A new record is inserted in the state, and with the count, that it reached in memory."""
+    moved.record.state_version = moved.last_version
+    moved.record.state_changed_at = moved.steps[-1].at
+
+
+def _after_flush(session: Session, _context: UOWTransaction) -> None:
+    plan: Plan | None = session.info.pop(_PLAN, None)
+    if plan is None:
+        return
+    by_connection: dict[Connection, list[Moved]] = {}
+    for moved in plan.moved:
+        connection = connection_for(session, moved.model.mapper)
+        by_connection.setdefault(connection, []).append(moved)
+    ids = session.info.get(IDS, random_id)
+    for connection, group in by_connection.items():
+        if _write(connection, group, plan.now, ids):
+            session.info.setdefault(WAKE, set()).add(connection.engine)
+    for moved in plan.moved:
+        _close(session, moved)
+
+
+def _write(connection: Connection, group: Sequence[Moved], now: datetime, ids: Any) -> bool:
+    """Write history and jobs; return whether there may be work for a worker."""
+    history = [row for moved in group if moved.model.has_history for row in history_rows(moved)]
+    if history:
+        write_history(connection, history)
+    left: dict[str, str] = {}
+    abandoned: dict[str, str] = {}
+    for moved in group:
+        left.update(_left(moved))
+        abandoned.update(_abandoned(moved))
+    if left:
+        cancel_left(connection, left, running=False, now=now)
+    if abandoned:
+        cancel_left(connection, abandoned, running=True, now=now)
+    jobs = {job.dedupe_key: job for moved in group for job in _promised_jobs(moved, now, ids)}
+    if jobs:
+        enqueue(connection, list(jobs.values()))
+    return bool(jobs)
+
+
+def history_rows(moved: Moved) -> Iterator[dict[str, Any]]:
+    """Return a row for each step of a record."""
+    record_id = moved.record_id
+    first = moved.first_version
+    for number, step in enumerate(moved.steps):
+        yield {
+            "resource": moved.model.name,
+            "record_id": record_id,
+            "name": step.name,
+            "source": step.source,
+            "target": step.target,
+            "version": first + number,
+            "actor": step.actor,
+            "tenant": step.tenant,
+            "job_id": None,
+            "attempt": None,
+            "args": history_args(step),
+            "reason": step.reason,
+            "duration": step.duration,
+            "at": step.at,
+        }
+
+
+def _promised_jobs(moved: Moved, now: datetime, ids: Any) -> Iterator[NewJob]:
+    """Jobs that the steps enqueue; those whose record rests no longer in a source are dropped."""
+    for step in moved.steps:
+        bound = step.trigger
+        if bound is not None and moved.state in bound.sources:
+            yield promised_job(
+                moved.model, bound, moved.record, moved.record_id, step, now, ids
+            )
+
+
+def _left(moved: Moved) -> Iterator[tuple[str, str]]:
+    """Waiting jobs whose record has left their sources, with the transition's name."""
+    if moved.is_new:
+        return
+    for bound in moved.model.triggers.values():
+        leaving = [s for s in moved.steps if s.source in bound.sources]
+        if leaving and moved.state not in bound.sources:
+            yield bound.dedupe_key(moved.record_id), f"left by {leaving[-1].name}"
+
+
+def _abandoned(moved: Moved) -> Iterator[tuple[str, str]]:
+    """Running jobs whose record was moved away under them."""
+    if moved.is_new:
+        return
+    for bound in moved.model.triggers.values():
+        leaving = [s for s in moved.steps if bound.during and s.source == bound.during]
+        if leaving:
+            yield bound.dedupe_key(moved.record_id), f"left by {leaving[-1].name}"
+
+
+def _close(session: Session, moved: Moved) -> None:
+    ledger = ledger_of(moved.record)
+    ledger.pending.clear()
+    if moved.is_new or ledger.flushed:
+        ledger.flushed += moved.steps
+        session.info.setdefault(_INSERTED, []).append(ledger)
+
+
+def _restage(_session: Session, record: Any) -> None:
+    """A savepoint rollback made a record transient: its steps wait for its next flush."""
+    if not hasattr(type(record), "__statejobs__"):
+        return
+    ledger = ledger_of(record)
+    ledger.pending[:0] = ledger.flushed
+    ledger.flushed.clear()
+
+
+def _after_commit(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # the release of a savepoint commits nothing
+    ledgers: list[Ledger] = session.info.pop(_INSERTED, [])
+    for ledger in ledgers:
+        ledger.flushed.clear()
+    engines: set[Engine] = session.info.pop(WAKE, set())
+    for engine in engines:
+        wake_workers(engine)
+
+
+def _after_rollback(session: Session, _previous: SessionTransaction) -> None:
+    session.info.pop(_PLAN, None)
+
+
+_LISTENERS = {
+    "before_flush": _before_flush,
+    "after_flush": _after_flush,
+    "persistent_to_transient": _restage,
+    "after_commit": _after_commit,
+    "after_soft_rollback": _after_rollback,
+    "do_orm_execute": refuse_bulk_update,
+}

@@ -1,0 +1,94 @@
+"""What a record has done since its last flush: staged in memory, written with the flush."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import object_session
+from sqlalchemy.orm.attributes import instance_state
+
+from statejobs.context import current_actor, current_tenant
+from statejobs.domain.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from statejobs.resource.model import BoundTrigger
+
+CLOCK = "statejobs.clock"
+"""Key in `session.info` of the clock that firing reads."""
+_LEDGER = "statejobs.ledger"
+_SYSTEM = SystemClock()
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """One transition that a record made in memory."""
+
+    name: str
+    source: str | None
+    target: str
+    trigger: BoundTrigger | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    duration: float | None = None
+    at: datetime | None = None
+    actor: str | None = field(default_factory=current_actor)
+    tenant: str | None = field(default_factory=current_tenant)
+
+
+class Ledger:
+    """Steps of one record, and whether its state may be written now."""
+
+    __slots__ = ("flushed", "may_write", "pending", "running")
+
+    def __init__(self) -> None:
+        self.pending: list[Step] = []
+        self.flushed: list[Step] = []
+        """Kept until the outer commit of the transaction that inserted the record."""
+        self.may_write = False
+        self.running: str | None = None
+        """Name of the action that runs on the record as a job."""
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Allow writes to the state inside."""
+        before, self.may_write = self.may_write, True
+        try:
+            yield
+        finally:
+            self.may_write = before
+
+
+def ledger_of(record: object) -> Ledger:
+    """Return the ledger of *record*, made at first use."""
+    info = instance_state(record).info
+    ledger: Ledger | None = info.get(_LEDGER)
+    if ledger is None:
+        ledger = info[_LEDGER] = Ledger()
+    return ledger
+
+
+def pending_steps(record: object) -> list[Step]:
+    """Return the steps of *record* that no flush has written."""
+    ledger: Ledger | None = instance_state(record).info.get(_LEDGER)
+    return ledger.pending if ledger else []
+
+
+def time_of(record: object) -> datetime | None:
+    """Return the time by the clock of the record's session; None before it has one."""
+    session = object_session(record)
+    return clock_of(session.info).now() if session is not None else None
+
+
+def clock_of(info: Mapping[Any, Any]) -> Clock:
+    """Return the clock of a session with *info*."""
+    return info.get(CLOCK, _SYSTEM)
+
+
+def value_of(state: object) -> str:
+    """Return the stored text of a state."""
+    return str(state.value) if isinstance(state, enum.Enum) else str(state)

@@ -1,0 +1,99 @@
+"""`StatefulResource`: makes a mapped class a machine."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import Integer, event
+from sqlalchemy.orm import Mapped, mapped_column
+
+from statejobs.domain.machine import MachineSpec
+from statejobs.errors import DefinitionError
+from statejobs.resource.compile import (
+    compile_resource,
+    find_state_column,
+    refuse_names_of_ours,
+)
+from statejobs.resource.flush import listen_to_sessions
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.protect import drop_pending, protect_state, start_in_initial_state
+from statejobs.store.types import UtcDateTime
+
+
+class StatefulResource:
+    """Mixin for a SQLAlchemy model that is a state machine.
+
+    Put it first among the bases, and give the class one `state_column`. It adds two columns,
+    `state_version` (counts transitions) and `state_changed_at`.
+
+    Class attributes that you may set:
+        __resource__: Stable name stored with jobs and history; the class's name by default.
+        __history__: False writes no history.
+    """
+
+    __machine__: ClassVar[MachineSpec]
+    """The graph: states, transitions, triggers, as frozen values."""
+    __statejobs__: ClassVar[ResourceModel]
+    __history__: ClassVar[bool]
+    __resource__: ClassVar[str]
+
+    if TYPE_CHECKING:
+        state_version: Mapped[int]
+        state_changed_at: Mapped[datetime | None]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Add the columns, let SQLAlchemy map the class, then compile its declarations."""
+        found = find_state_column(cls)
+        if found is None:
+            super().__init_subclass__(**options)
+            if "__table__" in vars(cls) or "__tablename__" in vars(cls):
+                raise _no_state_column(cls)
+            return
+        attribute, declaration = found
+        refuse_names_of_ours(cls)
+        root = _root_of(cls)
+        if root is cls:
+            cls.state_version = mapped_column(Integer, insert_default=0, nullable=False)
+            cls.state_changed_at = mapped_column(UtcDateTime, nullable=True)
+        name = getattr(root, "__resource__", root.__name__)
+        model = compile_resource(cls, attribute, declaration, name=name)
+        cls.__statejobs__ = model
+        cls.__machine__ = model.spec
+        super().__init_subclass__(**options)
+        if root is cls:
+            event.listen(cls, "init", start_in_initial_state, propagate=True)
+            event.listen(cls, "expire", drop_pending, propagate=True)
+        _once_mapped(cls, attribute)
+        listen_to_sessions()
+
+    def available_transitions(self) -> tuple[str, ...]:
+        """Return the names of the transitions that could fire now; guards are asked."""
+        return type(self).__statejobs__.kernel.available(self)
+
+
+def _root_of(cls: type) -> type:
+    """Return the class of the hierarchy that holds the state column."""
+    for base in reversed(cls.__mro__[1:]):
+        if "__statejobs__" in vars(base):
+            return base
+    return cls
+
+
+def _once_mapped(cls: type, attribute: str) -> None:
+    """Guard the state attribute, now or when the mapper comes (SQLModel maps later)."""
+    if hasattr(cls, "__mapper__"):
+        protect_state(getattr(cls, attribute))
+    else:
+        event.listen(
+            cls, "class_instrument", lambda _cls: protect_state(getattr(cls, attribute))
+        )
+
+
+def _no_state_column(cls: type) -> DefinitionError:
+    return DefinitionError(
+        cls.__name__,
+        "is a StatefulResource without a state column",
+        why="the machine needs to know its states and where records start",
+        fix="add `state: Mapped[MyState] = state_column(MyState, initial=MyState.DRAFT)`",
+    )

@@ -1,0 +1,235 @@
+"""`@transition`: a named move of a record, as a method."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial, update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+
+from statejobs.domain.arguments import Signature
+from statejobs.errors import DefinitionError, TransitionRefusedError
+from statejobs.machine.kernel import Refusal
+from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
+from statejobs.resource.options import explain_options
+
+if TYPE_CHECKING:
+    from statejobs.resource.model import ResourceModel
+    from statejobs.resource.trigger import Trigger
+
+R = TypeVar("R")
+P = ParamSpec("P")
+T = TypeVar("T")
+Guard = Callable[[Any], bool]
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return *value* as a tuple: one thing, or several."""
+    if value is None:
+        return ()
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(value)
+    return (value,)
+
+
+def refuse_second_definition(name: str, what: str, *, depth: int) -> None:
+    """Refuse a name that the class body, *depth* frames up, has defined already.
+
+    Python itself would silently keep the last one.
+
+    Raises:
+        DefinitionError: The name is taken.
+    """
+    frame = sys._getframe(depth)  # noqa: SLF001 - the only way to see a class body being run
+    taken = frame.f_locals.get(name)
+    if taken is None or "__qualname__" not in frame.f_locals:
+        return
+    raise DefinitionError(
+        f"{frame.f_locals['__qualname__']}.{name}",
+        f"{what} {name!r} is defined twice: there is already a {type(taken).__name__.lower()}",
+        why="Python keeps only the last definition of a name, so the first would silently be lost",
+        fix="give one of them another name; one transition may start from several states: "
+        "@transition([A, B], C)"
+        if isinstance(taken, Transition)
+        else "give one of them another name",
+    )
+
+
+class Transition(Generic[R, P, T]):
+    """A declared transition; on a record it is a method, on the class a description.
+
+    Attributes:
+        name: The method's name.
+        source: States from which it starts.
+        target: State to which it leads.
+    """
+
+    def __init__(
+        self,
+        body: Callable[Concatenate[R, P], T],
+        *,
+        source: tuple[enum.Enum, ...],
+        target: enum.Enum,
+        guards: tuple[Guard, ...],
+        run_trigger: Trigger | None,
+    ) -> None:
+        self.body = body
+        self.name = body.__name__
+        self.source, self.target = source, target
+        self.guards, self.run_trigger = guards, run_trigger
+        self.is_async = inspect.iscoroutinefunction(body)
+        self._signature: Signature | None = None
+        update_wrapper(self, body)  # type: ignore[arg-type]
+
+    @property
+    def signature(self) -> Signature:
+        """The typed parameters of the body."""
+        if self._signature is None:
+            self._signature = Signature.of(
+                self.body, name=self.body.__qualname__, skip=1, stored=False
+            )
+        return self._signature
+
+    @overload
+    def __get__(self, record: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, record: R, owner: type) -> BoundTransition[P, T]: ...
+    def __get__(self, record: R | None, owner: type) -> Self | BoundTransition[P, T]:
+        """Return this on the class, the callable on a record."""
+        return self if record is None else BoundTransition(self, record)
+
+    def __repr__(self) -> str:
+        sources = ", ".join(value_of(s) for s in self.source)
+        return f"<transition {self.name}: {sources} → {value_of(self.target)}>"
+
+
+class BoundTransition(Generic[P, T]):
+    """A transition of one record: call it to fire."""
+
+    __slots__ = ("_record", "_transition")
+
+    def __init__(self, declared: Transition[Any, P, T], record: Any) -> None:
+        self._transition, self._record = declared, record
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the body, then move the record; the database follows with the flush.
+
+        Raises:
+            TransitionRefusedError: The record is in another state, or a guard said no.
+        """
+        if self._transition.is_async:
+            return self._fire_async(args, kwargs)  # type: ignore[return-value]
+        return self._fire(partial(self._transition.body, self._record, *args, **kwargs), args, kwargs)
+
+    def can(self) -> bool:
+        """Return whether it could fire now."""
+        return not self.why_not()
+
+    def why_not(self) -> tuple[str, ...]:
+        """Return why it could not fire now, a sentence for each reason; empty when it could."""
+        busy = ledger_of(self._record).running
+        if busy:
+            return (_busy(busy),)
+        return self._model.kernel.why_not(self._record, self._transition.name)
+
+    @property
+    def _model(self) -> ResourceModel:
+        model: ResourceModel = type(self._record).__statejobs__
+        return model
+
+    def _fire(
+        self, body: Callable[[], Any], args: Any, kwargs: Any, *, checked: bool = False,
+        began: float | None = None,
+    ) -> Any:  # fmt: skip
+        record, declared, model = self._record, self._transition, self._model
+        ledger = ledger_of(record)
+        if ledger.running:
+            raise refused(record, declared.name, (_busy(ledger.running),))
+        source = model.kernel.state_of(record)
+        started = time.perf_counter() if began is None else began
+        try:
+            with ledger.writing():
+                result = model.kernel.fire(record, declared.name, body=body, skip_guards=checked)
+        except Refusal as refusal:
+            raise refused(record, declared.name, refusal.reasons) from None
+        ledger.pending.append(
+            Step(
+                name=declared.name,
+                source=source,
+                target=value_of(declared.target),
+                trigger=model.bound(declared.run_trigger),
+                args=declared.signature.bind(args, kwargs) if args or kwargs else {},
+                duration=time.perf_counter() - started,
+                at=time_of(record),
+            )
+        )
+        return result
+
+    async def _fire_async(self, args: Any, kwargs: Any) -> Any:
+        """Check, await the body, check the state again, then move."""
+        reasons = self.why_not()
+        if reasons:
+            raise refused(self._record, self._transition.name, reasons)
+        began = time.perf_counter()
+        result = await self._transition.body(self._record, *args, **kwargs)
+        self._fire(lambda: None, args, kwargs, checked=True, began=began)
+        return result
+
+
+def refused(record: Any, name: str, reasons: Sequence[str]) -> TransitionRefusedError:
+    """Return the error for a transition that may not fire."""
+    model: ResourceModel = type(record).__statejobs__
+    return TransitionRefusedError(
+        name,
+        record=model.label(record),
+        state=model.kernel.state_of(record),
+        reasons=reasons,
+        available=model.kernel.available(record),
+    )
+
+
+@explain_options
+def transition(
+    source: enum.Enum | Sequence[enum.Enum],
+    target: enum.Enum,
+    *,
+    guard: Guard | Sequence[Guard] | None = None,
+    run_trigger: Trigger | None = None,
+) -> Callable[[Callable[Concatenate[R, P], T]], Transition[R, P, T]]:
+    """Declare that the decorated method moves its record from *source* to *target*.
+
+    The body runs first; if it raises, nothing has changed. It may be `async def`, and takes
+    whatever parameters the caller shall give.
+
+    Args:
+        source: State or states from which it may fire.
+        target: State to which it leads.
+        guard: Predicates of the record that must hold; the first line of a guard's docstring is
+            the reason shown when it refuses.
+        run_trigger: Trigger whose job is enqueued with the change, in the same flush.
+
+    Raises:
+        DefinitionError: The name is taken, or an option does not exist.
+    """
+
+    def declare(body: Callable[Concatenate[R, P], T]) -> Transition[R, P, T]:
+        refuse_second_definition(body.__name__, "transition", depth=2)
+        return Transition(
+            body,
+            source=as_tuple(source),
+            target=target,
+            guards=as_tuple(guard),
+            run_trigger=run_trigger,
+        )
+
+    return declare
+
+
+def _busy(action: str) -> str:
+    return (
+        f"The job of {action!r} runs on it, and its outcome moves the record: "
+        "return, raise an error, or raise Cancel or Snooze."
+    )

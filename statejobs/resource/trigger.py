@@ -1,0 +1,163 @@
+"""`Trigger` and its action: work that a record's state change starts in the background."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Concatenate, Self
+
+from statejobs.domain.backoff import Backoff, backoff_of
+from statejobs.domain.trigger import TriggerOptions
+from statejobs.errors import DefinitionError
+from statejobs.resource.action import Action, C, P, R, T
+from statejobs.resource.options import explain_options
+from statejobs.resource.transition import Guard, as_tuple, refuse_second_definition
+
+
+class Trigger:
+    """Declares that an action runs as a job. Make one with `Trigger.on_demand`."""
+
+    def __init__(self, options: TriggerOptions) -> None:
+        self.options = options
+        self.name = options.key
+        self.discard_hook: Callable[..., None] | None = None
+
+    @classmethod
+    @explain_options
+    def on_demand(
+        cls,
+        key: str,
+        *,
+        aliases: Sequence[str] = (),
+        queue: str = "default",
+        priority: int = 0,
+        max_attempts: int = 5,
+        max_crashes: int = 3,
+        backoff: Backoff
+        | timedelta
+        | Sequence[timedelta]
+        | Callable[[int, BaseException | None], timedelta]
+        | None = None,
+        timeout: timedelta | None = None,
+        args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
+        tags: Sequence[str] = (),
+    ) -> Self:
+        """Declare a trigger whose jobs are enqueued by `run_trigger` or `enqueue` only.
+
+        Args:
+            key: Stable name stored with its jobs, for instance `"order.charge"`; it survives
+                renames of code. In a mixin, `"{resource}.charge"` gives each resource its own.
+            aliases: Former keys, whose stored jobs still run.
+            queue: Queue of its jobs.
+            priority: 0 (first) to 9 (last) inside the queue.
+            max_attempts: Attempts before a job is discarded.
+            max_crashes: Attempts that may end with their worker before it is quarantined.
+            backoff: Wait before the next attempt: a `timedelta`, a table of them, a callable
+                `(attempt, error) -> timedelta`, or a `Backoff`. Default: 15 s + 2ⁿ s with jitter.
+            timeout: How long an attempt may take.
+            args: Arguments that `run_trigger` passes to the action, fixed or made from the record.
+            tags: Words stored with its jobs, for people to filter by.
+
+        Raises:
+            DefinitionError: A value that no job could have.
+        """
+        return cls(
+            TriggerOptions(
+                key=key,
+                aliases=tuple(aliases),
+                queue=queue,
+                priority=priority,
+                max_attempts=max_attempts,
+                max_crashes=max_crashes,
+                backoff=_backoff(key, backoff),
+                timeout=timeout,
+                args=args,
+                tags=tuple(tags),
+            )
+        )
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn the attribute's name."""
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<trigger {self.options.key}>"
+
+    @explain_options
+    def action(
+        self,
+        source: enum.Enum | Sequence[enum.Enum],
+        target: enum.Enum,
+        *,
+        during: enum.Enum | None = None,
+        failed: enum.Enum | None = None,
+        guard: Guard | Sequence[Guard] | None = None,
+        atomic: bool = False,
+    ) -> _ActionDecorator:
+        """Declare that the decorated method is what a job of this trigger does to its record.
+
+        The method takes a `JobContext` (`AsyncJobContext` when it is `async def`) and any further
+        annotated parameters, which are stored with the job as JSON.
+
+        Args:
+            source: State or states in which the record waits for the job.
+            target: State of the record when the method returned.
+            during: State while it runs; without it the record stays in its source.
+            failed: State when attempts are used up or the job is cancelled; needed with `during`.
+            guard: Predicates that must still hold when the job starts; else it is cancelled as
+                stale, and the method is not called.
+            atomic: Keep record lock, body and outcome in one transaction: for short actions that
+                only use the database.
+
+        Raises:
+            DefinitionError: The trigger has an action already, or an option does not exist.
+        """
+        return _ActionDecorator(
+            self,
+            source=as_tuple(source),
+            target=target,
+            during=during,
+            failed=failed,
+            guards=as_tuple(guard),
+            atomic=atomic,
+        )
+
+    def on_discard(self, hook: Callable[..., None]) -> Callable[..., None]:
+        """Declare what runs, in the commit of the discard, when a job gave up.
+
+        The method takes the session and the reason: `def tell(self, session, reason)`. It runs in
+        a savepoint; when it fails, that is recorded and the discard stands.
+        """
+        if self.discard_hook is not None:
+            raise DefinitionError(
+                f"trigger {self.options.key!r}",
+                "has two @on_discard methods",
+                why="only one could run",
+                fix="call both from one method",
+            )
+        self.discard_hook = hook
+        return hook
+
+
+class _ActionDecorator:
+    """Turns the method under `@trigger.action(…)` into an `Action`."""
+
+    def __init__(self, trigger: Trigger, **declared: Any) -> None:
+        self._trigger, self._declared = trigger, declared
+
+    def __call__(self, body: Callable[Concatenate[R, C, P], T]) -> Action[R, C, P, T]:
+        refuse_second_definition(body.__name__, "action", depth=2)
+        return Action(body, trigger=self._trigger, **self._declared)
+
+
+def _backoff(key: str, value: Any) -> Backoff:
+    try:
+        return backoff_of(value)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(
+            f"trigger {key!r}",
+            f"backoff {value!r} cannot be used: {error}",
+            why="it says how long to wait before the next attempt",
+            fix="give a timedelta, a list of them, or a function (attempt, error) -> timedelta",
+        ) from error

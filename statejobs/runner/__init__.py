@@ -1,0 +1,1 @@
+"""Claim jobs, run them, record how they ended. Knows jobs, never resources."""

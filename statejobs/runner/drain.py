@@ -1,0 +1,75 @@
+"""Runs queued jobs here and now, in the caller's thread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from statejobs.domain.job import Job
+from statejobs.errors import StateJobsError
+from statejobs.runner.executors import LoopThread
+from statejobs.runner.finisher import Ended
+from statejobs.runner.runner import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class DrainResult:
+    """What a drain ran."""
+
+    ended: tuple[Ended, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many attempts ended in each way, for instance `{"complete": 3, "fail": 1}`."""
+        return dict(Counter(one.outcome for one in self.ended))
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The jobs, in the order in which they were run."""
+        return tuple(one.job for one in self.ended)
+
+    def __len__(self) -> int:
+        return len(self.ended)
+
+
+def step(runner: Runner, queues: Sequence[str], loop: LoopThread, n: int) -> list[Ended]:
+    """Claim up to *n* queued jobs, run and finish each; a fixed order, no threads of ours."""
+    ended: list[Ended] = []
+    for queue in queues:
+        if len(ended) >= n:
+            break
+        for claim in runner.claim(queue, limit=n - len(ended)):
+            is_async = claim.policy.is_async
+            ended.append(loop.run(runner.run_async(claim)) if is_async else runner.run(claim))
+    return ended
+
+
+def drain(
+    runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int
+) -> DrainResult:
+    """Run what is queued, and what that enqueues, until nothing is left.
+
+    Raises:
+        StateJobsError: After *most* attempts, since jobs that enqueue each other never end.
+    """
+    ended: list[Ended] = []
+    for one in _attempts(runner, queues, loop):
+        ended.append(one)
+        if len(ended) >= most:
+            keys = Counter(e.job.key for e in ended).most_common(3)
+            listed = ", ".join(f"{key} × {count}" for key, count in keys)
+            raise StateJobsError(
+                f"drain: still work after {most} attempts ({listed}). "
+                "Do jobs enqueue each other without end? Otherwise say drain(most=…)"
+            )
+    return DrainResult(tuple(ended))
+
+
+def _attempts(runner: Runner, queues: Sequence[str], loop: LoopThread) -> Iterator[Ended]:
+    while True:
+        runner.store.stage_due(runner.sources.clock.now())
+        ended = step(runner, queues, loop, 1)
+        if not ended:
+            return
+        yield from ended

@@ -1,0 +1,113 @@
+"""Where bodies run: daemon threads for `def`, one event loop for `async def`."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Task = Callable[[], None]
+
+
+class Threads(Protocol):
+    """Runs tasks beside the caller."""
+
+    def submit(self, task: Task) -> None:
+        """Run *task*, which raises nothing, in some thread."""
+        ...
+
+    def stop(self) -> None:
+        """Take no more tasks; those that run go on."""
+        ...
+
+
+class DaemonThreads:
+    """Threads that are made when none is free, and that end with the process.
+
+    How many run at once is the caller's matter: a worker submits into free slots only. A thread
+    that hangs in user code therefore takes no slot from others once it is abandoned.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._idle = 0
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def submit(self, task: Task) -> None:
+        """Run *task* in an idle thread, or in a new one."""
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
+            else:
+                self._count += 1
+                name = f"statejobs-{self._count}"
+                threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._tasks.put(task)
+
+    def stop(self) -> None:
+        """End the idle threads."""
+        with self._lock:
+            for _ in range(self._count):
+                self._tasks.put(None)
+
+    def _serve(self) -> None:
+        while True:
+            task = self._tasks.get()
+            if task is None:
+                return
+            task()
+            del task  # keeps nothing of the last job alive while idle
+            with self._lock:
+                self._idle += 1
+
+
+class LoopThread:
+    """An event loop in a thread of its own, started at first use."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Schedule *coroutine* on the loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._started())
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run *coroutine* on the loop, and wait for it."""
+        return self.submit(coroutine).result()
+
+    def stop(self, last: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+        """Await *last* on the loop, then end it; pending tasks are dropped."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        if last is not None:
+            asyncio.run_coroutine_threadsafe(last(), loop).result(timeout=5)
+        loop.call_soon_threadsafe(loop.stop)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=_serve_loop, args=(loop,), name="statejobs-loop", daemon=True
+                ).start()
+                self._loop = loop
+            return self._loop
+
+
+def _serve_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()

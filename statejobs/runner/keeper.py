@@ -1,0 +1,128 @@
+"""Keeps what this node holds: renews leases, and drops jobs before a lease can end unrenewed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from statejobs.config import WorkerSettings
+from statejobs.domain.clock import Sources
+from statejobs.runner.port import Claim
+from statejobs.store.store import Store
+from statejobs.telemetry import Event, Telemetry
+
+log = logging.getLogger("statejobs.runner")
+
+_MARGIN = 0.15
+"""Part of the lease that is left when unrenewed jobs are dropped."""
+
+
+class HeldClaims:
+    """The claims that run on this node, by queue; safe between threads."""
+
+    def __init__(self) -> None:
+        self._claims: dict[Claim, None] = {}
+        self._lock = threading.Lock()
+        self.emptied = threading.Condition(self._lock)
+
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Count *claims* as running."""
+        with self._lock:
+            self._claims.update(dict.fromkeys(claims))
+
+    def remove(self, claim: Claim) -> None:
+        """Count *claim* no more."""
+        with self._lock:
+            self._claims.pop(claim, None)
+            if not self._claims:
+                self.emptied.notify_all()
+
+    def all(self) -> list[Claim]:
+        """Return the running claims, oldest first."""
+        with self._lock:
+            return list(self._claims)
+
+    def count(self, queue: str) -> int:
+        """Return how many jobs of *queue* run."""
+        with self._lock:
+            return sum(claim.job.queue == queue for claim in self._claims)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing runs."""
+        return not self._claims
+
+
+class Keeper:
+    """Renews the leases of `held`; one call of `run_once` is one heartbeat.
+
+    It runs in a thread of its own, so that a blocked event loop does not look dead. The lease is
+    measured on the monotonic clock from before the last renewal that succeeded.
+    """
+
+    def __init__(
+        self, store: Store, held: HeldClaims, *, node_id: str, settings: WorkerSettings,
+        sources: Sources, telemetry: Telemetry,
+    ) -> None:  # fmt: skip
+        self._store, self._held, self._node_id = store, held, node_id
+        self._settings, self._sources, self._telemetry = settings, sources, telemetry
+        self._renewed_at = sources.clock.monotonic()
+
+    @property
+    def can_claim(self) -> bool:
+        """Whether the last heartbeat is fresh enough to take on more."""
+        age = self._sources.clock.monotonic() - self._renewed_at
+        return age < self._settings.lease.total_seconds() / 2
+
+    def run_once(self) -> None:
+        """Renew every lease; drop what was lost, or cannot be renewed in time."""
+        began = self._sources.clock.monotonic()
+        claims = self._held.all()
+        try:
+            self._renew(claims)
+            now = self._sources.clock.now()
+            self._store.beat(self._node_id, now)
+            self._renewed_at = began
+        except SQLAlchemyError as error:
+            log.debug("no heartbeat: %s", error)
+            self._drop_unrenewed(claims)
+
+    def _renew(self, claims: list[Claim]) -> None:
+        if not claims:
+            return
+        until = self._sources.clock.now() + self._settings.lease
+        ids = [claim.job.id for claim in claims]
+        renewed = {
+            (held.job_id, held.token): held.cancel_requested
+            for held in self._store.renew(ids, by=self._node_id, until=until)
+        }
+        for claim in claims:
+            is_asked = renewed.get((claim.job.id, claim.job.token or ""))
+            if is_asked is None:
+                self._drop_if_running(claim)
+            elif is_asked:
+                claim.is_cancel_asked = True
+                claim.signal.set("a cancel was asked for")
+
+    def _drop_if_running(self, claim: Claim) -> None:
+        """A job that is not ours in the database was finished a moment ago, or was lost."""
+        if claim in self._held.all() and not claim.is_settled:
+            self._drop([claim])
+
+    def _drop_unrenewed(self, claims: list[Claim]) -> None:
+        age = timedelta(seconds=self._sources.clock.monotonic() - self._renewed_at)
+        if age > self._settings.lease * (1 - _MARGIN):
+            self._drop([claim for claim in claims if not claim.is_lost])
+
+    def _drop(self, claims: list[Claim]) -> None:
+        for claim in claims:
+            claim.is_lost = True
+            claim.signal.set("its lease is lost")
+        if claims:
+            ids = [claim.job.id for claim in claims]
+            log.warning("leases lost of jobs %s: their results will be dropped", ids)
+            self._telemetry.emit(Event.LEASES_LOST, job_ids=ids)

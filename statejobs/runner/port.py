@@ -1,0 +1,171 @@
+"""What the runner needs of those who declared the work. `triggers` implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from statejobs.context import CancelSignal
+from statejobs.domain.backoff import Backoff
+from statejobs.domain.job import Job
+from statejobs.domain.lifecycle import Landing
+from statejobs.domain.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How the jobs of one key are run."""
+
+    max_attempts: int
+    max_crashes: int
+    backoff: Backoff
+    timeout: timedelta | None
+    is_async: bool
+
+
+class Subject(Protocol):
+    """What the work port needs to find a record again; the runner never looks further inside."""
+
+    @property
+    def source(self) -> str | None:
+        """State in which the job found the record."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starts:
+    """What became of queued jobs whose records were looked at."""
+
+    ready: Sequence[tuple[Job, Subject]]
+    """Jobs with their subject, whose record is now locked and moved."""
+    busy: Sequence[Job]
+    """Someone else holds the record."""
+    stale: Mapping[int, str]
+    """Job id → why the record no longer needs it."""
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """A job that this node holds."""
+
+    job: Job
+    subject: Any
+    """A `Subject`, made by the work port for itself."""
+    policy: Policy
+    began: float
+    """Monotonic seconds at the claim."""
+    signal: CancelSignal = field(default_factory=CancelSignal)
+    duration: float | None = None
+    """Seconds that the body took."""
+    is_cancel_asked: bool = False
+    """The job's row asks it to stop."""
+    is_lost: bool = False
+    """The lease could not be renewed: whatever comes is late."""
+    is_abandoned: bool = False
+    """Its thread went on after the timeout."""
+    is_settled: bool = False
+    """Someone has recorded an outcome already: the stop, or the timeout."""
+
+
+Commit = Callable[[Session], None]
+"""Ends an attempt that went well, on the session through which its body wrote."""
+
+
+class Run(Protocol):
+    """One attempt of a `def` body, and the session that it writes through."""
+
+    def call(self) -> Outcome:
+        """Run the body; every exception becomes an outcome."""
+        ...
+
+    def finish(self, commit: Commit) -> None:
+        """Call *commit* with the session."""
+        ...
+
+    def close(self) -> None:
+        """Throw away what was not committed, and give the connection back."""
+        ...
+
+
+class AsyncRun(Protocol):
+    """One attempt of an `async def` body."""
+
+    async def call(self) -> Outcome:
+        """Run the body; every exception becomes an outcome."""
+        ...
+
+    async def finish(self, commit: Commit) -> None:
+        """Call *commit* with the sync face of the session, where it may do I/O."""
+        ...
+
+    async def close(self) -> None:
+        """Throw away what was not committed, and give the connection back."""
+        ...
+
+
+class MovedAway(Exception):  # noqa: N818 - an answer, not an error
+    """The record was moved by someone else while its job ran."""
+
+
+class Work(Protocol):
+    """The declared work, by key."""
+
+    def keys(self) -> Sequence[str]:
+        """Keys of the jobs that this process can run."""
+        ...
+
+    def policy(self, key: str) -> Policy:
+        """Return how jobs of *key* are run."""
+        ...
+
+    def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
+        """Lock the records of locked, queued *jobs*, waiting for nobody, and move them to `during`.
+
+        Writes history. Uses a fixed number of statements for each key, however many jobs.
+        """
+        ...
+
+    def open(self, claim: Claim, now: datetime) -> Run:
+        """Return an attempt of a sync action, ready to be called."""
+        ...
+
+    def open_async(self, claim: Claim, now: datetime) -> AsyncRun:
+        """Return an attempt of an async action, ready to be called."""
+        ...
+
+    def land(
+        self, connection: Connection, claim: Claim, landing: Landing, *, now: datetime,
+        reason: str | None = None,
+    ) -> bool:  # fmt: skip
+        """Move the record where the outcome leads, by compare-and-set, and write history.
+
+        Returns:
+            Whether the record then rests in a source of its action.
+
+        Raises:
+            MovedAway: The record is no longer where this attempt left it.
+        """
+        ...
+
+    def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
+        """Lock the record of a superseded attempt; return whether it waits for its job again."""
+        ...
+
+    def recover(self, connection: Connection, job: Job) -> Any | None:
+        """Lock the record of a job whose worker is gone, waiting for nobody.
+
+        Returns:
+            The subject; None when someone holds the record now.
+        """
+        ...
+
+    def discarded(
+        self, connection: Connection, claim: Claim, reason: str
+    ) -> BaseException | None:
+        """Run the trigger's `on_discard` in a savepoint; return what it raised."""
+        ...

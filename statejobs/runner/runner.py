@@ -1,0 +1,197 @@
+"""The engine of one node: claim, run, finish. Every loop and every test drives this one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from statejobs.config import WorkerSettings
+from statejobs.domain.clock import Sources
+from statejobs.domain.failure import describe_failure
+from statejobs.domain.job import Job, JobState
+from statejobs.domain.outcome import Complete, Crash, Fail, Outcome, Superseded
+from statejobs.runner.deadline import call_within, call_within_async
+from statejobs.runner.finisher import Ended, Finisher, LateResult
+from statejobs.runner.points import CrashPoint, Reach, live_on
+from statejobs.runner.port import Claim, MovedAway, Starts, Subject, Work
+from statejobs.store.store import Store
+from statejobs.telemetry import Event, Telemetry
+
+POSTPONED_FOR = timedelta(seconds=1)
+"""How long a job waits whose record was locked; up to half as much is added by chance."""
+
+
+class Runner:
+    """Claims jobs, runs them, and commits how they ended; safe to call from several threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        work: Work,
+        *,
+        node_id: str,
+        settings: WorkerSettings,
+        sources: Sources,
+        telemetry: Telemetry,
+        reach: Reach = live_on,
+    ) -> None:
+        self.store, self.work, self.node_id = store, work, node_id
+        self.settings, self.sources, self.telemetry = settings, sources, telemetry
+        self.finisher = Finisher(
+            store, work, lease=settings.lease, sources=sources, telemetry=telemetry, reach=reach
+        )
+        self.on_abandoned: Callable[[Claim], None] = lambda _claim: None
+        """Called when a thread went on after its timeout."""
+        self._reach = reach
+
+    def claim(self, queue: str, *, limit: int) -> list[Claim]:
+        """Take up to *limit* queued jobs of *queue*, and move their records to `during`."""
+        now = self.sources.clock.now()
+        with self.store.transaction() as connection:
+            jobs = self.store.lock_queued(connection, queue, self.work.keys(), limit=limit)
+            if not jobs:
+                return []
+            starts = self.work.start(connection, jobs, now)
+            claims = self._mark(connection, starts.ready)
+            if starts.busy:
+                wait = POSTPONED_FOR * (1 + self.sources.rng.random() / 2)
+                self.store.postpone(connection, [job.id for job in starts.busy], now + wait)
+            if starts.stale:
+                self.store.cancel_stale(connection, starts.stale, now)
+            self._reach(CrashPoint.CLAIM_BEFORE_COMMIT)
+        self._reach(CrashPoint.CLAIMED)
+        self._tell(queue, claims, starts)
+        return claims
+
+    def run(self, claim: Claim) -> Ended:
+        """Run a claimed job of a `def` action, and commit how it ended."""
+        run = self.work.open(claim, self._begin(claim))
+        try:
+            outcome = call_within(
+                run.call, claim, self.settings.timeout_grace, on_abandoned=self._abandon
+            )
+            self._body_ended(claim)
+            if isinstance(outcome, Complete):
+                try:
+                    run.finish(lambda session: self.finisher.commit(session, claim))
+                except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
+                    outcome = _outcome_of(error)
+        finally:
+            run.close()
+        return self._end(claim, outcome)
+
+    async def run_async(self, claim: Claim) -> Ended:
+        """Run a claimed job of an `async def` action, and commit how it ended."""
+        run = self.work.open_async(claim, self._begin(claim))
+        try:
+            outcome = await call_within_async(run.call, claim, self.settings.timeout_grace)
+            self._body_ended(claim)
+            if isinstance(outcome, Complete):
+                try:
+                    await run.finish(lambda session: self.finisher.commit(session, claim))
+                except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
+                    outcome = _outcome_of(error)
+        finally:
+            await run.close()
+        if isinstance(outcome, Complete):
+            return self._end(claim, outcome)
+        return await asyncio.to_thread(self._end, claim, outcome)
+
+    def rescue(self) -> int:
+        """Take back the jobs whose lease ran out; return how many.
+
+        Each in a transaction of its own, so that one that cannot be settled delays no other.
+        """
+        rescued = 0
+        while self._rescue_one():
+            rescued += 1
+        return rescued
+
+    def _mark(
+        self, connection: Connection, ready: Sequence[tuple[Job, Subject]]
+    ) -> list[Claim]:
+        now, token = self.sources.clock.now(), self.sources.ids()
+        until = now + self.settings.lease
+        by_source: dict[str | None, list[int]] = {}
+        for job, subject in ready:
+            by_source.setdefault(subject.source, []).append(job.id)
+        for source, ids in by_source.items():
+            self.store.mark_processing(
+                connection, ids, source=source, by=self.node_id, token=token, now=now, until=until
+            )
+        began = self.sources.clock.monotonic()
+        held = {"owner": self.node_id, "token": token, "lease_until": until, "started_at": now}
+        return [
+            Claim(
+                job=replace(
+                    job,
+                    state=JobState.PROCESSING,
+                    attempt=job.attempt + 1,
+                    record_source=subject.source,
+                    **held,  # type: ignore[arg-type]
+                ),
+                subject=subject,
+                policy=self.work.policy(job.key),
+                began=began,
+            )
+            for job, subject in ready
+        ]
+
+    def _tell(self, queue: str, claims: Sequence[Claim], starts: Starts) -> None:
+        if claims:
+            self.telemetry.emit(Event.JOBS_CLAIMED, queue=queue, count=len(claims))
+        for job in starts.busy:
+            self.telemetry.emit(Event.JOB_POSTPONED, job=job)
+        for job_id, reason in starts.stale.items():
+            self.telemetry.emit(Event.JOB_STALE, job_id=job_id, reason=reason)
+
+    def _begin(self, claim: Claim) -> datetime:
+        self.telemetry.emit(Event.JOB_STARTED, job=claim.job)
+        claim.began = self.sources.clock.monotonic()
+        return self.sources.clock.now()
+
+    def _body_ended(self, claim: Claim) -> None:
+        claim.duration = self.sources.clock.monotonic() - claim.began
+        self._reach(CrashPoint.BODY_RETURNED)
+
+    def _end(self, claim: Claim, outcome: Outcome | None) -> Ended:
+        if outcome is None:
+            return self.finisher.late(claim)
+        if isinstance(outcome, Complete):
+            return self.finisher.ended(claim, "complete", JobState.COMPLETED)
+        return self.finisher.conclude(claim, outcome)
+
+    def _abandon(self, claim: Claim) -> None:
+        self.telemetry.emit(Event.JOB_ABANDONED, job=claim.job)
+        self.on_abandoned(claim)
+
+    def _rescue_one(self) -> bool:
+        now = self.sources.clock.now()
+        with self.store.transaction() as connection:
+            expired = self.store.lock_expired(connection, self.work.keys(), now, limit=10)
+            for job in expired:
+                subject = self.work.recover(connection, job)
+                if subject is None:
+                    continue  # someone holds the record: the next round
+                policy = self.work.policy(job.key)
+                claim = Claim(job=job, subject=subject, policy=policy, began=0)
+                _, state = self.finisher.settle(connection, claim, Crash())
+                self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
+                self.telemetry.emit(Event.JOB_RESCUED, job=job, state=state)
+                return True
+        return False
+
+
+def _outcome_of(error: Exception) -> Outcome | None:
+    """Return the outcome of an attempt whose commit failed; None when it came too late."""
+    match error:
+        case LateResult():
+            return None
+        case MovedAway():
+            return Superseded(str(error))
+        case _:
+            return Fail(failure=describe_failure(error), error=error)

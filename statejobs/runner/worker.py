@@ -1,0 +1,259 @@
+"""One worker in this process: claims into free slots, runs, keeps, rescues, and stops cleanly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+
+from statejobs.config import WorkerSettings
+from statejobs.runner.executors import DaemonThreads, LoopThread, Threads
+from statejobs.runner.keeper import HeldClaims, Keeper
+from statejobs.runner.loop import Loop
+from statejobs.runner.port import Claim
+from statejobs.runner.runner import Runner
+from statejobs.store.factory import Listener
+from statejobs.telemetry import Event
+
+log = logging.getLogger("statejobs.worker")
+
+_LONGEST_PAUSE = 5.0  # seconds between tries of a database that is away
+_SILENT_NODE = timedelta(hours=1)
+
+MakeListener = Callable[[Callable[[], None]], Listener]
+
+
+class Worker:
+    """Serves queues until it is stopped."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        queues: Mapping[str, int],
+        *,
+        settings: WorkerSettings,
+        make_listener: MakeListener | None = None,
+        threads: Threads | None = None,
+        loop_thread: LoopThread | None = None,
+    ) -> None:
+        """Make a worker; `start` begins.
+
+        Args:
+            runner: The engine.
+            queues: How many jobs of each queue may run at once.
+            settings: Lease, poll and grace.
+            make_listener: Makes what calls back when there may be work; None polls only.
+            threads: Where `def` actions run.
+            loop_thread: Where `async def` actions run.
+        """
+        self.held = HeldClaims()
+        self.is_recycling = False
+        """Set when a thread was abandoned: a supervised process ends and is replaced."""
+        self._runner, self._queues, self._settings = runner, dict(queues), settings
+        self._sources, self._telemetry = runner.sources, runner.telemetry
+        self._threads = threads or DaemonThreads()
+        self._loop_thread = loop_thread or LoopThread()
+        self._keeper = Keeper(
+            runner.store, self.held, node_id=runner.node_id, settings=settings,
+            sources=runner.sources, telemetry=runner.telemetry,
+        )  # fmt: skip
+        rng = runner.sources.rng
+        self._loops = [
+            Loop("heartbeat", self._keeper.run_once, settings.heartbeat, rng),
+            Loop("rescue", self._rescue, settings.rescue, rng),
+        ]
+        self._wake = threading.Event()
+        self._listener = make_listener(self.wake) if make_listener else None
+        self._stopping = threading.Event()
+        self._must_release = threading.Event()
+        self._main = threading.Thread(target=self._serve, name="statejobs-worker", daemon=True)
+        self._full: set[str] = set()
+        """Queues that have more work than free slots."""
+        self._next_due: datetime | None = None
+        runner.on_abandoned = self._abandon
+
+    def start(self) -> None:
+        """Register this process, and begin to serve."""
+        now = self._sources.clock.now()
+        self._runner.store.register_node(
+            {
+                "id": self._runner.node_id,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "queues": msgspec.json.encode(self._queues).decode(),
+                "version": _version(),
+                "started_at": now,
+                "beat_at": now,
+            }
+        )
+        for loop in self._loops:
+            loop.start()
+        if self._listener:
+            self._listener.start()
+        self._main.start()
+        self._telemetry.emit(Event.WORKER_STARTED, node_id=self._runner.node_id)
+
+    def wake(self) -> None:
+        """Look for work now."""
+        self._wake.set()
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more; what runs goes on."""
+        self._stopping.set()
+        self._wake.set()
+
+    def release_now(self) -> None:
+        """Cut the grace of `stop` short."""
+        self._must_release.set()
+        with self.held.emptied:
+            self.held.emptied.notify_all()
+
+    def stop(self, grace: timedelta | None = None) -> None:
+        """Claim nothing more, wait for running jobs, and give back those that do not end in time.
+
+        Args:
+            grace: How long to wait; `shutdown_grace` of the settings by default.
+        """
+        self.stop_claiming()
+        self._main.join()
+        patience = (grace if grace is not None else self._settings.shutdown_grace).total_seconds()
+        self._wait_for_jobs(patience)
+        for claim in self.held.all():
+            self._runner.finisher.release(claim)
+        for loop in self._loops:
+            loop.stop()
+        if self._listener:
+            self._listener.stop()
+        self._threads.stop()
+        self._loop_thread.stop()
+        try:
+            self._runner.store.remove_node(self._runner.node_id)
+        except SQLAlchemyError as error:
+            log.debug("this node's row stays until it is forgotten: %s", error)
+        self._telemetry.emit(Event.WORKER_STOPPED, node_id=self._runner.node_id)
+
+    def run_once(self) -> bool:
+        """Claim what fits into free slots and start it; return whether more may be waiting."""
+        if not self._keeper.can_claim:
+            return False
+        ready = self._ready_queues()
+        self._full = set(ready)  # before slots are counted: a job that ends now wakes the loop
+        return any([self._fill(queue) for queue in ready])
+
+    def _fill(self, queue: str) -> bool:
+        """Claim into the free slots of *queue*; return whether more may be waiting."""
+        free = self._queues[queue] - self.held.count(queue)
+        if free <= 0:
+            return False
+        limit = min(free, self._settings.claim_batch)
+        claims = self._runner.claim(queue, limit=limit)
+        self.held.add(claims)
+        for claim in claims:
+            self._dispatch(claim)
+        if len(claims) < limit:
+            self._full.discard(queue)
+        return len(claims) == limit
+
+    def _serve(self) -> None:
+        pause = 0.1
+        is_away = False
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                more = self.run_once()
+            except SQLAlchemyError as error:
+                if not is_away:
+                    log.warning("the database is away: %s", error)
+                    self._telemetry.emit(Event.DATABASE_AWAY, error=error)
+                is_away = True
+                self._stopping.wait(pause * (0.5 + self._sources.rng.random()))
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            except Exception:  # a broken round must not end the worker
+                log.exception("claiming failed")
+                self._stopping.wait(1)
+                continue
+            if is_away:
+                log.warning("the database is back")
+                self._telemetry.emit(Event.DATABASE_BACK)
+            is_away, pause = False, 0.1
+            if not more:
+                self._wake.wait(self._idle_seconds())
+
+    def _ready_queues(self) -> list[str]:
+        """Stage what is due; return the queues that have work, with free slots or not."""
+        now = self._sources.clock.now()
+        keys = self._runner.work.keys()
+        peek = self._runner.store.peek(list(self._queues), keys)
+        ready = set(peek.ready)
+        self._next_due = peek.next_due
+        if peek.next_due is not None and peek.next_due <= now:
+            ready |= self._runner.store.stage_due(now)
+            self._next_due = None
+        return [queue for queue in self._queues if queue in ready]
+
+    def _idle_seconds(self) -> float:
+        poll = self._settings.poll.total_seconds()
+        if self._next_due is None:
+            return poll
+        until_due = (self._next_due - self._sources.clock.now()).total_seconds()
+        return min(poll, max(until_due, 0.001))
+
+    def _dispatch(self, claim: Claim) -> None:
+        if claim.policy.is_async:
+            self._loop_thread.submit(self._perform_async(claim))
+        else:
+            self._threads.submit(lambda: self._perform(claim))
+
+    def _perform(self, claim: Claim) -> None:
+        try:
+            self._runner.run(claim)
+        except BaseException:  # the thread serves other jobs after this one
+            log.exception("job %s could not be finished", claim.job.id)
+        finally:
+            self._free(claim)
+
+    async def _perform_async(self, claim: Claim) -> None:
+        try:
+            await self._runner.run_async(claim)
+        except BaseException:  # the loop serves other jobs after this one
+            log.exception("job %s could not be finished", claim.job.id)
+        finally:
+            self._free(claim)
+
+    def _free(self, claim: Claim) -> None:
+        self.held.remove(claim)
+        if claim.job.queue in self._full:
+            self._wake.set()
+
+    def _abandon(self, claim: Claim) -> None:
+        log.error(
+            "job %s (%s) went on after its timeout; a thread cannot be stopped, so it was abandoned",
+            claim.job.id, claim.job.key,
+        )  # fmt: skip
+        self.is_recycling = True
+
+    def _rescue(self) -> None:
+        if self._runner.rescue():
+            self._wake.set()
+        self._runner.store.forget_silent_nodes(self._sources.clock.now() - _SILENT_NODE)
+
+    def _wait_for_jobs(self, patience: float) -> None:
+        with self.held.emptied:
+            self.held.emptied.wait_for(
+                lambda: self._must_release.is_set() or self.held.is_empty, patience
+            )
+
+
+def _version() -> str:
+    try:
+        return version("statejobs")
+    except PackageNotFoundError:
+        return "unknown"

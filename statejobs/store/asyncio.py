@@ -1,0 +1,31 @@
+"""The asyncio face of a database, for `async def` actions."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from statejobs.errors import ConfigurationError
+from statejobs.store.factory import async_url
+from statejobs.store.lazy_begin import begin_lazily
+from statejobs.store.sqlite import configure_sqlite
+
+
+def open_async_engine(engine: Engine) -> AsyncEngine:
+    """Return an engine on the same database as *engine*, which begins at the first write.
+
+    Raises:
+        ConfigurationError: The driver is not installed.
+    """
+    try:
+        if engine.dialect.name == "sqlite":
+            opened = create_async_engine(async_url(engine))
+            configure_sqlite(opened.sync_engine)
+            return opened
+        opened = create_async_engine(async_url(engine), isolation_level="AUTOCOMMIT")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"async actions need {error.name}: pip install 'statejobs[async]'"
+        ) from error
+    begin_lazily(opened.sync_engine, "BEGIN")
+    return opened

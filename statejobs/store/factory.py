@@ -1,0 +1,106 @@
+"""Opens databases: the only place that decides by dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError
+
+from statejobs.errors import ConfigurationError
+from statejobs.store.postgres import PostgresListener
+from statejobs.store.sqlite import SqliteListener, configure_sqlite, is_configured, wake_listeners
+
+DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
+ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
+
+
+class Listener(Protocol):
+    """Calls back when there may be work."""
+
+    def start(self) -> None:
+        """Listen from now on."""
+        ...
+
+    def stop(self) -> None:
+        """Stop listening."""
+        ...
+
+
+def parse_url(database: str | URL) -> URL:
+    """Return *database* as a URL with the driver that statejobs uses.
+
+    Raises:
+        ConfigurationError: Not a URL, or neither SQLite nor PostgreSQL.
+    """
+    try:
+        url = make_url(database)
+    except ArgumentError:
+        raise ConfigurationError(
+            f"{str(database)!r} is not a database URL; "
+            "say sqlite:///app.db or postgresql://user:password@host/name"
+        ) from None
+    backend = url.get_backend_name()
+    if backend == "postgres":  # the old spelling, still in many environments
+        backend, url = "postgresql", url.set(drivername="postgresql")
+    if backend not in DRIVERS:
+        raise ConfigurationError(f"{backend} is not supported: use SQLite or PostgreSQL")
+    if "+" in url.drivername and url.drivername not in {DRIVERS[backend], ASYNC_DRIVERS[backend]}:
+        raise ConfigurationError(
+            f"driver {url.drivername!r} is not supported for workers; say {DRIVERS[backend]!r}. "
+            "Sessions of your own may use any driver."
+        )
+    return url.set(drivername=DRIVERS[backend])
+
+
+def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engine:
+    """Return an engine for *database*, configured for workers.
+
+    Args:
+        database: A URL, or an engine of yours (SQLite ones after `configure_sqlite`).
+        connections: How many pooled connections to keep.
+
+    Raises:
+        ConfigurationError: The URL or engine cannot be used.
+    """
+    if isinstance(database, Engine):
+        if database.dialect.name == "sqlite" and not is_configured(database):
+            raise ConfigurationError(
+                "this SQLite engine would fail under several writers; "
+                "call statejobs.configure_sqlite(engine) right after create_engine()"
+            )
+        parse_url(database.url)
+        return database
+    url = parse_url(database)
+    try:
+        if url.get_backend_name() == "sqlite":
+            return configure_sqlite(create_engine(url, pool_size=connections, max_overflow=10))
+        return create_engine(
+            url, pool_size=connections, max_overflow=10, pool_use_lifo=True, pool_pre_ping=False
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"PostgreSQL needs a driver ({error.name}): pip install 'statejobs[postgres]'"
+        ) from error
+
+
+def async_url(engine: Engine) -> URL:
+    """Return the URL of *engine* for an asyncio driver."""
+    return engine.url.set(drivername=ASYNC_DRIVERS[engine.dialect.name])
+
+
+def make_listener(
+    engine: Engine, node_id: str, on_wake: Callable[[], None], rng: Random
+) -> Listener:
+    """Return what calls *on_wake* when a transaction of any process enqueued work."""
+    if engine.dialect.name == "sqlite":
+        return SqliteListener(engine, node_id, on_wake)
+    return PostgresListener(engine, on_wake, rng)
+
+
+def wake_workers(engine: Engine) -> None:
+    """Hint, after a commit, that there may be work (PostgreSQL does so in the transaction)."""
+    if engine.dialect.name == "sqlite":
+        wake_listeners(engine)

@@ -1,0 +1,82 @@
+"""Transactions that begin at the first write, so that reading pins and blocks nothing.
+
+A connection in this mode answers plain SELECTs in autocommit. The first statement that writes or
+locks opens the transaction: `BEGIN IMMEDIATE` on SQLite (a deferred one that reads and then writes
+fails at once when another writer came between, whatever the busy timeout), `BEGIN` on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+
+AUTOCOMMIT = "statejobs_autocommit"
+"""Execution option of a single statement that is its own transaction."""
+
+_BEGUN = "statejobs_begun"
+_STATEMENT = re.compile(r"^\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(\w+)", re.DOTALL)
+_LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE)
+_WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_READS = {"SELECT", "VALUES", "WITH", "TABLE"}
+_NEVER_BEGIN = {
+    "PRAGMA", "EXPLAIN", "SHOW", "SET", "BEGIN", "COMMIT", "ROLLBACK", "RELEASE", "LISTEN",
+    "UNLISTEN", "NOTIFY", "VACUUM", "ATTACH", "DETACH",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=2048)
+def needs_transaction(statement: str) -> bool:
+    """Return whether *statement* writes or locks, as far as its text tells."""
+    match = _STATEMENT.match(statement)
+    word = match.group(1).upper() if match else ""
+    if word in _NEVER_BEGIN:
+        return False
+    if word in _READS:
+        writes = word == "WITH" and _WRITES.search(statement)
+        return bool(writes or _LOCKS.search(statement))
+    return True
+
+
+def begin_lazily(engine: Engine, begin: str) -> None:
+    """Make *engine*, whose driver does not begin by itself, send *begin* before the first write."""
+    if event.contains(engine, "before_cursor_execute", _begin_before_write):
+        return
+    engine.update_execution_options(statejobs_begin=begin)
+    event.listen(engine, "before_cursor_execute", _begin_before_write)
+
+
+def begin_now(connection: Connection) -> None:
+    """Open the transaction of a lazily beginning *connection* at once."""
+    begin = connection.get_execution_options().get("statejobs_begin")
+    if begin and not in_transaction(connection):
+        connection.exec_driver_sql(begin)
+        connection.info[_BEGUN] = time.perf_counter()
+
+
+def in_transaction(connection: Connection) -> bool:
+    """Return whether the database itself has a transaction open on *connection*."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        return bool(driver.in_transaction)
+    return int(driver.info.transaction_status) != 0
+
+
+def begun_at(connection: Connection) -> float | None:
+    """Return `time.perf_counter()` of when the last transaction of *connection* began."""
+    return connection.info.get(_BEGUN)
+
+
+def _begin_before_write(
+    connection: Connection, cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool
+) -> None:
+    if not needs_transaction(statement):
+        return
+    if context is not None and context.execution_options.get(AUTOCOMMIT):
+        return
+    if not in_transaction(connection):
+        cursor.execute(connection.get_execution_options()["statejobs_begin"])
+        connection.info[_BEGUN] = time.perf_counter()

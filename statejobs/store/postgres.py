@@ -1,0 +1,86 @@
+"""What PostgreSQL adds: a LISTEN connection. Losing every notification changes latency only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy import select as sql_select
+
+from statejobs.store.statements import wake_channel
+
+log = logging.getLogger("statejobs.listen")
+
+
+class PostgresListener:
+    """Listens on a connection of its own and survives its loss."""
+
+    def __init__(self, engine: Engine, on_wake: Callable[[], None], rng: Random) -> None:
+        self._engine = engine
+        self._on_wake = on_wake
+        self._rng = rng
+        self._stop_read, self._stop_write = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="statejobs-listen", daemon=True)
+
+    def start(self) -> None:
+        """Listen from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and close the connection."""
+        os.write(self._stop_write, b"s")
+        self._thread.join(timeout=5)
+        os.close(self._stop_write)
+
+    def _run(self) -> None:
+        wait = 0.1
+        with contextlib.closing(os.fdopen(self._stop_read)):
+            while not self._is_stopped(0):
+                try:
+                    connection = self._connect()
+                except Exception as error:  # noqa: BLE001 - whatever it is, polling goes on
+                    log.debug("cannot listen: %s", error)
+                    wait = min(wait * 2, 10)
+                    if self._is_stopped(wait * (0.5 + self._rng.random())):
+                        return
+                    continue
+                wait = 0.1
+                self._on_wake()  # what was sent while nobody listened
+                with contextlib.closing(connection):
+                    self._listen(connection)
+
+    def _connect(self) -> Any:
+        pooled = self._engine.raw_connection()
+        pooled.detach()
+        connection: Any = pooled.driver_connection
+        connection.rollback()
+        connection.autocommit = True
+        channel = connection.execute(
+            str(sql_select(wake_channel()).compile(dialect=self._engine.dialect))
+        ).fetchone()[0]
+        connection.execute(f'LISTEN "{channel}"')
+        return connection
+
+    def _listen(self, connection: Any) -> None:
+        try:
+            while True:
+                ready, _, _ = select.select([connection.fileno(), self._stop_read], [], [], 60)
+                if self._stop_read in ready:
+                    return
+                if list(connection.notifies(timeout=0)):
+                    self._on_wake()
+                if not ready:
+                    connection.execute("SELECT 1")  # a half-open connection shows itself
+        except Exception as error:  # noqa: BLE001 - a lost connection is made again
+            log.debug("stopped listening: %s", error)
+
+    def _is_stopped(self, timeout: float) -> bool:
+        ready, _, _ = select.select([self._stop_read], [], [], timeout)
+        return bool(ready)

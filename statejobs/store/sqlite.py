@@ -1,0 +1,148 @@
+"""What SQLite needs: WAL, IMMEDIATE write transactions, and a hint across processes."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Engine, event
+
+from statejobs.errors import ConfigurationError
+from statejobs.store.lazy_begin import begin_lazily
+
+BEGIN = "BEGIN IMMEDIATE"
+_SOCKET_PATH_LIMIT = 100  # bytes; the kernel's is 107
+
+
+def configure_sqlite(
+    engine: Engine,
+    *,
+    synchronous: Literal["FULL", "NORMAL"] = "FULL",
+    busy_timeout_seconds: float = 30,
+) -> Engine:
+    """Make *engine* safe for several threads and processes; return it.
+
+    Write-ahead logging, foreign keys on, a busy timeout, and transactions that begin at the first
+    write as `BEGIN IMMEDIATE`, so that readers never block and writers wait for their turn.
+
+    Args:
+        engine: A SQLite engine (of an AsyncEngine, its `sync_engine`) on a file.
+        synchronous: FULL survives a power cut. NORMAL is several times faster for single commits;
+            after a power cut the last commits may be missing, the file stays consistent.
+        busy_timeout_seconds: How long a writer waits for another.
+
+    Raises:
+        ConfigurationError: Not SQLite, or in memory: its connections do not share one database.
+    """
+    if engine.dialect.name != "sqlite":
+        raise ConfigurationError(f"configure_sqlite: {engine.dialect.name} is not SQLite")
+    if database_path(engine) is None:
+        raise ConfigurationError(
+            "SQLite in memory cannot be shared by threads and workers; "
+            "use a file, for instance sqlite:///app.db"
+        )
+
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver must not begin by itself
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {int(busy_timeout_seconds * 1000)}",
+            "journal_mode = WAL",
+            f"synchronous = {synchronous}",
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    if not is_configured(engine):
+        event.listen(engine, "connect", prepare)
+        begin_lazily(engine, BEGIN)
+    return engine
+
+
+def is_configured(engine: Engine) -> bool:
+    """Return whether `configure_sqlite` has been called on *engine*."""
+    return engine.get_execution_options().get("statejobs_begin") == BEGIN
+
+
+def database_path(engine: Engine) -> Path | None:
+    """Return the file of a SQLite engine; None in memory."""
+    name = engine.url.database
+    if not name or name == ":memory:" or engine.url.query.get("mode") == "memory":
+        return None
+    return Path(name.removeprefix("file:").split("?")[0]).absolute()
+
+
+def wake_listeners(engine: Engine) -> None:
+    """Tell every worker on this file that there may be work; never fails, never blocks."""
+    path = database_path(engine)
+    if path is None:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        for address in glob.glob(glob.escape(_socket_prefix(path)) + "*"):
+            try:
+                sender.sendto(b"w", address)
+            except ConnectionRefusedError:  # its worker was killed
+                with contextlib.suppress(OSError):
+                    os.unlink(address)
+            except OSError:  # full buffer: the worker has been told already
+                continue
+
+
+class SqliteListener:
+    """Listens on a datagram socket beside the database file."""
+
+    def __init__(self, engine: Engine, node_id: str, on_wake: Callable[[], None]) -> None:
+        path = database_path(engine)
+        if path is None:
+            raise ConfigurationError("SQLite in memory has no file to listen beside")
+        self._address = f"{_socket_prefix(path)}{node_id[:12]}"
+        self._on_wake = on_wake
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._thread = threading.Thread(target=self._listen, name="statejobs-wake", daemon=True)
+        self._stopped = False
+
+    def start(self) -> None:
+        """Bind and listen; without a socket, workers find work by polling."""
+        try:
+            self._socket.bind(self._address)
+        except OSError:  # a read-only directory, or a file system without sockets
+            return
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and remove the socket."""
+        self._stopped = True
+        with contextlib.suppress(OSError):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.sendto(b"s", self._address)
+            os.unlink(self._address)
+        if self._thread.is_alive():
+            self._thread.join(timeout=1)
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while not self._stopped:
+            try:
+                self._socket.recv(16)
+            except OSError:
+                return
+            if not self._stopped:
+                self._on_wake()
+
+
+def _socket_prefix(path: Path) -> str:
+    beside = f"{path}-wake-"
+    if len(os.fsencode(beside)) + 12 <= _SOCKET_PATH_LIMIT:
+        return beside
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return str(Path(tempfile.gettempdir()) / f"statejobs-{digest}-wake-")

@@ -1,0 +1,172 @@
+"""The tables, as plain metadata: no triggers, functions or native enums, so Alembic can own them.
+
+Fixed names; put them into a PostgreSQL schema with the engine's `search_path` or
+`schema_translate_map`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    literal_column,
+    text,
+)
+from sqlalchemy.sql.elements import ColumnElement
+
+from statejobs.domain.job import JobState
+from statejobs.store.types import BigId, UtcDateTime
+
+metadata = MetaData()
+"""Give this to Alembic: `target_metadata = [Base.metadata, statejobs.metadata]`."""
+
+
+def literal_state(state: JobState) -> ColumnElement[str]:
+    """Return *state* as a literal; a bound value would not match the partial indexes."""
+    return literal_column(f"'{state.value}'", String())
+
+
+jobs = Table(
+    "statejobs_jobs",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("key", String(200), nullable=False),
+    Column("queue", String(100), nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("run_at", UtcDateTime, nullable=False),
+    Column("args", Text, nullable=False),
+    Column("resource", String(200)),
+    Column("record_id", Text),
+    Column("record_source", String(100)),
+    Column("dedupe_key", Text),
+    Column("idempotency_key", String(64), nullable=False),
+    Column("actor", Text),
+    Column("tenant", Text),
+    Column("tags", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("max_attempts", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False, server_default=text("0")),
+    Column("coalesced", Integer, nullable=False, server_default=text("0")),
+    Column("run_again", Boolean, nullable=False, server_default=text("false")),
+    Column("lease_until", UtcDateTime),
+    Column("owner", String(64)),
+    Column("token", String(64)),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("progress", Text),
+    Column("checkpoint", Text),
+    Column("enqueued_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("reason", Text),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
+    CheckConstraint("attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"),
+)
+
+IS_QUEUED = jobs.c.state == literal_state(JobState.QUEUED)
+IS_WAITING_FOR_TIME = jobs.c.state.in_(
+    [literal_state(JobState.SCHEDULED), literal_state(JobState.FAILED)]
+)
+IS_PROCESSING = jobs.c.state == literal_state(JobState.PROCESSING)
+IS_OPEN = jobs.c.state != literal_state(JobState.COMPLETED)
+"""Not completed: at most one such job for each trigger and record; a retry continues it."""
+
+Index(
+    "ix_statejobs_jobs_claim",
+    jobs.c.queue,
+    jobs.c.priority,
+    jobs.c.run_at,
+    jobs.c.id,
+    postgresql_where=IS_QUEUED,
+    sqlite_where=IS_QUEUED,
+)
+Index(
+    "ix_statejobs_jobs_due",
+    jobs.c.run_at,
+    postgresql_where=IS_WAITING_FOR_TIME,
+    sqlite_where=IS_WAITING_FOR_TIME,
+)
+Index(
+    "ix_statejobs_jobs_lease",
+    jobs.c.lease_until,
+    postgresql_where=IS_PROCESSING,
+    sqlite_where=IS_PROCESSING,
+)
+Index(
+    "uq_statejobs_jobs_dedupe",
+    jobs.c.dedupe_key,
+    unique=True,
+    postgresql_where=IS_OPEN,
+    sqlite_where=IS_OPEN,
+)
+
+attempts = Table(
+    "statejobs_attempts",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("job_id", BigId, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("outcome", String(20), nullable=False),
+    Column("error_type", Text),
+    Column("message", Text),
+    Column("traceback", Text),
+    Column("node", String(64)),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime, nullable=False),
+    Index("ix_statejobs_attempts_job", "job_id"),
+)
+"""One row for each attempt that did not complete."""
+
+transitions = Table(
+    "statejobs_transitions",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("resource", String(200), nullable=False),
+    Column("record_id", Text, nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("source", String(100)),
+    Column("target", String(100), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("actor", Text),
+    Column("tenant", Text),
+    Column("job_id", BigId),
+    Column("attempt", Integer),
+    Column("args", Text),
+    Column("reason", Text),
+    Column("duration", Float),
+    Column("at", UtcDateTime, nullable=False),
+    Index("ix_statejobs_transitions_record", "resource", "record_id", "id"),
+)
+"""The history of every record: one row for each transition."""
+
+nodes = Table(
+    "statejobs_nodes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("queues", Text, nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("beat_at", UtcDateTime, nullable=False),
+)
+"""One row for each running worker process."""
+
+VERSION_TABLE = "statejobs_version"
+versions = Table(
+    VERSION_TABLE,
+    metadata,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
+"""Alembic's own bookkeeping for `statejobs db upgrade`, listed so that a user's diff is empty."""

@@ -1,0 +1,78 @@
+"""Column types that mean the same on both databases."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String
+from sqlalchemy.types import TypeDecorator
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+"""64-bit identity; SQLite counts only an INTEGER key up by itself."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes, stored and returned in UTC (as text of fixed width on SQLite)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; send UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(
+                f"naive datetime {value!r}: its instant is unknown. "
+                "Give it a time zone, for instance datetime(..., tzinfo=UTC)"
+            )
+        instant = value.astimezone(UTC)
+        return instant.replace(tzinfo=None) if dialect.name == "sqlite" else instant
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return an aware time in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class StateType(TypeDecorator[Any]):
+    """An enum of states, stored by value, so that names in code may change."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, states: type[enum.Enum], length: int | None = None) -> None:
+        values = [str(member.value) for member in states]
+        super().__init__(length or max(32, *(len(value) for value in values)))
+        self.states = states
+        self.members: Mapping[str, enum.Enum] = {str(m.value): m for m in states}
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Send the value of the member."""
+        if value is None:
+            return None
+        text = value.value if isinstance(value, enum.Enum) else value
+        if text not in self.members:
+            raise ValueError(f"{text!r} is not a state of {self.states.__name__}")
+        return str(text)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> enum.Enum | None:
+        """Return the member; a value that the code does not know is an error with its name."""
+        if value is None:
+            return None
+        try:
+            return self.members[value]
+        except KeyError:
+            raise LookupError(
+                f"the database holds state {value!r}, which {self.states.__name__} does not have. "
+                "Keep removed states in the enum, listed as deprecated=(…), until no row holds them"
+            ) from None
+
+    @property
+    def python_type(self) -> type[enum.Enum]:
+        """The enum."""
+        return self.states

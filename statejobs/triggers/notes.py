@@ -1,0 +1,72 @@
+"""Progress and checkpoints of a running job, written to its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from statejobs.domain.clock import Clock
+from statejobs.errors import ArgumentsError, StateJobsError
+from statejobs.runner.port import Claim
+from statejobs.store.store import Store
+
+_PROGRESS_EVERY = 1.0  # seconds between writes
+
+
+class JobNotes:
+    """Writes notes at once, or through the action's session while that has written."""
+
+    def __init__(
+        self, store: Store, claim: Claim, clock: Clock, open_connection: Callable[[], Connection | None]
+    ) -> None:
+        """Bind to a claim.
+
+        Args:
+            store: The job tables.
+            claim: Whose row is written.
+            clock: For the pace of progress.
+            open_connection: Returns the connection of the action's open transaction, if any.
+        """
+        self._store, self._claim, self._clock = store, claim, clock
+        self._open_connection = open_connection
+        self._written_at = float("-inf")
+
+    def progress(self, done: int, total: int) -> None:
+        """Write how far the job is, at most once a second, and always at the end."""
+        now = self._clock.monotonic()
+        if now - self._written_at < _PROGRESS_EVERY and done < total:
+            return
+        self._written_at = now
+        self._write("progress", msgspec.json.encode({"done": done, "total": total}).decode())
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """Return what earlier attempts saved."""
+        text = self._claim.job.checkpoint
+        return msgspec.json.decode(text) if text else {}
+
+    def save_checkpoint(self, content: dict[str, Any]) -> None:
+        """Save JSON values for later attempts.
+
+        Raises:
+            ArgumentsError: A value would not survive.
+            StateJobsError: The job is no longer ours.
+        """
+        try:
+            text = msgspec.json.encode(content).decode()
+            survives = msgspec.json.decode(text) == content
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            survives = False
+        if not survives:
+            raise ArgumentsError(self._claim.job.key, "checkpoint", "is not plain JSON")
+        if not self._write("checkpoint", text):
+            raise StateJobsError("the lease of this job is over: another attempt may be running")
+
+    def _write(self, column: str, text: str) -> bool:
+        connection = self._open_connection()
+        if connection is not None:
+            return self._store.note(connection, self._claim.job, column, text)
+        with self._store.transaction() as own:
+            return self._store.note(own, self._claim.job, column, text)

@@ -1,0 +1,141 @@
+"""What people do to jobs by hand: through the machine of their records, never past it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from statejobs.context import current_actor
+from statejobs.domain.clock import Sources
+from statejobs.domain.job import ENDED, WAITING, Job, JobState
+from statejobs.domain.machine import EdgeKind
+from statejobs.errors import NotFoundError, StateJobsError, TransitionRefusedError
+from statejobs.resource.domain import Registry
+from statejobs.resource.identity import decode_identity
+from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.store.store import JobQueries, Store, write_history
+from statejobs.triggers.records import RecordSubject, history_row, land_record, lock_state
+
+
+class Operator:
+    """Cancels and retries jobs by id."""
+
+    def __init__(
+        self, registry: Registry, store: Store, queries: JobQueries,
+        open_session: Callable[[], Session], sources: Sources,
+    ) -> None:  # fmt: skip
+        self._registry, self._store, self._queries = registry, store, queries
+        self._open_session, self._sources = open_session, sources
+
+    def cancel(self, job_id: int, reason: str) -> JobState:
+        """Cancel a waiting job, or ask a running one to stop; return its state now.
+
+        Raises:
+            NotFoundError: No such job.
+            StateJobsError: It has ended.
+        """
+        job = self._job(job_id)
+        if job.state in ENDED:
+            raise StateJobsError(f"job {job_id} is {job.state} already; there is nothing to cancel")
+        with self._store.transaction() as connection:
+            if job.state in WAITING:
+                self._give_up_record(connection, job, reason)
+                now = self._sources.clock.now()
+                if self._store.cancel_waiting(connection, job_id, reason, now):
+                    return JobState.CANCELLED
+            if self._store.request_cancel(connection, job_id, reason):
+                return JobState.PROCESSING
+        raise StateJobsError(f"job {job_id} ended a moment ago; look at it again")
+
+    def retry(self, job_id: int) -> JobState:
+        """Let a job go on now, through its record's machine; return its state.
+
+        Raises:
+            NotFoundError: No such job, record or trigger.
+            TransitionRefusedError: The record can go nowhere where the job would start.
+            StateJobsError: It is running.
+        """
+        job = self._job(job_id)
+        if job.state is JobState.PROCESSING:
+            raise StateJobsError(f"job {job_id} is processing; wait for its end, or cancel it")
+        model, bound = self._declared(job)
+        with self._open_session() as session:
+            record = session.get(model.cls, decode_identity(model.mapper, job.record_id or ""))
+            if record is None:
+                raise NotFoundError(f"{model.name} {job.record_id}, the record of job {job_id}, is gone")
+            if model.kernel.state_of(record) not in bound.sources:
+                _fire_retry(model, bound, record)
+                session.commit()
+                return self._job(job_id).state
+        return self._requeue(job, bound)
+
+    def _requeue(self, job: Job, bound: BoundTrigger) -> JobState:
+        try:
+            with self._store.transaction() as connection:
+                now = self._sources.clock.now()
+                self._store.requeue(connection, job.id, bound.options.max_attempts, now)
+        except IntegrityError:
+            raise StateJobsError(
+                f"job {job.id} cannot go on: a newer job serves {job.resource} {job.record_id}; "
+                f"see: statejobs record show {job.resource} {job.record_id}"
+            ) from None
+        return self._job(job.id).state
+
+    def _give_up_record(self, connection: Any, job: Job, reason: str) -> None:
+        """Move the record of a waiting job to the failed state, when there is one."""
+        model, bound = self._declared(job)
+        if bound.failed is None:
+            return
+        identity = decode_identity(model.mapper, job.record_id or "")
+        found = lock_state(connection, model, identity, skip_locked=False)
+        if found is None or found[0] not in bound.sources:
+            return
+        subject = RecordSubject(
+            model=model, bound=bound, identity=identity, source=found[0], state=found[0],
+            version=found[1],
+        )  # fmt: skip
+        now = self._sources.clock.now()
+        land_record(connection, subject, bound.failed, now)
+        if model.has_history:
+            row = history_row(
+                job, subject, EdgeKind.DISCARD, bound.failed, now,
+                attempt=job.attempt, reason=reason,
+            )  # fmt: skip
+            write_history(connection, [{**row, "actor": current_actor()}])
+
+    def _job(self, job_id: int) -> Job:
+        job = self._queries.job(job_id)
+        if job is None:
+            raise NotFoundError(f"no job {job_id}; list them with: statejobs job list")
+        return job
+
+    def _declared(self, job: Job) -> tuple[ResourceModel, BoundTrigger]:
+        found = self._registry.triggers.get(job.key)
+        if found is None:
+            raise NotFoundError(
+                f"job {job.id} runs {job.key!r}, which no resource of this app declares; "
+                "was the trigger renamed without an alias?"
+            )
+        return found
+
+
+def _fire_retry(model: ResourceModel, bound: BoundTrigger, record: Any) -> None:
+    """Fire the declared transition that runs the trigger from where the record is."""
+    state = model.kernel.state_of(record)
+    ways = [
+        edge.name
+        for edge in model.spec.transitions
+        if edge.trigger == bound.key and state in edge.sources
+    ]
+    if not ways:
+        raise TransitionRefusedError(
+            "retry",
+            record=model.label(record),
+            state=state,
+            reasons=[f"no transition from {state!r} runs {bound.key!r}."],
+            available=model.kernel.available(record),
+        )
+    getattr(record, ways[0])()

@@ -1,0 +1,238 @@
+"""Records of jobs, in SQL: lock and move a batch, land one, find one again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, select, tuple_, update
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
+
+from statejobs.domain.job import Job
+from statejobs.domain.machine import EdgeKind
+from statejobs.errors import NotFoundError
+from statejobs.resource.identity import decode_identity
+from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.move import move_statement
+from statejobs.store.store import write_history
+
+Identity = tuple[Any, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class RecordSubject:
+    """The record of a claimed job: where it was found, and where the claim left it."""
+
+    model: ResourceModel
+    bound: BoundTrigger
+    identity: Identity
+    source: str
+    """State in which the job found it."""
+    state: str
+    """Where it is since the claim."""
+    version: int
+    """Its version since the claim."""
+    record: Any | None = None
+    """The loaded object; None when it is only known by its key."""
+
+    def resting(self, kind: EdgeKind) -> str:
+        """Return where the record rests after an edge of *kind*."""
+        match kind:
+            case EdgeKind.COMPLETE:
+                return self.bound.target
+            case EdgeKind.DISCARD:
+                return self.bound.failed or self.source
+            case _:
+                return self.source
+
+    def edge_name(self, kind: EdgeKind) -> str:
+        """Return the name of the edge of *kind* that it takes, for history."""
+        if kind is EdgeKind.RETURN and len(self.bound.sources) > 1:
+            return self.bound.action.edge(f"return.{self.source}")
+        return self.bound.action.edge(kind.value)
+
+
+@dataclass(slots=True, kw_only=True)
+class LockedRecords:
+    """What became of a batch of records."""
+
+    found: dict[Identity, tuple[Any, str, int]] = field(default_factory=dict)
+    """Key → object, state, version; locked."""
+    busy: set[Identity] = field(default_factory=set)
+    stale: dict[Identity, str] = field(default_factory=dict)
+    """Key → why it no longer needs its job."""
+
+
+def key_is_in(model: ResourceModel, identities: Sequence[Identity]) -> ColumnElement[bool]:
+    """Return the condition that selects *identities*."""
+    columns = model.table.primary_key.columns
+    if len(columns) == 1:
+        return next(iter(columns)).in_([identity[0] for identity in identities])
+    return tuple_(*columns).in_(list(identities))
+
+
+def lock_records(
+    connection: Connection, model: ResourceModel, bound: BoundTrigger,
+    identities: Sequence[Identity],
+) -> LockedRecords:  # fmt: skip
+    """Load and lock those of *identities* that wait for their job, waiting for nobody."""
+    locked = LockedRecords()
+    query = (
+        select(model.cls)
+        .where(key_is_in(model, identities))
+        .where(model.state_column.in_([model.member(source) for source in bound.sources]))
+        # NO KEY UPDATE: inserting a child row that refers to the record does not count
+        .with_for_update(key_share=True, skip_locked=True, of=model.table)
+    )
+    with Session(connection, autoflush=False, expire_on_commit=False) as session:
+        for record in session.scalars(query).unique():
+            identity = tuple(model.mapper.primary_key_from_instance(record))
+            state = model.kernel.state_of(record)
+            locked.found[identity] = (record, state, record.state_version)
+        session.expunge_all()
+    missing = [identity for identity in identities if identity not in locked.found]
+    if missing:
+        _explain_missing(connection, model, bound, missing, locked)
+    return locked
+
+
+def move_to_during(
+    connection: Connection, model: ResourceModel, bound: BoundTrigger,
+    locked: LockedRecords, now: datetime,
+) -> None:  # fmt: skip
+    """Move locked records to the state in which their job runs, with one UPDATE."""
+    if bound.during is None or not locked.found:
+        return
+    table = model.table
+    connection.execute(
+        update(table)
+        .where(key_is_in(model, list(locked.found)))
+        .values(
+            {
+                model.state_column: model.member(bound.during),
+                table.c.state_version: table.c.state_version + 1,
+                table.c.state_changed_at: now,
+            }
+        )
+    )
+    for identity, (record, state, version) in locked.found.items():
+        set_committed_value(record, model.attribute, model.member(bound.during))
+        set_committed_value(record, "state_version", version + 1)
+        set_committed_value(record, "state_changed_at", now)
+        locked.found[identity] = (record, state, version + 1)
+
+
+def land_record(
+    connection: Connection, subject: RecordSubject, target: str, now: datetime
+) -> bool:
+    """Move a claimed record to *target* by compare-and-set; False when someone else moved it."""
+    keys = {f"pk_{n}": value for n, value in enumerate(subject.identity)}
+    moved = connection.execute(
+        move_statement(subject.model.table, subject.model.state_column.name),
+        {
+            **keys,
+            "was": subject.state,
+            "version": subject.version,
+            "becomes": target,
+            "next_version": subject.version + 1,
+            "moved_at": now,
+        },
+    )
+    return moved.rowcount == 1
+
+
+def lock_state(
+    connection: Connection, model: ResourceModel, identity: Identity, *, skip_locked: bool
+) -> tuple[str, int] | None:
+    """Lock one record; return its state and version, or None when it is gone or held."""
+    table = model.table
+    row = connection.execute(
+        select(model.state_column, table.c.state_version)
+        .where(key_is_in(model, [identity]))
+        .with_for_update(key_share=True, skip_locked=skip_locked)
+    ).first()
+    return None if row is None else (str(row[0].value), row[1])
+
+
+def read_state(
+    connection: Connection, model: ResourceModel, identity: Identity
+) -> str | None:
+    """Return the state of a record without locking it; None when it is gone."""
+    state = connection.execute(
+        select(model.state_column).where(key_is_in(model, [identity]))
+    ).scalar()
+    return None if state is None else str(state.value)
+
+
+def write_claims(
+    connection: Connection, started: Sequence[tuple[Job, RecordSubject]], now: datetime
+) -> None:
+    """Write the history of records that a claim moved, with one INSERT."""
+    rows = [
+        history_row(job, subject, EdgeKind.START, subject.state, now, attempt=job.attempt + 1)
+        for job, subject in started
+        if subject.bound.during is not None and subject.model.has_history
+    ]
+    if rows:
+        write_history(connection, rows)
+
+
+def history_row(
+    job: Job, subject: RecordSubject, kind: EdgeKind, target: str, now: datetime, *,
+    attempt: int, reason: str | None = None, duration: float | None = None,
+) -> Mapping[str, Any]:  # fmt: skip
+    """Return the row of history of one move that a job made."""
+    starts = kind is EdgeKind.START
+    return {
+        "resource": subject.model.name,
+        "record_id": job.record_id,
+        "name": subject.edge_name(kind),
+        "source": subject.source if starts else subject.state,
+        "target": target,
+        "version": subject.version if starts else subject.version + 1,
+        "actor": job.actor,
+        "tenant": job.tenant,
+        "job_id": job.id,
+        "attempt": attempt,
+        "args": None,
+        "reason": reason,
+        "duration": duration,
+        "at": now,
+    }
+
+
+def identities_of(
+    model: ResourceModel, jobs: Sequence[Job]
+) -> Iterator[tuple[Job, Identity | None]]:
+    """Return the key of each job's record; None when the stored text is not one."""
+    for job in jobs:
+        try:
+            yield job, decode_identity(model.mapper, job.record_id or "")
+        except NotFoundError:
+            yield job, None
+
+
+def _explain_missing(
+    connection: Connection, model: ResourceModel, bound: BoundTrigger,
+    missing: Sequence[Identity], locked: LockedRecords,
+) -> None:  # fmt: skip
+    """Tell records that someone holds from those that moved on, with one unlocked SELECT."""
+    columns = model.table.primary_key.columns
+    rows = connection.execute(
+        select(*columns, model.state_column).where(key_is_in(model, missing))
+    )
+    states = {tuple(row[:-1]): str(row[-1].value) for row in rows}
+    for identity in missing:
+        state = states.get(identity)
+        if state is None:
+            locked.stale[identity] = "its record is gone"
+        elif state in bound.sources:
+            locked.busy.add(identity)
+        else:
+            waits = " or ".join(repr(source) for source in bound.sources)
+            locked.stale[identity] = (
+                f"its record is in {state!r}, and {bound.action.name!r} starts from {waits}"
+            )

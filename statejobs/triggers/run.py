@@ -1,0 +1,211 @@
+"""One attempt of an action on a record."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from statejobs.context import AsyncJobContext, BaseContext, JobContext, acting_as, tenant
+from statejobs.domain.clock import Sources
+from statejobs.domain.failure import describe_failure
+from statejobs.domain.outcome import Cancel, Complete, Fail, Outcome, Snooze, Stale, Superseded
+from statejobs.errors import StateJobsError
+from statejobs.machine.guard import Guard
+from statejobs.resource.enqueue import IDS
+from statejobs.resource.ledger import CLOCK, ledger_of
+from statejobs.runner.port import Claim, Commit
+from statejobs.store.lazy_begin import begun_at, begin_now, in_transaction
+from statejobs.store.store import Store
+from statejobs.triggers.notes import JobNotes
+from statejobs.triggers.records import RecordSubject, lock_state
+from statejobs.triggers.session import JobSession
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+log = logging.getLogger("statejobs.action")
+
+LONG_TRANSACTION = 1.0
+"""Seconds after which an action that kept its transaction open is warned about."""
+
+
+class RecordRun:
+    """An attempt of a `def` action."""
+
+    def __init__(self, store: Store, claim: Claim, sources: Sources, now: datetime) -> None:
+        subject: RecordSubject = claim.subject
+        self._claim, self._subject, self._store = claim, subject, store
+        self._session = JobSession(store.working)
+        _prepare(self._session, subject.record, sources, subject.bound.action.name)
+        notes = JobNotes(store, claim, sources.clock, self._open_connection)
+        self._ctx = JobContext(
+            session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
+        )
+
+    def call(self) -> Outcome:
+        """Run guards and body in a context of its own; every exception becomes an outcome."""
+        return contextvars.copy_context().run(self._call)
+
+    def finish(self, commit: Commit) -> None:
+        """Call *commit* with the session."""
+        self._session.allow_commit()
+        _warn_of_long_transaction(self._claim, self._open_connection())
+        commit(self._session)
+
+    def close(self) -> None:
+        """Roll back what was not committed, and give the connection back."""
+        if self._claim.is_abandoned:
+            return  # its thread still uses the session; what it writes is never committed
+        ledger_of(self._subject.record).running = None
+        self._session.close()
+
+    def _call(self) -> Outcome:
+        action, record = self._subject.bound.action, self._subject.record
+        with _identified(self._claim), _outcomes() as ended:
+            if action.atomic:
+                self._lock()
+            args = _checked_arguments(self._subject, self._claim)
+            action.body(record, self._ctx, **args)
+        return ended.outcome
+
+    def _lock(self) -> None:
+        """Hold the record through body and outcome."""
+        connection = self._session.connection()
+        begin_now(connection)
+        _lock_claimed(connection, self._subject)
+
+    def _open_connection(self) -> Connection | None:
+        connection = self._session.connection()
+        return connection if in_transaction(connection) else None
+
+
+class AsyncRecordRun:
+    """An attempt of an `async def` action."""
+
+    def __init__(
+        self, store: Store, engine: AsyncEngine, claim: Claim, sources: Sources, now: datetime
+    ) -> None:
+        from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - needs the async extra
+
+        subject: RecordSubject = claim.subject
+        self._claim, self._subject = claim, subject
+        self._session: AsyncSession = AsyncSession(
+            engine, sync_session_class=JobSession, autoflush=False, expire_on_commit=False
+        )
+        self._wrote = False
+        _prepare(self._session.sync_session, subject.record, sources, subject.bound.action.name)
+        notes = JobNotes(store, claim, sources.clock, self._refuse_open_transaction)
+        self._ctx = AsyncJobContext(
+            session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
+        )
+
+    async def call(self) -> Outcome:
+        """Run guards and body; every exception becomes an outcome."""
+        action, record = self._subject.bound.action, self._subject.record
+        with _identified(self._claim), _outcomes() as ended:
+            if action.atomic:
+                await self._session.run_sync(self._lock)
+            args = _checked_arguments(self._subject, self._claim)
+            await action.body(record, self._ctx, **args)
+        return ended.outcome
+
+    async def finish(self, commit: Commit) -> None:
+        """Call *commit* with the sync face of the session."""
+        sync: Any = self._session.sync_session
+        sync.allow_commit()
+        await self._session.run_sync(commit)
+
+    async def close(self) -> None:
+        """Roll back what was not committed, and give the connection back."""
+        ledger_of(self._subject.record).running = None
+        await self._session.close()
+
+    def _lock(self, session: Session) -> None:
+        connection = session.connection()
+        begin_now(connection)
+        _lock_claimed(connection, self._subject)
+
+    def _refuse_open_transaction(self) -> Connection | None:
+        sync = self._session.sync_session
+        if sync.get_bind().dialect.name == "sqlite" and sync.in_transaction() and sync.dirty:
+            raise StateJobsError("save progress and checkpoints before writing through ctx.session")
+        return None
+
+
+class _Ended:
+    outcome: Outcome = Complete()
+
+
+@contextmanager
+def _outcomes() -> Iterator[_Ended]:
+    """Turn whatever is raised inside into an outcome; nothing gets past."""
+    ended = _Ended()
+    try:
+        yield ended
+    except (Snooze, Cancel, _IsStale, _IsMoved) as asked:
+        ended.outcome = asked.outcome if isinstance(asked, _IsStale | _IsMoved) else asked
+    except BaseException as error:  # noqa: BLE001 - sys.exit in an action must not end the worker
+        ended.outcome = Fail(failure=describe_failure(error), error=error)
+
+
+class _IsStale(Exception):  # noqa: N818 - an answer, not an error
+    def __init__(self, reason: str) -> None:
+        self.outcome = Stale(reason)
+
+
+class _IsMoved(Exception):  # noqa: N818 - an answer, not an error
+    def __init__(self) -> None:
+        self.outcome = Superseded("the record was moved by someone else")
+
+
+def _prepare(session: Session, record: Any, sources: Sources, action: str) -> None:
+    session.info[CLOCK] = sources.clock
+    session.info[IDS] = sources.ids
+    session.add(record)
+    ledger_of(record).running = action
+
+
+def _checked_arguments(subject: RecordSubject, claim: Claim) -> dict[str, Any]:
+    action = subject.bound.action
+    for guard in map(Guard.of, action.guards):
+        if not guard.check(subject.record):
+            raise _IsStale(guard.reason)
+    return action.signature.decode(claim.job.args)
+
+
+def _lock_claimed(connection: Connection, subject: RecordSubject) -> None:
+    found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
+    if found != (subject.state, subject.version):
+        raise _IsMoved
+
+
+@contextmanager
+def _identified(claim: Claim) -> Iterator[None]:
+    """Act for the actor and tenant of the job."""
+    with ExitStack() as stack:
+        if claim.job.actor is not None:
+            stack.enter_context(acting_as(claim.job.actor))
+        if claim.job.tenant is not None:
+            stack.enter_context(tenant(claim.job.tenant))
+        yield
+
+
+def _warn_of_long_transaction(claim: Claim, connection: Connection | None) -> None:
+    began = begun_at(connection) if connection is not None else None
+    if began is None:
+        return
+    seconds = time.perf_counter() - began
+    if seconds > LONG_TRANSACTION:
+        log.warning(
+            "job %s (%s) kept its transaction open for %.1f s, with its locks; "
+            "write after slow calls, not before",
+            claim.job.id, claim.job.key, seconds,
+        )  # fmt: skip

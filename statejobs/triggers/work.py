@@ -1,0 +1,199 @@
+"""The work port of the runner, for triggers of resources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from statejobs.domain.clock import Sources
+from statejobs.domain.job import Job
+from statejobs.domain.lifecycle import Landing
+from statejobs.domain.machine import EdgeKind
+from statejobs.resource.domain import Registry
+from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.runner.port import AsyncRun, Claim, MovedAway, Policy, Run, Starts
+from statejobs.store.store import Store, write_history
+from statejobs.triggers.records import (
+    Identity,
+    RecordSubject,
+    history_row,
+    identities_of,
+    land_record,
+    lock_records,
+    lock_state,
+    move_to_during,
+    read_state,
+    write_claims,
+)
+from statejobs.triggers.run import AsyncRecordRun, RecordRun
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_KINDS = {
+    Landing.TARGET: EdgeKind.COMPLETE,
+    Landing.SOURCE: EdgeKind.RETURN,
+    Landing.FAILED: EdgeKind.DISCARD,
+}
+
+
+class RecordWork:
+    """Runs the actions of triggers on their records."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        sources: Sources,
+        async_engine: Callable[[], AsyncEngine],
+    ) -> None:
+        self._registry, self._store, self._sources = registry, store, sources
+        self._async_engine = async_engine
+        self._keys = tuple(registry.triggers)
+
+    def keys(self) -> Sequence[str]:
+        """Keys and aliases of all triggers."""
+        return self._keys
+
+    def policy(self, key: str) -> Policy:
+        """Return how jobs of *key* are run."""
+        _, bound = self._registry.triggers[key]
+        options = bound.options
+        return Policy(
+            max_attempts=options.max_attempts,
+            max_crashes=options.max_crashes,
+            backoff=options.backoff,
+            timeout=options.timeout,
+            is_async=bound.action.is_async,
+        )
+
+    def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
+        """Lock and move the records of *jobs*: a fixed number of statements for each key."""
+        ready: list[tuple[Job, RecordSubject]] = []
+        busy: list[Job] = []
+        stale: dict[int, str] = {}
+        for key in dict.fromkeys(job.key for job in jobs):
+            model, bound = self._registry.triggers[key]
+            known: dict[Identity, Job] = {}
+            for job, identity in identities_of(model, [j for j in jobs if j.key == key]):
+                if identity is None:
+                    stale[job.id] = f"{job.record_id!r} is not a key of {model.name}"
+                else:
+                    known[identity] = job
+            if not known:
+                continue
+            locked = lock_records(connection, model, bound, list(known))
+            move_to_during(connection, model, bound, locked, now)
+            ready += [
+                (known[identity], _subject(bound, identity, *found))
+                for identity, found in locked.found.items()
+            ]
+            busy += [known[identity] for identity in locked.busy]
+            stale |= {known[identity].id: why for identity, why in locked.stale.items()}
+        order = {job.id: place for place, job in enumerate(jobs)}
+        ready.sort(key=lambda pair: order[pair[0].id])
+        write_claims(connection, ready, now)
+        return Starts(ready=ready, busy=busy, stale=stale)
+
+    def open(self, claim: Claim, now: datetime) -> Run:
+        """Return an attempt of a `def` action."""
+        return RecordRun(self._store, claim, self._sources, now)
+
+    def open_async(self, claim: Claim, now: datetime) -> AsyncRun:
+        """Return an attempt of an `async def` action."""
+        return AsyncRecordRun(self._store, self._async_engine(), claim, self._sources, now)
+
+    def land(
+        self, connection: Connection, claim: Claim, landing: Landing, *, now: datetime,
+        reason: str | None = None,
+    ) -> bool:  # fmt: skip
+        """Move the record where the outcome leads; return whether it rests in a source.
+
+        Raises:
+            MovedAway: Someone else moved it first.
+        """
+        subject: RecordSubject = claim.subject
+        kind = _KINDS[landing]
+        target = subject.resting(kind)
+        if target == subject.state and kind is not EdgeKind.COMPLETE:
+            return target in subject.bound.sources  # without `during` it never left
+        if not land_record(connection, subject, target, now):
+            raise MovedAway(self._where(connection, subject))
+        if subject.model.has_history:
+            row = history_row(
+                claim.job, subject, kind, target, now,
+                attempt=claim.job.attempt, reason=reason, duration=claim.duration,
+            )  # fmt: skip
+            write_history(connection, [row])
+        return target in subject.bound.sources
+
+    def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
+        """Lock the record; return whether it waits for its job again."""
+        subject: RecordSubject = claim.subject
+        found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
+        return found is not None and found[0] in subject.bound.sources
+
+    def recover(self, connection: Connection, job: Job) -> RecordSubject | None:
+        """Lock the record of a job whose worker is gone; None when someone holds it."""
+        model, bound = self._registry.triggers[job.key]
+        ((_, identity),) = identities_of(model, [job])
+        found = None
+        if identity is not None:
+            found = lock_state(connection, model, identity, skip_locked=True)
+            if found is None and read_state(connection, model, identity) is not None:
+                return None
+        source = job.record_source or bound.sources[0]
+        is_where_it_was = found is not None and found[0] == (bound.during or source)
+        return RecordSubject(
+            model=model,
+            bound=bound,
+            identity=identity or (),
+            source=source,
+            state=bound.during or source,
+            # a version that no record has: landing then finds that someone else moved it
+            version=found[1] if found is not None and is_where_it_was else -1,
+        )
+
+    def discarded(
+        self, connection: Connection, claim: Claim, reason: str
+    ) -> BaseException | None:
+        """Run the trigger's `on_discard` in a savepoint; return what it raised."""
+        subject: RecordSubject = claim.subject
+        hook = subject.bound.trigger.discard_hook
+        if hook is None:
+            return None
+        try:
+            with (
+                Session(connection, join_transaction_mode="create_savepoint") as session,
+                session.begin(),
+            ):
+                record = session.get(subject.model.cls, subject.identity)
+                if record is not None:
+                    hook(record, session, reason)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands
+            return error
+        return None
+
+    def _where(self, connection: Connection, subject: RecordSubject) -> str:
+        state = read_state(connection, subject.model, subject.identity)
+        return "the record is gone" if state is None else f"the record was moved to {state!r}"
+
+
+def _subject(
+    bound: BoundTrigger, identity: Identity, record: object, state: str, version: int
+) -> RecordSubject:
+    model: ResourceModel = type(record).__statejobs__  # type: ignore[attr-defined]
+    own = model.triggers.get(bound.key, bound)  # a subclass may override the action
+    return RecordSubject(
+        model=model,
+        bound=own,
+        identity=identity,
+        source=state,
+        state=own.during or state,
+        version=version,
+        record=record,
+    )

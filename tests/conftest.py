@@ -1,0 +1,51 @@
+"""Fixtures of every test: databases and chance."""
+
+import os
+import secrets
+import uuid
+
+import pytest
+
+from tests.support.postgres import PostgresUnavailableError, shared_databases
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory):
+    """The PostgreSQL of this test run; xdist's workers share one."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+    try:
+        with shared_databases(directory) as server:
+            yield server
+    except PostgresUnavailableError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+
+
+@pytest.fixture
+def postgres_url(postgres_server):
+    """URL of a fresh, empty PostgreSQL database."""
+    name = f"statejobs_{uuid.uuid4().hex}"
+    postgres_server.create_database(name)
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path):
+    """URL of a fresh SQLite file."""
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request):
+    """URL of a fresh database: each test runs once on every database."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+def seed():
+    """Seed for `random.Random`, shown when the test fails."""
+    value = int(os.environ.get("STATEJOBS_TEST_SEED") or secrets.randbits(32))
+    print(f"repeat with STATEJOBS_TEST_SEED={value}")  # noqa: T201
+    return value

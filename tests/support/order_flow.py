@@ -1,0 +1,44 @@
+"""The machine of the order in the README, written out by hand."""
+
+from statejobs.domain.machine import Edge, EdgeKind, MachineSpec, TriggerSpec
+
+CHARGE = TriggerSpec(
+    key="order.charge",
+    name="charge",
+    action="process_payment",
+    sources=("queued",),
+    target="completed",
+    during="processing",
+    failed="failed",
+    queue="payments",
+    max_attempts=5,
+)
+
+
+def _job_edge(kind: EdgeKind, source: str, target: str) -> Edge:
+    name = f"{CHARGE.action}.{kind}"
+    return Edge(name=name, sources=(source,), target=target, kind=kind, trigger=CHARGE.key)
+
+
+ORDER = MachineSpec(
+    name="Order",
+    states=("draft", "queued", "processing", "completed", "failed", "cancelled"),
+    initial="draft",
+    final=("completed", "cancelled"),
+    edges=(
+        Edge(
+            name="submit",
+            sources=("draft",),
+            target="queued",
+            trigger=CHARGE.key,
+            guards=("has_amount",),
+        ),
+        _job_edge(EdgeKind.START, "queued", "processing"),
+        _job_edge(EdgeKind.COMPLETE, "processing", "completed"),
+        _job_edge(EdgeKind.RETURN, "processing", "queued"),
+        _job_edge(EdgeKind.DISCARD, "processing", "failed"),
+        Edge(name="retry", sources=("failed",), target="queued", trigger=CHARGE.key),
+        Edge(name="cancel", sources=("draft", "queued", "failed"), target="cancelled"),
+    ),
+    triggers=(CHARGE,),
+)

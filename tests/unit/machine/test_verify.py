@@ -1,0 +1,226 @@
+from dataclasses import replace
+
+import pytest
+
+from statejobs.domain.lifecycle import JOB_MACHINE
+from statejobs.domain.machine import Edge, EdgeKind
+from statejobs.errors import DefinitionError
+from statejobs.machine.verify import verify
+from tests.support.order_flow import CHARGE, ORDER
+
+
+def refusal(spec):
+    with pytest.raises(DefinitionError) as refused:
+        verify(spec)
+    return str(refused.value)
+
+
+def with_edge(**changes):
+    """The order, with one more transition."""
+    edge = {"name": "pay", "sources": ("draft",), "target": "queued", **changes}
+    return replace(ORDER, edges=(*ORDER.edges, Edge(**edge)))
+
+
+def with_trigger(**changes):
+    """The order, with another trigger in place of its own."""
+    return replace(ORDER, triggers=(replace(CHARGE, **changes),))
+
+
+@pytest.mark.parametrize("spec", [ORDER, JOB_MACHINE], ids=["order", "job"])
+def test_accepts_the_graphs_that_we_ship(spec):
+    verify(spec)
+
+
+def test_accepts_a_trigger_without_during_and_failed():
+    verify(with_trigger(during=None, failed=None))
+
+
+def test_refuses_an_initial_state_that_is_none():
+    assert refusal(replace(ORDER, initial="drafted")) == (
+        "Order: no initial state 'drafted'; did you mean 'draft'?\n"
+        "  why: creation leads there\n"
+        "  fix: use a member of the state enum"
+    )
+
+
+def test_refuses_a_final_state_that_is_none():
+    assert refusal(replace(ORDER, final=("complete",))) == (
+        "Order: no final state 'complete'; did you mean 'completed'?\n"
+        "  why: a record must be able to rest there\n"
+        "  fix: use a member of the state enum"
+    )
+
+
+def test_refuses_a_deprecated_state_that_is_none():
+    assert refusal(replace(ORDER, deprecated=("old",))) == (
+        "Order: no deprecated state 'old'; "
+        "known: cancelled, completed, draft, failed, processing, queued\n"
+        "  why: a deprecated state stays readable, so it must stay in the enum\n"
+        "  fix: use a member of the state enum"
+    )
+
+
+def test_refuses_a_source_that_is_no_state():
+    assert refusal(with_edge(sources=("draft", "fialed"))) == (
+        "Order: transition 'pay': no source state 'fialed'; did you mean 'failed'?\n"
+        "  why: it would fail only when somebody fires it\n"
+        "  fix: use a member of the state enum"
+    )
+
+
+def test_refuses_a_target_that_is_no_state():
+    assert refusal(with_edge(target="queue")) == (
+        "Order: transition 'pay': no target state 'queue'; did you mean 'queued'?\n"
+        "  why: it would fail only when somebody fires it\n"
+        "  fix: use a member of the state enum"
+    )
+
+
+def test_refuses_an_edge_of_a_job_that_leads_to_no_state():
+    assert refusal(with_edge(kind=EdgeKind.COMPLETE, target="queue")) == (
+        "Order: complete edge 'pay': no target state 'queue'; did you mean 'queued'?\n"
+        "  why: it would fail only when somebody fires it\n"
+        "  fix: use a member of the state enum"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "role"),
+    [
+        ({"sources": ("queued", "queueed")}, "source"),
+        ({"target": "queueed"}, "target"),
+        ({"during": "queueed"}, "during"),
+        ({"failed": "queueed"}, "failed"),
+    ],
+    ids=["source", "target", "during", "failed"],
+)
+def test_refuses_an_action_that_names_no_state(changes, role):
+    assert refusal(with_trigger(**changes)) == (
+        f"Order: action 'process_payment' of trigger 'order.charge': no {role} state 'queueed'; "
+        "did you mean 'queued'?\n"
+        "  why: the record of its job moves along these states\n"
+        "  fix: use a member of the state enum"
+    )
+
+
+def test_refuses_two_edges_of_one_name():
+    assert refusal(with_edge(name="cancel")) == (
+        "Order: 2 edges are called 'cancel'\n"
+        "  why: a name must say which way a record goes\n"
+        "  fix: give each its own name, or one edge several sources"
+    )
+
+
+def test_refuses_an_edge_called_like_the_state_attribute():
+    assert refusal(with_edge(name="state")) == (
+        "Order: transition 'state': it is called like the attribute that holds the state\n"
+        "  why: one of them would hide the other\n"
+        "  fix: rename the transition"
+    )
+
+
+def test_refuses_an_edge_without_sources():
+    assert refusal(with_edge(sources=())) == (
+        "Order: transition 'pay': it has no source\n"
+        "  why: no record could ever take it\n"
+        "  fix: name the states that it starts from"
+    )
+
+
+def test_refuses_an_action_without_sources():
+    assert refusal(with_trigger(sources=())) == (
+        "Order: action 'process_payment' of trigger 'order.charge': it has no source\n"
+        "  why: its job would find no record ready\n"
+        "  fix: name the states that it starts from"
+    )
+
+
+def test_refuses_an_edge_that_leaves_a_final_state():
+    assert refusal(with_edge(sources=("draft", "cancelled"))) == (
+        "Order: transition 'pay': it leaves 'cancelled', which is final\n"
+        "  why: a record rests for good in a final state\n"
+        "  fix: take 'cancelled' out of its sources, or out of final="
+    )
+
+
+def test_refuses_a_deprecated_initial_state():
+    assert refusal(replace(ORDER, deprecated=("draft",))) == (
+        "Order: the initial state 'draft' is deprecated\n"
+        "  why: a deprecated state is kept for old records and must not get new ones\n"
+        "  fix: choose another state, or take it out of deprecated="
+    )
+
+
+def test_refuses_an_edge_that_leads_to_a_deprecated_state():
+    assert refusal(replace(ORDER, deprecated=("cancelled",))) == (
+        "Order: transition 'cancel': it leads to 'cancelled', which is deprecated\n"
+        "  why: a deprecated state is kept for old records and must not get new ones\n"
+        "  fix: choose another state, or take it out of deprecated="
+    )
+
+
+def test_accepts_a_job_that_returns_its_record_to_a_deprecated_state():
+    edges = (
+        Edge(name="start", sources=("old",), target="processing", kind=EdgeKind.START),
+        Edge(name="return", sources=("processing",), target="old", kind=EdgeKind.RETURN),
+    )
+
+    verify(
+        replace(
+            ORDER, states=(*ORDER.states, "old"), deprecated=("old",), edges=ORDER.edges + edges
+        )
+    )
+
+
+def test_refuses_during_without_failed():
+    assert refusal(with_trigger(failed=None)) == (
+        "Order: action 'process_payment' of trigger 'order.charge': during without failed\n"
+        "  why: when attempts run out, a record in 'processing' has nowhere to land\n"
+        "  fix: add failed=, the state for records whose job gave up"
+    )
+
+
+def test_refuses_a_transition_that_runs_an_unknown_trigger():
+    assert refusal(with_edge(trigger="order.change")) == (
+        "Order: transition 'pay': no trigger 'order.change'; did you mean 'order.charge'?\n"
+        "  why: there is no action that its job could run\n"
+        "  fix: declare the trigger in this class, or correct its key"
+    )
+
+
+def test_refuses_a_creation_that_runs_an_unknown_trigger():
+    assert refusal(replace(ORDER, initial_trigger="user.welcome", edges=(), triggers=())) == (
+        "Order: creation: no trigger 'user.welcome'; there are none\n"
+        "  why: there is no action that its job could run\n"
+        "  fix: declare the trigger in this class, or correct its key"
+    )
+
+
+def test_refuses_a_transition_whose_job_could_never_run():
+    assert refusal(with_edge(target="failed", trigger="order.charge")) == (
+        "Order: transition 'pay': it runs 'order.charge' in 'failed', "
+        "but action 'process_payment' starts from 'queued'\n"
+        "  why: its job could never run\n"
+        "  fix: add 'failed' to the sources of 'process_payment', or change the target"
+    )
+
+
+def test_refuses_a_creation_whose_job_could_never_run():
+    assert refusal(replace(ORDER, initial_trigger="order.charge")) == (
+        "Order: creation: it runs 'order.charge' in 'draft', "
+        "but action 'process_payment' starts from 'queued'\n"
+        "  why: its job could never run\n"
+        "  fix: add 'draft' to the sources of 'process_payment', or change the initial state"
+    )
+
+
+def test_keeps_the_parts_of_the_message_as_attributes():
+    with pytest.raises(DefinitionError) as refused:
+        verify(with_edge(sources=()))
+
+    error = refused.value
+    assert (error.where, error.what) == ("Order: transition 'pay'", "it has no source")
+    assert (error.why, error.fix) == (
+        "no record could ever take it",
+        "name the states that it starts from",
+    )
