@@ -24,7 +24,7 @@ from statejobs.runner.points import Reach, live_on
 from statejobs.runner.runner import Runner
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
-from statejobs.store.factory import async_url, make_listener, open_engine
+from statejobs.store.factory import make_listener, open_engine
 from statejobs.store.store import JobQueries, Store
 from statejobs.telemetry import Telemetry
 from statejobs.triggers.operator import Operator

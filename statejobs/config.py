@@ -51,6 +51,7 @@ def check_queues(queues: dict[str, int]) -> dict[str, int]:
     for name, limit in queues.items():
         if not name or limit < 1:
             raise ConfigurationError(
-                f"queue {name!r}: limit {limit} must be at least 1; leave the queue out to not serve it"
+                f"queue {name!r}: limit {limit} must be at least 1; "
+                "leave the queue out to not serve it"
             )
     return dict(queues)

@@ -103,7 +103,7 @@ class Checkpoint(MutableMapping[str, Any]):
 
 
 class CancelSignal:
-    """Set when a running job should stop: its record moved, its time is up, or its lease is lost."""
+    """Set when a running job should stop: record moved, time up, or lease lost."""
 
     def __init__(self) -> None:
         self.reason: str | None = None

@@ -83,9 +83,7 @@ class TransitionRefusedError(StateJobsError):
 class StaleTransitionError(StateJobsError):
     """Another transaction moved the record first; nothing of this flush was written."""
 
-    def __init__(
-        self, transition: str, *, record: str, expected: str, found: str | None
-    ) -> None:
+    def __init__(self, transition: str, *, record: str, expected: str, found: str | None) -> None:
         now = "it is gone" if found is None else f"it is in {found!r}"
         super().__init__(
             f"{record}: {transition!r} expected {expected!r}, but {now}. "

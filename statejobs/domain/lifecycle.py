@@ -107,7 +107,7 @@ def backoff_step(job: Job, allowance: int) -> int:
     return max(1, allowance - (job.max_attempts - job.attempt))
 
 
-def settle(
+def settle(  # noqa: C901, PLR0911 - one match over the closed set is the whole policy
     job: Job, outcome: Outcome, *, now: datetime, wait: timedelta, max_crashes: int
 ) -> Settlement:
     """Decide what *outcome* does to *job*, which is processing.

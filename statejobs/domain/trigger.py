@@ -49,7 +49,8 @@ class TriggerOptions:
                 why="priorities order the jobs inside a queue, from 0 (first) to 9 (last)",
                 fix="give a number from 0 to 9",
             )
-        for option, value in (("max_attempts", self.max_attempts), ("max_crashes", self.max_crashes)):
+        for option in ("max_attempts", "max_crashes"):
+            value: int = getattr(self, option)
             if value < 1:
                 raise DefinitionError(
                     where,
@@ -73,5 +74,5 @@ def _check_name(where: str, what: str, name: str, *, longest: int) -> None:
         where,
         f"{what} {name!r} is not a stable name",
         why="it is stored with every job, and typed by people on the command line",
-        fix=f"use letters, digits, '.', '_' and '-', at most {longest}, for instance 'order.charge'",
+        fix=f"use at most {longest} letters, digits, '.', '_' and '-', like 'order.charge'",
     )

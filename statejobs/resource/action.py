@@ -18,7 +18,7 @@ from statejobs.domain.arguments import Signature
 from statejobs.domain.job import EnqueueResult
 from statejobs.resource.enqueue import enqueue_action
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
-from statejobs.resource.transition import Guard, refused
+from statejobs.resource.transition import Guard, refused, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ class Action(Generic[R, C, P, T]):
     def signature(self) -> Signature:
         """The typed parameters after the context, which are stored with a job."""
         if self._signature is None:
-            self._signature = Signature.of(self.body, name=self.body.__qualname__, skip=2)
+            self._signature = Signature.of(self.body, name=short_name(self.body), skip=2)
         return self._signature
 
     def edge(self, kind: str) -> str:
@@ -102,9 +102,7 @@ class Action(Generic[R, C, P, T]):
     def __get__(self, record: None, owner: type) -> EnqueuedAction[R, P]: ...
     @overload
     def __get__(self, record: R, owner: type) -> BoundAction[C, P, T]: ...
-    def __get__(
-        self, record: R | None, owner: type
-    ) -> EnqueuedAction[R, P] | BoundAction[C, P, T]:
+    def __get__(self, record: R | None, owner: type) -> EnqueuedAction[R, P] | BoundAction[C, P, T]:
         """Return what can be enqueued on the class, the callable on a record."""
         return EnqueuedAction(self, owner) if record is None else BoundAction(self, record)
 
@@ -255,4 +253,6 @@ class EnqueuedAction(Generic[R, P]):
     def _enqueue(
         self, session: Session, records: Sequence[Any], args: Any, kwargs: Any
     ) -> list[EnqueueResult]:
-        return enqueue_action(session, self.declared, records, args, kwargs, self._options)
+        return enqueue_action(
+            session, self.declared, records, args=args, kwargs=kwargs, chosen=self._options
+        )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import CheckConstraint, Column, Table, event
+from sqlalchemy import CheckConstraint, Column, String, Table, event, literal_column
 from sqlalchemy.orm import MappedColumn, mapped_column
 from sqlalchemy.sql.elements import conv
 
-from statejobs.errors import DefinitionError, did_you_mean
+from statejobs.errors import DefinitionError
+from statejobs.resource.options import explain_options
 from statejobs.store.types import StateType
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=enum.Enum)
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts identifiers there
+_DECIDED = ("active_history", "insert_default", "nullable")
+_HAS_CHECK = "statejobs_has_check"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,7 @@ class DeclaredState(StateType):
     declaration: StateDeclaration
 
 
+@explain_options(passed_on=mapped_column)
 def state_column(
     states: type[E],
     *,
@@ -61,9 +66,11 @@ def state_column(
             `MappedAsDataclass`, or `index=True`.
 
     Raises:
-        DefinitionError: A value is not of the enum, or the enum's values are not text.
+        DefinitionError: A value is not of the enum, the enum's values are not text, or an option
+            does not exist.
     """
     _check_enum(states)
+    _refuse_decided(states, column_options)
     for option, members in (
         ("initial", (initial,)), ("final", final), ("deprecated", deprecated)
     ):  # fmt: skip
@@ -92,15 +99,27 @@ def check_member(where: str, option: str, states: type[enum.Enum], member: objec
     """
     if isinstance(member, states):
         return
-    text = str(member.value) if isinstance(member, enum.Enum) else str(member)
-    kind = f"a state of {type(member).__name__}" if isinstance(member, enum.Enum) else "plain text"
     raise DefinitionError(
         where,
-        f"{option} {text!r} is {kind}, not a member of {states.__name__}",
-        why=f"the column holds {states.__name__} only",
-        fix=f"use a member of {states.__name__}; "
-        + did_you_mean(text, [str(state.value) for state in states]),
+        f"{option} {_described(member)}, not a member of {states.__name__}",
+        why=f"the column holds members of {states.__name__} only",
+        fix=_closest_member(states, member),
     )
+
+
+def _described(member: object) -> str:
+    if isinstance(member, enum.Enum):
+        return f"{member.value!r} is a member of {type(member).__name__}"
+    return f"{member!r} is {'text' if isinstance(member, str) else f'a {type(member).__name__}'}"
+
+
+def _closest_member(states: type[enum.Enum], member: object) -> str:
+    text = str(member.value if isinstance(member, enum.Enum) else member)
+    names = {known: state.name for state in states for known in (state.name, str(state.value))}
+    close = get_close_matches(text, names, n=1)
+    if close:
+        return f"did you mean {states.__name__}.{names[close[0]]}?"
+    return f"use a member of {states.__name__}: {', '.join(states.__members__)}"
 
 
 def check_name(table: str, column: str, values: Sequence[str]) -> str:
@@ -108,7 +127,8 @@ def check_name(table: str, column: str, values: Sequence[str]) -> str:
     digest = hashlib.sha256("\0".join(sorted(values)).encode()).hexdigest()[:8]
     stem = f"ck_{table}_{column}"
     if len(stem.encode()) > _LONGEST_NAME - 9:
-        stem = f"{stem[: _LONGEST_NAME - 18]}_{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
+        start = stem.encode()[: _LONGEST_NAME - 18].decode(errors="ignore")
+        stem = f"{start}_{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
     return f"{stem}_{digest}"
 
 
@@ -116,20 +136,34 @@ def _check_enum(states: type[enum.Enum]) -> None:
     bad = [m.name for m in states if not isinstance(m.value, str) or not m.value]
     if not bad and len(states):
         return
+    name = (bad or ["DRAFT"])[0]
     raise DefinitionError(
         f"state_column({states.__name__})",
-        f"values of {', '.join(bad) or 'no member'} are not text",
-        why="states are stored by value, as text, so that databases and people can read them",
-        fix=f"make it a StrEnum: class {states.__name__}(StrEnum): DRAFT = 'draft'",
+        f"the value of {name} is not text" if bad else "the enum has no members",
+        why="states are stored by value, as text, so that databases and people can read them"
+        if bad
+        else "a record must start in one of them",
+        fix=f"make it a StrEnum: class {states.__name__}(StrEnum): {name} = {name.lower()!r}",
     )
 
 
+def _refuse_decided(states: type[enum.Enum], options: Mapping[str, Any]) -> None:
+    for option in _DECIDED:
+        if option in options:
+            raise DefinitionError(
+                f"state_column({states.__name__})",
+                f"{option}= is not yours to set",
+                why="a state is never null, starts in `initial`, and knows where it came from",
+                fix="leave it out",
+            )
+
+
 def _add_check(column: Column[Any], table: Table) -> None:
-    kind = column.type
-    if not isinstance(kind, StateType):
+    # A copied table, such as Alembic's, copies the constraint as well: none for a copied column.
+    if not isinstance(column.type, StateType) or column.info.get(_HAS_CHECK):
         return
-    name = check_name(table.name, column.name, list(kind.members))
-    if all(constraint.name != name for constraint in table.constraints):
-        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in kind.members)
-        quoted = '"' + column.name.replace('"', '""') + '"' if not column.name.isidentifier() else column.name
-        table.append_constraint(CheckConstraint(f"{quoted} IN ({listed})", name=conv(name)))
+    column.info[_HAS_CHECK] = True
+    values = list(column.type.members)
+    listed = [literal_column("'" + value.replace("'", "''") + "'", String()) for value in values]
+    name = conv(check_name(table.name, column.name, values))
+    CheckConstraint(column.in_(listed), name=name)  # attaches itself to the table of its column

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import enum
+import inspect
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
 from sqlalchemy.orm import MappedColumn
 
 from statejobs.context import AsyncJobContext, JobContext
+from statejobs.domain.arguments import Signature
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action
 from statejobs.resource.columns import DeclaredState, StateDeclaration, check_member
 from statejobs.resource.ledger import value_of
 from statejobs.resource.model import BoundTrigger, ResourceModel, resolve_key
-from statejobs.resource.transition import Transition
+from statejobs.resource.transition import Transition, short_name
 from statejobs.resource.trigger import Trigger
 
 OURS = frozenset(
     {"available_transitions", "state_changed_at", "state_version", "__machine__", "__statejobs__"}
 )
 """Names that statejobs puts on every resource."""
+_MIXIN = "statejobs.resource.mixin"
 
 
 def find_state_column(cls: type) -> tuple[str, StateDeclaration] | None:
@@ -50,6 +54,7 @@ def compile_resource(
         DefinitionError: The declarations cannot work.
     """
     declared = _declared(cls)
+    _refuse_misfits(cls, attribute, declaration, declared)
     transitions = {k: v for k, v in declared.items() if isinstance(v, Transition)}
     triggers = {k: v for k, v in declared.items() if isinstance(v, Trigger)}
     actions = {k: v for k, v in declared.items() if isinstance(v, Action)}
@@ -57,7 +62,7 @@ def compile_resource(
     for label, states, members in _state_uses(cls, declaration, transitions, actions):
         for option, member in members:
             check_member(label, option, states, member)
-    _refuse_lonely(cls, declaration, transitions, triggers, actions)
+    _refuse_lonely(cls, attribute, declaration, transitions, triggers, actions)
     model = ResourceModel(
         cls=cls,
         name=name,
@@ -67,6 +72,8 @@ def compile_resource(
         transitions=transitions,
         triggers=_bind(cls, name, triggers, actions),
     )
+    for declared_transition in transitions.values():
+        _ = declared_transition.signature  # refuses parameters that history could not name
     for action in actions.values():
         _check_context(cls, action)
     _ = model.kernel  # verifies the graph
@@ -85,13 +92,38 @@ def _declared(cls: type) -> dict[str, Any]:
     return found
 
 
+def _refuse_misfits(
+    cls: type, attribute: str, declaration: StateDeclaration, declared: Mapping[str, Any]
+) -> None:
+    """Refuse names where a trigger or a guard belongs."""
+    uses = [(attribute, declaration.run_trigger)]
+    uses += [(n, v.run_trigger) for n, v in declared.items() if isinstance(v, Transition)]
+    for name, run in uses:
+        if run is not None and not isinstance(run, Trigger):
+            raise DefinitionError(
+                f"{cls.__name__}.{name}",
+                f"its run_trigger {run!r} is a {type(run).__name__}, not a trigger",
+                why="a name would be looked up only when the transition fires",
+                fix=f"give the trigger itself, declared above: run_trigger={run}",
+            )
+    for name, value in declared.items():
+        for guard in getattr(value, "guards", ()):
+            if not callable(guard):
+                raise DefinitionError(
+                    f"{cls.__name__}.{name}",
+                    f"its guard {guard!r} is a {type(guard).__name__}, which cannot be called",
+                    why="a guard is asked with the record, and answers yes or no",
+                    fix=f"give the function itself, declared above: guard={guard}",
+                )
+
+
 def _refuse_override(cls: type, base: type, name: str, declared: object) -> None:
     kind = type(declared).__name__.lower()
     raise DefinitionError(
         f"{cls.__name__}.{name}",
         f"{base.__name__} hides the {kind} {name!r} behind something else",
         why="the declared move would still be in the graph, but nothing could fire it",
-        fix=f"declare it again with its decorator, or give the attribute another name than {name!r}",
+        fix=f"declare it again with its decorator, or rename the attribute {name!r}",
     )
 
 
@@ -113,11 +145,15 @@ def refuse_names_of_ours(cls: type) -> None:
     Raises:
         DefinitionError: With the name.
     """
-    for name in sorted(OURS):
-        if name in vars(cls) or name in vars(cls).get("__annotations__", {}):
+    theirs = [base for base in cls.__mro__ if "__statejobs__" not in vars(base)]
+    for base, name in itertools.product(theirs, sorted(OURS)):
+        if base.__module__ == _MIXIN:
+            continue
+        if name in vars(base) or name in vars(base).get("__annotations__", {}):
+            origin = "" if base is cls else f", from {base.__name__},"
             raise DefinitionError(
                 f"{cls.__name__}.{name}",
-                f"{name!r} is a name of statejobs",
+                f"{name!r}{origin} is a name of statejobs",
                 why="every resource gets it from StatefulResource, and the runner relies on it",
                 fix="give your attribute another name",
             )
@@ -146,6 +182,7 @@ def _state_uses(
 
 def _refuse_lonely(
     cls: type,
+    attribute: str,
     declaration: StateDeclaration,
     transitions: Mapping[str, Transition[Any, Any, Any]],
     triggers: Mapping[str, Trigger],
@@ -172,17 +209,16 @@ def _refuse_lonely(
         if action.trigger not in known:
             raise DefinitionError(
                 f"{cls.__name__}.{name}",
-                f"action {name!r} belongs to trigger {action.trigger.options.key!r}, "
-                f"which is not an attribute of {cls.__name__}",
+                f"its trigger {action.trigger.options.key!r} is not an attribute of {cls.__name__}",
                 why="an action without its trigger would never run",
                 fix="declare the trigger in the same class (or mixin), above the action",
             )
     uses = [(t.name, t.run_trigger) for t in transitions.values()]
-    for name, run in [*uses, ("state_column", declaration.run_trigger)]:
+    for name, run in [*uses, (attribute, declaration.run_trigger)]:
         if run is not None and run not in known:
             raise DefinitionError(
                 f"{cls.__name__}.{name}",
-                f"run_trigger {run.options.key!r} is not an attribute of {cls.__name__}",
+                f"its run_trigger {run.options.key!r} is not an attribute of {cls.__name__}",
                 why="a job runs on the record whose transition enqueued it",
                 fix="declare the trigger in this class; to start work on another record, "
                 "fire a transition of that record",
@@ -229,12 +265,13 @@ def key_used_twice(key: str, first: str, second: str) -> DefinitionError:
 
 
 def _check_context(cls: type, action: Action[Any, Any, Any, Any]) -> None:
-    """Refuse an action whose context is annotated for the other colour."""
+    """Refuse an action without a context, or with the one of the other colour."""
     try:
         hints = get_type_hints(action.body)
-    except NameError:  # the signature's own check names what cannot be resolved
+    except Exception:  # noqa: BLE001 - the signature's own check names what cannot be resolved
         hints = {}
-    names = list(action.body.__code__.co_varnames[: action.body.__code__.co_argcount])
+    parameters = inspect.signature(action.body).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     if len(names) < 2:  # noqa: PLR2004 - self and the context
         raise DefinitionError(
             f"{cls.__name__}.{action.name}",
@@ -242,12 +279,16 @@ def _check_context(cls: type, action: Action[Any, Any, Any, Any]) -> None:
             why="the runner passes a JobContext: session, attempt, idempotency key",
             fix=f"def {action.name}(self, ctx: JobContext) -> None",
         )
-    wanted, other = (AsyncJobContext, JobContext) if action.is_async else (JobContext, AsyncJobContext)
+    wanted, other = AsyncJobContext, JobContext
+    if not action.is_async:
+        wanted, other = other, wanted  # type: ignore[assignment]
     if hints.get(names[1]) is other:
-        kind = "async def" if action.is_async else "def"
+        kind = "an `async def`" if action.is_async else "a `def`"
         raise DefinitionError(
             f"{cls.__name__}.{action.name}",
-            f"a `{kind}` action takes {wanted.__name__}, not {other.__name__}",
+            f"{kind} action takes {wanted.__name__}, not {other.__name__}",
             why="the session of an async action is an AsyncSession, that of a sync one a Session",
             fix=f"annotate it: {names[1]}: {wanted.__name__}",
         )
+    # Its annotations may name classes that are defined later; they are resolved with the app.
+    Signature.of(action.body, name=short_name(action.body), skip=2, stored=False)

@@ -24,7 +24,7 @@ class Domain:
         if not NAME.fullmatch(name):
             raise DefinitionError(
                 f"Domain({name!r})",
-                "is not a name",
+                f"{name!r} is not a name",
                 why="it is shown to people and typed on the command line",
                 fix="use letters, digits, '.', '_' and '-'",
             )
@@ -65,16 +65,17 @@ class Registry:
         if other is not None and other.cls is not model.cls:
             if not issubclass(model.cls, other.cls):
                 raise DefinitionError(
-                    model.cls.__qualname__,
-                    f"resource name {model.name!r} is used by {other.cls.__module__} already",
+                    _full_name(model),
+                    f"the resource name {model.name!r} is used by {_full_name(other)} already",
                     why="history and jobs name their resource by it",
-                    fix=f"set __resource__ = {model.cls.__module__ + '.' + model.name!r} on one",
+                    fix=f"set __resource__ = {_full_name(model)!r} on one of them",
                 )
         elif other is None:
             self.resources[model.name] = model
         for bound in model.triggers.values():
             self._add_trigger(model, bound)
-        for subclass in model.cls.__subclasses__():
+        subclasses: list[Any] = model.cls.__subclasses__()
+        for subclass in subclasses:
             if "__statejobs__" in vars(subclass):
                 self._add(subclass.__statejobs__)
 
@@ -87,6 +88,10 @@ class Registry:
                 raise key_used_twice(key, _where(*taken), _where(model, bound))
             self.triggers.setdefault(key, (model, bound))
         _ = bound.action.signature  # resolves its annotations
+
+
+def _full_name(model: ResourceModel) -> str:
+    return f"{model.cls.__module__}.{model.cls.__name__}"
 
 
 def _where(model: ResourceModel, bound: BoundTrigger) -> str:

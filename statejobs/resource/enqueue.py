@@ -29,7 +29,7 @@ WAKE = "statejobs.wake"
 
 
 def promised_job(
-    model: ResourceModel, bound: BoundTrigger, record: Any, record_id: str, step: Step,
+    model: ResourceModel, bound: BoundTrigger, record: Any, record_id: str, step: Step, *,
     now: datetime, ids: IdSource,
 ) -> NewJob:  # fmt: skip
     """Return the job that *step*, a transition with `run_trigger`, enqueues."""
@@ -43,7 +43,7 @@ def promised_job(
 
 
 def enqueue_action(
-    session: Session, action: Action[Any, Any, Any, Any], records: Sequence[Any],
+    session: Session, action: Action[Any, Any, Any, Any], records: Sequence[Any], *,
     args: Any, kwargs: Any, chosen: JobOptions,
 ) -> list[EnqueueResult]:  # fmt: skip
     """Enqueue *action* for *records* on the session's own connection.

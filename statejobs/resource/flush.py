@@ -6,7 +6,7 @@ their other columns; `after_flush` writes history and jobs. All on the caller's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -151,7 +151,7 @@ def _promised_jobs(moved: Moved, now: datetime, ids: Any) -> Iterator[NewJob]:
         bound = step.trigger
         if bound is not None and moved.state in bound.sources:
             yield promised_job(
-                moved.model, bound, moved.record, moved.record_id, step, now, ids
+                moved.model, bound, moved.record, moved.record_id, step, now=now, ids=ids
             )
 
 
@@ -207,7 +207,7 @@ def _after_rollback(session: Session, _previous: SessionTransaction) -> None:
     session.info.pop(_PLAN, None)
 
 
-_LISTENERS = {
+_LISTENERS: dict[str, Callable[..., None]] = {
     "before_flush": _before_flush,
     "after_flush": _after_flush,
     "persistent_to_transient": _restage,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Mapper
 
 from statejobs.errors import NotFoundError
@@ -37,5 +37,5 @@ def decode_identity(mapper: Mapper[Any], record_id: str) -> tuple[Any, ...]:
         ) from error
 
 
-def _typed(column: Column[Any], value: Any) -> Any:
+def _typed(column: ColumnElement[Any], value: Any) -> Any:
     return msgspec.convert(value, type=column.type.python_type)

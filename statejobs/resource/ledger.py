@@ -86,7 +86,8 @@ def time_of(record: object) -> datetime | None:
 
 def clock_of(info: Mapping[Any, Any]) -> Clock:
     """Return the clock of a session with *info*."""
-    return info.get(CLOCK, _SYSTEM)
+    clock: Clock = info.get(CLOCK, _SYSTEM)
+    return clock
 
 
 def value_of(state: object) -> str:

@@ -85,9 +85,7 @@ def _once_mapped(cls: type, attribute: str) -> None:
     if hasattr(cls, "__mapper__"):
         protect_state(getattr(cls, attribute))
     else:
-        event.listen(
-            cls, "class_instrument", lambda _cls: protect_state(getattr(cls, attribute))
-        )
+        event.listen(cls, "class_instrument", lambda _cls: protect_state(getattr(cls, attribute)))
 
 
 def _no_state_column(cls: type) -> DefinitionError:

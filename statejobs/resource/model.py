@@ -135,9 +135,7 @@ class ResourceModel:
             return f"{self.cls.__name__} (new)"
         return f"{self.cls.__name__} {encode_identity(state.identity)}"
 
-    def why_not_start(
-        self, record: object, action: Action[Any, Any, Any, Any]
-    ) -> tuple[str, ...]:
+    def why_not_start(self, record: object, action: Action[Any, Any, Any, Any]) -> tuple[str, ...]:
         """Return why a job of *action* could not start on *record* now."""
         kind = "complete" if action.during is None else "start"
         return self.kernel.why_not(record, action.edge(kind))

@@ -7,31 +7,48 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from types import FrameType
+from typing import Any, TypeVar, cast
 
 from statejobs.errors import DefinitionError, did_you_mean
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+_DIALECTS = ("sqlite_", "postgresql_")
 
 
-def explain_options(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn a call of *function* with an unknown option into a `DefinitionError`."""
-    signature = inspect.signature(function)
-    known = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+def explain_options(*, passed_on: Callable[..., Any] | None = None) -> Callable[[F], F]:
+    """Turn a call with an unknown option into a `DefinitionError`.
 
-    @wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
-        for option in kwargs:
-            if option not in signature.parameters:
-                frame = sys._getframe(1)  # noqa: SLF001 - where the declaration stands
-                place = f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}"
-                raise DefinitionError(
-                    f"{function.__qualname__}() in {place}",
-                    f"unknown option {option!r}",
-                    why="an option that is silently ignored would not do what it says",
-                    fix=did_you_mean(option, known),
-                )
-        return function(*args, **kwargs)
+    Args:
+        passed_on: A function that takes further options, among them those of a database, such as
+            `sqlite_…`.
+    """
 
-    return checked
+    def explained(function: F) -> F:
+        known = _options_of(function) | (_options_of(passed_on) if passed_on else set())
+        taken = set(inspect.signature(function).parameters) | known
+
+        @wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            for option in kwargs:
+                if option not in taken and not (passed_on and option.startswith(_DIALECTS)):
+                    raise _unknown(function.__qualname__, option, known, sys._getframe(1))  # noqa: SLF001 - where the declaration stands
+            return function(*args, **kwargs)
+
+        return cast("F", checked)
+
+    return explained
+
+
+def _options_of(function: Callable[..., Any]) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _unknown(name: str, option: str, known: set[str], frame: FrameType) -> DefinitionError:
+    return DefinitionError(
+        f"{name}() in {Path(frame.f_code.co_filename).name}, line {frame.f_lineno}",
+        f"unknown option {option!r}",
+        why="an option that is silently ignored would not do what it says",
+        fix=did_you_mean(option, known),
+    )

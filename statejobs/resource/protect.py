@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import ORMExecuteState
-from sqlalchemy.orm.attributes import LoaderCallableStatus
+from sqlalchemy.orm.base import LoaderCallableStatus
 
 from statejobs.errors import ProtectedStateError
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
@@ -74,9 +74,7 @@ def override_state(record: Any, *, reason: str) -> Iterator[None]:
         ledger.pending.append(_override(model, record, source, target, reason))
 
 
-def _override(
-    model: ResourceModel, record: Any, source: str, target: str, reason: str
-) -> Step:
+def _override(model: ResourceModel, record: Any, source: str, target: str, reason: str) -> Step:
     promised = model.spec.promised_by(target)
     return Step(
         name="override",

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
+from sqlalchemy.orm import MappedColumn
+
 from statejobs.domain.arguments import Signature
 from statejobs.errors import DefinitionError, TransitionRefusedError
 from statejobs.machine.kernel import Refusal
@@ -35,7 +37,12 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     return (value,)
 
 
-def refuse_second_definition(name: str, what: str, *, depth: int) -> None:
+def short_name(method: Callable[..., Any]) -> str:
+    """Return how messages call *method*: its class and its name."""
+    return ".".join(method.__qualname__.split(".")[-2:])
+
+
+def refuse_second_definition(name: str, *, depth: int) -> None:
     """Refuse a name that the class body, *depth* frames up, has defined already.
 
     Python itself would silently keep the last one.
@@ -47,14 +54,13 @@ def refuse_second_definition(name: str, what: str, *, depth: int) -> None:
     taken = frame.f_locals.get(name)
     if taken is None or "__qualname__" not in frame.f_locals:
         return
+    kind = "column" if isinstance(taken, MappedColumn) else type(taken).__name__.lower()
+    several = "; one transition may start from several states: @transition([A, B], C)"
     raise DefinitionError(
-        f"{frame.f_locals['__qualname__']}.{name}",
-        f"{what} {name!r} is defined twice: there is already a {type(taken).__name__.lower()}",
-        why="Python keeps only the last definition of a name, so the first would silently be lost",
-        fix="give one of them another name; one transition may start from several states: "
-        "@transition([A, B], C)"
-        if isinstance(taken, Transition)
-        else "give one of them another name",
+        f"{frame.f_locals['__qualname__'].rpartition('.')[2]}.{name}",
+        f"there is already a {kind} called {name!r}",
+        why="Python keeps only the last definition of a name, so the first would be lost",
+        fix=f"give one of them another name{several if isinstance(taken, Transition) else ''}",
     )
 
 
@@ -89,7 +95,7 @@ class Transition(Generic[R, P, T]):
         """The typed parameters of the body."""
         if self._signature is None:
             self._signature = Signature.of(
-                self.body, name=self.body.__qualname__, skip=1, stored=False
+                self.body, name=short_name(self.body), skip=1, stored=False
             )
         return self._signature
 
@@ -122,7 +128,9 @@ class BoundTransition(Generic[P, T]):
         """
         if self._transition.is_async:
             return self._fire_async(args, kwargs)  # type: ignore[return-value]
-        return self._fire(partial(self._transition.body, self._record, *args, **kwargs), args, kwargs)
+        body = partial(self._transition.body, self._record, *args, **kwargs)
+        fired: T = self._fire(body, args, kwargs)
+        return fired
 
     def can(self) -> bool:
         """Return whether it could fire now."""
@@ -148,6 +156,7 @@ class BoundTransition(Generic[P, T]):
         ledger = ledger_of(record)
         if ledger.running:
             raise refused(record, declared.name, (_busy(ledger.running),))
+        given = declared.signature.bind(args, kwargs) if args or kwargs else {}
         source = model.kernel.state_of(record)
         started = time.perf_counter() if began is None else began
         try:
@@ -161,7 +170,7 @@ class BoundTransition(Generic[P, T]):
                 source=source,
                 target=value_of(declared.target),
                 trigger=model.bound(declared.run_trigger),
-                args=declared.signature.bind(args, kwargs) if args or kwargs else {},
+                args=given,
                 duration=time.perf_counter() - started,
                 at=time_of(record),
             )
@@ -174,7 +183,8 @@ class BoundTransition(Generic[P, T]):
         if reasons:
             raise refused(self._record, self._transition.name, reasons)
         began = time.perf_counter()
-        result = await self._transition.body(self._record, *args, **kwargs)
+        body: Any = self._transition.body
+        result = await body(self._record, *args, **kwargs)
         self._fire(lambda: None, args, kwargs, checked=True, began=began)
         return result
 
@@ -191,7 +201,7 @@ def refused(record: Any, name: str, reasons: Sequence[str]) -> TransitionRefused
     )
 
 
-@explain_options
+@explain_options()
 def transition(
     source: enum.Enum | Sequence[enum.Enum],
     target: enum.Enum,
@@ -216,7 +226,7 @@ def transition(
     """
 
     def declare(body: Callable[Concatenate[R, P], T]) -> Transition[R, P, T]:
-        refuse_second_definition(body.__name__, "transition", depth=2)
+        refuse_second_definition(body.__name__, depth=2)
         return Transition(
             body,
             source=as_tuple(source),

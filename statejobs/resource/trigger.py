@@ -24,7 +24,7 @@ class Trigger:
         self.discard_hook: Callable[..., None] | None = None
 
     @classmethod
-    @explain_options
+    @explain_options()
     def on_demand(
         cls,
         key: str,
@@ -84,7 +84,7 @@ class Trigger:
     def __repr__(self) -> str:
         return f"<trigger {self.options.key}>"
 
-    @explain_options
+    @explain_options()
     def action(
         self,
         source: enum.Enum | Sequence[enum.Enum],
@@ -132,7 +132,7 @@ class Trigger:
         if self.discard_hook is not None:
             raise DefinitionError(
                 f"trigger {self.options.key!r}",
-                "has two @on_discard methods",
+                "it has two @on_discard methods",
                 why="only one could run",
                 fix="call both from one method",
             )
@@ -147,7 +147,7 @@ class _ActionDecorator:
         self._trigger, self._declared = trigger, declared
 
     def __call__(self, body: Callable[Concatenate[R, C, P], T]) -> Action[R, C, P, T]:
-        refuse_second_definition(body.__name__, "action", depth=2)
+        refuse_second_definition(body.__name__, depth=2)
         return Action(body, trigger=self._trigger, **self._declared)
 
 
@@ -157,7 +157,7 @@ def _backoff(key: str, value: Any) -> Backoff:
     except (TypeError, ValueError) as error:
         raise DefinitionError(
             f"trigger {key!r}",
-            f"backoff {value!r} cannot be used: {error}",
+            str(error),
             why="it says how long to wait before the next attempt",
             fix="give a timedelta, a list of them, or a function (attempt, error) -> timedelta",
         ) from error

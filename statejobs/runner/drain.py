@@ -45,9 +45,7 @@ def step(runner: Runner, queues: Sequence[str], loop: LoopThread, n: int) -> lis
     return ended
 
 
-def drain(
-    runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int
-) -> DrainResult:
+def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int) -> DrainResult:
     """Run what is queued, and what that enqueues, until nothing is left.
 
     Raises:
@@ -58,7 +56,7 @@ def drain(
         ended.append(one)
         if len(ended) >= most:
             keys = Counter(e.job.key for e in ended).most_common(3)
-            listed = ", ".join(f"{key} × {count}" for key, count in keys)
+            listed = ", ".join(f"{count} of {key}" for key, count in keys)
             raise StateJobsError(
                 f"drain: still work after {most} attempts ({listed}). "
                 "Do jobs enqueue each other without end? Otherwise say drain(most=…)"

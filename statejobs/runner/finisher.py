@@ -118,13 +118,8 @@ class Finisher:
             LateResult: The job is no longer ours.
         """
         settlement = self._settlement(claim, outcome)
-        now = self._sources.clock.now()
         try:
-            if isinstance(outcome, Superseded):
-                raise MovedAway(outcome.reason)
-            rests = self._work.land(
-                connection, claim, settlement.landing, now=now, reason=settlement.reason
-            )
+            rests = self._land(connection, claim, outcome, settlement)
         except MovedAway as moved:
             outcome = Superseded(claim.signal.reason or str(moved))
             settlement = self._settlement(claim, outcome)
@@ -159,8 +154,22 @@ class Finisher:
         self._reach(CrashPoint.FINISHED)
         return self.ended(claim, settlement.edge, state)
 
+    def _land(
+        self, connection: Connection, claim: Claim, outcome: Outcome, settlement: Settlement
+    ) -> bool:
+        if isinstance(outcome, Superseded):
+            raise MovedAway(outcome.reason)
+        now = self._sources.clock.now()
+        return self._work.land(
+            connection, claim, settlement.landing, now=now, reason=settlement.reason
+        )
+
     def _finish_job(
-        self, connection: Connection, claim: Claim, settlement: Settlement, rests: bool
+        self,
+        connection: Connection,
+        claim: Claim,
+        settlement: Settlement,
+        rests: bool,  # noqa: FBT001
     ) -> JobState:
         state = self._store.finish(
             connection,
@@ -178,9 +187,7 @@ class Finisher:
         wait = timedelta()
         if isinstance(outcome, Fail) and not claim.job.is_last_attempt:
             step = backoff_step(claim.job, claim.policy.max_attempts)
-            wait, problem = safe_delay(
-                claim.policy.backoff, step, outcome.error, self._sources.rng
-            )
+            wait, problem = safe_delay(claim.policy.backoff, step, outcome.error, self._sources.rng)
             if problem is not None:
                 log.error("backoff of %s failed, the default is used: %r", claim.job.key, problem)
         return settle(
@@ -199,7 +206,9 @@ class Finisher:
             return  # the attempt did not count
         failure = outcome.failure if isinstance(outcome, Fail) else None
         now = self._sources.clock.now()
-        self._store.record_attempt(connection, job, name, now, failure, settlement.reason)
+        self._store.record_attempt(
+            connection, job, name, now=now, failure=failure, message=settlement.reason
+        )
 
     def _run_discard_hook(
         self, connection: Connection, claim: Claim, settlement: Settlement
@@ -209,7 +218,9 @@ class Finisher:
             log.error("on_discard of %s failed: %r", claim.job.key, problem)
             now = self._sources.clock.now()
             failure = describe_failure(problem)
-            self._store.record_attempt(connection, claim.job, "on_discard", now, failure)
+            self._store.record_attempt(
+                connection, claim.job, "on_discard", now=now, failure=failure
+            )
 
 
 _SPENT: dict[type, str] = {

@@ -164,8 +164,6 @@ class Work(Protocol):
         """
         ...
 
-    def discarded(
-        self, connection: Connection, claim: Claim, reason: str
-    ) -> BaseException | None:
+    def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
         """Run the trigger's `on_discard` in a savepoint; return what it raised."""
         ...

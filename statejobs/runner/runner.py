@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
@@ -20,6 +22,8 @@ from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, MovedAway, Starts, Subject, Work
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
+
+log = logging.getLogger("statejobs.runner")
 
 POSTPONED_FOR = timedelta(seconds=1)
 """How long a job waits whose record was locked; up to half as much is added by chance."""
@@ -70,6 +74,7 @@ class Runner:
     def run(self, claim: Claim) -> Ended:
         """Run a claimed job of a `def` action, and commit how it ended."""
         run = self.work.open(claim, self._begin(claim))
+        outcome: Outcome | None
         try:
             outcome = call_within(
                 run.call, claim, self.settings.timeout_grace, on_abandoned=self._abandon
@@ -87,6 +92,7 @@ class Runner:
     async def run_async(self, claim: Claim) -> Ended:
         """Run a claimed job of an `async def` action, and commit how it ended."""
         run = self.work.open_async(claim, self._begin(claim))
+        outcome: Outcome | None
         try:
             outcome = await call_within_async(run.call, claim, self.settings.timeout_grace)
             self._body_ended(claim)
@@ -106,14 +112,18 @@ class Runner:
 
         Each in a transaction of its own, so that one that cannot be settled delays no other.
         """
+        expired = self.store.find_expired(self.work.keys(), self.sources.clock.now())
         rescued = 0
-        while self._rescue_one():
-            rescued += 1
+        for job_id in expired:
+            try:
+                rescued += self._rescue_one(job_id)
+            except SQLAlchemyError:
+                raise  # the database is away: the next round
+            except Exception:  # the others must not wait for this one
+                log.exception("job %s could not be rescued", job_id)
         return rescued
 
-    def _mark(
-        self, connection: Connection, ready: Sequence[tuple[Job, Subject]]
-    ) -> list[Claim]:
+    def _mark(self, connection: Connection, ready: Sequence[tuple[Job, Subject]]) -> list[Claim]:
         now, token = self.sources.clock.now(), self.sources.ids()
         until = now + self.settings.lease
         by_source: dict[str | None, list[int]] = {}
@@ -169,21 +179,18 @@ class Runner:
         self.telemetry.emit(Event.JOB_ABANDONED, job=claim.job)
         self.on_abandoned(claim)
 
-    def _rescue_one(self) -> bool:
+    def _rescue_one(self, job_id: int) -> bool:
         now = self.sources.clock.now()
         with self.store.transaction() as connection:
-            expired = self.store.lock_expired(connection, self.work.keys(), now, limit=10)
-            for job in expired:
-                subject = self.work.recover(connection, job)
-                if subject is None:
-                    continue  # someone holds the record: the next round
-                policy = self.work.policy(job.key)
-                claim = Claim(job=job, subject=subject, policy=policy, began=0)
-                _, state = self.finisher.settle(connection, claim, Crash())
-                self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
-                self.telemetry.emit(Event.JOB_RESCUED, job=job, state=state)
-                return True
-        return False
+            job = self.store.lock_expired(connection, job_id, now)
+            subject = self.work.recover(connection, job) if job is not None else None
+            if job is None or subject is None:
+                return False  # someone holds the job or its record: the next round
+            claim = Claim(job=job, subject=subject, policy=self.work.policy(job.key), began=0)
+            _, state = self.finisher.settle(connection, claim, Crash())
+            self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
+        self.telemetry.emit(Event.JOB_RESCUED, job=job, state=state)
+        return True
 
 
 def _outcome_of(error: Exception) -> Outcome | None:

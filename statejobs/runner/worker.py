@@ -68,6 +68,7 @@ class Worker:
         self._loops = [
             Loop("heartbeat", self._keeper.run_once, settings.heartbeat, rng),
             Loop("rescue", self._rescue, settings.rescue, rng),
+            Loop("forget", self._forget_nodes, _SILENT_NODE / 10, rng),
         ]
         self._wake = threading.Event()
         self._listener = make_listener(self.wake) if make_listener else None
@@ -145,7 +146,8 @@ class Worker:
             return False
         ready = self._ready_queues()
         self._full = set(ready)  # before slots are counted: a job that ends now wakes the loop
-        return any([self._fill(queue) for queue in ready])
+        more = [self._fill(queue) for queue in ready]
+        return any(more)
 
     def _fill(self, queue: str) -> bool:
         """Claim into the free slots of *queue*; return whether more may be waiting."""
@@ -235,7 +237,7 @@ class Worker:
 
     def _abandon(self, claim: Claim) -> None:
         log.error(
-            "job %s (%s) went on after its timeout; a thread cannot be stopped, so it was abandoned",
+            "job %s (%s) went on after its timeout; threads cannot be stopped: it was abandoned",
             claim.job.id, claim.job.key,
         )  # fmt: skip
         self.is_recycling = True
@@ -243,6 +245,8 @@ class Worker:
     def _rescue(self) -> None:
         if self._runner.rescue():
             self._wake.set()
+
+    def _forget_nodes(self) -> None:
         self._runner.store.forget_silent_nodes(self._sources.clock.now() - _SILENT_NODE)
 
     def _wait_for_jobs(self, patience: float) -> None:

@@ -71,7 +71,7 @@ def begun_at(connection: Connection) -> float | None:
 
 
 def _begin_before_write(
-    connection: Connection, cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool
+    connection: Connection, cursor: Any, statement: str, _parameters: Any, context: Any, _many: Any
 ) -> None:
     if not needs_transaction(statement):
         return

@@ -58,8 +58,8 @@ class PostgresListener:
 
     def _connect(self) -> Any:
         pooled = self._engine.raw_connection()
-        pooled.detach()
         connection: Any = pooled.driver_connection
+        pooled.detach()  # ours alone from now on; the pool makes itself another
         connection.rollback()
         connection.autocommit = True
         channel = connection.execute(

@@ -19,6 +19,7 @@ from statejobs.errors import ConfigurationError
 from statejobs.store.lazy_begin import begin_lazily
 
 BEGIN = "BEGIN IMMEDIATE"
+_ID_DIGITS = 12
 _SOCKET_PATH_LIMIT = 100  # bytes; the kernel's is 107
 
 
@@ -88,12 +89,13 @@ def wake_listeners(engine: Engine) -> None:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
-        for address in glob.glob(glob.escape(_socket_prefix(path)) + "*"):
+        prefix = _socket_prefix(path)
+        for address in prefix.parent.glob(f"{glob.escape(prefix.name)}*"):
             try:
-                sender.sendto(b"w", address)
+                sender.sendto(b"w", str(address))
             except ConnectionRefusedError:  # its worker was killed
                 with contextlib.suppress(OSError):
-                    os.unlink(address)
+                    address.unlink()
             except OSError:  # full buffer: the worker has been told already
                 continue
 
@@ -105,7 +107,8 @@ class SqliteListener:
         path = database_path(engine)
         if path is None:
             raise ConfigurationError("SQLite in memory has no file to listen beside")
-        self._address = f"{_socket_prefix(path)}{node_id[:12]}"
+        prefix = _socket_prefix(path)
+        self._address = prefix.with_name(prefix.name + node_id[:_ID_DIGITS])
         self._on_wake = on_wake
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._thread = threading.Thread(target=self._listen, name="statejobs-wake", daemon=True)
@@ -114,7 +117,7 @@ class SqliteListener:
     def start(self) -> None:
         """Bind and listen; without a socket, workers find work by polling."""
         try:
-            self._socket.bind(self._address)
+            self._socket.bind(str(self._address))
         except OSError:  # a read-only directory, or a file system without sockets
             return
         self._thread.start()
@@ -124,8 +127,8 @@ class SqliteListener:
         self._stopped = True
         with contextlib.suppress(OSError):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.sendto(b"s", self._address)
-            os.unlink(self._address)
+                sender.sendto(b"s", str(self._address))
+            self._address.unlink()
         if self._thread.is_alive():
             self._thread.join(timeout=1)
         self._socket.close()
@@ -140,9 +143,9 @@ class SqliteListener:
                 self._on_wake()
 
 
-def _socket_prefix(path: Path) -> str:
-    beside = f"{path}-wake-"
-    if len(os.fsencode(beside)) + 12 <= _SOCKET_PATH_LIMIT:
+def _socket_prefix(path: Path) -> Path:
+    beside = path.with_name(f"{path.name}-wake-")
+    if len(os.fsencode(beside)) + _ID_DIGITS <= _SOCKET_PATH_LIMIT:
         return beside
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return str(Path(tempfile.gettempdir()) / f"statejobs-{digest}-wake-")
+    return Path(tempfile.gettempdir()) / f"statejobs-{digest}-wake-"

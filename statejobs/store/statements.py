@@ -6,8 +6,10 @@ Lists of ids are expanding parameters, so that every statement compiles once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     Executable,
     Select,
     and_,
@@ -18,7 +20,6 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    literal,
     literal_column,
     or_,
     select,
@@ -41,8 +42,8 @@ from statejobs.store.tables import (
 )
 
 J = JobState
-IDS = bindparam("ids", expanding=True)
-KEYS = bindparam("keys", expanding=True)
+IDS: BindParameter[int] = bindparam("ids", expanding=True)
+KEYS: BindParameter[str] = bindparam("keys", expanding=True)
 
 
 def _is(*states: JobState) -> ColumnElement[bool]:
@@ -132,7 +133,7 @@ def insert_transitions() -> Executable:
 # Claim -------------------------------------------------------------------------------------------
 
 
-def peek(queues: Sequence[str]) -> Select[tuple[object, ...]]:
+def peek(queues: Sequence[str]) -> Select[Any]:
     """Look, without locking, when the next job is due and which queues have work."""
     next_due = select(func.min(jobs.c.run_at)).where(IS_WAITING_FOR_TIME).scalar_subquery()
     ready = [
@@ -160,7 +161,7 @@ def stage_due_jobs() -> Executable:
     )
 
 
-def lock_queued_jobs() -> Select[tuple[object, ...]]:
+def lock_queued_jobs() -> Select[Any]:
     """Lock the best queued jobs of a queue, waiting for nobody."""
     return (
         select(jobs)
@@ -228,10 +229,10 @@ def renew_leases() -> Executable:
     )
 
 
-def lock_expired_jobs() -> Select[tuple[object, ...]]:
-    """Lock processing jobs whose lease ran out, waiting for nobody."""
+def find_expired_jobs() -> Select[Any]:
+    """Find, without locking, processing jobs whose lease ran out, longest first."""
     return (
-        select(jobs)
+        select(jobs.c.id)
         .where(
             IS_PROCESSING,
             jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
@@ -239,6 +240,18 @@ def lock_expired_jobs() -> Select[tuple[object, ...]]:
         )
         .order_by(jobs.c.lease_until)
         .limit(bindparam("limit"))
+    )
+
+
+def lock_expired_job() -> Select[Any]:
+    """Lock one processing job whose lease is still over, waiting for nobody."""
+    return (
+        select(jobs)
+        .where(
+            IS_PROCESSING,
+            jobs.c.id == bindparam("job_id"),
+            jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
+        )
         .with_for_update(skip_locked=True)
     )
 
@@ -373,7 +386,7 @@ def delete_silent_nodes() -> Executable:
 # Looking -----------------------------------------------------------------------------------------
 
 
-def count_jobs() -> Select[tuple[str, str, int]]:
+def count_jobs() -> Select[Any]:
     """Count jobs by queue and state."""
     return (
         select(jobs.c.queue, jobs.c.state, func.count())
@@ -382,11 +395,6 @@ def count_jobs() -> Select[tuple[str, str, int]]:
     )
 
 
-def oldest_queued() -> Select[tuple[str, object]]:
+def oldest_queued() -> Select[Any]:
     """Return for each queue since when its oldest queued job waits."""
     return select(jobs.c.queue, func.min(jobs.c.run_at)).where(IS_QUEUED).group_by(jobs.c.queue)
-
-
-def one() -> Select[tuple[int]]:
-    """Return 1, to see whether the database answers."""
-    return select(literal(1))

@@ -121,12 +121,18 @@ class Store:
             rows = connection.execute(_RENEW, {"ids": list(ids), "by": by, "until": until}).all()
         return [Held(job_id=r[0], token=r[1], cancel_requested=r[2]) for r in rows]
 
-    def lock_expired(
-        self, connection: Connection, keys: Sequence[str], now: datetime, *, limit: int
-    ) -> list[Job]:
-        """Lock processing jobs of *keys* whose lease ended before *now*, waiting for nobody."""
-        rows = connection.execute(_EXPIRED, {"keys": list(keys), "now": now, "limit": limit})
-        return [job_of(row) for row in rows]
+    def find_expired(self, keys: Sequence[str], now: datetime, *, limit: int = 100) -> list[int]:
+        """Return the ids of processing jobs of *keys* whose lease ended before *now*."""
+        with self._single() as connection:
+            found = connection.execute(
+                _FIND_EXPIRED, {"keys": list(keys), "now": now, "limit": limit}
+            )
+            return [row.id for row in found]
+
+    def lock_expired(self, connection: Connection, job_id: int, now: datetime) -> Job | None:
+        """Lock a job whose lease is still over; None when it is not, or someone holds it."""
+        row = connection.execute(_LOCK_EXPIRED, {"job_id": job_id, "now": now}).first()
+        return None if row is None else job_of(row)
 
     def note(self, connection: Connection, job: Job, column: str, text: str | None) -> bool:
         """Write *column* (progress or checkpoint) of a job we hold; False when we do not."""
@@ -162,7 +168,7 @@ class Store:
         return None if row is None else JobState(row[0])
 
     def record_attempt(
-        self, connection: Connection, job: Job, outcome: str, now: datetime,
+        self, connection: Connection, job: Job, outcome: str, *, now: datetime,
         failure: Failure | None = None, message: str | None = None,
     ) -> None:  # fmt: skip
         """Write how an attempt ended that did not complete."""
@@ -377,7 +383,8 @@ _MARK = statements.mark_processing()
 _POSTPONE = statements.postpone_jobs()
 _STALE = statements.cancel_stale_job()
 _RENEW = statements.renew_leases()
-_EXPIRED = statements.lock_expired_jobs()
+_FIND_EXPIRED = statements.find_expired_jobs()
+_LOCK_EXPIRED = statements.lock_expired_job()
 _FINISH = statements.finish_job()
 _ATTEMPT = statements.insert_attempts()
 _CANCEL = statements.cancel_waiting_job()

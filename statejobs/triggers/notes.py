@@ -20,8 +20,9 @@ class JobNotes:
     """Writes notes at once, or through the action's session while that has written."""
 
     def __init__(
-        self, store: Store, claim: Claim, clock: Clock, open_connection: Callable[[], Connection | None]
-    ) -> None:
+        self, store: Store, claim: Claim, clock: Clock,
+        open_connection: Callable[[], Connection | None],
+    ) -> None:  # fmt: skip
         """Bind to a claim.
 
         Args:
@@ -54,12 +55,8 @@ class JobNotes:
             ArgumentsError: A value would not survive.
             StateJobsError: The job is no longer ours.
         """
-        try:
-            text = msgspec.json.encode(content).decode()
-            survives = msgspec.json.decode(text) == content
-        except (TypeError, ValueError, OverflowError, RecursionError):
-            survives = False
-        if not survives:
+        text = _plain_json(content)
+        if text is None:
             raise ArgumentsError(self._claim.job.key, "checkpoint", "is not plain JSON")
         if not self._write("checkpoint", text):
             raise StateJobsError("the lease of this job is over: another attempt may be running")
@@ -70,3 +67,12 @@ class JobNotes:
             return self._store.note(connection, self._claim.job, column, text)
         with self._store.transaction() as own:
             return self._store.note(own, self._claim.job, column, text)
+
+
+def _plain_json(content: dict[str, Any]) -> str | None:
+    """Return *content* as JSON; None when it would come back as something else."""
+    try:
+        text = msgspec.json.encode(content).decode()
+        return text if msgspec.json.decode(text) == content else None
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None

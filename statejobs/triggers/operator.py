@@ -63,9 +63,11 @@ class Operator:
             raise StateJobsError(f"job {job_id} is processing; wait for its end, or cancel it")
         model, bound = self._declared(job)
         with self._open_session() as session:
-            record = session.get(model.cls, decode_identity(model.mapper, job.record_id or ""))
+            record: Any = session.get(model.cls, decode_identity(model.mapper, job.record_id or ""))
             if record is None:
-                raise NotFoundError(f"{model.name} {job.record_id}, the record of job {job_id}, is gone")
+                raise NotFoundError(
+                    f"job {job_id}: its record, {model.name} {job.record_id}, is gone"
+                )
             if model.kernel.state_of(record) not in bound.sources:
                 _fire_retry(model, bound, record)
                 session.commit()

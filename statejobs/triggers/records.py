@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, select, tuple_, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -80,7 +80,7 @@ def lock_records(
 ) -> LockedRecords:  # fmt: skip
     """Load and lock those of *identities* that wait for their job, waiting for nobody."""
     locked = LockedRecords()
-    query = (
+    query: Select[Any] = (
         select(model.cls)
         .where(key_is_in(model, identities))
         .where(model.state_column.in_([model.member(source) for source in bound.sources]))
@@ -125,9 +125,7 @@ def move_to_during(
         locked.found[identity] = (record, state, version + 1)
 
 
-def land_record(
-    connection: Connection, subject: RecordSubject, target: str, now: datetime
-) -> bool:
+def land_record(connection: Connection, subject: RecordSubject, target: str, now: datetime) -> bool:
     """Move a claimed record to *target* by compare-and-set; False when someone else moved it."""
     keys = {f"pk_{n}": value for n, value in enumerate(subject.identity)}
     moved = connection.execute(
@@ -157,9 +155,7 @@ def lock_state(
     return None if row is None else (str(row[0].value), row[1])
 
 
-def read_state(
-    connection: Connection, model: ResourceModel, identity: Identity
-) -> str | None:
+def read_state(connection: Connection, model: ResourceModel, identity: Identity) -> str | None:
     """Return the state of a record without locking it; None when it is gone."""
     state = connection.execute(
         select(model.state_column).where(key_is_in(model, [identity]))
@@ -221,9 +217,7 @@ def _explain_missing(
 ) -> None:  # fmt: skip
     """Tell records that someone holds from those that moved on, with one unlocked SELECT."""
     columns = model.table.primary_key.columns
-    rows = connection.execute(
-        select(*columns, model.state_column).where(key_is_in(model, missing))
-    )
+    rows = connection.execute(select(*columns, model.state_column).where(key_is_in(model, missing)))
     states = {tuple(row[:-1]): str(row[-1].value) for row in rows}
     for identity in missing:
         state = states.get(identity)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from statejobs.context import AsyncJobContext, BaseContext, JobContext, acting_as, tenant
+from statejobs.context import AsyncJobContext, JobContext, acting_as, tenant
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.outcome import Cancel, Complete, Fail, Outcome, Snooze, Stale, Superseded
@@ -22,7 +22,7 @@ from statejobs.machine.guard import Guard
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK, ledger_of
 from statejobs.runner.port import Claim, Commit
-from statejobs.store.lazy_begin import begun_at, begin_now, in_transaction
+from statejobs.store.lazy_begin import begin_now, begun_at, in_transaction
 from statejobs.store.store import Store
 from statejobs.triggers.notes import JobNotes
 from statejobs.triggers.records import RecordSubject, lock_state

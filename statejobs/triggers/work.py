@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -158,9 +158,7 @@ class RecordWork:
             version=found[1] if found is not None and is_where_it_was else -1,
         )
 
-    def discarded(
-        self, connection: Connection, claim: Claim, reason: str
-    ) -> BaseException | None:
+    def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
         """Run the trigger's `on_discard` in a savepoint; return what it raised."""
         subject: RecordSubject = claim.subject
         hook = subject.bound.trigger.discard_hook
@@ -171,7 +169,7 @@ class RecordWork:
                 Session(connection, join_transaction_mode="create_savepoint") as session,
                 session.begin(),
             ):
-                record = session.get(subject.model.cls, subject.identity)
+                record: Any = session.get(subject.model.cls, subject.identity)
                 if record is not None:
                     hook(record, session, reason)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands

@@ -53,7 +53,7 @@ CATALOGUES = {
 
 UPGRADE = """
 import sys
-from alembic import command
+import alembic.command
 from statejobs.store.factory import open_engine
 from statejobs.store.schema import {function} as make
 
@@ -158,7 +158,8 @@ def test_upgrading_after_create_tables_changes_nothing(engine):
 
 
 @pytest.mark.parametrize("function", ["upgrade", "create_tables"])
-def test_processes_that_make_the_tables_at_once_all_succeed(database_url, function):
+def test_processes_that_make_the_tables_at_once_all_succeed(database_url, engine, function):
+    assert inspect(engine).get_table_names() == []  # this also makes the file of SQLite
     script = UPGRADE.format(function=function, url=database_url)
     processes = [start_python(script) for _ in range(3)]
     for process in processes:
@@ -171,10 +172,8 @@ def test_processes_that_make_the_tables_at_once_all_succeed(database_url, functi
     assert [(process.communicate()[1], process.returncode) for process in processes] == [
         ("", 0)
     ] * 3
-    engine = open_engine(database_url)
     check_tables(engine)
     assert current(engine) == HEAD
-    engine.dispose()
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypatch):
