@@ -98,6 +98,10 @@ class Action(Generic[R, C, P, T]):
         """Return the name of one of the edges that a job of this action takes."""
         return f"{self.name}.{kind}"
 
+    def returning(self, source: str) -> str:
+        """Return the kind of edge that leads from `during` back to *source*."""
+        return "return" if len(self.source) == 1 else f"return.{source}"
+
     @overload
     def __get__(self, record: None, owner: type) -> EnqueuedAction[R, P]: ...
     @overload
@@ -141,39 +145,49 @@ class BoundAction(Generic[C, P, T]):
         record, action = self._record, self._action
         model: ResourceModel = type(record).__statejobs__
         ledger = ledger_of(record)
-        source = model.kernel.state_of(record)
+        source = model.member(model.kernel.state_of(record))
         reasons = model.why_not_start(record, action)
         if reasons:
             raise refused(record, action.name, reasons)
         began = time.perf_counter()
-        if action.during is not None:
-            with ledger.writing():
-                setattr(record, model.attribute, action.during)
+        # Staged before the body, which may flush.
+        start = self._stage("start", source, action.during) if action.during is not None else None
         ledger.running = action.name
         try:
             yield
         except BaseException:
-            with ledger.writing():
-                setattr(record, model.attribute, model.member(source))
+            self._take_back(start, source)
             raise
         finally:
             ledger.running = None
-        with ledger.writing():
-            setattr(record, model.attribute, action.target)
-        ledger.pending += self._steps(source, time.perf_counter() - began)
+        step = self._stage("complete", action.during or source, action.target)
+        step.duration = time.perf_counter() - began
 
-    def _steps(self, source: str, duration: float) -> list[Step]:
-        action, at = self._action, time_of(self._record)
-        target = value_of(action.target)
-        if action.during is None:
-            return [Step(name=action.edge("complete"), source=source, target=target, at=at,
-                         duration=duration)]  # fmt: skip
-        during = value_of(action.during)
-        return [
-            Step(name=action.edge("start"), source=source, target=during, at=at),
-            Step(name=action.edge("complete"), source=during, target=target, at=at,
-                 duration=duration),
-        ]  # fmt: skip
+    def _stage(self, kind: str, source: enum.Enum, target: enum.Enum) -> Step:
+        record = self._record
+        ledger = ledger_of(record)
+        with ledger.writing():
+            setattr(record, type(record).__statejobs__.attribute, target)
+        step = Step(
+            name=self._action.edge(kind),
+            source=value_of(source),
+            target=value_of(target),
+            at=time_of(record),
+        )
+        ledger.pending.append(step)
+        return step
+
+    def _take_back(self, start: Step | None, source: enum.Enum) -> None:
+        """Undo the start; from one that the body has flushed, the record and its job return."""
+        action, model = self._action, type(self._record).__statejobs__
+        # Not getattr: it would load, and the session may be broken.
+        if action.during is None or vars(self._record).get(model.attribute) is not action.during:
+            return
+        pending = ledger_of(self._record).pending
+        taken_back = self._stage(action.returning(value_of(source)), action.during, source)
+        taken_back.trigger = model.bound(action.trigger)
+        if start in pending[-2:-1]:
+            del pending[-2:]
 
 
 class EnqueuedAction(Generic[R, P]):

@@ -45,7 +45,8 @@ def listen_to_sessions() -> None:
             event.listen(Session, name, listener)
 
 
-def _before_flush(session: Session, _context: UOWTransaction, _instances: Any) -> None:
+def before_flush(session: Session, _context: UOWTransaction, _instances: Any) -> None:
+    """Move the records that made steps, before the unit of work writes their other columns."""
     records = [r for r in (*session.new, *session.dirty) if _has_moved(r)]
     if not records:
         return
@@ -208,7 +209,7 @@ def _after_rollback(session: Session, _previous: SessionTransaction) -> None:
 
 
 _LISTENERS: dict[str, Callable[..., None]] = {
-    "before_flush": _before_flush,
+    "before_flush": before_flush,
     "after_flush": _after_flush,
     "persistent_to_transient": _restage,
     "after_commit": _after_commit,

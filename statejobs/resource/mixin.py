@@ -16,6 +16,7 @@ from statejobs.resource.compile import (
     refuse_names_of_ours,
 )
 from statejobs.resource.flush import listen_to_sessions
+from statejobs.resource.ledger import ledger_of
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.protect import drop_pending, protect_state, start_in_initial_state
 from statejobs.store.types import UtcDateTime
@@ -69,6 +70,8 @@ class StatefulResource:
 
     def available_transitions(self) -> tuple[str, ...]:
         """Return the names of the transitions that could fire now; guards are asked."""
+        if ledger_of(self).running:
+            return ()
         return type(self).__statejobs__.kernel.available(self)
 
 

@@ -185,8 +185,7 @@ def _action_edges(bound: BoundTrigger) -> Iterator[Edge]:
     yield edge(EdgeKind.START, bound.sources, bound.during, guards=guards)
     yield edge(EdgeKind.COMPLETE, running, bound.target)
     for source in bound.sources:
-        name = "return" if len(bound.sources) == 1 else f"return.{source}"
-        yield edge(EdgeKind.RETURN, running, source, name=name)
+        yield edge(EdgeKind.RETURN, running, source, name=action.returning(source))
     if bound.failed is not None:  # from a source too: a person may cancel a job that waits
         yield edge(EdgeKind.DISCARD, (*running, *bound.sources), bound.failed)
 

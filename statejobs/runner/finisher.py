@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -77,6 +79,33 @@ class Finisher:
         self._finish_job(connection, claim, self._settlement(claim, Complete()), rests)
         self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         session.commit()
+        claim.is_settled = True
+        self._reach(CrashPoint.FINISHED)
+
+    def commit_own(self, claim: Claim, changes: Mapping[str, Any]) -> None:
+        """Commit a body that changed only columns of its own record, without a unit of work.
+
+        Raises:
+            LateResult: The job is no longer ours.
+            MovedAway: The record is no longer where the claim left it.
+        """
+        if claim.is_lost or claim.is_settled:
+            raise LateResult
+        now = self._sources.clock.now()
+        settlement = self._settlement(claim, Complete())
+        if self._store.can_fuse:
+            with self._store.single() as connection:
+                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+                if self._work.land_and_finish(
+                    connection, claim, settlement, now=now, changes=changes
+                ) is None:  # fmt: skip
+                    raise LateResult
+        else:
+            with self._store.transaction() as connection:
+                rests = self._work.land(connection, claim, Landing.TARGET, now=now, changes=changes)
+                self._reach(CrashPoint.FINISH_RECORD_MOVED)
+                self._finish_job(connection, claim, settlement, rests)
+                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         claim.is_settled = True
         self._reach(CrashPoint.FINISHED)
 

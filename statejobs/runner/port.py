@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from statejobs.context import CancelSignal
 from statejobs.domain.backoff import Backoff
-from statejobs.domain.job import Job
-from statejobs.domain.lifecycle import Landing
+from statejobs.domain.job import Job, JobState
+from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.outcome import Outcome
 
 
@@ -83,6 +83,10 @@ class Run(Protocol):
         """Run the body; every exception becomes an outcome."""
         ...
 
+    def own_changes(self) -> Mapping[str, Any] | None:
+        """Return what the body changed, when that is only columns of its own record; else None."""
+        ...
+
     def finish(self, commit: Commit) -> None:
         """Call *commit* with the session."""
         ...
@@ -97,6 +101,10 @@ class AsyncRun(Protocol):
 
     async def call(self) -> Outcome:
         """Run the body; every exception becomes an outcome."""
+        ...
+
+    def own_changes(self) -> Mapping[str, Any] | None:
+        """Return what the body changed, when that is only columns of its own record; else None."""
         ...
 
     async def finish(self, commit: Commit) -> None:
@@ -140,12 +148,34 @@ class Work(Protocol):
 
     def land(
         self, connection: Connection, claim: Claim, landing: Landing, *, now: datetime,
-        reason: str | None = None,
+        reason: str | None = None, changes: Mapping[str, Any] | None = None,
     ) -> bool:  # fmt: skip
         """Move the record where the outcome leads, by compare-and-set, and write history.
 
+        Args:
+            connection: With the transaction of the finish.
+            claim: Whose record.
+            landing: Where to.
+            now: When.
+            reason: Why, for history.
+            changes: Columns of the record to write with the move.
+
         Returns:
             Whether the record then rests in a source of its action.
+
+        Raises:
+            MovedAway: The record is no longer where this attempt left it.
+        """
+        ...
+
+    def land_and_finish(
+        self, connection: Connection, claim: Claim, settlement: Settlement, *, now: datetime,
+        changes: Mapping[str, Any],
+    ) -> JobState | None:  # fmt: skip
+        """Do what `land` and the end of the job do, in one statement that is its own transaction.
+
+        Returns:
+            The job's new state; None when it is no longer ours, and nothing was written.
 
         Raises:
             MovedAway: The record is no longer where this attempt left it.

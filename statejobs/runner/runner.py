@@ -19,7 +19,7 @@ from statejobs.domain.outcome import Complete, Crash, Fail, Outcome, Superseded
 from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.finisher import Ended, Finisher, LateResult
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, MovedAway, Starts, Subject, Work
+from statejobs.runner.port import AsyncRun, Claim, MovedAway, Run, Starts, Subject, Work
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
@@ -82,7 +82,7 @@ class Runner:
             self._body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
-                    run.finish(lambda session: self.finisher.commit(session, claim))
+                    self._commit(run, claim)
                 except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                     outcome = _outcome_of(error)
         finally:
@@ -98,7 +98,7 @@ class Runner:
             self._body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
-                    await run.finish(lambda session: self.finisher.commit(session, claim))
+                    await self._commit_async(run, claim)
                 except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                     outcome = _outcome_of(error)
         finally:
@@ -163,6 +163,20 @@ class Runner:
         self.telemetry.emit(Event.JOB_STARTED, job=claim.job)
         claim.began = self.sources.clock.monotonic()
         return self.sources.clock.now()
+
+    def _commit(self, run: Run, claim: Claim) -> None:
+        changes = run.own_changes()
+        if changes is None:
+            run.finish(lambda session: self.finisher.commit(session, claim))
+        else:
+            self.finisher.commit_own(claim, changes)
+
+    async def _commit_async(self, run: AsyncRun, claim: Claim) -> None:
+        changes = run.own_changes()
+        if changes is None:
+            await run.finish(lambda session: self.finisher.commit(session, claim))
+        else:
+            await asyncio.to_thread(self.finisher.commit_own, claim, changes)
 
     def _body_ended(self, claim: Claim) -> None:
         claim.duration = self.sources.clock.monotonic() - claim.began

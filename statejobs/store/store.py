@@ -61,8 +61,13 @@ class Store:
                 raise
             connection.commit()
 
+    @property
+    def can_fuse(self) -> bool:
+        """Whether one statement may move a record, finish its job and write history."""
+        return self.dialect == "postgresql"
+
     @contextmanager
-    def _single(self) -> Iterator[Connection]:
+    def single(self) -> Iterator[Connection]:
         """Open a connection for one statement that is its own transaction."""
         with self.working.connect() as connection:
             yield connection.execution_options(**{AUTOCOMMIT: True})
@@ -73,14 +78,14 @@ class Store:
         """Look which of *queues* have work for *keys*, and when the next job is due."""
         names = tuple(queues)
         statement = self._peeks.setdefault(names, statements.peek(names))
-        with self._single() as connection:
+        with self.single() as connection:
             row = connection.execute(statement, {"keys": list(keys)}).one()
         ready = frozenset(name for name, has_work in zip(names, row[1:], strict=True) if has_work)
         return Peek(next_due=row[0], ready=ready)
 
     def stage_due(self, now: datetime, *, limit: int = 1000) -> frozenset[str]:
         """Queue the jobs whose time has come; return the queues that got some."""
-        with self._single() as connection:
+        with self.single() as connection:
             rows = connection.execute(_STAGE, {"now": now, "limit": limit}).all()
         return frozenset(row.queue for row in rows)
 
@@ -117,13 +122,13 @@ class Store:
 
     def renew(self, ids: Sequence[int], *, by: str, until: datetime) -> list[Held]:
         """Extend leases; return those that are still held."""
-        with self._single() as connection:
+        with self.single() as connection:
             rows = connection.execute(_RENEW, {"ids": list(ids), "by": by, "until": until}).all()
         return [Held(job_id=r[0], token=r[1], cancel_requested=r[2]) for r in rows]
 
     def find_expired(self, keys: Sequence[str], now: datetime, *, limit: int = 100) -> list[int]:
         """Return the ids of processing jobs of *keys* whose lease ended before *now*."""
-        with self._single() as connection:
+        with self.single() as connection:
             found = connection.execute(
                 _FIND_EXPIRED, {"keys": list(keys), "now": now, "limit": limit}
             )
@@ -148,23 +153,10 @@ class Store:
         rests_in_source: bool, allowance: int,
     ) -> JobState | None:  # fmt: skip
         """Settle a processing job; return its new state, or None when it is no longer ours."""
-        row = connection.execute(
-            _FINISH,
-            {
-                "job_id": job.id,
-                "held_attempt": job.attempt,
-                "held": job.token,
-                "new_state": settlement.state.value,
-                "new_attempt": settlement.attempt,
-                "new_crashes": settlement.crashes,
-                "next_run_at": settlement.run_at,
-                "ended_at": now if settlement.is_ended else None,
-                "is_ended": settlement.is_ended,
-                "why": settlement.reason,
-                "rests_in_source": rests_in_source,
-                "allowance": allowance,
-            },
-        ).first()
+        parameters = finish_parameters(
+            job, settlement, now=now, rests_in_source=rests_in_source, allowance=allowance
+        )
+        row = connection.execute(_FINISH, parameters).first()
         return None if row is None else JobState(row[0])
 
     def record_attempt(
@@ -207,22 +199,22 @@ class Store:
 
     def register_node(self, row: Mapping[str, object]) -> None:
         """Write the row of a worker process."""
-        with self._single() as connection:
+        with self.single() as connection:
             connection.execute(_NODE, dict(row))
 
     def beat(self, node_id: str, now: datetime) -> bool:
         """Renew the row of a worker process; False when it is gone."""
-        with self._single() as connection:
+        with self.single() as connection:
             return connection.execute(_BEAT, {"node_id": node_id, "now": now}).rowcount == 1
 
     def remove_node(self, node_id: str) -> None:
         """Delete the row of a worker process."""
-        with self._single() as connection:
+        with self.single() as connection:
             connection.execute(_UNNODE, {"node_id": node_id})
 
     def forget_silent_nodes(self, before: datetime) -> None:
         """Delete the rows of worker processes silent since *before*."""
-        with self._single() as connection:
+        with self.single() as connection:
             connection.execute(_SILENT, {"before": before})
 
 
@@ -301,6 +293,26 @@ def working_engine(engine: Engine) -> Engine:
     working = engine.execution_options(isolation_level="AUTOCOMMIT")
     begin_lazily(working, "BEGIN")
     return working
+
+
+def finish_parameters(
+    job: Job, settlement: Settlement, *, now: datetime, rests_in_source: bool, allowance: int
+) -> dict[str, Any]:
+    """Return the parameters of `statements.finish_job`."""
+    return {
+        "job_id": job.id,
+        "held_attempt": job.attempt,
+        "held": job.token,
+        "new_state": settlement.state.value,
+        "new_attempt": settlement.attempt,
+        "new_crashes": settlement.crashes,
+        "next_run_at": settlement.run_at,
+        "ended_at": now if settlement.is_ended else None,
+        "is_ended": settlement.is_ended,
+        "why": settlement.reason,
+        "rests_in_source": rests_in_source,
+        "allowance": allowance,
+    }
 
 
 def enqueue(connection: Connection, new: Sequence[NewJob]) -> list[EnqueueResult]:

@@ -16,8 +16,8 @@ from statejobs.domain.machine import EdgeKind
 from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
-from statejobs.resource.move import move_statement
 from statejobs.store.store import write_history
+from statejobs.triggers.shortcut import move_with_changes
 
 Identity = tuple[Any, ...]
 
@@ -125,21 +125,32 @@ def move_to_during(
         locked.found[identity] = (record, state, version + 1)
 
 
-def land_record(connection: Connection, subject: RecordSubject, target: str, now: datetime) -> bool:
-    """Move a claimed record to *target* by compare-and-set; False when someone else moved it."""
-    keys = {f"pk_{n}": value for n, value in enumerate(subject.identity)}
-    moved = connection.execute(
-        move_statement(subject.model.table, subject.model.state_column.name),
-        {
-            **keys,
-            "was": subject.state,
-            "version": subject.version,
-            "becomes": target,
-            "next_version": subject.version + 1,
-            "moved_at": now,
-        },
-    )
-    return moved.rowcount == 1
+def land_record(
+    connection: Connection, subject: RecordSubject, target: str, now: datetime,
+    changes: Mapping[str, Any] | None = None,
+) -> bool:  # fmt: skip
+    """Move a claimed record to *target* by compare-and-set; False when someone else moved it.
+
+    *changes* (attribute → value) are columns of its own that are written with the move.
+    """
+    statement = move_with_changes(subject.model, tuple(changes or ()))
+    found = connection.execute(statement, landing_parameters(subject, target, now, changes or {}))
+    return found.rowcount == 1
+
+
+def landing_parameters(
+    subject: RecordSubject, target: str, now: datetime, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the parameters of `move_with_changes`."""
+    return {
+        **{f"pk_{n}": value for n, value in enumerate(subject.identity)},
+        **{f"c_{name}": value for name, value in changes.items()},
+        "was": subject.state,
+        "version": subject.version,
+        "becomes": target,
+        "next_version": subject.version + 1,
+        "moved_at": now,
+    }
 
 
 def lock_state(

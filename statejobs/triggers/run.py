@@ -27,6 +27,7 @@ from statejobs.store.store import Store
 from statejobs.triggers.notes import JobNotes
 from statejobs.triggers.records import RecordSubject, lock_state
 from statejobs.triggers.session import JobSession
+from statejobs.triggers.shortcut import own_changes
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -53,6 +54,12 @@ class RecordRun:
     def call(self) -> Outcome:
         """Run guards and body in a context of its own; every exception becomes an outcome."""
         return contextvars.copy_context().run(self._call)
+
+    def own_changes(self) -> dict[str, Any] | None:
+        """Return the changed columns of the record, when the session wrote nothing else."""
+        if self._subject.bound.action.atomic or self._has_written():
+            return None
+        return own_changes(self._session, self._subject.record, self._subject.model)
 
     def finish(self, commit: Commit) -> None:
         """Call *commit* with the session."""
@@ -81,6 +88,9 @@ class RecordRun:
         connection = self._session.connection()
         begin_now(connection)
         _lock_claimed(connection, self._subject)
+
+    def _has_written(self) -> bool:
+        return self._session.was_used and self._open_connection() is not None
 
     def _open_connection(self) -> Connection | None:
         connection = self._session.connection()
@@ -116,6 +126,13 @@ class AsyncRecordRun:
             args = _checked_arguments(self._subject, self._claim)
             await action.body(record, self._ctx, **args)
         return ended.outcome
+
+    def own_changes(self) -> dict[str, Any] | None:
+        """Return the changed columns of the record, when the session ran no statement."""
+        sync: Any = self._session.sync_session
+        if self._subject.bound.action.atomic or sync.was_used:
+            return None
+        return own_changes(sync, self._subject.record, self._subject.model)
 
     async def finish(self, commit: Commit) -> None:
         """Call *commit* with the sync face of the session."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from statejobs.errors import StateJobsError
@@ -13,8 +14,11 @@ class JobSession(Session):
     """What `ctx.session` is. Its writes commit together with the outcome of the job."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, autoflush=False, expire_on_commit=False, **kwargs)
+        # AsyncSession passes defaults of its own for both
+        super().__init__(*args, **{**kwargs, "autoflush": False, "expire_on_commit": False})
         self._may_commit = False
+        self.was_used = False
+        """Whether any statement was sent."""
 
     def commit(self) -> None:
         """Refuse: half of an action must not be committed without its outcome.
@@ -33,3 +37,8 @@ class JobSession(Session):
     def allow_commit(self) -> None:
         """Let the runner commit from now on."""
         self._may_commit = True
+
+
+@event.listens_for(JobSession, "after_begin")
+def _note_use(session: JobSession, *_began: Any) -> None:
+    session.was_used = True

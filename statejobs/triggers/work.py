@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Executable
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from statejobs.domain.clock import Sources
-from statejobs.domain.job import Job
-from statejobs.domain.lifecycle import Landing
+from statejobs.domain.job import Job, JobState
+from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.domain import Registry
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import AsyncRun, Claim, MovedAway, Policy, Run, Starts
-from statejobs.store.store import Store, write_history
+from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
+from statejobs.store.store import Store, finish_parameters, write_history
 from statejobs.triggers.records import (
     Identity,
     RecordSubject,
     history_row,
     identities_of,
     land_record,
+    landing_parameters,
     lock_records,
     lock_state,
     move_to_during,
@@ -30,6 +34,7 @@ from statejobs.triggers.records import (
     write_claims,
 )
 from statejobs.triggers.run import AsyncRecordRun, RecordRun
+from statejobs.triggers.shortcut import move_with_changes
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -109,7 +114,7 @@ class RecordWork:
 
     def land(
         self, connection: Connection, claim: Claim, landing: Landing, *, now: datetime,
-        reason: str | None = None,
+        reason: str | None = None, changes: Mapping[str, Any] | None = None,
     ) -> bool:  # fmt: skip
         """Move the record where the outcome leads; return whether it rests in a source.
 
@@ -121,7 +126,7 @@ class RecordWork:
         target = subject.resting(kind)
         if target == subject.state and kind is not EdgeKind.COMPLETE:
             return target in subject.bound.sources  # without `during` it never left
-        if not land_record(connection, subject, target, now):
+        if not land_record(connection, subject, target, now, changes):
             raise MovedAway(self._where(connection, subject))
         if subject.model.has_history:
             row = history_row(
@@ -130,6 +135,40 @@ class RecordWork:
             )  # fmt: skip
             write_history(connection, [row])
         return target in subject.bound.sources
+
+    def land_and_finish(
+        self, connection: Connection, claim: Claim, settlement: Settlement, *, now: datetime,
+        changes: Mapping[str, Any],
+    ) -> JobState | None:  # fmt: skip
+        """Move the record to its target and complete the job, in one statement.
+
+        Raises:
+            MovedAway: Someone else moved the record first.
+        """
+        subject: RecordSubject = claim.subject
+        target = subject.bound.target
+        parameters = finish_parameters(
+            claim.job,
+            settlement,
+            now=now,
+            rests_in_source=target in subject.bound.sources,
+            allowance=claim.policy.max_attempts,
+        ) | landing_parameters(subject, target, now, changes)
+        if subject.model.has_history:
+            row = history_row(
+                claim.job, subject, EdgeKind.COMPLETE, target, now,
+                attempt=claim.job.attempt, duration=claim.duration,
+            )  # fmt: skip
+            parameters |= history_parameters(row)
+        try:
+            found = connection.execute(_fused(subject.model, tuple(changes)), parameters).one()
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == NOT_OURS:
+                return None
+            raise
+        if found.moved == 0:
+            raise MovedAway(self._where(connection, subject))
+        return JobState(found.state)
 
     def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
         """Lock the record; return whether it waits for its job again."""
@@ -179,6 +218,11 @@ class RecordWork:
     def _where(self, connection: Connection, subject: RecordSubject) -> str:
         state = read_state(connection, subject.model, subject.identity)
         return "the record is gone" if state is None else f"the record was moved to {state!r}"
+
+
+@lru_cache(maxsize=1024)
+def _fused(model: ResourceModel, changed: tuple[str, ...]) -> Executable:
+    return fuse(move_with_changes(model, changed), has_history=model.has_history)
 
 
 def _subject(

@@ -1,0 +1,120 @@
+"""Shows a run: live in a terminal, a line each second elsewhere, or not at all."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from order_flow.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One moment of a run."""
+
+    progress: Progress
+    planned: int
+    """How many orders will be placed."""
+    gateway_is_up: bool
+    worker_ending: str | None
+    """How the worker that the demo started ended; None while it runs."""
+
+
+class Screen(Protocol):
+    """Shows scenes while a `with` block runs."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...  # fmt: skip
+
+    def show(self, scene: Scene) -> None:
+        """Show what is now."""
+        ...
+
+
+def open_screen(*, title: str, restart_line: str, plain: bool, as_json: bool) -> Screen:
+    """Return the screen that suits.
+
+    Args:
+        title: What runs.
+        restart_line: What to type to start another worker.
+        plain: A line each second, also in a terminal.
+        as_json: Nothing on stdout.
+    """
+    if as_json:
+        return QuietScreen(restart_line)
+    if plain or not sys.stdout.isatty():
+        return PlainScreen(title, restart_line)
+    from order_flow.live import LiveScreen  # noqa: PLC0415 - rich is needed in a terminal only
+
+    return LiveScreen(title, restart_line)
+
+
+class QuietScreen:
+    """Tells only that the worker ended, on stderr."""
+
+    def __init__(self, restart_line: str) -> None:
+        self._restart_line = restart_line
+        self._ending: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def show(self, scene: Scene) -> None:
+        """Tell of an end of the worker, once."""
+        if scene.worker_ending != self._ending:
+            self._ending = scene.worker_ending
+            self._tell_ending(scene)
+
+    def _tell_ending(self, scene: Scene) -> None:
+        text = f"The worker ended ({scene.worker_ending}). Start another:\n  {self._restart_line}"
+        print(text, file=sys.stderr, flush=True)
+
+
+class PlainScreen(QuietScreen):
+    """Prints a line each second."""
+
+    def __init__(self, title: str, restart_line: str) -> None:
+        super().__init__(restart_line)
+        self._title = title
+        self._next_line_at = 0.0
+        self._worker: int | None = None
+
+    def __enter__(self) -> Self:
+        print(self._title, flush=True)
+        return self
+
+    def show(self, scene: Scene) -> None:
+        """Print what is due."""
+        super().show(scene)
+        progress = scene.progress
+        if progress.worker not in {None, self._worker}:
+            self._worker = progress.worker
+            print(
+                f"Process {self._worker} runs the jobs. To see a recovery: kill -9 {self._worker}\n"
+                f"Should no worker be left, start one:\n  {self._restart_line}",
+                flush=True,
+            )
+        if progress.seconds >= self._next_line_at or progress.ended == scene.planned:
+            self._next_line_at = progress.seconds + 1
+            print(_line(scene), flush=True)
+
+    def _tell_ending(self, scene: Scene) -> None:
+        print(f"The worker ended ({scene.worker_ending}). Start another:\n  {self._restart_line}")
+
+
+def _line(scene: Scene) -> str:
+    progress = scene.progress
+    states = ", ".join(f"{count} {state}" for state, count in progress.states.items() if count)
+    return (
+        f"{progress.seconds:5.1f} s  {states or 'no orders yet'}"
+        f"  [failures {progress.failures}, crashes {progress.crashes}, retried {progress.retries}]"
+        f"{'' if scene.gateway_is_up else '  gateway down'}"
+    )

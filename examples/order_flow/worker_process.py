@@ -1,0 +1,79 @@
+"""The worker of the demo: a child process that runs the real command line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import make_url
+
+from order_flow.gateway import ADDRESS_VARIABLE
+
+STATEJOBS = (sys.executable, "-m", "statejobs")
+_PACKAGES = str(Path(__file__).resolve().parents[1])
+_PATIENCE = 15.0  # seconds that it may take to end after SIGTERM
+
+
+class WorkerProcess:
+    """`statejobs worker` on the shop, while the `with` block runs."""
+
+    def __init__(self, database: str, gateway: str, *, log: Path) -> None:
+        self._database, self._log = database, log
+        path = os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH")]))
+        self._environment = {"PYTHONPATH": path, ADDRESS_VARIABLE: gateway}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(self._database),
+                env={**os.environ, **self._environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,  # Ctrl-C is for the demo, which then ends its worker in order
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def restart_line(self) -> str:
+        """What to type in a shell to start such a worker; a password is left out."""
+        database = make_url(self._database).render_as_string(hide_password=True)
+        words = [f"{name}={shlex.quote(value)}" for name, value in self._environment.items()]
+        return " ".join([*words, shlex.join(self._command(database))])
+
+    @property
+    def ending(self) -> str | None:
+        """How the process ended; None while it runs."""
+        code = self._process.poll() if self._process else None
+        if code is None:
+            return None
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    @property
+    def last_words(self) -> str:
+        """The end of its log."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+
+    def _command(self, database: str) -> list[str]:
+        app = ["--app", "order_flow.app:make_app", "--database", database]
+        return [*STATEJOBS, "worker", *app, "--processes", "1"]

@@ -1,0 +1,5 @@
+"""`python -m statejobs`."""
+
+from statejobs.cli.main import main
+
+main()

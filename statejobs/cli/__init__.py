@@ -1,0 +1,1 @@
+"""The `statejobs` command. Data goes to stdout, everything else to stderr."""

@@ -1,0 +1,63 @@
+"""Groups of commands that know what was meant, and a program that explains its errors."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from statejobs.cli.output import note
+from statejobs.cli.problems import Exit, Problem, problem_of
+from statejobs.cli.settings import Settings
+from statejobs.errors import did_you_mean
+
+
+class Group(click.Group):
+    """A group whose unknown commands get a hint."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one was meant."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            hint = did_you_mean(name, self.list_commands(ctx))
+            raise click.UsageError(f"no command {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order in which they were added."""
+        return [name for name, command in self.commands.items() if not command.hidden]
+
+
+class Program(Group):
+    """The root: turns every error into three lines and an exit code."""
+
+    def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> NoReturn:
+        """Run one command, then exit."""
+        settings = options.setdefault("obj", Settings())
+        options["standalone_mode"] = False
+        try:
+            code = super().main(args, *others, **options)
+        except click.Abort:
+            note("interrupted")
+            sys.exit(Exit.INTERRUPTED)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem is None:
+                raise
+            explain(problem, settings, error)
+            sys.exit(problem.code)
+        sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def explain(problem: Problem, settings: Settings, error: BaseException | None = None) -> None:
+    """Print *problem*: three lines on stderr, and the document with `--json`."""
+    if settings.debug and error is not None:
+        traceback.print_exception(error)
+    note(problem.lines())
+    if settings.as_json:
+        settings.output.json(problem.document())

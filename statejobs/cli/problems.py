@@ -1,0 +1,162 @@
+"""What went wrong, in three lines: what happened, why, what to type next."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterable
+from enum import IntEnum
+
+import click
+from sqlalchemy.exc import DBAPIError
+
+from statejobs.errors import (
+    ConfigurationError,
+    DefinitionError,
+    NotFoundError,
+    SchemaError,
+    StaleTransitionError,
+    StateJobsError,
+    TransitionRefusedError,
+    did_you_mean,
+)
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    OK = 0
+    FAILED = 1
+    """The thing that was asked about failed."""
+    USAGE = 2
+    """Wrong usage, wrong configuration, or a missing extra."""
+    NOT_FOUND = 3
+    REFUSED = 4
+    """The state machine of the record or of the job does not allow it."""
+    INTERRUPTED = 130
+
+
+class Problem(Exception):  # noqa: N818 - every error becomes one, for people
+    """An error as people see it."""
+
+    def __init__(self, what: str, why: str, fix: str, code: Exit = Exit.FAILED) -> None:
+        super().__init__(what)
+        self.what, self.why, self.fix, self.code = what, why, fix, code
+
+    def lines(self) -> str:
+        """Return the three lines, without passwords."""
+        return mask(f"error: {self.what}\n  why: {self.why}\n  try: {self.fix}")
+
+    def document(self) -> dict[str, object]:
+        """Return the error for `--json`."""
+        return {
+            "error": {
+                "what": mask(self.what),
+                "why": mask(self.why),
+                "try": mask(self.fix),
+                "exit_code": int(self.code),
+            }
+        }
+
+
+def not_found(what: str, name: object, known: Iterable[str], *, look: str) -> Problem:
+    """Return the problem of a name that nobody knows; *look* is the command that lists them."""
+    hint = did_you_mean(str(name), known)
+    return Problem(f"no {what} {name!r}; {hint}", f"no {what} has that name", look, Exit.NOT_FOUND)
+
+
+def problem_of(error: BaseException) -> Problem | None:
+    """Return *error* as people see it; None for a bug, which deserves its traceback."""
+    match error:
+        case Problem():
+            return error
+        case click.ClickException():
+            return _of_click(error)
+        case DefinitionError():
+            return Problem(f"{error.where} {error.what}", error.why, error.fix, Exit.USAGE)
+        case TransitionRefusedError():
+            return _of_refusal(error)
+        case StaleTransitionError():
+            return _of_message(error, "Someone else was first.", "the same again", Exit.REFUSED)
+        case StateJobsError():
+            why, fix, code = next(row[1:] for row in _ERRORS if isinstance(error, row[0]))
+            return _of_message(error, why, fix, code)
+        case DBAPIError():
+            return _of_database(error)
+        case _:
+            return None
+
+
+_ERRORS: tuple[tuple[type[StateJobsError], str, str, Exit], ...] = (
+    (NotFoundError, "It does not exist.", "statejobs status", Exit.NOT_FOUND),
+    (SchemaError, "The tables do not fit.", "statejobs db upgrade", Exit.USAGE),
+    (ConfigurationError, "A setting cannot be used.", "statejobs --help", Exit.USAGE),
+    (StateJobsError, "See above.", "statejobs status", Exit.FAILED),
+)
+
+
+def mask(text: str) -> str:
+    """Hide the passwords of database URLs in *text*."""
+    masked = re.sub(r"(://[^:/@\s'\"]*):[^\s'\"]*@", r"\1:***@", text)
+    return re.sub(r"\b(password=)[^\s&'\"]+", r"\1***", masked)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the message of *error*, or its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def where_raised(error: BaseException) -> str:
+    """Return file and line in which *error* arose."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "unknown place"
+
+
+def _of_click(error: click.ClickException) -> Problem:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "statejobs"
+    usage = "the command line cannot be read"
+    if context:
+        usage = " ".join(context.get_usage().split()).replace("Usage:", "usage:")
+    what = error.format_message().rstrip(".")
+    return Problem(what, usage, f"{path} --help", Exit.USAGE)
+
+
+def _of_refusal(error: TransitionRefusedError) -> Problem:
+    name, _, record_id = error.record.partition(" ")
+    look = f"job show {record_id}" if name == "job" else f"record show {error.record}"
+    ways = ", ".join(error.available)
+    fix = f"statejobs {look}"
+    if ways:
+        fix += f"   (from {error.state!r} it can: {ways})"
+    return Problem(
+        f"{error.record} cannot {error.transition!r}", " ".join(error.reasons), fix, Exit.REFUSED
+    )
+
+
+def _of_message(error: StateJobsError, why: str, fix: str, code: Exit) -> Problem:
+    """Cut a message of ours into three: it says what, then why, then what to do."""
+    parts = re.split(r"(?<=[^.])(?:\.|;)\s+", " ".join(str(error).split()), maxsplit=2)
+    if len(parts) == 2:  # noqa: PLR2004 - what, and what to do
+        what, colon, reason = parts[0].partition(": ")
+        return Problem(what if colon else parts[0], reason if colon else why, parts[1], code)
+    if len(parts) == 1:
+        return Problem(parts[0], why, fix, code)
+    return Problem(parts[0], parts[1], parts[2], code)
+
+
+def _of_database(error: DBAPIError) -> Problem:
+    reason = first_line(error.orig or error)
+    lacks_table = "no such table" in reason or "does not exist" in reason
+    if lacks_table and "database" not in reason:
+        fix = "statejobs db upgrade for the tables of statejobs; your own migrations for your own"
+        return Problem("a table is missing in the database", reason, fix, Exit.USAGE)
+    return Problem(
+        "the database does not answer as it should",
+        reason,
+        "look at the server and at the URL (--database, STATEJOBS_DATABASE, or your app), "
+        "then the same again",
+    )

@@ -1,0 +1,92 @@
+"""The options that every command has, and the app that they lead to."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from statejobs.app import StateJobs
+from statejobs.cli.output import Output
+from statejobs.cli.source import APP_VARIABLE, DATABASE_VARIABLE, find_source, load_app
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Settings:
+    """What was said on the command line; the environment fills in the rest."""
+
+    app: str | None = None
+    database: str | None = None
+    as_json: bool = False
+    debug: bool = False
+    output: Output = field(default_factory=Output)
+
+    def load(self) -> StateJobs:
+        """Return the app.
+
+        Raises:
+            Problem: None is named, or it cannot be imported.
+        """
+        directory = Path.cwd()
+        source = find_source(self.app, os.environ, directory)
+        return load_app(source, self.chosen_database(), directory)
+
+    def chosen_database(self) -> str | None:
+        """Return the database that was named; None leaves the app its own."""
+        return self.database or os.environ.get(DATABASE_VARIABLE) or None
+
+    def app_name(self) -> str:
+        """Return how the app was named."""
+        return find_source(self.app, os.environ, Path.cwd()).spec
+
+
+def actor() -> str:
+    """Return who types, for the history of records."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container without a name for its user
+        return f"cli:{os.getuid()}"
+
+
+def common_options(command: F) -> F:
+    """Add the options that every command has; what a subcommand says wins over its group."""
+    for option in (_DEBUG, _JSON, _DATABASE, _APP):
+        command = option(command)
+    return command
+
+
+def json_option(command: F) -> F:
+    """Add `--json` and `--debug` alone, for commands that need no app."""
+    return _DEBUG(_JSON(command))
+
+
+def _store(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    settings = context.ensure_object(Settings)
+    if value and parameter.name:
+        setattr(settings, parameter.name, value)
+
+
+_APP = click.option(
+    "-A", "--app", metavar="MODULE:NAME", expose_value=False, callback=_store,
+    help=f"Your StateJobs, or a function that returns it. [{APP_VARIABLE}; "
+    "or app under tool.statejobs in pyproject.toml]",
+)  # fmt: skip
+_DATABASE = click.option(
+    "--database", metavar="URL", expose_value=False, callback=_store,
+    help=f"Given to an app that is a function with a `database` parameter. [{DATABASE_VARIABLE}]",
+)  # fmt: skip
+_JSON = click.option(
+    "--json", "as_json", is_flag=True, expose_value=False, callback=_store,
+    help="Print one JSON document.",
+)  # fmt: skip
+_DEBUG = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_store,
+    help="Show the traceback of an error.",
+)  # fmt: skip

@@ -1,0 +1,62 @@
+"""Fuses a finish into one statement, for databases where a CTE may write.
+
+The ordered list stays the same (record, then job, then history), each part depending on the one
+before; the statement is its own transaction. It saves the round trips and the BEGIN and COMMIT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Executable,
+    Update,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+)
+
+from statejobs.store.statements import finish_job
+from statejobs.store.tables import transitions
+
+NOT_OURS = "22012"
+"""SQLSTATE (division by zero) with which the fused statement rolls itself back."""
+
+
+def fuse(move: Update, *, has_history: bool) -> Executable:
+    """Return one statement that moves a record, finishes its job and writes history.
+
+    It returns how many records moved, and the job's new state. When the record moved but the job
+    was not ours, it fails with `NOT_OURS`, so that nothing of it is kept.
+
+    Args:
+        move: The guarded UPDATE of the record.
+        has_history: Whether a row of history is written; its values are `h_…` parameters.
+    """
+    moved = move.returning(literal_column("1").label("one")).cte("moved")
+    finish: Any = finish_job()
+    finished = finish.where(exists(select(moved.c.one))).cte("finished")
+    count = select(func.count()).select_from(moved).scalar_subquery()
+    state = select(finished.c.state).scalar_subquery()
+    guard = 1 / case((state.is_(None) & (count == 1), 0), else_=1)
+    fused = select(count.label("moved"), state.label("state"), guard.label("guard"))
+    if not has_history:
+        return fused
+    names = _history_columns()
+    values = [bindparam(f"h_{name}", type_=transitions.c[name].type) for name in names]
+    row = select(*values).where(exists(select(finished.c.state)))
+    return fused.add_cte(insert(transitions).from_select(names, row).cte("history"))
+
+
+def history_parameters(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of history as parameters of the fused statement."""
+    return {f"h_{name}": row[name] for name in _history_columns()}
+
+
+def _history_columns() -> Sequence[str]:
+    return [column.name for column in transitions.columns if column.name != "id"]

@@ -1,0 +1,73 @@
+"""Sees whether an action changed nothing but columns of its own record.
+
+Then no unit of work is needed: the guarded UPDATE that moves the record writes them as well.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import ClauseElement, Table, Update, bindparam
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
+
+from statejobs.resource.flush import before_flush
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.move import move_statement
+
+
+def own_changes(session: Session, record: Any, model: ResourceModel) -> dict[str, Any] | None:
+    """Return the changed columns of *record* (attribute → value), if nothing else is to be written.
+
+    None when the session has to flush: other objects, relationships, SQL expressions, or hooks of
+    the user's that only a flush would call.
+    """
+    if session.new or session.deleted or not allows_shortcut(model):
+        return None
+    if any(other is not record for other in session.dirty):
+        return None
+    if [*session.dispatch.before_flush] != [before_flush]:
+        return None
+    state = instance_state(record)
+    changed = set(state.manager) - state.unmodified
+    columns = _own_columns(model)
+    if not changed <= columns.keys():
+        return None
+    values = {name: state.dict.get(name) for name in sorted(changed)}
+    return None if any(isinstance(v, ClauseElement) for v in values.values()) else values
+
+
+@lru_cache(maxsize=256)
+def allows_shortcut(model: ResourceModel) -> bool:
+    """Return whether an UPDATE of the record's own table does all that a flush would do."""
+    mapper, table = model.mapper, model.table
+    has_hooks = any((*mapper.dispatch.before_update, *mapper.dispatch.after_update))
+    computes = any(c.onupdate is not None or c.server_onupdate is not None for c in table.columns)
+    is_versioned = mapper.version_id_col is not None
+    return not (has_hooks or computes or is_versioned) and mapper.local_table is table
+
+
+@lru_cache(maxsize=1024)
+def move_with_changes(model: ResourceModel, changed: tuple[str, ...]) -> Update:
+    """Return the guarded UPDATE that also writes the attributes *changed* (`c_…` parameters)."""
+    columns = _own_columns(model)
+    statement = move_statement(model.table, model.state_column.name)
+    return statement.values(
+        {columns[name]: bindparam(f"c_{name}", type_=columns[name].type) for name in changed}
+    )
+
+
+@lru_cache(maxsize=256)
+def _own_columns(model: ResourceModel) -> dict[str, Any]:
+    """Return the columns of the record's own table by attribute, but for those of the machine."""
+    table: Table = model.table
+    ours = {model.attribute, "state_version", "state_changed_at"}
+    return {
+        attribute.key: attribute.columns[0]
+        for attribute in model.mapper.column_attrs
+        if attribute.key not in ours
+        and len(attribute.columns) == 1
+        and getattr(attribute.columns[0], "table", None) is table
+        and not attribute.columns[0].primary_key
+    }

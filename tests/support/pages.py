@@ -1,0 +1,94 @@
+"""Runs the code blocks of a page of documentation, top to bottom, in one namespace."""
+
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from statejobs import StateJobs
+
+_FENCE = re.compile(r"^( *)(`{3,})(\S*)[^\n]*\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"\A# ([\w/]+\.py)\n")
+_RUNS = ("python", "pytest")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the line on which the text begins."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page, in order."""
+    source = page.read_text()
+    return [
+        Block(found[3], found[4], source.count("\n", 0, found.start(4)) + 1)
+        for found in _FENCE.finditer(source)
+    ]
+
+
+class PageRun:
+    """One page, run in the current directory.
+
+    A `python` block is executed; when an `output` block follows, its print must equal that. One
+    that begins with `# name.py` is written to that file instead. A `console` block runs those of
+    its commands that are `python …` or `pytest …`; what it shows of the former must be true.
+    """
+
+    def __init__(self, page: Path) -> None:
+        self.page = page
+        self.namespace = {"__name__": "__main__"}
+
+    def run(self) -> None:
+        """Run every block; an error names the page and the line."""
+        blocks = blocks_of(self.page)
+        try:
+            for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+                if block.language == "python":
+                    expected = following if following and following.language == "output" else None
+                    self._run_python(block, expected)
+                elif block.language == "console":
+                    self._run_console(block)
+        finally:
+            self._close()
+
+    def _run_python(self, block: Block, expected: Block | None) -> None:
+        if named := _FILE.match(block.text):
+            Path(named[1]).write_text(block.text)
+            return
+        code = compile("\n" * (block.line - 1) + block.text, str(self.page), "exec")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, self.namespace)  # noqa: S102 - our own pages
+        if expected is not None:
+            self._compare(expected, printed.getvalue(), expected.text)
+
+    def _run_console(self, block: Block) -> None:
+        for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            words = shlex.split(command, comments=True)
+            if words[0] in _RUNS:
+                said = self._call(block, words)
+                if words[0] == "python":
+                    self._compare(block, said, shown)
+
+    def _call(self, block: Block, words: list[str]) -> str:
+        module = [] if words[0] == "python" else ["-m"]
+        command = [sys.executable, *module, *words[words[0] == "python" :]]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        assert ran.returncode == 0, f"{self.page}:{block.line}\n{ran.stdout}{ran.stderr}"
+        return ran.stdout
+
+    def _compare(self, block: Block, said: str, shown: str) -> None:
+        assert said.strip() == shown.strip(), f"{self.page}:{block.line} shows something else"
+
+    def _close(self) -> None:
+        for value in list(self.namespace.values()):
+            if isinstance(value, StateJobs):
+                value.engine.dispose()
