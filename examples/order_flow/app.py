@@ -1,7 +1,4 @@
-"""The shop as an app of statejobs. A worker is started with
-
-    statejobs worker --app order_flow.app:make_app --database sqlite:///shop.db
-"""
+"""The shop as an app of statejobs: `statejobs worker --app order_flow.app:make_app`."""
 
 from __future__ import annotations
 

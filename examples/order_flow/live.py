@@ -97,17 +97,18 @@ def _states(progress: Progress, planned: int) -> Table:
 def _figures(scene: Scene) -> Text:
     progress = scene.progress
     return Text(
-        f"{progress.seconds:.0f} s   placed {progress.placed} of {scene.planned}   "
+        f"{progress.seconds:.0f} s   placed {progress.placed}/{scene.planned}   "
         f"failed attempts {progress.failures}   crashes {progress.crashes}   "
-        f"retried by the operator {progress.retries}"
+        f"retried orders {progress.retries}"
     )
 
 
 def _moves(progress: Progress) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right")
-    for _ in range(3):
-        table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column(min_width=23)  # the longest, so that nothing jumps
+    table.add_column(no_wrap=True)
     for move in progress.moves:
         colour = COLOURS.get(S(move.target), "")
         table.add_row(

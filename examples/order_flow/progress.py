@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import RowMapping, func, select
 from sqlalchemy.orm import Session
 
 from order_flow.models import Order, OrderState, S
@@ -45,7 +44,7 @@ class Move:
         """What moved it, in a few words."""
         if self.attempt is None:
             return f"{self.name} by {self.actor}"
-        reason = (self.reason or "").removeprefix("order_flow.gateway.")
+        reason = (self.reason or "").removeprefix("failed: ").removeprefix("order_flow.gateway.")
         return f"attempt {self.attempt}: {reason}" if reason else f"attempt {self.attempt}"
 
 
@@ -61,8 +60,8 @@ class Progress:
     """Attempts that ended with their worker."""
     retries: int
     """How often the operator sent a failed order on."""
-    moves: Sequence[Move]
-    """The newest, latest first."""
+    moves: tuple[Move, ...]
+    """The newest, latest first; creations left out."""
     worker: int | None
     """Process that runs jobs now."""
 
@@ -116,16 +115,17 @@ def count_retries(session: Session) -> int:
     return session.scalar(select(func.count()).where(TRANSITIONS.c.name == "retry")) or 0
 
 
-def move_of(row: Mapping[str, Any], began: datetime) -> Move:
+def move_of(row: RowMapping, began: datetime) -> Move:
     """Return the move that a row of history tells."""
     known = {name: row[name] for name in ("name", "source", "target", "actor", "attempt", "reason")}
     seconds = (row["at"] - began).total_seconds()
     return Move(seconds=seconds, order=row["record_id"], **known)
 
 
-def _newest_moves(session: Session, began: datetime, limit: int) -> list[Move]:
-    query = select(TRANSITIONS).order_by(TRANSITIONS.c.id.desc()).limit(limit)
-    return [move_of(row, began) for row in session.execute(query).mappings()]
+def _newest_moves(session: Session, began: datetime, limit: int) -> tuple[Move, ...]:
+    query = select(TRANSITIONS).where(TRANSITIONS.c.name != "create")
+    query = query.order_by(TRANSITIONS.c.id.desc()).limit(limit)
+    return tuple(move_of(row, began) for row in session.execute(query).mappings())
 
 
 def _worker(jobs: StateJobs) -> int | None:

@@ -37,7 +37,7 @@ def check_everything(records: Records, *, planned: int) -> list[Check]:
         records: What is known.
         planned: How many orders customers were to place.
     """
-    completed = Counter(records.completed)
+    completed, histories = Counter(records.completed), records.histories
     missing = [f"{planned - len(records.orders)} missing"] * (len(records.orders) != planned)
     amounts = {str(p["order"]): p["amount"] for p in records.payments if p["charges"]}
     return [
@@ -47,11 +47,11 @@ def check_everything(records: Records, *, planned: int) -> list[Check]:
         ),
         Check(
             "Every order that failed was retried.",
-            [id_ for id_, moves in records.histories.items() if _count_unretried(moves)],
+            [id_ for id_, moves in histories.items() if _count_unretried(moves)],
         ),
         Check(
             "Every history is an unbroken chain that ends in the order's state.",
-            [id_ for id_, o in records.orders.items() if not _leads(records.histories[id_], o.state)],
+            [id_ for id_, o in records.orders.items() if not _leads(histories[id_], o.state)],
         ),
         Check(
             "Every completed order has one receipt, and no other order has any.",
@@ -160,8 +160,9 @@ class Report:
         )
         yield "\nProved from the database and the gateway:"
         for check in self.checks:
-            named = ", ".join(check.breaches[:_MOST_NAMED])
-            yield f"  yes  {check.claim}" if check.holds else f"  NO   {check.claim} Not so: {named}"
+            yield f"  {'yes' if check.holds else 'NO '}  {check.claim}"
+            if not check.holds:
+                yield f"       It does not hold for {', '.join(check.breaches[:_MOST_NAMED])}"
         if self.star:
             yield f"\nThe most eventful order, number {self.star}:"
             yield from self._timeline()
@@ -171,11 +172,10 @@ class Report:
             return
         for move in self.records.histories[self.star]:
             yield f"  {move.seconds:6.2f} s  {move.path:<23}  {move.cause}"
-        answers = ", ".join(self.records.answers(self.star))
-        yield (
-            f"  The gateway's answers: {answers}. "
-            f"Charged {self.records.charges[self.star]} time under one idempotency key."
-        )
+        if answers := self.records.answers(self.star):
+            keys = sum(str(payment["order"]) == self.star for payment in self.records.payments)
+            yield f"  The gateway, outage left out: {', '.join(answers)}"
+            yield f"  Idempotency keys used: {keys}; money moved: {self.records.charges[self.star]}×"
 
     def _orders_with_lost_answer(self) -> list[str]:
         return [id_ for id_ in self.records.jobs if Answer.LOST in self.records.answers(id_)]

@@ -31,7 +31,7 @@ class WorkerProcess:
 
     def __enter__(self) -> Self:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - a command of ours
                 self._command(self._database),
                 env={**os.environ, **self._environment},
                 stdin=subprocess.DEVNULL,
@@ -67,11 +67,13 @@ class WorkerProcess:
         code = self._process.poll() if self._process else None
         if code is None:
             return None
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}: {self.log.splitlines()[-1]}" if self.log else f"exit code {code}"
 
     @property
-    def last_words(self) -> str:
-        """The end of its log."""
+    def log(self) -> str:
+        """The last lines that it logged."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
 
     def _command(self, database: str) -> list[str]:

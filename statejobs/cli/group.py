@@ -42,6 +42,9 @@ class Program(Group):
         options["standalone_mode"] = False
         try:
             code = super().main(args, *others, **options)
+        except click.exceptions.NoArgsIsHelpError as error:
+            note(error.format_message())
+            sys.exit(Exit.USAGE)
         except click.Abort:
             note("interrupted")
             sys.exit(Exit.INTERRUPTED)

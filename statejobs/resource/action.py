@@ -185,7 +185,7 @@ class BoundAction(Generic[C, P, T]):
             return
         pending = ledger_of(self._record).pending
         taken_back = self._stage(action.returning(value_of(source)), action.during, source)
-        taken_back.trigger = model.bound(action.trigger)
+        taken_back.trigger = model.key_of(action.trigger)
         if start in pending[-2:-1]:
             del pending[-2:]
 

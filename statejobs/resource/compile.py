@@ -29,12 +29,15 @@ _MIXIN = "statejobs.resource.mixin"
 
 def find_state_column(cls: type) -> tuple[str, StateDeclaration] | None:
     """Return the attribute that holds the state, declared on *cls* or inherited."""
-    found = {
-        name: value.column.type.declaration
-        for base in reversed(cls.__mro__)
-        for name, value in vars(base).items()
-        if isinstance(value, MappedColumn) and isinstance(value.column.type, DeclaredState)
-    }
+    found: dict[str, StateDeclaration] = {}
+    for base in reversed(cls.__mro__):
+        if "__statejobs__" in vars(base):  # mapped: its attributes are columns no longer
+            model: ResourceModel = vars(base)["__statejobs__"]
+            found[model.attribute] = model.declaration
+        for name, value in vars(base).items():
+            declared = _declared_state(value)
+            if declared is not None:
+                found[name] = declared
     if len(found) > 1:
         raise DefinitionError(
             cls.__name__,
@@ -43,6 +46,13 @@ def find_state_column(cls: type) -> tuple[str, StateDeclaration] | None:
             fix="make the second machine a resource of its own, related to this one",
         )
     return next(iter(found.items()), None)
+
+
+def _declared_state(value: object) -> StateDeclaration | None:
+    """Return what a column was told, bare or inside a `Field(sa_column=…)` of SQLModel."""
+    inner = "column" if isinstance(value, MappedColumn) else "sa_column"
+    kind = getattr(getattr(value, inner, None), "type", None)
+    return kind.declaration if isinstance(kind, DeclaredState) else None
 
 
 def compile_resource(

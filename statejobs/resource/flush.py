@@ -13,21 +13,24 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
 from statejobs.domain.clock import random_id
 from statejobs.domain.job import NewJob
+from statejobs.errors import StateJobsError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.enqueue import IDS, WAKE, history_args, promised_job
-from statejobs.resource.ledger import Ledger, clock_of, ledger_of, pending_steps
+from statejobs.resource.ledger import Ledger, Step, clock_of, ledger_of, pending_steps
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
-from statejobs.resource.protect import refuse_bulk_update
+from statejobs.resource.protect import refuse_bulk_write, stage_creation
 from statejobs.store.factory import wake_workers
 from statejobs.store.store import cancel_left, enqueue, write_history
 
 _PLAN = "statejobs.plan"
 _INSERTED = "statejobs.inserted"
+_Inserted = dict[Ledger, list[tuple[Step, SessionTransaction | None]]]
+"""Steps of records that this transaction inserted, with the savepoint that they were flushed in."""
 
 
 @dataclass(slots=True)
@@ -47,6 +50,9 @@ def listen_to_sessions() -> None:
 
 def before_flush(session: Session, _context: UOWTransaction, _instances: Any) -> None:
     """Move the records that made steps, before the unit of work writes their other columns."""
+    for record in session.new:
+        if hasattr(type(record), "__statejobs__") and not pending_steps(record):
+            stage_creation(record)  # merge() and make_transient() construct nothing
     records = [r for r in (*session.new, *session.dirty) if _has_moved(r)]
     if not records:
         return
@@ -83,13 +89,16 @@ def _plan_move(record: Any, now: datetime) -> Moved:
 
 def _set_first_version(moved: Moved) -> None:
     """A new record is inserted in the state, and with the count, that it reached in memory."""
-    moved.record.state_version = moved.last_version
-    moved.record.state_changed_at = moved.steps[-1].at
+    with ledger_of(moved.record).writing():
+        # Not setattr: a base may refuse attributes that are no fields of its own.
+        set_attribute(moved.record, "state_version", moved.last_version)
+        set_attribute(moved.record, "state_changed_at", moved.steps[-1].at)
 
 
 def _after_flush(session: Session, _context: UOWTransaction) -> None:
     plan: Plan | None = session.info.pop(_PLAN, None)
     if plan is None:
+        _refuse_late_steps(session)
         return
     by_connection: dict[Connection, list[Moved]] = {}
     for moved in plan.moved:
@@ -101,6 +110,7 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
             session.info.setdefault(WAKE, set()).add(connection.engine)
     for moved in plan.moved:
         _close(session, moved)
+    _refuse_late_steps(session)
 
 
 def _write(connection: Connection, group: Sequence[Moved], now: datetime, ids: Any) -> bool:
@@ -149,8 +159,10 @@ def history_rows(moved: Moved) -> Iterator[dict[str, Any]]:
 def _promised_jobs(moved: Moved, now: datetime, ids: Any) -> Iterator[NewJob]:
     """Jobs that the steps enqueue; those whose record rests no longer in a source are dropped."""
     for step in moved.steps:
-        bound = step.trigger
-        if bound is not None and moved.state in bound.sources:
+        if step.trigger is None:
+            continue
+        bound = moved.model.triggers[step.trigger]
+        if moved.state in bound.sources:
             yield promised_job(
                 moved.model, bound, moved.record, moved.record_id, step, now=now, ids=ids
             )
@@ -178,34 +190,59 @@ def _abandoned(moved: Moved) -> Iterator[tuple[str, str]]:
 
 def _close(session: Session, moved: Moved) -> None:
     ledger = ledger_of(moved.record)
-    ledger.pending.clear()
-    if moved.is_new or ledger.flushed:
-        ledger.flushed += moved.steps
-        session.info.setdefault(_INSERTED, []).append(ledger)
+    del ledger.pending[: len(moved.steps)]
+    inserted: _Inserted = session.info.setdefault(_INSERTED, {})
+    if moved.is_new or ledger in inserted:
+        within = session.get_nested_transaction()
+        inserted.setdefault(ledger, []).extend((step, within) for step in moved.steps)
 
 
-def _restage(_session: Session, record: Any) -> None:
-    """A savepoint rollback made a record transient: its steps wait for its next flush."""
+def _refuse_late_steps(session: Session) -> None:
+    """A step that an ORM event fired during the flush came too late for its plan."""
+    for record in (*session.new, *session.dirty):
+        if _has_moved(record):
+            model: ResourceModel = type(record).__statejobs__
+            name = pending_steps(record)[0].name
+            raise StateJobsError(
+                f"{model.label(record)}: {name!r} was fired while the session was flushing, too "
+                "late to be written with it. Fire it before the flush, not in an ORM event"
+            )
+
+
+def _restage(session: Session, record: Any) -> None:
+    """A rollback made a record transient: its steps wait for its next flush."""
     if not hasattr(type(record), "__statejobs__"):
         return
     ledger = ledger_of(record)
-    ledger.pending[:0] = ledger.flushed
-    ledger.flushed.clear()
+    inserted: _Inserted = session.info.get(_INSERTED, {})
+    ledger.pending[:0] = [step for step, _ in inserted.pop(ledger, [])]
+    if ledger.pending:
+        model: ResourceModel = type(record).__statejobs__
+        # An earlier rollback may have expired its state.
+        set_committed_value(record, model.attribute, model.member(ledger.pending[-1].target))
 
 
 def _after_commit(session: Session) -> None:
     if session.in_nested_transaction():
         return  # the release of a savepoint commits nothing
-    ledgers: list[Ledger] = session.info.pop(_INSERTED, [])
-    for ledger in ledgers:
-        ledger.flushed.clear()
+    session.info.pop(_INSERTED, None)
     engines: set[Engine] = session.info.pop(WAKE, set())
     for engine in engines:
         wake_workers(engine)
 
 
-def _after_rollback(session: Session, _previous: SessionTransaction) -> None:
+def _after_rollback(session: Session, ended: SessionTransaction) -> None:
+    """Forget the steps that were flushed inside *ended*."""
     session.info.pop(_PLAN, None)
+    inserted: _Inserted = session.info.get(_INSERTED, {})
+    for ledger, steps in inserted.items():
+        inserted[ledger] = [(step, within) for step, within in steps if not _is_in(within, ended)]
+
+
+def _is_in(inner: SessionTransaction | None, outer: SessionTransaction) -> bool:
+    while inner is not None and inner is not outer:
+        inner = inner.parent
+    return inner is outer
 
 
 _LISTENERS: dict[str, Callable[..., None]] = {
@@ -214,5 +251,5 @@ _LISTENERS: dict[str, Callable[..., None]] = {
     "persistent_to_transient": _restage,
     "after_commit": _after_commit,
     "after_soft_rollback": _after_rollback,
-    "do_orm_execute": refuse_bulk_update,
+    "do_orm_execute": refuse_bulk_write,
 }

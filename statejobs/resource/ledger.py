@@ -7,16 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy.orm import object_session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.context import current_actor, current_tenant
 from statejobs.domain.clock import Clock, SystemClock
-
-if TYPE_CHECKING:
-    from statejobs.resource.model import BoundTrigger
 
 CLOCK = "statejobs.clock"
 """Key in `session.info` of the clock that firing reads."""
@@ -31,7 +28,8 @@ class Step:
     name: str
     source: str | None
     target: str
-    trigger: BoundTrigger | None = None
+    trigger: str | None = None
+    """Key of the trigger whose job it enqueues."""
     args: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     duration: float | None = None
@@ -43,13 +41,13 @@ class Step:
 class Ledger:
     """Steps of one record, and whether its state may be written now."""
 
-    __slots__ = ("flushed", "may_write", "pending", "running")
+    __slots__ = ("may_write", "pending", "reason", "running")
 
     def __init__(self) -> None:
         self.pending: list[Step] = []
-        self.flushed: list[Step] = []
-        """Kept until the outer commit of the transaction that inserted the record."""
         self.may_write = False
+        self.reason: str | None = None
+        """Why the state may be assigned, inside `override_state`."""
         self.running: str | None = None
         """Name of the action that runs on the record as a job."""
 

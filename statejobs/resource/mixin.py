@@ -18,7 +18,12 @@ from statejobs.resource.compile import (
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.ledger import ledger_of
 from statejobs.resource.model import ResourceModel
-from statejobs.resource.protect import drop_pending, protect_state, start_in_initial_state
+from statejobs.resource.protect import (
+    drop_pending,
+    protect_count,
+    protect_state,
+    start_in_initial_state,
+)
 from statejobs.store.types import UtcDateTime
 
 
@@ -65,7 +70,7 @@ class StatefulResource:
         if root is cls:
             event.listen(cls, "init", start_in_initial_state, propagate=True)
             event.listen(cls, "expire", drop_pending, propagate=True)
-        _once_mapped(cls, attribute)
+            _protect(cls, attribute)
         listen_to_sessions()
 
     def available_transitions(self) -> tuple[str, ...]:
@@ -83,12 +88,23 @@ def _root_of(cls: type) -> type:
     return cls
 
 
-def _once_mapped(cls: type, attribute: str) -> None:
-    """Guard the state attribute, now or when the mapper comes (SQLModel maps later)."""
-    if hasattr(cls, "__mapper__"):
-        protect_state(getattr(cls, attribute))
-    else:
-        event.listen(cls, "class_instrument", lambda _cls: protect_state(getattr(cls, attribute)))
+def _protect(cls: type, attribute: str) -> None:
+    """Guard the attributes that only the machine writes, now or when the mapper comes."""
+    guards = {
+        attribute: protect_state,
+        "state_version": protect_count,
+        "state_changed_at": protect_count,
+    }
+
+    def guard_one(_cls: type, name: str, instrumented: Any) -> None:
+        if name in guards:
+            guards[name](instrumented)
+
+    if "__mapper__" not in vars(cls):  # SQLModel maps later
+        event.listen(cls, "attribute_instrument", guard_one)
+        return
+    for name in guards:
+        guard_one(cls, name, getattr(cls, name))
 
 
 def _no_state_column(cls: type) -> DefinitionError:

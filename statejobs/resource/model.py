@@ -73,7 +73,7 @@ class ResourceModel:
             deprecated=tuple(value_of(state) for state in declared.deprecated),
             edges=tuple(self._edges()),
             triggers=tuple(_trigger_spec(bound) for bound in self.triggers.values()),
-            initial_trigger=self._key_of(declared.run_trigger),
+            initial_trigger=self.key_of(declared.run_trigger),
             attribute=self.attribute,
         )
 
@@ -124,6 +124,11 @@ class ResourceModel:
                 return bound
         raise KeyError(trigger)
 
+    def key_of(self, trigger: Trigger | None) -> str | None:
+        """Return the key under which this resource has *trigger*."""
+        bound = self.bound(trigger)
+        return bound.key if bound else None
+
     def record_id(self, record: object) -> str:
         """Return the primary key of *record* as canonical text."""
         return encode_identity(self.mapper.primary_key_from_instance(record))
@@ -140,17 +145,13 @@ class ResourceModel:
         kind = "complete" if action.during is None else "start"
         return self.kernel.why_not(record, action.edge(kind))
 
-    def _key_of(self, trigger: Trigger | None) -> str | None:
-        bound = self.bound(trigger)
-        return bound.key if bound else None
-
     def _edges(self) -> Iterator[Edge]:
         for declared in self.transitions.values():
             yield Edge(
                 name=declared.name,
                 sources=tuple(value_of(state) for state in declared.source),
                 target=value_of(declared.target),
-                trigger=self._key_of(declared.run_trigger),
+                trigger=self.key_of(declared.run_trigger),
                 guards=tuple(Guard.of(guard).name for guard in declared.guards),
                 doc=(declared.body.__doc__ or "").strip(),
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import ORMExecuteState
+from sqlalchemy.orm.attributes import set_attribute
 from sqlalchemy.orm.base import LoaderCallableStatus
 
 from statejobs.errors import ProtectedStateError
@@ -21,28 +22,47 @@ if TYPE_CHECKING:
 def start_in_initial_state(record: Any, _args: Any, kwargs: dict[str, Any]) -> None:
     """Give a new record its initial state at construction, and stage its creation."""
     model: ResourceModel = type(record).__statejobs__
+    _ = model.mapper  # configured now: SQLModel maps after we listen
     if model.attribute in kwargs:
         raise ProtectedStateError(
             f"{type(record).__name__}({model.attribute}=…): a new record starts in "
             f"{value_of(model.declaration.initial)!r}; leave it out, then fire a transition. "
             "In tests and imports: with override_state(record, reason=…)"
         )
+    stage_creation(record)
+
+
+def stage_creation(record: Any) -> None:
+    """Stage the first step of a record that has none; one that was copied keeps its state."""
+    model: ResourceModel = type(record).__statejobs__
     ledger = ledger_of(record)
-    with ledger.writing():
-        setattr(record, model.attribute, model.declaration.initial)
-    ledger.pending.append(
-        Step(
-            name="create",
-            source=None,
-            target=value_of(model.declaration.initial),
-            trigger=model.bound(model.declaration.run_trigger),
-        )
-    )
+    state = vars(record).get(model.attribute)
+    if state is None:
+        state = model.declaration.initial
+        with ledger.writing():
+            set_attribute(record, model.attribute, state)
+    target = value_of(state)
+    trigger = _promised(model, target)
+    ledger.pending.append(Step(name="create", source=None, target=target, trigger=trigger))
 
 
 def protect_state(attribute: Any) -> None:
     """Refuse assignments to *attribute* that do not come from the machine."""
-    event.listen(attribute, "set", _refuse_assignment, propagate=True)
+    event.listen(attribute, "set", _assign_state, propagate=True, active_history=True)
+
+
+def protect_count(attribute: Any) -> None:
+    """Refuse assignments to *attribute*, which counts or dates the transitions."""
+
+    def refuse(record: Any, value: Any, old: Any, _initiator: Any) -> None:
+        if ledger_of(record).may_write or _is_unchanged(value, old):
+            return
+        label = type(record).__statejobs__.label(record)
+        raise ProtectedStateError(
+            f"{label}: {attribute.key} is kept by statejobs: it tells racing transitions apart"
+        )
+
+    event.listen(attribute, "set", refuse, propagate=True, active_history=True)
 
 
 def drop_pending(record: Any, attributes: Any) -> None:
@@ -64,48 +84,46 @@ def override_state(record: Any, *, reason: str) -> Iterator[None]:
     """
     if not reason.strip():
         raise ValueError("override_state: say why, for those who read the history")
-    model: ResourceModel = type(record).__statejobs__
-    source = model.kernel.state_of(record)
     ledger = ledger_of(record)
-    with ledger.writing():
+    before, ledger.reason = ledger.reason, reason
+    try:
         yield
-    target = model.kernel.state_of(record)
-    if target != source:
-        ledger.pending.append(_override(model, record, source, target, reason))
+    finally:
+        ledger.reason = before
 
 
-def _override(model: ResourceModel, record: Any, source: str, target: str, reason: str) -> Step:
-    promised = model.spec.promised_by(target)
-    return Step(
-        name="override",
-        source=source,
-        target=target,
-        trigger=model.triggers[promised[0]] if promised else None,
-        reason=reason,
-        at=time_of(record),
-    )
+def _promised(model: ResourceModel, target: str) -> str | None:
+    return next(iter(model.spec.promised_by(target)), None)
 
 
-def refuse_bulk_update(execution: ORMExecuteState) -> None:
-    """Refuse an ORM-enabled `update(…)` that sets a state past its machine."""
-    if not execution.is_update or execution.bind_mapper is None:
+def refuse_bulk_write(execution: ORMExecuteState) -> None:
+    """Refuse an ORM-enabled `update(…)` or `insert(…)` that sets a state past its machine."""
+    if not (execution.is_update or execution.is_insert) or execution.bind_mapper is None:
         return
     model: ResourceModel | None = getattr(execution.bind_mapper.class_, "__statejobs__", None)
     if model is None:
         return
-    column = model.mapper.columns[model.attribute]
-    if column.key in _updated_names(execution) or model.attribute in _updated_names(execution):
-        raise ProtectedStateError(
-            f"update({model.cls.__name__}) sets {model.attribute!r}: that would skip guards, "
-            "history and jobs. Fire a transition on each record instead"
-        )
+    protected = {model.attribute, model.state_column.key, "state_version", "state_changed_at"}
+    written = sorted(protected & _written_names(execution))
+    if not written:
+        return
+    kind, instead = "update", "Fire a transition on each record instead"
+    if execution.is_insert:
+        initial = value_of(model.declaration.initial)
+        kind, instead = "insert", f"Leave it out, so that the records start in {initial!r}"
+    raise ProtectedStateError(
+        f"{kind}({model.cls.__name__}) sets {written[0]!r}: that would skip guards, "
+        f"history and jobs. {instead}"
+    )
 
 
-def _updated_names(execution: ORMExecuteState) -> set[str]:
-    """Return the columns that an UPDATE sets, by values() or by parameter sets."""
+def _written_names(execution: ORMExecuteState) -> set[str]:
+    """Return the columns that a statement sets, by values() or by parameter sets."""
     statement: Any = execution.statement
     # There is no public way to read the SET of an Update; a test holds these lines.
     pairs = [*(statement._values or {}), *_ordered(statement)]  # noqa: SLF001
+    for rows in statement._multi_values:  # noqa: SLF001
+        pairs += [column for row in rows for column in row]
     names = {str(getattr(column, "key", column)) for column in pairs}
     given = execution.parameters
     for parameters in [given] if isinstance(given, dict) else given or ():
@@ -117,16 +135,37 @@ def _ordered(statement: Any) -> list[Any]:
     return [column for column, _ in getattr(statement, "_ordered_values", None) or ()]
 
 
-def _refuse_assignment(record: Any, value: Any, old: Any, _initiator: Any) -> None:
-    if ledger_of(record).may_write:
+def _assign_state(record: Any, value: Any, old: Any, _initiator: Any) -> None:
+    """Let the machine assign, stage what an override assigns, refuse the rest."""
+    ledger = ledger_of(record)
+    if ledger.may_write or _is_unchanged(value, old):
         return
-    if value is old or (isinstance(old, LoaderCallableStatus) and old is not None):
-        return  # merge() copies a loaded state
     model: ResourceModel = type(record).__statejobs__
-    can = ", ".join(model.kernel.available(record))
     text = value.value if isinstance(value, enum.Enum) else value
-    raise ProtectedStateError(
-        f"{model.label(record)}: {model.attribute} = {text!r} would skip guards, history and jobs. "
-        f"Fire a transition{f' ({can})' if can else ''}, "
-        "or say why: with override_state(record, reason=…)"
+    if ledger.reason is None:
+        can = ", ".join(model.kernel.available(record))
+        raise ProtectedStateError(
+            f"{model.label(record)}: {model.attribute} = {text!r} would skip guards, history "
+            f"and jobs. Fire a transition{f' ({can})' if can else ''}, "
+            "or say why: with override_state(record, reason=…)"
+        )
+    if not isinstance(value, model.declaration.states):
+        states = model.declaration.states.__name__
+        raise ProtectedStateError(
+            f"{model.label(record)}: {model.attribute} = {text!r} is not a member of {states}"
+        )
+    ledger.pending.append(
+        Step(
+            name="override",
+            source=value_of(old),
+            target=value_of(value),
+            trigger=_promised(model, value_of(value)),
+            reason=ledger.reason,
+            at=time_of(record),
+        )
     )
+
+
+def _is_unchanged(value: object, old: object) -> bool:
+    """Whether an assignment changes nothing, as when merge() copies what was loaded."""
+    return value == old or isinstance(old, LoaderCallableStatus)

@@ -169,7 +169,7 @@ class BoundTransition(Generic[P, T]):
                 name=declared.name,
                 source=source,
                 target=value_of(declared.target),
-                trigger=model.bound(declared.run_trigger),
+                trigger=model.key_of(declared.run_trigger),
                 args=given,
                 duration=time.perf_counter() - started,
                 at=time_of(record),

@@ -53,23 +53,14 @@ class Runner:
         self._reach = reach
 
     def claim(self, queue: str, *, limit: int) -> list[Claim]:
-        """Take up to *limit* queued jobs of *queue*, and move their records to `during`."""
-        now = self.sources.clock.now()
-        with self.store.transaction() as connection:
-            jobs = self.store.lock_queued(connection, queue, self.work.keys(), limit=limit)
-            if not jobs:
-                return []
-            starts = self.work.start(connection, jobs, now)
-            claims = self._mark(connection, starts.ready)
-            if starts.busy:
-                wait = POSTPONED_FOR * (1 + self.sources.rng.random() / 2)
-                self.store.postpone(connection, [job.id for job in starts.busy], now + wait)
-            if starts.stale:
-                self.store.cancel_stale(connection, starts.stale, now)
-            self._reach(CrashPoint.CLAIM_BEFORE_COMMIT)
-        self._reach(CrashPoint.CLAIMED)
-        self._tell(queue, claims, starts)
-        return claims
+        """Take up to *limit* queued jobs of *queue*, and move their records to `during`.
+
+        Empty only when nothing is left to take: jobs that went stale hide none behind them.
+        """
+        while True:
+            found, claims = self._claim_batch(queue, limit)
+            if claims or not found:
+                return claims
 
     def run(self, claim: Claim) -> Ended:
         """Run a claimed job of a `def` action, and commit how it ended."""
@@ -122,6 +113,25 @@ class Runner:
             except Exception:  # the others must not wait for this one
                 log.exception("job %s could not be rescued", job_id)
         return rescued
+
+    def _claim_batch(self, queue: str, limit: int) -> tuple[int, list[Claim]]:
+        """Take a batch; return how many queued jobs were looked at, and those that start."""
+        now = self.sources.clock.now()
+        with self.store.transaction() as connection:
+            jobs = self.store.lock_queued(connection, queue, self.work.keys(), limit=limit)
+            if not jobs:
+                return 0, []
+            starts = self.work.start(connection, jobs, now)
+            claims = self._mark(connection, starts.ready)
+            if starts.busy:
+                wait = POSTPONED_FOR * (1 + self.sources.rng.random() / 2)
+                self.store.postpone(connection, [job.id for job in starts.busy], now + wait)
+            if starts.stale:
+                self.store.cancel_stale(connection, starts.stale, now)
+            self._reach(CrashPoint.CLAIM_BEFORE_COMMIT)
+        self._reach(CrashPoint.CLAIMED)
+        self._tell(queue, claims, starts)
+        return len(jobs), claims
 
     def _mark(self, connection: Connection, ready: Sequence[tuple[Job, Subject]]) -> list[Claim]:
         now, token = self.sources.clock.now(), self.sources.ids()

@@ -80,6 +80,16 @@ class Worker:
         self._next_due: datetime | None = None
         runner.on_abandoned = self._abandon
 
+    @property
+    def node_id(self) -> str:
+        """Id of this running copy."""
+        return self._runner.node_id
+
+    @property
+    def queues(self) -> Mapping[str, int]:
+        """How many jobs of each queue may run at once."""
+        return self._queues
+
     def start(self) -> None:
         """Register this process, and begin to serve."""
         now = self._sources.clock.now()

@@ -6,7 +6,7 @@ before; the statement is its own transaction. It saves the round trips and the B
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from statejobs.store.statements import finish_job
+from statejobs.store.statements import HISTORY_COLUMNS, finish_job
 from statejobs.store.tables import transitions
 
 NOT_OURS = "22012"
@@ -47,16 +47,11 @@ def fuse(move: Update, *, has_history: bool) -> Executable:
     fused = select(count.label("moved"), state.label("state"), guard.label("guard"))
     if not has_history:
         return fused
-    names = _history_columns()
-    values = [bindparam(f"h_{name}", type_=transitions.c[name].type) for name in names]
+    values = [bindparam(f"h_{n}", type_=transitions.c[n].type) for n in HISTORY_COLUMNS]
     row = select(*values).where(exists(select(finished.c.state)))
-    return fused.add_cte(insert(transitions).from_select(names, row).cte("history"))
+    return fused.add_cte(insert(transitions).from_select(HISTORY_COLUMNS, row).cte("history"))
 
 
 def history_parameters(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of history as parameters of the fused statement."""
-    return {f"h_{name}": row[name] for name in _history_columns()}
-
-
-def _history_columns() -> Sequence[str]:
-    return [column.name for column in transitions.columns if column.name != "id"]
+    return {f"h_{name}": row[name] for name in HISTORY_COLUMNS}

@@ -6,12 +6,14 @@ Lists of ids are expanding parameters, so that every statement compiles once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
     BindParameter,
     Executable,
     Select,
+    Table,
     and_,
     bindparam,
     case,
@@ -28,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
-from statejobs.domain.job import ENDED, WAITING, JobState
+from statejobs.domain.job import ENDED, WAITING, JobState, NewJob
 from statejobs.store.tables import (
     IS_OPEN,
     IS_PROCESSING,
@@ -46,6 +48,10 @@ IDS: BindParameter[int] = bindparam("ids", expanding=True)
 KEYS: BindParameter[str] = bindparam("keys", expanding=True)
 
 
+NEW_JOB_COLUMNS = [item.name for item in fields(NewJob)]
+HISTORY_COLUMNS = [column.name for column in transitions.columns if column.name != "id"]
+
+
 def _is(*states: JobState) -> ColumnElement[bool]:
     return jobs.c.state.in_([literal_state(state) for state in states])
 
@@ -53,7 +59,7 @@ def _is(*states: JobState) -> ColumnElement[bool]:
 # Enqueue -----------------------------------------------------------------------------------------
 
 
-def enqueue_jobs(dialect: str) -> Executable:
+def enqueue_jobs(dialect: str, *, from_arrays: bool = False) -> Executable:
     """Insert jobs; on an open job of the same trigger and record, go on with that one.
 
     Waiting: it takes the new arguments and time, and its attempts start anew. Processing: it will
@@ -61,6 +67,8 @@ def enqueue_jobs(dialect: str) -> Executable:
     Returns id, dedupe_key, coalesced, state and attempt of each.
     """
     statement = postgresql.insert(jobs) if dialect == "postgresql" else sqlite.insert(jobs)
+    if from_arrays:
+        statement = statement.from_select(NEW_JOB_COLUMNS, _rows_of_arrays(jobs, NEW_JOB_COLUMNS))
     new = statement.excluded
     runs = jobs.c.state == literal_state(J.PROCESSING)
     waits = _is(*WAITING)
@@ -125,9 +133,22 @@ def ask_to_cancel() -> Executable:
     )
 
 
-def insert_transitions() -> Executable:
+def insert_transitions(*, from_arrays: bool = False) -> Executable:
     """Write rows of history."""
-    return insert(transitions)
+    if not from_arrays:
+        return insert(transitions)
+    rows = _rows_of_arrays(transitions, HISTORY_COLUMNS)
+    return insert(transitions).from_select(HISTORY_COLUMNS, rows)
+
+
+def _rows_of_arrays(table: Table, columns: Sequence[str]) -> Select[Any]:
+    """Return rows made of one array for each column: one short statement however many rows."""
+    return select(
+        *(
+            func.unnest(bindparam(name, type_=postgresql.ARRAY(table.c[name].type)))
+            for name in columns
+        )
+    )
 
 
 # Claim -------------------------------------------------------------------------------------------

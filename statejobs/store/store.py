@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, select
 
 from statejobs.domain.failure import Failure
 from statejobs.domain.job import Enqueued, EnqueueResult, Job, JobState, NewJob
@@ -322,8 +322,7 @@ def enqueue(connection: Connection, new: Sequence[NewJob]) -> list[EnqueueResult
     """
     ordered = sorted(range(len(new)), key=lambda i: (new[i].dedupe_key or "", i))
     rows = [_row_of(new[i]) for i in ordered]
-    statement = _ENQUEUE[connection.dialect.name]
-    found = connection.execute(statement, rows).all()
+    found = _insert(connection, _ENQUEUE, rows).all()
     by_key = {row.dedupe_key: row for row in found}
     if len(by_key) != len(found):
         return _enqueue_one_by_one(new, found)
@@ -349,7 +348,7 @@ def cancel_left(
 
 def write_history(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows of history in one statement."""
-    connection.execute(_HISTORY, [dict(row) for row in rows])
+    _insert(connection, _HISTORY, rows)
 
 
 def job_of(row: Row[Any]) -> Job:
@@ -359,10 +358,29 @@ def job_of(row: Row[Any]) -> Job:
     return Job(**values)
 
 
+def _insert(
+    connection: Connection, inserts: _Inserts, rows: Sequence[Mapping[str, Any]]
+) -> CursorResult[Any]:
+    """Insert *rows* with one statement; as arrays where the database has them."""
+    dialect = connection.dialect.name
+    if len(rows) > 1 and dialect == "postgresql":
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        return connection.execute(inserts.from_arrays, columns)
+    return connection.execute(inserts.by_dialect[dialect], [dict(row) for row in rows])
+
+
 def _row_of(job: NewJob) -> dict[str, Any]:
-    row = {name: getattr(job, name) for name in _NEW_JOB}
+    row = {name: getattr(job, name) for name in statements.NEW_JOB_COLUMNS}
     row["state"] = job.state.value
     return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Inserts:
+    """One INSERT in its forms."""
+
+    by_dialect: Mapping[str, Executable]
+    from_arrays: Executable
 
 
 def _enqueue_one_by_one(new: Sequence[NewJob], found: Sequence[Any]) -> list[EnqueueResult]:
@@ -384,11 +402,16 @@ def _result(row: Any) -> EnqueueResult:
     return EnqueueResult(job_id=row.id, outcome=outcome)
 
 
-_NEW_JOB = tuple(item.name for item in fields(NewJob))
-_ENQUEUE = {name: statements.enqueue_jobs(name) for name in ("postgresql", "sqlite")}
+_ENQUEUE = _Inserts(
+    {name: statements.enqueue_jobs(name) for name in ("postgresql", "sqlite")},
+    statements.enqueue_jobs("postgresql", from_arrays=True),
+)
+_HISTORY = _Inserts(
+    dict.fromkeys(("postgresql", "sqlite"), statements.insert_transitions()),
+    statements.insert_transitions(from_arrays=True),
+)
 _LEAVE = statements.cancel_left_jobs()
 _ASK = statements.ask_to_cancel()
-_HISTORY = statements.insert_transitions()
 _STAGE = statements.stage_due_jobs()
 _LOCK = statements.lock_queued_jobs()
 _MARK = statements.mark_processing()

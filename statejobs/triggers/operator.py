@@ -35,11 +35,11 @@ class Operator:
 
         Raises:
             NotFoundError: No such job.
-            StateJobsError: It has ended.
+            TransitionRefusedError: It has ended.
         """
         job = self._job(job_id)
         if job.state in ENDED:
-            raise StateJobsError(f"job {job_id} is {job.state} already; there is nothing to cancel")
+            raise _job_refused("cancel", job, "there is nothing left to cancel.")
         with self._store.transaction() as connection:
             if job.state in WAITING:
                 self._give_up_record(connection, job, reason)
@@ -55,12 +55,11 @@ class Operator:
 
         Raises:
             NotFoundError: No such job, record or trigger.
-            TransitionRefusedError: The record can go nowhere where the job would start.
-            StateJobsError: It is running.
+            TransitionRefusedError: It is running, or its record can go nowhere where it would start.
         """
         job = self._job(job_id)
         if job.state is JobState.PROCESSING:
-            raise StateJobsError(f"job {job_id} is processing; wait for its end, or cancel it")
+            raise _job_refused("retry", job, "wait for its end, or cancel it.")
         model, bound = self._declared(job)
         with self._open_session() as session:
             record: Any = session.get(model.cls, decode_identity(model.mapper, job.record_id or ""))
@@ -88,6 +87,8 @@ class Operator:
 
     def _give_up_record(self, connection: Any, job: Job, reason: str) -> None:
         """Move the record of a waiting job to the failed state, when there is one."""
+        if job.key not in self._registry.triggers:
+            return  # a job that nobody can run any more must still be cancellable
         model, bound = self._declared(job)
         if bound.failed is None:
             return
@@ -122,6 +123,12 @@ class Operator:
                 "was the trigger renamed without an alias?"
             )
         return found
+
+
+def _job_refused(name: str, job: Job, reason: str) -> TransitionRefusedError:
+    return TransitionRefusedError(
+        name, record=f"job {job.id}", state=job.state, reasons=[f"it is {job.state}: {reason}"]
+    )
 
 
 def _fire_retry(model: ResourceModel, bound: BoundTrigger, record: Any) -> None:

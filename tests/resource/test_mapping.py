@@ -131,7 +131,7 @@ class Modelled(Work, StatefulResource, SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     title: str
     state: Step = Field(
-        default=None, sa_column=state_column(Step, initial=Step.NEW).column, nullable=False
+        default=Step.NEW, sa_column=state_column(Step, initial=Step.NEW).column
     )
 
 

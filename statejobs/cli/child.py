@@ -1,0 +1,155 @@
+"""`worker-process`: what `worker` spawns. Runs one worker, and obeys the pipe on its stdin."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import queue
+import signal
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import FrameType
+
+import click
+
+from statejobs.app import StateJobs
+from statejobs.cli.documents import database_name
+from statejobs.cli.logs import log_event, set_up_logging
+from statejobs.cli.output import span
+from statejobs.cli.process import HANDLED
+from statejobs.cli.settings import Settings, common_options
+from statejobs.cli.worker import worker_options
+from statejobs.errors import ConfigurationError, did_you_mean
+from statejobs.runner.supervisor import RECYCLED, Order
+from statejobs.runner.worker import Worker
+from statejobs.telemetry import Event, Happening
+
+log = logging.getLogger("statejobs.worker")
+
+_LISTED = 5  # jobs that are named when it waits for them
+_RECYCLE = "recycle"
+Inbox = queue.SimpleQueue[str]
+
+
+@click.command("worker-process", hidden=True)
+@worker_options
+@click.option("--ready-fd", type=int, required=True)
+@common_options
+@click.pass_obj
+def worker_process(
+    settings: Settings, queues: dict[str, int] | None, grace: float | None, ready_fd: int,
+    log_level: str, log_format: str,
+) -> int:  # fmt: skip
+    """Run one worker. Spawned by `statejobs worker`."""
+    inbox: Inbox = queue.SimpleQueue()
+    orders = _take_stdin()
+    _catch_signals(inbox)
+    app = settings.load()
+    set_up_logging(log_level, log_format)
+    patience = app.settings.shutdown_grace.total_seconds() if grace is None else grace
+    worker = app.worker(_queues(app, queues))
+    app.telemetry.subscribe(log_event)
+    app.telemetry.subscribe(lambda happening: _notice_abandoned(happening, inbox))
+    worker.start()
+    _log_start(settings, app, worker)
+    threading.Thread(target=_read_orders, args=(orders, inbox, worker), daemon=True).start()
+    os.write(ready_fd, str(patience).encode())
+    os.close(ready_fd)
+    order = inbox.get()
+    _log_stop(app, worker, order, patience)
+    worker.stop(timedelta(seconds=patience))
+    log.info("stopped")
+    return RECYCLED if order == _RECYCLE else 0
+
+
+def _take_stdin() -> int:
+    """Take the pipe away from fd 0, where a user's subprocess would inherit and read it."""
+    orders = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return orders
+
+
+def _catch_signals(inbox: Inbox) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        inbox.put(Order.STOP)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, stop)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+
+
+def _read_orders(orders: int, inbox: Inbox, worker: Worker) -> None:
+    """Obey until the supervisor ends; then stop too."""
+    with os.fdopen(orders, "r") as lines:
+        for line in lines:
+            if line.strip() == Order.RELEASE:
+                log.warning("giving running jobs back now")
+                worker.release_now()
+            inbox.put(Order.STOP)
+    inbox.put(Order.STOP)
+
+
+def _notice_abandoned(happening: Happening, inbox: Inbox) -> None:
+    if happening.event is Event.JOB_ABANDONED:
+        inbox.put(_RECYCLE)
+
+
+def _queues(app: StateJobs, chosen: Mapping[str, int] | None) -> dict[str, int]:
+    if chosen is None:
+        return app.queues
+    known = {*app.queues, *(bound.options.queue for _, bound in app.registry.triggers.values())}
+    for name in chosen:
+        if name not in known:
+            raise ConfigurationError(
+                f"--queues: no queue {name!r}; {did_you_mean(name, known)}. "
+                "See them all with: statejobs queue list"
+            )
+    default = next(iter(app.queues.values()))
+    return {
+        name: app.queues.get(name, default) if limit < 0 else limit
+        for name, limit in chosen.items()
+    }
+
+
+def _log_start(settings: Settings, app: StateJobs, worker: Worker) -> None:
+    log.info(
+        "worker started: pid %s, node %s, queues %s, database %s, app %s",
+        os.getpid(), worker.node_id, _listed(worker.queues), database_name(app),
+        settings.app_name(),
+    )  # fmt: skip
+
+
+def _log_stop(app: StateJobs, worker: Worker, order: str, patience: float) -> None:
+    if order == _RECYCLE:
+        log.warning("a thread cannot be stopped: this process ends and is replaced")
+    worker.stop_claiming()
+    claims = worker.held.all()
+    now = app.sources.clock.now()
+    names = [
+        f"{c.job.id} {c.job.key} ({c.job.resource} {c.job.record_id}, {_since(c.job.started_at, now)})"
+        for c in claims[:_LISTED]
+    ]
+    if len(claims) > _LISTED:
+        names.append(f"and {len(claims) - _LISTED} more")
+    if claims:
+        log.info(
+            "stopping: up to %g s for %s running job(s): %s. Signal again to give them back now",
+            patience, len(claims), ", ".join(names),
+        )  # fmt: skip
+    else:
+        log.info("stopping: no job is running")
+
+
+def _since(started_at: datetime | None, now: datetime) -> str:
+    return span((now - started_at).total_seconds()) if started_at else "just begun"
+
+
+def _listed(queues: Mapping[str, int]) -> str:
+    return ",".join(f"{name}:{limit}" for name, limit in queues.items())

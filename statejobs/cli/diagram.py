@@ -1,0 +1,52 @@
+"""`diagram`: machines as Mermaid text."""
+
+from __future__ import annotations
+
+import click
+
+from statejobs.cli.documents import machine_document
+from statejobs.cli.problems import not_found
+from statejobs.cli.settings import Settings, common_options
+from statejobs.domain.lifecycle import JOB_MACHINE
+from statejobs.domain.machine import MachineSpec
+from statejobs.errors import NotFoundError
+from statejobs.machine.diagram import mermaid
+
+JOB = "job"
+
+
+@click.command()
+@click.argument("resource", required=False)
+@common_options
+@click.pass_obj
+def diagram(settings: Settings, resource: str | None) -> None:
+    """Draw the machine of RESOURCE, or of every resource, as Mermaid text.
+
+    `statejobs diagram job` draws the life of a job, and needs no app.
+
+    \b
+    Example:
+      statejobs diagram Order > order.mmd
+    """  # noqa: D301
+    specs = _specs(settings, resource)
+    if settings.as_json:
+        machines = [{**machine_document(spec), "mermaid": mermaid(spec)} for spec in specs]
+        settings.output.json({"machines": machines})
+        return
+    for spec in specs:
+        if len(specs) > 1:
+            settings.output.text(f"%% {spec.name}")
+        settings.output.text(mermaid(spec).rstrip())
+
+
+def _specs(settings: Settings, resource: str | None) -> list[MachineSpec]:
+    if resource == JOB:
+        return [JOB_MACHINE]
+    registry = settings.load().registry
+    if resource is None:
+        return [model.spec for model in registry.resources.values()]
+    try:
+        return [registry.resource(resource).spec]
+    except NotFoundError:
+        known = [*registry.resources, JOB]
+        raise not_found("resource", resource, known, look="statejobs status") from None

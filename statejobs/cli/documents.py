@@ -1,0 +1,189 @@
+"""What commands show, as plain values with stable keys: the documents of `--json`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from statejobs.app import StateJobs
+from statejobs.cli.output import decoded, iso
+from statejobs.domain.job import Job, JobState
+from statejobs.domain.machine import Edge, MachineSpec
+from statejobs.resource.model import ResourceModel
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """Return a job."""
+    return {
+        "id": job.id,
+        "key": job.key,
+        "queue": job.queue,
+        "priority": job.priority,
+        "state": job.state.value,
+        "reason": job.reason,
+        "resource": job.resource,
+        "record_id": job.record_id,
+        "args": decoded(job.args),
+        "tags": decoded(job.tags),
+        "actor": job.actor,
+        "tenant": job.tenant,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "crashes": job.crashes,
+        "cancel_requested": job.cancel_requested,
+        "run_again": job.run_again,
+        "progress": decoded(job.progress),
+        "idempotency_key": job.idempotency_key,
+        "node": job.owner,
+        "enqueued_at": iso(job.enqueued_at),
+        "run_at": iso(job.run_at),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
+        "lease_until": iso(job.lease_until),
+    }
+
+
+def attempt_document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an attempt that did not complete."""
+    return {
+        "job_id": row["job_id"],
+        "attempt": row["attempt"],
+        "outcome": row["outcome"],
+        "error_type": row["error_type"],
+        "message": row["message"],
+        "traceback": row["traceback"],
+        "node": row["node"],
+        "started_at": iso(row["started_at"]),
+        "finished_at": iso(row["finished_at"]),
+    }
+
+
+def transition_document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one step of a record's history."""
+    return {
+        "at": iso(row["at"]),
+        "name": row["name"],
+        "source": row["source"],
+        "target": row["target"],
+        "version": row["version"],
+        "actor": row["actor"],
+        "tenant": row["tenant"],
+        "job_id": row["job_id"],
+        "attempt": row["attempt"],
+        "args": decoded(row["args"]),
+        "reason": row["reason"],
+        "duration_seconds": row["duration"],
+    }
+
+
+def timeline(app: StateJobs, resource: str, record_id: str) -> list[dict[str, Any]]:
+    """Return what happened to a record, oldest first: its steps, and its attempts that failed."""
+    jobs = app.queries.jobs(resource=resource, record_id=record_id)
+    rows = [row for job in jobs for row in app.queries.attempts(job.id)]
+    failed = deque(sorted(rows, key=lambda row: row["finished_at"]))
+    events: list[dict[str, Any]] = []
+    # Steps stay in the order of their rows: one fired before a flush is older than the creation.
+    for step in app.queries.transitions(resource, record_id):
+        while failed and failed[0]["finished_at"] < step["at"]:
+            events.append(_attempt_event(failed.popleft()))
+        events.append({"kind": "transition", **transition_document(step)})
+    return [*events, *map(_attempt_event, failed)]
+
+
+def database_name(app: StateJobs) -> str:
+    """Return the URL of the app's database, without password, driver and options."""
+    url = app.engine.url
+    return url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
+
+
+def worker_documents(app: StateJobs) -> list[dict[str, Any]]:
+    """Return the worker processes that are registered."""
+    now = app.sources.clock.now()
+    return [
+        {
+            "node": row["id"],
+            "host": row["host"],
+            "pid": row["pid"],
+            "queues": decoded(row["queues"]),
+            "version": row["version"],
+            "started_at": iso(row["started_at"]),
+            "beat_at": iso(row["beat_at"]),
+            "lives": now - row["beat_at"] < app.settings.lease,
+        }
+        for row in app.queries.nodes()
+    ]
+
+
+def queue_documents(app: StateJobs) -> list[dict[str, Any]]:
+    """Return the queues of the app, and those that hold jobs."""
+    now, counts, oldest = app.sources.clock.now(), app.queries.counts(), app.queries.oldest_queued()
+    workers = [worker for worker in worker_documents(app) if worker["lives"]]
+    return [
+        {
+            "queue": queue,
+            "limit": app.queues.get(queue),
+            "states": {state.value: counts.get(queue, {}).get(state, 0) for state in JobState},
+            "oldest_queued_at": iso(oldest.get(queue)),
+            "oldest_queued_seconds": _age(oldest.get(queue), now),
+            "workers": sum(queue in worker["queues"] for worker in workers),
+        }
+        for queue in known_queues(app)
+    ]
+
+
+def record_counts(app: StateJobs) -> dict[str, dict[str, int]]:
+    """Return how many records of each resource are in each state."""
+    return {model.name: _count(app, model) for model in app.registry.resources.values()}
+
+
+def machine_document(spec: MachineSpec) -> dict[str, Any]:
+    """Return a graph."""
+    return {
+        "name": spec.name,
+        "states": list(spec.states),
+        "initial": spec.initial,
+        "final": list(spec.final),
+        "edges": [_edge_document(edge) for edge in spec.edges],
+    }
+
+
+def known_queues(app: StateJobs) -> list[str]:
+    """Return the names of all queues: declared, promised by a trigger, or holding jobs."""
+    triggered = [bound.options.queue for _, bound in app.registry.triggers.values()]
+    return list(dict.fromkeys([*app.queues, *triggered, *sorted(app.queries.counts())]))
+
+
+def _attempt_event(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": "attempt", "at": iso(row["finished_at"]), **attempt_document(row)}
+
+
+def _edge_document(edge: Edge) -> dict[str, Any]:
+    return {
+        "name": edge.name,
+        "kind": edge.kind.value,
+        "sources": list(edge.sources),
+        "target": edge.target,
+        "trigger": edge.trigger,
+        "guards": list(edge.guards),
+        "doc": edge.doc,
+    }
+
+
+def _count(app: StateJobs, model: ResourceModel) -> dict[str, int]:
+    state = getattr(model.cls, model.attribute)
+    with app.session() as session:
+        rows = session.execute(select(state, func.count()).group_by(state)).all()
+    found = {str(member.value): count for member, count in rows}
+    return {value: found.get(value, 0) for value in _states(model, found)}
+
+
+def _states(model: ResourceModel, found: Mapping[str, int]) -> Iterator[str]:
+    yield from dict.fromkeys([*model.spec.states, *found])
+
+
+def _age(since: datetime | None, now: datetime) -> float | None:
+    return None if since is None else max((now - since).total_seconds(), 0.0)

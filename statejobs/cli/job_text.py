@@ -1,0 +1,149 @@
+"""Jobs and histories as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from statejobs.cli.output import Output, clock_time, relative, span
+from statejobs.domain.job import ENDED, Job, JobState
+
+
+def print_jobs(output: Output, jobs: Sequence[Job], now: datetime) -> None:
+    """Print one line for each job."""
+    output.table(
+        ["id", "state", "key", "record", "queue", "attempt", "when", "reason"],
+        [
+            [
+                job.id,
+                job.state,
+                job.key,
+                record_name(job),
+                job.queue,
+                f"{job.attempt}/{job.max_attempts}",
+                _when(job, now),
+                job.reason,
+            ]
+            for job in jobs
+        ],
+        right=["id", "attempt"],
+    )
+
+
+def print_job(
+    output: Output, job: Job, attempts: Sequence[Mapping[str, Any]],
+    history: Sequence[Mapping[str, Any]], now: datetime,
+) -> None:  # fmt: skip
+    """Print everything about one job."""
+    output.facts(_facts(job, now))
+    if attempts:
+        output.title("Attempts that did not complete")
+        for attempt in attempts:
+            output.text(f"{attempt['attempt']}  {_attempt(attempt)}")
+        if attempts[-1]["traceback"]:
+            output.title("Last traceback")
+            output.text(attempts[-1]["traceback"].rstrip())
+    if history:
+        output.title(f"History of {record_name(job)}")
+        print_history(output, history)
+    if job.state in {JobState.DISCARDED, JobState.CANCELLED, JobState.FAILED}:
+        output.title("Next")
+        output.text(f"statejobs job retry {job.id}")
+
+
+def print_history(output: Output, events: Sequence[Mapping[str, Any]]) -> None:
+    """Print steps, and attempts between them, oldest first."""
+    output.table(
+        ["at", "what", "from", "to", "by", "note"],
+        [_attempt_row(e) if e.get("kind") == "attempt" else _step_row(e) for e in events],
+    )
+
+
+def record_name(job: Job) -> str:
+    """Return how people call the record of *job*."""
+    return f"{job.resource} {job.record_id}" if job.resource else ""
+
+
+def _facts(job: Job, now: datetime) -> dict[str, object]:
+    return {
+        "job": job.id,
+        "state": job.state.value,
+        "reason": job.reason,
+        "key": job.key,
+        "record": record_name(job),
+        "queue": f"{job.queue}, priority {job.priority}",
+        "args": job.args if job.args != "{}" else None,
+        "tags": job.tags if job.tags != "[]" else None,
+        "actor": job.actor,
+        "tenant": job.tenant,
+        "attempt": f"{job.attempt} of {job.max_attempts}",
+        "crashes": job.crashes or None,
+        "progress": _progress(job.progress),
+        "enqueued": _moment(job.enqueued_at, now),
+        "due": None if job.state in ENDED else _moment(job.run_at, now),
+        "started": _moment(job.started_at, now),
+        "finished": _moment(job.finished_at, now),
+        "lease until": _moment(job.lease_until, now),
+        "node": job.owner,
+        "asked to stop": "yes" if job.cancel_requested else None,
+        "runs again": "yes, it was enqueued while it ran" if job.run_again else None,
+        "idempotency": job.idempotency_key,
+    }
+
+
+def _when(job: Job, now: datetime) -> str:
+    if job.state in ENDED:
+        return relative(job.finished_at, now)
+    if job.state is JobState.PROCESSING:
+        return f"since {relative(job.started_at, now).removesuffix(' ago')}"
+    return relative(job.run_at, now)
+
+
+def _moment(at: datetime | None, now: datetime) -> str:
+    return f"{clock_time(at)} ({relative(at, now)})" if at else ""
+
+
+def _progress(text: str | None) -> str | None:
+    if text is None:
+        return None
+    progress = json.loads(text)
+    return f"{progress['done']} of {progress['total']}"
+
+
+def _attempt(attempt: Mapping[str, Any]) -> str:
+    at = clock_time(datetime.fromisoformat(attempt["finished_at"]))
+    return f"{at}  {attempt['outcome']}  {_error(attempt)}".rstrip()
+
+
+def _error(attempt: Mapping[str, Any]) -> str:
+    return ": ".join(part for part in (attempt["error_type"], attempt["message"]) if part)
+
+
+def _step_row(step: Mapping[str, Any]) -> list[object]:
+    by = step["actor"] or ""
+    if step["job_id"] is not None:
+        by = f"job {step['job_id']} #{step['attempt']}" + (f", {by}" if by else "")
+    notes = [step["reason"], _given(step["args"]), _took(step)]
+    return [
+        clock_time(datetime.fromisoformat(step["at"])), step["name"], step["source"] or "·",
+        step["target"], by, "; ".join(text for text in notes if text),
+    ]  # fmt: skip
+
+
+def _attempt_row(attempt: Mapping[str, Any]) -> list[object]:
+    at = clock_time(datetime.fromisoformat(attempt["at"]))
+    by = f"job {attempt['job_id']} #{attempt['attempt']}"
+    return [at, f"attempt {attempt['outcome']}", "", "", by, _error(attempt)]
+
+
+def _given(args: Any) -> str:
+    return json.dumps(args) if args else ""
+
+
+def _took(step: Mapping[str, Any]) -> str:
+    seconds = step["duration_seconds"]
+    if seconds is None or step["job_id"] is None:
+        return ""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else span(seconds)

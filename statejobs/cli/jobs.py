@@ -1,0 +1,204 @@
+"""`job list|show|retry|cancel`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+from sqlalchemy.exc import SQLAlchemyError
+
+from statejobs.app import StateJobs
+from statejobs.cli.documents import (
+    attempt_document,
+    job_document,
+    known_queues,
+    transition_document,
+)
+from statejobs.cli.group import Group, explain
+from statejobs.cli.job_text import print_job, print_jobs
+from statejobs.cli.output import note
+from statejobs.cli.problems import Exit, Problem, not_found, problem_of
+from statejobs.cli.settings import Settings, actor, common_options
+from statejobs.context import acting_as
+from statejobs.domain.job import Job, JobState
+from statejobs.errors import StateJobsError, did_you_mean
+
+
+class StateName(click.ParamType[JobState]):
+    """A state of a job."""
+
+    name = "state"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> JobState:
+        """Return the state, or say which one was meant."""
+        try:
+            return JobState(str(value).lower())
+        except ValueError:
+            self.fail(f"no job state {value!r}; {did_you_mean(value, list(JobState))}", param, ctx)
+
+
+@click.group("job", cls=Group)
+def job_group() -> None:
+    """Look at jobs, retry them, cancel them."""
+
+
+@job_group.command("list")
+@click.option(
+    "--state", "states", type=StateName(), multiple=True,
+    help="Only jobs in this state; may be given several times.",
+)  # fmt: skip
+@click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
+@click.option("--key", metavar="KEY", help='Only jobs of this trigger, for instance "order.charge".')
+@click.option("--resource", metavar="NAME", help="Only jobs of records of this resource.")
+@click.option("--record", metavar="ID", help="Only jobs of the record with this primary key.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many.")
+@common_options
+@click.pass_obj
+def list_jobs(
+    settings: Settings, states: tuple[JobState, ...], queue: str | None, key: str | None,
+    resource: str | None, record: str | None, limit: int,
+) -> None:  # fmt: skip
+    """List the newest jobs.
+
+    \b
+    Example:
+      statejobs job list --state discarded --state failed --queue payments
+    """  # noqa: D301
+    app = settings.load()
+    app.check_tables()
+    resource = _canonical(resource, app.registry.resources)
+    found = app.queries.jobs(
+        states=states, queue=queue, key=key, resource=resource, record_id=record, limit=limit + 1
+    )
+    if not found:
+        _check_names(app, queue=queue, key=key, resource=resource)
+    shown = found[:limit]
+    if settings.as_json:
+        jobs = [job_document(job) for job in shown]
+        settings.output.json({"jobs": jobs, "has_more": len(found) > limit})
+        return
+    if not shown:
+        note("no job matches")
+        return
+    print_jobs(settings.output, shown, app.sources.clock.now())
+    if len(found) > limit:
+        note(f"the newest {limit}; more with --limit")
+
+
+@job_group.command("show")
+@click.argument("job_id", metavar="ID", type=int)
+@common_options
+@click.pass_obj
+def show_job(settings: Settings, job_id: int) -> None:
+    """Show a job, its attempts, and the history of its record."""
+    app = settings.load()
+    app.check_tables()
+    job = _find(app, job_id)
+    attempts = [attempt_document(row) for row in app.queries.attempts(job_id)]
+    history = []
+    if job.resource is not None and job.record_id is not None:
+        rows = app.queries.transitions(job.resource, job.record_id)
+        history = [transition_document(row) for row in rows]
+    if settings.as_json:
+        document = {"job": job_document(job), "attempts": attempts, "history": history}
+        settings.output.json(document)
+    else:
+        print_job(settings.output, job, attempts, history, app.sources.clock.now())
+
+
+@job_group.command("retry")
+@click.argument("job_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@common_options
+@click.pass_obj
+def retry_jobs(settings: Settings, job_ids: tuple[int, ...]) -> int:
+    """Let jobs go on now.
+
+    A job whose record is in its failed state goes through the declared transition that runs its
+    trigger, guards and history included.
+    """
+    app = settings.load()
+    app.check_tables()
+    return _for_each(settings, app, job_ids, app.retry_job, "retried")
+
+
+@job_group.command("cancel")
+@click.argument("job_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.option("--reason", default="cancelled by a person", help="Kept with the job and in history.")
+@common_options
+@click.pass_obj
+def cancel_jobs(settings: Settings, job_ids: tuple[int, ...], reason: str) -> int:
+    """Cancel waiting jobs; ask running ones to stop.
+
+    The record goes to the failed state of its action, when it has one.
+    """
+    app = settings.load()
+    app.check_tables()
+    return _for_each(
+        settings, app, job_ids, lambda id_: app.cancel_job(id_, reason=reason), "cancelled"
+    )
+
+
+def _for_each(
+    settings: Settings, app: StateJobs, ids: Sequence[int], act: Callable[[int], JobState],
+    done: str,
+) -> int:  # fmt: skip
+    """Do *act* to each job; the exit code is that of the first that failed."""
+    results: list[dict[str, Any]] = []
+    code = Exit.OK
+    for job_id in dict.fromkeys(ids):
+        try:
+            _find(app, job_id)
+            with acting_as(actor()):
+                state = act(job_id)
+        except (Problem, StateJobsError, SQLAlchemyError) as error:
+            problem = problem_of(error)
+            if problem is None:
+                raise
+            explain(problem, Settings(debug=settings.debug), error)
+            results.append({"id": job_id, "state": None, **problem.document()})
+            code = code or problem.code
+            continue
+        results.append({"id": job_id, "state": state.value, "error": None})
+        if not settings.as_json:
+            settings.output.text(_said(job_id, state, done))
+    if settings.as_json:
+        settings.output.json({"jobs": results})
+    return code
+
+
+def _said(job_id: int, state: JobState, done: str) -> str:
+    if done == "cancelled" and state is JobState.PROCESSING:
+        return f"job {job_id} was asked to stop; it is still {state}"
+    return f"job {job_id} {done}; it is {state} now" if done != state else f"job {job_id} {done}"
+
+
+def _find(app: StateJobs, job_id: int) -> Job:
+    job = app.queries.job(job_id) if job_id < 2**63 else None
+    if job is not None:
+        return job
+    newest = app.queries.jobs(limit=1)
+    why = f"the newest job is {newest[0].id}" if newest else "there are no jobs yet"
+    raise Problem(f"no job {job_id}", why, "statejobs job list", Exit.NOT_FOUND)
+
+
+def _canonical(name: str | None, resources: Mapping[str, object]) -> str | None:
+    """Return the name of a resource as it is stored, whatever the case."""
+    return next((known for known in resources if known.lower() == (name or "").lower()), name)
+
+
+def _check_names(
+    app: StateJobs, *, queue: str | None, key: str | None, resource: str | None
+) -> None:
+    """Refuse names that nobody knows; a list that is empty for a typing error is a trap."""
+    queues = known_queues(app)
+    if queue is not None and queue not in queues:
+        raise not_found("queue", queue, queues, look="statejobs queue list")
+    if key is not None and key not in app.registry.triggers:
+        raise not_found("key", key, app.registry.triggers, look="statejobs job list")
+    if resource is not None and resource not in app.registry.resources:
+        raise not_found("resource", resource, app.registry.resources, look="statejobs status")
+
+

@@ -1,0 +1,52 @@
+"""The `statejobs` command: its root, and its entry point."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from statejobs.cli.child import worker_process
+from statejobs.cli.database import database_group
+from statejobs.cli.demo import demo
+from statejobs.cli.diagram import diagram
+from statejobs.cli.group import Program
+from statejobs.cli.jobs import job_group
+from statejobs.cli.records import record_group
+from statejobs.cli.settings import common_options
+from statejobs.cli.status import queue_group, status
+from statejobs.cli.worker import worker
+
+
+def _version() -> str:
+    try:
+        return version("statejobs")
+    except PackageNotFoundError:  # run from a copy of the repository
+        return "unknown"
+
+
+@click.group(
+    "statejobs", cls=Program, context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found, "
+    "4 refused by the state machine, 130 interrupted.",
+)  # fmt: skip
+@click.version_option(_version(), prog_name="statejobs")
+@common_options
+def cli() -> None:
+    """Records that are state machines, and the jobs that move them."""
+
+
+for command in (
+    demo, worker, status, job_group, record_group, queue_group, diagram, database_group,
+    worker_process,
+):  # fmt: skip
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # an old locale must not end a command
+    cli(prog_name="statejobs")

@@ -1,0 +1,147 @@
+"""`record show`: where a record is, what it could do, and how it came there."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+
+from statejobs.app import StateJobs
+from statejobs.cli.documents import job_document, timeline
+from statejobs.cli.group import Group
+from statejobs.cli.job_text import print_history, print_jobs
+from statejobs.cli.output import clock_time, iso
+from statejobs.cli.problems import Exit, Problem, not_found
+from statejobs.cli.settings import Settings, common_options
+from statejobs.errors import NotFoundError
+from statejobs.resource.identity import decode_identity, encode_identity
+from statejobs.resource.model import ResourceModel
+
+
+@click.group("record", cls=Group)
+def record_group() -> None:
+    """Look at records."""
+
+
+@record_group.command("show")
+@click.argument("resource")
+@click.argument("record_id", metavar="ID")
+@common_options
+@click.pass_obj
+def show_record(settings: Settings, resource: str, record_id: str) -> None:
+    """Show a record: state, transitions, jobs and timeline.
+
+    \b
+    Examples:
+      statejobs record show Order 42
+      statejobs record show Line '[42, "a"]'     a key of several columns
+    """  # noqa: D301
+    app = settings.load()
+    app.check_tables()
+    model = find_resource(app, resource)
+    identity = parse_identity(model, record_id)
+    with app.session() as session:
+        record: Any = session.get(model.cls, identity)
+        if record is None:
+            raise Problem(
+                f"no {model.name} {record_id}",
+                f"the table {model.table.name} has no such row",
+                f"statejobs job list --resource {model.name} --record {record_id}",
+                Exit.NOT_FOUND,
+            )
+        document = _record_document(app, model, record)
+    if settings.as_json:
+        settings.output.json(document)
+        return
+    _print_record(settings, app, document)
+
+
+def find_resource(app: StateJobs, name: str) -> ResourceModel:
+    """Return a resource by its name, or say which one was meant."""
+    try:
+        return app.registry.resource(name)
+    except NotFoundError:
+        raise not_found(
+            "resource", name, app.registry.resources, look="statejobs status"
+        ) from None
+
+
+def parse_identity(model: ResourceModel, text: str) -> tuple[Any, ...]:
+    """Return the primary key that a person typed: JSON, or plain text for a column of text."""
+    try:
+        return decode_identity(model.mapper, text)
+    except NotFoundError as error:
+        if len(model.mapper.primary_key) == 1:
+            try:
+                return decode_identity(model.mapper, json.dumps(text))
+            except NotFoundError:
+                pass
+        raise error from None
+
+
+def _record_document(app: StateJobs, model: ResourceModel, record: Any) -> dict[str, Any]:
+    record_id = encode_identity(model.mapper.primary_key_from_instance(record))
+    transitions = [
+        {
+            "name": edge.name,
+            "target": edge.target,
+            "trigger": edge.trigger,
+            "available": not reasons,
+            "why_not": list(reasons),
+        }
+        for edge in model.spec.transitions
+        for reasons in [_why_not(model, record, edge.name)]
+    ]
+    jobs = app.queries.jobs(resource=model.name, record_id=record_id)
+    return {
+        "resource": model.name,
+        "record_id": record_id,
+        "state": model.kernel.state_of(record),
+        "state_version": record.state_version,
+        "state_changed_at": iso(record.state_changed_at),
+        "is_final": model.kernel.state_of(record) in model.spec.final,
+        "transitions": transitions,
+        "jobs": [job_document(job) for job in jobs],
+        "timeline": timeline(app, model.name, record_id),
+    }
+
+
+def _why_not(model: ResourceModel, record: Any, name: str) -> tuple[str, ...]:
+    try:
+        return model.kernel.why_not(record, name)
+    except Exception as error:  # noqa: BLE001 - a guard of the user's; the others are still of use
+        return (f"its guard raised {type(error).__name__}: {error}",)
+
+
+def _print_record(settings: Settings, app: StateJobs, document: dict[str, Any]) -> None:
+    output = settings.output
+    jobs = app.queries.jobs(resource=document["resource"], record_id=document["record_id"])
+    changed = document["state_changed_at"]
+    final = ", final" if document["is_final"] else ""
+    output.facts(
+        {
+            "record": f"{document['resource']} {document['record_id']}",
+            "state": document["state"] + final,
+            "version": document["state_version"],
+            "since": changed and clock_time(datetime.fromisoformat(changed)),
+        }
+    )
+    output.title("Transitions")
+    output.table(
+        ["", "name", "to", "runs", "why not"],
+        [
+            [
+                "✓" if edge["available"] else "✗", edge["name"], edge["target"],
+                edge["trigger"], " ".join(edge["why_not"]),
+            ]
+            for edge in document["transitions"]
+        ],
+    )  # fmt: skip
+    if jobs:
+        output.title("Jobs")
+        print_jobs(output, jobs, app.sources.clock.now())
+    if document["timeline"]:
+        output.title("Timeline")
+        print_history(output, document["timeline"])

@@ -1,0 +1,135 @@
+"""`status` and `queue list`: how things stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from statejobs.cli.documents import (
+    database_name,
+    queue_documents,
+    record_counts,
+    worker_documents,
+)
+from statejobs.cli.group import Group
+from statejobs.cli.output import Output, relative, span
+from statejobs.cli.settings import Settings, common_options
+from statejobs.domain.job import JobState
+
+_RARE = {JobState.SCHEDULED, JobState.CANCELLED}
+"""States that get a column only when there is such a job, so that 80 columns suffice."""
+
+
+@click.command()
+@common_options
+@click.pass_obj
+def status(settings: Settings) -> None:
+    """Show queues, workers and records on one page.
+
+    \b
+    Example:
+      statejobs status --app shop:jobs
+    """  # noqa: D301 - click's mark for lines that it must not wrap
+    app = settings.load()
+    app.check_tables()
+    document = {
+        "app": settings.app_name(),
+        "database": database_name(app),
+        "queues": queue_documents(app),
+        "workers": worker_documents(app),
+        "records": record_counts(app),
+    }
+    if settings.as_json:
+        settings.output.json(document)
+        return
+    _print_status(settings.output, document, app.sources.clock.now())
+
+
+@click.group("queue", cls=Group)
+def queue_group() -> None:
+    """Look at queues."""
+
+
+@queue_group.command("list")
+@common_options
+@click.pass_obj
+def list_queues(settings: Settings) -> None:
+    """List the queues with their limits, jobs and workers."""
+    app = settings.load()
+    app.check_tables()
+    queues = queue_documents(app)
+    if settings.as_json:
+        settings.output.json({"queues": queues})
+    else:
+        _print_queues(settings.output, queues)
+
+
+def _print_status(output: Output, document: Mapping[str, Any], now: datetime) -> None:
+    output.facts({"app": document["app"], "database": document["database"]})
+    output.title("Queues")
+    _print_queues(output, document["queues"])
+    output.title("Workers")
+    if document["workers"]:
+        _print_workers(output, document["workers"], now)
+    else:
+        output.text("none: start one with  statejobs worker")
+    for resource, counts in document["records"].items():
+        output.title(resource)
+        output.table(list(counts), [list(counts.values())], right=list(counts))
+
+
+def _print_queues(output: Output, queues: Sequence[Mapping[str, Any]]) -> None:
+    states = [
+        state.value
+        for state in JobState
+        if state not in _RARE or any(queue["states"][state] for queue in queues)
+    ]
+    output.table(
+        ["queue", "limit", *states, "oldest", "workers"],
+        [
+            [
+                queue["queue"],
+                queue["limit"] if queue["limit"] is not None else "none",
+                *(queue["states"][state] for state in states),
+                _waits(queue["oldest_queued_seconds"]),
+                queue["workers"],
+            ]
+            for queue in queues
+        ],
+        right=["limit", *states, "oldest", "workers"],
+    )
+
+
+def _print_workers(
+    output: Output, workers: Sequence[Mapping[str, Any]], now: datetime
+) -> None:
+    output.table(
+        ["node", "state", "host", "pid", "queues", "heartbeat"],
+        [
+            [
+                worker["node"][:8],
+                "lives" if worker["lives"] else "silent",
+                worker["host"],
+                worker["pid"],
+                _queue_option(worker["queues"]),
+                relative(datetime.fromisoformat(worker["beat_at"]), now),
+            ]
+            for worker in workers
+        ],
+        right=["pid"],
+    )
+
+
+def _queue_option(queues: Any) -> str:
+    """Return queues and limits as `--queues` takes them."""
+    if not isinstance(queues, dict):
+        return json.dumps(queues)
+    return ",".join(f"{name}:{limit}" for name, limit in queues.items())
+
+
+def _waits(seconds: float | None) -> str:
+    return "" if seconds is None else span(seconds)

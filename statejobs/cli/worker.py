@@ -1,0 +1,165 @@
+"""`worker`: a supervisor over one or more processes that run jobs."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import queue
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import click
+
+from statejobs.cli.logs import FORMATS, LEVELS, set_up_logging
+from statejobs.cli.process import WorkerProcess
+from statejobs.cli.settings import Settings, common_options
+from statejobs.cli.source import DATABASE_VARIABLE
+from statejobs.domain.clock import Sources
+from statejobs.runner.supervisor import Supervisor
+
+log = logging.getLogger("statejobs.supervisor")
+
+
+class Queues(click.ParamType[dict[str, int]]):
+    """Queues with their limits."""
+
+    name = "queues"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, int]:
+        """Return queue → limit; -1 stands for the app's own limit."""
+        queues: dict[str, int] = {}
+        for part in str(value).split(","):
+            name, colon, limit = part.strip().partition(":")
+            if not name or (colon and not (limit.isdigit() and int(limit) > 0)):
+                self.fail(
+                    f"cannot read queue {part!r}; say name or name:limit, with a limit from 1 on, "
+                    "for instance payments:10,mail",
+                    param, ctx,
+                )  # fmt: skip
+            if name in queues:
+                self.fail(f"queue {name!r} is named twice", param, ctx)
+            queues[name] = int(limit) if colon else -1
+        return queues
+
+
+def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that `worker` hands on to its processes."""
+    for option in (
+        click.option(
+            "--log-format", type=click.Choice(FORMATS), default="text", show_default=True,
+            help="How log lines look.",
+        ),
+        click.option(
+            "--log-level", type=click.Choice(LEVELS), default="info", show_default=True,
+            help="From which level on events are logged.",
+        ),
+        click.option(
+            "--grace", metavar="SECONDS", type=click.FloatRange(0),
+            help="How long running jobs may go on after the first signal.  [default: the app's]",
+        ),
+        click.option(
+            "--queues", metavar="NAME[:LIMIT],...", type=Queues(),
+            help="Which queues, and how many of their jobs at once.  [default: the app's]",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command()
+@worker_options
+@click.option(
+    "--processes", default=1, show_default=True, type=click.IntRange(1, 256),
+    help="How many processes, each with those limits; one for each core suits CPU-bound work.",
+)  # fmt: skip
+@common_options
+@click.pass_obj
+def worker(
+    settings: Settings, queues: dict[str, int] | None, grace: float | None, processes: int,
+    log_level: str, log_format: str,
+) -> int:  # fmt: skip
+    """Run jobs until stopped.
+
+    The first SIGTERM or Ctrl-C claims nothing more and waits for running jobs within the grace;
+    what is left then is given back, its attempt not counted. The second gives them back now.
+    SIGUSR1 prints what every thread does. A process that dies is replaced.
+
+    \b
+    Examples:
+      statejobs worker --queues payments:10,mail:2
+      statejobs worker --processes 4 --grace 60
+    """  # noqa: D301
+    set_up_logging(log_level, log_format)
+    command = [
+        *(sys.executable, "-m", "statejobs", "worker-process", "--app", settings.app_name()),
+        *("--log-level", log_level, "--log-format", log_format),
+        *(() if grace is None else ("--grace", str(grace))),
+        *(() if queues is None else ("--queues", _as_option(queues))),
+        *(("--debug",) if settings.debug else ()),
+    ]
+    # A URL may hold a password, and others can read the arguments of a process.
+    url = settings.chosen_database()
+    environ = {**os.environ, **({DATABASE_VARIABLE: url} if url else {})}
+    return _supervise(settings, lambda _number: WorkerProcess(command, environ), processes)
+
+
+def _supervise(settings: Settings, spawn: Callable[[int], WorkerProcess], processes: int) -> int:
+    sources = Sources()
+    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
+    supervisor = Supervisor(
+        spawn, processes=processes, monotonic=sources.clock.monotonic, rng=sources.rng,
+        wait=lambda seconds: _handle(inbox, seconds, supervisor),
+    )  # fmt: skip
+    began = sources.clock.monotonic()
+    _catch_signals(inbox)
+    code = supervisor.run()
+    if settings.as_json:
+        tally = supervisor.tally
+        settings.output.json(
+            {
+                "processes": processes,
+                "started": tally.started,
+                "died": tally.died,
+                "recycled": tally.recycled,
+                "killed": tally.killed,
+                "seconds": round(sources.clock.monotonic() - began, 3),
+                "exit_code": code,
+            }
+        )
+    return code
+
+
+def _catch_signals(inbox: queue.SimpleQueue[int]) -> None:
+    def receive(number: int, _frame: FrameType | None) -> None:
+        inbox.put(number)  # safe in a handler; most of what a handler might do is not
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
+        signal.signal(number, receive)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, receive)
+
+
+def _handle(inbox: queue.SimpleQueue[int], seconds: float, supervisor: Supervisor) -> None:
+    try:
+        number = inbox.get(timeout=seconds)
+    except queue.Empty:
+        return
+    if number == signal.SIGUSR1:
+        faulthandler.dump_traceback(all_threads=True)
+        for child in supervisor.children():
+            if isinstance(child, WorkerProcess):
+                child.dump_stacks()
+    elif number != signal.SIGCHLD:
+        count = len(supervisor.children())
+        log.info("%s: stopping %s worker process(es)", signal.Signals(number).name, count)
+        supervisor.stop()
+
+
+def _as_option(queues: dict[str, int]) -> str:
+    return ",".join(name if limit < 0 else f"{name}:{limit}" for name, limit in queues.items())
