@@ -79,7 +79,9 @@ class StatejobsBacklog:
             .select_from(model.__table__)
             .where(model.__table__.c.state == "completed")
         )
-        ends = select(func.count()).select_from(transitions).where(transitions.c.target == "completed")
+        ends = (
+            select(func.count()).select_from(transitions).where(transitions.c.target == "completed")
+        )
         _expect(self._app.engine, completed, number)
         _expect(self._app.engine, moved, number)
         if getattr(model, "__history__", True):
@@ -115,7 +117,9 @@ class FloorBacklog:
     def is_done(self) -> bool:
         """Whether no job of the queue is queued or processing."""
         return not any(
-            self._value(f"select 1 from floor_jobs where queue = '{QUEUE}' and state = '{state}' limit 1")
+            self._value(
+                f"select 1 from floor_jobs where queue = '{QUEUE}' and state = '{state}' limit 1"
+            )
             for state in ("queued", "processing")
         )
 

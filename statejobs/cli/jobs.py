@@ -51,7 +51,9 @@ def job_group() -> None:
     help="Only jobs in this state; may be given several times.",
 )  # fmt: skip
 @click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
-@click.option("--key", metavar="KEY", help='Only jobs of this trigger, for instance "order.charge".')
+@click.option(
+    "--key", metavar="KEY", help='Only jobs of this trigger, for instance "order.charge".'
+)
 @click.option("--resource", metavar="NAME", help="Only jobs of records of this resource.")
 @click.option("--record", metavar="ID", help="Only jobs of the record with this primary key.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many.")
@@ -200,5 +202,3 @@ def _check_names(
         raise not_found("key", key, app.registry.triggers, look="statejobs job list")
     if resource is not None and resource not in app.registry.resources:
         raise not_found("resource", resource, app.registry.resources, look="statejobs status")
-
-

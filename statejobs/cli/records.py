@@ -63,9 +63,7 @@ def find_resource(app: StateJobs, name: str) -> ResourceModel:
     try:
         return app.registry.resource(name)
     except NotFoundError:
-        raise not_found(
-            "resource", name, app.registry.resources, look="statejobs status"
-        ) from None
+        raise not_found("resource", name, app.registry.resources, look="statejobs status") from None
 
 
 def parse_identity(model: ResourceModel, text: str) -> tuple[Any, ...]:

@@ -104,9 +104,7 @@ def _print_queues(output: Output, queues: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def _print_workers(
-    output: Output, workers: Sequence[Mapping[str, Any]], now: datetime
-) -> None:
+def _print_workers(output: Output, workers: Sequence[Mapping[str, Any]], now: datetime) -> None:
     output.table(
         ["node", "state", "host", "pid", "queues", "heartbeat"],
         [

@@ -551,9 +551,7 @@ def test_creation_runs_a_trigger_of_its_own_class():
     with pytest.raises(DefinitionError) as refused:
 
         class Bill(StatefulResource, base()):
-            state: Mapped[BillState] = state_column(
-                BillState, initial=B.OPEN, run_trigger=welcome
-            )
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN, run_trigger=welcome)
 
     assert said(refused) == [
         "Bill.state: its run_trigger 'bill.welcome' is not an attribute of Bill",

@@ -130,9 +130,7 @@ class Modelled(Work, StatefulResource, SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     title: str
-    state: Step = Field(
-        default=Step.NEW, sa_column=state_column(Step, initial=Step.NEW).column
-    )
+    state: Step = Field(default=Step.NEW, sa_column=state_column(Step, initial=Step.NEW).column)
 
 
 BASES = [(Typed, DataclassBase), (Modelled, SQLModel)]

@@ -198,9 +198,7 @@ def test_an_override_takes_a_state(session):
     ):
         order.state = "faild"
 
-    assert str(refused.value) == (
-        "Order (new): state = 'faild' is not a member of OrderState"
-    )
+    assert str(refused.value) == ("Order (new): state = 'faild' is not a member of OrderState")
 
 
 def test_an_override_ends_with_its_block(session):

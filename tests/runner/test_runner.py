@@ -56,7 +56,11 @@ def test_completes_the_job_and_moves_the_record_with_what_the_body_wrote(app):
     parcel = load(app, Parcel, key)
     job = job_of(app, Parcel, key)
     assert (ended.outcome, ended.state) == ("complete", JobState.COMPLETED)
-    assert (parcel.state.value, parcel.stamps, parcel.sent_at) == ("sent", 7, app.sources.clock.now())
+    assert (parcel.state.value, parcel.stamps, parcel.sent_at) == (
+        "sent",
+        7,
+        app.sources.clock.now(),
+    )
     assert (job.state, job.attempt, job.reason) == (JobState.COMPLETED, 1, None)
     assert (job.owner, job.token, job.lease_until) == (None, None, None)
     assert steps(app, Parcel, key) == SENT
@@ -427,7 +431,10 @@ def test_a_job_under_an_unknown_key_waits_and_spends_nothing(app):
 
     assert counts == {"complete": 1}
     assert state_of(app, Parcel, known) == "sent"
-    assert (job_of(app, Parcel, unknown).state, job_of(app, Parcel, unknown).attempt) == ("queued", 0)
+    assert (job_of(app, Parcel, unknown).state, job_of(app, Parcel, unknown).attempt) == (
+        "queued",
+        0,
+    )
 
 
 def test_urgent_jobs_run_first_and_delayed_ones_when_they_are_due(app, clock):
