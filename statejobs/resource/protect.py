@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.orm import ORMExecuteState
+from sqlalchemy.orm import ORMExecuteState, class_mapper
 from sqlalchemy.orm.attributes import set_attribute
 from sqlalchemy.orm.base import LoaderCallableStatus
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def start_in_initial_state(record: Any, _args: Any, kwargs: dict[str, Any]) -> None:
     """Give a new record its initial state at construction, and stage its creation."""
+    class_mapper(type(record))  # configures it: of a subclass, this may be the first instance
     model: ResourceModel = type(record).__statejobs__
     _ = model.mapper  # configured now: SQLModel maps after we listen
     if model.attribute in kwargs:

@@ -16,27 +16,26 @@ class JobSession(Session):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # AsyncSession passes defaults of its own for both
         super().__init__(*args, **{**kwargs, "autoflush": False, "expire_on_commit": False})
-        self._may_commit = False
+        self.may_commit = False
+        """Whether the runner commits now."""
         self.was_used = False
         """Whether any statement was sent."""
 
-    def commit(self) -> None:
-        """Refuse: half of an action must not be committed without its outcome.
-
-        Raises:
-            StateJobsError: Unless the runner commits.
-        """
-        if not self._may_commit:
-            raise StateJobsError(
-                "ctx.session.commit(): the runner commits, together with the outcome of the job, "
-                "when the action returns. Use ctx.checkpoint to keep what later attempts need, "
-                "or a session of your own for what must be written whatever happens."
-            )
-        super().commit()
-
     def allow_commit(self) -> None:
         """Let the runner commit from now on."""
-        self._may_commit = True
+        self.may_commit = True
+
+
+@event.listens_for(JobSession, "before_commit")
+def _refuse_commit(session: JobSession) -> None:
+    """Half of an action must not be committed without its outcome; savepoints may end."""
+    if session.may_commit or session.in_nested_transaction():
+        return
+    raise StateJobsError(
+        "ctx.session was to be committed by the action: the runner commits, together with the "
+        "outcome of the job, when the action returns. Use ctx.checkpoint to keep what later "
+        "attempts need, or a session of your own for what must be written whatever happens."
+    )
 
 
 @event.listens_for(JobSession, "after_begin")

@@ -6,8 +6,16 @@ from enum import Enum, StrEnum
 import pytest
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from statejobs import AsyncJobContext, DefinitionError, Domain, JobContext, StatefulResource
-from statejobs import Trigger, state_column, transition
+from statejobs import (
+    AsyncJobContext,
+    DefinitionError,
+    Domain,
+    JobContext,
+    StatefulResource,
+    Trigger,
+    state_column,
+    transition,
+)
 from statejobs.resource.domain import Registry
 
 
@@ -299,7 +307,7 @@ def test_a_transition_is_not_called_like_an_annotated_column():
             paid: Mapped[bool]
 
             @transition(B.OPEN, B.PAID)
-            def paid(self): ...  # noqa: F811
+            def paid(self): ...
 
     assert said(refused) == [
         "Bill.paid: the transition 'paid' has the name of a column",

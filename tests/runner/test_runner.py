@@ -15,7 +15,6 @@ from tests.support.parcels import (
     BACKOFF,
     Letter,
     Parcel,
-    add,
     attempts_of,
     enqueue,
     fire,

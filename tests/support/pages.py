@@ -65,7 +65,7 @@ class PageRun:
             return
         code = compile("\n" * (block.line - 1) + block.text, str(self.page), "exec")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(code, self.namespace)  # noqa: S102 - our own pages
+            exec(code, self.namespace)
         if expected is not None:
             self._compare(expected, printed.getvalue(), expected.text)
 
@@ -81,7 +81,7 @@ class PageRun:
     def _call(self, block: Block, words: list[str]) -> str:
         module = [] if words[0] == "python" else ["-m"]
         command = [sys.executable, *module, *words[words[0] == "python" :]]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, f"{self.page}:{block.line}\n{ran.stdout}{ran.stderr}"
         return ran.stdout
 

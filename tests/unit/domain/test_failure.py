@@ -18,7 +18,7 @@ from statejobs.domain.failure import (
 
 def raised(error, cause=None):
     try:
-        raise error from cause  # noqa: TRY301
+        raise error from cause
     except BaseException as caught:  # noqa: BLE001
         return caught
 

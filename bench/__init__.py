@@ -1,1 +1,0 @@
-"""Measures statejobs against hand-written programs that do the same work; see README.md."""

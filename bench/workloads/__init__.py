@@ -1,1 +1,0 @@
-"""The workloads W1 to W7."""
