@@ -174,8 +174,9 @@ class Report:
             yield f"  {move.seconds:6.2f} s  {move.path:<23}  {move.cause}"
         if answers := self.records.answers(self.star):
             keys = sum(str(payment["order"]) == self.star for payment in self.records.payments)
-            yield f"  The gateway, outage left out: {', '.join(answers)}"
-            yield f"  Idempotency keys used: {keys}; money moved: {self.records.charges[self.star]}×"
+            charges = self.records.charges[self.star]
+            yield f"  The gateway's answers, outage left out: {', '.join(answers)}"
+            yield f"  Idempotency keys: {keys}. Charges: {charges}."
 
     def _orders_with_lost_answer(self) -> list[str]:
         return [id_ for id_ in self.records.jobs if Answer.LOST in self.records.answers(id_)]

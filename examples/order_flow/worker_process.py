@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from order_flow.gateway import ADDRESS_VARIABLE
 
-STATEJOBS = (sys.executable, "-m", "statejobs")
+COMMAND = (sys.executable, *"-m statejobs worker --app order_flow.app:make_app".split())
 _PACKAGES = str(Path(__file__).resolve().parents[1])
 _PATIENCE = 15.0  # seconds that it may take to end after SIGTERM
 
@@ -24,15 +24,20 @@ class WorkerProcess:
     """`statejobs worker` on the shop, while the `with` block runs."""
 
     def __init__(self, database: str, gateway: str, *, log: Path) -> None:
-        self._database, self._log = database, log
-        path = os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH")]))
-        self._environment = {"PYTHONPATH": path, ADDRESS_VARIABLE: gateway}
+        self._log = log
+        # In the environment: others can read the arguments of a process, and a URL may hold a
+        # password.
+        self._environment = {
+            "PYTHONPATH": os.pathsep.join(filter(None, [_PACKAGES, os.getenv("PYTHONPATH")])),
+            ADDRESS_VARIABLE: gateway,
+            "STATEJOBS_DATABASE": database,
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - a command of ours
-                self._command(self._database),
+                COMMAND,
                 env={**os.environ, **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -57,9 +62,10 @@ class WorkerProcess:
     @property
     def restart_line(self) -> str:
         """What to type in a shell to start such a worker; a password is left out."""
-        database = make_url(self._database).render_as_string(hide_password=True)
-        words = [f"{name}={shlex.quote(value)}" for name, value in self._environment.items()]
-        return " ".join([*words, shlex.join(self._command(database))])
+        database = make_url(self._environment["STATEJOBS_DATABASE"])
+        shown = {**self._environment, "STATEJOBS_DATABASE": database.render_as_string()}
+        words = [f"{name}={shlex.quote(value)}" for name, value in shown.items()]
+        return " ".join([*words, shlex.join(COMMAND)])
 
     @property
     def ending(self) -> str | None:
@@ -75,7 +81,3 @@ class WorkerProcess:
     def log(self) -> str:
         """The last lines that it logged."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
-
-    def _command(self, database: str) -> list[str]:
-        app = ["--app", "order_flow.app:make_app", "--database", database]
-        return [*STATEJOBS, "worker", *app, "--processes", "1"]

@@ -133,7 +133,7 @@ def _log_stop(app: StateJobs, worker: Worker, order: str, patience: float) -> No
     claims = worker.held.all()
     now = app.sources.clock.now()
     names = [
-        f"{c.job.id} {c.job.key} ({c.job.resource} {c.job.record_id}, {_since(c.job.started_at, now)})"
+        f"{c.job.id} {c.job.key} ({c.job.resource} {c.job.record_id}, {_since(c.job.started_at, now)})"  # noqa: E501
         for c in claims[:_LISTED]
     ]
     if len(claims) > _LISTED:

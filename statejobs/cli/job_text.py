@@ -47,17 +47,17 @@ def print_job(
             output.text(attempts[-1]["traceback"].rstrip())
     if history:
         output.title(f"History of {record_name(job)}")
-        print_history(output, history)
+        print_history(output, history, now)
     if job.state in {JobState.DISCARDED, JobState.CANCELLED, JobState.FAILED}:
         output.title("Next")
         output.text(f"statejobs job retry {job.id}")
 
 
-def print_history(output: Output, events: Sequence[Mapping[str, Any]]) -> None:
+def print_history(output: Output, events: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Print steps, and attempts between them, oldest first."""
     output.table(
-        ["at", "what", "from", "to", "by", "note"],
-        [_attempt_row(e) if e.get("kind") == "attempt" else _step_row(e) for e in events],
+        ["at (UTC)", "what", "move", "by", "note"],
+        [_attempt_row(e, now) if e.get("kind") == "attempt" else _step_row(e, now) for e in events],
     )
 
 
@@ -121,21 +121,30 @@ def _error(attempt: Mapping[str, Any]) -> str:
     return ": ".join(part for part in (attempt["error_type"], attempt["message"]) if part)
 
 
-def _step_row(step: Mapping[str, Any]) -> list[object]:
-    by = step["actor"] or ""
-    if step["job_id"] is not None:
-        by = f"job {step['job_id']} #{step['attempt']}" + (f", {by}" if by else "")
+def _step_row(step: Mapping[str, Any], now: datetime) -> list[object]:
+    move = f"{step['source']} → {step['target']}" if step["source"] else f"→ {step['target']}"
     notes = [step["reason"], _given(step["args"]), _took(step)]
     return [
-        clock_time(datetime.fromisoformat(step["at"])), step["name"], step["source"] or "·",
-        step["target"], by, "; ".join(text for text in notes if text),
+        _short_time(step["at"], now), step["name"], move, _by(step),
+        "; ".join(text for text in notes if text),
     ]  # fmt: skip
 
 
-def _attempt_row(attempt: Mapping[str, Any]) -> list[object]:
-    at = clock_time(datetime.fromisoformat(attempt["at"]))
-    by = f"job {attempt['job_id']} #{attempt['attempt']}"
-    return [at, f"attempt {attempt['outcome']}", "", "", by, _error(attempt)]
+def _attempt_row(attempt: Mapping[str, Any], now: datetime) -> list[object]:
+    what = f"attempt {attempt['outcome']}"
+    return [_short_time(attempt["at"], now), what, "", _by(attempt), _error(attempt)]
+
+
+def _by(event: Mapping[str, Any]) -> str:
+    if event["job_id"] is None:
+        return event["actor"] or ""
+    return f"job {event['job_id']} #{event['attempt']}"
+
+
+def _short_time(at: str, now: datetime) -> str:
+    """Return a time for a narrow column, with the year only when it is another one."""
+    text = clock_time(datetime.fromisoformat(at)).removesuffix("Z")
+    return text.removeprefix(f"{now.year}-")
 
 
 def _given(args: Any) -> str:

@@ -26,6 +26,8 @@ _STYLES = {
     "silent": "red",
 }
 _GAP = "  "
+_MAY_WRAP = ("record", "what", "queues")
+"""Columns that a narrow terminal may fold, beside the last of each table."""
 
 
 class Output:
@@ -155,7 +157,7 @@ def _print_rich(
     for header in headers:
         table.add_column(
             header, justify="right" if header in right else "left", overflow="fold",
-            no_wrap=header in right,
+            no_wrap=header not in {headers[-1], *_MAY_WRAP},
         )  # fmt: skip
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))

@@ -65,7 +65,7 @@ def not_found(what: str, name: object, known: Iterable[str], *, look: str) -> Pr
     return Problem(f"no {what} {name!r}; {hint}", f"no {what} has that name", look, Exit.NOT_FOUND)
 
 
-def problem_of(error: BaseException) -> Problem | None:
+def problem_of(error: BaseException) -> Problem | None:  # noqa: PLR0911
     """Return *error* as people see it; None for a bug, which deserves its traceback."""
     match error:
         case Problem():

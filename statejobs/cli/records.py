@@ -142,4 +142,4 @@ def _print_record(settings: Settings, app: StateJobs, document: dict[str, Any]) 
         print_jobs(output, jobs, app.sources.clock.now())
     if document["timeline"]:
         output.title("Timeline")
-        print_history(output, document["timeline"])
+        print_history(output, document["timeline"], app.sources.clock.now())

@@ -190,7 +190,7 @@ def _state_uses(
         yield f"{cls.__name__}.{action.name}", states, uses
 
 
-def _refuse_lonely(
+def _refuse_lonely(  # noqa: PLR0917
     cls: type,
     attribute: str,
     declaration: StateDeclaration,

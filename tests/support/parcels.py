@@ -330,6 +330,6 @@ def _broken_walk(label, walked, record):
             yield f"{label}: {row.name} starts in {row.source}, history was in {state}"
         state = row.target
     if walked and (state, versions[-1]) != (record.state.value, record.state_version):
-        yield f"{label}: history ends {state}/{versions[-1]}, it is {record.state}/{record.state_version}"
+        yield f"{label}: history ends {state}/{versions[-1]}, it is {record.state}/{record.state_version}"  # noqa: E501
     if versions != sorted(set(versions)):
         yield f"{label}: versions {versions}"
