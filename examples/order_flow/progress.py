@@ -44,7 +44,9 @@ class Move:
         """What moved it, in a few words."""
         if self.attempt is None:
             return f"{self.name} by {self.actor}"
-        reason = (self.reason or "").removeprefix("failed: ").removeprefix("order_flow.gateway.")
+        reason = self.reason or ""
+        for prefix in ("failed: ", "crashed: ", "order_flow.gateway."):
+            reason = reason.removeprefix(prefix)
         return f"attempt {self.attempt}: {reason}" if reason else f"attempt {self.attempt}"
 
 

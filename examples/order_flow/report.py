@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -132,7 +132,13 @@ class Report:
                 }
                 for order in self._orders_with_lost_answer()
             ],
-            "timeline": {"order": self.star, "moves": [line.strip() for line in self._timeline()]},
+            "most_eventful": {
+                "order": int(self.star),
+                "answers": self.records.answers(self.star),
+                "moves": [asdict(move) for move in self.records.histories[self.star]],
+            }
+            if self.star
+            else None,
         }
 
     def as_text(self) -> str:
@@ -143,20 +149,20 @@ class Report:
         n = self.figures()
         yield (
             f"{n['orders']} orders on {self.database} in {self.seconds:.1f} s: "
-            f"{n['completed']} completed, {n['cancelled']} cancelled by the customer."
+            f"{n['completed']} completed, {n['cancelled']} cancelled."
         )
         yield (
             f"{n['attempts']} attempts: {n['failed_attempts']} failed, "
             f"{n['declined_cards']} met a declined card, "
-            f"{n['crashed_attempts']} ended with their worker."
+            f"{n['crashed_attempts']} died with their worker."
         )
         yield (
-            f"{n['gave_up']} times an order failed for good, {n['retried']} times the operator "
-            "retried one."
+            f"{n['gave_up']} times an order came to 'failed'; "
+            f"{n['retried']} times the operator retried one."
         )
         yield (
-            f"{n['lost_answers']} charges lost their answer on the way back, "
-            f"{n['charges']} charges were made, {n['receipts']} receipts were written."
+            f"{n['charges']} charges, of which {n['lost_answers']} lost their answer on the way; "
+            f"{n['receipts']} receipts."
         )
         yield "\nProved from the database and the gateway:"
         for check in self.checks:
@@ -165,16 +171,14 @@ class Report:
                 yield f"       It does not hold for {', '.join(check.breaches[:_MOST_NAMED])}"
         if self.star:
             yield f"\nThe most eventful order, number {self.star}:"
-            yield from self._timeline()
+            yield from self._timeline(self.star)
 
-    def _timeline(self) -> Iterator[str]:
-        if not self.star:
-            return
-        for move in self.records.histories[self.star]:
+    def _timeline(self, order: str) -> Iterator[str]:
+        for move in self.records.histories[order]:
             yield f"  {move.seconds:6.2f} s  {move.path:<23}  {move.cause}"
-        if answers := self.records.answers(self.star):
-            keys = sum(str(payment["order"]) == self.star for payment in self.records.payments)
-            charges = self.records.charges[self.star]
+        if answers := self.records.answers(order):
+            keys = sum(str(payment["order"]) == order for payment in self.records.payments)
+            charges = self.records.charges[order]
             yield f"  The gateway's answers, outage left out: {', '.join(answers)}"
             yield f"  Idempotency keys: {keys}. Charges: {charges}."
 

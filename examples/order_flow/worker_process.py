@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from order_flow.gateway import ADDRESS_VARIABLE
 
-COMMAND = (sys.executable, *"-m statejobs worker --app order_flow.app:make_app".split())
+COMMAND = (sys.executable, *["-m", "statejobs", "worker", "--app", "order_flow.app:make_app"])
 _PACKAGES = str(Path(__file__).resolve().parents[1])
 _PATIENCE = 15.0  # seconds that it may take to end after SIGTERM
 

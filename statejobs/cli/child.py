@@ -18,10 +18,11 @@ from statejobs.app import StateJobs
 from statejobs.cli.documents import database_name
 from statejobs.cli.logs import log_event, set_up_logging
 from statejobs.cli.output import span
+from statejobs.cli.problems import Exit, Problem
 from statejobs.cli.process import HANDLED
 from statejobs.cli.settings import Settings, common_options
 from statejobs.cli.worker import worker_options
-from statejobs.errors import ConfigurationError, did_you_mean
+from statejobs.errors import did_you_mean
 from statejobs.runner.supervisor import RECYCLED, Order
 from statejobs.runner.worker import Worker
 from statejobs.telemetry import Event, Happening
@@ -107,9 +108,11 @@ def _queues(app: StateJobs, chosen: Mapping[str, int] | None) -> dict[str, int]:
     known = {*app.queues, *(bound.options.queue for _, bound in app.registry.triggers.values())}
     for name in chosen:
         if name not in known:
-            raise ConfigurationError(
-                f"--queues: no queue {name!r}; {did_you_mean(name, known)}. "
-                "See them all with: statejobs queue list"
+            raise Problem(
+                f"--queues: no queue {name!r}; {did_you_mean(name, known)}",
+                "no trigger of the app uses it",
+                "statejobs queue list",
+                Exit.USAGE,
             )
     default = next(iter(app.queues.values()))
     return {

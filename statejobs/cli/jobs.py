@@ -37,7 +37,11 @@ class StateName(click.ParamType[JobState]):
         try:
             return JobState(str(value).lower())
         except ValueError:
-            self.fail(f"no job state {value!r}; {did_you_mean(value, list(JobState))}", param, ctx)
+            self.fail(
+                f"no job state {value!r}; {did_you_mean(str(value), [state.value for state in JobState])}",
+                param,
+                ctx,
+            )
 
 
 @click.group("job", cls=Group)

@@ -45,7 +45,8 @@ class Problem(Exception):  # noqa: N818 - every error becomes one, for people
 
     def lines(self) -> str:
         """Return the three lines, without passwords."""
-        return mask(f"error: {self.what}\n  why: {self.why}\n  try: {self.fix}")
+        text = mask(f"error: {self.what}\n  why: {self.why}\n  try: {self.fix}")
+        return re.sub(r"\b(sqlite|postgresql)\+\w+://", r"\1://", text)  # as people write it
 
     def document(self) -> dict[str, object]:
         """Return the error for `--json`."""
@@ -87,18 +88,31 @@ def problem_of(error: BaseException) -> Problem | None:  # noqa: PLR0911
             return None
 
 
+# Used where the message itself says nothing of it.
 _ERRORS: tuple[tuple[type[StateJobsError], str, str, Exit], ...] = (
-    (NotFoundError, "It does not exist.", "statejobs status", Exit.NOT_FOUND),
-    (SchemaError, "The tables do not fit.", "statejobs db upgrade", Exit.USAGE),
-    (ConfigurationError, "A setting cannot be used.", "statejobs --help", Exit.USAGE),
-    (StateJobsError, "See above.", "statejobs status", Exit.FAILED),
+    (NotFoundError, "it does not exist", "statejobs status", Exit.NOT_FOUND),
+    (
+        SchemaError,
+        "the tables do not fit this version of statejobs",
+        "statejobs db upgrade",
+        Exit.USAGE,
+    ),
+    (
+        ConfigurationError,
+        "the command line, the environment or the app says so",
+        "statejobs --help",
+        Exit.USAGE,
+    ),
+    (StateJobsError, "it cannot be done now", "statejobs status", Exit.FAILED),
 )
 
 
 def mask(text: str) -> str:
     """Hide the passwords of database URLs in *text*."""
     masked = re.sub(r"(://[^:/@\s'\"]*):[^\s'\"]*@", r"\1:***@", text)
-    return re.sub(r"\b(password=)[^\s&'\"]+", r"\1***", masked)
+    masked = re.sub(r"\b(password=)[^\s&'\"]+", r"\1***", masked)
+    # An "@" in a password that is not written as %40 puts the rest of it into the host's name.
+    return re.sub(r"(host '?)[^\s'@]*@", r"\1***@", masked)
 
 
 def first_line(error: BaseException) -> str:
@@ -138,14 +152,16 @@ def _of_refusal(error: TransitionRefusedError) -> Problem:
 
 
 def _of_message(error: StateJobsError, why: str, fix: str, code: Exit) -> Problem:
-    """Cut a message of ours into three: it says what, then why, then what to do."""
-    parts = re.split(r"(?<=[^.])(?:\.|;)\s+", " ".join(str(error).split()), maxsplit=2)
-    if len(parts) == 2:  # noqa: PLR2004 - what, and what to do
-        what, colon, reason = parts[0].partition(": ")
-        return Problem(what if colon else parts[0], reason if colon else why, parts[1], code)
-    if len(parts) == 1:
-        return Problem(parts[0], why, fix, code)
-    return Problem(parts[0], parts[1], parts[2], code)
+    """Cut a message of ours into three: it says what, then perhaps why, then what to do."""
+    message = " ".join(str(error).split())
+    what, *others = re.split(r"(?:\.|;)\s+", message, maxsplit=1)
+    if not others:
+        what, _, rest = message.partition(": ")
+        return Problem(what, why, rest or fix, code)
+    if isinstance(error, SchemaError):
+        return Problem(what, why, others[0], code)
+    reason, *advice = re.split(r"(?:\.|;)\s+", others[0], maxsplit=1)
+    return Problem(what, reason if advice else why, advice[0] if advice else reason, code)
 
 
 def _of_database(error: DBAPIError) -> Problem:

@@ -68,15 +68,20 @@ def find_resource(app: StateJobs, name: str) -> ResourceModel:
 
 def parse_identity(model: ResourceModel, text: str) -> tuple[Any, ...]:
     """Return the primary key that a person typed: JSON, or plain text for a column of text."""
-    try:
-        return decode_identity(model.mapper, text)
-    except NotFoundError as error:
-        if len(model.mapper.primary_key) == 1:
-            try:
-                return decode_identity(model.mapper, json.dumps(text))
-            except NotFoundError:
-                pass
-        raise error from None
+    columns = model.mapper.primary_key
+    for typed in (text, json.dumps(text)) if len(columns) == 1 else (text,):
+        try:
+            return decode_identity(model.mapper, typed)
+        except NotFoundError:
+            continue
+    shape = ", ".join(f"{column.name} ({column.type.python_type.__name__})" for column in columns)
+    example = "42" if len(columns) == 1 else """'[42, "a"]'"""
+    raise Problem(
+        f"{text!r} is not a key of {model.name}",
+        f"its primary key is {shape}",
+        f"statejobs record show {model.name} {example}",
+        Exit.NOT_FOUND,
+    )
 
 
 def _record_document(app: StateJobs, model: ResourceModel, record: Any) -> dict[str, Any]:

@@ -36,7 +36,9 @@ class Settings:
         """
         directory = Path.cwd()
         source = find_source(self.app, os.environ, directory)
-        return load_app(source, self.chosen_database(), directory)
+        app = load_app(source, self.chosen_database(), directory)
+        click.get_current_context().call_on_close(app.engine.dispose)
+        return app
 
     def chosen_database(self) -> str | None:
         """Return the database that was named; None leaves the app its own."""

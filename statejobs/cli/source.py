@@ -74,7 +74,7 @@ def load_app(source: Source, database: str | None, directory: Path) -> StateJobs
     found = _attribute(module, attribute, source)
     if isinstance(found, StateJobs):
         return _refuse_other_database(found, database, source)
-    if callable(found):
+    if callable(found) and not isinstance(found, type):
         return _call(found, database, source)
     raise Problem(
         f"{source.spec} is {_article(type(found).__name__)}, not an app",
@@ -149,10 +149,9 @@ def _attribute(module: ModuleType, path: str, source: Source) -> Any:
     found: Any = module
     for name in path.split("."):
         if not hasattr(found, name):
-            public = [known for known in vars(found) if not known.startswith("_")]
             raise Problem(
-                f"{source.spec}: no {name!r} in {module.__name__}; {did_you_mean(name, public)}",
-                f"{source.origin} says so",
+                f"no {name!r} in {module.__name__}; {did_you_mean(name, _candidates(module))}",
+                f"{source.origin} says {source.spec}",
                 f"statejobs … --app {_suggest(module)}",
                 Exit.USAGE,
             )
@@ -161,8 +160,19 @@ def _attribute(module: ModuleType, path: str, source: Source) -> Any:
 
 
 def _suggest(module: ModuleType) -> str:
-    apps = [name for name, value in vars(module).items() if isinstance(value, StateJobs)]
-    return f"{module.__name__}:{apps[0] if apps else 'jobs'}"
+    return f"{module.__name__}:{next(iter(_candidates(module)), 'jobs')}"
+
+
+def _candidates(module: ModuleType) -> list[str]:
+    """Return what may be meant: apps, then functions that the module defines."""
+    content = vars(module).items()
+    apps = [name for name, value in content if isinstance(value, StateJobs)]
+    functions = [
+        name
+        for name, value in content
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and name[0] != "_"
+    ]
+    return apps + functions
 
 
 def _refuse_other_database(app: StateJobs, database: str | None, source: Source) -> StateJobs:

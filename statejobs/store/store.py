@@ -320,6 +320,9 @@ def enqueue(connection: Connection, new: Sequence[NewJob]) -> list[EnqueueResult
 
     No two may have the same `dedupe_key`.
     """
+    if len(new) > _MOST_ROWS and connection.dialect.name == "sqlite":
+        head, rest = new[:_MOST_ROWS], new[_MOST_ROWS:]
+        return [*enqueue(connection, head), *enqueue(connection, rest)]
     ordered = sorted(range(len(new)), key=lambda i: (new[i].dedupe_key or "", i))
     rows = [_row_of(new[i]) for i in ordered]
     found = _insert(connection, _ENQUEUE, rows).all()
@@ -366,7 +369,10 @@ def _insert(
     if len(rows) > 1 and dialect == "postgresql":
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         return connection.execute(inserts.from_arrays, columns)
-    return connection.execute(inserts.by_dialect[dialect], [dict(row) for row in rows])
+    statement = inserts.by_dialect[dialect]
+    if len(rows) > 1 and inserts.returns:  # an executemany would return row by row
+        return connection.execute(statement.values([dict(row) for row in rows]))
+    return connection.execute(statement, [dict(row) for row in rows])
 
 
 def _row_of(job: NewJob) -> dict[str, Any]:
@@ -379,8 +385,9 @@ def _row_of(job: NewJob) -> dict[str, Any]:
 class _Inserts:
     """One INSERT in its forms."""
 
-    by_dialect: Mapping[str, Executable]
+    by_dialect: Mapping[str, Any]
     from_arrays: Executable
+    returns: bool
 
 
 def _enqueue_one_by_one(new: Sequence[NewJob], found: Sequence[Any]) -> list[EnqueueResult]:
@@ -402,13 +409,16 @@ def _result(row: Any) -> EnqueueResult:
     return EnqueueResult(job_id=row.id, outcome=outcome)
 
 
+_MOST_ROWS = 1000  # SQLite takes 32,766 parameters in a statement
 _ENQUEUE = _Inserts(
     {name: statements.enqueue_jobs(name) for name in ("postgresql", "sqlite")},
     statements.enqueue_jobs("postgresql", from_arrays=True),
+    returns=True,
 )
 _HISTORY = _Inserts(
     dict.fromkeys(("postgresql", "sqlite"), statements.insert_transitions()),
     statements.insert_transitions(from_arrays=True),
+    returns=False,
 )
 _LEAVE = statements.cancel_left_jobs()
 _ASK = statements.ask_to_cancel()

@@ -55,7 +55,7 @@ class Operator:
 
         Raises:
             NotFoundError: No such job, record or trigger.
-            TransitionRefusedError: It is running, or its record can go nowhere where it would start.  # noqa: E501
+            TransitionRefusedError: It is running, or its record cannot go where it would start.
         """
         job = self._job(job_id)
         if job.state is JobState.PROCESSING:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -13,7 +14,7 @@ from statejobs import StateJobs
 
 _FENCE = re.compile(r"^( *)(`{3,})(\S*)[^\n]*\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"\A# ([\w/]+\.py)\n")
-_RUNS = ("python", "pytest")
+_RUNS = {"alembic", "pytest", "statejobs"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class PageRun:
     """One page, run in the current directory.
 
     A `python` block is executed; when an `output` block follows, its print must equal that. One
-    that begins with `# name.py` is written to that file instead. A `console` block runs those of
-    its commands that are `python …` or `pytest …`; what it shows of the former must be true.
+    that begins with `# name.py` is written to that file instead. Of a `console` block the commands
+    `alembic`, `pytest` and `statejobs` are run, workers apart; what it shows of them must be true.
     """
 
     def __init__(self, page: Path) -> None:
@@ -73,15 +74,17 @@ class PageRun:
         for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
             command, _, shown = part.partition("\n")
             words = shlex.split(command, comments=True)
-            if words[0] in _RUNS:
+            if words[0] in _RUNS and "worker" not in words:
                 said = self._call(block, words)
-                if words[0] == "python":
+                if shown.strip():
                     self._compare(block, said, shown)
 
     def _call(self, block: Block, words: list[str]) -> str:
-        module = [] if words[0] == "python" else ["-m"]
-        command = [sys.executable, *module, *words[words[0] == "python" :]]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", *words]
+        here = {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
+        ran = subprocess.run(  # noqa: S603 - our own pages
+            command, capture_output=True, text=True, check=False, env={**os.environ, **here}
+        )
         assert ran.returncode == 0, f"{self.page}:{block.line}\n{ran.stdout}{ran.stderr}"
         return ran.stdout
 

@@ -1,0 +1,184 @@
+"""The documents of `--json`: their keys are a promise."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from statejobs import JobState
+from tests.cli.conftest import job_of
+
+JOB = {
+    "id", "key", "queue", "priority", "state", "reason", "resource", "record_id", "args", "tags",
+    "actor", "tenant", "attempt", "max_attempts", "crashes", "cancel_requested", "run_again",
+    "progress", "idempotency_key", "node", "enqueued_at", "run_at", "started_at", "finished_at",
+    "lease_until",
+}  # fmt: skip
+ATTEMPT = {
+    "job_id", "attempt", "outcome", "error_type", "message", "traceback", "node", "started_at",
+    "finished_at",
+}  # fmt: skip
+STEP = {
+    "at", "name", "source", "target", "version", "actor", "tenant", "job_id", "attempt", "args",
+    "reason", "duration_seconds",
+}  # fmt: skip
+QUEUE = {"queue", "limit", "states", "oldest_queued_at", "oldest_queued_seconds", "workers"}
+
+
+def test_status_shows_queues_workers_and_records(typed):
+    document = typed.json("status")
+
+    assert set(document) == {"app", "database", "queues", "workers", "records"}
+    assert [set(queue) for queue in document["queues"]] == [QUEUE, QUEUE]
+    by_name = {queue["queue"]: queue for queue in document["queues"]}
+    assert by_name["work"]["limit"] == 4
+    assert by_name["work"]["states"] == {
+        **{state.value: 0 for state in JobState}, "completed": 1, "failed": 1, "discarded": 1,
+    }  # fmt: skip
+    assert by_name["slow"]["oldest_queued_seconds"] >= 0
+    assert document["workers"] == []
+    assert document["records"]["Task"]["failed"] == 1
+    assert list(document["records"]) == ["Task", "Parcel"]
+
+
+def test_status_shows_a_worker_with_its_last_heartbeat(typed, work):
+    with work.running() as worker:
+        (shown,) = typed.json("status")["workers"]
+
+    assert shown["node"] == worker.node_id
+    assert shown["queues"] == {"work": 4, "slow": 2}
+    assert shown["lives"] is True
+    assert set(shown) == {
+        "node", "host", "pid", "queues", "version", "started_at", "beat_at", "lives",
+    }  # fmt: skip
+
+
+def test_queue_list_shows_every_queue(typed):
+    document = typed.json("queue", "list")
+
+    assert [queue["queue"] for queue in document["queues"]] == ["work", "slow"]
+
+
+def test_job_list_shows_the_newest_first(typed, work):
+    document = typed.json("job", "list", "--limit", "2")
+
+    assert [job["id"] for job in document["jobs"]] == [job.id for job in work.queries.jobs(limit=2)]
+    assert all(set(job) == JOB for job in document["jobs"])
+    assert document["has_more"] is True
+
+
+@pytest.mark.parametrize(
+    ("filters", "records"),
+    [
+        (["--state", "discarded"], ["3"]),
+        (["--state", "discarded", "--state", "completed"], ["3", "1"]),
+        (["--queue", "slow"], ['"box 7"']),
+        (["--key", "parcel.ship"], ['"box 7"']),
+        (["--resource", "task", "--record", "2"], ["2"]),
+    ],
+)
+def test_job_list_filters(typed, filters, records):
+    document = typed.json("job", "list", *filters)
+
+    found = {job["record_id"] for job in document["jobs"]}
+    assert found == set(records)
+
+
+def test_job_show_shows_job_attempts_and_history(typed, work):
+    job = job_of(work, "3")
+
+    document = typed.json("job", "show", str(job.id))
+
+    assert set(document) == {"job", "attempts", "history"}
+    assert set(document["job"]) == JOB
+    assert [attempt["attempt"] for attempt in document["attempts"]] == [1, 2]
+    assert set(document["attempts"][0]) == ATTEMPT
+    assert document["attempts"][0]["message"] == "the gateway is down"
+    assert set(document["history"][0]) == STEP
+    assert document["history"][-1]["target"] == "failed"
+    assert document["history"][1]["actor"] == "user:7"
+
+
+def test_times_are_iso_8601_in_utc(typed, work):
+    job = job_of(work, "1")
+
+    shown = typed.json("job", "show", str(job.id))["job"]["enqueued_at"]
+
+    assert shown.endswith("Z")
+    assert datetime.fromisoformat(shown) == job.enqueued_at.astimezone(UTC)
+
+
+def test_record_show_says_what_can_happen_and_why_not(typed):
+    document = typed.json("record", "show", "task", "4")
+
+    ways = {way["name"]: way for way in document["transitions"]}
+    assert document["state"] == "draft"
+    assert ways["submit"]["why_not"] == ["It is locked."]
+    assert ways["cancel"]["available"] is True
+    assert "starts from 'failed'" in ways["retry"]["why_not"][0]
+    assert set(document) == {
+        "resource", "record_id", "state", "state_version", "state_changed_at", "is_final",
+        "transitions", "jobs", "timeline",
+    }  # fmt: skip
+
+
+def test_record_show_puts_attempts_between_the_steps(typed):
+    timeline = typed.json("record", "show", "Task", "3")["timeline"]
+
+    told = [event.get("name") or event["outcome"] for event in timeline]
+    assert told == [
+        "create", "submit", "do_it.start", "do_it.return", "failed", "do_it.start",
+        "do_it.discard", "failed",
+    ]  # fmt: skip
+
+
+def test_a_key_of_text_needs_no_quotes(typed):
+    assert typed.json("record", "show", "Parcel", "box 7")["record_id"] == '"box 7"'
+
+
+def test_diagram_draws_a_resource(typed):
+    (machine,) = typed.json("diagram", "Task")["machines"]
+
+    assert machine["mermaid"].startswith("stateDiagram-v2")
+    assert set(machine) == {"name", "states", "initial", "final", "edges", "mermaid"}
+    assert typed("diagram", "Task").stdout.startswith("stateDiagram-v2")
+
+
+def test_diagram_draws_the_life_of_a_job_without_an_app(shell):
+    shell.app = None
+
+    (machine,) = shell.json("diagram", "job")["machines"]
+
+    assert machine["states"] == [state.value for state in JobState]
+
+
+def test_db_upgrade_makes_the_tables_once(shell, database_url):
+    shell.database = database_url
+
+    assert shell.json("db", "upgrade") == {"from": None, "to": "0001", "changed": True}
+    assert shell.json("db", "upgrade") == {"from": "0001", "to": "0001", "changed": False}
+
+
+def test_db_upgrade_prints_sql_and_touches_nothing(shell, database_url):
+    shell.database = database_url
+
+    sql = shell("db", "upgrade", "--sql").stdout
+    document = shell.json("db", "upgrade", "--sql")
+
+    assert "CREATE TABLE statejobs_jobs" in sql
+    assert document["sql"].strip() == sql.strip()
+    assert shell("db", "check").exit_code == 1
+
+
+def test_db_check_finds_missing_tables(shell, database_url):
+    shell.database = database_url
+
+    document = shell.json("db", "check", exit_code=1)
+
+    assert document["ok"] is False
+    assert "lacks the tables" in document["error"]["what"]
+
+
+def test_db_check_is_content_with_an_upgraded_database(typed):
+    assert typed.json("db", "check") == {
+        "ok": True, "revision": "0001", "needed": "0001", "error": None,
+    }  # fmt: skip

@@ -1,0 +1,123 @@
+"""Text for people: plain and whole where it is not a terminal, in colour where it is."""
+
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from statejobs.cli.output import relative
+from tests.cli.conftest import job_of
+
+ROOT = Path(__file__).parents[2]
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def test_help_imports_nothing_slow():
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['statejobs', '--help']\n"
+        "try: runpy.run_module('statejobs', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "slow = {'alembic', 'rich', 'sqlalchemy.ext.asyncio', 'psycopg', 'hypothesis'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["job", "list"], ["queue", "list"], ["record", "show", "Task", "3"]]
+)
+def test_text_is_plain_and_aligned_where_it_is_not_a_terminal(typed, words):
+    text = typed(*words).stdout
+
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_nothing_is_cut_where_it_is_not_a_terminal(typed, work, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    reason = "a long reason, " * 20
+
+    typed("job", "cancel", str(job_of(work, "2").id), "--reason", reason)
+
+    assert reason.strip() in typed("job", "list").stdout
+
+
+def test_job_show_tells_the_error_and_what_to_type_next(typed, work):
+    job = job_of(work, "3")
+
+    text = typed("job", "show", str(job.id)).stdout
+
+    assert "RuntimeError: the gateway is down" in text
+    assert f"statejobs job retry {job.id}" in text
+
+
+def test_an_empty_list_says_so_on_stderr(typed):
+    result = typed("job", "list", "--state", "scheduled")
+
+    assert result.stdout == ""
+    assert result.stderr == "no job matches\n"
+
+
+@pytest.mark.parametrize(("environ", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_terminal_gets_colour_unless_no_color_is_set(sqlite_url, environ, is_coloured):
+    written = in_terminal(["job", "list"], {"STATEJOBS_DATABASE": sqlite_url, **environ})
+
+    assert "Task 1" in written
+    assert ("\x1b[3" in written) == is_coloured
+
+
+@pytest.mark.parametrize(
+    ("away", "text"),
+    [
+        (timedelta(seconds=3), "3.0 s ago"),
+        (timedelta(seconds=90), "90 s ago"),
+        (timedelta(minutes=5), "5 min ago"),
+        (timedelta(hours=30), "30 h ago"),
+        (timedelta(days=3), "3 d ago"),
+        (timedelta(seconds=-20), "in 20 s"),
+    ],
+)
+def test_times_are_told_in_their_largest_unit(away, text):
+    assert relative(NOON - away, NOON) == text
+
+
+def in_terminal(words, environ):
+    """What a command writes to a terminal of 80 columns, on a database with its tables."""
+    code = (
+        "from tests.support.worker_app import *\n"
+        "import os\n"
+        "app = make_app(os.environ['STATEJOBS_DATABASE']); app.create_all()\n"
+        "s = app.session(); t = Task(does='fail'); s.add(t); t.submit(); s.commit(); app.drain()\n"
+        "from statejobs.cli.main import cli\n"
+        f"cli({words!r})"
+    )
+    ours, theirs = pty.openpty()
+    inherited = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs,
+        env={
+            **inherited, "TERM": "xterm-256color", "COLUMNS": "80",
+            "STATEJOBS_APP": "tests.support.worker_app:make_app", **environ,
+        },
+    )  # fmt: skip
+    os.close(theirs)
+    written = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        while True:
+            try:
+                written += terminal.read(4096)
+            except OSError:  # Linux says so when the other end closes
+                break
+    process.wait()
+    return written.decode()

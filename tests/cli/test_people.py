@@ -1,0 +1,76 @@
+"""`job retry` and `job cancel`: through the machine of the record, never past it."""
+
+from sqlalchemy import update
+
+from statejobs.domain.job import JobState
+from statejobs.store.tables import jobs
+from tests.cli.conftest import job_of, state_of
+from tests.support.worker_app import Task
+
+
+def test_retry_of_a_discarded_job_fires_the_declared_transition(typed, work):
+    job = job_of(work, "3")
+
+    document = typed.json("job", "retry", str(job.id))
+
+    assert document == {"jobs": [{"id": job.id, "state": "queued", "error": None}]}
+    assert state_of(work, 3) == "queued"
+    last = work.queries.transitions("Task", "3")[-1]
+    assert (last["name"], last["source"], last["target"]) == ("retry", "failed", "queued")
+    assert last["actor"].startswith("cli:")
+
+
+def test_retry_asks_the_guards_of_that_transition(typed, work):
+    with work.session() as session:
+        session.get(Task, 3).note = "locked"
+        session.commit()
+
+    result = typed("job", "retry", str(job_of(work, "3").id))
+
+    assert result.exit_code == 4
+    assert "It is locked." in result.stderr
+    assert state_of(work, 3) == "failed"
+
+
+def test_cancel_moves_the_record_to_its_failed_state(typed, work):
+    job = job_of(work, "2")
+
+    result = typed("job", "cancel", str(job.id), "--reason", "the customer rang")
+
+    assert result.exit_code == 0
+    assert state_of(work, 2) == "failed"
+    cancelled = work.queries.job(job.id)
+    assert (cancelled.state, cancelled.reason) == (JobState.CANCELLED, "the customer rang")
+    last = work.queries.transitions("Task", "2")[-1]
+    assert last["reason"] == "the customer rang"
+    assert last["actor"].startswith("cli:")
+
+
+def test_a_job_whose_trigger_is_gone_can_be_cancelled(typed, work):
+    job = job_of(work, "2")
+    with work.engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(key="task.removed"))
+
+    assert typed("job", "cancel", str(job.id)).exit_code == 0
+    assert work.queries.job(job.id).state is JobState.CANCELLED
+
+
+def test_the_others_go_on_when_one_of_several_jobs_is_refused(typed, work):
+    done, failed = job_of(work, "1"), job_of(work, "2")
+
+    result = typed("job", "retry", "999", str(done.id), str(failed.id))
+
+    assert result.exit_code == 3
+    assert f"job {failed.id} retried; it is queued now" in result.stdout
+    assert "no job 999" in result.stderr
+    assert "cannot 'retry'" in result.stderr
+
+
+def test_json_names_what_became_of_each_job(typed, work):
+    job = job_of(work, "1")
+
+    document = typed.json("job", "cancel", str(job.id), "999", exit_code=4)
+
+    refused, missing = document["jobs"]
+    assert refused["error"]["why"] == "it is completed: there is nothing left to cancel."
+    assert missing["error"]["exit_code"] == 3

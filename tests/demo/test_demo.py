@@ -1,0 +1,174 @@
+"""The demo keeps its word, also when its worker dies."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections import Counter
+
+import pytest
+from order_flow.app import make_app
+from order_flow.models import Order, Receipt, S
+from sqlalchemy import select
+
+from statejobs import JobState
+from tests.support.demo import ROOT
+
+
+def test_every_claim_holds(finished, report):
+    assert finished.process.returncode == 0
+    assert report["holds"]
+    assert [check["claim"] for check in report["checks"] if not check["holds"]] == []
+
+
+def test_every_order_is_completed_or_cancelled(report):
+    assert report["orders"] == 40
+    assert report["completed"] + report["cancelled"] == 40
+    assert report["cancelled"] > 0
+
+
+def test_receipts_and_charges_equal_completed_orders(report):
+    assert report["receipts"] == report["charges"] == report["completed"] > 0
+
+
+def test_what_failed_for_good_was_retried(report):
+    assert report["gave_up"] == report["retried"] > 0
+
+
+def test_a_lost_answer_is_charged_once_although_the_action_ran_twice(report):
+    lost = report["charged_once_despite_a_lost_answer"]
+
+    assert lost
+    for order in lost:
+        assert order["answers"][-2:] == ["lost", "charged"]
+        assert order["attempts"] >= 2
+        assert order["charges"] == 1
+
+
+def test_the_most_eventful_order_tells_its_whole_life(report):
+    moves = report["most_eventful"]["moves"]
+
+    assert moves[0]["name"] == "create"
+    assert moves[-1]["target"] == "completed"
+    assert [m["source"] for m in moves[1:]] == [m["target"] for m in moves[:-1]]
+
+
+def test_its_own_sqlite_file_is_removed(finished):
+    assert list(finished.directory.iterdir()) == []
+
+
+@pytest.mark.postgres
+def test_holds_on_postgresql_in_plain_lines(start_demo, postgres_url):
+    demo = start_demo("--plain", "--orders", "40", "--database", postgres_url)
+
+    assert demo.wait() == 0
+    assert "order_flow: 40 orders on PostgreSQL" in demo.output
+    assert "  NO " not in demo.output
+    assert "The most eventful order" in demo.output
+
+
+def test_a_killed_worker_loses_nothing_and_charges_nobody_twice(start_demo, database_url):
+    demo = start_demo("--plain", "--orders", "40", "--database", database_url)
+    pid = demo.worker_pid()
+    with open_shop(database_url) as jobs:
+        wait_until(lambda: jobs.queries.jobs(states=[JobState.PROCESSING]))
+
+        os.kill(pid, signal.SIGKILL)
+
+        assert demo.wait() == 0, demo.output
+        crashed = [job for job in jobs.queries.jobs(resource="Order") if job.crashes]
+        assert crashed
+        assert {job.state for job in crashed} <= {JobState.COMPLETED, JobState.CANCELLED}
+        assert read_receipts(jobs) == Counter(read_completed(jobs))
+    assert f"{len(crashed)} died with their worker" in demo.output
+    assert "yes  No idempotency key was charged twice." in demo.output
+    assert "yes  Every completed order was charged once, and no other order at all." in demo.output
+
+
+def test_a_worker_without_supervisor_is_reported_and_the_printed_command_restarts_it(start_demo):
+    demo = start_demo("--plain", "--orders", "40")
+    pid = demo.worker_pid()
+    os.kill(parent_of(pid), signal.SIGKILL)
+
+    command = demo.search(r"The worker ended \(killed by SIGKILL\).*\n  (.+)\n")[1]
+    restarted = subprocess.Popen(
+        f"exec env {command}", shell=True, cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+
+    try:
+        assert demo.wait() == 0, demo.output
+    finally:
+        restarted.terminate()
+        restarted.wait(20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing_behind(start_demo, number):
+    demo = start_demo("--plain")
+    worker = demo.worker_pid()
+    supervisor = parent_of(worker)
+
+    demo.process.send_signal(number)
+
+    assert demo.wait(20) == 130
+    wait_until(lambda: not is_alive(worker) and not is_alive(supervisor))
+    assert list(demo.directory.iterdir()) == []
+
+
+def test_orders_of_someone_else_are_left_alone(start_demo, sqlite_url):
+    with open_shop(sqlite_url) as jobs:
+        jobs.create_all()
+        with jobs.session() as session:
+            session.add(Order(total=7))
+            session.commit()
+
+        demo = start_demo("--database", sqlite_url)
+
+        assert demo.wait() == 2
+        assert "table 'orders' of this database is in use" in demo.output
+        with jobs.session() as session:
+            assert [(order.total, order.state) for order in session.scalars(select(Order))] == [
+                (7, S.DRAFT)
+            ]
+
+
+@contextlib.contextmanager
+def open_shop(url):
+    jobs = make_app(url)
+    yield jobs
+    jobs.engine.dispose()
+
+
+def read_receipts(jobs):
+    with jobs.session() as session:
+        return Counter(session.scalars(select(Receipt.order_id)))
+
+
+def read_completed(jobs):
+    with jobs.session() as session:
+        return list(session.scalars(select(Order.id).where(Order.state == S.COMPLETED)))
+
+
+def parent_of(pid):
+    found = subprocess.run(
+        ["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=True
+    )
+    return int(found.stdout)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(condition, seconds=20):
+    pause = threading.Event().wait
+    for _ in range(int(seconds * 100)):
+        if condition():
+            return
+        pause(0.01)
+    raise AssertionError("it never came true")

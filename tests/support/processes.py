@@ -1,0 +1,56 @@
+"""Real workers, started through the command line, and what tests wait for."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+APP = "tests.support.worker_app:make_app"
+
+
+def eventually(holds, *, seconds=30):
+    """Poll until *holds* returns something true, and return it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = holds()
+        if found:
+            return found
+        time.sleep(0.03)  # noqa: TID251
+    raise AssertionError(f"not within {seconds} s: {holds}")
+
+
+def statejobs(*args, database):
+    """Run one command of the command line."""
+    command = [sys.executable, "-m", "statejobs", "--app", APP, "--database", database, *args]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@contextlib.contextmanager
+def worker(database, log, *options):
+    """Run `statejobs worker` until the end of the block; it is ended by its process id."""
+    command = [sys.executable, "-m", "statejobs", "--app", APP, "--database", database, "worker"]
+    with (
+        log.open("ab") as stream,
+        subprocess.Popen([*command, *options], cwd=ROOT, stdout=stream, stderr=stream) as process,
+    ):
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+            if process.poll() is None:
+                process.kill()
+
+
+def kill(pid, number):
+    """Send a signal to a process that may be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
