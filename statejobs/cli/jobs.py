@@ -38,7 +38,7 @@ class StateName(click.ParamType[JobState]):
             return JobState(str(value).lower())
         except ValueError:
             self.fail(
-                f"no job state {value!r}; {did_you_mean(str(value), [state.value for state in JobState])}",
+                f"no job state {value!r}; {did_you_mean(str(value), [state.value for state in JobState])}",  # noqa: E501
                 param,
                 ctx,
             )

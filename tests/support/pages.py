@@ -82,7 +82,7 @@ class PageRun:
     def _call(self, block: Block, words: list[str]) -> str:
         command = [sys.executable, "-m", *words]
         here = {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
-        ran = subprocess.run(  # noqa: S603 - our own pages
+        ran = subprocess.run(
             command, capture_output=True, text=True, check=False, env={**os.environ, **here}
         )
         assert ran.returncode == 0, f"{self.page}:{block.line}\n{ran.stdout}{ran.stderr}"
