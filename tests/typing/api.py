@@ -87,6 +87,6 @@ with jobs.session() as session:
     # Each of these must be refused; an ignore that is not needed is an error.
     order.submit(cupon="X")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     order.cancel()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    order.sumbit()  # type: ignore[attr-defined]  # pyright: ignore
+    order.sumbit()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     order.state = "draft"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
     Order.process_payment.enqueue(session, order, tip="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
