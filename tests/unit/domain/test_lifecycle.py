@@ -1,0 +1,90 @@
+"""The retry policy is a law over attempts, crashes and outcomes."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statejobs import Cancel, Job, JobState, Snooze
+from statejobs.domain.failure import Failure
+from statejobs.domain.lifecycle import JOB_MACHINE, Landing, backoff_step, settle
+from statejobs.domain.outcome import Complete, Crash, Fail, Release, Stale, Superseded
+from statejobs.machine.kernel import Kernel
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+FAILED = Fail(failure=Failure(error_type="E", message="m", traceback=""))
+OUTCOMES = [
+    Complete(), FAILED, Snooze(minutes=1), Cancel("no"), Crash(), Release(), Stale("moved"),
+    Superseded("moved"),
+]  # fmt: skip
+JOB = Job(
+    id=1, key="k", queue="q", priority=0, state=JobState.PROCESSING, run_at=NOW, args="{}",
+    resource="R", record_id="1", record_source="queued", dedupe_key="k:1", idempotency_key="i",
+    actor=None, tenant=None, tags="[]", attempt=1, max_attempts=5, crashes=0, coalesced=0,
+    run_again=False, lease_until=NOW, owner="n", token="t", cancel_requested=False, progress=None,
+    checkpoint=None, enqueued_at=NOW, started_at=NOW, finished_at=None, reason=None,
+)  # fmt: skip
+limits = st.integers(1, 20)
+jobs = st.builds(
+    lambda most, part, crashes: replace(
+        JOB, max_attempts=most, attempt=1 + part % most, crashes=crashes
+    ),
+    limits,
+    st.integers(0, 50),
+    st.integers(0, 5),
+)
+
+
+def settled(job, outcome, max_crashes=3):
+    wait = timedelta(seconds=15)
+    return settle(job, outcome, now=NOW, wait=wait, max_crashes=max_crashes)
+
+
+@given(jobs, st.sampled_from(OUTCOMES), limits)
+def test_every_outcome_takes_an_edge_of_the_jobs_own_machine(job, outcome, max_crashes):
+    settlement = settled(job, outcome, max_crashes)
+
+    subject = SimpleNamespace(state="processing")
+    Kernel(JOB_MACHINE).fire(subject, settlement.edge)
+    assert subject.state == settlement.state
+
+
+@given(jobs)
+def test_a_failure_discards_exactly_when_attempts_run_out(job):
+    settlement = settled(job, FAILED)
+
+    is_last = job.attempt >= job.max_attempts
+    assert (settlement.state is JobState.DISCARDED) == is_last
+    assert settlement.landing is (Landing.FAILED if is_last else Landing.SOURCE)
+
+
+@given(jobs, limits)
+def test_a_crash_discards_when_crashes_or_attempts_run_out(job, max_crashes):
+    settlement = settled(job, Crash(), max_crashes)
+
+    gave_up = job.crashes + 1 >= max_crashes or job.attempt >= job.max_attempts
+    assert (settlement.state is JobState.DISCARDED) == gave_up
+    assert settlement.crashes == job.crashes + 1
+
+
+@given(jobs, st.sampled_from(OUTCOMES))
+def test_only_snooze_release_and_stale_give_an_attempt_back(job, outcome):
+    given_back = job.attempt - settled(job, outcome).attempt
+
+    assert given_back == isinstance(outcome, Snooze | Release | Stale)
+
+
+@given(jobs)
+def test_a_later_time_is_set_only_by_failure_and_snooze(job):
+    later = [o for o in OUTCOMES if settled(job, o).run_at is not None]
+
+    assert all(isinstance(o, Fail | Snooze) for o in later)
+
+
+@given(limits, st.integers(0, 50))
+def test_waits_begin_anew_after_a_retry_by_a_person(allowance, made):
+    first = replace(JOB, attempt=made + 1, max_attempts=made + allowance)
+
+    assert backoff_step(first, allowance) == 1
