@@ -200,7 +200,9 @@ class JobContext(BaseContext):
         self, *, session: Session, job: Job, now: datetime, cancel: CancelSignal | None = None,
         notes: Notes | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(job=job, now=now, cancel=cancel or CancelSignal(), notes=notes)
+        super().__init__(
+            job=job, now=now, cancel=CancelSignal() if cancel is None else cancel, notes=notes
+        )
         self.session = session
         """What is written here commits together with the outcome, or not at all.
 
@@ -215,6 +217,8 @@ class AsyncJobContext(BaseContext):
         self, *, session: AsyncSession, job: Job, now: datetime,
         cancel: CancelSignal | None = None, notes: Notes | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(job=job, now=now, cancel=cancel or CancelSignal(), notes=notes)
+        super().__init__(
+            job=job, now=now, cancel=CancelSignal() if cancel is None else cancel, notes=notes
+        )
         self.session = session
         """As `JobContext.session`, for asyncio."""

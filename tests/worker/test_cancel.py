@@ -1,0 +1,65 @@
+"""A running action learns that it should stop."""
+
+import time
+from datetime import timedelta
+from enum import StrEnum
+
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from statejobs import (
+    Domain,
+    JobContext,
+    JobState,
+    StatefulResource,
+    StateJobs,
+    Trigger,
+    WorkerSettings,
+    state_column,
+)
+from tests.support.processes import eventually
+
+
+class Base(DeclarativeBase): ...
+
+
+class S(StrEnum):
+    NEW = "new"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Watcher(StatefulResource, Base):
+    __tablename__ = "watchers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    watch = Trigger.on_demand("watcher.watch")
+    state: Mapped[S] = state_column(S, initial=S.NEW, final=(S.DONE,), run_trigger=watch)
+
+    @watch.action(S.NEW, S.DONE, during=S.RUNNING, failed=S.FAILED)
+    def look(self, ctx: JobContext) -> None:
+        until = time.monotonic() + 10
+        while not ctx.cancel_requested:
+            if time.monotonic() > until:
+                return
+            time.sleep(0.02)  # noqa: TID251
+        raise RuntimeError("stopped when asked")
+
+
+def test_a_cancel_reaches_the_running_action(database_url):
+    settings = WorkerSettings(lease=timedelta(seconds=5), heartbeat=timedelta(seconds=0.3))
+    app = StateJobs(database_url, domains=[Domain("w", resources=[Watcher])], settings=settings)
+    app.create_all()
+    with app.session() as session:
+        session.add(Watcher())
+        session.commit()
+    (job,) = app.queries.jobs()
+
+    with app.running():
+        eventually(lambda: app.queries.job(job.id).state is JobState.PROCESSING)
+        app.cancel_job(job.id)
+        eventually(lambda: app.queries.job(job.id).state is JobState.CANCELLED, seconds=8)
+
+    with app.session() as session:
+        assert session.get(Watcher, 1).state == "failed"
+    app.engine.dispose()
