@@ -71,7 +71,7 @@ class LiveScreen:
         pid = scene.progress.worker
         if scene.worker_ending is None:
             if pid is None:
-                return Text("No worker yet: orders wait in the database.", "yellow")
+                return Text("No worker runs now: orders wait in the database.", "yellow")
             return Text.assemble(
                 f"Process {pid} runs the jobs. To see a recovery, type elsewhere: ",
                 (f"kill -9 {pid}", "bold"),

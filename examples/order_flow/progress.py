@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -65,7 +67,7 @@ class Progress:
     moves: tuple[Move, ...]
     """The newest, latest first; creations left out."""
     worker: int | None
-    """Process that runs jobs now."""
+    """Process of this machine that runs jobs now."""
 
     @property
     def placed(self) -> int:
@@ -131,5 +133,18 @@ def _newest_moves(session: Session, began: datetime, limit: int) -> tuple[Move, 
 
 
 def _worker(jobs: StateJobs) -> int | None:
-    alive = [node for node in jobs.queries.nodes() if utcnow() - node["beat_at"] < _SILENCE]
-    return alive[-1]["pid"] if alive else None
+    here, since = socket.gethostname(), utcnow() - _SILENCE
+    nodes = [n for n in jobs.queries.nodes() if n["host"] == here and n["beat_at"] > since]
+    alive = [node["pid"] for node in nodes if _is_alive(node["pid"])]
+    return alive[-1] if alive else None
+
+
+def _is_alive(pid: int) -> bool:
+    """Tell at once of a process that was killed; its silence shows only later."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True

@@ -14,6 +14,9 @@ from statejobs.cli.problems import Exit, Problem, problem_of
 from statejobs.cli.settings import Settings
 from statejobs.errors import did_you_mean
 
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click raises for a group alone; before 8.2 it prints the help itself."""
+
 
 class Group(click.Group):
     """A group whose unknown commands get a hint."""
@@ -42,7 +45,7 @@ class Program(Group):
         options["standalone_mode"] = False
         try:
             code = super().main(args, *others, **options)
-        except click.exceptions.NoArgsIsHelpError as error:
+        except _NO_ARGUMENTS as error:
             note(error.format_message())
             sys.exit(Exit.USAGE)
         except click.Abort:

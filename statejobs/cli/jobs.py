@@ -25,23 +25,15 @@ from statejobs.domain.job import Job, JobState
 from statejobs.errors import StateJobsError, did_you_mean
 
 
-class StateName(click.ParamType[JobState]):
-    """A state of a job."""
-
-    name = "state"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> JobState:
-        """Return the state, or say which one was meant."""
-        try:
-            return JobState(str(value).lower())
-        except ValueError:
-            self.fail(
-                f"no job state {value!r}; {did_you_mean(str(value), [state.value for state in JobState])}",  # noqa: E501
-                param,
-                ctx,
-            )
+def read_states(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[JobState, ...]:
+    """Return the states that were named, or say which one was meant."""
+    known = [state.value for state in JobState]
+    for value in values:
+        if value.lower() not in known:
+            raise click.BadParameter(f"no job state {value!r}; {did_you_mean(value, known)}")
+    return tuple(JobState(value.lower()) for value in values)
 
 
 @click.group("job", cls=Group)
@@ -51,7 +43,7 @@ def job_group() -> None:
 
 @job_group.command("list")
 @click.option(
-    "--state", "states", type=StateName(), multiple=True,
+    "--state", "states", metavar="STATE", multiple=True, callback=read_states,
     help="Only jobs in this state; may be given several times.",
 )  # fmt: skip
 @click.option("--queue", metavar="NAME", help="Only jobs of this queue.")

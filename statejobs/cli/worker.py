@@ -24,28 +24,24 @@ from statejobs.runner.supervisor import Supervisor
 log = logging.getLogger("statejobs.supervisor")
 
 
-class Queues(click.ParamType[dict[str, int]]):
-    """Queues with their limits."""
-
-    name = "queues"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, int]:
-        """Return queue → limit; -1 stands for the app's own limit."""
-        queues: dict[str, int] = {}
-        for part in str(value).split(","):
-            name, colon, limit = part.strip().partition(":")
-            if not name or (colon and not (limit.isdigit() and int(limit) > 0)):
-                self.fail(
-                    f"cannot read queue {part!r}; say name or name:limit, with a limit from 1 on, "
-                    "for instance payments:10,mail",
-                    param, ctx,
-                )  # fmt: skip
-            if name in queues:
-                self.fail(f"queue {name!r} is named twice", param, ctx)
-            queues[name] = int(limit) if colon else -1
-        return queues
+def read_queues(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> dict[str, int] | None:
+    """Return queue → limit from `a:10,b`; -1 stands for the app's own limit."""
+    if value is None:
+        return None
+    queues: dict[str, int] = {}
+    for part in value.split(","):
+        name, colon, limit = part.strip().partition(":")
+        if not name or (colon and not (limit.isdecimal() and int(limit) > 0)):
+            raise click.BadParameter(
+                f"cannot read queue {part!r}: it is name or name:limit, with a limit from 1 on, "
+                "for instance payments:10,mail"
+            )
+        if name in queues:
+            raise click.BadParameter(f"queue {name!r} is named twice")
+        queues[name] = int(limit) if colon else -1
+    return queues
 
 
 def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +60,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How long running jobs may go on after the first signal.  [default: the app's]",
         ),
         click.option(
-            "--queues", metavar="NAME[:LIMIT],...", type=Queues(),
+            "--queues", metavar="NAME[:LIMIT],...", callback=read_queues,
             help="Which queues, and how many of their jobs at once.  [default: the app's]",
         ),
     ):  # fmt: skip

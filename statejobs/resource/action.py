@@ -234,10 +234,13 @@ class EnqueuedAction(Generic[R, P]):
     ) -> Self:
         """Return the same, to be enqueued for later or at another priority.
 
+        What is left out stays as an earlier call chose it.
+
         Raises:
             ValueError: Both times, a naive time, a negative delay or a wrong priority.
         """
-        chosen = replace(self._options, run_at=run_at, delay=delay, priority=priority)
+        given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
+        chosen = replace(self._options, **{k: v for k, v in given.items() if v is not None})
         return type(self)(self.declared, self._owner, chosen)
 
     def enqueue(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from statejobs.domain.trigger import NAME
-from statejobs.errors import DefinitionError, NotFoundError, did_you_mean
+from statejobs.errors import ArgumentsError, DefinitionError, NotFoundError, did_you_mean
 from statejobs.resource.compile import key_used_twice
 from statejobs.resource.mixin import StatefulResource
 from statejobs.resource.model import BoundTrigger, ResourceModel
@@ -87,7 +87,25 @@ class Registry:
             if taken is not None and not issubclass(model.cls, taken[0].cls):
                 raise key_used_twice(key, _where(*taken), _where(model, bound))
             self.triggers.setdefault(key, (model, bound))
-        _ = bound.action.signature  # resolves its annotations
+        _check_arguments(model, bound)
+
+
+def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
+    """Refuse arguments of `run_trigger` that no job could carry; callables are asked later."""
+    signature = bound.action.signature  # resolves its annotations
+    given = bound.options.args
+    promised = {model.spec.initial_trigger, *(e.trigger for e in model.spec.transitions)}
+    if callable(given) or bound.key not in promised:
+        return
+    try:
+        signature.encode(signature.bind((), dict(given or {})))
+    except ArgumentsError as error:
+        raise DefinitionError(
+            _where(model, bound),
+            f"its args= do not fit the action: argument {error.parameter!r} {error.problem}",
+            why="run_trigger passes these arguments, so every such transition would fail",
+            fix=f"give args= what {bound.action.name!r} takes, or give the parameter a default",
+        ) from error
 
 
 def _full_name(model: ResourceModel) -> str:

@@ -75,7 +75,7 @@ def test_a_function_is_told_the_database(tmp_path):
         ("jobs = (", "jobs", None, "SyntaxError"),
     ],
 )
-def test_what_is_no_app_is_explained(tmp_path, monkeypatch, body, attribute, database, message):  # noqa: PLR0917
+def test_what_is_no_app_is_explained(tmp_path, monkeypatch, body, attribute, *, database, message):
     name = f"broken_{abs(hash((body, attribute)))}"
     setup = "" if body == "jobs = (" else "from tests.support.worker_app import make_app\n"
     setup += "" if "APP" not in body else f'APP = make_app("sqlite:///{tmp_path}/own.db")\n'

@@ -28,7 +28,10 @@ def start_demo(tmp_path):
 def finished(tmp_path_factory):
     """A demo that ran undisturbed on a SQLite file of its own."""
     demo = Demo(tmp_path_factory.mktemp("demo"), "--json", "--orders", "40")
-    demo.wait()
+    try:
+        demo.wait()
+    finally:
+        demo.end()
     return demo
 
 

@@ -27,6 +27,11 @@ def context(session, record):
     return JobContext(session=session, job=job, now=StoppedClock().now())
 
 
+def charges(engine):
+    """The jobs of orders as committed, oldest first: (id of the order, state)."""
+    return [(int(job.record_id), job.state) for job in read_jobs(engine)]
+
+
 def set_jobs(engine, **values):
     """Write *values* to every job, as a worker or a person might have."""
     with engine.begin() as connection:

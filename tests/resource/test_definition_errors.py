@@ -943,6 +943,39 @@ def test_an_argument_that_cannot_be_stored_is_refused_with_its_app():
     ]
 
 
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (None, "argument 'amount' is missing"),
+        ({"amuont": 1}, "argument 'amuont' is unknown; did you mean 'amount'?"),
+        (
+            {"amount": "1"},
+            "argument 'amount' cannot be stored: ValidationError: Expected `int`, got `str`",
+        ),
+    ],
+    ids=["missing", "unknown", "type"],
+)
+def test_the_arguments_of_run_trigger_fit_the_action(args, problem):
+    class Bill(StatefulResource, base()):
+        state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+        charge = Trigger.on_demand("bill.charge", args=args)
+
+        @charge.action(B.QUEUED, B.PAID)
+        def pay(self, ctx: JobContext, amount: int) -> None: ...
+
+        @transition(B.OPEN, B.QUEUED, run_trigger=charge)
+        def submit(self): ...
+
+    with pytest.raises(DefinitionError) as refused:
+        Registry([Domain("shop", resources=[Bill])])
+
+    assert said(refused) == [
+        f"Bill.charge: its args= do not fit the action: {problem}",
+        "  why: run_trigger passes these arguments, so every such transition would fail",
+        "  fix: give args= what 'pay' takes, or give the parameter a default",
+    ]
+
+
 def test_a_decorated_action_is_seen_through_its_decorator():
     from functools import wraps
 

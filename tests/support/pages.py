@@ -1,6 +1,7 @@
 """Runs the code blocks of a page of documentation, top to bottom, in one namespace."""
 
 import contextlib
+import importlib.util
 import io
 import os
 import re
@@ -12,9 +13,10 @@ from pathlib import Path
 
 from statejobs import StateJobs
 
-_FENCE = re.compile(r"^( *)(`{3,})(\S*)[^\n]*\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^( *)(`{3,})(\S*) *([^\n]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+_NEEDS = re.compile(r"\bneeds=(\w+)")
 _FILE = re.compile(r"\A# ([\w/]+\.py)\n")
-_RUNS = {"alembic", "pytest", "statejobs"}
+_RUNS = {"alembic", "pytest"}
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,25 @@ class Block:
     language: str
     text: str
     line: int
+    needs: str | None = None
+    """A package that only this block needs; it is left out where that is not installed."""
+
+    @property
+    def can_run(self) -> bool:
+        """Whether what it needs is installed."""
+        return self.needs is None or importlib.util.find_spec(self.needs) is not None
 
 
 def blocks_of(page: Path) -> list[Block]:
     """Return the fenced blocks of a page, in order."""
     source = page.read_text()
     return [
-        Block(found[3], found[4], source.count("\n", 0, found.start(4)) + 1)
+        Block(
+            language=found[3],
+            text=found[5],
+            line=source.count("\n", 0, found.start(5)) + 1,
+            needs=needed[1] if (needed := _NEEDS.search(found[4])) else None,
+        )
         for found in _FENCE.finditer(source)
     ]
 
@@ -40,7 +54,7 @@ class PageRun:
 
     A `python` block is executed; when an `output` block follows, its print must equal that. One
     that begins with `# name.py` is written to that file instead. Of a `console` block the commands
-    `alembic`, `pytest` and `statejobs` are run, workers apart; what it shows of them must be true.
+    `alembic` and `pytest` are run; what it shows of them must be true.
     """
 
     def __init__(self, page: Path) -> None:
@@ -52,6 +66,8 @@ class PageRun:
         blocks = blocks_of(self.page)
         try:
             for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+                if not block.can_run:
+                    continue
                 if block.language == "python":
                     expected = following if following and following.language == "output" else None
                     self._run_python(block, expected)
@@ -74,7 +90,7 @@ class PageRun:
         for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
             command, _, shown = part.partition("\n")
             words = shlex.split(command, comments=True)
-            if words[0] in _RUNS and "worker" not in words:
+            if words[0] in _RUNS:
                 said = self._call(block, words)
                 if shown.strip():
                     self._compare(block, said, shown)

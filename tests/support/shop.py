@@ -97,9 +97,9 @@ def make_tables(engine, base=Base):
 
 
 @contextmanager
-def shop_engine(url, base=Base):
+def shop_engine(url, base=Base, **options):
     """An engine on *url* with every table; disposed at the end."""
-    engine = open_engine(url)
+    engine = open_engine(url, **options)
     try:
         make_tables(engine, base)
         yield engine

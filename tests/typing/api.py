@@ -1,21 +1,27 @@
-"""The public API as a typed user writes it; read by type checkers, never run."""
-
 # pyright: strict
+"""The shop as a typed user writes it. Type checkers read it; nothing runs it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import assert_type
 
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from statejobs import (
     AsyncJobContext,
     Domain,
+    EnqueueResult,
     JobContext,
+    MachineSpec,
     StatefulResource,
     StateJobs,
     Trigger,
     UtcDateTime,
+    acting_as,
+    override_state,
     state_column,
+    tenant,
     transition,
     utcnow,
 )
@@ -48,8 +54,10 @@ class Order(StatefulResource, Base):
         OrderState, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED)
     )
 
-    charge = Trigger.on_demand("order.charge", queue="payments", max_attempts=5)
-    mail = Trigger.on_demand("order.mail")
+    charge = Trigger.on_demand(
+        "order.charge", queue="payments", max_attempts=5, backoff=timedelta(minutes=1)
+    )
+    invoice = Trigger.on_demand("order.invoice")
 
     def has_amount(self) -> bool:
         """Nothing to charge."""
@@ -57,36 +65,69 @@ class Order(StatefulResource, Base):
 
     @transition(S.DRAFT, S.QUEUED, guard=has_amount, run_trigger=charge)
     def submit(self, *, coupon: str | None = None) -> None:
+        """Ask for the payment."""
         self.coupon = coupon
 
     @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
-    def process_payment(self, ctx: JobContext, *, tip: int = 0) -> None:
+    def process_payment(self, ctx: JobContext) -> None:
+        ctx.session.add(self)
+        ctx.progress(1, 2)
+        ctx.checkpoint["key"] = ctx.idempotency_key
         self.charged_at = ctx.now
 
-    @mail.action(S.FAILED, S.FAILED)
-    async def send_mail(self, ctx: AsyncJobContext) -> None:
+    @invoice.action(S.COMPLETED, S.COMPLETED)
+    async def send_invoice(self, ctx: AsyncJobContext, to: str, *, copies: int = 1) -> str:
         await ctx.session.flush()
+        return to * copies
 
     @transition([S.DRAFT, S.QUEUED, S.FAILED], S.CANCELLED)
     def cancel(self, reason: str) -> None: ...
 
+    @transition(S.FAILED, S.QUEUED, run_trigger=charge)
+    async def retry(self) -> int:
+        """Try the payment again."""
+        return 1
 
-jobs = StateJobs(
-    "sqlite:///shop.db", domains=[Domain("shop", resources=[Order])], queues={"payments": 5}
-)
 
-with jobs.session() as session:
+def declare() -> StateJobs:
+    shop = Domain("shop", resources=[Order])
+    return StateJobs("sqlite:///shop.db", domains=[shop], queues={"default": 10, "payments": 5})
+
+
+def use(session: Session) -> None:
     order = Order(total=42)
     session.add(order)
-    order.submit(coupon="X")
-    can: bool = order.submit.can()
-    why: tuple[str, ...] = order.submit.why_not()
-    names: tuple[str, ...] = order.available_transitions()
-    Order.process_payment.enqueue(session, order, tip=3)
-    order.cancel("no need")
-    # Each of these must be refused; an ignore that is not needed is an error.
-    order.submit(cupon="X")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    order.cancel()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    order.sumbit()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-    order.state = "draft"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
-    Order.process_payment.enqueue(session, order, tip="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(order.state, OrderState)
+    assert_type(order.state_version, int)
+    assert_type(order.state_changed_at, datetime | None)
+
+    with acting_as("user:7"), tenant("acme"):
+        assert_type(order.submit(coupon="X"), None)
+    order.cancel("changed my mind")
+    order.cancel(reason="changed my mind")
+
+    assert_type(order.submit.can(), bool)
+    assert_type(order.submit.why_not(), tuple[str, ...])
+    assert_type(order.available_transitions(), tuple[str, ...])
+    assert_type(Order.submit.name, str)
+    assert_type(Order.__machine__, MachineSpec)
+    with override_state(order, reason="imported"):
+        order.state = S.FAILED
+
+
+def enqueue(session: Session, order: Order) -> None:
+    assert_type(Order.process_payment.enqueue(session, order), EnqueueResult)
+    Order.send_invoice.enqueue(session, order, "a@b.example", copies=2)
+    later = Order.send_invoice.options(delay=timedelta(days=1), priority=3)
+    assert_type(later.enqueue_many(session, [order], to="a@b.example"), list[EnqueueResult])
+
+
+async def wait(session: AsyncSession, order: Order, ctx: AsyncJobContext) -> None:
+    found = await Order.send_invoice.enqueue_async(session, order, "a@b.example")
+    assert_type(found, EnqueueResult)
+    assert_type(await order.retry(), int)
+    assert_type(await order.send_invoice(ctx, "a@b.example"), str)
+
+
+def run_here(order: Order, ctx: JobContext) -> None:
+    assert_type(order.process_payment(ctx), None)

@@ -1,0 +1,163 @@
+"""What the pages draw and list is what the code declares."""
+
+import ast
+import inspect
+import re
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import statejobs
+from statejobs import (
+    Enqueued,
+    Event,
+    Sources,
+    StateJobs,
+    Trigger,
+    WorkerSettings,
+    errors,
+    mermaid,
+    metadata,
+    state_column,
+    transition,
+)
+from statejobs.context import BaseContext
+from statejobs.domain.lifecycle import JOB_MACHINE
+from tests.support.pages import PageRun, blocks_of
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+DECLARATION = ROOT / "docs/reference/declaration.md"
+APP = ROOT / "docs/reference/app.md"
+JOB_STATES = ROOT / "docs/reference/job-states.md"
+
+
+def drawn_in(page):
+    (block,) = [block for block in blocks_of(page) if block.language == "mermaid"]
+    return block.text
+
+
+def rows_of(page, title):
+    """Return the cells of all tables under the heading of *page* that begins with *title*."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    under = re.split(rf"^#+ {re.escape(title)}", text, flags=re.MULTILINE)[1]
+    level = "\n### " if page is APP and title.startswith("`statejobs_") else "\n## "
+    rows = re.findall(r"^\| (.*) \|$", under.split(level)[0], flags=re.MULTILINE)
+    return [[cell.strip() for cell in row.split(" | ")] for row in rows]
+
+
+def names_in(page, title):
+    """Return the code in the first cells, in order."""
+    return [name for row in rows_of(page, title) for name in re.findall(r"`([^`]+)`", row[0])]
+
+
+def options_of(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+
+
+def public_names(cls):
+    return {name for name in vars(cls) if not name.startswith("_")}
+
+
+def test_the_readme_draws_its_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = PageRun(README)
+    page.run()
+
+    assert drawn_in(README) == mermaid(page.namespace["Order"].__machine__)
+
+
+def test_the_readme_shows_code_before_line_30():
+    first = next(block for block in blocks_of(README) if block.language == "python")
+
+    assert first.line < 30
+
+
+def test_the_life_of_a_job_is_drawn():
+    assert drawn_in(JOB_STATES) == mermaid(JOB_MACHINE)
+
+
+def test_every_edge_of_a_job_is_listed():
+    rows = [
+        f"| `{edge.name}` | {', '.join(edge.sources)} | {edge.target} | {edge.doc} |"
+        for edge in JOB_MACHINE.edges
+    ]
+
+    assert "\n".join(rows) in JOB_STATES.read_text()
+
+
+@pytest.mark.parametrize(
+    ("title", "function"),
+    [
+        ("`state_column", state_column),
+        ("`@transition", transition),
+        ("`Trigger.on_demand", Trigger.on_demand),
+        ("`@trigger.action", Trigger.action),
+    ],
+)
+def test_every_option_of_a_declaration_is_listed_with_its_default(title, function):
+    options = {name: value for name, value in options_of(function).items() if name != "self"}
+    listed = {row[0].strip("`"): row[1].strip("`") for row in rows_of(DECLARATION, title)}
+
+    assert list(options) == [name for name in listed if name in options]
+    for name, default in options.items():
+        required = default is inspect.Parameter.empty
+        shown = "required" if required else repr(default).replace("'", '"')
+        assert listed[name] == ("Exponential()" if name == "backoff" else shown)
+
+
+def test_every_outcome_of_an_enqueue_is_listed():
+    assert {outcome.name for outcome in Enqueued} <= set(names_in(DECLARATION, "`@trigger.action"))
+
+
+def test_every_error_class_is_listed():
+    classes = {name for name, value in vars(errors).items() if inspect.isclass(value)}
+
+    assert set(names_in(DECLARATION, "Errors")) == {n for n in classes if n.endswith("Error")}
+    assert set(names_in(DECLARATION, "Errors")) <= set(statejobs.__all__)
+
+
+def test_every_part_of_a_context_is_listed():
+    listed = set(names_in(DECLARATION, "Contexts"))
+
+    assert listed == public_names(BaseContext) | {"session", "job", "now"}
+
+
+def test_every_argument_and_method_of_an_app_is_listed():
+    listed = {name.partition("(")[0] for name in names_in(APP, "`StateJobs")}
+
+    assert listed == public_names(StateJobs) | options_of(StateJobs).keys()
+
+
+def test_every_setting_is_listed_with_its_default():
+    shown = {row[0].strip("`"): row[1] for row in rows_of(APP, "`WorkerSettings")[1:]}
+
+    for item in fields(WorkerSettings):
+        default = item.default
+        seconds = f"{default.seconds} s" if isinstance(default, timedelta) else str(default)
+        assert shown.get(item.name) == seconds
+
+
+def test_every_source_is_listed():
+    assert names_in(APP, "`Sources`") == [item.name for item in fields(Sources)]
+
+
+def test_every_event_is_listed_with_its_fields():
+    shown = {row[0].strip("`"): row[1] for row in rows_of(APP, "Events")[1:]}
+    emitted = {}
+    for module in (ROOT / "statejobs").rglob("*.py"):
+        for call in ast.walk(ast.parse(module.read_text())):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "emit":
+                names = ", ".join(keyword.arg for keyword in call.keywords)
+                emitted[call.args[0].attr] = names or "none"
+
+    assert shown == emitted
+    assert list(shown) == [event.name for event in Event]
+
+
+@pytest.mark.parametrize("table", metadata.sorted_tables, ids=str)
+def test_every_column_of_a_table_is_listed(table):
+    assert names_in(APP, f"`{table.name}`") == [column.name for column in table.columns]

@@ -1,0 +1,105 @@
+# pyright: basic
+"""What a typed user does wrong is seen by the type checker, before anything runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+# Each line is wrong, and the only thing wrong with it is its comment.
+MISUSES = """
+order.submit(cupon="X")  # wrong keyword
+order.submit("X")  # keyword-only
+order.submit(coupon=7)  # wrong type
+order.cancel()  # missing argument
+order.sumbit()  # misspelt transition
+order.state = "queued"  # text for a state
+order.submit.kann()  # misspelt question
+Order.process_payment.enqueue(session)  # enqueue without a record
+Order.process_payment.enqueue(session, 42)  # enqueue of something else
+Order.process_payment.enqueue(session, order, "x")  # an argument that the action lacks
+Order.send_invoice.enqueue(session, order)  # enqueue without an argument
+Order.send_invoice.enqueue(session, order, 7)  # enqueue with a wrong type
+Order.send_invoice.enqueue(session, order, "x", copies="two")  # enqueue with a wrong keyword
+Order.send_invoice.options(priority="high")  # wrong option
+order.process_payment()  # an action without its context
+order.process_payment(session)  # another thing for a context
+state_column(OrderState, initial="draft")  # text for a state of the column
+Trigger.on_demand()  # a trigger without a key
+Trigger.on_demand("order.ship", max_attempts="five")  # an option of another type
+transition(S.DRAFT, "queued")  # text for a target
+""".strip().splitlines()
+
+NEW_LINE = "\n    "
+MODULE = f"""
+from sqlalchemy.orm import Session
+from api import Order, OrderState, S
+from statejobs import Trigger, state_column, transition
+
+def misuse(order: Order, session: Session) -> None:
+    {NEW_LINE.join(MISUSES)}
+"""
+
+
+@pytest.fixture
+def module(tmp_path):
+    """A copy of the user's module, and one beside it that misuses it; its first wrong line is 7."""
+    (tmp_path / "api.py").write_text((HERE / "api.py").read_text())
+    path = tmp_path / "misuse.py"
+    path.write_text(MODULE)
+    return path
+
+
+def check(command, *, folder):
+    """Run a type checker; return its exit code and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "MYPYPATH": str(ROOT), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def mypy(*files, folder):
+    options = ["--strict", "--explicit-package-bases", f"--cache-dir={ROOT / '.mypy_cache'}"]
+    return check(["mypy", *options, *map(str, files)], folder=folder)
+
+
+def pyright(*files, folder):
+    (folder / "pyrightconfig.json").write_text(
+        f'{{"typeCheckingMode": "strict", "extraPaths": ["{ROOT}", "{folder}"]}}'
+    )
+    code, text = check(["pyright", "--pythonpath", sys.executable, *files], folder=folder)
+    if "error" not in text and "0 errors" not in text:
+        pytest.skip(f"pyright does not run here: {text[-200:]}")
+    return code, text
+
+
+def unseen(text):
+    """The misuses on whose line the checker saw nothing."""
+    lines = {int(n) for n in re.findall(r"misuse\.py:(\d+)(?::\d+)?(?: -)?:? error", text)}
+    return [line for number, line in enumerate(MISUSES, start=7) if number not in lines]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("checker", [mypy, pyright])
+def test_the_module_of_a_typed_user_passes(checker, module):
+    code, text = checker("api.py", folder=module.parent)
+
+    assert code == 0, text
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("checker", [mypy, pyright])
+def test_every_misuse_is_rejected(checker, module):
+    _, text = checker("misuse.py", folder=module.parent)
+
+    assert unseen(text) == [], text

@@ -1,0 +1,153 @@
+"""Real workers: `statejobs worker` in processes of its own."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.worker_app import Parcel, Task, make_app
+
+ROOT = Path(__file__).parents[2]
+
+
+class Running:
+    """A `statejobs worker` and what it has said."""
+
+    def __init__(self, database, log, *options):
+        self.log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "statejobs", "worker", *options],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "STATEJOBS_APP": "tests.support.worker_app:make_app",
+                    "STATEJOBS_DATABASE": database,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    def said(self):
+        return self.log.read_text()
+
+    def children(self):
+        """Process ids of the workers that started, in order."""
+        return [int(pid) for pid in re.findall(r"worker started: pid (\d+)", self.said())]
+
+    def wait_for(self, text, count=1):
+        """Wait until it has said *text* so often."""
+        wait_until(
+            lambda: self.said().count(text) >= count, lambda: f"no {text!r} in {self.said()}"
+        )
+
+    def signal(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+
+    def end(self, within=8.0):
+        """Wait for its end; return the exit code."""
+        return self.process.wait(within)
+
+
+@pytest.fixture
+def app(database_url):
+    """The app, with tables, on every database."""
+    yield from _app(database_url)
+
+
+@pytest.fixture
+def file_app(sqlite_url):
+    """The app on SQLite, for what does not depend on the database."""
+    yield from _app(sqlite_url)
+
+
+@pytest.fixture
+def start_worker(tmp_path):
+    """Starts workers; they are gone after the test."""
+    started = []
+
+    def start(app, *options, count=1):
+        url = app.engine.url.render_as_string(hide_password=False)
+        running = Running(url, tmp_path / f"worker-{len(started)}.log", *options)
+        started.append(running)
+        running.wait_for("worker started", count)
+        return running
+
+    yield start
+    for running in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)  # the session that it leads
+        running.process.wait()
+        running.process.stdout.close()
+
+
+def _app(url):
+    app = make_app(url)
+    app.create_all()
+    yield app
+    app.engine.dispose()
+
+
+def send_parcel(app, until):
+    """Enqueue a job that runs until the file *until* exists; wait for nothing."""
+    with app.session() as session:
+        parcel = Parcel(id="one", until=str(until))
+        session.add(parcel)
+        parcel.send()
+        session.commit()
+
+
+def parcel(app):
+    """The parcel as committed."""
+    with app.session() as session:
+        return session.get(Parcel, "one")
+
+
+def submit_task(app, does="nothing"):
+    """Enqueue a task; return its id."""
+    with app.session() as session:
+        task = Task(does=does)
+        session.add(task)
+        task.submit()
+        session.commit()
+        return task.id
+
+
+def task(app, task_id):
+    """A task as committed."""
+    with app.session() as session:
+        return session.get(Task, task_id)
+
+
+def job(app):
+    """The only job."""
+    (found,) = app.queries.jobs()
+    return found
+
+
+def is_alive(pid):
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(holds, explain=lambda: "", within=9.0):
+    """Wait until *holds* returns something true; return it."""
+    give_up_at = time.monotonic() + within
+    while time.monotonic() < give_up_at:
+        found = holds()
+        if found:
+            return found
+        time.sleep(0.02)  # noqa: TID251 - another process does it
+    pytest.fail(f"did not happen within {within} s: {explain()}")
