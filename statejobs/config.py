@@ -25,7 +25,9 @@ class WorkerSettings:
     timeout_grace: timedelta = timedelta(seconds=5)
     """How long a thread may go on after its timeout before its slot is given up."""
     claim_batch: int = 100
-    """Most jobs claimed in one transaction."""
+    """Most jobs claimed in one transaction; while jobs are short, as many may wait for a slot."""
+    finish_batch: int = 100
+    """Most jobs whose success is committed together; 1 commits each by itself."""
 
     def __post_init__(self) -> None:
         """Refuse settings under which live jobs would be rescued, or loops would spin."""

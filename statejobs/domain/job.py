@@ -99,6 +99,11 @@ class Job:
         """Whether no attempt is left after the present one."""
         return self.attempt >= self.max_attempts
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether a worker died while it held this job, so that the job may have killed it."""
+        return self.crashes > 0
+
 
 class Enqueued(StrEnum):
     """What became of a request to run a job."""

@@ -10,6 +10,7 @@ from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.finisher import Ended
+from statejobs.runner.port import Claim, Success
 from statejobs.runner.runner import Runner
 
 
@@ -34,15 +35,28 @@ class DrainResult:
 
 
 def step(runner: Runner, queues: Sequence[str], loop: LoopThread, n: int) -> list[Ended]:
-    """Claim up to *n* queued jobs, run and finish each; a fixed order, no threads of ours."""
+    """Claim up to *n* queued jobs, run each, then commit; a fixed order, no threads of ours."""
     ended: list[Ended] = []
     for queue in queues:
         if len(ended) >= n:
             break
-        for claim in runner.claim(queue, limit=n - len(ended)):
-            is_async = claim.policy.is_async
-            ended.append(loop.run(runner.run_async(claim)) if is_async else runner.run(claim))
+        ended += _run_all(runner, runner.claim(queue, limit=n - len(ended)), loop)
     return ended
+
+
+def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[Ended]:
+    """Run *claims* one after the other; their successes end together, as a worker's do."""
+    results = [
+        loop.run(runner.attempt_async(claim)) if claim.policy.is_async else runner.attempt(claim)
+        for claim in claims
+    ]
+    left = successes = [result for result in results if isinstance(result, Success)]
+    together: list[Ended] = []
+    if len(successes) > 1 and runner.settings.finish_batch > 1:
+        together, left = runner.finisher.complete_many(successes)
+    singly = [runner.finisher.complete(success) for success in left]
+    ended = {one.job.id: one for one in (*together, *singly)}
+    return [ended[r.claim.job.id] if isinstance(r, Success) else r for r in results]
 
 
 def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int) -> DrainResult:

@@ -1,25 +1,23 @@
-"""Records how attempts end: always record, then job, then history, in one fenced transaction."""
+"""Commits how attempts end: always record, then job, then history, in one fenced transaction."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from statejobs.domain.backoff import safe_delay
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.job import Job, JobState
-from statejobs.domain.lifecycle import Landing, Settlement, backoff_step, settle
-from statejobs.domain.outcome import Cancel, Complete, Crash, Fail, Outcome, Release, Superseded
+from statejobs.domain.lifecycle import Landing
+from statejobs.domain.outcome import Cancel, Complete, Fail, Outcome, Release, Superseded
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, MovedAway, Work
+from statejobs.runner.port import Claim, MovedAway, Success, Work
+from statejobs.runner.recorder import LateResult, Recorder
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
@@ -27,10 +25,6 @@ from statejobs.telemetry import Event, Telemetry
 log = logging.getLogger("statejobs.runner")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between tries of a database that is away
-
-
-class LateResult(Exception):  # noqa: N818 - an answer, not an error
-    """The job is no longer ours: its lease ended, or an outcome was recorded already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +51,7 @@ class Finisher:
         telemetry: Telemetry,
         reach: Reach = live_on,
     ) -> None:
+        self.recorder = Recorder(store, work, sources)
         self._store, self._work, self._lease = store, work, lease
         self._sources, self._telemetry, self._reach = sources, telemetry, reach
 
@@ -67,8 +62,7 @@ class Finisher:
             LateResult: The job is no longer ours; the caller rolls back.
             MovedAway: The record is no longer where the claim left it; likewise.
         """
-        if claim.is_lost or claim.is_settled:
-            raise LateResult
+        _begin_finish(claim)
         session.flush()
         connection = session.connection()
         begin_now(connection)
@@ -76,38 +70,45 @@ class Finisher:
         now = self._sources.clock.now()
         rests = self._work.land(connection, claim, Landing.TARGET, now=now)
         self._reach(CrashPoint.FINISH_RECORD_MOVED)
-        self._finish_job(connection, claim, self._settlement(claim, Complete()), rests)
+        settlement = self.recorder.settlement(claim, Complete())
+        self.recorder.finish_job(connection, claim, settlement, rests)
         self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         session.commit()
-        claim.is_settled = True
-        self._reach(CrashPoint.FINISHED)
+        self._is_settled(claim)
 
-    def commit_own(self, claim: Claim, changes: Mapping[str, Any]) -> None:
-        """Commit a body that changed only columns of its own record, without a unit of work.
+    def complete(self, success: Success) -> Ended:
+        """Commit a success that needs no unit of work; whatever that meets ends the attempt."""
+        try:
+            self._commit_own(success)
+        except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
+            return self.end(success.claim, outcome_of(error))
+        return self.end(success.claim, Complete())
 
-        Raises:
-            LateResult: The job is no longer ours.
-            MovedAway: The record is no longer where the claim left it.
+    def complete_many(self, successes: Sequence[Success]) -> tuple[list[Ended], list[Success]]:
+        """Commit those of *successes* that can be committed at once, with few statements.
+
+        Each still ends by itself: this waits for no lock, and what it cannot finish (a record
+        that moved, a job that is no longer ours, a row that someone holds, a value that the
+        database refuses) is left untouched.
+
+        Returns:
+            How those ended that did, and those that are left for `complete`.
         """
-        if claim.is_lost or claim.is_settled:
-            raise LateResult
-        now = self._sources.clock.now()
-        settlement = self._settlement(claim, Complete())
-        if self._store.can_fuse:
-            with self._store.single() as connection:
-                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-                if self._work.land_and_finish(
-                    connection, claim, settlement, now=now, changes=changes
-                ) is None:  # fmt: skip
-                    raise LateResult
-        else:
-            with self._store.transaction() as connection:
-                rests = self._work.land(connection, claim, Landing.TARGET, now=now, changes=changes)
-                self._reach(CrashPoint.FINISH_RECORD_MOVED)
-                self._finish_job(connection, claim, settlement, rests)
-                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-        claim.is_settled = True
-        self._reach(CrashPoint.FINISHED)
+        finished = self._complete_together(successes)
+        ended = [
+            self.end(success.claim, Complete())
+            for success in successes
+            if success.claim.job.id in finished
+        ]
+        return ended, [s for s in successes if s.claim.job.id not in finished]
+
+    def end(self, claim: Claim, outcome: Outcome | None) -> Ended:
+        """Record *outcome*, where that is not done yet, and tell; None means that it is late."""
+        if outcome is None:
+            return self.late(claim)
+        if isinstance(outcome, Complete):
+            return self.ended(claim, "complete", JobState.COMPLETED)
+        return self.conclude(claim, outcome)
 
     def conclude(self, claim: Claim, outcome: Outcome) -> Ended:
         """Record an outcome other than success; what the body wrote is rolled back already.
@@ -138,27 +139,6 @@ class Finisher:
         claim.signal.set("the worker stops")
         return ended
 
-    def settle(
-        self, connection: Connection, claim: Claim, outcome: Outcome
-    ) -> tuple[Settlement, JobState]:
-        """Write *outcome* on *connection*: the record moves, then the job, then the attempt.
-
-        Raises:
-            LateResult: The job is no longer ours.
-        """
-        settlement = self._settlement(claim, outcome)
-        try:
-            rests = self._land(connection, claim, outcome, settlement)
-        except MovedAway as moved:
-            outcome = Superseded(claim.signal.reason or str(moved))
-            settlement = self._settlement(claim, outcome)
-            rests = self._work.rests_in_source(connection, claim)
-        state = self._finish_job(connection, claim, settlement, rests)
-        self._record_attempt(connection, claim.job, outcome, settlement)
-        if settlement.landing is Landing.FAILED:
-            self._run_discard_hook(connection, claim, settlement)
-        return settlement, state
-
     def ended(self, claim: Claim, outcome: str, state: JobState | None) -> Ended:
         """Tell subscribers that an attempt ended, and return how."""
         self._telemetry.emit(
@@ -175,86 +155,69 @@ class Finisher:
         self._telemetry.emit(Event.JOB_LATE, job=claim.job)
         return Ended(job=claim.job, outcome="late", state=None)
 
+    def _commit_own(self, success: Success) -> None:
+        claim = success.claim
+        _begin_finish(claim)
+        now = self._sources.clock.now()
+        settlement = self.recorder.settlement(claim, Complete())
+        if self._store.can_fuse:
+            with self._store.single() as connection:
+                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+                if self._work.land_and_finish(
+                    connection, claim, settlement, now=now, changes=success.changes
+                ) is None:  # fmt: skip
+                    raise LateResult
+        else:
+            with self._store.transaction() as connection:
+                rests = self._work.land(
+                    connection, claim, Landing.TARGET, now=now, changes=success.changes
+                )
+                self._reach(CrashPoint.FINISH_RECORD_MOVED)
+                self.recorder.finish_job(connection, claim, settlement, rests)
+                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+        self._is_settled(claim)
+
+    def _complete_together(self, successes: Sequence[Success]) -> frozenset[int]:
+        """Return the ids of the jobs that are finished now."""
+        ours = [s for s in successes if not (s.claim.is_lost or s.claim.is_settled)]
+        for success in ours:
+            success.claim.is_finishing = True
+        self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+        try:
+            finished = self._work.finish_together(ours, now=self._sources.clock.now())
+        except DBAPIError as error:  # one by one, they tell whose fault it was
+            log.debug("%d jobs are finished one by one: %s", len(ours), error)
+            return frozenset()
+        for success in ours:
+            if success.claim.job.id in finished:
+                self._is_settled(success.claim)
+        return finished
+
     def _conclude_once(self, claim: Claim, outcome: Outcome) -> Ended:
+        claim.is_finishing = True
         with self._store.transaction() as connection:
-            settlement, state = self.settle(connection, claim, outcome)
+            settlement, state = self.recorder.settle(connection, claim, outcome)
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-        claim.is_settled = True
-        self._reach(CrashPoint.FINISHED)
+        self._is_settled(claim)
         return self.ended(claim, settlement.edge, state)
 
-    def _land(
-        self, connection: Connection, claim: Claim, outcome: Outcome, settlement: Settlement
-    ) -> bool:
-        if isinstance(outcome, Superseded):
-            raise MovedAway(outcome.reason)
-        now = self._sources.clock.now()
-        return self._work.land(
-            connection, claim, settlement.landing, now=now, reason=settlement.reason
-        )
-
-    def _finish_job(
-        self,
-        connection: Connection,
-        claim: Claim,
-        settlement: Settlement,
-        rests: bool,  # noqa: FBT001
-    ) -> JobState:
-        state = self._store.finish(
-            connection,
-            claim.job,
-            settlement,
-            now=self._sources.clock.now(),
-            rests_in_source=rests,
-            allowance=claim.policy.max_attempts,
-        )
-        if state is None:
-            raise LateResult
-        return state
-
-    def _settlement(self, claim: Claim, outcome: Outcome) -> Settlement:
-        wait = timedelta()
-        if isinstance(outcome, Fail) and not claim.job.is_last_attempt:
-            step = backoff_step(claim.job, claim.policy.max_attempts)
-            wait, problem = safe_delay(claim.policy.backoff, step, outcome.error, self._sources.rng)
-            if problem is not None:
-                log.error("backoff of %s failed, the default is used: %r", claim.job.key, problem)
-        return settle(
-            claim.job,
-            outcome,
-            now=self._sources.clock.now(),
-            wait=wait,
-            max_crashes=claim.policy.max_crashes,
-        )
-
-    def _record_attempt(
-        self, connection: Connection, job: Job, outcome: Outcome, settlement: Settlement
-    ) -> None:
-        name = _SPENT.get(type(outcome))
-        if name is None:
-            return  # the attempt did not count
-        failure = outcome.failure if isinstance(outcome, Fail) else None
-        now = self._sources.clock.now()
-        self._store.record_attempt(
-            connection, job, name, now=now, failure=failure, message=settlement.reason
-        )
-
-    def _run_discard_hook(
-        self, connection: Connection, claim: Claim, settlement: Settlement
-    ) -> None:
-        problem = self._work.discarded(connection, claim, settlement.reason or settlement.edge)
-        if problem is not None:  # the discard stands
-            log.error("on_discard of %s failed: %r", claim.job.key, problem)
-            now = self._sources.clock.now()
-            failure = describe_failure(problem)
-            self._store.record_attempt(
-                connection, claim.job, "on_discard", now=now, failure=failure
-            )
+    def _is_settled(self, claim: Claim) -> None:
+        claim.is_settled = True
+        self._reach(CrashPoint.FINISHED)
 
 
-_SPENT: dict[type, str] = {
-    Fail: "failed",
-    Crash: "crashed",
-    Cancel: "cancelled",
-    Superseded: "superseded",
-}
+def outcome_of(error: Exception) -> Outcome | None:
+    """Return the outcome of an attempt whose commit failed; None when it came too late."""
+    match error:
+        case LateResult():
+            return None
+        case MovedAway():
+            return Superseded(str(error))
+        case _:
+            return Fail(failure=describe_failure(error), error=error)
+
+
+def _begin_finish(claim: Claim) -> None:
+    if claim.is_lost or claim.is_settled:
+        raise LateResult
+    claim.is_finishing = True

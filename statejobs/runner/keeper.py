@@ -46,10 +46,11 @@ class HeldClaims:
         with self._lock:
             return list(self._claims)
 
-    def count(self, queue: str) -> int:
-        """Return how many jobs of *queue* run."""
+    @property
+    def has_suspect(self) -> bool:
+        """Whether a job is here whose worker died under it before."""
         with self._lock:
-            return sum(claim.job.queue == queue for claim in self._claims)
+            return any(claim.job.is_suspect for claim in self._claims)
 
     @property
     def is_empty(self) -> bool:
@@ -110,7 +111,7 @@ class Keeper:
 
     def _drop_if_running(self, claim: Claim) -> None:
         """A job that is not ours in the database was finished a moment ago, or was lost."""
-        if claim in self._held.all() and not claim.is_settled:
+        if claim in self._held.all() and not (claim.is_settled or claim.is_finishing):
             self._drop([claim])
 
     def _drop_unrenewed(self, claims: list[Claim]) -> None:

@@ -68,8 +68,19 @@ class Claim:
     """The lease could not be renewed: whatever comes is late."""
     is_abandoned: bool = False
     """Its thread went on after the timeout."""
+    is_finishing: bool = False
+    """Its outcome is being recorded: whether it still was ours, that commit tells."""
     is_settled: bool = False
     """Someone has recorded an outcome already: the stop, or the timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """An attempt that went well, and changed nothing but columns of its own record."""
+
+    claim: Claim
+    changes: Mapping[str, Any]
+    """Attribute → value."""
 
 
 Commit = Callable[[Session], None]
@@ -179,6 +190,16 @@ class Work(Protocol):
 
         Raises:
             MovedAway: The record is no longer where this attempt left it.
+        """
+        ...
+
+    def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
+        """Do what `land` and the end of the job do for many, in transactions of its own.
+
+        Waits for no lock that someone holds on a record or a job.
+
+        Returns:
+            The ids of the jobs that are completed now; of the others nothing was written.
         """
         ...
 

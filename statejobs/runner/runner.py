@@ -13,13 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
-from statejobs.domain.failure import describe_failure
 from statejobs.domain.job import Job, JobState
-from statejobs.domain.outcome import Complete, Crash, Fail, Outcome, Superseded
+from statejobs.domain.outcome import Complete, Crash, Outcome
 from statejobs.runner.deadline import call_within, call_within_async
-from statejobs.runner.finisher import Ended, Finisher, LateResult
+from statejobs.runner.finisher import Ended, Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import AsyncRun, Claim, MovedAway, Run, Starts, Subject, Work
+from statejobs.runner.port import Claim, Starts, Subject, Success, Work
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
@@ -52,18 +51,37 @@ class Runner:
         """Called when a thread went on after its timeout."""
         self._reach = reach
 
-    def claim(self, queue: str, *, limit: int) -> list[Claim]:
+    def claim(self, queue: str, *, limit: int, may_have_suspect: bool = True) -> list[Claim]:
         """Take up to *limit* queued jobs of *queue*, and move their records to `during`.
 
-        Empty only when nothing is left to take: jobs that went stale hide none behind them.
+        At most one of them is a suspect, whose worker died before: what killed that one must not
+        take the same neighbours down again and again. Empty only when nothing is left to take:
+        jobs that went stale hide none behind them.
         """
         while True:
-            found, claims = self._claim_batch(queue, limit)
+            found, claims = self._claim_batch(queue, limit, may_have_suspect)
             if claims or not found:
                 return claims
 
     def run(self, claim: Claim) -> Ended:
         """Run a claimed job of a `def` action, and commit how it ended."""
+        result = self.attempt(claim)
+        return self.finisher.complete(result) if isinstance(result, Success) else result
+
+    async def run_async(self, claim: Claim) -> Ended:
+        """Run a claimed job of an `async def` action, and commit how it ended."""
+        result = await self.attempt_async(claim)
+        if isinstance(result, Success):
+            return await asyncio.to_thread(self.finisher.complete, result)
+        return result
+
+    def attempt(self, claim: Claim) -> Ended | Success:
+        """Run the body of a `def` action.
+
+        Returns:
+            How it ended; or, when only columns of its own record have changed, a success that
+            is still to be committed, by `Finisher.complete` or together with others.
+        """
         run = self.work.open(claim, self._begin(claim))
         outcome: Outcome | None
         try:
@@ -73,15 +91,17 @@ class Runner:
             self._body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
-                    self._commit(run, claim)
+                    if (changes := run.own_changes()) is not None:
+                        return Success(claim, changes)
+                    run.finish(lambda session: self.finisher.commit(session, claim))
                 except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
-                    outcome = _outcome_of(error)
+                    outcome = outcome_of(error)
         finally:
             run.close()
-        return self._end(claim, outcome)
+        return self.finisher.end(claim, outcome)
 
-    async def run_async(self, claim: Claim) -> Ended:
-        """Run a claimed job of an `async def` action, and commit how it ended."""
+    async def attempt_async(self, claim: Claim) -> Ended | Success:
+        """Run the body of an `async def` action; returns as `attempt`."""
         run = self.work.open_async(claim, self._begin(claim))
         outcome: Outcome | None
         try:
@@ -89,14 +109,16 @@ class Runner:
             self._body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
-                    await self._commit_async(run, claim)
+                    if (changes := run.own_changes()) is not None:
+                        return Success(claim, changes)
+                    await run.finish(lambda session: self.finisher.commit(session, claim))
                 except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
-                    outcome = _outcome_of(error)
+                    outcome = outcome_of(error)
         finally:
             await run.close()
         if isinstance(outcome, Complete):
-            return self._end(claim, outcome)
-        return await asyncio.to_thread(self._end, claim, outcome)
+            return self.finisher.end(claim, outcome)
+        return await asyncio.to_thread(self.finisher.end, claim, outcome)
 
     def rescue(self) -> int:
         """Take back the jobs whose lease ran out; return how many.
@@ -114,11 +136,21 @@ class Runner:
                 log.exception("job %s could not be rescued", job_id)
         return rescued
 
-    def _claim_batch(self, queue: str, limit: int) -> tuple[int, list[Claim]]:
+    def _claim_batch(
+        self,
+        queue: str,
+        limit: int,
+        may_have_suspect: bool,  # noqa: FBT001
+    ) -> tuple[int, list[Claim]]:
         """Take a batch; return how many queued jobs were looked at, and those that start."""
         now = self.sources.clock.now()
         with self.store.transaction() as connection:
-            jobs = self.store.lock_queued(connection, queue, self.work.keys(), limit=limit)
+            jobs = _with_one_suspect(
+                self.store.lock_queued(
+                    connection, queue, self.work.keys(), limit=limit,
+                    with_suspects=may_have_suspect,
+                )
+            )  # fmt: skip
             if not jobs:
                 return 0, []
             starts = self.work.start(connection, jobs, now)
@@ -174,30 +206,9 @@ class Runner:
         claim.began = self.sources.clock.monotonic()
         return self.sources.clock.now()
 
-    def _commit(self, run: Run, claim: Claim) -> None:
-        changes = run.own_changes()
-        if changes is None:
-            run.finish(lambda session: self.finisher.commit(session, claim))
-        else:
-            self.finisher.commit_own(claim, changes)
-
-    async def _commit_async(self, run: AsyncRun, claim: Claim) -> None:
-        changes = run.own_changes()
-        if changes is None:
-            await run.finish(lambda session: self.finisher.commit(session, claim))
-        else:
-            await asyncio.to_thread(self.finisher.commit_own, claim, changes)
-
     def _body_ended(self, claim: Claim) -> None:
         claim.duration = self.sources.clock.monotonic() - claim.began
         self._reach(CrashPoint.BODY_RETURNED)
-
-    def _end(self, claim: Claim, outcome: Outcome | None) -> Ended:
-        if outcome is None:
-            return self.finisher.late(claim)
-        if isinstance(outcome, Complete):
-            return self.finisher.ended(claim, "complete", JobState.COMPLETED)
-        return self.finisher.conclude(claim, outcome)
 
     def _abandon(self, claim: Claim) -> None:
         self.telemetry.emit(Event.JOB_ABANDONED, job=claim.job)
@@ -211,18 +222,13 @@ class Runner:
             if job is None or subject is None:
                 return False  # someone holds the job or its record: the next round
             claim = Claim(job=job, subject=subject, policy=self.work.policy(job.key), began=0)
-            _, state = self.finisher.settle(connection, claim, Crash())
+            _, state = self.finisher.recorder.settle(connection, claim, Crash())
             self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
         self.telemetry.emit(Event.JOB_RESCUED, job=job, state=state)
         return True
 
 
-def _outcome_of(error: Exception) -> Outcome | None:
-    """Return the outcome of an attempt whose commit failed; None when it came too late."""
-    match error:
-        case LateResult():
-            return None
-        case MovedAway():
-            return Superseded(str(error))
-        case _:
-            return Fail(failure=describe_failure(error), error=error)
+def _with_one_suspect(jobs: Sequence[Job]) -> list[Job]:
+    """Leave out all suspects but the first; they stay queued."""
+    first = next((job for job in jobs if job.is_suspect), None)
+    return [job for job in jobs if not job.is_suspect or job is first]

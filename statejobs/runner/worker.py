@@ -14,8 +14,10 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
-from statejobs.runner.executors import DaemonThreads, LoopThread, Threads
+from statejobs.runner.crew import Crew
+from statejobs.runner.executors import LoopThread, Threads
 from statejobs.runner.keeper import HeldClaims, Keeper
+from statejobs.runner.lane import Lane
 from statejobs.runner.loop import Loop
 from statejobs.runner.port import Claim
 from statejobs.runner.runner import Runner
@@ -58,8 +60,10 @@ class Worker:
         """Set when a thread was abandoned: a supervised process ends and is replaced."""
         self._runner, self._queues, self._settings = runner, dict(queues), settings
         self._sources, self._telemetry = runner.sources, runner.telemetry
-        self._threads = threads or DaemonThreads()
-        self._loop_thread = loop_thread or LoopThread()
+        self._crew = Crew(
+            runner, self.held, queues, settings=settings, on_low=self._refill, threads=threads,
+            loop_thread=loop_thread,
+        )  # fmt: skip
         self._keeper = Keeper(
             runner.store, self.held, node_id=runner.node_id, settings=settings,
             sources=runner.sources, telemetry=runner.telemetry,
@@ -75,8 +79,8 @@ class Worker:
         self._stopping = threading.Event()
         self._must_release = threading.Event()
         self._main = threading.Thread(target=self._serve, name="statejobs-worker", daemon=True)
-        self._full: set[str] = set()
-        """Queues that have more work than free slots."""
+        self._must_look = True
+        """Whether someone said that there may be work."""
         self._next_due: datetime | None = None
         runner.on_abandoned = self._abandon
 
@@ -106,6 +110,7 @@ class Worker:
         )
         for loop in self._loops:
             loop.start()
+        self._crew.start()
         if self._listener:
             self._listener.start()
         self._main.start()
@@ -113,6 +118,7 @@ class Worker:
 
     def wake(self) -> None:
         """Look for work now."""
+        self._must_look = True
         self._wake.set()
 
     def stop_claiming(self) -> None:
@@ -134,6 +140,7 @@ class Worker:
         """
         self.stop_claiming()
         self._main.join()
+        self._crew.give_back_waiting()
         patience = (grace if grace is not None else self._settings.shutdown_grace).total_seconds()
         self._wait_for_jobs(patience)
         for claim in self.held.all():
@@ -142,8 +149,7 @@ class Worker:
             loop.stop()
         if self._listener:
             self._listener.stop()
-        self._threads.stop()
-        self._loop_thread.stop()
+        self._crew.stop()
         try:
             self._runner.store.remove_node(self._runner.node_id)
         except SQLAlchemyError as error:
@@ -151,26 +157,25 @@ class Worker:
         self._telemetry.emit(Event.WORKER_STOPPED, node_id=self._runner.node_id)
 
     def run_once(self) -> bool:
-        """Claim what fits into free slots and start it; return whether more may be waiting."""
+        """Claim what there is room for, and start it; return whether more may be waiting."""
+        self._crew.give_back_overdue()
         if not self._keeper.can_claim:
             return False
-        ready = self._ready_queues()
-        self._full = set(ready)  # before slots are counted: a job that ends now wakes the loop
-        more = [self._fill(queue) for queue in ready]
+        if self._must_look or not any(lane.has_more for lane in self._crew.lanes):
+            self._must_look = False
+            self._look()
+        more = [self._fill(lane) for lane in self._crew.lanes if lane.has_more]
         return any(more)
 
-    def _fill(self, queue: str) -> bool:
-        """Claim into the free slots of *queue*; return whether more may be waiting."""
-        free = self._queues[queue] - self.held.count(queue)
-        if free <= 0:
+    def _fill(self, lane: Lane) -> bool:
+        """Claim what *lane* has room for; return whether more may be waiting."""
+        limit = min(lane.room(self._sources.clock.monotonic()), self._settings.claim_batch)
+        if limit <= 0:
             return False
-        limit = min(free, self._settings.claim_batch)
-        claims = self._runner.claim(queue, limit=limit)
-        self.held.add(claims)
-        for claim in claims:
-            self._dispatch(claim)
-        if len(claims) < limit:
-            self._full.discard(queue)
+        may_have_suspect = not self.held.has_suspect
+        claims = self._runner.claim(lane.queue, limit=limit, may_have_suspect=may_have_suspect)
+        self._crew.put(lane, claims)
+        lane.has_more = len(claims) == limit or self.held.has_suspect
         return len(claims) == limit
 
     def _serve(self) -> None:
@@ -196,20 +201,24 @@ class Worker:
                 log.warning("the database is back")
                 self._telemetry.emit(Event.DATABASE_BACK)
             is_away, pause = False, 0.1
-            if not more:
-                self._wake.wait(self._idle_seconds())
+            if not more and not self._wake.wait(self._idle_seconds()):
+                self._must_look = True
 
-    def _ready_queues(self) -> list[str]:
-        """Stage what is due; return the queues that have work, with free slots or not."""
+    def _look(self) -> None:
+        """Stage what is due, and note which queues have work, with room for it or not."""
         now = self._sources.clock.now()
-        keys = self._runner.work.keys()
-        peek = self._runner.store.peek(list(self._queues), keys)
+        peek = self._runner.store.peek(list(self._queues), self._runner.work.keys())
         ready = set(peek.ready)
         self._next_due = peek.next_due
         if peek.next_due is not None and peek.next_due <= now:
             ready |= self._runner.store.stage_due(now)
             self._next_due = None
-        return [queue for queue in self._queues if queue in ready]
+        for lane in self._crew.lanes:
+            lane.has_more = lane.queue in ready
+
+    def _refill(self) -> None:
+        if not self._wake.is_set():
+            self._wake.set()
 
     def _idle_seconds(self) -> float:
         poll = self._settings.poll.total_seconds()
@@ -217,33 +226,6 @@ class Worker:
             return poll
         until_due = (self._next_due - self._sources.clock.now()).total_seconds()
         return min(poll, max(until_due, 0.001))
-
-    def _dispatch(self, claim: Claim) -> None:
-        if claim.policy.is_async:
-            self._loop_thread.submit(self._perform_async(claim))
-        else:
-            self._threads.submit(lambda: self._perform(claim))
-
-    def _perform(self, claim: Claim) -> None:
-        try:
-            self._runner.run(claim)
-        except BaseException:  # the thread serves other jobs after this one
-            log.exception("job %s could not be finished", claim.job.id)
-        finally:
-            self._free(claim)
-
-    async def _perform_async(self, claim: Claim) -> None:
-        try:
-            await self._runner.run_async(claim)
-        except BaseException:  # the loop serves other jobs after this one
-            log.exception("job %s could not be finished", claim.job.id)
-        finally:
-            self._free(claim)
-
-    def _free(self, claim: Claim) -> None:
-        self.held.remove(claim)
-        if claim.job.queue in self._full:
-            self._wake.set()
 
     def _abandon(self, claim: Claim) -> None:
         log.error(
@@ -254,7 +236,7 @@ class Worker:
 
     def _rescue(self) -> None:
         if self._runner.rescue():
-            self._wake.set()
+            self.wake()
 
     def _forget_nodes(self) -> None:
         self._runner.store.forget_silent_nodes(self._sources.clock.now() - _SILENT_NODE)

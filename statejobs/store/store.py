@@ -90,10 +90,12 @@ class Store:
         return frozenset(row.queue for row in rows)
 
     def lock_queued(
-        self, connection: Connection, queue: str, keys: Sequence[str], *, limit: int
-    ) -> list[Job]:
+        self, connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
+        with_suspects: bool = True,
+    ) -> list[Job]:  # fmt: skip
         """Lock up to *limit* queued jobs of *queue*, best first, waiting for nobody."""
-        rows = connection.execute(_LOCK, {"queue": queue, "keys": list(keys), "limit": limit})
+        statement = _LOCK if with_suspects else _LOCK_TRUSTED
+        rows = connection.execute(statement, {"queue": queue, "keys": list(keys), "limit": limit})
         return [job_of(row) for row in rows]
 
     def mark_processing(
@@ -424,6 +426,7 @@ _LEAVE = statements.cancel_left_jobs()
 _ASK = statements.ask_to_cancel()
 _STAGE = statements.stage_due_jobs()
 _LOCK = statements.lock_queued_jobs()
+_LOCK_TRUSTED = _LOCK.where(jobs.c.crashes == 0)
 _MARK = statements.mark_processing()
 _POSTPONE = statements.postpone_jobs()
 _STALE = statements.cancel_stale_job()

@@ -31,7 +31,7 @@ def own_changes(session: Session, record: Any, model: ResourceModel) -> dict[str
         return None
     state = instance_state(record)
     changed = set(state.manager) - state.unmodified
-    columns = _own_columns(model)
+    columns = own_columns(model)
     if not changed <= columns.keys():
         return None
     values = {name: state.dict.get(name) for name in sorted(changed)}
@@ -51,7 +51,7 @@ def allows_shortcut(model: ResourceModel) -> bool:
 @lru_cache(maxsize=1024)
 def move_with_changes(model: ResourceModel, changed: tuple[str, ...]) -> Update:
     """Return the guarded UPDATE that also writes the attributes *changed* (`c_…` parameters)."""
-    columns = _own_columns(model)
+    columns = own_columns(model)
     statement = move_statement(model.table, model.state_column.name)
     return statement.values(
         {columns[name]: bindparam(f"c_{name}", type_=columns[name].type) for name in changed}
@@ -59,7 +59,7 @@ def move_with_changes(model: ResourceModel, changed: tuple[str, ...]) -> Update:
 
 
 @lru_cache(maxsize=256)
-def _own_columns(model: ResourceModel) -> dict[str, Any]:
+def own_columns(model: ResourceModel) -> dict[str, Any]:
     """Return the columns of the record's own table by attribute, but for those of the machine."""
     table: Table = model.table
     ours = {model.attribute, "state_version", "state_changed_at"}

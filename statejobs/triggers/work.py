@@ -17,7 +17,7 @@ from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.domain import Registry
 from statejobs.resource.model import BoundTrigger, ResourceModel
-from statejobs.runner.port import AsyncRun, Claim, MovedAway, Policy, Run, Starts
+from statejobs.runner.port import AsyncRun, Claim, MovedAway, Policy, Run, Starts, Success
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.store import Store, finish_parameters, write_history
 from statejobs.triggers.records import (
@@ -35,6 +35,7 @@ from statejobs.triggers.records import (
 )
 from statejobs.triggers.run import AsyncRecordRun, RecordRun
 from statejobs.triggers.shortcut import move_with_changes
+from statejobs.triggers.together import finish_together
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -169,6 +170,10 @@ class RecordWork:
         if found.moved == 0:
             raise MovedAway(self._where(connection, subject))
         return JobState(found.state)
+
+    def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
+        """Move the records and complete the jobs of those that stand as they were left."""
+        return finish_together(self._store, successes, now)
 
     def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
         """Lock the record; return whether it waits for its job again."""

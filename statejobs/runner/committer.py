@@ -1,0 +1,78 @@
+"""Commits successes as they come: whatever waits when a commit is over goes into the next.
+
+There is no timer. A single success is committed at once; under load the batches grow by themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from statejobs.runner.finisher import Finisher
+from statejobs.runner.port import Claim, Success
+
+log = logging.getLogger("statejobs.runner")
+
+
+class Committer:
+    """A thread that finishes successes in batches."""
+
+    def __init__(
+        self, finisher: Finisher, *, most: int, on_ended: Callable[[Claim], None],
+        on_left: Callable[[Success], None],
+    ) -> None:  # fmt: skip
+        """Make a committer.
+
+        Args:
+            finisher: Commits.
+            most: Most successes in one batch.
+            on_ended: Called for each claim once its outcome is recorded.
+            on_left: Called for each success that must be finished by itself, which may take long.
+        """
+        self._finisher, self._most = finisher, most
+        self._on_ended, self._on_left = on_ended, on_left
+        self._successes: queue.SimpleQueue[Success | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="statejobs-commit", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def put(self, success: Success) -> None:
+        """Commit *success* soon."""
+        self._successes.put(success)
+
+    def stop(self) -> None:
+        """End, after what has been put."""
+        self._successes.put(None)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while (first := self._successes.get()) is not None:
+            batch = [first, *self._take_waiting()]
+            left = batch
+            try:
+                _, left = self._finisher.complete_many(batch)
+            except Exception:  # the thread serves other jobs after these
+                log.exception("%d jobs are finished one by one", len(batch))
+            singly = {success.claim for success in left}
+            for success in batch:
+                if success.claim in singly:
+                    self._on_left(success)
+                else:
+                    self._on_ended(success.claim)
+
+    def _take_waiting(self) -> list[Success]:
+        found: list[Success] = []
+        while len(found) < self._most - 1:
+            try:
+                success = self._successes.get_nowait()
+            except queue.Empty:
+                break
+            if success is None:
+                self._successes.put(None)
+                break
+            found.append(success)
+        return found

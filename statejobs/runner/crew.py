@@ -1,0 +1,133 @@
+"""Runs claimed jobs: `def` actions on threads, `async def` on one loop, successes committed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from statejobs.config import WorkerSettings
+from statejobs.runner.committer import Committer
+from statejobs.runner.executors import DaemonThreads, LoopThread, Threads
+from statejobs.runner.keeper import HeldClaims
+from statejobs.runner.lane import Lane
+from statejobs.runner.port import Claim, Success
+from statejobs.runner.runner import Runner
+
+log = logging.getLogger("statejobs.worker")
+
+
+class Crew:
+    """The slots of a worker, in a lane for each queue."""
+
+    def __init__(
+        self, runner: Runner, held: HeldClaims, queues: Mapping[str, int], *,
+        settings: WorkerSettings, on_low: Callable[[], None], threads: Threads | None = None,
+        loop_thread: LoopThread | None = None,
+    ) -> None:  # fmt: skip
+        """Make a crew; `start` begins.
+
+        Args:
+            runner: The engine.
+            held: The claims whose leases are renewed, until their outcome is recorded.
+            queues: How many jobs of each queue may run at once.
+            settings: Sizes of batches.
+            on_low: Called when there may be room for more.
+            threads: Where `def` actions run.
+            loop_thread: Where `async def` actions run.
+        """
+        self._runner, self._held = runner, held
+        self._clock = runner.sources.clock
+        self._threads = threads or DaemonThreads()
+        self._loop_thread = loop_thread or LoopThread()
+        self._commits_together = settings.finish_batch > 1
+        self._committer = Committer(
+            runner.finisher, most=settings.finish_batch, on_ended=held.remove,
+            on_left=self._complete_elsewhere,
+        )  # fmt: skip
+        self.lanes = [
+            Lane(
+                queue, limit, most_ahead=settings.claim_batch, start_server=self._start_server,
+                on_low=on_low,
+            )
+            for queue, limit in queues.items()
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._committer.start()
+
+    def put(self, lane: Lane, claims: Sequence[Claim]) -> None:
+        """Run *claims* as the slots of *lane* get free."""
+        self._held.add(claims)
+        lane.put(claims)
+
+    def give_back_waiting(self) -> None:
+        """Release every job that waits for a slot; its attempt does not count."""
+        self._give_back(claim for lane in self.lanes for claim in lane.pop_all())
+
+    def give_back_overdue(self) -> None:
+        """Release the jobs that have waited too long for a slot, for workers with free ones."""
+        now = self._clock.monotonic()
+        self._give_back(claim for lane in self.lanes for claim in lane.pop_overdue(now))
+
+    def stop(self) -> None:
+        """Commit what is left, and end the idle threads."""
+        self._committer.stop()
+        self._threads.stop()
+        self._loop_thread.stop()
+
+    def _give_back(self, claims: Iterable[Claim]) -> None:
+        for claim in list(claims):
+            self._runner.finisher.release(claim)
+            self._held.remove(claim)
+
+    def _start_server(self, lane: Lane, is_async: bool) -> None:  # noqa: FBT001
+        if is_async:
+            self._loop_thread.submit(self._serve_async(lane))
+        else:
+            self._threads.submit(lambda: self._serve(lane))
+
+    def _serve(self, lane: Lane) -> None:
+        while (claim := lane.take(is_async=False)) is not None:
+            self._perform(claim)
+
+    async def _serve_async(self, lane: Lane) -> None:
+        while (claim := lane.take(is_async=True)) is not None:
+            await self._perform_async(claim)
+
+    def _perform(self, claim: Claim) -> None:
+        try:
+            result = self._runner.attempt(claim)
+            if isinstance(result, Success):
+                if self._commits_together:
+                    self._committer.put(result)
+                    return
+                self._runner.finisher.complete(result)
+        except BaseException:  # the thread serves other jobs after this one
+            log.exception("job %s could not be finished", claim.job.id)
+        self._held.remove(claim)
+
+    async def _perform_async(self, claim: Claim) -> None:
+        try:
+            result = await self._runner.attempt_async(claim)
+            if isinstance(result, Success):
+                if self._commits_together:
+                    self._committer.put(result)
+                    return
+                await asyncio.to_thread(self._runner.finisher.complete, result)
+        except BaseException:  # the loop serves other jobs after this one
+            log.exception("job %s could not be finished", claim.job.id)
+        self._held.remove(claim)
+
+    def _complete_elsewhere(self, success: Success) -> None:
+        """Finish a success by itself, in a thread that may wait for locks."""
+
+        def complete() -> None:
+            try:
+                self._runner.finisher.complete(success)
+            except BaseException:  # the thread serves other jobs after this one
+                log.exception("job %s could not be finished", success.claim.job.id)
+            self._held.remove(success.claim)
+
+        self._threads.submit(complete)

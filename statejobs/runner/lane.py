@@ -1,0 +1,109 @@
+"""The claimed jobs of one queue: those that run, and a few that wait ahead for a free slot.
+
+A batch costs one claim however many jobs it has. So while jobs are short, more are claimed than
+have a slot: as many as the slots will get through within `AHEAD`. Long ones are never claimed so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from statejobs.runner.port import Claim
+
+AHEAD = 0.05
+"""Seconds of work that may wait for a slot."""
+OVERDUE = 1.0
+"""Seconds after which a job that still waits for a slot is given back."""
+_SHORTEST_LOOK = 0.005  # seconds over which a pace is measured
+
+StartServer = Callable[["Lane", bool], None]
+
+
+class Lane:
+    """Hands claims to at most `limit` servers; safe between threads."""
+
+    def __init__(
+        self, queue: str, limit: int, *, most_ahead: int, start_server: StartServer,
+        on_low: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Make a lane.
+
+        Args:
+            queue: Its name.
+            limit: How many jobs run at once.
+            most_ahead: How many more may wait at most.
+            start_server: Starts something that calls `take` until it returns None; the flag says
+                whether it runs `async def` actions.
+            on_low: Called when there is room for more, and the queue is known to have more.
+        """
+        self.queue, self.limit = queue, limit
+        self.has_more = False
+        """Whether the queue had more than fitted, when it was looked at last."""
+        self._most_ahead, self._start_server, self._on_low = most_ahead, start_server, on_low
+        self._waiting: deque[Claim] = deque()
+        self._serving = 0
+        self._lock = threading.Lock()
+        self._ahead = 0
+        self._taken, self._looked_at = 0, 0.0
+
+    def room(self, now: float) -> int:
+        """Return how many more jobs to claim at *now*, in monotonic seconds."""
+        with self._lock:
+            self._measure(now)
+            return max(0, self.limit + self._ahead - self._serving - len(self._waiting))
+
+    def put(self, claims: Iterable[Claim]) -> None:
+        """Let *claims* run, in their order, as slots get free."""
+        with self._lock:
+            self._waiting.extend(claims)
+            count = min(self.limit - self._serving, len(self._waiting))
+            kinds = [claim.policy.is_async for claim in islice(self._waiting, max(0, count))]
+            self._serving += len(kinds)
+        for is_async in kinds:
+            self._start_server(self, is_async)
+
+    def take(self, *, is_async: bool) -> Claim | None:
+        """Return the next job for a server; None ends the server."""
+        with self._lock:
+            self._taken += 1
+            is_low = self.has_more and len(self._waiting) <= self._ahead // 2
+            claim = self._take(is_async=is_async)
+            hands_over = claim is None and bool(self._waiting)
+            self._serving -= claim is None and not hands_over
+        if hands_over:  # the next job is of the other kind
+            self._start_server(self, not is_async)
+        if is_low:
+            self._on_low()
+        return claim
+
+    def pop_overdue(self, now: float) -> list[Claim]:
+        """Return the jobs that have waited too long for a slot; they wait here no more."""
+        with self._lock:
+            overdue = [claim for claim in self._waiting if now - claim.began > OVERDUE]
+            if overdue:
+                self._waiting = deque(c for c in self._waiting if now - c.began <= OVERDUE)
+                self._ahead = 0
+            return overdue
+
+    def pop_all(self) -> list[Claim]:
+        """Return every job that waits for a slot; they wait here no more."""
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            return waiting
+
+    def _take(self, *, is_async: bool) -> Claim | None:
+        if self._waiting and self._waiting[0].policy.is_async == is_async:
+            return self._waiting.popleft()
+        return None
+
+    def _measure(self, now: float) -> None:
+        """Take the pace since the last look as the pace to come."""
+        passed = now - self._looked_at
+        if passed < _SHORTEST_LOOK:
+            return
+        self._ahead = min(self._most_ahead, int(self._taken / passed * AHEAD))
+        self._taken, self._looked_at = 0, now

@@ -1,0 +1,133 @@
+"""Writes one outcome on a connection: the record moves, then its job, then the attempt's row."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from statejobs.domain.backoff import safe_delay
+from statejobs.domain.clock import Sources
+from statejobs.domain.failure import describe_failure
+from statejobs.domain.job import Job, JobState
+from statejobs.domain.lifecycle import Landing, Settlement, backoff_step, settle
+from statejobs.domain.outcome import Cancel, Crash, Fail, Outcome, Superseded
+from statejobs.runner.port import Claim, MovedAway, Work
+from statejobs.store.store import Store
+
+log = logging.getLogger("statejobs.runner")
+
+
+class LateResult(Exception):  # noqa: N818 - an answer, not an error
+    """The job is no longer ours: its lease ended, or an outcome was recorded already."""
+
+
+class Recorder:
+    """Decides what an outcome does, and writes it; never commits."""
+
+    def __init__(self, store: Store, work: Work, sources: Sources) -> None:
+        self._store, self._work, self._sources = store, work, sources
+
+    def settle(
+        self, connection: Connection, claim: Claim, outcome: Outcome
+    ) -> tuple[Settlement, JobState]:
+        """Write *outcome* on *connection*: the record moves, then the job, then the attempt.
+
+        Raises:
+            LateResult: The job is no longer ours.
+        """
+        settlement = self.settlement(claim, outcome)
+        try:
+            rests = self._land(connection, claim, outcome, settlement)
+        except MovedAway as moved:
+            outcome = Superseded(claim.signal.reason or str(moved))
+            settlement = self.settlement(claim, outcome)
+            rests = self._work.rests_in_source(connection, claim)
+        state = self.finish_job(connection, claim, settlement, rests)
+        self._record_attempt(connection, claim.job, outcome, settlement)
+        if settlement.landing is Landing.FAILED:
+            self._run_discard_hook(connection, claim, settlement)
+        return settlement, state
+
+    def settlement(self, claim: Claim, outcome: Outcome) -> Settlement:
+        """Decide what *outcome* does to the job and the record of *claim*."""
+        wait = timedelta()
+        if isinstance(outcome, Fail) and not claim.job.is_last_attempt:
+            step = backoff_step(claim.job, claim.policy.max_attempts)
+            wait, problem = safe_delay(claim.policy.backoff, step, outcome.error, self._sources.rng)
+            if problem is not None:
+                log.error("backoff of %s failed, the default is used: %r", claim.job.key, problem)
+        return settle(
+            claim.job,
+            outcome,
+            now=self._sources.clock.now(),
+            wait=wait,
+            max_crashes=claim.policy.max_crashes,
+        )
+
+    def finish_job(
+        self,
+        connection: Connection,
+        claim: Claim,
+        settlement: Settlement,
+        rests: bool,  # noqa: FBT001
+    ) -> JobState:
+        """End the job, if it is still ours.
+
+        Raises:
+            LateResult: It is not.
+        """
+        state = self._store.finish(
+            connection,
+            claim.job,
+            settlement,
+            now=self._sources.clock.now(),
+            rests_in_source=rests,
+            allowance=claim.policy.max_attempts,
+        )
+        if state is None:
+            raise LateResult
+        return state
+
+    def _land(
+        self, connection: Connection, claim: Claim, outcome: Outcome, settlement: Settlement
+    ) -> bool:
+        if isinstance(outcome, Superseded):
+            raise MovedAway(outcome.reason)
+        now = self._sources.clock.now()
+        return self._work.land(
+            connection, claim, settlement.landing, now=now, reason=settlement.reason
+        )
+
+    def _record_attempt(
+        self, connection: Connection, job: Job, outcome: Outcome, settlement: Settlement
+    ) -> None:
+        name = _SPENT.get(type(outcome))
+        if name is None:
+            return  # the attempt did not count
+        failure = outcome.failure if isinstance(outcome, Fail) else None
+        now = self._sources.clock.now()
+        self._store.record_attempt(
+            connection, job, name, now=now, failure=failure, message=settlement.reason
+        )
+
+    def _run_discard_hook(
+        self, connection: Connection, claim: Claim, settlement: Settlement
+    ) -> None:
+        problem = self._work.discarded(connection, claim, settlement.reason or settlement.edge)
+        if problem is not None:  # the discard stands
+            log.error("on_discard of %s failed: %r", claim.job.key, problem)
+            now = self._sources.clock.now()
+            failure = describe_failure(problem)
+            self._store.record_attempt(
+                connection, claim.job, "on_discard", now=now, failure=failure
+            )
+
+
+_SPENT: dict[type, str] = {
+    Fail: "failed",
+    Crash: "crashed",
+    Cancel: "cancelled",
+    Superseded: "superseded",
+}

@@ -1,0 +1,185 @@
+"""Finishes many jobs at once, each still by itself: who moved on, or is held, is left out.
+
+Jobs that were enqueued anew while they ran are left out as well, so that every job that is finished
+here is simply completed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    false,
+    func,
+    insert,
+    select,
+    types,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+
+from statejobs.domain.job import JobState
+from statejobs.store.tables import IS_PROCESSING, jobs, literal_state, transitions
+from statejobs.store.types import UtcDateTime
+
+JOB_ARRAYS = {"job_id": jobs.c.id, "attempt": jobs.c.attempt, "token": jobs.c.token}
+"""What names the claim of a job."""
+_PLAIN = (
+    types.Boolean, types.Date, types.DateTime, types.Enum, types.Interval, types.LargeBinary,
+    types.Numeric, types.Integer, types.String, types.Time, types.Uuid,
+)  # fmt: skip
+
+
+def fits_array(column: Column[Any]) -> bool:
+    """Return whether an array of the column's values means the same; not so for arrays and JSON."""
+    plain = column.type
+    while isinstance(plain, types.TypeDecorator):
+        plain = plain.impl_instance
+    return isinstance(plain, _PLAIN)
+
+
+def complete_jobs() -> Any:
+    """Complete the processing jobs of three arrays, those that are ours and nobody holds."""
+    given = _given(JOB_ARRAYS)
+    held = _lock_jobs(given, []).cte("held")
+    return _complete(held)
+
+
+def move_and_complete(
+    table: Table, state: Column[Any], changed: Mapping[str, Column[Any]], *, has_history: bool
+) -> Any:
+    """Move the records of many jobs and complete these, in one statement.
+
+    Locks are taken in the order record, job, and none is waited for. Parameters are the arrays
+    `given_…` of `JOB_ARRAYS`, `pk_N`, `was`, `version`, `duration` and `c_…` for each changed
+    column; and `becomes`, `moved_at`, `of_resource` and `of_edge`. Returns the ids of the jobs.
+
+    Args:
+        table: Of the records.
+        state: The column that holds their state.
+        changed: Columns that are written with the move, by attribute.
+        has_history: Whether a row of history is written for each.
+    """
+    keys = list(table.primary_key.columns)
+    given = _given(
+        {
+            **JOB_ARRAYS,
+            **{f"pk_{n}": key for n, key in enumerate(keys)},
+            "was": state,
+            "version": table.c.state_version,
+            **{f"c_{name}": column for name, column in changed.items()},
+            "duration": transitions.c.duration,
+        }
+    )
+    is_given = and_(*(key == given.c[f"pk_{n}"] for n, key in enumerate(keys)))
+    stays = and_(state == given.c.was, table.c.state_version == given.c.version)
+    record = (
+        select(given.c.job_id)
+        .join(table, is_given)
+        .where(stays)
+        .with_for_update(key_share=True, skip_locked=True, of=table)
+        .cte("record")
+    )
+    held = _lock_jobs(given, [record]).cte("held")
+    at = bindparam("moved_at", type_=UtcDateTime)
+    moved = (
+        update(table)
+        .where(is_given, given.c.job_id == held.c.id)
+        .values(
+            {
+                state: bindparam("becomes", type_=state.type),
+                table.c.state_version: given.c.version + 1,
+                table.c.state_changed_at: at,
+                **{column: given.c[f"c_{name}"] for name, column in changed.items()},
+            }
+        )
+        .cte("moved")
+    )
+    finish = _complete(held).add_cte(moved)
+    return finish.add_cte(_write_history(given, held, at)) if has_history else finish
+
+
+def complete_one() -> Update:
+    """Complete a job that is ours and was not enqueued anew, without asking for its row."""
+    return (
+        update(jobs)
+        .where(
+            jobs.c.id == bindparam("job_id"),
+            jobs.c.attempt == bindparam("held_attempt"),
+            jobs.c.token == bindparam("held"),
+            IS_PROCESSING,
+            ~jobs.c.run_again,
+        )
+        .values(_completed())
+    )
+
+
+def _given(columns: Mapping[str, Column[Any]]) -> CTE:
+    return select(
+        *(
+            func.unnest(bindparam(f"given_{name}", type_=postgresql.ARRAY(column.type))).label(name)
+            for name, column in columns.items()
+        )
+    ).cte("given")
+
+
+def _lock_jobs(given: CTE, records: Sequence[CTE]) -> Select[Any]:
+    is_ours: list[ColumnElement[bool]] = [
+        jobs.c.id == given.c.job_id,
+        jobs.c.attempt == given.c.attempt,
+        jobs.c.token == given.c.token,
+    ]
+    query = select(jobs.c.id).select_from(given).join(jobs, and_(*is_ours))
+    for record in records:
+        query = query.join(record, record.c.job_id == jobs.c.id)
+    return query.where(IS_PROCESSING, ~jobs.c.run_again).with_for_update(skip_locked=True, of=jobs)
+
+
+def _complete(held: CTE) -> Any:
+    return update(jobs).where(jobs.c.id == held.c.id).values(_completed()).returning(jobs.c.id)
+
+
+def _completed() -> dict[str, Any]:
+    return {
+        "state": literal_state(JobState.COMPLETED),
+        "finished_at": bindparam("moved_at", type_=UtcDateTime),
+        "reason": None,
+        "checkpoint": None,
+        "cancel_requested": false(),
+        "owner": None,
+        "token": None,
+        "lease_until": None,
+    }
+
+
+def _write_history(given: CTE, held: CTE, at: ColumnElement[Any]) -> CTE:
+    row = {
+        "resource": bindparam("of_resource", type_=transitions.c.resource.type),
+        "record_id": jobs.c.record_id,
+        "name": bindparam("of_edge", type_=transitions.c.name.type),
+        "source": given.c.was,
+        "target": bindparam("becomes", type_=transitions.c.target.type),
+        "version": given.c.version + 1,
+        "actor": jobs.c.actor,
+        "tenant": jobs.c.tenant,
+        "job_id": given.c.job_id,
+        "attempt": given.c.attempt,
+        "duration": given.c.duration,
+        "at": at,
+    }
+    rows = (
+        select(*(value.label(name) for name, value in row.items()))
+        .select_from(given)
+        .join(held, held.c.id == given.c.job_id)
+        .join(jobs, jobs.c.id == given.c.job_id)
+    )
+    return insert(transitions).from_select(list(row), rows).cte("history")
