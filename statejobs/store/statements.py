@@ -5,7 +5,7 @@ Lists of ids are expanding parameters, so that every statement compiles once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    any_,
     bindparam,
     case,
     delete,
@@ -44,12 +45,18 @@ from statejobs.store.tables import (
 )
 
 J = JobState
-IDS: BindParameter[int] = bindparam("ids", expanding=True)
 KEYS: BindParameter[str] = bindparam("keys", expanding=True)
 
 
 NEW_JOB_COLUMNS = [item.name for item in fields(NewJob)]
 HISTORY_COLUMNS = [column.name for column in transitions.columns if column.name != "id"]
+
+
+def is_listed(column: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
+    """Return whether *column* is among the parameter `ids`."""
+    if dialect == "postgresql":  # an array: the text stays the same, so it is prepared once
+        return column == any_(bindparam("ids", type_=postgresql.ARRAY(column.type)))
+    return column.in_(bindparam("ids", expanding=True))
 
 
 def _is(*states: JobState) -> ColumnElement[bool]:
@@ -59,7 +66,7 @@ def _is(*states: JobState) -> ColumnElement[bool]:
 # Enqueue -----------------------------------------------------------------------------------------
 
 
-def enqueue_jobs(dialect: str, *, from_arrays: bool = False) -> Executable:
+def enqueue_jobs(dialect: str, *, arrays: bool = False, constant: Collection[str] = ()) -> Any:
     """Insert jobs; on an open job of the same trigger and record, go on with that one.
 
     Waiting: it takes the new arguments and time, and its attempts start anew. Processing: it will
@@ -67,8 +74,9 @@ def enqueue_jobs(dialect: str, *, from_arrays: bool = False) -> Executable:
     Returns id, dedupe_key, coalesced, state and attempt of each.
     """
     statement = postgresql.insert(jobs) if dialect == "postgresql" else sqlite.insert(jobs)
-    if from_arrays:
-        statement = statement.from_select(NEW_JOB_COLUMNS, _rows_of_arrays(jobs, NEW_JOB_COLUMNS))
+    if arrays:
+        rows = _rows_of_arrays(jobs, NEW_JOB_COLUMNS, constant)
+        statement = statement.from_select(NEW_JOB_COLUMNS, rows)
     new = statement.excluded
     runs = jobs.c.state == literal_state(J.PROCESSING)
     waits = _is(*WAITING)
@@ -133,19 +141,24 @@ def ask_to_cancel() -> Executable:
     )
 
 
-def insert_transitions(*, from_arrays: bool = False) -> Executable:
+def insert_transitions(*, arrays: bool = False, constant: Collection[str] = ()) -> Any:
     """Write rows of history."""
-    if not from_arrays:
+    if not arrays:
         return insert(transitions)
-    rows = _rows_of_arrays(transitions, HISTORY_COLUMNS)
+    rows = _rows_of_arrays(transitions, HISTORY_COLUMNS, constant)
     return insert(transitions).from_select(HISTORY_COLUMNS, rows)
 
 
-def _rows_of_arrays(table: Table, columns: Sequence[str]) -> Select[Any]:
-    """Return rows made of one array for each column: one short statement however many rows."""
+def _rows_of_arrays(table: Table, columns: Sequence[str], constant: Collection[str]) -> Select[Any]:
+    """Return rows made of one array for each column: one short statement however many rows.
+
+    A column that is *constant* comes as one value.
+    """
     return select(
         *(
-            func.unnest(bindparam(name, type_=postgresql.ARRAY(table.c[name].type)))
+            bindparam(name, type_=table.c[name].type)
+            if name in constant
+            else func.unnest(bindparam(name, type_=postgresql.ARRAY(table.c[name].type)))
             for name in columns
         )
     )
@@ -193,11 +206,11 @@ def lock_queued_jobs() -> Select[Any]:
     )
 
 
-def mark_processing() -> Executable:
+def mark_processing(dialect: str) -> Executable:
     """Claim jobs: the attempt counts from here."""
     return (
         update(jobs)
-        .where(jobs.c.id.in_(IDS))
+        .where(is_listed(jobs.c.id, dialect))
         .values(
             state=literal_state(J.PROCESSING),
             attempt=jobs.c.attempt + 1,
@@ -212,11 +225,11 @@ def mark_processing() -> Executable:
     )
 
 
-def postpone_jobs() -> Executable:
+def postpone_jobs(dialect: str) -> Executable:
     """Put queued jobs back for a moment, since someone holds their records."""
     return (
         update(jobs)
-        .where(jobs.c.id.in_(IDS))
+        .where(is_listed(jobs.c.id, dialect))
         .values(
             state=literal_state(J.SCHEDULED),
             run_at=bindparam("until", type_=jobs.c.run_at.type),
@@ -240,11 +253,11 @@ def cancel_stale_job() -> Executable:
 # Hold --------------------------------------------------------------------------------------------
 
 
-def renew_leases() -> Executable:
+def renew_leases(dialect: str) -> Executable:
     """Extend the leases of running jobs; those no longer ours are not returned."""
     return (
         update(jobs)
-        .where(jobs.c.id.in_(IDS), jobs.c.owner == bindparam("by"), IS_PROCESSING)
+        .where(is_listed(jobs.c.id, dialect), jobs.c.owner == bindparam("by"), IS_PROCESSING)
         .values(lease_until=bindparam("until", type_=jobs.c.lease_until.type))
         .returning(jobs.c.id, jobs.c.token, jobs.c.cancel_requested)
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, select
+from sqlalchemy import Connection, CursorResult, Engine, Row, select
 
 from statejobs.domain.failure import Failure
 from statejobs.domain.job import Enqueued, EnqueueResult, Job, JobState, NewJob
@@ -47,6 +48,9 @@ class Store:
         self.dialect = engine.dialect.name
         self.working = working_engine(engine)
         """Reads in autocommit, begins at the first write; workers use this one."""
+        self._mark = statements.mark_processing(self.dialect)
+        self._postpone = statements.postpone_jobs(self.dialect)
+        self._renew = statements.renew_leases(self.dialect)
         self._peeks: dict[tuple[str, ...], Any] = {}
 
     @contextmanager
@@ -104,14 +108,14 @@ class Store:
     ) -> None:  # fmt: skip
         """Claim locked jobs whose records were in *source*."""
         connection.execute(
-            _MARK,
+            self._mark,
             {"ids": list(ids), "source": source, "by": by, "new_token": token,
              "now": now, "until": until},
         )  # fmt: skip
 
     def postpone(self, connection: Connection, ids: Sequence[int], until: datetime) -> None:
         """Put locked jobs back until *until*."""
-        connection.execute(_POSTPONE, {"ids": list(ids), "until": until})
+        connection.execute(self._postpone, {"ids": list(ids), "until": until})
 
     def cancel_stale(
         self, connection: Connection, reasons: Mapping[int, str], now: datetime
@@ -125,7 +129,9 @@ class Store:
     def renew(self, ids: Sequence[int], *, by: str, until: datetime) -> list[Held]:
         """Extend leases; return those that are still held."""
         with self.single() as connection:
-            rows = connection.execute(_RENEW, {"ids": list(ids), "by": by, "until": until}).all()
+            rows = connection.execute(
+                self._renew, {"ids": list(ids), "by": by, "until": until}
+            ).all()
         return [Held(job_id=r[0], token=r[1], cancel_requested=r[2]) for r in rows]
 
     def find_expired(self, keys: Sequence[str], now: datetime, *, limit: int = 100) -> list[int]:
@@ -327,7 +333,7 @@ def enqueue(connection: Connection, new: Sequence[NewJob]) -> list[EnqueueResult
         return [*enqueue(connection, head), *enqueue(connection, rest)]
     ordered = sorted(range(len(new)), key=lambda i: (new[i].dedupe_key or "", i))
     rows = [_row_of(new[i]) for i in ordered]
-    found = _insert(connection, _ENQUEUE, rows).all()
+    found = _insert(connection, _enqueue, rows).all()
     by_key = {row.dedupe_key: row for row in found}
     if len(by_key) != len(found):
         return _enqueue_one_by_one(new, found)
@@ -353,7 +359,7 @@ def cancel_left(
 
 def write_history(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows of history in one statement."""
-    _insert(connection, _HISTORY, rows)
+    _insert(connection, _history, rows)
 
 
 def job_of(row: Row[Any]) -> Job:
@@ -364,32 +370,42 @@ def job_of(row: Row[Any]) -> Job:
 
 
 def _insert(
-    connection: Connection, inserts: _Inserts, rows: Sequence[Mapping[str, Any]]
+    connection: Connection, make_insert: Callable[..., Any], rows: Sequence[Mapping[str, Any]]
 ) -> CursorResult[Any]:
     """Insert *rows* with one statement; as arrays where the database has them."""
     dialect = connection.dialect.name
-    if len(rows) > 1 and dialect == "postgresql":
+    if len(rows) == 1:
+        return connection.execute(make_insert(dialect), dict(rows[0]))
+    if dialect == "postgresql":
         columns = {name: [row[name] for row in rows] for name in rows[0]}
-        return connection.execute(inserts.from_arrays, columns)
-    statement = inserts.by_dialect[dialect]
-    if len(rows) > 1 and inserts.returns:  # an executemany would return row by row
-        return connection.execute(statement.values([dict(row) for row in rows]))
-    return connection.execute(statement, [dict(row) for row in rows])
+        constant = frozenset(name for name, values in columns.items() if _is_constant(values))
+        constant -= {_NEVER_CONSTANT}
+        given = {n: v[0] if n in constant else v for n, v in columns.items()}
+        return connection.execute(make_insert(dialect, arrays=True, constant=constant), given)
+    if make_insert is _enqueue:  # an executemany would return row by row
+        return connection.execute(make_insert(dialect).values([dict(row) for row in rows]))
+    return connection.execute(make_insert(dialect), [dict(row) for row in rows])
+
+
+def _is_constant(values: Sequence[Any]) -> bool:
+    first = values[0]
+    return all(value is first or value == first for value in values)
+
+
+@lru_cache(maxsize=256)
+def _enqueue(dialect: str, *, arrays: bool = False, constant: frozenset[str] = frozenset()) -> Any:
+    return statements.enqueue_jobs(dialect, arrays=arrays, constant=constant)
+
+
+@lru_cache(maxsize=256)
+def _history(_dialect: str, *, arrays: bool = False, constant: frozenset[str] = frozenset()) -> Any:
+    return statements.insert_transitions(arrays=arrays, constant=constant)
 
 
 def _row_of(job: NewJob) -> dict[str, Any]:
     row = {name: getattr(job, name) for name in statements.NEW_JOB_COLUMNS}
     row["state"] = job.state.value
     return row
-
-
-@dataclass(frozen=True, slots=True)
-class _Inserts:
-    """One INSERT in its forms."""
-
-    by_dialect: Mapping[str, Any]
-    from_arrays: Executable
-    returns: bool
 
 
 def _enqueue_one_by_one(new: Sequence[NewJob], found: Sequence[Any]) -> list[EnqueueResult]:
@@ -412,25 +428,13 @@ def _result(row: Any) -> EnqueueResult:
 
 
 _MOST_ROWS = 1000  # SQLite takes 32,766 parameters in a statement
-_ENQUEUE = _Inserts(
-    {name: statements.enqueue_jobs(name) for name in ("postgresql", "sqlite")},
-    statements.enqueue_jobs("postgresql", from_arrays=True),
-    returns=True,
-)
-_HISTORY = _Inserts(
-    dict.fromkeys(("postgresql", "sqlite"), statements.insert_transitions()),
-    statements.insert_transitions(from_arrays=True),
-    returns=False,
-)
+_NEVER_CONSTANT = "record_id"  # one array says how many rows there are
 _LEAVE = statements.cancel_left_jobs()
 _ASK = statements.ask_to_cancel()
 _STAGE = statements.stage_due_jobs()
 _LOCK = statements.lock_queued_jobs()
 _LOCK_TRUSTED = _LOCK.where(jobs.c.crashes == 0)
-_MARK = statements.mark_processing()
-_POSTPONE = statements.postpone_jobs()
 _STALE = statements.cancel_stale_job()
-_RENEW = statements.renew_leases()
 _FIND_EXPIRED = statements.find_expired_jobs()
 _LOCK_EXPIRED = statements.lock_expired_job()
 _FINISH = statements.finish_job()

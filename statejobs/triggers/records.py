@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    any_,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -17,6 +27,7 @@ from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.store import write_history
+from statejobs.store.together import fits_array
 from statejobs.triggers.shortcut import move_with_changes
 
 Identity = tuple[Any, ...]
@@ -66,12 +77,17 @@ class LockedRecords:
     """Key → why it no longer needs its job."""
 
 
-def key_is_in(model: ResourceModel, identities: Sequence[Identity]) -> ColumnElement[bool]:
+def key_is_in(
+    model: ResourceModel, identities: Sequence[Identity], dialect: str
+) -> ColumnElement[bool]:
     """Return the condition that selects *identities*."""
-    columns = model.table.primary_key.columns
-    if len(columns) == 1:
-        return next(iter(columns)).in_([identity[0] for identity in identities])
-    return tuple_(*columns).in_(list(identities))
+    columns = list(model.table.primary_key.columns)
+    if len(columns) > 1:
+        return tuple_(*columns).in_(list(identities))
+    (column,), keys = columns, [identity[0] for identity in identities]
+    if len(keys) > 1 and dialect == "postgresql" and fits_array(column):
+        return column == any_(literal(keys, postgresql.ARRAY(column.type)))  # prepared once
+    return column.in_(keys)
 
 
 def lock_records(
@@ -82,7 +98,7 @@ def lock_records(
     locked = LockedRecords()
     query: Select[Any] = (
         select(model.cls)
-        .where(key_is_in(model, identities))
+        .where(key_is_in(model, identities, connection.dialect.name))
         .where(model.state_column.in_([model.member(source) for source in bound.sources]))
         # NO KEY UPDATE: inserting a child row that refers to the record does not count
         .with_for_update(key_share=True, skip_locked=True, of=model.table)
@@ -109,7 +125,7 @@ def move_to_during(
     table = model.table
     connection.execute(
         update(table)
-        .where(key_is_in(model, list(locked.found)))
+        .where(key_is_in(model, list(locked.found), connection.dialect.name))
         .values(
             {
                 model.state_column: model.member(bound.during),
@@ -160,7 +176,7 @@ def lock_state(
     table = model.table
     row = connection.execute(
         select(model.state_column, table.c.state_version)
-        .where(key_is_in(model, [identity]))
+        .where(key_is_in(model, [identity], connection.dialect.name))
         .with_for_update(key_share=True, skip_locked=skip_locked)
     ).first()
     return None if row is None else (str(row[0].value), row[1])
@@ -169,7 +185,7 @@ def lock_state(
 def read_state(connection: Connection, model: ResourceModel, identity: Identity) -> str | None:
     """Return the state of a record without locking it; None when it is gone."""
     state = connection.execute(
-        select(model.state_column).where(key_is_in(model, [identity]))
+        select(model.state_column).where(key_is_in(model, [identity], connection.dialect.name))
     ).scalar()
     return None if state is None else str(state.value)
 
@@ -228,7 +244,11 @@ def _explain_missing(
 ) -> None:  # fmt: skip
     """Tell records that someone holds from those that moved on, with one unlocked SELECT."""
     columns = model.table.primary_key.columns
-    rows = connection.execute(select(*columns, model.state_column).where(key_is_in(model, missing)))
+    rows = connection.execute(
+        select(*columns, model.state_column).where(
+            key_is_in(model, missing, connection.dialect.name)
+        )
+    )
     states = {tuple(row[:-1]): str(row[-1].value) for row in rows}
     for identity in missing:
         state = states.get(identity)

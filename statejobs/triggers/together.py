@@ -8,8 +8,6 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Executable
-
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import Success
@@ -86,7 +84,7 @@ def _finish_in_one_statement(
 
 
 @lru_cache(maxsize=1024)
-def _fused(model: ResourceModel, changed: tuple[str, ...]) -> Executable | None:
+def _fused(model: ResourceModel, changed: tuple[str, ...]) -> Any:
     columns = {name: own_columns(model)[name] for name in changed}
     if not all(map(fits_array, (*model.table.primary_key.columns, *columns.values()))):
         return None
