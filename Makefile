@@ -5,9 +5,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := .venv/bin
 DEMO := .venv/.installed-all
 DEV := .venv/.installed-dev
+BENCH := .venv/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix docs package clean
+.PHONY: help setup demo test lint fix docs bench package clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +35,9 @@ fix: $(DEV) ## Repair format and style where a tool can
 docs: $(DEV) ## Build the documentation into docs/_build
 	$(BIN)/sphinx-build -W -b html docs docs/_build
 
+bench: $(BENCH) ## Measure the speed beside hand-written floors, or some of it: ARGS='W4 W3 --quick'
+	$(BIN)/python -m bench $(ARGS)
+
 package: $(DEV) ## Build the wheel and try it in an empty environment
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation
@@ -55,6 +59,11 @@ $(DEV): pyproject.toml | $(BIN)/python
 	@echo "installing statejobs[dev] into .venv"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(DEMO) $@
+
+$(BENCH): pyproject.toml | $(BIN)/python
+	@echo "installing statejobs[bench] into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { \

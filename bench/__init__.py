@@ -1,0 +1,1 @@
+"""Measures statejobs beside hand-written floors and other libraries. See README.md."""

@@ -1,0 +1,130 @@
+"""The app that is measured, written as users do; `statejobs worker --app bench.app:make_app`."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from statejobs import (
+    AsyncJobContext,
+    Domain,
+    JobContext,
+    StatefulResource,
+    StateJobs,
+    Trigger,
+    UtcDateTime,
+    configure_sqlite,
+    state_column,
+    transition,
+)
+
+SYNCHRONOUS_VARIABLE = "STATEJOBS_BENCH_SYNCHRONOUS"
+LIMIT_VARIABLE = "STATEJOBS_BENCH_LIMIT"
+QUEUE = "orders"
+
+
+class Base(DeclarativeBase):
+    """The user's base."""
+
+
+class OrderState(StrEnum):
+    """Where an order is."""
+
+    DRAFT = "draft"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+S = OrderState
+
+
+class Order(StatefulResource, Base):
+    """The record of the headline figures: history on, `processing` visible."""
+
+    __tablename__ = "orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    total: Mapped[int]
+    charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+
+    charge = Trigger.on_demand("order.charge", queue=QUEUE)
+
+    @transition([S.DRAFT, S.FAILED], S.QUEUED, run_trigger=charge)
+    def submit(self) -> None:
+        """Ask for the money."""
+
+    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
+    def pay(self, ctx: JobContext) -> None:
+        """Set a column, as an action does that has heard from its gateway."""
+        self.charged_at = ctx.now
+
+
+class QuietOrder(StatefulResource, Base):
+    """The same without history."""
+
+    __tablename__ = "quiet_orders"
+    __history__ = False
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    total: Mapped[int]
+    charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+
+    charge = Trigger.on_demand("quiet_order.charge", queue=QUEUE)
+
+    @transition([S.DRAFT, S.FAILED], S.QUEUED, run_trigger=charge)
+    def submit(self) -> None:
+        """Ask for the money."""
+
+    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
+    def pay(self, ctx: JobContext) -> None:
+        """Set a column."""
+        self.charged_at = ctx.now
+
+
+class AsyncOrder(StatefulResource, Base):
+    """The same with an `async def` action."""
+
+    __tablename__ = "async_orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    total: Mapped[int]
+    charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+
+    charge = Trigger.on_demand("async_order.charge", queue=QUEUE)
+
+    @transition([S.DRAFT, S.FAILED], S.QUEUED, run_trigger=charge)
+    def submit(self) -> None:
+        """Ask for the money."""
+
+    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
+    async def pay(self, ctx: AsyncJobContext) -> None:
+        """Set a column."""
+        self.charged_at = ctx.now
+
+
+RESOURCES = (Order, QuietOrder, AsyncOrder)
+
+
+def make_app(database: str) -> StateJobs:
+    """Return the app on *database*; two variables choose what a user would write down."""
+    limit = int(os.environ.get(LIMIT_VARIABLE, "8"))
+    engine: str | object = database
+    if database.startswith("sqlite"):
+        engine = configure_sqlite(
+            create_engine(database, pool_size=limit + 4),
+            synchronous="NORMAL" if os.environ.get(SYNCHRONOUS_VARIABLE) == "NORMAL" else "FULL",
+        )
+    return StateJobs(
+        engine,  # type: ignore[arg-type]
+        domains=[Domain("bench", resources=list(RESOURCES))],
+        queues={QUEUE: limit},
+    )

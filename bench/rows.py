@@ -1,0 +1,81 @@
+"""What a benchmark says: one row for each system, comparable inside its group only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.drain import Sample
+from bench.systems import System
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure, with what it is compared to."""
+
+    workload: str
+    database: str
+    system: str
+    workers: int = 1
+    ratio_to_floor: float | None = None
+    """Of the same round: above 1 is better than the floor, for rates and for times."""
+    floor: str | None = None
+    cpu_ratio_to_floor: float | None = None
+    """CPU of the floor by CPU of the system, for each job; steady on a busy machine."""
+    rate: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    worker_ms: float | None = None
+    """CPU of the workers for each job, milliseconds."""
+    server_ms: float | None = None
+    """CPU of PostgreSQL for each job, milliseconds."""
+    wal_bytes: float | None = None
+    other_cores: float | None = None
+    """How many cores other programs kept busy meanwhile: above 0.3, trust ratios only."""
+    figures: Mapping[str, float] | None = None
+    """Whatever else was measured, by name."""
+    runs: int = 1
+    skipped: str | None = None
+    """Why there is no figure."""
+
+
+def rows_of_race(
+    workload: str, database: str, workers: int, samples: Mapping[System, Sequence[Sample]],
+    floor: System,
+) -> list[Row]:  # fmt: skip
+    """Return a row for each system; its ratio is the median of the ratios of the rounds."""
+    return [
+        Row(
+            workload=workload,
+            database=database,
+            system=system.name,
+            workers=workers,
+            ratio_to_floor=median(
+                a.rate / b.rate for a, b in zip(taken, samples[floor], strict=True)
+            ),
+            floor=floor.name,
+            cpu_ratio_to_floor=_cpu(samples[floor]) / _cpu(taken),
+            rate=median(sample.rate for sample in taken),
+            lowest=min(sample.rate for sample in taken),
+            highest=max(sample.rate for sample in taken),
+            worker_ms=median_of([sample.worker_ms for sample in taken]),
+            server_ms=median_of([sample.server_ms for sample in taken]),
+            wal_bytes=median_of([sample.wal_bytes for sample in taken]),
+            other_cores=median_of([sample.other_cores for sample in taken]),
+            runs=len(taken),
+        )
+        for system, taken in samples.items()
+    ]
+
+
+def _cpu(samples: Sequence[Sample]) -> float:
+    return median(sample.worker_ms + (sample.server_ms or 0) for sample in samples)
+
+
+def median_of(values: Sequence[float | None]) -> float | None:
+    """Return the median of what was measured; None when nothing was."""
+    known = [value for value in values if value is not None]
+    return median(known) if known else None

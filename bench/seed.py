@@ -1,0 +1,83 @@
+"""Fills a database by SQL with what `submit` and a commit would have left there.
+
+`tests/bench/test_seed.py` compares the rows with those of a real `submit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, cast, func, insert, literal, null, select, text
+from sqlalchemy.sql.elements import ColumnElement
+
+from bench.app import QUEUE
+from bench.databases import Database
+from statejobs import StatefulResource, metadata, utcnow
+
+jobs = metadata.tables["statejobs_jobs"]
+
+
+def submit_orders(
+    database: Database, resource: type[StatefulResource], count: int,
+    *, before_commit: Callable[[], object] = lambda: None,
+) -> int:  # fmt: skip
+    """Submit *count* new orders in one transaction; return the highest id of a job before it.
+
+    The last one is submitted through the API, which wakes the workers.
+    """
+    with database.app.session() as session:
+        connection = session.connection()
+        before = connection.execute(select(func.coalesce(func.max(jobs.c.id), 0))).scalar_one()
+        if count > 1:
+            seed_orders(connection, resource, count - 1)
+        last: Any = resource(total=1)
+        session.add(last)
+        last.submit()
+        session.flush()
+        before_commit()
+        session.commit()
+    return int(before)
+
+
+def seed_orders(
+    connection: Connection, resource: Any, count: int, **overrides: ColumnElement[Any]
+) -> None:
+    """Insert *count* orders in `queued`, and a job for each; *overrides* are columns of the job."""
+    table = resource.__table__
+    now = literal(utcnow(), table.c.charged_at.type)
+    first = connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()
+    numbers = select(literal(1).label("n")).cte("numbers", recursive=True)
+    numbers = numbers.union_all(select(numbers.c.n + 1).where(numbers.c.n < count))
+    connection.execute(
+        insert(table).from_select(
+            ["total", "charged_at", "state", "state_version", "state_changed_at"],
+            select(literal(1), null(), text("'queued'"), literal(1), now).select_from(numbers),
+        )
+    )
+    record_id = cast(table.c.id, jobs.c.record_id.type)
+    key = resource.__machine__.triggers[0].key
+    columns: dict[str, ColumnElement[Any]] = {
+        "key": literal(key),
+        "queue": literal(QUEUE),
+        "priority": literal(0),
+        "state": literal("queued"),
+        "run_at": now,
+        "args": literal("{}"),
+        "resource": literal(resource.__name__),
+        "record_id": record_id,
+        "dedupe_key": literal(f"{key}:") + record_id,
+        "idempotency_key": _random_id(connection),
+        "tags": literal("[]"),
+        "max_attempts": literal(5),
+        "enqueued_at": now,
+        **overrides,
+    }
+    rows = select(*columns.values()).where(table.c.id > first).order_by(table.c.id)
+    connection.execute(insert(jobs).from_select(list(columns), rows))
+
+
+def _random_id(connection: Connection) -> ColumnElement[str]:
+    if connection.dialect.name == "sqlite":
+        return func.lower(func.hex(func.randomblob(16)))
+    return func.replace(cast(func.gen_random_uuid(), jobs.c.idempotency_key.type), "-", "")

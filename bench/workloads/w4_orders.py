@@ -1,0 +1,37 @@
+"""W4: drain stateful jobs. Load a record, act on it, move it, finish; a commit for each job."""
+
+from __future__ import annotations
+
+from bench.plan import Plan
+from bench.rounds import race
+from bench.rows import Row, rows_of_race
+from bench.systems import (
+    ASYNC,
+    BULK,
+    FIVE_STATEMENTS,
+    ONE_STATEMENT,
+    QUIET,
+    SQLITE_BATCH,
+    SQLITE_JOB,
+    STATEJOBS,
+    System,
+)
+
+_POSTGRES = (STATEJOBS, ONE_STATEMENT, FIVE_STATEMENTS, BULK, QUIET, ASYNC)
+_SQLITE = (STATEJOBS, SQLITE_JOB, SQLITE_BATCH, QUIET)
+
+
+def run(plan: Plan) -> list[Row]:
+    """Measure with one and two worker processes."""
+    rows = []
+    for kind in plan.kinds:
+        systems, floor = entrants(kind)
+        for workers in (1, 2):
+            samples = race(plan, kind, systems, workers=workers)
+            rows += rows_of_race("W4", kind, workers, samples, floor)
+    return rows
+
+
+def entrants(kind: str) -> tuple[tuple[System, ...], System]:
+    """Return what runs on a database of *kind*, and the floor that ratios refer to."""
+    return (_POSTGRES, ONE_STATEMENT) if kind == "postgresql" else (_SQLITE, SQLITE_JOB)
