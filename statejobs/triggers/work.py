@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Executable
+from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,7 @@ from statejobs.resource.domain import Registry
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import AsyncRun, Claim, MovedAway, Policy, Run, Starts, Success
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
+from statejobs.store.prepared import Prepared
 from statejobs.store.store import Store, finish_parameters, write_history
 from statejobs.triggers.records import (
     Identity,
@@ -162,7 +163,8 @@ class RecordWork:
             )  # fmt: skip
             parameters |= history_parameters(row)
         try:
-            found = connection.execute(_fused(subject.model, tuple(changes)), parameters).one()
+            fused = _fused(subject.model, tuple(changes), connection.dialect)
+            found = fused.execute(connection, parameters).one()
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) == NOT_OURS:
                 return None
@@ -226,8 +228,9 @@ class RecordWork:
 
 
 @lru_cache(maxsize=1024)
-def _fused(model: ResourceModel, changed: tuple[str, ...]) -> Executable:
-    return fuse(move_with_changes(model, changed), has_history=model.has_history)
+def _fused(model: ResourceModel, changed: tuple[str, ...], dialect: Dialect) -> Prepared:
+    fused = fuse(move_with_changes(model, changed), has_history=model.has_history)
+    return Prepared(fused, dialect)
 
 
 def _subject(
