@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,7 +81,7 @@ class TaskRun:
     def _call(self) -> Outcome:
         with identified(self._claim), outcomes() as ended:
             args = self._task.signature.decode(self._claim.job.args)
-            self._task.body(*self._context, **args)
+            _refuse_coroutine(self._task, self._task.body(*self._context, **args))
         return ended.outcome
 
     def _has_written(self, session: JobSession) -> bool:
@@ -156,6 +157,17 @@ def _async_session(engine: AsyncEngine, sources: Sources) -> AsyncSession:
     from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - needs the async extra
 
     return AsyncSession(engine, sync_session_class=JobSession, info=_info(sources))
+
+
+def _refuse_coroutine(task: Task[..., ..., Any], result: object) -> None:
+    """A decorator may hide that a body is async: nobody would await it, and it would not run."""
+    if not inspect.iscoroutine(result):
+        return
+    result.close()
+    raise StateJobsError(
+        f"task {task.key!r}: {task.name}() returned a coroutine, which was not run. "
+        "Make the decorator between it and @task an `async def` as well"
+    )
 
 
 def _info(sources: Sources) -> dict[str, Any]:

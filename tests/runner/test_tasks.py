@@ -4,15 +4,27 @@ import asyncio
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from functools import wraps
 
 import pytest
 from sqlalchemy import event, update
 
-from statejobs import Cancel, Event, JobState, Snooze, StateJobsError, acting_as, tenant
+from statejobs import (
+    Cancel,
+    Domain,
+    Event,
+    JobState,
+    Snooze,
+    StateJobs,
+    StateJobsError,
+    acting_as,
+    task,
+    tenant,
+)
 from statejobs.domain.lifecycle import JOB_MACHINE
 from statejobs.errors import NotFoundError, TransitionRefusedError
 from statejobs.store.tables import jobs
-from tests.support.clock import ManualClock
+from tests.support.clock import ManualClock, manual_sources
 from tests.support.errands import (
     DAY,
     Line,
@@ -625,6 +637,39 @@ def test_an_async_task_that_wrote_nothing_ends_with_one_statement(app):
 
     assert seen == ["a", "b"]
     assert sent == ["UPDATE", "UPDATE"]
+
+
+def test_an_async_task_without_a_context_opens_no_async_engine(app):
+    ask(app, fetch_plain, "a")
+
+    assert app.drain().counts == {"complete": 1}
+    assert app._async_engine is None
+
+
+def test_a_coroutine_that_a_decorator_hid_fails_the_attempt(database_url):
+    def hide(body):
+        @wraps(body)
+        def plainly():
+            return body()
+
+        return plainly
+
+    @task("errand.hidden", max_attempts=1)
+    @hide
+    async def hidden() -> None: ...
+
+    clock = ManualClock()
+    app = StateJobs(
+        database_url, domains=[Domain("d", tasks=[hidden])], sources=manual_sources(clock)
+    )
+    app.create_all()
+    job_id = ask(app, hidden)
+
+    app.drain()
+
+    (row,) = app.queries.attempts(job_id)
+    assert "hidden() returned a coroutine, which was not run" in row["message"]
+    app.engine.dispose()
 
 
 def test_an_async_task_may_snooze_and_cancel(app):

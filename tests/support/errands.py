@@ -137,3 +137,8 @@ def tried(app, job_id):
     """Attempts that did not complete: (attempt, outcome, error type)."""
     rows = app.queries.attempts(job_id)
     return [(row["attempt"], row["outcome"], row["error_type"]) for row in rows]
+
+
+def make_app(database: str = "sqlite:///errands.db") -> StateJobs:
+    """The app for the command line, on the real clock."""
+    return StateJobs(database, domains=[HOME])
