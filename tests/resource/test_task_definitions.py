@@ -82,7 +82,11 @@ def test_without_parentheses():
 # The function ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", [print, int, object(), staticmethod(lambda: None)], ids=repr)
+@pytest.mark.parametrize(
+    "body",
+    [print, int, object(), staticmethod(print)],
+    ids=["a builtin", "a class", "an object", "a static method"],
+)
 def test_what_is_not_a_function(body):
     assert "is not a function" in refusal(lambda: task("a.b")(body))[0]
 
