@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement
-from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Subject, Work
+from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Subject, Success, Work
+
+log = logging.getLogger("statejobs.runner")
 
 
 class WorkByKey:
@@ -67,6 +71,22 @@ class WorkByKey:
         return self._of(claim).land_and_finish(
             connection, claim, settlement, now=now, changes=changes
         )
+
+    def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
+        """Let each kind complete its own; what one cannot takes nothing from the others."""
+        groups: dict[Work, list[Success]] = {}
+        for success in successes:
+            groups.setdefault(self._of(success.claim), []).append(success)
+        if len(groups) == 1:
+            ((work, own),) = groups.items()
+            return work.finish_together(own, now=now)
+        finished: frozenset[int] = frozenset()
+        for work, own in groups.items():
+            try:
+                finished |= work.finish_together(own, now=now)
+            except DBAPIError as error:  # one by one, they tell whose fault it was
+                log.debug("%d jobs are finished one by one: %s", len(own), error)
+        return finished
 
     def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
         """Return whether the work could be done again."""

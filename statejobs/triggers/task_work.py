@@ -15,8 +15,9 @@ from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.resource.domain import Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
-from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts
+from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success
 from statejobs.store.store import Store
+from statejobs.store.together import complete_jobs, complete_one
 from statejobs.triggers.task_run import AsyncTaskRun, TaskRun, TaskSubject
 
 if TYPE_CHECKING:
@@ -87,6 +88,28 @@ class TaskWork:
             allowance=claim.policy.max_attempts,
         )  # fmt: skip
 
+    def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
+        """Complete the jobs that are still ours, with one statement for all."""
+        held = [success.claim.job for success in successes]
+        if self._store.can_fuse:
+            parameters = {
+                "given_job_id": [job.id for job in held],
+                "given_attempt": [job.attempt for job in held],
+                "given_token": [job.token for job in held],
+                "moved_at": now,
+            }
+            with self._store.single() as connection:
+                return frozenset(connection.execute(_COMPLETE_ALL, parameters).scalars())
+        rows = [
+            {"job_id": job.id, "held_attempt": job.attempt, "held": job.token, "moved_at": now}
+            for job in held
+        ]
+        with self._store.transaction() as connection:
+            if connection.execute(_COMPLETE_ONE, rows).rowcount == len(held):
+                return frozenset(job.id for job in held)
+            connection.rollback()  # someone took one of them: each by itself then
+        return frozenset()
+
     def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
         """Return that it could run again."""
         del connection, claim
@@ -113,3 +136,7 @@ class TaskWork:
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands
             return error
         return None
+
+
+_COMPLETE_ALL = complete_jobs()
+_COMPLETE_ONE = complete_one()

@@ -8,6 +8,7 @@ from functools import wraps
 
 import pytest
 from sqlalchemy import event, update
+from sqlalchemy.exc import OperationalError
 
 from statejobs import (
     Cancel,
@@ -144,6 +145,76 @@ def test_a_body_that_only_read_ends_without_a_transaction(app):
     sent = statements_of(app, lambda: runner.run(claim))
 
     assert sent == ["SELECT", "UPDATE"]
+
+
+def successes(app, runner, number):
+    """Run the bodies of so many claimed jobs; nothing is committed yet."""
+    return [runner.attempt(claim) for claim in runner.claim("default", limit=number)]
+
+
+def test_many_successes_are_committed_with_few_statements(app):
+    with app.session() as session:
+        plain.enqueue_many(session, [{"number": number} for number in range(20)])
+        session.commit()
+    runner = app.runner()
+    done = successes(app, runner, 20)
+
+    sent = statements_of(app, lambda: runner.finisher.complete_many(done))
+
+    assert sent.count("UPDATE") + sent.count("WITH") == 1
+    assert {job.state for job in app.queries.jobs()} == {JobState.COMPLETED}
+    assert {(job.token, job.owner) for job in app.queries.jobs()} == {(None, None)}
+
+
+def test_of_many_successes_those_that_were_lost_are_left_out(app, clock):
+    lost = ask(app, plain, 1)
+    slow_node, other_node = app.runner(), app.runner()
+    done = successes(app, slow_node, 1)
+    clock.advance(LEASE + timedelta(seconds=1))
+    other_node.rescue()
+    kept = ask(app, plain.options(priority=9), 2)
+    other_node.claim("default", limit=1)
+    done += successes(app, slow_node, 1)
+
+    ended, left = slow_node.finisher.complete_many(done)
+    ended += [slow_node.finisher.complete(success) for success in left]
+
+    outcomes = {one.job.id: one.outcome for one in ended}
+    assert outcomes == {lost: "late", kept: "complete"}
+    assert (job(app, lost).state, job(app, kept).state) == (
+        JobState.PROCESSING,
+        JobState.COMPLETED,
+    )
+
+
+def test_successes_of_tasks_and_actions_are_committed_together(app):
+    ask(app, plain, 1)
+    enqueue(app, Parcel, "send_off")
+    runner = app.runner()
+    done = successes(app, runner, 2)
+
+    ended, left = runner.finisher.complete_many(done)
+
+    assert [one.outcome for one in ended] == ["complete", "complete"]
+    assert left == []
+    assert state_of(app, Parcel, 1) == "sent"
+
+
+def test_an_error_among_the_actions_takes_nothing_from_the_tasks(app, monkeypatch):
+    job_id = ask(app, plain, 1)
+    enqueue(app, Parcel, "send_off")
+    runner = app.runner()
+    done = successes(app, runner, 2)
+    parcels = app._work._works["parcel.send"]
+
+    def fail(*_args, **_kwargs):
+        raise OperationalError("UPDATE parcels", {}, Exception("a lock timed out"))
+
+    monkeypatch.setattr(parcels, "finish_together", fail)
+    ended, left = runner.finisher.complete_many(done)
+
+    assert [one.job.id for one in ended] == [job_id]
+    assert [runner.finisher.complete(success).outcome for success in left] == ["complete"]
 
 
 def test_an_object_that_was_only_added_is_written(app):
