@@ -25,6 +25,7 @@ from statejobs.resource.columns import state_column
 from statejobs.resource.domain import Domain
 from statejobs.resource.mixin import StatefulResource
 from statejobs.resource.protect import override_state
+from statejobs.resource.task import Task, task
 from statejobs.resource.transition import transition
 from statejobs.resource.trigger import Trigger
 from statejobs.runner.drain import DrainResult
@@ -63,6 +64,7 @@ __all__ = [
     "StateJobsError",
     "StatefulResource",
     "SystemClock",
+    "Task",
     "TransitionRefusedError",
     "Trigger",
     "UtcDateTime",
@@ -73,6 +75,7 @@ __all__ = [
     "metadata",
     "override_state",
     "state_column",
+    "task",
     "tenant",
     "transition",
     "utcnow",

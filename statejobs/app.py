@@ -27,7 +27,9 @@ from statejobs.store import schema
 from statejobs.store.factory import make_listener, open_engine
 from statejobs.store.store import JobQueries, Store
 from statejobs.telemetry import Telemetry
+from statejobs.triggers.dispatch import WorkByKey
 from statejobs.triggers.operator import Operator
+from statejobs.triggers.task_work import TaskWork
 from statejobs.triggers.work import RecordWork
 
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ class StateJobs:
             info={CLOCK: self.sources.clock, IDS: self.sources.ids},
         )
         self._async_engine: AsyncEngine | None = None
-        self._work = RecordWork(self.registry, self.store, self.sources, self._open_async_engine)
+        wiring = (self.registry, self.store, self.sources, self._open_async_engine)
+        self._work = WorkByKey([RecordWork(*wiring), TaskWork(*wiring)])
         self._operator = Operator(
             self.registry, self.store, self.queries, self._sessions, self.sources
         )

@@ -105,12 +105,12 @@ def _notice_abandoned(happening: Happening, inbox: Inbox) -> None:
 def _queues(app: StateJobs, chosen: Mapping[str, int] | None) -> dict[str, int]:
     if chosen is None:
         return app.queues
-    known = {*app.queues, *(bound.options.queue for _, bound in app.registry.triggers.values())}
+    known = {*app.queues, *app.registry.named_queues()}
     for name in chosen:
         if name not in known:
             raise Problem(
                 f"--queues: no queue {name!r}; {did_you_mean(name, known)}",
-                "no trigger of the app uses it",
+                "no trigger and no task of the app uses it",
                 "statejobs queue list",
                 Exit.USAGE,
             )

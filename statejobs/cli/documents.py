@@ -152,9 +152,9 @@ def machine_document(spec: MachineSpec) -> dict[str, Any]:
 
 
 def known_queues(app: StateJobs) -> list[str]:
-    """Return the names of all queues: declared, promised by a trigger, or holding jobs."""
-    triggered = [bound.options.queue for _, bound in app.registry.triggers.values()]
-    return list(dict.fromkeys([*app.queues, *triggered, *sorted(app.queries.counts())]))
+    """Return the names of all queues: declared, named by a trigger or task, or holding jobs."""
+    named = app.registry.named_queues()
+    return list(dict.fromkeys([*app.queues, *named, *sorted(app.queries.counts())]))
 
 
 def _attempt_event(row: Mapping[str, Any]) -> dict[str, Any]:

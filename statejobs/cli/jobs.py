@@ -48,7 +48,7 @@ def job_group() -> None:
 )  # fmt: skip
 @click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
 @click.option(
-    "--key", metavar="KEY", help='Only jobs of this trigger, for instance "order.charge".'
+    "--key", metavar="KEY", help='Only jobs of this trigger or task, for instance "order.charge".'
 )
 @click.option("--resource", metavar="NAME", help="Only jobs of records of this resource.")
 @click.option("--record", metavar="ID", help="Only jobs of the record with this primary key.")
@@ -194,7 +194,7 @@ def _check_names(
     queues = known_queues(app)
     if queue is not None and queue not in queues:
         raise not_found("queue", queue, queues, look="statejobs queue list")
-    if key is not None and key not in app.registry.triggers:
-        raise not_found("key", key, app.registry.triggers, look="statejobs job list")
+    if key is not None and key not in app.registry.known_keys():
+        raise not_found("key", key, app.registry.known_keys(), look="statejobs job list")
     if resource is not None and resource not in app.registry.resources:
         raise not_found("resource", resource, app.registry.resources, look="statejobs status")

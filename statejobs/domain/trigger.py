@@ -1,4 +1,4 @@
-"""The options of a trigger, as one frozen value."""
+"""The options of triggers and tasks, as frozen values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from statejobs.domain.backoff import Backoff, Exponential
 from statejobs.errors import DefinitionError
@@ -16,13 +16,17 @@ RESOURCE_PLACE = "{resource}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriggerOptions:
-    """How the jobs of a trigger are stored and run."""
+class RunOptions:
+    """How the jobs of one key are stored and run: all that a task needs."""
+
+    kind: ClassVar[str] = "task"
+    place: ClassVar[str | None] = None
+    """What in a key is replaced by the name of a resource."""
 
     key: str
-    """Stable stored name; it survives renames of code. `{resource}` stands for the resource's."""
+    """Stable stored name; it survives renames of code."""
     aliases: tuple[str, ...] = ()
-    """Former keys, whose stored jobs this trigger still runs."""
+    """Former keys, whose stored jobs are still run."""
     queue: str = "default"
     priority: int = 0
     """0 (first) to 9 (last) inside a queue."""
@@ -32,15 +36,18 @@ class TriggerOptions:
     backoff: Backoff = field(default_factory=Exponential)
     timeout: timedelta | None = None
     """How long one attempt may take; None means as long as it likes."""
-    args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None
-    """Arguments that `run_trigger` passes to the action: fixed, or made from the record."""
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that no one can mean."""
-        where = f"trigger {self.key!r}"
+        where = f"{self.kind} {self.key!r}"
         for name in (self.key, *self.aliases):
-            _check_name(where, "key", name.replace(RESOURCE_PLACE, "resource"), longest=200)
+            _check_name(
+                where,
+                "key",
+                name.replace(self.place, "resource") if self.place else name,
+                longest=200,
+            )
         _check_name(where, "queue", self.queue, longest=100)
         if not 0 <= self.priority <= 9:  # noqa: PLR2004 - the documented range
             raise DefinitionError(
@@ -65,6 +72,17 @@ class TriggerOptions:
                 why="every attempt would end before it began",
                 fix="give a positive timedelta, or leave it out",
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerOptions(RunOptions):
+    """How the jobs of a trigger are stored and run; `{resource}` in a key is replaced."""
+
+    kind: ClassVar[str] = "trigger"
+    place: ClassVar[str | None] = RESOURCE_PLACE
+
+    args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None
+    """Arguments that `run_trigger` passes to the action: fixed, or made from the record."""
 
 
 def _check_name(where: str, what: str, name: str, *, longest: int) -> None:

@@ -1,1 +1,1 @@
-"""Declare models that are state machines. Knows machines and SQL, never the runner."""
+"""Declare models that are state machines, and tasks. Knows machines and SQL, never the runner."""

@@ -1,4 +1,4 @@
-"""Finds the one connection on which a record and its jobs commit together."""
+"""Finds the one connection on which jobs commit together with what they belong to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
-from statejobs.errors import BindMismatchError
+from statejobs.errors import BindMismatchError, ConfigurationError
 from statejobs.store.tables import jobs
 
 
@@ -26,6 +26,22 @@ def connection_for(session: Session, mapper: Mapper[Any]) -> Connection:
     if _engine(record_bind).pool is not _engine(job_bind).pool:
         raise BindMismatchError(mapper.class_.__name__, _name(record_bind), _name(job_bind))
     return session.connection(bind_arguments={"mapper": mapper})
+
+
+def connection_for_jobs(session: Session) -> Connection:
+    """Return the session's own connection for jobs that belong to no record.
+
+    Raises:
+        ConfigurationError: The session is bound to models only.
+    """
+    try:
+        return session.connection(bind_arguments={"clause": jobs})
+    except UnboundExecutionError:
+        raise ConfigurationError(
+            "this session has no engine for the job tables, so it does not say where a task's job "
+            "goes. Give it one: Session(engine), or add "
+            "statejobs.metadata.tables['statejobs_jobs']: engine to its binds"
+        ) from None
 
 
 def _engine(bind: Engine | Connection) -> Engine:

@@ -265,12 +265,12 @@ def _bind(
 
 
 def key_used_twice(key: str, first: str, second: str) -> DefinitionError:
-    """Return the error for two triggers with one key."""
+    """Return the error for two triggers or tasks with one key."""
     return DefinitionError(
         second,
         f"key {key!r} is used by {first} already",
         why="a stored job names its work by the key alone",
-        fix="give each trigger a key of its own; in a mixin, say '{resource}.…'",
+        fix="give each a key of its own; in a mixin, say '{resource}.…'",
     )
 
 

@@ -1,4 +1,4 @@
-"""`Domain`: a named set of resources."""
+"""`Domain`: a named set of resources and tasks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from statejobs.errors import ArgumentsError, DefinitionError, NotFoundError, did
 from statejobs.resource.compile import key_used_twice
 from statejobs.resource.mixin import StatefulResource
 from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.task import Task
 
 
 class Domain:
-    """Resources that belong together, for instance `Domain("shop", resources=[Order, Refund])`."""
+    """What belongs together, for instance `Domain("shop", resources=[Order], tasks=[report])`."""
 
-    def __init__(self, name: str, *, resources: Sequence[type[StatefulResource]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        resources: Sequence[type[StatefulResource]] = (),
+        tasks: Sequence[Task[..., ..., Any]] = (),
+    ) -> None:
         """Name the set.
 
         Raises:
-            DefinitionError: Not a name, or something that is not a resource.
+            DefinitionError: Not a name, or something that is neither a resource nor a task.
         """
         if not NAME.fullmatch(name):
             raise DefinitionError(
@@ -30,24 +37,41 @@ class Domain:
             )
         for resource in resources:
             _refuse_other(name, resource)
+        for task in tasks:
+            _refuse_other_task(name, task)
         self.name = name
         self.resources = tuple(resources)
+        self.tasks = tuple(tasks)
 
 
 class Registry:
     """Stable names → what was declared, over all domains of an app."""
 
     def __init__(self, domains: Iterable[Domain]) -> None:
-        """Collect resources, their mapped subclasses, and their triggers.
+        """Collect resources, their mapped subclasses, their triggers, and tasks.
 
         Raises:
             DefinitionError: A name or a key is used twice, or an annotation cannot be resolved.
         """
         self.resources: dict[str, ResourceModel] = {}
         self.triggers: dict[str, tuple[ResourceModel, BoundTrigger]] = {}
-        for domain in domains:
+        self.tasks: dict[str, Task[..., ..., Any]] = {}
+        listed = tuple(domains)
+        for domain in listed:
             for resource in domain.resources:
                 self._add(resource.__statejobs__)
+        for domain in listed:
+            for task in domain.tasks:
+                self._add_task(task)
+
+    def known_keys(self) -> list[str]:
+        """Return the keys and aliases of all triggers and tasks."""
+        return [*self.triggers, *self.tasks]
+
+    def named_queues(self) -> list[str]:
+        """Return the queues that triggers and tasks name, each once."""
+        triggers = [bound.options.queue for _, bound in self.triggers.values()]
+        return list(dict.fromkeys([*triggers, *(t.declared.queue for t in self.tasks.values())]))
 
     def resource(self, name: str) -> ResourceModel:
         """Return a resource by its name, whatever the case.
@@ -89,6 +113,15 @@ class Registry:
             self.triggers.setdefault(key, (model, bound))
         _check_arguments(model, bound)
 
+    def _add_task(self, task: Task[..., ..., Any]) -> None:
+        for key in (task.key, *task.declared.aliases):
+            if key in self.triggers:
+                raise key_used_twice(key, _where(*self.triggers[key]), _where_task(task))
+            other = self.tasks.setdefault(key, task)
+            if other is not task:
+                raise key_used_twice(key, _where_task(other), _where_task(task))
+        _ = task.signature  # resolves its annotations
+
 
 def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
     """Refuse arguments of `run_trigger` that no job could carry; callables are asked later."""
@@ -116,6 +149,10 @@ def _where(model: ResourceModel, bound: BoundTrigger) -> str:
     return f"{model.cls.__name__}.{bound.trigger.name}"
 
 
+def _where_task(task: Task[..., ..., Any]) -> str:
+    return f"task {task.body.__module__}.{task.name}"
+
+
 def _refuse_other(name: str, resource: Any) -> None:
     if isinstance(resource, type) and "__statejobs__" in dir(resource):
         return
@@ -124,4 +161,15 @@ def _refuse_other(name: str, resource: Any) -> None:
         f"{resource!r} is not a resource",
         why="a domain lists classes that declare a machine",
         fix="give subclasses of StatefulResource with a state_column",
+    )
+
+
+def _refuse_other_task(name: str, task: Any) -> None:
+    if isinstance(task, Task):
+        return
+    raise DefinitionError(
+        f"Domain({name!r})",
+        f"{task!r} is not a task",
+        why="its tasks are functions under @task, which gives them a key",
+        fix=f'say @task("…") above `def {getattr(task, "__name__", "report")}`, and list that',
     )

@@ -1,15 +1,17 @@
-"""Unknown options are errors that name the closest known one."""
+"""Options of declarations: unknown ones are errors that name the closest known one."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar, cast
 
+from statejobs.domain.backoff import Backoff, DelayFunction, backoff_of
 from statejobs.errors import DefinitionError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,6 +40,25 @@ def explain_options(*, passed_on: Callable[..., Any] | None = None) -> Callable[
         return cast("F", checked)
 
     return explained
+
+
+def checked_backoff(
+    where: str, value: Backoff | timedelta | Sequence[timedelta] | DelayFunction | None
+) -> Backoff:
+    """Return the backoff that *value*, an option of *where*, stands for.
+
+    Raises:
+        DefinitionError: It stands for none.
+    """
+    try:
+        return backoff_of(value)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(
+            where,
+            str(error),
+            why="it says how long to wait before the next attempt",
+            fix="give a timedelta, a list of them, or a function (attempt, error) -> timedelta",
+        ) from error
 
 
 def _options_of(function: Callable[..., Any]) -> set[str]:

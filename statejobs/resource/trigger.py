@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Concatenate, Self
 
-from statejobs.domain.backoff import Backoff, backoff_of
+from statejobs.domain.backoff import Backoff
 from statejobs.domain.trigger import TriggerOptions
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action, C, P, R, T
-from statejobs.resource.options import explain_options
+from statejobs.resource.options import checked_backoff, explain_options
 from statejobs.resource.transition import Guard, as_tuple, refuse_second_definition
 
 
@@ -70,7 +70,7 @@ class Trigger:
                 priority=priority,
                 max_attempts=max_attempts,
                 max_crashes=max_crashes,
-                backoff=_backoff(key, backoff),
+                backoff=checked_backoff(f"trigger {key!r}", backoff),
                 timeout=timeout,
                 args=args,
                 tags=tuple(tags),
@@ -149,15 +149,3 @@ class _ActionDecorator:
     def __call__(self, body: Callable[Concatenate[R, C, P], T]) -> Action[R, C, P, T]:
         refuse_second_definition(body.__name__, depth=2)
         return Action(body, trigger=self._trigger, **self._declared)
-
-
-def _backoff(key: str, value: Any) -> Backoff:
-    try:
-        return backoff_of(value)
-    except (TypeError, ValueError) as error:
-        raise DefinitionError(
-            f"trigger {key!r}",
-            str(error),
-            why="it says how long to wait before the next attempt",
-            fix="give a timedelta, a list of them, or a function (attempt, error) -> timedelta",
-        ) from error

@@ -66,4 +66,4 @@ def _timed_out(timeout: timedelta) -> Fail:
 
 
 def _too_long(timeout: timedelta) -> str:
-    return f"no end after {timeout.total_seconds():g} s, the timeout of its trigger"
+    return f"no end after {timeout.total_seconds():g} s, its timeout"

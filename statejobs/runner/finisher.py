@@ -160,7 +160,7 @@ class Finisher:
         _begin_finish(claim)
         now = self._sources.clock.now()
         settlement = self.recorder.settlement(claim, Complete())
-        if self._store.can_fuse:
+        if self._store.can_fuse or not claim.policy.has_record:
             with self._store.single() as connection:
                 self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
                 if self._work.land_and_finish(

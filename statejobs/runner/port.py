@@ -26,6 +26,8 @@ class Policy:
     backoff: Backoff
     timeout: timedelta | None
     is_async: bool
+    has_record: bool = True
+    """Whether its jobs move a record; where none does, one statement on the job ends them."""
 
 
 class Subject(Protocol):

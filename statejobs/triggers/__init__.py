@@ -1,1 +1,1 @@
-"""The bridge: what a trigger's job does to its record. Joins the two halves."""
+"""The bridge: what the jobs of triggers and tasks do. Joins the two halves."""

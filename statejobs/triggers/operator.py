@@ -60,6 +60,9 @@ class Operator:
         job = self._job(job_id)
         if job.state is JobState.PROCESSING:
             raise _job_refused("retry", job, "wait for its end, or cancel it.")
+        task = self._registry.tasks.get(job.key)
+        if task is not None:
+            return self._requeue(job, task.declared.max_attempts)
         model, bound = self._declared(job)
         with self._open_session() as session:
             record: Any = session.get(model.cls, decode_identity(model.mapper, job.record_id or ""))
@@ -71,13 +74,13 @@ class Operator:
                 _fire_retry(model, bound, record)
                 session.commit()
                 return self._job(job_id).state
-        return self._requeue(job, bound)
+        return self._requeue(job, bound.options.max_attempts)
 
-    def _requeue(self, job: Job, bound: BoundTrigger) -> JobState:
+    def _requeue(self, job: Job, allowance: int) -> JobState:
         try:
             with self._store.transaction() as connection:
                 now = self._sources.clock.now()
-                self._store.requeue(connection, job.id, bound.options.max_attempts, now)
+                self._store.requeue(connection, job.id, allowance, now)
         except IntegrityError:
             raise StateJobsError(
                 f"job {job.id} cannot go on: a newer job serves {job.resource} {job.record_id}; "
@@ -88,7 +91,7 @@ class Operator:
     def _give_up_record(self, connection: Any, job: Job, reason: str) -> None:
         """Move the record of a waiting job to the failed state, when there is one."""
         if job.key not in self._registry.triggers:
-            return  # a job that nobody can run any more must still be cancellable
+            return  # a task's, or one that nobody can run any more: cancellable as well
         model, bound = self._declared(job)
         if bound.failed is None:
             return
@@ -119,8 +122,8 @@ class Operator:
         found = self._registry.triggers.get(job.key)
         if found is None:
             raise NotFoundError(
-                f"job {job.id} runs {job.key!r}, which no resource of this app declares; "
-                "was the trigger renamed without an alias?"
+                f"job {job.id} runs {job.key!r}, which no resource and no domain of this app "
+                "declares; was the trigger or task renamed without an alias?"
             )
         return found
 

@@ -64,7 +64,7 @@ class RecordRun:
     def finish(self, commit: Commit) -> None:
         """Call *commit* with the session."""
         self._session.allow_commit()
-        _warn_of_long_transaction(self._claim, self._open_connection())
+        warn_of_long_transaction(self._claim, self._open_connection())
         commit(self._session)
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class RecordRun:
 
     def _call(self) -> Outcome:
         action, record = self._subject.bound.action, self._subject.record
-        with _identified(self._claim), _outcomes() as ended:
+        with identified(self._claim), outcomes() as ended:
             if action.atomic:
                 self._lock()
             args = _checked_arguments(self._subject, self._claim)
@@ -120,7 +120,7 @@ class AsyncRecordRun:
     async def call(self) -> Outcome:
         """Run guards and body; every exception becomes an outcome."""
         action, record = self._subject.bound.action, self._subject.record
-        with _identified(self._claim), _outcomes() as ended:
+        with identified(self._claim), outcomes() as ended:
             if action.atomic:
                 await self._session.run_sync(self._lock)
             args = _checked_arguments(self._subject, self._claim)
@@ -162,7 +162,7 @@ class _Ended:
 
 
 @contextmanager
-def _outcomes() -> Iterator[_Ended]:
+def outcomes() -> Iterator[_Ended]:
     """Turn whatever is raised inside into an outcome; nothing gets past."""
     ended = _Ended()
     try:
@@ -205,7 +205,7 @@ def _lock_claimed(connection: Connection, subject: RecordSubject) -> None:
 
 
 @contextmanager
-def _identified(claim: Claim) -> Iterator[None]:
+def identified(claim: Claim) -> Iterator[None]:
     """Act for the actor and tenant of the job."""
     with ExitStack() as stack:
         if claim.job.actor is not None:
@@ -215,7 +215,8 @@ def _identified(claim: Claim) -> Iterator[None]:
         yield
 
 
-def _warn_of_long_transaction(claim: Claim, connection: Connection | None) -> None:
+def warn_of_long_transaction(claim: Claim, connection: Connection | None) -> None:
+    """Warn when the body of *claim* has kept its transaction open for long."""
     began = begun_at(connection) if connection is not None else None
     if began is None:
         return

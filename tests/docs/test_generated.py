@@ -21,6 +21,7 @@ from statejobs import (
     mermaid,
     metadata,
     state_column,
+    task,
     transition,
 )
 from statejobs.context import BaseContext
@@ -96,6 +97,7 @@ def test_every_edge_of_a_job_is_listed():
         ("`@transition", transition),
         ("`Trigger.on_demand", Trigger.on_demand),
         ("`@trigger.action", Trigger.action),
+        ("`@task", task),
     ],
 )
 def test_every_option_of_a_declaration_is_listed_with_its_default(title, function):

@@ -697,7 +697,7 @@ def test_a_key_is_used_once_in_a_class():
     assert said(refused) == [
         "Bill.remind: key 'bill.charge' is used by Bill.charge already",
         "  why: a stored job names its work by the key alone",
-        "  fix: give each trigger a key of its own; in a mixin, say '{resource}.…'",
+        "  fix: give each a key of its own; in a mixin, say '{resource}.…'",
     ]
 
 
@@ -722,7 +722,7 @@ def test_a_key_is_used_once_in_an_app():
     assert said(refused) == [
         "Refund.charge: key 'shop.charge' is used by Bill.charge already",
         "  why: a stored job names its work by the key alone",
-        "  fix: give each trigger a key of its own; in a mixin, say '{resource}.…'",
+        "  fix: give each a key of its own; in a mixin, say '{resource}.…'",
     ]
 
 

@@ -1,7 +1,7 @@
 # pyright: strict
 """The shop as a typed user writes it. Type checkers read it; nothing runs it."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import assert_type
 
@@ -21,6 +21,7 @@ from statejobs import (
     acting_as,
     override_state,
     state_column,
+    task,
     tenant,
     transition,
     utcnow,
@@ -89,8 +90,32 @@ class Order(StatefulResource, Base):
         return 1
 
 
+@task("report.daily", queue="reports", max_attempts=3)
+def daily(day: date, *, copies: int = 1) -> int:
+    return copies
+
+
+@task("report.mail")
+def mail(ctx: JobContext, to: str) -> None:
+    ctx.session.add(Order(total=1))
+
+
+@mail.on_discard
+def tell(session: Session, reason: str, to: str) -> None: ...
+
+
+@task("report.fetch")
+async def fetch(ctx: AsyncJobContext, url: str) -> str:
+    await ctx.session.flush()
+    return url
+
+
+@task("report.wait")
+async def wait_for(seconds: float) -> None: ...
+
+
 def declare() -> StateJobs:
-    shop = Domain("shop", resources=[Order])
+    shop = Domain("shop", resources=[Order], tasks=[daily, mail, fetch, wait_for])
     return StateJobs("sqlite:///shop.db", domains=[shop], queues={"default": 10, "payments": 5})
 
 
@@ -120,6 +145,23 @@ def enqueue(session: Session, order: Order) -> None:
     Order.send_invoice.enqueue(session, order, "a@b.example", copies=2)
     later = Order.send_invoice.options(delay=timedelta(days=1), priority=3)
     assert_type(later.enqueue_many(session, [order], to="a@b.example"), list[EnqueueResult])
+
+
+def enqueue_tasks(session: Session, ctx: JobContext) -> None:
+    assert_type(daily(date(2026, 1, 1), copies=2), int)
+    assert_type(mail(ctx, to="a@b.example"), None)
+    assert_type(daily.enqueue(session, day=date(2026, 1, 1)), EnqueueResult)
+    mail.enqueue(session, "a@b.example")
+    later = daily.options(delay=timedelta(days=1)).options(priority=3)
+    assert_type(later.enqueue(session, date(2026, 1, 1), copies=2), EnqueueResult)
+    assert_type(daily.enqueue_many(session, [{"day": date(2026, 1, 1)}]), list[EnqueueResult])
+    assert_type(daily.key, str)
+
+
+async def wait_for_tasks(session: AsyncSession, ctx: AsyncJobContext) -> None:
+    assert_type(await fetch.enqueue_async(session, "x"), EnqueueResult)
+    assert_type(await fetch(ctx, "x"), str)
+    assert_type(await wait_for(0.5), None)
 
 
 async def wait(session: AsyncSession, order: Order, ctx: AsyncJobContext) -> None:

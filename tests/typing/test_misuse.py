@@ -33,22 +33,40 @@ state_column(OrderState, initial="draft")  # text for a state of the column
 Trigger.on_demand()  # a trigger without a key
 Trigger.on_demand("order.ship", max_attempts="five")  # an option of another type
 transition(S.DRAFT, "queued")  # text for a target
+daily("2026-01-01")  # a call with a wrong type
+daily.enqueue(session)  # a task without its argument
+daily.enqueue(session, "2026-01-01")  # a task's argument of another type
+daily.enqueue(session, date(2026, 1, 1), copys=2)  # a task's argument misspelt
+daily.enqueue(session, date(2026, 1, 1), 2)  # a task's keyword-only argument by position
+daily.enqueue(date(2026, 1, 1))  # a task without a session
+daily.options(delay=5)  # an option of a task's job without a unit
+daily.options(prio=5)  # an option misspelt
+daily.options(priority=1).enqueue(session, 7)  # the argument is checked behind options
+mail.enqueue(session, ctx, "x")  # the context is no argument of a job
+mail("x")  # a call without the context
+fetch.enqueue(session, 7)  # an async task's argument of another type
+mail.on_discard(lambda session, reason: None)  # a hook without the task's argument
+task()  # a task without a key
+task("report.x", max_attempts="five")  # a task's option of another type
+task("report.x", args={})  # an option of triggers only
+Domain("d", tasks=[tell])  # a function that is no task
 """.strip().splitlines()
 
 NEW_LINE = "\n    "
 MODULE = f"""
+from datetime import date
 from sqlalchemy.orm import Session
-from api import Order, OrderState, S
-from statejobs import Trigger, state_column, transition
+from api import Order, OrderState, S, daily, fetch, mail, tell
+from statejobs import Domain, JobContext, Trigger, state_column, task, transition
 
-def misuse(order: Order, session: Session) -> None:
+def misuse(order: Order, session: Session, ctx: JobContext) -> None:
     {NEW_LINE.join(MISUSES)}
 """
 
 
 @pytest.fixture
 def module(tmp_path):
-    """A copy of the user's module, and one beside it that misuses it; its first wrong line is 7."""
+    """A copy of the user's module, and one beside it that misuses it; its first wrong line is 8."""
     (tmp_path / "api.py").write_text((HERE / "api.py").read_text())
     path = tmp_path / "misuse.py"
     path.write_text(MODULE)
@@ -86,7 +104,7 @@ def pyright(*files, folder):
 def unseen(text):
     """The misuses on whose line the checker saw nothing."""
     lines = {int(n) for n in re.findall(r"misuse\.py:(\d+)(?::\d+)?(?: -)?:? error", text)}
-    return [line for number, line in enumerate(MISUSES, start=7) if number not in lines]
+    return [line for number, line in enumerate(MISUSES, start=8) if number not in lines]
 
 
 @pytest.mark.timeout(180)

@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 from enum import StrEnum
 
+import pytest
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
@@ -15,6 +16,7 @@ from statejobs import (
     Trigger,
     WorkerSettings,
     state_column,
+    task,
 )
 from tests.support.processes import eventually
 
@@ -38,18 +40,45 @@ class Watcher(StatefulResource, Base):
 
     @watch.action(S.NEW, S.DONE, during=S.RUNNING, failed=S.FAILED)
     def look(self, ctx: JobContext) -> None:
-        until = time.monotonic() + 10
-        while not ctx.cancel_requested:
-            if time.monotonic() > until:
-                return
-            time.sleep(0.02)  # noqa: TID251
-        raise RuntimeError("stopped when asked")
+        wait_for_the_cancel(ctx)
 
 
-def test_a_cancel_reaches_the_running_action(database_url):
+@task("watcher.alone")
+def look_alone(ctx: JobContext) -> None:
+    wait_for_the_cancel(ctx)
+
+
+def wait_for_the_cancel(ctx):
+    until = time.monotonic() + 10
+    while not ctx.cancel_requested:
+        if time.monotonic() > until:
+            return
+        time.sleep(0.02)  # noqa: TID251
+    raise RuntimeError("stopped when asked")
+
+
+@pytest.fixture
+def app(database_url):
     settings = WorkerSettings(lease=timedelta(seconds=5), heartbeat=timedelta(seconds=0.3))
-    app = StateJobs(database_url, domains=[Domain("w", resources=[Watcher])], settings=settings)
-    app.create_all()
+    domain = Domain("w", resources=[Watcher], tasks=[look_alone])
+    opened = StateJobs(database_url, domains=[domain], settings=settings)
+    opened.create_all()
+    yield opened
+    opened.engine.dispose()
+
+
+def test_a_cancel_reaches_the_running_task(app):
+    with app.session() as session:
+        job_id = look_alone.enqueue(session).job_id
+        session.commit()
+
+    with app.running():
+        eventually(lambda: app.queries.job(job_id).state is JobState.PROCESSING)
+        app.cancel_job(job_id)
+        eventually(lambda: app.queries.job(job_id).state is JobState.CANCELLED, seconds=8)
+
+
+def test_a_cancel_reaches_the_running_action(app):
     with app.session() as session:
         session.add(Watcher())
         session.commit()
@@ -62,4 +91,3 @@ def test_a_cancel_reaches_the_running_action(database_url):
 
     with app.session() as session:
         assert session.get(Watcher, 1).state == "failed"
-    app.engine.dispose()

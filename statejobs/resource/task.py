@@ -1,0 +1,213 @@
+"""`@task`: a function that runs as a job, for work that belongs to no record."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from sqlalchemy.orm import Session
+
+from statejobs.context import AsyncJobContext, JobContext
+from statejobs.domain.arguments import Signature
+from statejobs.domain.backoff import Backoff
+from statejobs.domain.job import EnqueueResult
+from statejobs.domain.trigger import RunOptions
+from statejobs.resource.action import JobOptions
+from statejobs.resource.flush import listen_to_sessions
+from statejobs.resource.options import checked_backoff, explain_options
+from statejobs.resource.task_checks import check_body, check_hook, check_key, context_of
+from statejobs.resource.task_enqueue import enqueue_task
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+P = ParamSpec("P")
+"""What is stored with a job."""
+Q = ParamSpec("Q")
+"""What the body takes: the same, after the context if it wants one."""
+T = TypeVar("T")
+
+
+class TaskRequest(Generic[P]):
+    """A task, and when and how urgently the jobs that it is asked for shall run."""
+
+    def __init__(self, task: Task[..., P, Any], chosen: JobOptions) -> None:
+        self._task, self._chosen = task, chosen
+
+    def options(
+        self,
+        *,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        priority: int | None = None,
+    ) -> TaskRequest[P]:
+        """Return the same, to be enqueued for later or at another priority.
+
+        What is left out stays as an earlier call chose it.
+
+        Raises:
+            ValueError: Both times, a naive time, a negative delay or a wrong priority.
+        """
+        given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
+        chosen = replace(self._chosen, **{k: v for k, v in given.items() if v is not None})
+        return TaskRequest(self._task, chosen)
+
+    def enqueue(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> EnqueueResult:
+        """Enqueue one job in the transaction of *session*; each call makes a job of its own.
+
+        Raises:
+            ArgumentsError: Arguments that do not fit, or would not survive being stored.
+        """
+        return self._enqueue(session, args, kwargs)
+
+    def enqueue_many(
+        self, session: Session, calls: Sequence[Mapping[str, Any]], /
+    ) -> list[EnqueueResult]:
+        """Enqueue one job for each of *calls*, the arguments by name, with one INSERT.
+
+        Raises:
+            ArgumentsError: As `enqueue`; then none of them is enqueued.
+        """
+        return enqueue_task(session, self._task, calls, chosen=self._chosen)
+
+    async def enqueue_async(
+        self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs
+    ) -> EnqueueResult:
+        """Enqueue one job through an `AsyncSession`."""
+        return await session.run_sync(lambda sync: self._enqueue(sync, args, kwargs))
+
+    def _enqueue(self, session: Session, args: Any, kwargs: Any) -> EnqueueResult:
+        values = self._task.signature.bind(args, kwargs)
+        return enqueue_task(session, self._task, [values], chosen=self._chosen)[0]
+
+
+class Task(TaskRequest[P], Generic[Q, P, T]):
+    """A declared task: call it to run its body here, as a test does, or enqueue it.
+
+    Attributes:
+        key: Stable name stored with its jobs.
+        name: Name of the function.
+        declared: The options of its jobs.
+        is_async: Whether it is an `async def`.
+        takes_context: Whether its first parameter is the context of the job.
+    """
+
+    def __init__(self, body: Callable[Q, T], declared: RunOptions) -> None:
+        check_body(body, declared.key)
+        super().__init__(self, JobOptions())
+        self.body, self.declared = body, declared
+        self.key, self.name = declared.key, body.__name__
+        self.is_async = inspect.iscoroutinefunction(body)
+        self.takes_context = context_of(body, declared.key) is not None
+        self.discard_hook: Callable[..., None] | None = None
+        self._signature: Signature | None = None
+        update_wrapper(self, body)
+        listen_to_sessions()
+
+    @property
+    def signature(self) -> Signature:
+        """The typed parameters after the context, which are stored with a job."""
+        if self._signature is None:
+            skip = 1 if self.takes_context else 0
+            self._signature = Signature.of(self.body, name=self.name, skip=skip)
+        return self._signature
+
+    def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> T:
+        """Run the body here and now; no job is involved."""
+        return self.body(*args, **kwargs)
+
+    def on_discard(
+        self, hook: Callable[Concatenate[Session, str, P], None]
+    ) -> Callable[Concatenate[Session, str, P], None]:
+        """Declare what runs, in the commit of the discard, when a job gave up.
+
+        The function takes the session, the reason, and the arguments of the job. It runs in a
+        savepoint; when it fails, that is recorded and the discard stands.
+
+        Raises:
+            DefinitionError: It is the second, or could not be called.
+        """
+        check_hook(self, hook)
+        self.discard_hook = hook
+        return hook
+
+    def __repr__(self) -> str:
+        return f"<task {self.key}>"
+
+
+class _TaskDecorator:
+    """Turns the function under `@task(…)` into a `Task`."""
+
+    def __init__(self, declared: RunOptions) -> None:
+        self._declared = declared
+
+    @overload
+    def __call__(
+        self, body: Callable[Concatenate[JobContext, P], T]
+    ) -> Task[Concatenate[JobContext, P], P, T]: ...
+    @overload
+    def __call__(
+        self, body: Callable[Concatenate[AsyncJobContext, P], T]
+    ) -> Task[Concatenate[AsyncJobContext, P], P, T]: ...
+    @overload
+    def __call__(self, body: Callable[P, T]) -> Task[P, P, T]: ...
+    def __call__(self, body: Callable[..., Any]) -> Task[..., ..., Any]:
+        return Task(body, self._declared)
+
+
+@explain_options()
+def task(
+    key: str,
+    *,
+    aliases: Sequence[str] = (),
+    queue: str = "default",
+    priority: int = 0,
+    max_attempts: int = 5,
+    max_crashes: int = 3,
+    backoff: Backoff
+    | timedelta
+    | Sequence[timedelta]
+    | Callable[[int, BaseException | None], timedelta]
+    | None = None,
+    timeout: timedelta | None = None,
+    tags: Sequence[str] = (),
+) -> _TaskDecorator:
+    """Declare that the decorated function runs as a job that belongs to no record.
+
+    Its annotated parameters are stored with the job as JSON. A first parameter annotated as
+    `JobContext` (`AsyncJobContext` when it is `async def`) is passed by the runner. List the task
+    in a `Domain` of every app that shall run it.
+
+    Args:
+        key: Stable name stored with its jobs, for instance `"report.daily"`; it survives renames
+            of code.
+        aliases: Former keys, whose stored jobs still run.
+        queue: Queue of its jobs.
+        priority: 0 (first) to 9 (last) inside the queue.
+        max_attempts: Attempts before a job is discarded.
+        max_crashes: Attempts that may end with their worker before it is quarantined.
+        backoff: Wait before the next attempt, as for `Trigger.on_demand`.
+        timeout: How long an attempt may take.
+        tags: Words stored with its jobs, for people to filter by.
+
+    Raises:
+        DefinitionError: A value that no job could have, or a function that cannot be one.
+    """
+    check_key(key)
+    return _TaskDecorator(
+        RunOptions(
+            key=key,
+            aliases=tuple(aliases),
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+            max_crashes=max_crashes,
+            backoff=checked_backoff(f"task {key!r}", backoff),
+            timeout=timeout,
+            tags=tuple(tags),
+        )
+    )

@@ -1,0 +1,179 @@
+"""One attempt of a task. One that takes no context opens no session."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from statejobs.context import AsyncJobContext, JobContext
+from statejobs.domain.clock import Sources
+from statejobs.domain.outcome import Outcome
+from statejobs.errors import StateJobsError
+from statejobs.resource.enqueue import IDS
+from statejobs.resource.ledger import CLOCK
+from statejobs.resource.task import Task
+from statejobs.runner.port import Claim, Commit
+from statejobs.store.lazy_begin import in_transaction
+from statejobs.store.store import Store
+from statejobs.triggers.notes import JobNotes
+from statejobs.triggers.run import identified, outcomes, warn_of_long_transaction
+from statejobs.triggers.session import JobSession
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSubject:
+    """The task of a claimed job; there is no record to find."""
+
+    task: Task[..., ..., Any]
+    source: str | None = None
+
+
+class TaskRun:
+    """An attempt of a `def` task."""
+
+    def __init__(self, store: Store, claim: Claim, sources: Sources, now: datetime) -> None:
+        subject: TaskSubject = claim.subject
+        self._claim, self._task = claim, subject.task
+        self._session: JobSession | None = None
+        self._context: tuple[JobContext, ...] = ()
+        if self._task.takes_context:
+            self._session = JobSession(store.working, info=_info(sources))
+            notes = JobNotes(store, claim, sources.clock, self._open_connection)
+            self._context = (
+                JobContext(
+                    session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
+                ),
+            )
+
+    def call(self) -> Outcome:
+        """Run the body in a context of its own; every exception becomes an outcome."""
+        return contextvars.copy_context().run(self._call)
+
+    def own_changes(self) -> dict[str, Any] | None:
+        """Return nothing changed, unless the session wrote or has something to write."""
+        session = self._session
+        if session is None or not (_has_pending(session) or self._has_written(session)):
+            return {}
+        return None
+
+    def finish(self, commit: Commit) -> None:
+        """Call *commit* with the session."""
+        assert self._session is not None  # noqa: S101 - without one, nothing was written
+        self._session.allow_commit()
+        warn_of_long_transaction(self._claim, self._open_connection())
+        commit(self._session)
+
+    def close(self) -> None:
+        """Roll back what was not committed, and give the connection back."""
+        if self._session is not None and not self._claim.is_abandoned:
+            self._session.close()
+
+    def _call(self) -> Outcome:
+        with identified(self._claim), outcomes() as ended:
+            args = self._task.signature.decode(self._claim.job.args)
+            _refuse_coroutine(self._task, self._task.body(*self._context, **args))
+        return ended.outcome
+
+    def _has_written(self, session: JobSession) -> bool:
+        return session.was_used and self._open_connection() is not None
+
+    def _open_connection(self) -> Connection | None:
+        assert self._session is not None  # noqa: S101 - notes come with a context
+        connection = self._session.connection()
+        return connection if in_transaction(connection) else None
+
+
+class AsyncTaskRun:
+    """An attempt of an `async def` task."""
+
+    def __init__(
+        self, store: Store, open_engine: Callable[[], AsyncEngine], claim: Claim, sources: Sources,
+        now: datetime,
+    ) -> None:  # fmt: skip
+        subject: TaskSubject = claim.subject
+        self._claim, self._task = claim, subject.task
+        self._session: AsyncSession | None = None
+        self._context: tuple[AsyncJobContext, ...] = ()
+        if self._task.takes_context:
+            self._session = _async_session(open_engine(), sources)
+            notes = JobNotes(store, claim, sources.clock, self._refuse_open_transaction)
+            self._context = (
+                AsyncJobContext(
+                    session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
+                ),
+            )
+
+    async def call(self) -> Outcome:
+        """Run the body; every exception becomes an outcome."""
+        with identified(self._claim), outcomes() as ended:
+            args = self._task.signature.decode(self._claim.job.args)
+            await self._task.body(*self._context, **args)
+        return ended.outcome
+
+    def own_changes(self) -> dict[str, Any] | None:
+        """Return nothing changed, unless the session ran a statement or has something to write."""
+        if self._session is None:
+            return {}
+        sync: Any = self._session.sync_session
+        return None if sync.was_used or _has_pending(sync) else {}
+
+    async def finish(self, commit: Commit) -> None:
+        """Call *commit* with the sync face of the session."""
+        assert self._session is not None  # noqa: S101 - without one, nothing was written
+        sync: Any = self._session.sync_session
+        sync.allow_commit()
+        await self._session.run_sync(commit)
+
+    async def close(self) -> None:
+        """Roll back what was not committed, and give the connection back."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _refuse_open_transaction(self) -> Connection | None:
+        """A note is written on a connection of its own, which on SQLite would wait for ours."""
+        assert self._session is not None  # noqa: S101 - notes come with a context
+        sync: Any = self._session.sync_session
+        if (
+            sync.get_bind().dialect.name == "sqlite"
+            and sync.was_used
+            and sync.in_transaction()
+            and in_transaction(sync.connection())
+        ):
+            raise StateJobsError("save progress and checkpoints before writing through ctx.session")
+        return None
+
+
+def _async_session(engine: AsyncEngine, sources: Sources) -> AsyncSession:
+    from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - needs the async extra
+
+    return AsyncSession(engine, sync_session_class=JobSession, info=_info(sources))
+
+
+def _refuse_coroutine(task: Task[..., ..., Any], result: object) -> None:
+    """A decorator may hide that a body is async: nobody would await it, and it would not run."""
+    if not inspect.iscoroutine(result):
+        return
+    result.close()
+    raise StateJobsError(
+        f"task {task.key!r}: {task.name}() returned a coroutine, which was not run. "
+        "Make the decorator between it and @task an `async def` as well"
+    )
+
+
+def _info(sources: Sources) -> dict[str, Any]:
+    return {CLOCK: sources.clock, IDS: sources.ids}
+
+
+def _has_pending(session: Session) -> bool:
+    """Return whether a flush would write something."""
+    return bool(session.new or session.deleted or session.dirty)

@@ -1,0 +1,142 @@
+"""The work port of the runner, for stand-alone tasks: there is no record to lock or to move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from statejobs.domain.clock import Sources
+from statejobs.domain.job import Job, JobState
+from statejobs.domain.lifecycle import Landing, Settlement
+from statejobs.resource.domain import Registry
+from statejobs.resource.enqueue import IDS
+from statejobs.resource.ledger import CLOCK
+from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success
+from statejobs.store.store import Store
+from statejobs.store.together import complete_jobs, complete_one
+from statejobs.triggers.task_run import AsyncTaskRun, TaskRun, TaskSubject
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+class TaskWork:
+    """Runs tasks."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        sources: Sources,
+        async_engine: Callable[[], AsyncEngine],
+    ) -> None:
+        self._tasks, self._store, self._sources = registry.tasks, store, sources
+        self._async_engine = async_engine
+        self._keys = tuple(registry.tasks)
+
+    def keys(self) -> Sequence[str]:
+        """Keys and aliases of all tasks."""
+        return self._keys
+
+    def policy(self, key: str) -> Policy:
+        """Return how jobs of *key* are run."""
+        task = self._tasks[key]
+        declared = task.declared
+        return Policy(
+            max_attempts=declared.max_attempts,
+            max_crashes=declared.max_crashes,
+            backoff=declared.backoff,
+            timeout=declared.timeout,
+            is_async=task.is_async,
+            has_record=False,
+        )
+
+    def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
+        """Return that all are ready."""
+        del connection, now
+        ready = [(job, TaskSubject(self._tasks[job.key])) for job in jobs]
+        return Starts(ready=ready, busy=(), stale={})
+
+    def open(self, claim: Claim, now: datetime) -> Run:
+        """Return an attempt of a `def` task."""
+        return TaskRun(self._store, claim, self._sources, now)
+
+    def open_async(self, claim: Claim, now: datetime) -> AsyncRun:
+        """Return an attempt of an `async def` task."""
+        return AsyncTaskRun(self._store, self._async_engine, claim, self._sources, now)
+
+    def land(
+        self, connection: Connection, claim: Claim, landing: Landing, *, now: datetime,
+        reason: str | None = None, changes: Mapping[str, Any] | None = None,
+    ) -> bool:  # fmt: skip
+        """Return that it could run again: nothing moves."""
+        del connection, claim, landing, now, reason, changes
+        return True
+
+    def land_and_finish(
+        self, connection: Connection, claim: Claim, settlement: Settlement, *, now: datetime,
+        changes: Mapping[str, Any],
+    ) -> JobState | None:  # fmt: skip
+        """End the job with one fenced statement."""
+        del changes
+        return self._store.finish(
+            connection, claim.job, settlement, now=now, rests_in_source=True,
+            allowance=claim.policy.max_attempts,
+        )  # fmt: skip
+
+    def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
+        """Complete the jobs that are still ours, with one statement for all."""
+        held = [success.claim.job for success in successes]
+        if self._store.can_fuse:
+            parameters = {
+                "given_job_id": [job.id for job in held],
+                "given_attempt": [job.attempt for job in held],
+                "given_token": [job.token for job in held],
+                "moved_at": now,
+            }
+            with self._store.single() as connection:
+                return frozenset(connection.execute(_COMPLETE_ALL, parameters).scalars())
+        rows = [
+            {"job_id": job.id, "held_attempt": job.attempt, "held": job.token, "moved_at": now}
+            for job in held
+        ]
+        with self._store.transaction() as connection:
+            if connection.execute(_COMPLETE_ONE, rows).rowcount == len(held):
+                return frozenset(job.id for job in held)
+            connection.rollback()  # someone took one of them: each by itself then
+        return frozenset()
+
+    def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
+        """Return that it could run again."""
+        del connection, claim
+        return True
+
+    def recover(self, connection: Connection, job: Job) -> TaskSubject:
+        """Return the task of a job whose worker is gone."""
+        del connection
+        return TaskSubject(self._tasks[job.key])
+
+    def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
+        """Run the task's `on_discard` in a savepoint; return what it raised."""
+        subject: TaskSubject = claim.subject
+        hook = subject.task.discard_hook
+        if hook is None:
+            return None
+        info = {CLOCK: self._sources.clock, IDS: self._sources.ids}
+        try:
+            with (
+                Session(connection, join_transaction_mode="create_savepoint", info=info) as session,
+                session.begin(),
+            ):
+                hook(session, reason, **subject.task.signature.decode(claim.job.args))
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands
+            return error
+        return None
+
+
+_COMPLETE_ALL = complete_jobs()
+_COMPLETE_ONE = complete_one()
