@@ -101,8 +101,9 @@ def enqueue_jobs(dialect: str, *, from_arrays: bool = False) -> Executable:
         jobs.c.id, jobs.c.dedupe_key, jobs.c.coalesced, jobs.c.state, jobs.c.attempt,
     ]  # fmt: skip
     if dialect == "postgresql":
-        # One hint for the transaction: PostgreSQL folds equal notifications into one.
-        returned.append(func.pg_notify(wake_channel(), literal_column("''")))
+        # A subquery of its own runs once for the statement, not for each row.
+        hint = select(func.pg_notify(wake_channel(), literal_column("''")))
+        returned.append(hint.scalar_subquery().label("hint"))
     return upsert.returning(*returned)
 
 

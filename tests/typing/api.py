@@ -5,11 +5,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_type
 
+from sqlalchemy import true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from statejobs import (
     AsyncJobContext,
+    BulkResult,
     Domain,
     EnqueueResult,
     JobContext,
@@ -19,6 +21,7 @@ from statejobs import (
     Trigger,
     UtcDateTime,
     acting_as,
+    guard,
     override_state,
     state_column,
     tenant,
@@ -59,6 +62,7 @@ class Order(StatefulResource, Base):
     )
     invoice = Trigger.on_demand("order.invoice")
 
+    @guard(sql=lambda order: order.total > 0)
     def has_amount(self) -> bool:
         """Nothing to charge."""
         return self.total > 0
@@ -122,7 +126,14 @@ def enqueue(session: Session, order: Order) -> None:
     assert_type(later.enqueue_many(session, [order], to="a@b.example"), list[EnqueueResult])
 
 
+def bulk(session: Session) -> None:
+    values = {"coupon": None, Order.total: Order.total + 1}
+    assert_type(Order.submit.bulk(session, where=Order.total > 9, values=values), BulkResult)
+    Order.cancel.bulk(session, where=true(), args={"reason": "spam"}, limit=1000)
+
+
 async def wait(session: AsyncSession, order: Order, ctx: AsyncJobContext) -> None:
+    assert_type(await Order.retry.bulk_async(session, where=Order.id.in_([1])), BulkResult)
     found = await Order.send_invoice.enqueue_async(session, order, "a@b.example")
     assert_type(found, EnqueueResult)
     assert_type(await order.retry(), int)
