@@ -28,30 +28,33 @@ def tell_session(
     if not held or not rows:
         return
     versions = {row.record_id: row.version for row in rows}
+    known, unknown = _written(move)
     for record in held:
         key: Any = instance_state(record).key
         version = versions.get(encode_identity(key[1]))
-        if version is not None:
-            _tell(session, move, record, version)
-
-
-def _tell(session: Session, move: BulkMove, record: Any, version: int) -> None:
-    model = move.model
-    set_committed_value(record, model.attribute, move.declared.target)
-    set_committed_value(record, "state_version", version)
-    set_committed_value(record, "state_changed_at", move.at)
-    unknown = []
-    for column in model.table.columns:
-        if column not in model.mapper.columns.values():
+        if version is None:
             continue
-        name = model.mapper.get_property_by_column(column).key
-        value = move.values.get(column.name)
-        if column.name in move.values and not _is_sql(value):
+        set_committed_value(record, "state_version", version)
+        for name, value in known.items():
             set_committed_value(record, name, value)
+        if unknown:
+            session.expire(record, unknown)
+
+
+def _written(move: BulkMove) -> tuple[dict[str, Any], list[str]]:
+    """Return the attributes written: those with a known value, and those SQL made."""
+    model = move.model
+    known = {model.attribute: move.declared.target, "state_changed_at": move.at}
+    unknown = []
+    for attribute in model.mapper.column_attrs:
+        column: Any = attribute.columns[-1]  # of the base's table, when a subclass has one more
+        if column.table is not model.table:
+            continue
+        if column.name in move.values and not _is_sql(move.values[column.name]):
+            known[attribute.key] = move.values[column.name]
         elif column.name in move.values or column.onupdate or column.server_onupdate:
-            unknown.append(name)
-    if unknown:
-        session.expire(record, unknown)
+            unknown.append(attribute.key)
+    return known, unknown
 
 
 def _is_sql(value: object) -> bool:

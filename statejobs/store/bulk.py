@@ -122,17 +122,11 @@ def jobs_of_rows(
 def fused(moved: CTE, history: Any | None, enqueued: Any | None) -> Select[Any]:
     """Return one statement for all; it counts the records and the jobs of each outcome."""
     counts = [select(func.count()).select_from(moved).scalar_subquery().label("moved")]
+    statement = select(*counts)
     if enqueued is not None:
         made = enqueued.cte("enqueued")
-        counts += [
-            select(func.count())
-            .select_from(made)
-            .where(made.c.outcome == literal_column(f"'{outcome}'"))
-            .scalar_subquery()
-            .label(outcome.value)
-            for outcome in Enqueued
-        ]
-    statement = select(*counts)
+        counts += [func.count().filter(made.c.outcome == _text(o)).label(o.value) for o in Enqueued]
+        statement = select(*counts).select_from(made)
     return statement if history is None else statement.add_cte(history.cte("history"))
 
 
@@ -192,12 +186,16 @@ def _columns(
     ]
 
 
+def _text(outcome: Enqueued) -> ColumnElement[str]:
+    return literal_column(f"'{outcome}'", String())
+
+
 def _outcome() -> ColumnElement[str]:
     """Return in SQL what became of an enqueued row, as `Enqueued`."""
     return case(
-        (jobs.c.coalesced == 0, literal_column(f"'{Enqueued.INSERTED}'")),
+        (jobs.c.coalesced == 0, _text(Enqueued.INSERTED)),
         (jobs.c.state == literal_state(JobState.PROCESSING),
-         literal_column(f"'{Enqueued.RUN_AGAIN}'")),
-        (jobs.c.attempt > 0, literal_column(f"'{Enqueued.RETRIED}'")),
-        else_=literal_column(f"'{Enqueued.COALESCED}'"),
+         _text(Enqueued.RUN_AGAIN)),
+        (jobs.c.attempt > 0, _text(Enqueued.RETRIED)),
+        else_=_text(Enqueued.COALESCED),
     )  # fmt: skip
