@@ -5,12 +5,13 @@ from statejobs.config import WorkerSettings
 from statejobs.context import AsyncJobContext, JobContext, acting_as, tenant
 from statejobs.domain.backoff import Backoff, Exponential
 from statejobs.domain.clock import Clock, Sources, SystemClock, utcnow
-from statejobs.domain.job import Enqueued, EnqueueResult, Job, JobState
+from statejobs.domain.job import BulkResult, Enqueued, EnqueueResult, Job, JobState
 from statejobs.domain.machine import MachineSpec
 from statejobs.domain.outcome import Cancel, Snooze
 from statejobs.errors import (
     ArgumentsError,
     BindMismatchError,
+    BulkError,
     ConfigurationError,
     DefinitionError,
     NotFoundError,
@@ -21,6 +22,7 @@ from statejobs.errors import (
     TransitionRefusedError,
 )
 from statejobs.machine.diagram import mermaid
+from statejobs.machine.guard import guard
 from statejobs.resource.columns import state_column
 from statejobs.resource.domain import Domain
 from statejobs.resource.mixin import StatefulResource
@@ -39,6 +41,8 @@ __all__ = [
     "AsyncJobContext",
     "Backoff",
     "BindMismatchError",
+    "BulkError",
+    "BulkResult",
     "Cancel",
     "Clock",
     "ConfigurationError",
@@ -71,6 +75,7 @@ __all__ = [
     "WorkerSettings",
     "acting_as",
     "configure_sqlite",
+    "guard",
     "mermaid",
     "metadata",
     "override_state",

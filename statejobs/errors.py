@@ -80,6 +80,14 @@ class TransitionRefusedError(StateJobsError):
         self.reasons, self.available = tuple(reasons), tuple(available)
 
 
+class BulkError(StateJobsError):
+    """A transition cannot move many records with SQL alone."""
+
+    def __init__(self, where: str, what: str, *, why: str, fix: str) -> None:
+        super().__init__(f"{where}: {what}\n  why: {why}\n  fix: {fix}")
+        self.where, self.what, self.why, self.fix = where, what, why, fix
+
+
 class StaleTransitionError(StateJobsError):
     """Another transaction moved the record first; nothing of this flush was written."""
 

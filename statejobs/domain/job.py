@@ -124,3 +124,19 @@ class EnqueueResult:
 
     job_id: int
     outcome: Enqueued
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkResult:
+    """How many records a bulk transition moved, and what became of their jobs."""
+
+    moved: int
+    """Records."""
+    inserted: int = 0
+    """New jobs."""
+    coalesced: int = 0
+    """Jobs that were waiting already."""
+    run_again: int = 0
+    """Running jobs that will run once more."""
+    retried: int = 0
+    """Ended jobs that go on."""

@@ -6,12 +6,47 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import getdoc, iscoroutinefunction, isroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from statejobs.errors import DefinitionError
 
 Check = Callable[[Any], object]
 """Takes the subject; any true value lets it pass."""
+F = TypeVar("F", bound=Check)
+
+_SQL = "__statejobs_sql__"
+
+
+def guard(*, sql: Check) -> Callable[[F], F]:
+    """Give the decorated guard a second form, by which `bulk` asks it of many records in SQL.
+
+    ```python
+    @guard(sql=lambda order: order.total > 0)
+    def has_amount(self) -> bool:
+        \"\"\"Nothing to charge.\"\"\"
+        return self.total > 0
+    ```
+
+    Args:
+        sql: Takes the class of the records and returns the condition. Both forms must mean the
+            same; a condition that is NULL refuses.
+
+    Raises:
+        DefinitionError: *sql* is not a function.
+    """
+    if not callable(sql):
+        raise DefinitionError(
+            "guard(sql=…)",
+            f"{sql!r} is a {type(sql).__name__}, not a function",
+            why="columns are known only once the class is mapped",
+            fix="wrap it: guard(sql=lambda order: order.total > 0)",
+        )
+
+    def declare(function: F) -> F:
+        setattr(function, _SQL, sql)
+        return function
+
+    return declare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +56,8 @@ class Guard:
     name: str
     check: Check
     reason: str
+    sql: Check | None = None
+    """Takes the class and returns the same condition in SQL, when it was given one."""
 
     @classmethod
     def of(cls, function: Check) -> Guard:
@@ -36,7 +73,7 @@ class Guard:
         _refuse_async(name, plain)
         doc = getdoc(plain) if isroutine(plain) else None
         reason = doc.splitlines()[0] if doc else f"guard {name!r} says no."
-        return cls(name=name, check=function, reason=reason)
+        return cls(name=name, check=function, reason=reason, sql=getattr(plain, _SQL, None))
 
 
 def _refuse_async(name: str, function: Check) -> None:

@@ -35,7 +35,7 @@ def promised_job(
     """Return the job that *step*, a transition with `run_trigger`, enqueues."""
     options = bound.options
     given = options.args(record) if callable(options.args) else options.args
-    return _new_job(
+    return new_job(
         model, bound, record_id,
         args=bound.action.signature.encode(bound.action.signature.bind((), dict(given or {}))),
         now=now, run_at=now, ids=ids, actor=step.actor, tenant=step.tenant,
@@ -66,7 +66,7 @@ def enqueue_action(
         bound = model.bound(action.trigger)
         assert bound is not None  # noqa: S101 - an action has a trigger
         _refuse_elsewhere(model, bound, record)
-        job = _new_job(
+        job = new_job(
             model, bound, model.record_id(record), args=encoded, now=now, run_at=run_at, ids=ids,
             actor=current_actor(), tenant=current_tenant(), priority=chosen.priority,
         )  # fmt: skip
@@ -96,11 +96,12 @@ def _refuse_elsewhere(model: ResourceModel, bound: BoundTrigger, record: Any) ->
     )
 
 
-def _new_job(
+def new_job(
     model: ResourceModel, bound: BoundTrigger, record_id: str, *, args: str, now: datetime,
     run_at: datetime, ids: IdSource, actor: str | None, tenant: str | None,
     priority: int | None = None,
 ) -> NewJob:  # fmt: skip
+    """Return a job of *bound* for the record with *record_id*."""
     options = bound.options
     return NewJob(
         key=bound.key,

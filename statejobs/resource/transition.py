@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from sqlalchemy.orm import MappedColumn
 
 from statejobs.domain.arguments import Signature
 from statejobs.errors import DefinitionError, TransitionRefusedError
 from statejobs.machine.kernel import Refusal
+from statejobs.resource.declared import DeclaredTransition
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.options import explain_options
 
@@ -100,12 +101,16 @@ class Transition(Generic[R, P, T]):
         return self._signature
 
     @overload
-    def __get__(self, record: None, owner: type) -> Self: ...
+    def __get__(self, record: None, owner: type[R]) -> DeclaredTransition[R]: ...
     @overload
     def __get__(self, record: R, owner: type) -> BoundTransition[P, T]: ...
-    def __get__(self, record: R | None, owner: type) -> Self | BoundTransition[P, T]:
-        """Return this on the class, the callable on a record."""
-        return self if record is None else BoundTransition(self, record)
+    def __get__(
+        self, record: R | None, owner: type
+    ) -> DeclaredTransition[R] | BoundTransition[P, T]:
+        """Return what was declared on the class, the callable on a record."""
+        if record is None:
+            return DeclaredTransition(self, owner)
+        return BoundTransition(self, record)
 
     def __repr__(self) -> str:
         sources = ", ".join(value_of(s) for s in self.source)

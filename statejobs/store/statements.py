@@ -109,8 +109,9 @@ def enqueue_jobs(dialect: str, *, arrays: bool = False, constant: Collection[str
         jobs.c.id, jobs.c.dedupe_key, jobs.c.coalesced, jobs.c.state, jobs.c.attempt,
     ]  # fmt: skip
     if dialect == "postgresql":
-        # One hint for the transaction: PostgreSQL folds equal notifications into one.
-        returned.append(func.pg_notify(wake_channel(), literal_column("''")))
+        # A subquery of its own runs once for the statement, not for each row.
+        hint = select(func.pg_notify(wake_channel(), literal_column("''")))
+        returned.append(hint.scalar_subquery().label("hint"))
     return upsert.returning(*returned)
 
 

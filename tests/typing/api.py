@@ -5,11 +5,13 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import assert_type
 
+from sqlalchemy import true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from statejobs import (
     AsyncJobContext,
+    BulkResult,
     Domain,
     EnqueueResult,
     JobContext,
@@ -19,6 +21,7 @@ from statejobs import (
     Trigger,
     UtcDateTime,
     acting_as,
+    guard,
     override_state,
     state_column,
     task,
@@ -60,6 +63,7 @@ class Order(StatefulResource, Base):
     )
     invoice = Trigger.on_demand("order.invoice")
 
+    @guard(sql=lambda order: order.total > 0)
     def has_amount(self) -> bool:
         """Nothing to charge."""
         return self.total > 0
@@ -164,7 +168,14 @@ async def wait_for_tasks(session: AsyncSession, ctx: AsyncJobContext) -> None:
     assert_type(await wait_for(0.5), None)
 
 
+def bulk(session: Session) -> None:
+    values = {"coupon": None, Order.total: Order.total + 1}
+    assert_type(Order.submit.bulk(session, where=Order.total > 9, values=values), BulkResult)
+    Order.cancel.bulk(session, where=true(), args={"reason": "spam"}, limit=1000)
+
+
 async def wait(session: AsyncSession, order: Order, ctx: AsyncJobContext) -> None:
+    assert_type(await Order.retry.bulk_async(session, where=Order.id.in_([1])), BulkResult)
     found = await Order.send_invoice.enqueue_async(session, order, "a@b.example")
     assert_type(found, EnqueueResult)
     assert_type(await order.retry(), int)

@@ -1,0 +1,230 @@
+"""Moves any number of records with set-based SQL: states, history and jobs, as a flush would.
+
+On PostgreSQL one statement does it all, unless the move leaves a state whose jobs must be
+cancelled: those may be newer than the snapshot of the statement that locked the records, so a later
+statement looks for them. Records are locked in the order of their ids, then their jobs, as
+everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnExpressionArgument, Connection, FromClause
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from statejobs.domain.clock import random_id
+from statejobs.domain.job import BulkResult, Enqueued
+from statejobs.errors import StaleTransitionError
+from statejobs.resource.binds import connection_for
+from statejobs.resource.bulk_checks import (
+    Values,
+    guards_in_sql,
+    model_of,
+    models_within,
+    refuse_args_from_record,
+    refuse_body,
+    values_in_sql,
+)
+from statejobs.resource.bulk_move import pick_and_move, pick_and_move_each
+from statejobs.resource.bulk_session import held_records, tell_session
+from statejobs.resource.enqueue import IDS, WAKE, history_args, new_job
+from statejobs.resource.ledger import Step, clock_of, value_of
+from statejobs.store import bulk as statements
+from statejobs.store.bulk import MovedRow
+from statejobs.store.conflicts import is_conflict
+
+if TYPE_CHECKING:
+    from statejobs.resource.model import BoundTrigger, ResourceModel
+    from statejobs.resource.transition import Transition
+
+_MOST_ROWS = 100_000  # of one statement that takes rows from Python
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BulkMove:
+    """One checked call of `bulk`."""
+
+    model: ResourceModel
+    declared: Transition[Any, Any, Any]
+    criteria: tuple[ColumnExpressionArgument[bool], ...]
+    values: Mapping[str, Any]
+    """Column name → value, written with the state."""
+    step: Step
+    at: datetime
+    limit: int | None
+
+    @property
+    def promised(self) -> BoundTrigger | None:
+        """The trigger whose jobs it enqueues."""
+        bound = self.model.bound(self.declared.run_trigger)
+        return bound if bound and self.step.target in bound.sources else None
+
+
+def move_in_bulk(
+    session: Session, owner: type, declared: Transition[Any, Any, Any], *,
+    where: ColumnExpressionArgument[bool], values: Values | None,
+    args: Mapping[str, object] | None, limit: int | None,
+) -> BulkResult:  # fmt: skip
+    """Fire *declared* on every record of *owner* that is in a source and matches.
+
+    Raises:
+        BulkError: SQL alone cannot do what the transition declares.
+        ArgumentsError: *args* do not fit the transition.
+        StaleTransitionError: Another transaction is moving one of the records.
+    """
+    model = model_of(owner, declared)
+    given = declared.signature.bind((), dict(args or {}))
+    refuse_body(declared, values)
+    refuse_args_from_record(model, declared)
+    session.flush()
+    at = clock_of(session.info).now()
+    move = BulkMove(
+        model=model,
+        declared=declared,
+        criteria=(where, *guards_in_sql(owner, declared)),
+        values=values_in_sql(model, declared, values or {}),
+        step=Step(name=declared.name, source=None, target=value_of(declared.target), args=given),
+        at=at,
+        limit=limit,
+    )
+    connection = connection_for(session, model.mapper)
+    salt = session.info.get(IDS, random_id)()
+    held = held_records(session, owner)
+    try:
+        if connection.dialect.name == "postgresql" and not held and not _leaves(move):
+            result = _move_at_once(connection, move, salt)
+        else:
+            rows, result = _move_by_steps(connection, move, salt)
+            tell_session(session, move, held, rows)
+    except DBAPIError as error:
+        if is_conflict(error):
+            raise _stale(move) from error
+        raise
+    if move.promised and result.moved:
+        session.info.setdefault(WAKE, set()).add(connection.engine)
+    return result
+
+
+def _move_at_once(connection: Connection, move: BulkMove, salt: str) -> BulkResult:
+    """Move, write history and enqueue in one statement."""
+    moved = pick_and_move(connection.dialect, move).cte("moved")
+    rows = statements.numbered(moved)
+    history = _history(move, rows) if move.model.has_history else None
+    enqueued = _jobs(connection, move, rows, salt) if move.promised else None
+    counts = connection.execute(statements.fused(moved, history, enqueued)).one()
+    return BulkResult(**counts._mapping)  # noqa: SLF001 - its public name
+
+
+def _move_by_steps(
+    connection: Connection, move: BulkMove, salt: str
+) -> tuple[list[MovedRow], BulkResult]:
+    """Move and read back which records moved; then history, jobs left behind, new jobs."""
+    if connection.dialect.name == "postgresql":
+        found = connection.execute(pick_and_move(connection.dialect, move))
+        moved = [MovedRow(*row) for row in found]
+    else:
+        moved = pick_and_move_each(connection, move)
+    outcomes: Counter[str] = Counter()
+    for start in range(0, len(moved), _MOST_ROWS):
+        part = moved[start : start + _MOST_ROWS]
+        rows = statements.rows_from_python(connection.dialect.name, part)
+        if move.model.has_history:
+            connection.execute(_history(move, rows))
+        _end_jobs_left(connection, move, rows)
+        if move.promised:
+            # A salt for each part, since its rows are numbered from the start.
+            made = connection.execute(_jobs(connection, move, rows, f"{salt}.{start}"))
+            outcomes.update(row.outcome for row in made)
+    counts = {outcome.value: outcomes[outcome] for outcome in Enqueued}
+    return moved, BulkResult(moved=len(moved), **counts)
+
+
+def _history(move: BulkMove, rows: FromClause) -> Any:
+    step = move.step
+    return statements.history_of_rows(
+        rows,
+        {
+            "resource": move.model.name,
+            "name": step.name,
+            "target": step.target,
+            "actor": step.actor,
+            "tenant": step.tenant,
+            "job_id": None,
+            "attempt": None,
+            "args": history_args(step),
+            "reason": None,
+            "duration": None,
+            "at": move.at,
+        },
+    )
+
+
+def _jobs(connection: Connection, move: BulkMove, rows: FromClause, salt: str) -> Any:
+    bound = move.promised
+    assert bound is not None  # noqa: S101 - the caller has looked
+    given = bound.options.args or {}
+    assert not callable(given)  # noqa: S101 - refused before
+    signature = bound.action.signature
+    job = new_job(
+        move.model, bound, "", args=signature.encode(signature.bind((), given)), now=move.at,
+        run_at=move.at, ids=lambda: salt, actor=move.step.actor, tenant=move.step.tenant,
+    )  # fmt: skip
+    same = {**asdict(job), "state": job.state.value}
+    return statements.jobs_of_rows(
+        connection.dialect.name, rows, same, key_prefix=bound.dedupe_key(""), salt=salt
+    )
+
+
+def _end_jobs_left(connection: Connection, move: BulkMove, rows: FromClause) -> None:
+    """Cancel the waiting jobs, and stop the running ones, that the records left behind."""
+    dialect, why = connection.dialect.name, {"left_reason": f"left by {move.declared.name}"}
+    for bound, sources in _left(move):
+        statement = statements.cancel_jobs_of_rows(dialect, rows, bound.dedupe_key(""), sources)
+        connection.execute(statement, {**why, "left_at": move.at})
+    for bound in _abandoned(move):
+        during = (bound.during or "",)
+        ask = statements.ask_jobs_of_rows_to_cancel(dialect, rows, bound.dedupe_key(""), during)
+        connection.execute(ask, why)
+
+
+def _leaves(move: BulkMove) -> bool:
+    return any(_left(move)) or any(_abandoned(move))
+
+
+def _left(move: BulkMove) -> list[tuple[BoundTrigger, tuple[str, ...]]]:
+    """Triggers whose jobs wait in a source of the move, and no longer in its target."""
+    sources = [value_of(state) for state in move.declared.source]
+    found = []
+    for bound in _triggers(move.model):
+        leaving = tuple(source for source in sources if source in bound.sources)
+        if leaving and move.step.target not in bound.sources:
+            found.append((bound, leaving))
+    return found
+
+
+def _abandoned(move: BulkMove) -> list[BoundTrigger]:
+    """Triggers whose jobs run in a source of the move."""
+    sources = [value_of(state) for state in move.declared.source]
+    return [bound for bound in _triggers(move.model) if bound.during in sources]
+
+
+def _triggers(model: ResourceModel) -> Iterable[BoundTrigger]:
+    """Return the triggers of the records that it may move: of its class and of subclasses."""
+    return {
+        key: bound for within in models_within(model) for key, bound in within.triggers.items()
+    }.values()
+
+
+def _stale(move: BulkMove) -> StaleTransitionError:
+    return StaleTransitionError(
+        move.declared.name,
+        record=f"{move.model.cls.__name__} (many)",
+        expected=" or ".join(value_of(state) for state in move.declared.source),
+        found="a state that another transaction is changing",
+    )

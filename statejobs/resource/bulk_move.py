@@ -1,0 +1,102 @@
+"""The statements that find and move the records of a bulk transition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Select,
+    String,
+    Text,
+    and_,
+    literal,
+    select,
+    tuple_,
+    type_coerce,
+    update,
+)
+
+from statejobs.resource.defaults import onupdate_values
+from statejobs.resource.identity import identity_in_sql
+from statejobs.resource.ledger import value_of
+from statejobs.store.bulk import MovedRow, in_order
+
+if TYPE_CHECKING:
+    import enum
+
+    from statejobs.resource.bulk import BulkMove
+
+
+def pick_and_move(dialect: Dialect, move: BulkMove) -> Any:
+    """Lock the matching records in the order of their ids, then move them; returns `MovedRow`s."""
+    table, keys = move.model.table, list(move.model.mapper.primary_key)
+    record_id = _record_id(dialect, move)
+    picked = (
+        _matching(move, move.declared.source)
+        .add_columns(move.model.state_column.label("was"))
+        .order_by(in_order(dialect.name, record_id))
+        .with_for_update(key_share=True, of=table)  # an insert that refers to one may go on
+        .cte("picked")
+    )
+    found = (key == picked.c[f"pk_{n}"] for n, key in enumerate(keys))
+    return (
+        _update(move)
+        .where(and_(*found))
+        .returning(
+            record_id.label("record_id"),
+            table.c.state_version.label("version"),
+            type_coerce(picked.c.was, String()).label("was"),
+        )
+    )
+
+
+def pick_and_move_each(connection: Connection, move: BulkMove) -> list[MovedRow]:
+    """Move from one source after the other, for databases that return no old values.
+
+    One writer at a time: nobody moves a record in between.
+    """
+    rows: list[MovedRow] = []
+    keys = list(move.model.mapper.primary_key)
+    for source in move.declared.source:
+        picked = _matching(move, (source,), taken=len(rows)).correlate(None)
+        matches = keys[0].in_(picked) if len(keys) == 1 else tuple_(*keys).in_(picked)
+        statement = (
+            _update(move)
+            .where(matches)
+            .returning(
+                _record_id(connection.dialect, move).label("record_id"),
+                move.model.table.c.state_version.label("version"),
+                literal(value_of(source), Text()).label("was"),
+            )
+        )
+        rows += [MovedRow(*row) for row in connection.execute(statement)]
+    return sorted(rows)
+
+
+def _matching(move: BulkMove, sources: tuple[enum.Enum, ...], *, taken: int = 0) -> Select[Any]:
+    """Select the keys of the records in *sources* that match, as the ORM selects their class."""
+    model = move.model
+    keys = (key.label(f"pk_{n}") for n, key in enumerate(model.mapper.primary_key))
+    in_source = getattr(model.cls, model.attribute).in_(sources)
+    statement = select(*keys).select_from(model.cls).where(in_source, *move.criteria)
+    return statement if move.limit is None else statement.limit(max(move.limit - taken, 0))
+
+
+def _update(move: BulkMove) -> Any:
+    table = move.model.table
+    written = {**onupdate_values(table), **move.values}
+    return update(table).values(
+        {
+            **{table.c[name]: value for name, value in written.items()},
+            move.model.state_column: move.declared.target,
+            table.c.state_version: table.c.state_version + 1,
+            table.c.state_changed_at: move.at,
+        }
+    )
+
+
+def _record_id(dialect: Dialect, move: BulkMove) -> Any:
+    where = f"{move.model.cls.__name__}.{move.declared.name}.bulk"
+    return identity_in_sql(list(move.model.mapper.primary_key), dialect, where=where)

@@ -1,0 +1,61 @@
+"""Tells the records that a session holds what a bulk transition did to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ClauseElement
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
+
+from statejobs.resource.identity import encode_identity
+from statejobs.store.bulk import MovedRow
+
+if TYPE_CHECKING:
+    from statejobs.resource.bulk import BulkMove
+
+
+def held_records(session: Session, cls: type) -> list[Any]:
+    """Return the records of *cls* in the identity map of *session*."""
+    return [record for record in session.identity_map.values() if isinstance(record, cls)]
+
+
+def tell_session(
+    session: Session, move: BulkMove, held: Sequence[Any], rows: Sequence[MovedRow]
+) -> None:
+    """Give the *held* records that moved their new values; expire what only the database knows."""
+    if not held or not rows:
+        return
+    versions = {row.record_id: row.version for row in rows}
+    known, unknown = _written(move)
+    for record in held:
+        key: Any = instance_state(record).key
+        version = versions.get(encode_identity(key[1]))
+        if version is None:
+            continue
+        set_committed_value(record, "state_version", version)
+        for name, value in known.items():
+            set_committed_value(record, name, value)
+        if unknown:
+            session.expire(record, unknown)
+
+
+def _written(move: BulkMove) -> tuple[dict[str, Any], list[str]]:
+    """Return the attributes written: those with a known value, and those SQL made."""
+    model = move.model
+    known = {model.attribute: move.declared.target, "state_changed_at": move.at}
+    unknown = []
+    for attribute in model.mapper.column_attrs:
+        column: Any = attribute.columns[-1]  # of the base's table, when a subclass has one more
+        if column.table is not model.table:
+            continue
+        if column.name in move.values and not _is_sql(move.values[column.name]):
+            known[attribute.key] = move.values[column.name]
+        elif column.name in move.values or column.onupdate or column.server_onupdate:
+            unknown.append(attribute.key)
+    return known, unknown
+
+
+def _is_sql(value: object) -> bool:
+    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")

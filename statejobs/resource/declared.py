@@ -1,0 +1,93 @@
+"""A transition as its class shows it: what was declared, and how to fire it on many records."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sqlalchemy import ColumnExpressionArgument
+from sqlalchemy.orm import Session
+
+from statejobs.domain.job import BulkResult
+from statejobs.resource.bulk import move_in_bulk
+from statejobs.resource.bulk_checks import Values
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from statejobs.resource.transition import Transition
+
+R = TypeVar("R")
+
+
+class DeclaredTransition(Generic[R]):
+    """What `Order.submit` is."""
+
+    def __init__(self, declared: Transition[R, Any, Any], owner: type[R]) -> None:
+        self.declared, self._owner = declared, owner
+        update_wrapper(self, declared.body)  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self.declared.name
+
+    @property
+    def source(self) -> tuple[enum.Enum, ...]:
+        """States from which it starts."""
+        return self.declared.source
+
+    @property
+    def target(self) -> enum.Enum:
+        """State to which it leads."""
+        return self.declared.target
+
+    def bulk(
+        self,
+        session: Session,
+        *,
+        where: ColumnExpressionArgument[bool],
+        values: Values | None = None,
+        args: Mapping[str, object] | None = None,
+        limit: int | None = None,
+    ) -> BulkResult:
+        """Fire it, in the transaction of *session*, on all records that are in a source and match.
+
+        States, history and jobs are written by SQL, without loading a record. Records whose guards
+        say no are left where they are. Records that the session holds show their new state.
+
+        Args:
+            session: It is flushed first.
+            where: Condition on columns; `true()` for all.
+            values: What to write with the state: attribute or name → value or SQL expression. It
+                stands for the body, which does not run, so a body that does something needs it.
+            args: The transition's arguments, for the history.
+            limit: Most records to move; call again, a commit each, until fewer are moved.
+
+        Raises:
+            BulkError: A guard, a body or the args of a trigger cannot be expressed in SQL.
+            ArgumentsError: *args* do not fit the transition.
+            StaleTransitionError: Another transaction is moving one of the records.
+        """
+        return move_in_bulk(
+            session, self._owner, self.declared, where=where, values=values, args=args, limit=limit
+        )
+
+    async def bulk_async(
+        self,
+        session: AsyncSession,
+        *,
+        where: ColumnExpressionArgument[bool],
+        values: Values | None = None,
+        args: Mapping[str, object] | None = None,
+        limit: int | None = None,
+    ) -> BulkResult:
+        """As `bulk`, through an `AsyncSession`."""
+        return await session.run_sync(
+            lambda sync: self.bulk(sync, where=where, values=values, args=args, limit=limit)
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.declared)

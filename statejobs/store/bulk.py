@@ -1,0 +1,201 @@
+"""Statements that write history and jobs for many records at once, without reading them.
+
+Each takes *rows*: a selectable with the columns of `MovedRow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Executable,
+    FromClause,
+    Integer,
+    Select,
+    String,
+    Text,
+    bindparam,
+    case,
+    column,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+
+from statejobs.domain.job import WAITING, Enqueued, JobState
+from statejobs.store.statements import HISTORY_COLUMNS, NEW_JOB_COLUMNS, enqueue_jobs
+from statejobs.store.tables import IS_PROCESSING, jobs, literal_state, transitions
+
+
+class MovedRow(NamedTuple):
+    """A record that a bulk transition moved."""
+
+    record_id: str
+    version: int
+    was: str
+    """The state that it left."""
+
+
+def rows_from_python(dialect: str, moved: Sequence[MovedRow]) -> FromClause:
+    """Return *moved* as something to select from; `n` numbers them."""
+    if dialect == "sqlite":
+        each = func.json_each(literal(msgspec.json.encode(moved).decode(), Text())).table_valued(
+            column("key", Integer), column("value", Text)
+        )
+        return select(
+            each.c.key.label("n"),
+            func.json_extract(each.c.value, "$[0]", type_=Text()).label("record_id"),
+            func.json_extract(each.c.value, "$[1]", type_=Integer()).label("version"),
+            func.json_extract(each.c.value, "$[2]", type_=String()).label("was"),
+        ).subquery("moved_rows")
+    ids, versions, left = zip(*moved, strict=True)
+    texts: Any = postgresql.ARRAY(Text())
+    numbers: Any = postgresql.ARRAY(Integer())
+    return (
+        func.unnest(
+            literal(list(ids), texts), literal(list(versions), numbers), literal(list(left), texts)
+        )
+        .table_valued(
+            column("record_id", Text),
+            column("version", Integer),
+            column("was", Text),
+            with_ordinality="n",
+            name="moved_rows",
+        )
+        .render_derived()
+    )
+
+
+def numbered(moved: CTE) -> FromClause:
+    """Return *moved* as rows, numbered by `n`."""
+    return select(*moved.c, func.row_number().over().label("n")).subquery("moved_rows")
+
+
+def history_of_rows(rows: FromClause, same: Mapping[str, Any]) -> Any:
+    """Write a row of history for each of *rows*; *same* are the values that all share."""
+    varied = {
+        "record_id": rows.c.record_id,
+        "source": rows.c.was,
+        "version": rows.c.version,
+    }
+    selected = select(*_columns(transitions, HISTORY_COLUMNS, varied, same)).select_from(rows)
+    return insert(transitions).from_select(HISTORY_COLUMNS, selected)
+
+
+def jobs_of_rows(
+    dialect: str, rows: FromClause, same: Mapping[str, Any], *, key_prefix: str, salt: str
+) -> Any:
+    """Enqueue a job for each of *rows*, by the rules of `enqueue_jobs`; returns its `outcome`.
+
+    Args:
+        dialect: The database's.
+        rows: The records.
+        same: The values that all jobs share.
+        key_prefix: What stands before the record's id in a `dedupe_key`.
+        salt: A fresh random id, of which the idempotency keys are made.
+    """
+    dedupe_key = literal(key_prefix, Text()) + rows.c.record_id
+    number = rows.c.n.cast(String)
+    varied = {
+        "record_id": rows.c.record_id,
+        "dedupe_key": dedupe_key,
+        "idempotency_key": literal(f"{salt}.", String()) + number,
+    }
+    selected = (
+        select(*_columns(jobs, NEW_JOB_COLUMNS, varied, same))
+        .select_from(rows)
+        .where(literal_column("true"))  # SQLite takes ON CONFLICT for a join without it
+        .order_by(in_order(dialect, dedupe_key))
+    )
+    statement: Any = enqueue_jobs(dialect)
+    return statement.from_select(NEW_JOB_COLUMNS, selected).returning(_outcome().label("outcome"))
+
+
+def fused(moved: CTE, history: Any | None, enqueued: Any | None) -> Select[Any]:
+    """Return one statement for all; it counts the records and the jobs of each outcome."""
+    counts = [select(func.count()).select_from(moved).scalar_subquery().label("moved")]
+    statement = select(*counts)
+    if enqueued is not None:
+        made = enqueued.cte("enqueued")
+        counts += [func.count().filter(made.c.outcome == _text(o)).label(o.value) for o in Enqueued]
+        statement = select(*counts).select_from(made)
+    return statement if history is None else statement.add_cte(history.cte("history"))
+
+
+def cancel_jobs_of_rows(
+    dialect: str, rows: FromClause, key_prefix: str, sources: Sequence[str]
+) -> Executable:
+    """Cancel the waiting jobs of *rows* that left one of *sources*: `left_reason`, `left_at`."""
+    is_waiting = jobs.c.state.in_([literal_state(state) for state in WAITING])
+    return (
+        update(jobs)
+        .where(jobs.c.id.in_(_locked(dialect, rows, key_prefix, sources, is_waiting)), is_waiting)
+        .values(
+            state=literal_state(JobState.CANCELLED),
+            reason=bindparam("left_reason"),
+            finished_at=bindparam("left_at", type_=jobs.c.finished_at.type),
+        )
+    )
+
+
+def ask_jobs_of_rows_to_cancel(
+    dialect: str, rows: FromClause, key_prefix: str, sources: Sequence[str]
+) -> Executable:
+    """Tell the running jobs of *rows* that left one of *sources*: `left_reason`."""
+    locked = _locked(dialect, rows, key_prefix, sources, IS_PROCESSING)
+    return (
+        update(jobs)
+        .where(jobs.c.id.in_(locked), IS_PROCESSING)
+        .values(cancel_requested=True, reason=bindparam("left_reason"))
+    )
+
+
+def in_order(dialect: str, text: ColumnElement[str]) -> ColumnElement[str]:
+    """Return *text* to sort by as Python sorts: locks are taken in one order everywhere."""
+    return text.collate("C") if dialect == "postgresql" else text
+
+
+def _locked(
+    dialect: str, rows: FromClause, key_prefix: str, sources: Sequence[str],
+    condition: ColumnElement[bool],
+) -> Select[Any]:  # fmt: skip
+    keys = select(literal(key_prefix, Text()) + rows.c.record_id).where(rows.c.was.in_(sources))
+    return (
+        select(jobs.c.id)
+        .where(jobs.c.dedupe_key.in_(keys), condition)
+        .order_by(in_order(dialect, jobs.c.dedupe_key))
+        .with_for_update()
+        .correlate(None)
+    )
+
+
+def _columns(
+    table: Any, names: Sequence[str], varied: Mapping[str, Any], same: Mapping[str, Any]
+) -> list[Any]:
+    return [
+        (varied[name] if name in varied else literal(same[name], table.c[name].type)).label(name)
+        for name in names
+    ]
+
+
+def _text(outcome: Enqueued) -> ColumnElement[str]:
+    return literal_column(f"'{outcome}'", String())
+
+
+def _outcome() -> ColumnElement[str]:
+    """Return in SQL what became of an enqueued row, as `Enqueued`."""
+    return case(
+        (jobs.c.coalesced == 0, _text(Enqueued.INSERTED)),
+        (jobs.c.state == literal_state(JobState.PROCESSING),
+         _text(Enqueued.RUN_AGAIN)),
+        (jobs.c.attempt > 0, _text(Enqueued.RETRIED)),
+        else_=_text(Enqueued.COALESCED),
+    )  # fmt: skip
