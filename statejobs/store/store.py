@@ -308,6 +308,7 @@ def finish_parameters(
         "new_crashes": settlement.crashes,
         "next_run_at": settlement.run_at,
         "ended_at": now if settlement.is_ended else None,
+        "finished_now": now,
         "is_ended": settlement.is_ended,
         "why": settlement.reason,
         "rests_in_source": rests_in_source,
