@@ -17,7 +17,16 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement, backoff_step, settle
-from statejobs.domain.outcome import Cancel, Complete, Crash, Fail, Outcome, Release, Superseded
+from statejobs.domain.outcome import (
+    Cancel,
+    Complete,
+    Crash,
+    Fail,
+    Outcome,
+    Release,
+    Snooze,
+    Superseded,
+)
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, MovedAway, Work
 from statejobs.store.lazy_begin import begin_now
@@ -115,8 +124,6 @@ class Finisher:
         A database that is away is asked again until the lease is over; after that, the rescue of
         another node records the attempt as crashed.
         """
-        if isinstance(outcome, Fail) and claim.is_cancel_asked:
-            outcome = Cancel(claim.signal.reason or "cancelled")
         give_up_at = claim.began + self._lease.total_seconds()
         pause = _FIRST_PAUSE
         while not (claim.is_lost or claim.is_settled):
@@ -146,6 +153,7 @@ class Finisher:
         Raises:
             LateResult: The job is no longer ours.
         """
+        outcome = self._heed_cancel(connection, claim, outcome)
         settlement = self._settlement(claim, outcome)
         try:
             rests = self._land(connection, claim, outcome, settlement)
@@ -182,6 +190,14 @@ class Finisher:
         claim.is_settled = True
         self._reach(CrashPoint.FINISHED)
         return self.ended(claim, settlement.edge, state)
+
+    def _heed_cancel(self, connection: Connection, claim: Claim, outcome: Outcome) -> Outcome:
+        """A job that someone asked to stop does not go on, however its attempt ended."""
+        if not isinstance(outcome, Fail | Snooze | Release | Crash):
+            return outcome
+        self._work.rests_in_source(connection, claim)  # locks the record: it comes before the job
+        reason = self._store.find_cancel_request(connection, claim.job)
+        return outcome if reason is None else Cancel(reason)
 
     def _land(
         self, connection: Connection, claim: Claim, outcome: Outcome, settlement: Settlement

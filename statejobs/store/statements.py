@@ -334,6 +334,15 @@ def finish_job() -> Executable:
     )
 
 
+def lock_held_job() -> Select[Any]:
+    """Lock a processing job that is still ours; return whether it shall stop, and why."""
+    return (
+        select(jobs.c.cancel_requested, jobs.c.reason)
+        .where(jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), IS_PROCESSING)
+        .with_for_update()
+    )
+
+
 def insert_attempts() -> Executable:
     """Write rows for attempts that did not complete."""
     return insert(attempts)
