@@ -68,6 +68,8 @@ def protect_count(attribute: Any) -> None:
 
 def drop_pending(record: Any, attributes: Any) -> None:
     """Forget steps that were not flushed, since their state was just thrown away."""
+    if record is None:
+        return  # only the session held it: a rollback lets go of it, and then tells us
     model: ResourceModel = type(record).__statejobs__
     if attributes is None or model.attribute in attributes:
         ledger_of(record).pending.clear()

@@ -14,7 +14,7 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing
-from statejobs.domain.outcome import Cancel, Complete, Fail, Outcome, Release, Superseded
+from statejobs.domain.outcome import Complete, Fail, Outcome, Release, Superseded
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, MovedAway, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
@@ -116,8 +116,6 @@ class Finisher:
         A database that is away is asked again until the lease is over; after that, the rescue of
         another node records the attempt as crashed.
         """
-        if isinstance(outcome, Fail) and claim.is_cancel_asked:
-            outcome = Cancel(claim.signal.reason or "cancelled")
         give_up_at = claim.began + self._lease.total_seconds()
         pause = _FIRST_PAUSE
         while not (claim.is_lost or claim.is_settled):

@@ -106,7 +106,6 @@ class Keeper:
             if is_asked is None:
                 self._drop_if_running(claim)
             elif is_asked:
-                claim.is_cancel_asked = True
                 claim.signal.set("a cancel was asked for")
 
     def _drop_if_running(self, claim: Claim) -> None:

@@ -64,8 +64,6 @@ class Claim:
     signal: CancelSignal = field(default_factory=CancelSignal)
     duration: float | None = None
     """Seconds that the body took."""
-    is_cancel_asked: bool = False
-    """The job's row asks it to stop."""
     is_lost: bool = False
     """The lease could not be renewed: whatever comes is late."""
     is_abandoned: bool = False
@@ -206,7 +204,7 @@ class Work(Protocol):
         ...
 
     def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
-        """Lock the record of a superseded attempt; return whether it waits for its job again."""
+        """Lock the record of an attempt; return whether it waits for its job again."""
         ...
 
     def recover(self, connection: Connection, job: Job) -> Any | None:

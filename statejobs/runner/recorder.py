@@ -12,7 +12,7 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement, backoff_step, settle
-from statejobs.domain.outcome import Cancel, Crash, Fail, Outcome, Superseded
+from statejobs.domain.outcome import Cancel, Crash, Fail, Outcome, Release, Snooze, Superseded
 from statejobs.runner.port import Claim, MovedAway, Work
 from statejobs.store.store import Store
 
@@ -37,6 +37,7 @@ class Recorder:
         Raises:
             LateResult: The job is no longer ours.
         """
+        outcome = self._heed_cancel(connection, claim, outcome)
         settlement = self.settlement(claim, outcome)
         try:
             rests = self._land(connection, claim, outcome, settlement)
@@ -89,6 +90,14 @@ class Recorder:
         if state is None:
             raise LateResult
         return state
+
+    def _heed_cancel(self, connection: Connection, claim: Claim, outcome: Outcome) -> Outcome:
+        """A job that someone asked to stop does not go on, however its attempt ended."""
+        if not isinstance(outcome, Fail | Snooze | Release | Crash):
+            return outcome
+        self._work.rests_in_source(connection, claim)  # locks the record: it comes before the job
+        reason = self._store.find_cancel_request(connection, claim.job)
+        return outcome if reason is None else Cancel(reason)
 
     def _land(
         self, connection: Connection, claim: Claim, outcome: Outcome, settlement: Settlement

@@ -306,9 +306,11 @@ def note_on_job(column: str) -> Executable:
 def finish_job() -> Executable:
     """Fence and settle a processing job; zero rows mean that it is no longer ours.
 
-    A job that was enqueued while it ran is queued anew when its record rests in a source.
+    A job that was enqueued while it ran is queued anew when its record rests in a source; or
+    scheduled, when it was enqueued for a time that has not come.
     """
     again = and_(jobs.c.run_again, bindparam("rests_in_source", type_=jobs.c.run_again.type))
+    later = and_(again, jobs.c.run_at > bindparam("finished_now", type_=jobs.c.run_at.type))
     keep_time = bindparam("next_run_at", type_=jobs.c.run_at.type)
     return (
         update(jobs)
@@ -319,7 +321,11 @@ def finish_job() -> Executable:
             IS_PROCESSING,
         )
         .values(
-            state=case((again, literal_state(J.QUEUED)), else_=bindparam("new_state")),
+            state=case(
+                (later, literal_state(J.SCHEDULED)),
+                (again, literal_state(J.QUEUED)),
+                else_=bindparam("new_state"),
+            ),
             attempt=case((again, 0), else_=bindparam("new_attempt")),
             max_attempts=case((again, bindparam("allowance")), else_=jobs.c.max_attempts),
             crashes=case((again, 0), else_=bindparam("new_crashes")),
@@ -339,6 +345,15 @@ def finish_job() -> Executable:
             lease_until=None,
         )
         .returning(jobs.c.state)
+    )
+
+
+def lock_held_job() -> Select[Any]:
+    """Lock a processing job that is still ours; return whether it shall stop, and why."""
+    return (
+        select(jobs.c.cancel_requested, jobs.c.reason)
+        .where(jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), IS_PROCESSING)
+        .with_for_update()
     )
 
 

@@ -167,6 +167,11 @@ class Store:
         row = connection.execute(_FINISH, parameters).first()
         return None if row is None else JobState(row[0])
 
+    def find_cancel_request(self, connection: Connection, job: Job) -> str | None:
+        """Lock a job that we hold; return the reason for which someone wants it to stop."""
+        row = connection.execute(_HELD, {"job_id": job.id, "held": job.token}).first()
+        return (row.reason or "cancelled") if row is not None and row.cancel_requested else None
+
     def record_attempt(
         self, connection: Connection, job: Job, outcome: str, *, now: datetime,
         failure: Failure | None = None, message: str | None = None,
@@ -316,6 +321,7 @@ def finish_parameters(
         "new_crashes": settlement.crashes,
         "next_run_at": settlement.run_at,
         "ended_at": now if settlement.is_ended else None,
+        "finished_now": now,
         "is_ended": settlement.is_ended,
         "why": settlement.reason,
         "rests_in_source": rests_in_source,
@@ -437,6 +443,7 @@ _LOCK_TRUSTED = _LOCK.where(jobs.c.crashes == 0)
 _STALE = statements.cancel_stale_job()
 _FIND_EXPIRED = statements.find_expired_jobs()
 _LOCK_EXPIRED = statements.lock_expired_job()
+_HELD = statements.lock_held_job()
 _FINISH = statements.finish_job()
 _ATTEMPT = statements.insert_attempts()
 _CANCEL = statements.cancel_waiting_job()

@@ -60,6 +60,18 @@ def test_a_rollback_takes_state_history_and_job(app):
     assert len(app.queries.transitions("Task", str(task.id))) == 1
 
 
+def test_a_rollback_may_let_go_of_a_record_that_nobody_else_holds(app):
+    with app.session() as session:
+        session.add(Task(id=7))
+        session.commit()
+        session.expunge_all()
+        session.get_one(Task, 7).submit()
+
+        session.rollback()
+
+    assert states(app) == []
+
+
 def test_a_savepoint_rollback_takes_only_its_own(app):
     with app.session() as session:
         kept, dropped = Task(), Task()
