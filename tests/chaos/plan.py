@@ -85,6 +85,16 @@ PLANS = {
         },
         gap=2.0, pause=45, outage=60, patience=3600, sample_every=1.0,
     ),
+    ("pgbouncer", "short"): Plan(
+        database="pgbouncer", size="short", jobs=600, lease=3, posts=3,
+        faults={F.KILL: 5, F.PAUSE: 1, F.RESTART: 1, F.OUTAGE: 1, F.DISCONNECT: 2},
+        gap=1.2, pause=5, outage=5, patience=90, sample_every=0.2,
+    ),
+    ("pgbouncer", "full"): Plan(
+        database="pgbouncer", size="full", jobs=10_000, lease=30, posts=4,
+        faults={F.KILL: 40, F.PAUSE: 2, F.STORM: 2, F.RESTART: 3, F.OUTAGE: 1, F.DISCONNECT: 10},
+        gap=2.0, pause=45, outage=30, patience=1800, sample_every=1.0,
+    ),
     ("sqlite", "short"): Plan(
         database="sqlite", size="short", jobs=600, lease=3, posts=2, processes=2,
         faults={F.KILL: 8, F.PAUSE: 1, F.STORM: 1, F.FULL_DISK: 2},

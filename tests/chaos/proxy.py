@@ -7,6 +7,8 @@ import struct
 import threading
 from dataclasses import dataclass, field
 
+from sqlalchemy import URL
+
 _WRITES = re.compile(rb"\b(INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
 _COMMIT = re.compile(rb"^\s*COMMIT\b", re.IGNORECASE)
 _READY_IDLE = b"Z\x00\x00\x00\x05I"
@@ -35,8 +37,7 @@ class Proxy:
     It reads the protocol (without TLS), so that it knows which answer is the one to a commit.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
+    def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="chaos-proxy", daemon=True)
         self._is_up = threading.Event()
@@ -47,8 +48,9 @@ class Proxy:
         self.cuts = 0
         """Answers to commits that were lost so far."""
 
-    def start(self) -> int:
-        """Listen; return the port."""
+    def start(self, server: URL) -> int:
+        """Listen before *server*; return the port."""
+        self._target = (server.host, server.port)
         self._thread.start()
         self._is_up.wait()
         return self._port

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,7 @@ from tests.chaos.faults import Field
 from tests.chaos.fleet import ROOT, Fleet, Post, wait_until
 from tests.chaos.people import People
 from tests.chaos.plan import Plan
+from tests.chaos.pooler import Pooler, find_pooler
 from tests.chaos.proxy import Proxy
 from tests.chaos.report import Report
 from tests.chaos.sampler import Sampler
@@ -41,14 +42,15 @@ class Place:
     directory: Path
     direct: str
     """URL that no fault but those of the database itself reaches."""
-    proxied: str
+    urls: Sequence[str]
+    """What workers and submitters use, in turn."""
     server: PostgresServer | None = None
     proxy: Proxy | None = None
     disk: object = None
 
     def url(self, number: int) -> str:
-        """Every second one goes through the proxy."""
-        return self.proxied if number % 2 else self.direct
+        """Return the URL of the worker or submitter with this number."""
+        return self.urls[number % len(self.urls)]
 
 
 def run(plan: Plan, *, seed: int, directory: Path, say=print) -> Report:
@@ -105,25 +107,27 @@ def _open_place(plan: Plan, directory: Path) -> Iterator[Place]:
         folder.mkdir()
         disk = make_disk(folder)
         url = f"sqlite:///{folder / 'chaos.db'}"
-        yield Place(directory=directory, direct=url, proxied=url, disk=disk)
+        yield Place(directory=directory, direct=url, urls=[url], disk=disk)
         return
-    server = PostgresServer().start(durable=True)
-    proxy = None
-    try:
+    with ExitStack() as stack:
+        server = PostgresServer().start(durable=True)
+        stack.callback(server.stop)
         server.create_database("chaos")
         direct = make_url(server.url("chaos")).update_query_dict(_NO_TLS)
-        proxy = Proxy(direct.host, direct.port)
-        proxied = direct.set(port=proxy.start())
-        direct_url, proxied_url = (
-            u.render_as_string(hide_password=False) for u in (direct, proxied)
-        )
+        between = Pooler(find_pooler()) if plan.database == "pgbouncer" else Proxy()
+        stack.callback(between.stop)
+        through = direct.set(port=between.start(direct))
+        if isinstance(between, Pooler):
+            urls = [through.update_query_dict({"prepare_threshold": "none"})]
+        else:
+            urls = [direct, through]
         yield Place(
-            directory=directory, direct=direct_url, proxied=proxied_url, server=server, proxy=proxy
+            directory=directory,
+            direct=str(direct),
+            urls=[url.render_as_string(hide_password=False) for url in urls],
+            server=server,
+            proxy=between if isinstance(between, Proxy) else None,
         )
-    finally:
-        if proxy is not None:
-            proxy.stop()
-        server.stop()
 
 
 @contextlib.contextmanager
