@@ -8,10 +8,10 @@ DEV := .venv/.installed-dev
 BENCH := .venv/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix docs bench package clean
+.PHONY: help setup demo test chaos chaos-short lint fix docs bench bench-peers package clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(DEV) ## Install everything for development into .venv
 
@@ -20,6 +20,12 @@ demo: $(DEMO) ## Run the order example, with options in ARGS='--orders 60'
 
 test: $(DEV) ## Run the tests on SQLite and PostgreSQL, or those in ARGS='tests/store'
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+chaos: $(DEV) ## Break workers and databases at full size, with ARGS='--seed 7 --json FILE'; takes long
+	$(BIN)/python -m tests.chaos --size full $(ARGS)
+
+chaos-short: $(DEV) ## The same in a few minutes
+	$(BIN)/python -m tests.chaos --size short $(ARGS)
 
 lint: $(DEV) ## Check format, style, layers and types
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from statejobs.errors import ConfigurationError
 from statejobs.store.factory import async_url
 from statejobs.store.lazy_begin import begin_lazily
+from statejobs.store.postgres import read_prepare_threshold
 from statejobs.store.sqlite import configure_sqlite
 
 
@@ -27,5 +28,5 @@ def open_async_engine(engine: Engine) -> AsyncEngine:
         raise ConfigurationError(
             f"async actions need {error.name}: pip install 'statejobs[async]'"
         ) from error
-    begin_lazily(opened.sync_engine, "BEGIN")
+    begin_lazily(read_prepare_threshold(opened.sync_engine), "BEGIN")
     return opened

@@ -10,7 +10,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from statejobs.errors import ConfigurationError
-from statejobs.store.postgres import PostgresListener
+from statejobs.store.postgres import PostgresListener, read_prepare_threshold
 from statejobs.store.sqlite import SqliteListener, configure_sqlite, is_configured, wake_listeners
 
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
@@ -77,8 +77,10 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
     try:
         if url.get_backend_name() == "sqlite":
             return configure_sqlite(create_engine(url, pool_size=connections, max_overflow=10))
-        return create_engine(
-            url, pool_size=connections, max_overflow=10, pool_use_lifo=True, pool_pre_ping=False
+        return read_prepare_threshold(
+            create_engine(
+                url, pool_size=connections, max_overflow=10, pool_use_lifo=True, pool_pre_ping=False
+            )
         )
     except ModuleNotFoundError as error:
         raise ConfigurationError(

@@ -11,12 +11,28 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy import select as sql_select
 
 from statejobs.store.statements import wake_channel
 
 log = logging.getLogger("statejobs.listen")
+
+
+def read_prepare_threshold(engine: Engine) -> Engine:
+    """Understand `?prepare_threshold=none` in the URL of *engine*; return it.
+
+    Behind PgBouncer in transaction mode, the session that prepared a statement is not the one
+    that gets the next. The driver takes the option as a number only, and URLs hold text.
+    """
+
+    def connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> None:
+        given = options.get("prepare_threshold")
+        if isinstance(given, str):
+            options["prepare_threshold"] = None if given.lower() == "none" else int(given)
+
+    event.listen(engine, "do_connect", connect)
+    return engine
 
 
 class PostgresListener:

@@ -131,6 +131,14 @@ class PostgresServer(PostgresDatabases):
         """Restart on the same port; "immediate" is a crash."""
         self._pg_ctl("restart", "-m", mode)
 
+    def crash(self) -> None:
+        """End the server as a crash would; `revive` starts it again on the same port."""
+        self._pg_ctl("stop", "-m", "immediate")
+
+    def revive(self) -> None:
+        """Start the server after `crash`."""
+        self._pg_ctl("start")
+
     def _bring_programs(self, wheel: Path) -> None:
         """Link to the wheel; copy it for another account, which may not be let into our home."""
         if self._account is None:

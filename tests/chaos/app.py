@@ -1,0 +1,187 @@
+"""The app under fire: actions that write, fail, wait, snooze and spawn, as their record says."""
+
+import os
+import time
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import update
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from statejobs import (
+    AsyncJobContext,
+    Domain,
+    JobContext,
+    Snooze,
+    StatefulResource,
+    StateJobs,
+    Trigger,
+    WorkerSettings,
+    state_column,
+    transition,
+)
+from statejobs.domain.clock import random_id
+
+LEASE = "CHAOS_LEASE"
+"""Environment: seconds of the lease of every worker."""
+LEDGER = "CHAOS_LEDGER"
+"""Environment: the file outside of the database that actions append to."""
+VERSION = "CHAOS_VERSION"
+"""Environment: `new`, or `old` for the version that does not know gifts."""
+SOON = timedelta(seconds=0.4)
+
+
+class Base(DeclarativeBase):
+    """The user's base."""
+
+
+class Effect(Base):
+    """What an action writes through `ctx.session`; nothing but the engine forbids a second one."""
+
+    __tablename__ = "chaos_effects"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    record: Mapped[str] = mapped_column(index=True)
+    attempt: Mapped[int]
+
+
+class State(StrEnum):
+    DRAFT = "draft"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Does(StrEnum):
+    """What the action of an errand does."""
+
+    TOUCH = "touch"
+    """Changes its own record only."""
+    WRITE = "write"
+    SPAWN = "spawn"
+    """Enqueues another job through `ctx.session`."""
+    STUMBLE = "stumble"
+    """Fails twice."""
+    NAP = "nap"
+    """Snoozes once."""
+    DALLY = "dally"
+    """Takes its time."""
+    DOOM = "doom"
+    """Fails until somebody mends it."""
+
+
+S = State
+
+
+class Errand(StatefulResource, Base):
+    __tablename__ = "chaos_errands"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    does: Mapped[Does]
+    count: Mapped[int] = mapped_column(default=0)
+    is_mended: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[State] = state_column(State, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED))
+
+    run = Trigger.on_demand("chaos.errand", queue="errands", max_attempts=6, backoff=SOON)
+
+    @transition(S.DRAFT, S.QUEUED, run_trigger=run)
+    def submit(self) -> None:
+        """Ask for it."""
+
+    @run.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
+    def perform(self, ctx: JobContext) -> None:
+        append_to_ledger(self.id, ctx)
+        self._hesitate(ctx)
+        if self.does is Does.TOUCH:
+            self.count += 1
+            return
+        ctx.session.add(Effect(record=self.id, attempt=ctx.attempt))
+        counted = update(Errand).where(Errand.id == self.id).values(count=Errand.count + 1)
+        ctx.session.execute(counted)
+        if self.does is Does.SPAWN:
+            ctx.session.add(Gift(id=random_id(), giver=self.id))
+
+    @transition(S.FAILED, S.QUEUED, run_trigger=run)
+    def mend(self) -> None:
+        """Mend what made it fail, and try again."""
+        self.is_mended = True
+
+    @transition([S.DRAFT, S.QUEUED, S.PROCESSING, S.FAILED], S.CANCELLED)
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+
+    def _hesitate(self, ctx: JobContext) -> None:
+        match self.does:
+            case Does.STUMBLE if ctx.attempt < 3:
+                raise RuntimeError("stumbled")
+            case Does.DOOM if not self.is_mended:
+                raise RuntimeError("doomed until it is mended")
+            case Does.NAP if "napped" not in ctx.checkpoint:
+                ctx.checkpoint["napped"] = True
+                raise Snooze(SOON)
+            case Does.DALLY:
+                time.sleep(0.1 + int(self.id[:2], 16) / 256)  # noqa: TID251
+
+
+class Gift(StatefulResource, Base):
+    """Known to the new version only; creation enqueues its job, and its action is async."""
+
+    __tablename__ = "chaos_gifts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    giver: Mapped[str] = mapped_column(index=True)
+    wrap = Trigger.on_demand("chaos.gift", queue="gifts", max_attempts=6, backoff=SOON)
+    state: Mapped[State] = state_column(
+        State, initial=S.QUEUED, final=(S.COMPLETED, S.CANCELLED), run_trigger=wrap
+    )
+
+    @wrap.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
+    async def put_into_paper(self, ctx: AsyncJobContext) -> None:
+        append_to_ledger(self.id, ctx)
+        ctx.session.add(Effect(record=self.id, attempt=ctx.attempt))
+
+    @transition(S.FAILED, S.QUEUED, run_trigger=wrap)
+    def mend(self) -> None:
+        """Try again."""
+
+    @transition([S.QUEUED, S.PROCESSING, S.FAILED], S.CANCELLED)
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+
+
+def make_app(database: str) -> StateJobs:
+    """The new version."""
+    return _app(database, [Errand, Gift])
+
+
+def make_old_app(database: str) -> StateJobs:
+    """The old version: it serves the queue of gifts, and knows no key in it."""
+    return _app(database, [Errand])
+
+
+def append_to_ledger(record: str, ctx: JobContext | AsyncJobContext) -> None:
+    """Say outside of the database that an action ran: at least once, under one key."""
+    line = f"{record} {ctx.idempotency_key} {ctx.attempt} {os.environ.get(VERSION, 'new')}\n"
+    ledger = os.open(Path(os.environ[LEDGER]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(ledger, line.encode())
+    finally:
+        os.close(ledger)
+
+
+def _app(database: str, resources: list[type[StatefulResource]]) -> StateJobs:
+    lease = float(os.environ.get(LEASE, "30"))
+    settings = WorkerSettings(
+        lease=timedelta(seconds=lease),
+        heartbeat=timedelta(seconds=lease / 3),
+        rescue=timedelta(seconds=lease / 6),
+        poll=timedelta(seconds=min(1, lease / 6)),
+        shutdown_grace=timedelta(seconds=2),
+    )
+    domain = Domain("chaos", resources=resources)
+    return StateJobs(
+        database, domains=[domain], queues={"errands": 6, "gifts": 2}, settings=settings
+    )

@@ -1,0 +1,109 @@
+"""How much of what: sizes of a run, and its faults in an order drawn from the seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+
+class Fault(StrEnum):
+    """One way to hurt."""
+
+    KILL = "SIGKILL of a worker"
+    PAUSE = "SIGSTOP past the lease"
+    STORM = "SIGTERM of every worker"
+    RESTART = "database restart (immediate)"
+    OUTAGE = "database away"
+    DISCONNECT = "half the sessions ended"
+    CUT = "answers to COMMIT lost"
+    SILENCE = "network silent"
+    SLOW = "network slow"
+    FULL_DISK = "disk full"
+
+
+F = Fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run."""
+
+    database: str
+    size: str
+    jobs: int
+    lease: float
+    """Seconds."""
+    posts: int
+    """Supervisors; one of them runs the old version of the app."""
+    processes: int = 1
+    """Worker processes under each."""
+    submitters: int = 2
+    faults: Mapping[Fault, int]
+    gap: float
+    """Mean seconds between faults."""
+    pause: float
+    """Seconds of a SIGSTOP."""
+    outage: float = 0.0
+    """Seconds that the database is away."""
+    patience: float
+    """Seconds to finish everything after the last fault; only a hang takes that long."""
+    sample_every: float
+    sample_window: float = 60.0
+
+    def order(self, rng: Random) -> list[Fault]:
+        """Return every fault as often as it is to happen, shuffled."""
+        order = [fault for fault, count in self.faults.items() for _ in range(count)]
+        rng.shuffle(order)
+        return order
+
+    @property
+    def seconds(self) -> float:
+        """About how long the faults take; submitters go on for as long."""
+        takes = {
+            F.OUTAGE: self.outage + 1, F.STORM: 4.0, F.RESTART: 1.5, F.SILENCE: 2.0,
+            F.FULL_DISK: self.lease, F.KILL: 0.3,
+        }  # fmt: skip
+        return sum(
+            count * (self.gap + takes.get(fault, 0.0)) for fault, count in self.faults.items()
+        )
+
+
+PLANS = {
+    ("postgres", "short"): Plan(
+        database="postgres", size="short", jobs=1500, lease=3, posts=4,
+        faults={
+            F.KILL: 12, F.PAUSE: 2, F.STORM: 1, F.RESTART: 2, F.OUTAGE: 1, F.DISCONNECT: 3,
+            F.CUT: 8, F.SILENCE: 2, F.SLOW: 1,
+        },
+        gap=1.2, pause=5, outage=5, patience=90, sample_every=0.2,
+    ),
+    ("postgres", "full"): Plan(
+        database="postgres", size="full", jobs=50_000, lease=30, posts=6, submitters=3,
+        faults={
+            F.KILL: 200, F.PAUSE: 10, F.STORM: 5, F.RESTART: 10, F.OUTAGE: 2, F.DISCONNECT: 20,
+            F.CUT: 60, F.SILENCE: 10, F.SLOW: 5,
+        },
+        gap=2.0, pause=45, outage=60, patience=3600, sample_every=1.0,
+    ),
+    ("pgbouncer", "short"): Plan(
+        database="pgbouncer", size="short", jobs=600, lease=3, posts=3,
+        faults={F.KILL: 5, F.PAUSE: 1, F.RESTART: 1, F.OUTAGE: 1, F.DISCONNECT: 2},
+        gap=1.2, pause=5, outage=5, patience=90, sample_every=0.2,
+    ),
+    ("pgbouncer", "full"): Plan(
+        database="pgbouncer", size="full", jobs=10_000, lease=30, posts=4,
+        faults={F.KILL: 40, F.PAUSE: 2, F.STORM: 2, F.RESTART: 3, F.OUTAGE: 1, F.DISCONNECT: 10},
+        gap=2.0, pause=45, outage=30, patience=1800, sample_every=1.0,
+    ),
+    ("sqlite", "short"): Plan(
+        database="sqlite", size="short", jobs=600, lease=3, posts=2, processes=2,
+        faults={F.KILL: 8, F.PAUSE: 1, F.STORM: 1, F.FULL_DISK: 2},
+        gap=1.2, pause=5, patience=90, sample_every=0.2,
+    ),
+    ("sqlite", "full"): Plan(
+        database="sqlite", size="full", jobs=10_000, lease=10, posts=4, processes=2,
+        faults={F.KILL: 100, F.PAUSE: 5, F.STORM: 5, F.FULL_DISK: 5},
+        gap=2.0, pause=15, patience=1800, sample_every=1.0,
+    ),
+}  # fmt: skip
+"""By database and size."""

@@ -1,0 +1,98 @@
+"""A client that enqueues through faults: a commit whose answer is lost is looked up, then repeated.
+
+Run as `python -m tests.chaos.submitter DATABASE --seed N --count N --seconds S --acks FILE`.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from random import Random
+from typing import TextIO
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from statejobs import StateJobs
+from tests.chaos.app import Does, Errand, make_app
+
+ACKNOWLEDGED, RECOVERED, TORN, LOCKED = "acknowledged", "recovered", "torn", "locked"
+_WEIGHTS = {
+    Does.TOUCH: 30, Does.WRITE: 30, Does.SPAWN: 15, Does.STUMBLE: 8,
+    Does.NAP: 7, Does.DALLY: 8, Does.DOOM: 2,
+}  # fmt: skip
+_LARGEST_BATCH = 10
+
+
+def submit_all(app: StateJobs, rng: Random, *, count: int, seconds: float, acks: TextIO) -> None:
+    """Enqueue *count* errands over *seconds*; write each id once it is known to be committed."""
+    began, done = time.monotonic(), 0
+    while done < count:
+        size = min(rng.randint(1, _LARGEST_BATCH), count - done)
+        batch = {_new_id(rng): _choose(rng) for _ in range(size)}
+        answer = _commit_surely(app, batch, acks)
+        acks.writelines(f"{answer} {id_}\n" for id_ in batch)
+        acks.flush()
+        done += size
+        ahead = began + seconds * done / count - time.monotonic()
+        if ahead > 0:
+            time.sleep(ahead)  # noqa: TID251
+
+
+def _commit_surely(app: StateJobs, batch: dict[str, Does], acks: TextIO) -> str:
+    """Commit *batch*, once: after an error nobody knows whether it was applied."""
+    answer = ACKNOWLEDGED
+    while True:
+        try:
+            if answer is RECOVERED and (found := _count_committed(app, batch)):
+                return RECOVERED if found == len(batch) else TORN
+            _commit(app, batch)
+        except SQLAlchemyError as error:
+            if "database is locked" in str(error):
+                acks.write(f"{LOCKED} {error!r}\n".replace("\n", " ") + "\n")
+            answer = RECOVERED
+            time.sleep(0.1)  # noqa: TID251
+        else:
+            return answer
+
+
+def _commit(app: StateJobs, batch: dict[str, Does]) -> None:
+    with app.session() as session:
+        for id_, does in batch.items():
+            errand = Errand(id=id_, does=does)
+            session.add(errand)
+            errand.submit()
+        session.commit()
+
+
+def _count_committed(app: StateJobs, batch: dict[str, Does]) -> int:
+    with app.session() as session:
+        return session.scalar(select(func.count()).where(Errand.id.in_(list(batch)))) or 0
+
+
+def _new_id(rng: Random) -> str:
+    return f"{rng.getrandbits(128):032x}"
+
+
+def _choose(rng: Random) -> Does:
+    (does,) = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
+    return does
+
+
+def main() -> None:
+    """Read the command line and submit."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("database")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--acks", type=Path, required=True)
+    given = parser.parse_args()
+    with given.acks.open("a") as acks:
+        submit_all(
+            make_app(given.database), Random(given.seed),
+            count=given.count, seconds=given.seconds, acks=acks,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""The verifier and the invariant view see seeded damage; so their silence means something."""
+
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import delete, insert, select, update
+
+from statejobs.domain.job import JobState
+from statejobs.store.tables import attempts, jobs, transitions
+from tests.chaos.app import LEDGER, Does, Effect, Errand, Gift, State, make_app
+from tests.chaos.invariants import violations
+from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN
+from tests.chaos.verifier import verify
+
+IDS = {"a1": Does.WRITE, "b2": Does.SPAWN, "c3": Does.TOUCH}
+ACKS = [f"{ACKNOWLEDGED} {id_}" for id_ in IDS]
+
+
+@pytest.fixture
+def app(database_url, tmp_path, monkeypatch):
+    """The app, with one errand of each kind done, and their gift."""
+    monkeypatch.setenv(LEDGER, str(tmp_path / "ledger"))
+    app = make_app(database_url)
+    app.create_all()
+    submit(app, IDS)
+    app.drain()
+    app._loop.run(app._async_engine.dispose())  # its connections belong to the loop
+    yield app
+    app.engine.dispose()
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return (tmp_path / "ledger").read_text().splitlines
+
+
+def submit(app, errands):
+    with app.session() as session:
+        for id_, does in errands.items():
+            errand = Errand(id=id_, does=does)
+            session.add(errand)
+            errand.submit()
+        session.commit()
+
+
+@contextmanager
+def damage(app):
+    """A connection past the ORM and its guards."""
+    with app.engine.begin() as connection:
+        yield connection
+
+
+def judge(app, acks=ACKS, ledger=()):
+    with app.engine.connect() as connection:
+        return verify(connection, app, acks=acks, ledger=ledger)
+
+
+def rules(app):
+    with app.engine.connect() as connection:
+        return {row["rule"] for row in violations(connection, app)}
+
+
+def of(errand):
+    """The condition of its jobs and history."""
+    return f'"{errand}"'
+
+
+def test_finds_nothing_where_nothing_is_wrong(app, ledger):
+    verdict = judge(app, ledger=ledger())
+
+    assert verdict.is_clean, verdict
+
+
+def test_finds_nothing_while_jobs_wait(app):
+    submit(app, {"d4": Does.NAP, "e5": Does.STUMBLE})
+    app.step(2)
+
+    assert rules(app) == set()
+
+
+def test_sees_a_lost_record(app):
+    with damage(app) as connection:
+        connection.execute(delete(Errand.__table__).where(Errand.id == "a1"))
+
+    assert any("acknowledged, not there: a1" in line for line in judge(app).lost)
+
+
+def test_sees_a_lost_job(app):
+    submit(app, {"d4": Does.WRITE})
+    with damage(app) as connection:
+        connection.execute(delete(jobs).where(jobs.c.record_id == of("d4")))
+
+    assert rules(app) == {"promised job is missing, or twice"}
+    assert judge(app).unfinished == ["Errand d4 is queued"]
+
+
+def test_sees_a_promised_job_twice(app):
+    submit(app, {"d4": Does.WRITE})
+    with damage(app) as connection:
+        row = connection.execute(select(jobs).where(jobs.c.record_id == of("d4"))).one()
+        copy = {**row._mapping, "dedupe_key": "another", "state": "scheduled"}
+        del copy["id"]
+        connection.execute(insert(jobs), copy)
+
+    assert rules(app) == {"promised job is missing, or twice"}
+
+
+def test_sees_a_doubled_effect(app):
+    with damage(app) as connection:
+        connection.execute(insert(Effect.__table__), {"record": "a1", "attempt": 2})
+
+    assert judge(app).doubled == ["effects of a1 (completed): 2, not 1"]
+
+
+def test_sees_an_effect_that_was_lost_with_its_completion_kept(app):
+    with damage(app) as connection:
+        connection.execute(delete(Effect.__table__).where(Effect.record == "a1"))
+
+    assert judge(app).lost == ["effects of a1 (completed): 0, not 1"]
+
+
+def test_sees_a_count_that_ran_twice(app):
+    with damage(app) as connection:
+        connection.execute(update(Errand.__table__).where(Errand.id == "c3").values(count=2))
+
+    assert judge(app).doubled == ["count of c3 (completed): 2, not 1"]
+
+
+def test_sees_an_effect_of_what_was_cancelled(app):
+    submit(app, {"d4": Does.WRITE})
+    with app.session() as session:
+        session.get(Errand, "d4").cancel()
+        session.commit()
+    with damage(app) as connection:
+        connection.execute(insert(Effect.__table__), {"record": "d4", "attempt": 1})
+
+    assert judge(app).doubled == ["effects of d4 (cancelled): 1, not 0"]
+
+
+def test_sees_an_enqueue_that_happened_twice(app):
+    with app.session() as session:
+        session.add(Gift(id="e5", giver="b2"))
+        session.commit()
+
+    assert judge(app).doubled == ["gifts of b2 (completed, spawn): 2, not 1"]
+
+
+def test_sees_what_nobody_asked_for(app):
+    verdict = judge(app, acks=ACKS[1:])
+
+    assert verdict.illegal == ["nobody asked for it: a1"]
+
+
+def test_sees_half_of_a_commit_and_a_lock_that_reached_a_user(app):
+    verdict = judge(app, acks=[*ACKS[1:], f"{TORN} a1", f"{LOCKED} OperationalError"])
+
+    assert verdict.illegal == ["half of a commit: a1", "reached a user: OperationalError"]
+
+
+def test_takes_a_recovered_commit_for_promised(app):
+    assert judge(app, acks=[*ACKS[1:], f"{RECOVERED} a1"]).is_clean
+
+
+def test_sees_a_second_idempotency_key(app, ledger):
+    verdict = judge(app, ledger=[*ledger(), "a1 another-key 2 new"])
+
+    assert verdict.illegal == ["a1 ran under 2 keys"]
+
+
+def test_sees_a_completion_that_never_ran(app, ledger):
+    verdict = judge(app, ledger=[line for line in ledger() if not line.startswith("a1")])
+
+    assert verdict.lost == ["completed, never ran: a1"]
+
+
+def test_sees_the_old_version_run_what_it_does_not_know(app, ledger):
+    with app.session() as session:
+        gift = session.scalars(select(Gift)).one()
+    mistaken = [line.replace(" new", " old") for line in ledger()]
+
+    verdict = judge(app, ledger=mistaken)
+
+    assert verdict.illegal == [f"the old version ran a key it does not know: {gift.id}"]
+
+
+def test_sees_a_state_that_history_does_not_know(app):
+    with damage(app) as connection:
+        connection.execute(
+            update(Errand.__table__).where(Errand.id == "a1").values(state=State.CANCELLED)
+        )
+
+    assert rules(app) == {"state is not the last of history"}
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_sees_a_broken_chain(app, version):
+    with damage(app) as connection:
+        connection.execute(
+            delete(transitions).where(
+                transitions.c.record_id == of("a1"), transitions.c.version == version
+            )
+        )
+
+    assert rules(app) == {"history has a gap or a version twice", "history is no chain"}
+
+
+def test_sees_an_illegal_edge(app):
+    mine = transitions.c.record_id == of("a1")
+    with damage(app) as connection:
+        connection.execute(
+            update(transitions).where(mine, transitions.c.version == 2).values(target="failed")
+        )
+        connection.execute(
+            update(transitions).where(mine, transitions.c.version == 3).values(source="failed")
+        )
+
+    assert rules(app) == {"history took an edge that nobody declared"}
+
+
+def test_sees_a_record_that_runs_without_a_job(app):
+    submit(app, {"d4": Does.WRITE})
+    with damage(app) as connection:
+        connection.execute(
+            update(Errand.__table__).where(Errand.id == "d4").values(state=State.PROCESSING)
+        )
+
+    assert rules(app) == {
+        "state is not the last of history",
+        "record runs without a job",
+        "job waits for a record that is elsewhere",
+    }
+
+
+def test_sees_a_job_that_runs_on_a_record_elsewhere(app):
+    submit(app, {"d4": Does.WRITE})
+    with damage(app) as connection:
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.record_id == of("d4"))
+            .values(state="processing", token="t", owner="o", lease_until=jobs.c.run_at, attempt=1)
+        )
+
+    assert rules(app) == {
+        "promised job is missing, or twice",
+        "job runs on a record that is elsewhere",
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "rule"),
+    [
+        ({"state": "processing", "cancel_requested": True}, "running job has no lease"),
+        ({"finished_at": None}, "ended job has no end"),
+        ({"attempt": 9}, "job has more attempts than it may"),
+        ({"attempt": 2}, "attempts do not add up"),
+        ({"state": "dreaming"}, "job is in no known state"),
+    ],
+)
+def test_sees_a_job_that_contradicts_itself(app, values, rule):
+    with damage(app) as connection:
+        connection.execute(update(jobs).where(jobs.c.record_id == of("a1")).values(**values))
+
+    assert rule in rules(app)
+
+
+def test_sees_a_completed_job_that_moved_no_record(app):
+    mine = transitions.c.record_id == of("a1")
+    with damage(app) as connection:
+        connection.execute(
+            update(transitions).where(mine, transitions.c.version == 3).values(job_id=None)
+        )
+
+    assert rules(app) == {"completed job moved no record"}
+
+
+def test_sees_an_attempt_that_was_not_recorded(app):
+    submit(app, {"d4": Does.STUMBLE})
+    app.step()
+    with damage(app) as connection:
+        connection.execute(delete(attempts))
+
+    assert rules(app) == {"attempts do not add up"}
+
+
+def test_sees_what_is_left_unfinished(app):
+    submit(app, {"d4": Does.WRITE})
+
+    verdict = judge(app, acks=[*ACKS, f"{ACKNOWLEDGED} d4"])
+
+    assert verdict.unfinished == ["Errand d4 is queued", f"job 5 is {JobState.QUEUED}"]
+    assert not verdict.is_clean
