@@ -15,9 +15,12 @@ from bench.databases import open_databases
 from bench.environment import describe
 from bench.plan import KINDS, Plan
 from bench.rows import Row
-from bench.workloads import w4_orders
+from bench.workloads import w1_enqueue, w4_orders
 
-WORKLOADS: Mapping[str, Callable[[Plan], list[Row]]] = {"W4": w4_orders.run}
+WORKLOADS: Mapping[str, Callable[[Plan], list[Row]]] = {
+    "W1": w1_enqueue.run,
+    "W4": w4_orders.run,
+}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -5,33 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import psutil
 from sqlalchemy import cast, func, select
 
 from bench.databases import Database
-from bench.meter import Meter
-from bench.seed import jobs, submit_orders
+from bench.meter import Meter, Sample
+from bench.seed import jobs, submit_orders, transitions
 from bench.systems import System
-from statejobs import metadata
 
-transitions = metadata.tables["statejobs_transitions"]
 _LONGEST = 120.0  # seconds after which a drain is given up
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One run."""
-
-    rate: float
-    """Finished jobs per second, from the first claim to the last finish."""
-    worker_ms: float
-    """CPU of the worker processes for each job."""
-    server_ms: float | None = None
-    wal_bytes: float | None = None
-    other_cores: float = 0.0
-    """How many cores programs that are not measured kept busy meanwhile."""
 
 
 class UnfinishedError(Exception):
@@ -46,13 +29,7 @@ def drain(
     before = submit_orders(database, system.resource, count, before_commit=meter.start)
     _wait_until_drained(system, database, before)
     meter.stop()
-    return Sample(
-        rate=count / _check(system, database, before, count),
-        worker_ms=meter.worker_seconds / count * 1000,
-        server_ms=None if meter.server_seconds is None else meter.server_seconds / count * 1000,
-        wal_bytes=None if meter.wal_bytes is None else meter.wal_bytes / count,
-        other_cores=meter.other_cores,
-    )
+    return meter.sample(count, _check(system, database, before, count))
 
 
 def _wait_until_drained(system: System, database: Database, before: int) -> None:

@@ -35,15 +35,15 @@ class Entrant:
 
 def race(
     plan: Plan, kind: str, systems: Sequence[System], *, workers: int
-) -> dict[System, list[Sample]]:
+) -> dict[str, list[Sample]]:
     """Let each of *systems* drain orders, turn and turn about."""
-    samples: dict[System, list[Sample]] = {system: [] for system in systems}
+    samples: dict[str, list[Sample]] = {system.name: [] for system in systems}
     with contextlib.ExitStack() as stack:
         entrants = [_enter(stack, plan, kind, system, workers) for system in systems]
         for number in range(plan.runs):
             plan.tell(f"{kind}, {workers} worker process(es), run {number + 1} of {plan.runs}")
             for one in entrants:
-                samples[one.system].append(one.drain())
+                samples[one.system.name].append(one.drain())
     return samples
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, cast, func, insert, literal, null, select, text
+from sqlalchemy import Connection, cast, func, insert, literal, literal_column, null, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from bench.app import QUEUE
@@ -16,6 +16,7 @@ from bench.databases import Database
 from statejobs import StatefulResource, metadata, utcnow
 
 jobs = metadata.tables["statejobs_jobs"]
+transitions = metadata.tables["statejobs_transitions"]
 
 
 def submit_orders(
@@ -46,15 +47,7 @@ def seed_orders(
     """Insert *count* orders in `queued`, and a job for each; *overrides* are columns of the job."""
     table = resource.__table__
     now = literal(utcnow(), table.c.charged_at.type)
-    first = connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()
-    numbers = select(literal(1).label("n")).cte("numbers", recursive=True)
-    numbers = numbers.union_all(select(numbers.c.n + 1).where(numbers.c.n < count))
-    connection.execute(
-        insert(table).from_select(
-            ["total", "charged_at", "state", "state_version", "state_changed_at"],
-            select(literal(1), null(), text("'queued'"), literal(1), now).select_from(numbers),
-        )
-    )
+    first = _insert_orders(connection, table, count, state="queued", version=1)
     record_id = cast(table.c.id, jobs.c.record_id.type)
     key = resource.__machine__.triggers[0].key
     columns: dict[str, ColumnElement[Any]] = {
@@ -75,6 +68,35 @@ def seed_orders(
     }
     rows = select(*columns.values()).where(table.c.id > first).order_by(table.c.id)
     connection.execute(insert(jobs).from_select(list(columns), rows))
+
+
+def draft_orders(database: Database, resource: Any, count: int) -> list[int]:
+    """Insert *count* orders that wait for their `submit`; return their ids in order."""
+    table = resource.__table__
+    with database.app.engine.begin() as connection:
+        first = _insert_orders(connection, table, count, state="draft", version=0)
+        ids = select(table.c.id).where(table.c.id > first).order_by(table.c.id)
+        return [row[0] for row in connection.execute(ids)]
+
+
+def _insert_orders(
+    connection: Connection, table: Any, count: int, *, state: str, version: int
+) -> int:
+    first = connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()
+    now = literal(utcnow(), table.c.charged_at.type)
+    connection.execute(
+        insert(table).from_select(
+            ["total", "charged_at", "state", "state_version", "state_changed_at"],
+            select(literal(1), null(), literal_column(f"'{state}'"), literal(version), now)
+            .select_from(_numbers(count)),
+        )
+    )  # fmt: skip
+    return int(first)
+
+
+def _numbers(count: int) -> Any:
+    numbers = select(literal(1).label("n")).cte("numbers", recursive=True)
+    return numbers.union_all(select(numbers.c.n + 1).where(numbers.c.n < count))
 
 
 def _random_id(connection: Connection) -> ColumnElement[str]:

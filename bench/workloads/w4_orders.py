@@ -28,7 +28,7 @@ def run(plan: Plan) -> list[Row]:
         systems, floor = entrants(kind)
         for workers in (1, 2):
             samples = race(plan, kind, systems, workers=workers)
-            rows += rows_of_race("W4", kind, workers, samples, floor)
+            rows += rows_of_race("W4", kind, workers, samples, floor.name)
     return rows
 
 
