@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import psutil
 
 from bench.databases import Database
-from bench.drain import Sample, drain
+from bench.drain import drain
+from bench.meter import Sample
 from bench.plan import Plan
 from bench.systems import System, running
 

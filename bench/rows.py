@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.drain import Sample
+from bench.meter import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from bench.app import Order as StateOrder
@@ -142,3 +142,38 @@ def _job(order_id: int, now: Any) -> dict[str, Any]:
         "dedupe_key": f"order.charge:{order_id}", "idempotency_key": uuid.uuid4().hex,
         "max_attempts": 5, "enqueued_at": now,
     }  # fmt: skip
+
+
+BULK_MOVE = """
+UPDATE orders SET state = 'queued', state_version = state_version + 1, state_changed_at = :now
+WHERE id BETWEEN :first AND :last AND state = 'draft'
+"""
+BULK_HISTORY = """
+INSERT INTO statejobs_transitions (resource, record_id, name, source, target, version, duration, at)
+SELECT 'Order', CAST(id AS TEXT), 'submit', 'draft', 'queued', state_version, 0, :now FROM orders
+WHERE id BETWEEN :first AND :last AND state = 'queued'
+"""
+BULK_JOBS = """
+INSERT INTO statejobs_jobs
+    (key, queue, priority, state, run_at, args, resource, record_id, dedupe_key, idempotency_key,
+     tags, max_attempts, enqueued_at)
+SELECT 'order.charge', 'orders', 0, 'queued', :now, '{{}}', 'Order', CAST(id AS TEXT),
+    'order.charge:' || id, {random}, '[]', 5, :now FROM orders
+WHERE id BETWEEN :first AND :last AND state = 'queued' ORDER BY id
+"""
+RANDOM = {
+    "postgresql": "replace(CAST(gen_random_uuid() AS TEXT), '-', '')",
+    "sqlite": "lower(hex(randomblob(16)))",
+}
+
+
+def in_bulk(database: Database, ids: Sequence[int]) -> None:
+    """Move, tell and enqueue with three statements over all records at once."""
+    with database.app.engine.begin() as connection:
+        now = bindparam("now", utcnow(), type_=jobs.c.run_at.type)
+        values = {"first": ids[0], "last": ids[-1]}
+        insert_jobs = BULK_JOBS.format(random=RANDOM[connection.dialect.name])
+        for statement in (BULK_MOVE, BULK_HISTORY, insert_jobs):
+            connection.execute(text(statement).bindparams(now), values)
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(NOTIFY))

@@ -11,9 +11,8 @@ import psutil
 
 from bench.app import Order
 from bench.databases import Database
-from bench.drain import Sample
 from bench.floors import enqueue
-from bench.meter import Meter
+from bench.meter import Meter, Sample
 from bench.plan import Plan
 from bench.rows import Row, rows_of_race
 from bench.seed import draft_orders
