@@ -15,9 +15,26 @@ from bench.databases import open_databases
 from bench.environment import describe
 from bench.plan import KINDS, Plan
 from bench.rows import Row
-from bench.workloads import w4_orders
+from bench.workloads import (
+    w1_enqueue,
+    w2_bulk,
+    w3_tasks,
+    w4_orders,
+    w5_latency,
+    w6_growth,
+    w7_idle,
+)
 
-WORKLOADS: Mapping[str, Callable[[Plan], list[Row]]] = {"W4": w4_orders.run}
+WORKLOADS: Mapping[str, Callable[[Plan], list[Row]]] = {
+    "W1": w1_enqueue.run,
+    "W2": w2_bulk.run,
+    "W3": w3_tasks.run,
+    "W4": w4_orders.run,
+    "W4b": w4_orders.run_chunks,
+    "W5": w5_latency.run,
+    "W6": w6_growth.run,
+    "W7": w7_idle.run,
+}
 RESULTS = Path(__file__).parent / "results"
 
 

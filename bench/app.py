@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+import statejobs
 from statejobs import (
     AsyncJobContext,
     Domain,
@@ -25,6 +27,7 @@ from statejobs import (
 SYNCHRONOUS_VARIABLE = "STATEJOBS_BENCH_SYNCHRONOUS"
 LIMIT_VARIABLE = "STATEJOBS_BENCH_LIMIT"
 QUEUE = "orders"
+TASK_QUEUE = "tasks"
 
 
 class Base(DeclarativeBase):
@@ -111,20 +114,30 @@ class AsyncOrder(StatefulResource, Base):
         self.charged_at = ctx.now
 
 
+noop: Any = None
+"""A task that does nothing; None while statejobs has no tasks."""
+if hasattr(statejobs, "task"):
+
+    @statejobs.task("bench.noop", queue=TASK_QUEUE)
+    def noop() -> None:
+        """Do nothing."""
+
+
 RESOURCES = (Order, QuietOrder, AsyncOrder)
 
 
 def make_app(database: str) -> StateJobs:
     """Return the app on *database*; two variables choose what a user would write down."""
     limit = int(os.environ.get(LIMIT_VARIABLE, "8"))
-    engine: str | object = database
+    engine: str | Engine = database
+    tasks: dict[str, Any] = {} if noop is None else {"tasks": [noop]}
     if database.startswith("sqlite"):
         engine = configure_sqlite(
-            create_engine(database, pool_size=limit + 4),
+            create_engine(database, pool_size=2 * limit + 4),
             synchronous="NORMAL" if os.environ.get(SYNCHRONOUS_VARIABLE) == "NORMAL" else "FULL",
         )
     return StateJobs(
-        engine,  # type: ignore[arg-type]
-        domains=[Domain("bench", resources=list(RESOURCES))],
-        queues={QUEUE: limit},
+        engine,
+        domains=[Domain("bench", resources=list(RESOURCES), **tasks)],
+        queues={QUEUE: limit, TASK_QUEUE: limit},
     )

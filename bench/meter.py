@@ -16,6 +16,20 @@ _WAL = text("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One run."""
+
+    rate: float
+    """Finished jobs per second, from the first claim to the last finish."""
+    worker_ms: float
+    """CPU of the worker processes for each job."""
+    server_ms: float | None = None
+    wal_bytes: float | None = None
+    other_cores: float = 0.0
+    """How many cores programs that are not measured kept busy meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Reading:
     at: float
     busy: float
@@ -35,13 +49,22 @@ class Meter:
         self._first = self._read()
 
     def stop(self) -> None:
-        """End, and work the figures out."""
-        first, last = self._first, self._read()
-        self.worker_seconds = last.workers - first.workers
-        self.server_seconds = _difference(last.server, first.server)
-        self.wal_bytes = _difference(last.wal, first.wal)
-        ours = self.worker_seconds + (self.server_seconds or 0)
-        self.other_cores = max(0.0, (last.busy - first.busy - ours) / (last.at - first.at))
+        """End."""
+        self._last = self._read()
+
+    def sample(self, count: int, seconds: float) -> Sample:
+        """Return what each of *count* jobs cost, which took *seconds* in all."""
+        first, last = self._first, self._last
+        workers = last.workers - first.workers
+        server, wal = _difference(last.server, first.server), _difference(last.wal, first.wal)
+        others = last.busy - first.busy - workers - (server or 0)
+        return Sample(
+            rate=count / seconds,
+            worker_ms=workers / count * 1000,
+            server_ms=None if server is None else server / count * 1000,
+            wal_bytes=None if wal is None else wal / count,
+            other_cores=max(0.0, others / (last.at - first.at)),
+        )
 
     def _read(self) -> _Reading:
         times = psutil.cpu_times()

@@ -37,7 +37,13 @@ def show(rows: Sequence[Row], environment: Mapping[str, Any], console: Console) 
     for (workload, database, workers), group in groupby(
         rows, lambda row: (row.workload, row.database, row.workers)
     ):
-        console.print(_table(f"{workload} · {database} · {workers} worker process(es)", [*group]))
+        title = f"{workload} · {database} · {workers} {'process' if workers == 1 else 'processes'}"
+        known = [*group]
+        measured = [row for row in known if row.skipped is None]
+        console.print(_table(title, measured) if measured else f"[bold]{title}[/]")
+        for row in known:
+            if row.skipped is not None:
+                console.print(f"  skipped: {row.system}: {row.skipped}\n", highlight=False)
 
 
 def write(rows: Sequence[Row], environment: Mapping[str, Any], path: Path) -> None:
@@ -63,12 +69,8 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
     for row in rows:
         cells = [_cell(read(row), style) for _, read, style in shown]
         more = [_cell((row.figures or {}).get(name), ",.2f") for name in extra]
-        table.add_row(*cells[: len(ratios)], _name(row), *cells[len(ratios) :], *more)
+        table.add_row(*cells[: len(ratios)], row.system, *cells[len(ratios) :], *more)
     return table
-
-
-def _name(row: Row) -> str:
-    return row.system if row.skipped is None else f"{row.system}: skipped, {row.skipped}"
 
 
 def _cell(value: float | None, style: str) -> str:

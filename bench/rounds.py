@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import psutil
 
 from bench.databases import Database
-from bench.drain import Sample, drain
+from bench.drain import drain
+from bench.meter import Sample
 from bench.plan import Plan
 from bench.systems import System, running
 
@@ -35,15 +36,15 @@ class Entrant:
 
 def race(
     plan: Plan, kind: str, systems: Sequence[System], *, workers: int
-) -> dict[System, list[Sample]]:
+) -> dict[str, list[Sample]]:
     """Let each of *systems* drain orders, turn and turn about."""
-    samples: dict[System, list[Sample]] = {system: [] for system in systems}
+    samples: dict[str, list[Sample]] = {system.name: [] for system in systems}
     with contextlib.ExitStack() as stack:
         entrants = [_enter(stack, plan, kind, system, workers) for system in systems]
         for number in range(plan.runs):
             plan.tell(f"{kind}, {workers} worker process(es), run {number + 1} of {plan.runs}")
             for one in entrants:
-                samples[one.system].append(one.drain())
+                samples[one.system.name].append(one.drain())
     return samples
 
 

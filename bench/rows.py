@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.drain import Sample
-from bench.systems import System
+from bench.meter import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +42,19 @@ class Row:
 
 
 def rows_of_race(
-    workload: str, database: str, workers: int, samples: Mapping[System, Sequence[Sample]],
-    floor: System,
+    workload: str, database: str, workers: int, samples: Mapping[str, Sequence[Sample]], floor: str,
 ) -> list[Row]:  # fmt: skip
     """Return a row for each system; its ratio is the median of the ratios of the rounds."""
     return [
         Row(
             workload=workload,
             database=database,
-            system=system.name,
+            system=system,
             workers=workers,
             ratio_to_floor=median(
                 a.rate / b.rate for a, b in zip(taken, samples[floor], strict=True)
             ),
-            floor=floor.name,
+            floor=floor,
             cpu_ratio_to_floor=_cpu(samples[floor]) / _cpu(taken),
             rate=median(sample.rate for sample in taken),
             lowest=min(sample.rate for sample in taken),

@@ -26,7 +26,8 @@ class System:
     name: str
     command: tuple[str, ...]
     """Arguments of Python for one process; `statejobs worker` runs several by itself."""
-    resource: type[StatefulResource] = Order
+    resource: type[StatefulResource] | None = Order
+    """Whose jobs it runs; None for tasks, which have no record."""
     is_floor: bool = True
     per_batch: bool = False
     """It commits once for many jobs: what a crash takes back is more than one job."""
@@ -34,10 +35,10 @@ class System:
     @property
     def writes_history(self) -> bool:
         """Whether each job leaves two rows of history."""
-        return self.resource is not QuietOrder
+        return self.resource not in (QuietOrder, None)
 
 
-def statejobs(name: str = "statejobs", resource: type[StatefulResource] = Order) -> System:
+def statejobs(name: str = "statejobs", resource: type[StatefulResource] | None = Order) -> System:
     """Return statejobs itself, through its command line."""
     command = ("-m", "statejobs", "worker", "--app", "bench.app:make_app", "--log-level", "warning")
     return System(name=name, command=command, resource=resource, is_floor=False)
@@ -48,6 +49,12 @@ def floor(name: str, module: str, *options: str, per_batch: bool = False) -> Sys
     return System(name=name, command=("-m", module, *options), per_batch=per_batch)
 
 
+def task_floor(name: str, kind: str, per_commit: int) -> System:
+    """Return a hand-written floor that runs tasks on *kind* of database."""
+    command = ("-m", f"bench.floors.tasks_{kind}", str(per_commit))
+    return System(name=name, command=command, resource=None, per_batch=per_commit > 1)
+
+
 STATEJOBS = statejobs()
 QUIET = statejobs("statejobs, history off", QuietOrder)
 ASYNC = statejobs("statejobs, async def", AsyncOrder)
@@ -56,6 +63,14 @@ FIVE_STATEMENTS = floor("floor: five statements", "bench.floors.five_statements"
 BULK = floor("floor: bulk of 100", "bench.floors.bulk", per_batch=True)
 SQLITE_JOB = floor("floor: transaction per job", "bench.floors.sqlite", "1")
 SQLITE_BATCH = floor("floor: transaction per 100", "bench.floors.sqlite", "100", per_batch=True)
+TASKS = statejobs("statejobs", None)
+TASK_FLOORS = {
+    kind: (
+        task_floor("floor: commit per 100", kind, 100),
+        task_floor("floor: commit per job", kind, 1),
+    )
+    for kind in ("postgresql", "sqlite")
+}
 
 
 @contextlib.contextmanager

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import sqlite3
 import sys
-import threading
 import time
 import uuid
 from datetime import datetime, timedelta
@@ -53,7 +54,7 @@ VALUES ('Order', ?, ?, ?, ?, ?, ?, ?, ?, ?)
 Row = tuple[int, int, int, int, int, str | None]
 
 
-class Sqlite:
+class Base:
     """One process, one connection."""
 
     def __init__(self, path: str, synchronous: str, per_commit: int) -> None:
@@ -61,6 +62,14 @@ class Sqlite:
         self._connection = sqlite3.connect(path, isolation_level=None, timeout=30)
         for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
+
+    def run_batch(self) -> int:
+        """Claim a batch; run and finish it; return how many jobs there were."""
+        raise NotImplementedError
+
+
+class Orders(Base):
+    """Moves records, too."""
 
     def run_batch(self) -> int:
         """Claim a batch; run and finish it."""
@@ -79,7 +88,7 @@ class Sqlite:
     def _start(self, rows: list[Row], token: str) -> None:
         if not rows:
             return
-        now, lease = _text(utcnow()), _text(utcnow() + timedelta(seconds=30))
+        now, lease = as_text(utcnow()), as_text(utcnow() + timedelta(seconds=30))
         many = self._connection.executemany
         owner = f"floor-{os.getpid()}"
         many(CLAIM, [(owner, token, lease, now, job) for job, *_ in rows])
@@ -96,9 +105,9 @@ class Sqlite:
         job, attempt, record, version, _total, _charged_at = row
         execute = self._connection.execute
         began = time.perf_counter()
-        charged_at = _text(utcnow())
+        charged_at = as_text(utcnow())
         duration = time.perf_counter() - began
-        now = _text(utcnow())
+        now = as_text(utcnow())
         found = execute(MOVE, (now, charged_at, record, version)).rowcount
         found += execute(FINISH, (now, job, attempt, token)).rowcount
         if found != 2:  # noqa: PLR2004 - one record, one job
@@ -110,20 +119,24 @@ class Sqlite:
         )  # fmt: skip
 
 
-def _text(moment: datetime) -> str:
+def as_text(moment: datetime) -> str:
+    """Return *moment* as the column type stores it."""
     return moment.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
-def main() -> None:
+def main(kind: type[Base]) -> None:
     """Run until SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     path = os.environ["STATEJOBS_DATABASE"].removeprefix("sqlite:///")
-    floor = Sqlite(path, os.environ[SYNCHRONOUS_VARIABLE], int(sys.argv[1]))
-    pause = threading.Event()
-    while True:
-        if not floor.run_batch():
-            pause.wait(0.02)
+    floor = kind(path, os.environ[SYNCHRONOUS_VARIABLE], int(sys.argv[1]))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wake:
+        wake.bind(f"{path}-wake-{os.getpid()}")  # where enqueues tell the workers of statejobs
+        wake.settimeout(1)
+        while True:
+            if not floor.run_batch():
+                with contextlib.suppress(TimeoutError):
+                    wake.recv(16)
 
 
 if __name__ == "__main__":
-    main()
+    main(Orders)
