@@ -20,6 +20,9 @@ import msgspec
 from statejobs.domain.failure import MASK, clean_text, is_secret_name, shown_text
 from statejobs.errors import ArgumentsError, DefinitionError, did_you_mean
 
+Upcast = Callable[[dict[str, Any]], Mapping[str, Any]]
+"""Makes arguments of today from stored ones."""
+
 MOST_DEPTH = 64
 MOST_BYTES = 1_048_576
 """Size of one encoded parameter."""
@@ -116,12 +119,25 @@ class Signature:
         members = (f"{_quoted(name)}:{self._encode(name, values[name])}" for name in sorted(values))
         return f"{{{','.join(members)}}}"
 
-    def decode(self, text: str) -> dict[str, object]:
+    def decode(self, text: str, upcast: Upcast | None = None) -> dict[str, object]:
         """Return the stored arguments, typed by the annotations.
+
+        Args:
+            text: As `encode` made it, perhaps for the parameters of an older version.
+            upcast: Called with arguments that do not fit; returns others, as JSON values.
 
         Raises:
             ArgumentsError: They do not fit the parameters of today.
         """
+        try:
+            return self._decode_all(text)
+        except ArgumentsError:
+            if upcast is None:
+                raise
+            mended = upcast(msgspec.json.decode(text))
+            return self._decode_all(msgspec.json.encode(mended).decode())
+
+    def _decode_all(self, text: str) -> dict[str, object]:
         if text == "{}" and not self._required:
             return {}
         try:

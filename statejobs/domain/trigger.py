@@ -37,6 +37,8 @@ class RunOptions:
     timeout: timedelta | None = None
     """How long one attempt may take; None means as long as it likes."""
     tags: tuple[str, ...] = ()
+    upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
+    """Makes arguments of today from stored ones that no longer fit."""
 
     def __post_init__(self) -> None:
         """Refuse values that no one can mean."""

@@ -175,6 +175,7 @@ def task(
     | None = None,
     timeout: timedelta | None = None,
     tags: Sequence[str] = (),
+    upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
 ) -> _TaskDecorator:
     """Declare that the decorated function runs as a job that belongs to no record.
 
@@ -193,6 +194,8 @@ def task(
         backoff: Wait before the next attempt, as for `Trigger.on_demand`.
         timeout: How long an attempt may take.
         tags: Words stored with its jobs, for people to filter by.
+        upcast: Called with the stored arguments of an old job that no longer fit, as JSON values;
+            returns those of today, as JSON values.
 
     Raises:
         DefinitionError: A value that no job could have, or a function that cannot be one.
@@ -209,5 +212,6 @@ def task(
             backoff=checked_backoff(f"task {key!r}", backoff),
             timeout=timeout,
             tags=tuple(tags),
+            upcast=upcast,
         )
     )

@@ -42,6 +42,7 @@ class Trigger:
         timeout: timedelta | None = None,
         args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         tags: Sequence[str] = (),
+        upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
     ) -> Self:
         """Declare a trigger whose jobs are enqueued by `run_trigger` or `enqueue` only.
 
@@ -58,6 +59,8 @@ class Trigger:
             timeout: How long an attempt may take.
             args: Arguments that `run_trigger` passes to the action, fixed or made from the record.
             tags: Words stored with its jobs, for people to filter by.
+            upcast: Called with the stored arguments of an old job that no longer fit, as JSON
+                values; returns those of today, as JSON values.
 
         Raises:
             DefinitionError: A value that no job could have.
@@ -74,6 +77,7 @@ class Trigger:
                 timeout=timeout,
                 args=args,
                 tags=tuple(tags),
+                upcast=upcast,
             )
         )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 
 from statejobs.config import WorkerSettings
 from statejobs.runner.committer import Committer
 from statejobs.runner.executors import DaemonThreads, LoopThread, Threads
+from statejobs.runner.finisher import Ended
 from statejobs.runner.keeper import HeldClaims
 from statejobs.runner.lane import Lane
 from statejobs.runner.port import Claim, Success
@@ -22,8 +24,8 @@ class Crew:
 
     def __init__(
         self, runner: Runner, held: HeldClaims, queues: Mapping[str, int], *,
-        settings: WorkerSettings, on_low: Callable[[], None], threads: Threads | None = None,
-        loop_thread: LoopThread | None = None,
+        settings: WorkerSettings, on_low: Callable[[], None], on_due: Callable[[datetime], None],
+        threads: Threads | None = None, loop_thread: LoopThread | None = None,
     ) -> None:  # fmt: skip
         """Make a crew; `start` begins.
 
@@ -33,10 +35,11 @@ class Crew:
             queues: How many jobs of each queue may run at once.
             settings: Sizes of batches.
             on_low: Called when there may be room for more.
+            on_due: Called with the time at which a job that ran here runs again.
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
         """
-        self._runner, self._held = runner, held
+        self._runner, self._held, self._on_due = runner, held, on_due
         self._clock = runner.sources.clock
         self._threads = threads or DaemonThreads()
         self._loop_thread = loop_thread or LoopThread()
@@ -103,7 +106,8 @@ class Crew:
                 if self._commits_together:
                     self._committer.put(result)
                     return
-                self._runner.finisher.complete(result)
+                result = self._runner.finisher.complete(result)
+            self._note_due(result)
         except BaseException:  # the thread serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
         self._held.remove(claim)
@@ -115,17 +119,22 @@ class Crew:
                 if self._commits_together:
                     self._committer.put(result)
                     return
-                await asyncio.to_thread(self._runner.finisher.complete, result)
+                result = await asyncio.to_thread(self._runner.finisher.complete, result)
+            self._note_due(result)
         except BaseException:  # the loop serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
         self._held.remove(claim)
+
+    def _note_due(self, ended: Ended) -> None:
+        if ended.run_at is not None:
+            self._on_due(ended.run_at)
 
     def _complete_elsewhere(self, success: Success) -> None:
         """Finish a success by itself, in a thread that may wait for locks."""
 
         def complete() -> None:
             try:
-                self._runner.finisher.complete(success)
+                self._note_due(self._runner.finisher.complete(success))
             except BaseException:  # the thread serves other jobs after this one
                 log.exception("job %s could not be finished", success.claim.job.id)
             self._held.remove(success.claim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -36,6 +36,8 @@ class Ended:
     """Name of the edge that the job took, or `late`."""
     state: JobState | None
     """Where the job is now; None when the result came too late."""
+    run_at: datetime | None = None
+    """When it runs again, if it waits for a time."""
 
 
 class Finisher:
@@ -137,12 +139,14 @@ class Finisher:
         claim.signal.set("the worker stops")
         return ended
 
-    def ended(self, claim: Claim, outcome: str, state: JobState | None) -> Ended:
+    def ended(
+        self, claim: Claim, outcome: str, state: JobState | None, run_at: datetime | None = None
+    ) -> Ended:
         """Tell subscribers that an attempt ended, and return how."""
         self._telemetry.emit(
             Event.JOB_ENDED, job=claim.job, outcome=outcome, state=state, duration=claim.duration
         )
-        return Ended(job=claim.job, outcome=outcome, state=state)
+        return Ended(job=claim.job, outcome=outcome, state=state, run_at=run_at)
 
     def late(self, claim: Claim) -> Ended:
         """Tell that a result was dropped, and return so."""
@@ -197,7 +201,7 @@ class Finisher:
             settlement, state = self.recorder.settle(connection, claim, outcome)
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         self._is_settled(claim)
-        return self.ended(claim, settlement.edge, state)
+        return self.ended(claim, settlement.edge, state, settlement.run_at)
 
     def _is_settled(self, claim: Claim) -> None:
         claim.is_settled = True

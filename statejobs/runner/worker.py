@@ -61,8 +61,8 @@ class Worker:
         self._runner, self._queues, self._settings = runner, dict(queues), settings
         self._sources, self._telemetry = runner.sources, runner.telemetry
         self._crew = Crew(
-            runner, self.held, queues, settings=settings, on_low=self._refill, threads=threads,
-            loop_thread=loop_thread,
+            runner, self.held, queues, settings=settings, on_low=self._refill,
+            on_due=self._note_due, threads=threads, loop_thread=loop_thread,
         )  # fmt: skip
         self._keeper = Keeper(
             runner.store, self.held, node_id=runner.node_id, settings=settings,
@@ -82,6 +82,7 @@ class Worker:
         self._must_look = True
         """Whether someone said that there may be work."""
         self._next_due: datetime | None = None
+        self._due_lock = threading.Lock()
         runner.on_abandoned = self._abandon
 
     @property
@@ -207,14 +208,27 @@ class Worker:
     def _look(self) -> None:
         """Stage what is due, and note which queues have work, with room for it or not."""
         now = self._sources.clock.now()
+        self._next_due = None
         peek = self._runner.store.peek(list(self._queues), self._runner.work.keys())
         ready = set(peek.ready)
-        self._next_due = peek.next_due
         if peek.next_due is not None and peek.next_due <= now:
             ready |= self._runner.store.stage_due(now)
-            self._next_due = None
+        elif peek.next_due is not None:
+            self._is_sooner(peek.next_due)
         for lane in self._crew.lanes:
             lane.has_more = lane.queue in ready
+
+    def _note_due(self, due: datetime) -> None:
+        """Look again when a job is *due*, sooner than the next poll."""
+        if self._is_sooner(due):
+            self._refill()
+
+    def _is_sooner(self, due: datetime) -> bool:
+        with self._due_lock:
+            if self._next_due is not None and self._next_due <= due:
+                return False
+            self._next_due = due
+            return True
 
     def _refill(self) -> None:
         if not self._wake.is_set():

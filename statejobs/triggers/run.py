@@ -151,10 +151,20 @@ class AsyncRecordRun:
         _lock_claimed(connection, self._subject)
 
     def _refuse_open_transaction(self) -> Connection | None:
-        sync = self._session.sync_session
-        if sync.get_bind().dialect.name == "sqlite" and sync.in_transaction() and sync.dirty:
-            raise StateJobsError("save progress and checkpoints before writing through ctx.session")
-        return None
+        sync: Any = self._session.sync_session
+        return refuse_open_transaction(sync)
+
+
+def refuse_open_transaction(sync: Any) -> Connection | None:
+    """A note is written on a connection of its own, which on SQLite would wait for ours."""
+    if (
+        sync.get_bind().dialect.name == "sqlite"
+        and sync.was_used
+        and sync.in_transaction()
+        and in_transaction(sync.connection())
+    ):
+        raise StateJobsError("save progress and checkpoints before writing through ctx.session")
+    return None
 
 
 class _Ended:
@@ -195,7 +205,7 @@ def _checked_arguments(subject: RecordSubject, claim: Claim) -> dict[str, Any]:
     for guard in map(Guard.of, action.guards):
         if not guard.check(subject.record):
             raise _IsStale(guard.reason)
-    return action.signature.decode(claim.job.args)
+    return action.signature.decode(claim.job.args, subject.bound.options.upcast)
 
 
 def _lock_claimed(connection: Connection, subject: RecordSubject) -> None:

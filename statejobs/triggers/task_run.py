@@ -23,7 +23,12 @@ from statejobs.runner.port import Claim, Commit
 from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.triggers.notes import JobNotes
-from statejobs.triggers.run import identified, outcomes, warn_of_long_transaction
+from statejobs.triggers.run import (
+    identified,
+    outcomes,
+    refuse_open_transaction,
+    warn_of_long_transaction,
+)
 from statejobs.triggers.session import JobSession
 
 if TYPE_CHECKING:
@@ -80,7 +85,7 @@ class TaskRun:
 
     def _call(self) -> Outcome:
         with identified(self._claim), outcomes() as ended:
-            args = self._task.signature.decode(self._claim.job.args)
+            args = self._task.signature.decode(self._claim.job.args, self._task.declared.upcast)
             _refuse_coroutine(self._task, self._task.body(*self._context, **args))
         return ended.outcome
 
@@ -116,7 +121,7 @@ class AsyncTaskRun:
     async def call(self) -> Outcome:
         """Run the body; every exception becomes an outcome."""
         with identified(self._claim), outcomes() as ended:
-            args = self._task.signature.decode(self._claim.job.args)
+            args = self._task.signature.decode(self._claim.job.args, self._task.declared.upcast)
             await self._task.body(*self._context, **args)
         return ended.outcome
 
@@ -140,17 +145,8 @@ class AsyncTaskRun:
             await self._session.close()
 
     def _refuse_open_transaction(self) -> Connection | None:
-        """A note is written on a connection of its own, which on SQLite would wait for ours."""
         assert self._session is not None  # noqa: S101 - notes come with a context
-        sync: Any = self._session.sync_session
-        if (
-            sync.get_bind().dialect.name == "sqlite"
-            and sync.was_used
-            and sync.in_transaction()
-            and in_transaction(sync.connection())
-        ):
-            raise StateJobsError("save progress and checkpoints before writing through ctx.session")
-        return None
+        return refuse_open_transaction(self._session.sync_session)
 
 
 def _async_session(engine: AsyncEngine, sources: Sources) -> AsyncSession:

@@ -132,7 +132,11 @@ class TaskWork:
                 Session(connection, join_transaction_mode="create_savepoint", info=info) as session,
                 session.begin(),
             ):
-                hook(session, reason, **subject.task.signature.decode(claim.job.args))
+                hook(
+                    session,
+                    reason,
+                    **subject.task.signature.decode(claim.job.args, subject.task.declared.upcast),
+                )
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands
             return error
         return None

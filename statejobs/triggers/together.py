@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
+
+from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.model import BoundTrigger, ResourceModel
@@ -15,6 +18,8 @@ from statejobs.store.store import Store, write_history
 from statejobs.store.together import complete_one, fits_array, move_and_complete
 from statejobs.triggers.records import RecordSubject, history_row, landing_parameters
 from statejobs.triggers.shortcut import move_with_changes, own_columns
+
+log = logging.getLogger("statejobs.runner")
 
 Group = tuple[ResourceModel, BoundTrigger, tuple[str, ...]]
 """Successes of one group are written by the same statement."""
@@ -29,7 +34,10 @@ def finish_together(store: Store, successes: Sequence[Success], now: datetime) -
     if store.can_fuse:
         finished: set[int] = set()
         for group, members in _groups(successes):
-            finished |= _finish_in_one_statement(store, group, members, now)
+            try:
+                finished |= _finish_in_one_statement(store, group, members, now)
+            except DBAPIError as error:  # one by one, they tell whose fault it was
+                log.debug("%d jobs are finished one by one: %s", len(members), error)
         return frozenset(finished)
     try:
         with store.transaction() as connection:

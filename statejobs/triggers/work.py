@@ -16,6 +16,8 @@ from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.domain import Registry
+from statejobs.resource.enqueue import IDS
+from statejobs.resource.ledger import CLOCK
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import AsyncRun, Claim, MovedAway, Policy, Run, Starts, Success
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
@@ -210,9 +212,10 @@ class RecordWork:
         hook = subject.bound.trigger.discard_hook
         if hook is None:
             return None
+        info = {CLOCK: self._sources.clock, IDS: self._sources.ids}
         try:
             with (
-                Session(connection, join_transaction_mode="create_savepoint") as session,
+                Session(connection, join_transaction_mode="create_savepoint", info=info) as session,
                 session.begin(),
             ):
                 record: Any = session.get(subject.model.cls, subject.identity)

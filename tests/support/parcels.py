@@ -61,9 +61,14 @@ def reset_script():
     script.send = script.weigh = script.seal = script.tell = _nothing
     script.fetch = _nothing_async
     script.may_send = lambda _parcel: True
+    script.upcast = lambda old: old
 
 
 reset_script()
+
+
+def _mend_arguments(old):
+    return script.upcast(old)
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,9 @@ class Letter(StatefulResource, Base):
         LetterState, initial=LetterState.OPEN, final=(LetterState.SEALED,)
     )
 
-    weigh = Trigger.on_demand("letter.weigh", max_attempts=2, backoff=BACKOFF)
+    weigh = Trigger.on_demand(
+        "letter.weigh", max_attempts=2, backoff=BACKOFF, upcast=_mend_arguments
+    )
     seal = Trigger.on_demand("letter.seal", max_attempts=2, backoff=BACKOFF)
 
     @weigh.action(LetterState.OPEN, LetterState.OPEN)
