@@ -65,8 +65,19 @@ def configure_sqlite(
 
     if not is_configured(engine):
         event.listen(engine, "connect", prepare)
+        event.listen(engine, "checkin", _end_transaction)
         begin_lazily(engine, BEGIN)
     return engine
+
+
+def _end_transaction(connection: Any, record: Any) -> None:
+    """A COMMIT that failed leaves its transaction open, and SQLAlchemy does not roll it back.
+
+    Whoever takes the connection from the pool next would commit what was reported as failed.
+    """
+    driver = record.driver_connection  # below the adapter of an asyncio driver
+    if driver is not None and driver.in_transaction:
+        connection.rollback()
 
 
 def is_configured(engine: Engine) -> bool:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.context import AsyncJobContext, JobContext, acting_as, tenant
@@ -72,7 +73,10 @@ class RecordRun:
         if self._claim.is_abandoned:
             return  # its thread still uses the session; what it writes is never committed
         ledger_of(self._subject.record).running = None
-        self._session.close()
+        try:
+            self._session.close()
+        except SQLAlchemyError:  # the database went away; the outcome is still to be recorded
+            self._session.invalidate()
 
     def _call(self) -> Outcome:
         action, record = self._subject.bound.action, self._subject.record
@@ -143,7 +147,10 @@ class AsyncRecordRun:
     async def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""
         ledger_of(self._subject.record).running = None
-        await self._session.close()
+        try:
+            await self._session.close()
+        except SQLAlchemyError:  # as above
+            await self._session.invalidate()
 
     def _lock(self, session: Session) -> None:
         connection = session.connection()

@@ -1,0 +1,103 @@
+"""One statement fails, at the worst place; the attempt ends as it should nevertheless."""
+
+from contextlib import suppress
+
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import OperationalError
+
+from tests.faults.flow import Effect, office
+from tests.support.faulty_dbapi import Planned
+
+KEYS = {"own": 6, "session": 1, "fail": 2}
+"""Errands by what they do."""
+
+
+@pytest.fixture
+def faults():
+    return Planned()
+
+
+@pytest.fixture
+def opened(database_url, faults):
+    with office(database_url, faults) as opened:
+        yield opened
+
+
+def claim(opened, does):
+    opened.keys = [KEYS[does]]
+    opened.insist(lambda session: opened._create(session, KEYS[does]))
+    opened.insist(lambda session: opened._submit(session, KEYS[does]))
+    runner = opened.app.runner()
+    (claim,) = runner.claim("default", limit=1)
+    return runner, claim
+
+
+@pytest.mark.parametrize(("kind", "is_kept"), [("before", False), ("after", True)])
+def test_a_lost_answer_differs_from_a_lost_commit(opened, faults, kind, is_kept):
+    faults.plan["COMMIT"] = [kind]
+
+    with (
+        pytest.raises(OperationalError, match="injected"),
+        opened.app.engine.begin() as connection,
+    ):
+        connection.execute(insert(Effect).values(errand_id=1))
+
+    with opened.sound.engine.connect() as connection:
+        assert bool(connection.execute(select(Effect)).all()) == is_kept
+
+
+def test_a_commit_that_failed_is_not_made_up_for_by_the_next(opened, faults):
+    faults.plan["COMMIT"] = ["before"]
+    for number in (1, 2):
+        with suppress(OperationalError), opened.app.engine.begin() as connection:
+            connection.execute(insert(Effect).values(errand_id=number))
+
+    with opened.sound.engine.connect() as connection:
+        assert connection.execute(select(Effect.errand_id)).scalars().all() == [2]
+
+
+@pytest.mark.parametrize("does", ["own", "session"])
+def test_a_finish_whose_answer_was_lost_is_not_done_again(opened, faults, does):
+    runner, claimed = claim(opened, does)
+    is_fused = does == "own" and opened.app.store.can_fuse
+    faults.plan["WITH" if is_fused else "COMMIT"] = ["after"]
+
+    ended = runner.run(claimed)
+
+    assert ended.outcome == "late"
+    assert opened.sound.queries.job(claimed.job.id).state == "completed"
+    assert opened.problems() == []
+
+
+@pytest.mark.parametrize("does", ["own", "session"])
+def test_a_finish_that_was_not_committed_fails_the_attempt(opened, faults, does):
+    runner, claimed = claim(opened, does)
+    is_fused = does == "own" and opened.app.store.can_fuse
+    faults.plan["WITH" if is_fused else "COMMIT"] = ["before"]
+
+    ended = runner.run(claimed)
+
+    assert ended.outcome == "fail"
+
+
+@pytest.mark.postgres  # a ROLLBACK needs no network on SQLite
+def test_a_rollback_that_fails_does_not_lose_the_failure(postgres_url, faults, monkeypatch):
+    with office(postgres_url, faults) as opened:
+        runner, claimed = claim(opened, "fail")
+        action = claimed.subject.bound.action
+        body = action.body
+
+        def write_and_fail(errand, ctx):
+            ctx.session.add(Effect(errand_id=errand.id))
+            ctx.session.flush()
+            faults.plan["ROLLBACK"] = ["before"]
+            body(errand, ctx)
+
+        monkeypatch.setattr(action, "body", write_and_fail)
+
+        ended = runner.run(claimed)
+
+        assert ended.outcome == "fail"
+        (attempt,) = opened.sound.queries.attempts(claimed.job.id)
+        assert attempt["error_type"] == "ValueError"

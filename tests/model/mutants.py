@@ -1,0 +1,113 @@
+"""Seeded faults of the engine, each of which the model has to find."""
+
+from dataclasses import replace
+
+from sqlalchemy import select
+
+from statejobs.domain.outcome import Crash, Snooze
+from statejobs.resource import flush
+from statejobs.runner import finisher
+from statejobs.runner.finisher import Finisher
+from statejobs.store.lazy_begin import begin_now
+from statejobs.store.store import Store, enqueue
+from statejobs.store.tables import jobs
+from statejobs.triggers import work
+from statejobs.triggers.work import RecordWork
+from tests.model.driver import Driver
+
+
+def a_finish_without_the_token(patch):
+    """Whoever comes late settles the job of the present holder."""
+    real = Store.finish
+
+    def finish(self, connection, job, settlement, **options):
+        now = connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
+        held = replace(job, token=now.token, attempt=now.attempt)
+        return real(self, connection, held, settlement, **options)
+
+    patch.setattr(Store, "finish", finish)
+
+
+def a_rescue_that_forgets_the_record(patch):
+    real = Finisher._land
+
+    def land(self, connection, claim, outcome, settlement):
+        return isinstance(outcome, Crash) or real(self, connection, claim, outcome, settlement)
+
+    patch.setattr(Finisher, "_land", land)
+
+
+def an_enqueue_that_survives_a_rollback(patch):
+    written, real = [], Driver.transaction
+
+    def note(connection, new):
+        written.extend(new)
+        return enqueue(connection, new)
+
+    def transaction(self, play, *, is_kept):
+        written.clear()
+        real(self, play, is_kept=is_kept)
+        if written and not is_kept:
+            with self.app.store.transaction() as connection:
+                enqueue(connection, list({job.dedupe_key: job for job in written}.values()))
+
+    patch.setattr(flush, "enqueue", note)
+    patch.setattr(Driver, "transaction", transaction)
+
+
+def a_snooze_that_spends_an_attempt(patch):
+    real = finisher.settle
+
+    def settle(job, outcome, **options):
+        settled = real(job, outcome, **options)
+        return replace(settled, attempt=job.attempt) if isinstance(outcome, Snooze) else settled
+
+    patch.setattr(finisher, "settle", settle)
+
+
+def a_crash_that_is_not_counted(patch):
+    real = finisher.settle
+
+    def settle(job, outcome, **options):
+        settled = real(job, outcome, **options)
+        return replace(settled, crashes=job.crashes)
+
+    patch.setattr(finisher, "settle", settle)
+
+
+def a_cancel_that_a_rescue_forgets(patch):
+    patch.setattr(Store, "find_cancel_request", lambda *_: None)
+
+
+def a_heartbeat_that_renews_nothing(patch):
+    patch.setattr(Store, "renew", lambda *_, **__: [])
+
+
+def a_claim_without_history(patch):
+    patch.setattr(work, "write_claims", lambda *_: None)
+
+
+def a_finish_that_commits_the_record_first(patch):
+    """Who dies in between has moved the record, and not ended the job."""
+    real = RecordWork.land
+
+    def land(self, connection, *args, **options):
+        rests = real(self, connection, *args, **options)
+        connection.commit()
+        begin_now(connection)
+        return rests
+
+    patch.setattr(RecordWork, "land", land)
+
+
+MUTANTS = [
+    a_finish_without_the_token,
+    a_rescue_that_forgets_the_record,
+    an_enqueue_that_survives_a_rollback,
+    a_snooze_that_spends_an_attempt,
+    a_crash_that_is_not_counted,
+    a_cancel_that_a_rescue_forgets,
+    a_heartbeat_that_renews_nothing,
+    a_claim_without_history,
+    a_finish_that_commits_the_record_first,
+]
