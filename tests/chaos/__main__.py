@@ -3,6 +3,7 @@
 import argparse
 import json
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ _DATABASES = ("sqlite", "postgres", "failover", "pgbouncer")
 
 def main() -> int:
     """Run what the command line asks for; 0 when every promise held."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and servers are seen off
     given = _read_command_line()
     if given.seed is None:
         given.seed = secrets.randbits(32)

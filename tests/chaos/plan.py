@@ -112,7 +112,7 @@ PLANS = {
         gap=1.2, pause=5, patience=90, sample_every=0.2,
     ),
     ("sqlite", "full"): Plan(
-        database="sqlite", size="full", jobs=10_000, lease=10, posts=4, processes=2,
+        database="sqlite", size="full", jobs=5_000, lease=10, posts=4, processes=2,
         faults={F.KILL: 100, F.PAUSE: 5, F.STORM: 5, F.FULL_DISK: 5},
         gap=2.0, pause=15, patience=1800, sample_every=1.0,
     ),
