@@ -3,6 +3,7 @@
 import argparse
 import json
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,11 +14,12 @@ from tests.chaos.plan import PLANS
 from tests.chaos.pooler import find_pooler
 from tests.chaos.run import run
 
-_DATABASES = ("sqlite", "postgres", "pgbouncer")
+_DATABASES = ("sqlite", "postgres", "failover", "pgbouncer")
 
 
 def main() -> int:
     """Run what the command line asks for; 0 when every promise held."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and servers are seen off
     given = _read_command_line()
     if given.seed is None:
         given.seed = secrets.randbits(32)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 _INSIDE = "CHAOS_NAMESPACE"
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
-_SIZE = "64m"
+_SIZE = "512m"  # far more than a run needs: it is full when the ballast says so
 _BLOCK = 64 * 1024
 
 

@@ -17,6 +17,7 @@ from tests.chaos.disk import Disk
 from tests.chaos.fleet import Fleet, Post, now, wait_until
 from tests.chaos.plan import Fault, Plan
 from tests.chaos.proxy import Proxy
+from tests.chaos.standby import Standby
 from tests.support.postgres import PostgresServer
 
 _SILENCE = (0.5, 3.0)  # seconds
@@ -33,6 +34,7 @@ class Field:
     """Directly to the database."""
     rng: Random
     server: PostgresServer | None = None
+    standby: Standby | None = None
     proxy: Proxy | None = None
     disk: Disk | None = None
     done: Counter[Fault] = field(default_factory=Counter)
@@ -95,12 +97,28 @@ def _restart(field: Field) -> None:
 
 
 def _outage(field: Field) -> None:
-    """The processes must outlive it, say little, and work soon after."""
+    def be_away() -> None:
+        field.server.crash()
+        time.sleep(field.plan.outage)  # noqa: TID251 - nobody is replaced meanwhile
+        field.server.revive()
+
+    _outlive(field, be_away)
+
+
+def _fail_over(field: Field) -> None:
+    def promote() -> None:
+        field.server.crash()
+        field.standby.promote()
+        field.server = field.standby
+
+    _outlive(field, promote)
+
+
+def _outlive(field: Field, be_away: Callable[[], None]) -> None:
+    """Who serves must outlive it, say little, and work soon after."""
     _until(field, lambda: len(field.fleet.all_serving()) > 1)
     before, said = set(field.fleet.all_serving()), len(field.fleet.logs())
-    field.server.crash()
-    time.sleep(field.plan.outage)  # noqa: TID251 - nobody is replaced meanwhile
-    field.server.revive()
+    be_away()
     back, returned_at = time.monotonic(), now()
     if not wait_until(lambda: _has_finished_after(field, returned_at), within=60):
         field.illegal.append("no job finished within 60 s after the database was back")
@@ -174,6 +192,7 @@ _FAULTS: dict[Fault, Callable[[Field], None]] = {
     Fault.STORM: _storm,
     Fault.RESTART: _restart,
     Fault.OUTAGE: _outage,
+    Fault.FAILOVER: _fail_over,
     Fault.DISCONNECT: _disconnect,
     Fault.CUT: _cut,
     Fault.SILENCE: _fall_silent,

@@ -14,6 +14,7 @@ class Fault(StrEnum):
     STORM = "SIGTERM of every worker"
     RESTART = "database restart (immediate)"
     OUTAGE = "database away"
+    FAILOVER = "failover to the standby"
     DISCONNECT = "half the sessions ended"
     CUT = "answers to COMMIT lost"
     SILENCE = "network silent"
@@ -60,8 +61,8 @@ class Plan:
     def seconds(self) -> float:
         """About how long the faults take; submitters go on for as long."""
         takes = {
-            F.OUTAGE: self.outage + 1, F.STORM: 4.0, F.RESTART: 1.5, F.SILENCE: 2.0,
-            F.FULL_DISK: self.lease, F.KILL: 0.3,
+            F.OUTAGE: self.outage + 1, F.FAILOVER: 3.0, F.STORM: 4.0, F.RESTART: 1.5,
+            F.SILENCE: 2.0, F.FULL_DISK: self.lease, F.KILL: 0.3,
         }  # fmt: skip
         return sum(
             count * (self.gap + takes.get(fault, 0.0)) for fault, count in self.faults.items()
@@ -95,13 +96,23 @@ PLANS = {
         faults={F.KILL: 40, F.PAUSE: 2, F.STORM: 2, F.RESTART: 3, F.OUTAGE: 1, F.DISCONNECT: 10},
         gap=2.0, pause=45, outage=30, patience=1800, sample_every=1.0,
     ),
+    ("failover", "short"): Plan(
+        database="failover", size="short", jobs=500, lease=3, posts=3,
+        faults={F.KILL: 4, F.FAILOVER: 1, F.DISCONNECT: 2},
+        gap=1.2, pause=5, patience=90, sample_every=0.2,
+    ),
+    ("failover", "full"): Plan(
+        database="failover", size="full", jobs=10_000, lease=30, posts=4,
+        faults={F.KILL: 40, F.PAUSE: 2, F.STORM: 2, F.FAILOVER: 1, F.DISCONNECT: 10},
+        gap=2.0, pause=45, patience=1800, sample_every=1.0,
+    ),
     ("sqlite", "short"): Plan(
         database="sqlite", size="short", jobs=600, lease=3, posts=2, processes=2,
         faults={F.KILL: 8, F.PAUSE: 1, F.STORM: 1, F.FULL_DISK: 2},
         gap=1.2, pause=5, patience=90, sample_every=0.2,
     ),
     ("sqlite", "full"): Plan(
-        database="sqlite", size="full", jobs=10_000, lease=10, posts=4, processes=2,
+        database="sqlite", size="full", jobs=5_000, lease=10, posts=4, processes=2,
         faults={F.KILL: 100, F.PAUSE: 5, F.STORM: 5, F.FULL_DISK: 5},
         gap=2.0, pause=15, patience=1800, sample_every=1.0,
     ),

@@ -105,6 +105,8 @@ class Proxy:
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # the proxy ends; the stream's own callback would print it
         finally:
             self._clients.discard(client)
             for pump in pumps:

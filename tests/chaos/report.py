@@ -30,6 +30,8 @@ class Report:
     sampled: list[dict] = field(default_factory=list)
     """Rows of the invariant view, seen on the way."""
     cuts: int = 0
+    late: int = 0
+    """Results of superseded attempts that were dropped."""
     starts: int = 0
     cancelled: int = 0
     mended: int = 0
@@ -65,6 +67,7 @@ class Report:
             "reclaim_p99_seconds": percentile(self.reclaims, 0.99),
             "faults": self.faults,
             "commit_answers_lost": self.cuts,
+            "late_results_dropped": self.late,
             "disk": self.how_disk,
             "worker_starts": self.starts,
             "samples_missed": self.missed,
@@ -96,6 +99,7 @@ class Report:
             ("unfinished", document["unfinished"]),
             ("invariant view: samples", self.samples),
             ("invariant view: rows", len(self.sampled)),
+            ("late results dropped", self.late),
             ("heal, seconds", document["heal_seconds"]),
             ("re-claim of killed, jobs", len(self.reclaims)),
             ("re-claim p50, seconds", document["reclaim_p50_seconds"]),

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 
-from sqlalchemy import Engine, func, make_url, select
+from sqlalchemy import URL, Engine, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs import StateJobs
@@ -20,7 +20,7 @@ from statejobs.domain.job import LIVE, JobState
 from statejobs.store.factory import open_engine
 from statejobs.store.tables import jobs, nodes
 from tests.chaos.app import LEASE, LEDGER, Errand, Gift, State, make_app
-from tests.chaos.disk import make_disk
+from tests.chaos.disk import Disk, make_disk
 from tests.chaos.faults import Field
 from tests.chaos.fleet import ROOT, Fleet, Post, wait_until
 from tests.chaos.people import People
@@ -29,6 +29,7 @@ from tests.chaos.pooler import Pooler, find_pooler
 from tests.chaos.proxy import Proxy
 from tests.chaos.report import Report
 from tests.chaos.sampler import Sampler
+from tests.chaos.standby import Standby
 from tests.chaos.verifier import count_jobs, read_lines, reclaim_seconds, verify
 from tests.support.postgres import PostgresServer
 
@@ -39,14 +40,14 @@ _NO_TLS = {"sslmode": "disable", "gssencmode": "disable"}  # the proxy reads alo
 class Place:
     """Where a run takes place."""
 
-    directory: Path
     direct: str
     """URL that no fault but those of the database itself reaches."""
     urls: Sequence[str]
     """What workers and submitters use, in turn."""
     server: PostgresServer | None = None
+    standby: Standby | None = None
     proxy: Proxy | None = None
-    disk: object = None
+    disk: Disk | None = None
 
     def url(self, number: int) -> str:
         """Return the URL of the worker or submitter with this number."""
@@ -71,13 +72,14 @@ def run(plan: Plan, *, seed: int, directory: Path, say=print) -> Report:
         stack.callback(app.engine.dispose)
         engine = stack.enter_context(_own_engine(place.direct))
         field = Field(
-            plan=plan, fleet=_fleet(plan, place), engine=engine, rng=Random(f"{seed}:faults"),
-            server=place.server, proxy=place.proxy, disk=place.disk,
+            plan=plan, fleet=_fleet(plan, place, directory), engine=engine,
+            rng=Random(f"{seed}:faults"),
+            server=place.server, standby=place.standby, proxy=place.proxy, disk=place.disk,
         )  # fmt: skip
         stack.callback(field.fleet.end)
         sampler = Sampler(app, engine, every=plan.sample_every, window=plan.sample_window)
         people = People(app, Random(f"{seed}:people"), every=0.1, cancels=0.2)
-        submitters = _start_submitters(plan, place, seed)
+        submitters = _start_submitters(plan, place, directory, seed)
         for process in submitters:
             stack.callback(_end, process)
         for thread in (sampler, people):
@@ -91,7 +93,7 @@ def run(plan: Plan, *, seed: int, directory: Path, say=print) -> Report:
         people.stop()
         field.fleet.end()
         sampler.stop()
-        report = _judge(app, field, sampler, place)
+        report = _judge(app, field, sampler, directory)
         report.has_finished, report.heal_seconds = is_done, heal
         report.cancelled, report.mended, report.refused = (
             people.cancelled, people.mended, people.refused,
@@ -107,27 +109,40 @@ def _open_place(plan: Plan, directory: Path) -> Iterator[Place]:
         folder.mkdir()
         disk = make_disk(folder)
         url = f"sqlite:///{folder / 'chaos.db'}"
-        yield Place(directory=directory, direct=url, urls=[url], disk=disk)
+        yield Place(direct=url, urls=[url], disk=disk)
         return
     with ExitStack() as stack:
         server = PostgresServer().start(durable=True)
         stack.callback(server.stop)
         server.create_database("chaos")
         direct = make_url(server.url("chaos")).update_query_dict(_NO_TLS)
-        between = Pooler(find_pooler()) if plan.database == "pgbouncer" else Proxy()
-        stack.callback(between.stop)
-        through = direct.set(port=between.start(direct))
-        if isinstance(between, Pooler):
+        yield _before(server, direct, plan, stack)
+
+
+def _before(server: PostgresServer, direct: URL, plan: Plan, stack: ExitStack) -> Place:
+    """Return *server* with what stands before or beside it."""
+    match plan.database:
+        case "pgbouncer":
+            pooler = Pooler(find_pooler())
+            stack.callback(pooler.stop)
+            through = direct.set(port=pooler.start(direct))
             urls = [through.update_query_dict({"prepare_threshold": "none"})]
-        else:
-            urls = [direct, through]
-        yield Place(
-            directory=directory,
-            direct=str(direct),
-            urls=[url.render_as_string(hide_password=False) for url in urls],
-            server=server,
-            proxy=between if isinstance(between, Proxy) else None,
-        )
+            return Place(direct=_text(direct), urls=[_text(url) for url in urls], server=server)
+        case "failover":
+            standby = Standby(server).follow()
+            stack.callback(standby.stop)
+            both = _text(standby.beside(direct))
+            return Place(direct=both, urls=[both], server=server, standby=standby)
+        case _:
+            proxy = Proxy()
+            stack.callback(proxy.stop)
+            through = direct.set(port=proxy.start(direct))
+            urls = [_text(direct), _text(through)]
+            return Place(direct=urls[0], urls=urls, server=server, proxy=proxy)
+
+
+def _text(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
 
 
 @contextlib.contextmanager
@@ -137,7 +152,7 @@ def _own_engine(url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def _fleet(plan: Plan, place: Place) -> Fleet:
+def _fleet(plan: Plan, place: Place, directory: Path) -> Fleet:
     posts = [
         Post(
             number=number,
@@ -147,21 +162,21 @@ def _fleet(plan: Plan, place: Place) -> Fleet:
         )
         for number in range(plan.posts)
     ]
-    return Fleet(
-        posts, lease=plan.lease, directory=place.directory, ledger=place.directory / "ledger"
-    )
+    return Fleet(posts, lease=plan.lease, directory=directory, ledger=directory / "ledger")
 
 
-def _start_submitters(plan: Plan, place: Place, seed: int) -> list[subprocess.Popen]:
+def _start_submitters(
+    plan: Plan, place: Place, directory: Path, seed: int
+) -> list[subprocess.Popen]:
     command = [sys.executable, "-m", "tests.chaos.submitter"]
     processes = []
     for number in range(plan.submitters):
         share = plan.jobs // plan.submitters + (number < plan.jobs % plan.submitters)
         options = [
             *(place.url(number + 1), "--seed", str(seed + number), "--count", str(share)),
-            *("--seconds", str(plan.seconds), "--acks", str(place.directory / f"acks-{number}")),
+            *("--seconds", str(plan.seconds), "--acks", str(directory / f"acks-{number}")),
         ]
-        with (place.directory / f"submitter-{number}.log").open("wb") as log:
+        with (directory / f"submitter-{number}.log").open("wb") as log:
             processes.append(
                 subprocess.Popen([*command, *options], cwd=ROOT, stdout=log, stderr=log)
             )
@@ -224,10 +239,10 @@ def _failed_records():
     return select(counts[0] + counts[1])
 
 
-def _judge(app: StateJobs, field: Field, sampler: Sampler, place: Place) -> Report:
-    acks = [line for file in place.directory.glob("acks-*") for line in read_lines(file)]
+def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> Report:
+    acks = [line for file in directory.glob("acks-*") for line in read_lines(file)]
     with field.engine.connect() as connection:
-        verdict = verify(connection, app, acks=acks, ledger=read_lines(place.directory / "ledger"))
+        verdict = verify(connection, app, acks=acks, ledger=read_lines(directory / "ledger"))
         killed = _killed_nodes(connection, field.fleet.kills)
         report = Report(
             plan=field.plan,
@@ -238,6 +253,7 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, place: Place) -> Repo
         )
     verdict.illegal += field.illegal
     said = field.fleet.logs()
+    report.late = said.count("late result of job")
     if "database is locked" in said:
         verdict.illegal.append("a worker said: database is locked")
     codes = [code for code in field.fleet.exit_codes if code not in {0, -15}]
@@ -245,9 +261,9 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, place: Place) -> Repo
     if sampler.problem is not None:
         verdict.illegal.append(f"the sampler ended: {sampler.problem!r}")
     report.samples, report.missed, report.sampled = sampler.samples, sampler.missed, sampler.found
-    report.cuts = place.proxy.cuts if place.proxy else 0
+    report.cuts = field.proxy.cuts if field.proxy else 0
     report.resume_seconds, report.starts = field.resume_seconds, field.fleet.starts
-    report.how_disk = getattr(place.disk, "how", "")
+    report.how_disk = field.disk.how if field.disk else ""
     return report
 
 
