@@ -8,10 +8,10 @@ DEV := .venv/.installed-dev
 BENCH := .venv/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fix docs bench package clean
+.PHONY: help setup demo test lint fix docs bench bench-peers package clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(DEV) ## Install everything for development into .venv
 
@@ -37,6 +37,9 @@ docs: $(DEV) ## Build the documentation into docs/_build
 
 bench: $(BENCH) ## Measure the speed beside hand-written floors, or some of it: ARGS='W4 W3 --quick'
 	$(BIN)/python -m bench $(ARGS)
+
+bench-peers: $(BENCH) ## Measure other libraries beside it, each in its own environment: ARGS='oban huey --quick'
+	$(BIN)/python -m bench.peers $(ARGS)
 
 package: $(DEV) ## Build the wheel and try it in an empty environment
 	rm -rf build dist
