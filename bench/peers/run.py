@@ -107,5 +107,7 @@ class PeerRun:
         try:
             yield process
         finally:
-            process.kill()
+            for one in (process, *process.children(recursive=True)):  # some leave children behind
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
             process.wait()
