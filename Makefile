@@ -44,6 +44,9 @@ docs: $(DEV) ## Build the documentation into docs/_build
 bench: $(BENCH) ## Measure the speed beside hand-written floors, or some of it: ARGS='W4 W3 --quick'
 	$(BIN)/python -m bench $(ARGS)
 
+bench-peers: $(BENCH) ## Measure other libraries beside it, each in its own environment: ARGS='oban huey --quick'
+	$(BIN)/python -m bench.peers $(ARGS)
+
 package: $(DEV) ## Build the wheel and try it in an empty environment
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import report
+from bench import plot, report
 from bench.databases import open_databases
 from bench.environment import describe
 from bench.plan import KINDS, Plan
@@ -51,7 +51,9 @@ def main() -> None:
             plan.tell(name)
             rows += WORKLOADS[name](plan)
     report.show(rows, environment, Console(width=None if sys.stdout.isatty() else 120))
-    report.write(rows, environment, RESULTS / f"{_label(asked.workloads)}.json")
+    label = _label(asked.workloads)
+    report.write(rows, environment, RESULTS / f"{label}.json")
+    plot.draw(rows, RESULTS / f"{label}.svg")
 
 
 def _parse() -> argparse.Namespace:

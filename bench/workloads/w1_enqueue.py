@@ -45,6 +45,12 @@ def run(plan: Plan) -> list[Row]:
     return rows
 
 
+def submit_one_by_one(database: Database, count: int) -> Sample:
+    """Let statejobs submit *count* orders."""
+    with _statejobs(database) as submit:
+        return _enqueue(database, submit, count)
+
+
 @contextlib.contextmanager
 def _statejobs(database: Database) -> Any:
     def submit(order_id: int) -> None:

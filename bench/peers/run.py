@@ -1,0 +1,113 @@
+"""Drives one library through its script, on a fresh database of the same durable server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from sqlalchemy import create_engine, text
+
+from bench.databases import Database
+from bench.meter import Meter, Sample
+from bench.peers.catalogue import Peer
+from bench.peers.environments import UnavailableError
+
+SCRIPTS = Path(__file__).parent / "scripts"
+_LONGEST = 120.0  # seconds
+
+
+class PeerRun:
+    """A library on its database."""
+
+    def __init__(self, peer: Peer, python: Path, database: Database) -> None:
+        self._peer, self._python, self._database = peer, python, database
+        url = database.url.replace("+psycopg", "")
+        self._engine = create_engine(database.app.engine.url)
+        with self._engine.begin() as connection:
+            connection.execute(text("DROP TABLE orders"))  # the library's has no machine
+        self._environment = {**os.environ, "STATEJOBS_BENCH_URL": url, "PYTHONPATH": str(SCRIPTS)}
+        self._call("install")
+
+    def enqueue(self, count: int) -> Sample:
+        """Measure W1: enqueue *count* jobs, a commit each."""
+        meter = Meter(self._database, [psutil.Process()])
+        meter.start()
+        rate = json.loads(self._call("enqueue", "W1", str(count)).splitlines()[-1])["rate"]
+        meter.stop()
+        with self._engine.begin() as connection:
+            connection.execute(text(self._peer.open_jobs.replace("SELECT count(*)", "DELETE", 1)))
+        return meter.sample(count, count / rate)
+
+    def drain(self, kind: str, count: int, workers: int) -> Sample:
+        """Measure W3 or W4: from the first action's start until the store says all are finished."""
+        self._call("enqueue", kind, str(count))
+        with tempfile.TemporaryDirectory() as marks, contextlib.ExitStack() as stack:
+            processes = [stack.enter_context(self._worker(kind, marks)) for _ in range(workers)]
+            meter = Meter(self._database, processes)
+            meter.start()
+            ended = self._wait_until_finished()
+            meter.stop()
+            began = min(float(path.read_text()) for path in Path(marks).iterdir())
+        if kind == "W4":
+            self._check()
+        return meter.sample(count, ended - began)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def _check(self) -> None:
+        with self._engine.connect() as connection:
+            left = connection.execute(
+                text("SELECT count(*) FROM orders WHERE state <> 'completed'")
+            ).scalar_one()
+        if left:
+            raise UnavailableError(f"{left} orders were not completed")
+
+    def _wait_until_finished(self) -> float:
+        pause = threading.Event()
+        give_up_at = time.monotonic() + _LONGEST
+        while time.monotonic() < give_up_at:
+            with self._engine.connect() as connection:
+                if connection.execute(text(self._peer.open_jobs)).scalar_one() == 0:
+                    return time.time()
+            pause.wait(0.02)
+        raise UnavailableError(f"not drained after {_LONGEST:g} s")
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [str(self._python), str(SCRIPTS / f"{self._peer.name}_peer.py"), *arguments]
+
+    def _call(self, *arguments: str) -> str:
+        done = subprocess.run(
+            self._command(*arguments), env=self._environment, capture_output=True, text=True,
+            check=False, timeout=_LONGEST,
+        )  # fmt: skip
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise UnavailableError(f"{' '.join(arguments)}: {''.join(last)}")
+        return done.stdout
+
+    @contextlib.contextmanager
+    def _worker(self, kind: str, marks: str) -> Iterator[psutil.Process]:
+        process = psutil.Popen(
+            self._command("work", kind),
+            env={**self._environment, "STATEJOBS_BENCH_MARKS": marks},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield process
+        finally:
+            for one in (process, *process.children(recursive=True)):  # some leave children behind
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            process.wait()
