@@ -1,7 +1,7 @@
 """State-machine-first domain models whose transitions run background jobs."""
 
 from statejobs.app import StateJobs
-from statejobs.config import WorkerSettings
+from statejobs.config import Retention, WorkerSettings
 from statejobs.context import AsyncJobContext, JobContext, acting_as, tenant
 from statejobs.domain.backoff import Backoff, Exponential
 from statejobs.domain.clock import Clock, Sources, SystemClock, utcnow
@@ -35,6 +35,7 @@ from statejobs.store.sqlite import configure_sqlite
 from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
 from statejobs.telemetry import Event, Happening
+from statejobs.triggers.prune import Pruned
 
 __all__ = [
     "ArgumentsError",
@@ -60,6 +61,8 @@ __all__ = [
     "MachineSpec",
     "NotFoundError",
     "ProtectedStateError",
+    "Pruned",
+    "Retention",
     "SchemaError",
     "Snooze",
     "Sources",

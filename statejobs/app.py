@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
-from statejobs.config import WorkerSettings, check_queues
+from statejobs.config import Retention, WorkerSettings, check_queues
 from statejobs.domain.clock import Sources
 from statejobs.domain.job import JobState
 from statejobs.errors import ConfigurationError, did_you_mean
@@ -20,6 +21,7 @@ from statejobs.resource.ledger import CLOCK
 from statejobs.runner.drain import DrainResult, drain, step
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.finisher import Ended
+from statejobs.runner.loop import Loop
 from statejobs.runner.points import Reach, live_on
 from statejobs.runner.runner import Runner
 from statejobs.runner.worker import Worker
@@ -29,6 +31,7 @@ from statejobs.store.store import JobQueries, Store
 from statejobs.telemetry import Telemetry
 from statejobs.triggers.dispatch import WorkByKey
 from statejobs.triggers.operator import Operator
+from statejobs.triggers.prune import Pruned, Pruner
 from statejobs.triggers.task_work import TaskWork
 from statejobs.triggers.work import RecordWork
 
@@ -49,6 +52,7 @@ class StateJobs:
         domains: Sequence[Domain],
         queues: Mapping[str, int] | None = None,
         settings: WorkerSettings | None = None,
+        retention: Retention | None = None,
         sources: Sources | None = None,
         reach: Reach = live_on,
     ) -> None:
@@ -59,6 +63,7 @@ class StateJobs:
             domains: What it runs.
             queues: Queue → how many of its jobs one worker process runs at once.
             settings: Leases, polls and graces of workers.
+            retention: How long ended jobs and history are kept.
             sources: Clock, ids and chance; tests pass their own.
             reach: Called at each named crash point; tests let the process die there.
 
@@ -68,6 +73,7 @@ class StateJobs:
         """
         self.queues = check_queues(dict(queues or {"default": 10}))
         self.settings = settings or WorkerSettings()
+        self.retention = retention or Retention()
         self.sources = sources or Sources()
         self.telemetry = Telemetry()
         self.domains = tuple(domains)
@@ -87,6 +93,10 @@ class StateJobs:
         self._operator = Operator(
             self.registry, self.store, self.queries, self._sessions, self.sources
         )
+        self._pruner = Pruner(
+            self.registry, self.store, self.retention,
+            sources=self.sources, telemetry=self.telemetry,
+        )  # fmt: skip
         self._reach = reach
         self._loop = LoopThread()
 
@@ -148,6 +158,7 @@ class StateJobs:
             make_listener=lambda wake: make_listener(
                 self.engine, runner.node_id, wake, self.sources.rng
             ),
+            chores=self._chores(),
         )
 
     @contextmanager
@@ -184,7 +195,27 @@ class StateJobs:
         """
         return self._operator.retry(job_id)
 
+    def prune(self, *, older_than: timedelta | None = None, dry_run: bool = False) -> Pruned:
+        """Delete ended jobs and history that are older than the app's `retention` keeps them.
+
+        Workers do so by themselves, every minute. Jobs whose record still rests in the failed
+        state of its action stay, since a retry continues them.
+
+        Args:
+            older_than: Delete every ended job that old, whatever `retention` says; no history.
+            dry_run: Only count.
+        """
+        self.check_tables()
+        chosen = self.retention if older_than is None else Retention.older_than(older_than)
+        return self._pruner.prune(chosen, dry_run=dry_run)
+
     # Wiring
+
+    def _chores(self) -> list[Loop]:
+        every = self.retention.every
+        if every is None:
+            return []
+        return [Loop("prune", self._pruner.run_once, every, self.sources.rng)]
 
     def _known(self, queues: Sequence[str] | None) -> list[str]:
         for name in queues or ():

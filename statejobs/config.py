@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
+from statejobs.domain.job import JobState
 from statejobs.errors import ConfigurationError
 
 
@@ -40,6 +41,47 @@ class WorkerSettings:
                 f"heartbeat {self.heartbeat} is too slow for lease {self.lease}: one missed beat "
                 "would lose live jobs. Make the lease at least twice the heartbeat"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long ended jobs and history are kept; None keeps them for good."""
+
+    completed: timedelta | None = timedelta(days=1)
+    """Jobs that ended well, by the time since they ended."""
+    cancelled: timedelta | None = timedelta(days=7)
+    """Jobs that were cancelled, unless a retry would continue them."""
+    discarded: timedelta | None = timedelta(days=30)
+    """Jobs that gave up, unless a retry would continue them."""
+    history: timedelta | None = None
+    """Rows of history, whatever became of their record."""
+    every: timedelta | None = timedelta(minutes=1)
+    """How often a worker prunes; None leaves it to `prune()`."""
+    batch: int = 1000
+    """Most rows deleted in one transaction."""
+
+    def __post_init__(self) -> None:
+        """Refuse ages that no row could have, and loops that would spin."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is None:
+                continue
+            zero = value - value
+            if value < zero or (value == zero and item.name in {"every", "batch"}):
+                raise ConfigurationError(
+                    f"Retention({item.name}={value!r}) must be positive"
+                    + ("" if item.name == "batch" else "; None switches it off")
+                )
+
+    def of(self, state: JobState) -> timedelta | None:
+        """Return how long jobs that ended in *state* are kept."""
+        age: timedelta | None = getattr(self, state.value)
+        return age
+
+    @classmethod
+    def older_than(cls, age: timedelta) -> Retention:
+        """Return one that keeps every ended job for *age*, and all history."""
+        return cls(completed=age, cancelled=age, discarded=age)
 
 
 def check_queues(queues: dict[str, int]) -> dict[str, int]:

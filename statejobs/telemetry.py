@@ -28,6 +28,8 @@ class Event(StrEnum):
     JOB_ABANDONED = "job.abandoned"
     """A thread did not stop after its timeout; its slot was given up."""
     LEASES_LOST = "leases.lost"
+    PRUNED = "pruned"
+    """Old jobs or old history were deleted."""
     DATABASE_AWAY = "database.away"
     DATABASE_BACK = "database.back"
 

@@ -52,12 +52,22 @@ def create_jobs() -> None:
         sa.Column("reason", sa.Text),
         sa.CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
         sa.CheckConstraint("attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"),
+        postgresql_with={
+            "autovacuum_vacuum_scale_factor": "0.01",
+            "autovacuum_vacuum_cost_delay": "0",
+            "autovacuum_analyze_scale_factor": "0.02",
+        },
     )
     create_partial_index(
         "ix_statejobs_jobs_claim", ["queue", "priority", "run_at", "id"], "state = 'queued'"
     )
     create_partial_index("ix_statejobs_jobs_due", ["run_at"], "state IN ('scheduled', 'failed')")
     create_partial_index("ix_statejobs_jobs_lease", ["lease_until"], "state = 'processing'")
+    create_partial_index(
+        "ix_statejobs_jobs_ended",
+        ["state", "finished_at"],
+        "state IN ('completed', 'cancelled', 'discarded')",
+    )
     create_partial_index(
         "uq_statejobs_jobs_dedupe", ["dedupe_key"], "state != 'completed'", unique=True
     )

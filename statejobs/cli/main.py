@@ -13,6 +13,7 @@ from statejobs.cli.demo import demo
 from statejobs.cli.diagram import diagram
 from statejobs.cli.group import Program
 from statejobs.cli.jobs import job_group
+from statejobs.cli.prune import prune
 from statejobs.cli.records import record_group
 from statejobs.cli.settings import common_options
 from statejobs.cli.status import queue_group, status
@@ -38,7 +39,7 @@ def cli() -> None:
 
 
 for command in (
-    demo, worker, status, job_group, record_group, queue_group, diagram, database_group,
+    demo, worker, status, job_group, record_group, queue_group, prune, diagram, database_group,
     worker_process,
 ):  # fmt: skip
     cli.add_command(command)

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
@@ -44,6 +44,7 @@ class Worker:
         make_listener: MakeListener | None = None,
         threads: Threads | None = None,
         loop_thread: LoopThread | None = None,
+        chores: Sequence[Loop] = (),
     ) -> None:
         """Make a worker; `start` begins.
 
@@ -54,6 +55,7 @@ class Worker:
             make_listener: Makes what calls back when there may be work; None polls only.
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
+            chores: What else shall go on while it runs.
         """
         self.held = HeldClaims()
         self.is_recycling = False
@@ -73,6 +75,7 @@ class Worker:
             Loop("heartbeat", self._keeper.run_once, settings.heartbeat, rng),
             Loop("rescue", self._rescue, settings.rescue, rng),
             Loop("forget", self._forget_nodes, _SILENT_NODE / 10, rng),
+            *chores,
         ]
         self._wake = threading.Event()
         self._listener = make_listener(self.wake) if make_listener else None

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from statejobs.domain.job import JobState
+from statejobs.domain.job import ENDED, JobState
 from statejobs.store.types import BigId, UtcDateTime
 
 metadata = MetaData()
@@ -35,6 +35,16 @@ def literal_state(state: JobState) -> ColumnElement[str]:
     """Return *state* as a literal; a bound value would not match the partial indexes."""
     return literal_column(f"'{state.value}'", String())
 
+
+VACUUM_SOON = {
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_cost_delay": "0",
+    "autovacuum_analyze_scale_factor": "0.02",
+}
+"""PostgreSQL: each job is updated a few times, so dead rows are cleared while they are few.
+
+No fillfactor: the states are in the conditions of indexes, so no move of a job can be a HOT update.
+"""
 
 jobs = Table(
     "statejobs_jobs",
@@ -71,6 +81,7 @@ jobs = Table(
     Column("reason", Text),
     CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
     CheckConstraint("attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"),
+    postgresql_with=VACUUM_SOON,
 )
 
 IS_QUEUED = jobs.c.state == literal_state(JobState.QUEUED)
@@ -80,6 +91,7 @@ IS_WAITING_FOR_TIME = jobs.c.state.in_(
 IS_PROCESSING = jobs.c.state == literal_state(JobState.PROCESSING)
 IS_OPEN = jobs.c.state != literal_state(JobState.COMPLETED)
 """Not completed: at most one such job for each trigger and record; a retry continues it."""
+IS_ENDED = jobs.c.state.in_([literal_state(state) for state in ENDED])
 
 Index(
     "ix_statejobs_jobs_claim",
@@ -101,6 +113,13 @@ Index(
     jobs.c.lease_until,
     postgresql_where=IS_PROCESSING,
     sqlite_where=IS_PROCESSING,
+)
+Index(
+    "ix_statejobs_jobs_ended",
+    jobs.c.state,
+    jobs.c.finished_at,
+    postgresql_where=IS_ENDED,
+    sqlite_where=IS_ENDED,
 )
 Index(
     "uq_statejobs_jobs_dedupe",

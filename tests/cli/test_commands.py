@@ -152,3 +152,27 @@ def test_the_app_is_named_when_it_is_missing(tmp_path):
     assert done.returncode == 2
     assert "--app" in done.stderr
     assert APP not in done.stderr
+
+
+def test_prune_deletes_what_is_old_and_a_dry_run_counts_it(app, database_url):
+    submit(app)
+    app.drain()
+    nothing = {"cancelled": 0, "discarded": 0}
+
+    kept = statejobs("prune", "--json", database=database_url)
+    counted = statejobs("prune", "--older-than", "0s", "--dry-run", "--json", database=database_url)
+    deleted = statejobs("prune", "--older-than", "0s", database=database_url)
+
+    assert json.loads(kept.stdout)["jobs"] == {"completed": 0, **nothing}
+    assert json.loads(counted.stdout) == {
+        "dry_run": True, "jobs": {"completed": 1, **nothing}, "attempts": 0, "history": 0
+    }  # fmt: skip
+    assert "deleted jobs: 1 completed, 0 cancelled" in deleted.stdout
+    assert app.queries.jobs() == []
+
+
+def test_prune_refuses_an_age_without_a_unit(database_url):
+    refused = statejobs("prune", "--older-than", "30", database=database_url)
+
+    assert refused.returncode == 2
+    assert "cannot read the age '30'" in refused.stderr

@@ -47,7 +47,10 @@ CATALOGUES = {
         SELECT conname, conrelid::regclass::text, contype, pg_get_constraintdef(oid)
         FROM pg_constraint WHERE connamespace = 'public'::regnamespace
         """,
-        "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace",
+        """
+        SELECT relname, relkind, reloptions FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace
+        """,
     ],
 }
 
@@ -104,6 +107,13 @@ def test_alembic_would_see_a_difference(engine):
         connection.execute(text("DROP INDEX ix_statejobs_jobs_claim"))
 
     assert [change[0] for change in differences(engine)] == ["add_index"]
+
+
+def test_dead_rows_of_a_busy_table_are_cleared_soon(engine):
+    upgrade(engine)
+
+    if engine.dialect.name == "postgresql":
+        assert "autovacuum_vacuum_scale_factor=0.01" in str(read_catalogue(engine))
 
 
 def test_head_is_the_newest_of_sortable_revisions():

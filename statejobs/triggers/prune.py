@@ -1,0 +1,137 @@
+"""Prunes: deletes ended jobs and history that are older than they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, select, tuple_
+
+from statejobs.config import Retention
+from statejobs.domain.clock import Sources
+from statejobs.domain.job import ENDED, JobState
+from statejobs.errors import NotFoundError
+from statejobs.resource.domain import Registry
+from statejobs.resource.identity import decode_identity, encode_identity
+from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.store import prune as statements
+from statejobs.store.prune import START, EndedJob
+from statejobs.store.store import Store
+from statejobs.telemetry import Event, Telemetry
+
+
+@dataclass(slots=True, kw_only=True)
+class Pruned:
+    """What was deleted; after a dry run, what would be."""
+
+    jobs: dict[JobState, int] = field(default_factory=lambda: dict.fromkeys(ENDED, 0))
+    attempts: int = 0
+    history: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to delete."""
+        return not (any(self.jobs.values()) or self.attempts or self.history)
+
+
+class Pruner:
+    """Deletes in small transactions that wait for nobody, so several nodes may do it at once."""
+
+    def __init__(
+        self, registry: Registry, store: Store, retention: Retention, *, sources: Sources,
+        telemetry: Telemetry,
+    ) -> None:  # fmt: skip
+        self._registry, self._store, self._retention = registry, store, retention
+        self._sources, self._telemetry = sources, telemetry
+
+    def run_once(self) -> Pruned:
+        """Delete what is older than the app keeps it."""
+        return self.prune(self._retention)
+
+    def prune(self, retention: Retention, *, dry_run: bool = False) -> Pruned:
+        """Delete what is older than *retention* keeps it, or only count it."""
+        now, pruned = self._sources.clock.now(), Pruned()
+        for state in ENDED:
+            age = retention.of(state)
+            if age is not None:
+                self._prune_jobs(state, now - age, retention.batch, pruned, dry_run=dry_run)
+        if retention.history is not None:
+            before = now - retention.history
+            self._prune_history(before, retention.batch, pruned, dry_run=dry_run)
+        if not dry_run and not pruned.is_empty:
+            self._telemetry.emit(
+                Event.PRUNED,
+                jobs=sum(pruned.jobs.values()), attempts=pruned.attempts, history=pruned.history,
+            )  # fmt: skip
+        return pruned
+
+    def _prune_jobs(
+        self, state: JobState, before: datetime, batch: int, pruned: Pruned, *, dry_run: bool
+    ) -> None:
+        after, is_more = START, True
+        while is_more:
+            with self._store.transaction() as connection:
+                found = statements.find_ended(
+                    connection, state, before, after=after, limit=batch, lock=not dry_run
+                )
+                ids = self._unneeded(connection, state, found)
+                act = statements.count_attempts if dry_run else statements.delete_jobs
+                pruned.attempts += act(connection, ids)
+            pruned.jobs[state] += len(ids)
+            is_more = len(found) == batch
+            if is_more:
+                after = (found[-1].finished_at, found[-1].id)
+
+    def _prune_history(
+        self, before: datetime, batch: int, pruned: Pruned, *, dry_run: bool
+    ) -> None:
+        after, is_more = 0, True
+        while is_more:
+            with self._store.transaction() as connection:
+                ids = statements.find_history(connection, before, after=after, limit=batch)
+                if ids and not dry_run:
+                    statements.delete_history(connection, ids)
+            pruned.history += len(ids)
+            is_more = len(ids) == batch
+            after = ids[-1] if ids else after
+
+    def _unneeded(
+        self, connection: Connection, state: JobState, found: Iterable[EndedJob]
+    ) -> list[int]:
+        """Return the ids of those that no retry will continue."""
+        if state is JobState.COMPLETED:
+            return [job.id for job in found]
+        by_key: dict[str, list[EndedJob]] = {}
+        for job in found:
+            by_key.setdefault(job.key, []).append(job)
+        ids: list[int] = []
+        for key, ended in by_key.items():
+            declared = self._registry.triggers.get(key)
+            if declared is not None:  # what this app does not know, another may still need
+                waiting = _resting(connection, *declared, ended)
+                ids += [job.id for job in ended if job.record_id not in waiting]
+        return sorted(ids)
+
+
+def _resting(
+    connection: Connection, model: ResourceModel, bound: BoundTrigger, ended: Iterable[EndedJob]
+) -> set[str]:
+    """Return the ids of records that rest where their job left them when it gave up."""
+    keys = [key for job in ended if (key := _decoded(model, job.record_id)) is not None]
+    columns = list(model.mapper.primary_key)
+    where = (
+        columns[0].in_([key[0] for key in keys])
+        if len(columns) == 1
+        else tuple_(*columns).in_(keys)
+    )
+    states = [bound.failed] if bound.failed else list(bound.sources)
+    query = select(*columns).where(where, model.state_column.in_(states))
+    return {encode_identity(row) for row in connection.execute(query)}
+
+
+def _decoded(model: ResourceModel, record_id: str | None) -> tuple[object, ...] | None:
+    try:
+        return None if record_id is None else decode_identity(model.mapper, record_id)
+    except NotFoundError:  # the key has another type by now: there is no such record
+        return None

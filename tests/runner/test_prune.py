@@ -1,0 +1,249 @@
+"""Old ended jobs are deleted, but for those that a retry would continue."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import delete, func, insert, select
+
+from statejobs import ConfigurationError, Event, JobState, Retention
+from statejobs.domain.job import ENDED, LIVE
+from statejobs.store.tables import attempts, jobs, transitions
+from tests.support.clock import NOON, ManualClock
+from tests.support.parcels import Letter, Parcel, post_office
+from tests.support.shop import read_jobs
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def app(database_url):
+    kept = Retention(completed=DAY, cancelled=2 * DAY, discarded=3 * DAY, batch=3)
+    with post_office(database_url, clock=ManualClock(NOON), retention=kept) as opened:
+        yield opened
+
+
+def add_job(app, number, state, *, days, key="parcel.send", record=None, tries=1):
+    """Insert a job that ended that many days ago, with attempts."""
+    at = app.sources.clock.now() - days * DAY
+    row = {
+        "id": number, "key": key, "queue": "default", "priority": 0, "state": state, "run_at": at,
+        "args": "{}", "resource": "Parcel", "record_id": str(record or number),
+        "dedupe_key": f"{key}:{record or number}", "idempotency_key": f"k{number}", "tags": "[]",
+        "enqueued_at": at, "max_attempts": 3, "finished_at": at if state in ENDED else None,
+    }  # fmt: skip
+    tried = [
+        {"job_id": number, "attempt": n, "outcome": "failed", "finished_at": at}
+        for n in range(tries)
+    ]
+    with app.engine.begin() as connection:
+        connection.execute(insert(jobs).values(row))
+        if tried:
+            connection.execute(insert(attempts), tried)
+
+
+def left(app):
+    """Ids of the jobs that are left."""
+    return [job.id for job in read_jobs(app.engine)]
+
+
+def count(app, table):
+    with app.engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(table))
+
+
+def rest(app, number, state, kind=Parcel):
+    """Let a record rest in *state*, without the job that its creation promises."""
+    with app.engine.begin() as connection:
+        connection.execute(insert(kind.__table__).values(id=number, state=state))
+
+
+def test_each_kind_of_ended_job_is_kept_as_long_as_its_own_setting_says(app):
+    for n, state in enumerate(ENDED):
+        for days in (1, 2, 3, 4):
+            add_job(app, 10 * n + days, state, days=days - 0.5)
+
+    pruned = app.prune()
+
+    assert pruned.jobs == {
+        JobState.COMPLETED: 3, JobState.CANCELLED: 2, JobState.DISCARDED: 1
+    }  # fmt: skip
+    assert left(app) == [1, 11, 12, 21, 22, 23]
+    assert pruned.attempts == 6
+    assert count(app, attempts) == 6
+
+
+def test_a_job_that_has_not_ended_stays_however_old_it_is(app):
+    for n, state in enumerate(LIVE, start=1):
+        add_job(app, n, state, days=90)
+
+    assert app.prune(older_than=timedelta()).is_empty
+    assert left(app) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.DISCARDED])
+def test_a_job_whose_record_rests_in_its_failed_state_stays_for_the_retry(app, state):
+    for n in range(1, 9):
+        add_job(app, n, state, days=50)
+    for n in (1, 2, 3, 8):  # a whole batch that stays comes first
+        rest(app, n, "lost")
+    rest(app, 4, "sent")
+    rest(app, 5, "packed")
+
+    app.prune()
+
+    assert left(app) == [1, 2, 3, 8]
+    with app.session() as session:
+        session.execute(delete(Parcel).where(Parcel.id == 2))
+        session.commit()
+    app.prune()
+    assert left(app) == [1, 3, 8]
+
+
+def test_a_completed_job_goes_wherever_its_record_is(app):
+    add_job(app, 1, JobState.COMPLETED, days=50)
+    rest(app, 1, "lost")
+
+    app.prune()
+
+    assert left(app) == []
+
+
+def test_without_a_failed_state_a_job_stays_while_its_record_rests_in_a_source(app):
+    key = next(k for k, b in Letter.__statejobs__.triggers.items() if b.failed is None)
+    source = Letter.__statejobs__.triggers[key].sources[0]
+    for n, state in enumerate([source, None], start=1):
+        add_job(app, n, JobState.DISCARDED, days=50, key=key, record=n)
+        if state:
+            rest(app, n, state, Letter)
+
+    app.prune()
+
+    assert left(app) == [1]
+
+
+def test_a_discarded_job_of_a_key_that_the_app_does_not_know_stays(app):
+    add_job(app, 1, JobState.DISCARDED, days=50, key="other.app")
+    add_job(app, 2, JobState.COMPLETED, days=50, key="other.app")
+
+    app.prune()
+
+    assert left(app) == [1]
+
+
+def test_a_record_id_that_is_no_key_any_more_keeps_nothing(app):
+    add_job(app, 1, JobState.DISCARDED, days=50, record='"was-a-word"')
+
+    app.prune()
+
+    assert left(app) == []
+
+
+def test_a_dry_run_counts_what_the_next_run_deletes(app):
+    for n in range(1, 8):
+        add_job(app, n, JobState.COMPLETED, days=n, tries=n)
+
+    counted = app.prune(dry_run=True)
+
+    assert len(left(app)) == 7
+    assert counted.jobs[JobState.COMPLETED] == 6
+    assert app.prune() == counted
+
+
+def test_older_than_stands_for_every_age(app):
+    for n, state in enumerate(ENDED):
+        add_job(app, n + 1, state, days=10)
+        add_job(app, n + 11, state, days=30)
+
+    app.prune(older_than=20 * DAY)
+
+    assert left(app) == [1, 2, 3]
+
+
+def add_history(app, days):
+    at = app.sources.clock.now()
+    rows = [
+        {"resource": "Parcel", "record_id": "1", "name": "x", "target": "sent", "version": n,
+         "at": at - day * DAY}
+        for n, day in enumerate(days)
+    ]  # fmt: skip
+    with app.engine.begin() as connection:
+        connection.execute(insert(transitions), rows)
+
+
+def test_history_stays_unless_it_has_an_age(app):
+    add_history(app, range(20, 0, -1))
+
+    app.prune()
+    assert count(app, transitions) == 20
+
+    pruned = app._pruner.prune(Retention(history=timedelta(days=5, hours=1), batch=4))
+    assert (pruned.history, count(app, transitions)) == (15, 5)
+
+
+def test_subscribers_are_told_what_was_deleted_and_not_that_nothing_was(app):
+    told = []
+    app.telemetry.subscribe(told.append)
+    add_job(app, 1, JobState.COMPLETED, days=9, tries=2)
+
+    app.prune(dry_run=True)
+    app.prune()
+    app.prune()
+
+    assert [(h.event, h.fields) for h in told] == [
+        (Event.PRUNED, {"jobs": 1, "attempts": 2, "history": 0})
+    ]
+
+
+def test_a_worker_prunes_by_itself(database_url):
+    gone = threading.Event()
+    often = Retention(every=timedelta(milliseconds=10))
+    with post_office(database_url, retention=often) as app:
+        app.telemetry.subscribe(lambda h: gone.set() if h.event is Event.PRUNED else None)
+        add_job(app, 1, JobState.COMPLETED, days=9)
+
+        with app.running():
+            assert gone.wait(30)
+
+        assert left(app) == []
+
+
+def test_a_worker_leaves_it_when_told_to(database_url):
+    with post_office(database_url, retention=Retention(every=None)) as app:
+        assert app._chores() == []
+
+
+@pytest.mark.postgres
+def test_it_waits_for_no_lock(postgres_url):
+    with post_office(postgres_url, clock=ManualClock(NOON)) as app:
+        for n in (1, 2, 3):
+            add_job(app, n, JobState.COMPLETED, days=9)
+        with app.engine.begin() as holder:
+            holder.execute(select(jobs).where(jobs.c.id == 2).with_for_update())
+
+            app.prune()
+
+        assert left(app) == [2]
+
+
+def test_several_that_prune_at_once_delete_each_job_once(app):
+    for n in range(1, 41):
+        add_job(app, n, JobState.COMPLETED, days=9)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(app.prune())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert left(app) == []
+    assert sum(pruned.jobs[JobState.COMPLETED] for pruned in found) == 40
+    assert sum(pruned.attempts for pruned in found) == 40
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"completed": -DAY}, {"every": timedelta()}, {"batch": 0}, {"history": -DAY}]
+)
+def test_ages_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        Retention(**wrong)
