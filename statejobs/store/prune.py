@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, delete, func, select, tuple_
 
 from statejobs.domain.job import JobState
-from statejobs.store.statements import IDS
+from statejobs.store.statements import is_listed
 from statejobs.store.tables import attempts, jobs, literal_state, transitions
 
 
@@ -54,7 +54,8 @@ def find_ended(
 
 def count_attempts(connection: Connection, ids: Collection[int]) -> int:
     """Return how many attempts the jobs *ids* have."""
-    query = select(func.count()).where(attempts.c.job_id.in_(IDS))
+    is_theirs = is_listed(attempts.c.job_id, connection.dialect.name)
+    query = select(func.count()).where(is_theirs)
     return connection.scalar(query, {"ids": list(ids)}) or 0
 
 
@@ -62,8 +63,10 @@ def delete_jobs(connection: Connection, ids: Sequence[int]) -> int:
     """Delete jobs that are locked, with their attempts; return how many attempts."""
     if not ids:
         return 0
-    gone = connection.execute(delete(attempts).where(attempts.c.job_id.in_(IDS)), {"ids": ids})
-    connection.execute(delete(jobs).where(jobs.c.id.in_(IDS)), {"ids": ids})
+    dialect = connection.dialect.name
+    theirs = delete(attempts).where(is_listed(attempts.c.job_id, dialect))
+    gone = connection.execute(theirs, {"ids": ids})
+    connection.execute(delete(jobs).where(is_listed(jobs.c.id, dialect)), {"ids": ids})
     return gone.rowcount
 
 
@@ -85,4 +88,5 @@ def find_history(connection: Connection, before: datetime, *, after: int, limit:
 
 def delete_history(connection: Connection, ids: Sequence[int]) -> None:
     """Delete rows of history."""
-    connection.execute(delete(transitions).where(transitions.c.id.in_(IDS)), {"ids": ids})
+    rows = delete(transitions).where(is_listed(transitions.c.id, connection.dialect.name))
+    connection.execute(rows, {"ids": ids})

@@ -108,7 +108,9 @@ class Pruner:
         ids: list[int] = []
         for key, ended in by_key.items():
             declared = self._registry.triggers.get(key)
-            if declared is not None:  # what this app does not know, another may still need
+            if key in self._registry.tasks:
+                ids += [job.id for job in ended]
+            elif declared is not None:  # what this app does not know, another may still need
                 waiting = _resting(connection, *declared, ended)
                 ids += [job.id for job in ended if job.record_id not in waiting]
         return sorted(ids)

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, func, insert, select
 
-from statejobs import ConfigurationError, Event, JobState, Retention
+from statejobs import ConfigurationError, Domain, Event, JobState, Retention, StateJobs, task
 from statejobs.domain.job import ENDED, LIVE
 from statejobs.store.tables import attempts, jobs, transitions
-from tests.support.clock import NOON, ManualClock
+from tests.support.clock import NOON, ManualClock, manual_sources
 from tests.support.parcels import Letter, Parcel, post_office
 from tests.support.shop import read_jobs
 
@@ -247,3 +247,22 @@ def test_several_that_prune_at_once_delete_each_job_once(app):
 def test_ages_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         Retention(**wrong)
+
+
+@task("post.sweep")
+def sweep() -> None:
+    """Work that belongs to no record."""
+
+
+def test_old_jobs_of_tasks_go_whatever_they_ended_as(database_url):
+    post = Domain("tasks", resources=[Parcel], tasks=[sweep])
+    app = StateJobs(database_url, domains=[post], sources=manual_sources(ManualClock(NOON)))
+    app.create_all()
+    for number, state in enumerate(ENDED, start=1):
+        add_job(app, number, state, days=40, key="post.sweep")
+
+    pruned = app.prune()
+
+    assert pruned.jobs == dict.fromkeys(ENDED, 1)
+    assert left(app) == []
+    app.engine.dispose()
