@@ -60,8 +60,9 @@ def move_and_complete(
     """Move the records of many jobs and complete these, in one statement.
 
     Locks are taken in the order record, job, and none is waited for. Parameters are the arrays
-    `given_…` of `JOB_ARRAYS`, `pk_N`, `was`, `version`, `duration` and `c_…` for each changed
-    column; and `becomes`, `moved_at`, `of_resource` and `of_edge`. Returns the ids of the jobs.
+    `given_…` of `JOB_ARRAYS`, `pk_N`, `was`, `version` and `c_…` for each changed column; and
+    `becomes` and `moved_at`; for history also `given_duration`, `of_resource` and `of_edge`.
+    Returns the ids of the jobs.
 
     Args:
         table: Of the records.
@@ -77,7 +78,7 @@ def move_and_complete(
             "was": state,
             "version": table.c.state_version,
             **{f"c_{name}": column for name, column in changed.items()},
-            "duration": transitions.c.duration,
+            **({"duration": transitions.c.duration} if has_history else {}),
         }
     )
     is_given = and_(*(key == given.c[f"pk_{n}"] for n, key in enumerate(keys)))
