@@ -249,7 +249,7 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> R
             faults={str(fault): count for fault, count in sorted(field.done.items())},
             verdict=verdict,
             counts=count_jobs(connection),
-            reclaims=reclaim_seconds(connection, app, killed),
+            reclaims=reclaim_seconds(connection, app, killed, field.away),
         )
     verdict.illegal += field.illegal
     said = field.fleet.logs()
