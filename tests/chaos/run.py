@@ -109,7 +109,10 @@ def _open_place(plan: Plan, directory: Path) -> Iterator[Place]:
         folder.mkdir()
         disk = make_disk(folder)
         url = f"sqlite:///{folder / 'chaos.db'}"
-        yield Place(direct=url, urls=[url], disk=disk)
+        try:
+            yield Place(direct=url, urls=[url], disk=disk)
+        finally:
+            disk.close()
         return
     with ExitStack() as stack:
         server = PostgresServer().start(durable=True)
