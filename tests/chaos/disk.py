@@ -32,6 +32,9 @@ class Disk(Protocol):
     def free(self, processes: Iterable[int]) -> None:
         """Let them succeed again."""
 
+    def close(self) -> None:
+        """Give the directory back."""
+
 
 def enter_namespace() -> None:
     """Run this program again in a mount namespace of its own, where that is allowed."""
@@ -58,7 +61,7 @@ class SmallDisk:
     how = "tmpfs, ENOSPC"
 
     def __init__(self, directory: Path) -> None:
-        self._ballast = directory / "ballast"
+        self._directory, self._ballast = directory, directory / "ballast"
 
     def fill(self, processes: Iterable[int]) -> None:
         """Write until nothing fits any more."""
@@ -69,6 +72,10 @@ class SmallDisk:
     def free(self, processes: Iterable[int]) -> None:
         """Take the ballast away."""
         self._ballast.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Unmount it, whoever still has a file open."""
+        subprocess.run(["umount", "--lazy", str(self._directory)], check=True)
 
 
 class LimitedFiles:
@@ -89,6 +96,9 @@ class LimitedFiles:
         """Lift the limit."""
         for pid in processes:
             _limit(pid, None)
+
+    def close(self) -> None:
+        """Nothing to do: the limits end with the processes."""
 
 
 def _limit(pid: int, size: int | None) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
 
 import psycopg
@@ -41,6 +42,8 @@ class Field:
     paused: list[tuple[float, Post]] = field(default_factory=list)
     """When to go on, and who."""
     illegal: list[str] = field(default_factory=list)
+    away: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """From when to when the database was away for long."""
     resume_seconds: list[float] = field(default_factory=list)
     """From the return of the database to the next finished job."""
 
@@ -118,7 +121,9 @@ def _outlive(field: Field, be_away: Callable[[], None]) -> None:
     """Who serves must outlive it, say little, and work soon after."""
     _until(field, lambda: len(field.fleet.all_serving()) > 1)
     before, said = set(field.fleet.all_serving()), len(field.fleet.logs())
+    gone_at = now()
     be_away()
+    field.away.append((gone_at, now()))
     back, returned_at = time.monotonic(), now()
     if not wait_until(lambda: _has_finished_after(field, returned_at), within=60):
         field.illegal.append("no job finished within 60 s after the database was back")

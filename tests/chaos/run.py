@@ -109,7 +109,10 @@ def _open_place(plan: Plan, directory: Path) -> Iterator[Place]:
         folder.mkdir()
         disk = make_disk(folder)
         url = f"sqlite:///{folder / 'chaos.db'}"
-        yield Place(direct=url, urls=[url], disk=disk)
+        try:
+            yield Place(direct=url, urls=[url], disk=disk)
+        finally:
+            disk.close()
         return
     with ExitStack() as stack:
         server = PostgresServer().start(durable=True)
@@ -249,7 +252,7 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> R
             faults={str(fault): count for fault, count in sorted(field.done.items())},
             verdict=verdict,
             counts=count_jobs(connection),
-            reclaims=reclaim_seconds(connection, app, killed),
+            reclaims=reclaim_seconds(connection, app, killed, field.away),
         )
     verdict.illegal += field.illegal
     said = field.fleet.logs()

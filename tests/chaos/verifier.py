@@ -139,13 +139,16 @@ def count_jobs(connection: Connection) -> dict[str, int]:
     return counts | {f"jobs {JobState(state)}": n for state, n in connection.execute(by_state)}
 
 
-def reclaim_seconds(connection: Connection, app: StateJobs, killed) -> list[float]:
+def reclaim_seconds(connection: Connection, app: StateJobs, killed, away=()) -> list[float]:
     """Return for each job of a killed node how long it took until another one claimed it.
+
+    Those for which the database was away meanwhile are left out: nobody could claim them.
 
     Args:
         connection: To the database.
         app: The app that ran.
         killed: Node id → when its process was killed.
+        away: From when to when the database was away.
     """
     starts = [
         edge.name
@@ -169,7 +172,12 @@ def reclaim_seconds(connection: Connection, app: StateJobs, killed) -> list[floa
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(attempts.c.outcome == "crashed")
     )
-    return sorted((at - killed[node]).total_seconds() for node, at in rows if at and node in killed)
+    claimed = [(killed[node], at) for node, at in rows if at and node in killed]
+    return sorted(
+        (at - since).total_seconds()
+        for since, at in claimed
+        if not any(gone < at and since < back for gone, back in away)
+    )
 
 
 def read_lines(file: Path) -> list[str]:
