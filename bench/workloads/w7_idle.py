@@ -63,7 +63,7 @@ def _worker(process: psutil.Process) -> psutil.Process:
 
 
 def _megabytes(process: psutil.Process) -> float:
-    return process.memory_info().rss / 1e6
+    return float(process.memory_info().rss) / 1e6
 
 
 def _queries(database: Database) -> int | None:
