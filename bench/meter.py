@@ -21,7 +21,7 @@ class Sample:
 
     rate: float
     """Finished jobs per second, from the first claim to the last finish."""
-    worker_ms: float
+    worker_ms: float | None = None
     """CPU of the worker processes for each job."""
     server_ms: float | None = None
     wal_bytes: float | None = None

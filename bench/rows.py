@@ -55,7 +55,7 @@ def rows_of_race(
                 a.rate / b.rate for a, b in zip(taken, samples[floor], strict=True)
             ),
             floor=floor,
-            cpu_ratio_to_floor=_cpu(samples[floor]) / _cpu(taken),
+            cpu_ratio_to_floor=_cpu_ratio(samples[floor], taken),
             rate=median(sample.rate for sample in taken),
             lowest=min(sample.rate for sample in taken),
             highest=max(sample.rate for sample in taken),
@@ -69,8 +69,13 @@ def rows_of_race(
     ]
 
 
-def _cpu(samples: Sequence[Sample]) -> float:
-    return median(sample.worker_ms + (sample.server_ms or 0) for sample in samples)
+def _cpu_ratio(floor: Sequence[Sample], taken: Sequence[Sample]) -> float | None:
+    ours, theirs = median_of([*map(_cpu, taken)]), median_of([*map(_cpu, floor)])
+    return theirs / ours if ours and theirs else None
+
+
+def _cpu(sample: Sample) -> float | None:
+    return None if sample.worker_ms is None else sample.worker_ms + (sample.server_ms or 0)
 
 
 def median_of(values: Sequence[float | None]) -> float | None:

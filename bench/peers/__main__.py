@@ -95,6 +95,7 @@ def _race(
                 except UnavailableError as error:
                     del measures[name]
                     samples.pop(name, None)
+                    plan.tell(f"skipped: {error}")
                     skipped.append(_skip(workload, kind, workers, name, str(error)))
     if ours is None:
         skipped.append(_skip(workload, kind, workers, OURS, "statejobs has no @task yet"))

@@ -22,6 +22,7 @@ from bench.peers.environments import UnavailableError
 
 SCRIPTS = Path(__file__).parent / "scripts"
 _LONGEST = 120.0  # seconds
+_OPEN_ORDERS = "SELECT count(*) FROM orders WHERE state <> 'completed'"
 
 
 class PeerRun:
@@ -38,13 +39,10 @@ class PeerRun:
 
     def enqueue(self, count: int) -> Sample:
         """Measure W1: enqueue *count* jobs, a commit each."""
-        meter = Meter(self._database, [psutil.Process()])
-        meter.start()
         rate = json.loads(self._call("enqueue", "W1", str(count)).splitlines()[-1])["rate"]
-        meter.stop()
         with self._engine.begin() as connection:
             connection.execute(text(self._peer.open_jobs.replace("SELECT count(*)", "DELETE", 1)))
-        return meter.sample(count, count / rate)
+        return Sample(rate=rate)  # its CPU is mostly that of starting Python
 
     def drain(self, kind: str, count: int, workers: int) -> Sample:
         """Measure W3 or W4: from the first action's start until the store says all are finished."""
@@ -52,32 +50,24 @@ class PeerRun:
         with tempfile.TemporaryDirectory() as marks, contextlib.ExitStack() as stack:
             processes = [stack.enter_context(self._worker(kind, marks)) for _ in range(workers)]
             meter = Meter(self._database, processes)
-            meter.start()
-            ended = self._wait_until_finished()
+            _wait_for(Path(marks))
+            meter.start()  # start-up does not count
+            ended = self._wait_until_finished(kind)
             meter.stop()
             began = min(float(path.read_text()) for path in Path(marks).iterdir())
-        if kind == "W4":
-            self._check()
         return meter.sample(count, ended - began)
 
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
 
-    def _check(self) -> None:
-        with self._engine.connect() as connection:
-            left = connection.execute(
-                text("SELECT count(*) FROM orders WHERE state <> 'completed'")
-            ).scalar_one()
-        if left:
-            raise UnavailableError(f"{left} orders were not completed")
-
-    def _wait_until_finished(self) -> float:
+    def _wait_until_finished(self, kind: str) -> float:
         pause = threading.Event()
+        left = [self._peer.open_jobs, *([_OPEN_ORDERS] if kind == "W4" else [])]
         give_up_at = time.monotonic() + _LONGEST
         while time.monotonic() < give_up_at:
             with self._engine.connect() as connection:
-                if connection.execute(text(self._peer.open_jobs)).scalar_one() == 0:
+                if all(connection.execute(text(sql)).scalar_one() == 0 for sql in left):
                     return time.time()
             pause.wait(0.02)
         raise UnavailableError(f"not drained after {_LONGEST:g} s")
@@ -111,3 +101,12 @@ class PeerRun:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     one.kill()
             process.wait()
+
+
+def _wait_for(marks: Path) -> None:
+    pause = threading.Event()
+    give_up_at = time.monotonic() + _LONGEST
+    while not any(marks.iterdir()):
+        if time.monotonic() > give_up_at:
+            raise UnavailableError(f"its worker began no job within {_LONGEST:g} s")
+        pause.wait(0.005)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-import time
+from dataclasses import dataclass
 
 import psutil
 from sqlalchemy import Engine, create_engine, text
@@ -18,42 +19,66 @@ from bench.systems import ONE_STATEMENT, SQLITE_JOB, STATEJOBS, System, running
 _COUNT = text("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = :name")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Idler:
+    system: System
+    database: Database
+    process: psutil.Process
+    cpu: float
+    queries: int | None
+
+
 def run(plan: Plan) -> list[Row]:
-    """Watch one worker process that has worked, and has nothing to do."""
-    rows = []
-    for kind in plan.kinds:
-        if kind == "sqlite NORMAL":  # nothing is written
-            continue
-        for system in (STATEJOBS, ONE_STATEMENT if kind == "postgresql" else SQLITE_JOB):
-            plan.tell(f"{kind}, {system.name}")
-            rows.append(
-                Row(
-                    workload="W7", database=kind, system=system.name,
-                    figures=_watch(plan, kind, system),
-                )
-            )  # fmt: skip
-    return rows
-
-
-def _watch(plan: Plan, kind: str, system: System) -> dict[str, float]:
+    """Watch worker processes that have worked, and have nothing to do; all at the same time."""
     seconds = 5.0 if plan.quick else 30.0
-    database = plan.databases.fresh(kind)
-    with running(system, database, 1) as processes:
-        drain(system, database, processes, 500)
-        pause = threading.Event()
+    pause = threading.Event()
+    with contextlib.ExitStack() as stack:
+        started = [
+            (system, *_start(stack, plan, kind, system))
+            for kind in plan.kinds
+            if kind != "sqlite NORMAL"  # nothing is written: the same as FULL
+            for system in (STATEJOBS, ONE_STATEMENT if kind == "postgresql" else SQLITE_JOB)
+        ]
         pause.wait(2)
-        queries, cpu, began = _queries(database), cpu_seconds(processes[0]), time.monotonic()
+        idlers = [
+            _Idler(
+                system=system, database=database, process=process, cpu=cpu_seconds(process),
+                queries=_queries(database),
+            )
+            for system, database, process in started
+        ]  # fmt: skip
+        plan.tell(f"watching idle workers for {seconds:g} s")
         pause.wait(seconds)
-        elapsed = time.monotonic() - began
-        figures = {
-            "CPU %": (cpu_seconds(processes[0]) - cpu) / elapsed * 100,
-            "worker MB": _megabytes(_worker(processes[0])),
-        }
-        if not system.is_floor:
-            figures["supervisor MB"] = _megabytes(processes[0])
-        if queries is not None:
-            figures["queries/s"] = ((_queries(database) or 0) - queries) / elapsed
-    plan.databases.discard(database)
+        return [
+            Row(
+                workload="W7",
+                database=one.database.kind,
+                system=one.system.name,
+                figures=_figures(one, seconds),
+            )
+            for one in idlers
+        ]
+
+
+def _start(
+    stack: contextlib.ExitStack, plan: Plan, kind: str, system: System
+) -> tuple[Database, psutil.Process]:
+    database = plan.databases.fresh(kind)
+    stack.callback(plan.databases.discard, database)
+    processes = stack.enter_context(running(system, database, 1))
+    drain(system, database, processes, 500)
+    return database, processes[0]
+
+
+def _figures(one: _Idler, seconds: float) -> dict[str, float]:
+    figures = {
+        "CPU %": (cpu_seconds(one.process) - one.cpu) / seconds * 100,
+        "worker MB": _megabytes(_worker(one.process)),
+    }
+    if not one.system.is_floor:
+        figures["supervisor MB"] = _megabytes(one.process)
+    if one.queries is not None:
+        figures["queries/s"] = ((_queries(one.database) or 0) - one.queries) / seconds
     return figures
 
 
@@ -63,7 +88,7 @@ def _worker(process: psutil.Process) -> psutil.Process:
 
 
 def _megabytes(process: psutil.Process) -> float:
-    return process.memory_info().rss / 1e6
+    return float(process.memory_info().rss) / 1e6
 
 
 def _queries(database: Database) -> int | None:
