@@ -14,6 +14,7 @@ from statejobs import (
     StateJobs,
     Trigger,
     WorkerSettings,
+    acting_as,
     state_column,
 )
 from tests.support.processes import eventually
@@ -46,7 +47,7 @@ class Watcher(StatefulResource, Base):
         raise RuntimeError("stopped when asked")
 
 
-def test_a_cancel_reaches_the_running_action(database_url):
+def test_a_cancel_reaches_the_running_action_with_its_reason_and_who_asked(database_url):
     settings = WorkerSettings(lease=timedelta(seconds=5), heartbeat=timedelta(seconds=0.3))
     app = StateJobs(database_url, domains=[Domain("w", resources=[Watcher])], settings=settings)
     app.create_all()
@@ -57,9 +58,14 @@ def test_a_cancel_reaches_the_running_action(database_url):
 
     with app.running():
         eventually(lambda: app.queries.job(job.id).state is JobState.PROCESSING)
-        app.cancel_job(job.id)
+        with acting_as("user:7"):
+            app.cancel_job(job.id, reason="no need")
         eventually(lambda: app.queries.job(job.id).state is JobState.CANCELLED, seconds=8)
 
     with app.session() as session:
         assert session.get(Watcher, 1).state == "failed"
+    reason = "no need (asked by user:7)"
+    assert app.queries.job(job.id).reason == reason
+    assert app.queries.transitions("Watcher", "1")[-1]["reason"] == reason
+    assert [row["message"] for row in app.queries.attempts(job.id)] == [reason]
     app.engine.dispose()
