@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from statejobs.domain.trigger import NAME
@@ -41,12 +41,15 @@ class Registry:
         """Collect resources, their mapped subclasses, and their triggers.
 
         Raises:
-            DefinitionError: A name or a key is used twice, or an annotation cannot be resolved.
+            DefinitionError: A name or a key is used twice, a resource is in two domains, or an
+                annotation cannot be resolved.
         """
         self.resources: dict[str, ResourceModel] = {}
         self.triggers: dict[str, tuple[ResourceModel, BoundTrigger]] = {}
+        homes: dict[type[StatefulResource], Domain] = {}
         for domain in domains:
             for resource in domain.resources:
+                _refuse_second_home(resource, domain, homes.setdefault(resource, domain))
                 self._add(resource.__statejobs__)
 
     def resource(self, name: str) -> ResourceModel:
@@ -59,6 +62,16 @@ class Registry:
             if known.lower() == name.lower():
                 return model
         raise NotFoundError(f"no resource {name!r}; {did_you_mean(name, self.resources)}")
+
+    def unserved(self, queues: Collection[str]) -> Iterator[str]:
+        """Say of each trigger whose queue is not among *queues* that its jobs would wait."""
+        for bound in dict.fromkeys(bound for _, bound in self.triggers.values()):
+            queue = bound.options.queue
+            if queue not in queues:
+                yield (
+                    f"trigger {bound.key!r} puts its jobs into queue {queue!r}, which is not in "
+                    f"the queues of this app, so they wait; {did_you_mean(queue, queues)}"
+                )
 
     def _add(self, model: ResourceModel) -> None:
         other = self.resources.get(model.name)
@@ -114,6 +127,17 @@ def _full_name(model: ResourceModel) -> str:
 
 def _where(model: ResourceModel, bound: BoundTrigger) -> str:
     return f"{model.cls.__name__}.{bound.trigger.name}"
+
+
+def _refuse_second_home(resource: type[StatefulResource], domain: Domain, home: Domain) -> None:
+    if domain is home:
+        return
+    raise DefinitionError(
+        resource.__name__,
+        f"is in two domains, {home.name!r} and {domain.name!r}",
+        why="a resource belongs to the one domain under which people look for it",
+        fix=f"leave it out of Domain({domain.name!r}, …)",
+    )
 
 
 def _refuse_other(name: str, resource: Any) -> None:
