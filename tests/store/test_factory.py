@@ -1,7 +1,7 @@
 """Databases that cannot serve are refused before anything is opened."""
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from statejobs import ConfigurationError, StateJobs
 from statejobs.store.sqlite import configure_sqlite
@@ -20,7 +20,7 @@ def test_sqlite_in_memory_is_refused_with_what_to_use_instead(url):
     with pytest.raises(ConfigurationError, match="cannot be shared") as refused:
         StateJobs(url, domains=[])
     with pytest.raises(ConfigurationError, match="cannot be shared"):
-        configure_sqlite(create_engine(url))
+        configure_sqlite(create_engine(url, poolclass=NullPool))
 
     assert "sqlite:///app.db" in refused.value.fix
 
