@@ -95,7 +95,7 @@ def test_job_show_shows_job_attempts_and_history(typed, work):
 
     document = typed.json("job", "show", str(job.id))
 
-    assert set(document) == {"job", "attempts", "history"}
+    assert set(document) == {"job", "attempts", "history", "obstacle"}
     assert set(document["job"]) == JOB
     assert [attempt["attempt"] for attempt in document["attempts"]] == [1, 2]
     assert set(document["attempts"][0]) == ATTEMPT
@@ -124,7 +124,7 @@ def test_record_show_says_what_can_happen_and_why_not(typed):
     assert "starts from 'failed'" in ways["retry"]["why_not"][0]
     assert set(document) == {
         "resource", "record_id", "state", "state_version", "state_changed_at", "is_final",
-        "transitions", "jobs", "timeline",
+        "transitions", "obstacle", "jobs", "timeline",
     }  # fmt: skip
 
 
@@ -192,7 +192,7 @@ def test_db_check_is_content_with_an_upgraded_database(typed):
 
 
 def test_a_job_whose_queue_nobody_serves_says_so(typed, work):
-    job = job_of(work, "box 7", "Parcel")
+    job = job_of(work, '"box 7"', "Parcel")
     with work.engine.begin() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(queue="slwo"))
 

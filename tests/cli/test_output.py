@@ -116,8 +116,8 @@ def test_times_are_told_in_their_largest_unit(away, text):
 
 
 CANCELLED = """
-s = app.session(); p = Parcel(id='box', until=''); s.add(p); p.send(); s.commit()
-p.cancel('no need'); s.commit()
+t = Task(id=7); s.add(t); t.submit(); s.commit()
+t.cancel('no need'); s.commit()
 """
 
 

@@ -125,12 +125,19 @@ def test_a_trigger_whose_queue_nobody_serves_is_warned_of(app, caplog):
     app.queues = {"defalt": 1}
 
     app.drain()
-    worker = app.worker({"default": 1})
+    drained = [r.message for r in caplog.records if "'parcel.send'" in r.message]
+    caplog.clear()
+    with app.running():
+        working = [r.message for r in caplog.records if "'parcel.send'" in r.message]
 
-    assert worker.queues == {"default": 1}
-    (warning,) = {r.message for r in caplog.records if "'parcel.send'" in r.message}
+    assert drained == working
+    (warning,) = drained
     assert "puts its jobs into queue 'default'" in warning
     assert "did you mean 'defalt'?" in warning
+
+
+def test_a_queue_that_a_worker_is_told_to_serve_is_not_warned_of(app):
+    assert list(app.registry.unserved({"default"})) == []
 
 
 def test_a_failed_job_is_not_run_before_its_time(app, clock):
