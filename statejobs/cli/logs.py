@@ -73,10 +73,11 @@ def log_event(happening: Happening) -> None:
         return
     fields = happening.fields
     job, outcome = fields["job"], fields["outcome"]
+    record = f" ({job.resource} {job.record_id})" if job.resource else ""
     log.log(
-        _LEVELS.get(outcome, logging.INFO), "job %s %s (%s %s), attempt %s of %s%s: %s",
-        job.id, job.key, job.resource, job.record_id, job.attempt, job.max_attempts,
-        _took(fields["duration"]), _ending(fields), extra={FIELDS: _job_fields(fields)},
+        _LEVELS.get(outcome, logging.INFO), "job %s %s%s, attempt %s of %s%s: %s",
+        job.id, job.key, record, job.attempt, job.max_attempts, _took(fields["duration"]),
+        _ending(fields), extra={FIELDS: _job_fields(fields)},
     )  # fmt: skip
 
 
