@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ from statejobs.triggers.work import RecordWork
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = logging.getLogger("statejobs.app")
 
 _OWN_CONNECTIONS = 4
 """Connections that a worker needs beside those of its jobs: claim, heartbeat, rescue, notes."""
@@ -129,6 +132,7 @@ class StateJobs:
             most: Attempts after which it gives up.
         """
         self.check_tables()
+        self._warn_of_unserved(self.queues)
         return drain(self.runner(), self._known(queues), self._loop, most=most)
 
     def step(self, n: int = 1) -> list[Ended]:
@@ -150,6 +154,7 @@ class StateJobs:
     def worker(self, queues: Mapping[str, int] | None = None) -> Worker:
         """Return a worker for this process; call its `start` and `stop`."""
         self.check_tables()
+        self._warn_of_unserved({*self.queues, *(queues or ())})
         runner = self.runner()
         return Worker(
             runner,
@@ -221,9 +226,15 @@ class StateJobs:
         for name in queues or ():
             if name not in self.queues:
                 raise ConfigurationError(
-                    f"no queue {name!r} in this app; {did_you_mean(name, self.queues)}"
+                    f"no queue {name!r} in this app; {did_you_mean(name, self.queues)}",
+                    why="it is not in the `queues` of the app",
+                    fix="name one that is, or add it there",
                 )
         return list(queues or self.queues)
+
+    def _warn_of_unserved(self, queues: Collection[str]) -> None:
+        for warning in self.registry.unserved(queues):
+            log.warning("%s", warning)
 
     def _metadata(self) -> list[MetaData]:
         return list(dict.fromkeys(m.table.metadata for m in self.registry.resources.values()))

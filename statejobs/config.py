@@ -35,11 +35,16 @@ class WorkerSettings:
         for item in fields(self):
             value = getattr(self, item.name)
             if value <= (timedelta() if isinstance(value, timedelta) else 0):
-                raise ConfigurationError(f"{item.name} must be positive, got {value}")
+                raise ConfigurationError(
+                    f"{item.name} must be positive, got {value}",
+                    why="a worker would spin, or hold nothing",
+                    fix=f"leave {item.name} out, or say more",
+                )
         if self.heartbeat * 2 > self.lease:
             raise ConfigurationError(
-                f"heartbeat {self.heartbeat} is too slow for lease {self.lease}: one missed beat "
-                "would lose live jobs. Make the lease at least twice the heartbeat"
+                f"heartbeat {self.heartbeat} is too slow for lease {self.lease}",
+                why="one missed beat would lose live jobs",
+                fix="make the lease at least twice the heartbeat",
             )
 
 
@@ -69,8 +74,9 @@ class Retention:
             zero = value - value
             if value < zero or (value == zero and item.name in {"every", "batch"}):
                 raise ConfigurationError(
-                    f"Retention({item.name}={value!r}) must be positive"
-                    + ("" if item.name == "batch" else "; None switches it off")
+                    f"Retention({item.name}={value!r}) must be positive",
+                    why="no row is of such an age, and no batch of such a size",
+                    fix="give a size from 1 on" if item.name == "batch" else "None keeps all of it",
                 )
 
     def of(self, state: JobState) -> timedelta | None:
@@ -91,11 +97,16 @@ def check_queues(queues: dict[str, int]) -> dict[str, int]:
         ConfigurationError: None, or a limit below 1.
     """
     if not queues:
-        raise ConfigurationError("no queues: say queues={'default': 10}")
+        raise ConfigurationError(
+            "the app has no queues",
+            why="a worker takes jobs from queues only",
+            fix="say queues={'default': 10}, or leave queues out",
+        )
     for name, limit in queues.items():
         if not name or limit < 1:
             raise ConfigurationError(
-                f"queue {name!r}: limit {limit} must be at least 1; "
-                "leave the queue out to not serve it"
+                f"queue {name!r}: limit {limit} must be at least 1",
+                why="it is how many jobs of the queue a worker runs at once",
+                fix="leave the queue out to not serve it",
             )
     return dict(queues)

@@ -21,6 +21,10 @@ class DefinitionError(StateJobsError):
 class ConfigurationError(StateJobsError):
     """A setting of the app, the environment or the command line cannot be used."""
 
+    def __init__(self, what: str, *, why: str, fix: str) -> None:
+        super().__init__(f"{what}\n  why: {why}\n  fix: {fix}")
+        self.what, self.why, self.fix = what, why, fix
+
 
 class SchemaError(StateJobsError):
     """Tables of statejobs are missing or out of date in a database."""
@@ -43,10 +47,17 @@ class BindMismatchError(StateJobsError):
 
 
 class ArgumentsError(StateJobsError):
-    """Arguments do not fit the action, or would not survive being stored as JSON."""
+    """Arguments do not fit the action, or would not survive being stored as JSON.
 
-    def __init__(self, action: str, parameter: str, problem: str) -> None:
-        super().__init__(f"{action}: argument {parameter!r} {problem}")
+    Attributes:
+        action: The action or transition.
+        parameter: Name of the argument; None when it was given by position to no parameter.
+        problem: What is wrong.
+    """
+
+    def __init__(self, action: str, parameter: str | None, problem: str) -> None:
+        which = "" if parameter is None else f"argument {parameter!r} "
+        super().__init__(f"{action}: {which}{problem}")
         self.action, self.parameter, self.problem = action, parameter, problem
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import inspect, select
+from sqlalchemy import Table, inspect, select
 
 from order_flow.app import make_app
 from order_flow.gateway import PaymentGateway
@@ -24,28 +24,30 @@ from order_flow.records import read_records
 from order_flow.report import Report, check_everything
 from order_flow.screen import Scene, Screen, open_screen
 from order_flow.worker_process import WorkerProcess
-from statejobs import ConfigurationError, StateJobs, utcnow
+from statejobs import ConfigurationError, StateJobs, metadata, utcnow
 
 HOLDS, DOES_NOT_HOLD, INTERRUPTED = 0, 1, 130
 
 _NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+_OUR_TABLES = ("statejobs_jobs", "statejobs_attempts", "statejobs_transitions", "statejobs_nodes")
 _TICK = 0.2  # seconds between two looks
 _ROUND = 2.0  # seconds between two rounds of the operator
 _PATIENCE = 60.0  # seconds without any move, after which the demo gives up
+_PATIENCE_ALONE = 600.0  # the same while no worker is left: a person is to start one
 
 
 def run_demo(*, database: str | None, orders: int, seed: int, plain: bool, as_json: bool) -> int:
     """Run the demo; return 0 when everything that it claims holds, else 1.
 
     Args:
-        database: URL of a database without orders; by default a SQLite file that is removed.
+        database: URL of an empty database; by default a SQLite file that is removed.
         orders: How many orders the customers place.
         seed: Decides what customers and gateway do.
         plain: A line each second instead of the live display.
         as_json: Only the closing report, as one JSON document.
 
     Raises:
-        ConfigurationError: The database holds orders already.
+        ConfigurationError: The database holds rows already.
     """
     try:
         with _signals_as_ctrl_c(), TemporaryDirectory(prefix="order_flow-") as folder:
@@ -68,7 +70,7 @@ def _run(
         with WorkerProcess(url, server.url, log=folder / "worker.log") as worker:
             title = f"order_flow: {orders} orders on {name}, seed {seed}"
             with open_screen(
-                title=title, restart_line=worker.restart_line, plain=plain, as_json=as_json
+                title=title, restart=worker.restart, plain=plain, as_json=as_json
             ) as screen:
                 _Run(jobs, gateway, worker, screen, orders=orders, seed=seed, began=began).play()
         seconds = (utcnow() - began).total_seconds()
@@ -115,9 +117,10 @@ class _Run:
         progress = scene.progress
         if progress.moves != self._last_moves:
             self._last_moves, self._moved_at = progress.moves, progress.seconds
-        is_stuck = progress.seconds - self._moved_at > _PATIENCE
+        patience = _PATIENCE if scene.worker_ending is None else _PATIENCE_ALONE
+        is_stuck = progress.seconds - self._moved_at > patience
         if is_stuck:
-            print(f"Nothing has moved for {_PATIENCE:.0f} s. The worker's log ends with:\n"
+            print(f"Nothing has moved for {patience:.0f} s. The worker's log ends with:\n"
                   f"{self._worker.log}", file=sys.stderr)  # fmt: skip
         return is_stuck
 
@@ -137,31 +140,32 @@ def _open_shop(url: str) -> Iterator[StateJobs]:
     """Open a shop that has no orders yet, with every table."""
     jobs = make_app(url)
     try:
-        _refuse_orders_of_others(jobs)
+        _refuse_rows_of_others(jobs)
         jobs.create_all()
         yield jobs
     finally:
         jobs.engine.dispose()
 
 
-def _refuse_orders_of_others(jobs: StateJobs) -> None:
+def _refuse_rows_of_others(jobs: StateJobs) -> None:
     inspector = inspect(jobs.engine)
-    for table in Base.metadata.sorted_tables:
+    for table in (*Base.metadata.sorted_tables, *(metadata.tables[name] for name in _OUR_TABLES)):
         if not inspector.has_table(table.name):
             continue
         columns = {column["name"] for column in inspector.get_columns(table.name)}
-        with jobs.session() as session:
-            if (
-                columns == set(table.columns.keys())
-                and not session.execute(select(table).limit(1)).first()
-            ):
-                continue
+        if columns == set(table.columns.keys()) and _is_empty(jobs, table):
+            continue
         raise ConfigurationError(
-            f"table {table.name!r} of this database is in use, by an earlier demo or by someone "
-            "else, and the demo touches no rows but its own. Give it an empty database, or on "
-            "PostgreSQL a schema: CREATE SCHEMA order_flow, and the URL with "
-            "?options=-csearch_path%3Dorder_flow"
+            f"table {table.name!r} of this database is in use",
+            why="an earlier demo or another app has rows there, and the demo touches only its own",
+            fix="give it an empty database, or on PostgreSQL a schema: CREATE SCHEMA order_flow, "
+            "and the URL with ?options=-csearch_path%3Dorder_flow",
         )
+
+
+def _is_empty(jobs: StateJobs, table: Table) -> bool:
+    with jobs.session() as session:
+        return session.execute(select(table).limit(1)).first() is None
 
 
 @contextmanager

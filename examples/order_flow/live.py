@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Self
 
 from rich.bar import Bar
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from order_flow.models import S
 from order_flow.progress import Progress
-from order_flow.screen import Scene
+from order_flow.screen import QuietScreen, Scene
 
 COLOURS = {
     S.DRAFT: "bright_black",
@@ -25,25 +24,30 @@ COLOURS = {
 }
 
 
-class LiveScreen:
-    """Redraws one picture."""
+_FIXED_LINES = 16
+"""Lines of the picture beside the moves: heading, states, figures, worker, and what parts them."""
 
-    def __init__(self, title: str, restart_line: str) -> None:
-        self._title, self._restart_line = title, restart_line
+
+class LiveScreen(QuietScreen):
+    """Redraws one picture, no higher than the terminal; what is to be copied goes above it."""
+
+    def __init__(self, title: str, restart: str) -> None:
+        super().__init__(restart)
+        self._title = title
         self._live = Live(auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
     def show(self, scene: Scene) -> None:
         """Draw."""
+        super().show(scene)
+        room = max(self._live.console.height - _FIXED_LINES, 0)
+        moves: list[RenderableType] = [Text(), _moves(scene.progress, room)] if room else []
         self._live.update(
             Group(
                 self._heading(scene),
@@ -52,9 +56,8 @@ class LiveScreen:
                 Text(),
                 _figures(scene),
                 Text(),
-                _moves(scene.progress),
-                Text(),
                 self._worker(scene),
+                *moves,
             ),
             refresh=True,
         )
@@ -76,11 +79,13 @@ class LiveScreen:
                 f"Process {pid} runs the jobs. To see a recovery, type elsewhere: ",
                 (f"kill -9 {pid}", "bold"),
             )
-        helper = f" Process {pid} runs the jobs." if pid else ""
-        return Text.assemble(
-            _alarm(f"The worker ended ({scene.worker_ending})."), f"{helper} Start another:\n",
-            (self._restart_line, "bold"),
-        )  # fmt: skip
+        now = f" Process {pid} runs the jobs." if pid else " Start another, as said above."
+        return Text.assemble(_alarm("The worker ended."), now)
+
+    def _tell_ending(self, scene: Scene) -> None:
+        # Not part of the picture, which folds or cuts what is longer than a line.
+        console = self._live.console
+        console.print(self._ending_text(scene), soft_wrap=True, markup=False, highlight=False)
 
 
 def _states(progress: Progress, planned: int) -> Table:
@@ -103,13 +108,13 @@ def _figures(scene: Scene) -> Text:
     )
 
 
-def _moves(progress: Progress) -> Table:
+def _moves(progress: Progress, most: int) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right")
     table.add_column()
     table.add_column(min_width=23)  # the longest, so that nothing jumps
     table.add_column(no_wrap=True)
-    for move in progress.moves:
+    for move in progress.moves[:most]:
         colour = COLOURS.get(S(move.target), "")
         table.add_row(
             f"{move.seconds:.1f} s", f"order {move.order}", Text(move.path, colour), move.cause

@@ -16,6 +16,7 @@ from statejobs import StateJobs, metadata, utcnow
 
 ATTEMPTS = metadata.tables["statejobs_attempts"]
 TRANSITIONS = metadata.tables["statejobs_transitions"]
+IS_OF_AN_ORDER = TRANSITIONS.c.resource == "Order"
 FINAL = (S.COMPLETED, S.CANCELLED)
 
 _SILENCE = timedelta(seconds=3)
@@ -28,7 +29,7 @@ class Move:
 
     seconds: float
     """Since the demo began."""
-    order: str
+    order: int
     name: str
     source: str | None
     target: str
@@ -116,18 +117,19 @@ def count_attempts(session: Session) -> dict[str, int]:
 
 def count_retries(session: Session) -> int:
     """Return how often the operator sent a failed order on."""
-    return session.scalar(select(func.count()).where(TRANSITIONS.c.name == "retry")) or 0
+    retries = select(func.count()).where(IS_OF_AN_ORDER, TRANSITIONS.c.name == "retry")
+    return session.scalar(retries) or 0
 
 
 def move_of(row: RowMapping, began: datetime) -> Move:
     """Return the move that a row of history tells."""
     known = {name: row[name] for name in ("name", "source", "target", "actor", "attempt", "reason")}
     seconds = (row["at"] - began).total_seconds()
-    return Move(seconds=seconds, order=row["record_id"], **known)
+    return Move(seconds=seconds, order=int(row["record_id"]), **known)
 
 
 def _newest_moves(session: Session, began: datetime, limit: int) -> tuple[Move, ...]:
-    query = select(TRANSITIONS).where(TRANSITIONS.c.name != "create")
+    query = select(TRANSITIONS).where(IS_OF_AN_ORDER, TRANSITIONS.c.name != "create")
     query = query.order_by(TRANSITIONS.c.id.desc()).limit(limit)
     return tuple(move_of(row, began) for row in session.execute(query).mappings())
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from order_flow.models import Order, Receipt, S
-from order_flow.progress import TRANSITIONS, Move, count_attempts, move_of
+from order_flow.progress import IS_OF_AN_ORDER, TRANSITIONS, Move, count_attempts, move_of
 from statejobs import Job, StateJobs
 
 
@@ -57,7 +57,7 @@ def read_records(
         orders = {str(order.id): order for order in session.scalars(select(Order))}
         charges = jobs.queries.jobs(resource="Order", limit=len(orders) + 1)
         histories: defaultdict[str, list[Move]] = defaultdict(list)
-        history = select(TRANSITIONS).where(TRANSITIONS.c.resource == "Order")
+        history = select(TRANSITIONS).where(IS_OF_AN_ORDER)
         for row in session.execute(history.order_by(TRANSITIONS.c.id)).mappings():
             histories[row["record_id"]].append(move_of(row, began))
         return Records(

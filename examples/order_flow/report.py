@@ -89,8 +89,10 @@ class Report:
 
     @property
     def star(self) -> str | None:
-        """The order with the most eventful history."""
-        return max(self.records.jobs, key=self._drama, default=None)
+        """The order with the longest history."""
+        return max(
+            self.records.jobs, key=lambda id_: len(self.records.histories[id_]), default=None
+        )
 
     def figures(self) -> dict[str, int]:
         """Return how much happened."""
@@ -176,18 +178,22 @@ class Report:
     def _timeline(self, order: str) -> Iterator[str]:
         for move in self.records.histories[order]:
             yield f"  {move.seconds:6.2f} s  {move.path:<23}  {move.cause}"
-        if answers := self.records.answers(order):
-            keys = sum(str(payment["order"]) == order for payment in self.records.payments)
-            charges = self.records.charges[order]
+        asked = [payment for payment in self.records.payments if str(payment["order"]) == order]
+        if answers := [answer for payment in asked for answer in _marked(payment["answers"])]:
             yield f"  The gateway's answers, outage left out: {', '.join(answers)}"
-            yield f"  Idempotency keys: {keys}. Charges: {charges}."
+            yield f"  Idempotency keys: {len(asked)}. Charges: {self.records.charges[order]}."
 
     def _orders_with_lost_answer(self) -> list[str]:
         return [id_ for id_ in self.records.jobs if Answer.LOST in self.records.answers(id_)]
 
-    def _drama(self, order: str) -> tuple[int, bool, int]:
-        job, moves = self.records.jobs[order], self.records.histories[order]
-        return job.crashes, Answer.LOST in self.records.answers(order), len(moves)
+
+def _marked(answers: Sequence[str]) -> Iterator[str]:
+    """Say of an answer that told of a charge made earlier, under the same key, that it did."""
+    was_charged = False
+    for answer in answers:
+        tells = answer in {Answer.CHARGED, Answer.SLOW, Answer.LOST}
+        yield f"{answer} (the same charge again)" if tells and was_charged else answer
+        was_charged = was_charged or tells
 
 
 def _count_unretried(moves: Sequence[Move]) -> int:

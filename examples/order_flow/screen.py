@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from textwrap import indent
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -36,29 +37,29 @@ class Screen(Protocol):
         ...
 
 
-def open_screen(*, title: str, restart_line: str, plain: bool, as_json: bool) -> Screen:
+def open_screen(*, title: str, restart: str, plain: bool, as_json: bool) -> Screen:
     """Return the screen that suits.
 
     Args:
         title: What runs.
-        restart_line: What to type to start another worker.
+        restart: What to type to start another worker: a command, perhaps a hint above it.
         plain: A line each second, also in a terminal.
         as_json: Nothing on stdout.
     """
     if as_json:
-        return QuietScreen(restart_line)
+        return QuietScreen(restart)
     if plain or not sys.stdout.isatty():
-        return PlainScreen(title, restart_line)
+        return PlainScreen(title, restart)
     from order_flow.live import LiveScreen  # noqa: PLC0415 - rich is needed in a terminal only
 
-    return LiveScreen(title, restart_line)
+    return LiveScreen(title, restart)
 
 
 class QuietScreen:
     """Tells only that the worker ended, on stderr."""
 
-    def __init__(self, restart_line: str) -> None:
-        self._restart_line = restart_line
+    def __init__(self, restart: str) -> None:
+        self._restart = indent(restart, "  ")
         self._ending: str | None = None
 
     def __enter__(self) -> Self:
@@ -74,15 +75,17 @@ class QuietScreen:
             self._tell_ending(scene)
 
     def _tell_ending(self, scene: Scene) -> None:
-        text = f"The worker ended ({scene.worker_ending}). Start another:\n  {self._restart_line}"
-        print(text, file=sys.stderr, flush=True)
+        print(self._ending_text(scene), file=sys.stderr, flush=True)
+
+    def _ending_text(self, scene: Scene) -> str:
+        return f"The worker ended ({scene.worker_ending}). Start another:\n{self._restart}"
 
 
 class PlainScreen(QuietScreen):
     """Prints a line each second."""
 
-    def __init__(self, title: str, restart_line: str) -> None:
-        super().__init__(restart_line)
+    def __init__(self, title: str, restart: str) -> None:
+        super().__init__(restart)
         self._title = title
         self._next_line_at = 0.0
         self._worker: int | None = None
@@ -99,7 +102,7 @@ class PlainScreen(QuietScreen):
             self._worker = progress.worker
             print(
                 f"Process {self._worker} runs the jobs. To see a recovery: kill -9 {self._worker}\n"
-                f"Should no worker be left, start one:\n  {self._restart_line}",
+                f"Should no worker be left, start one:\n{self._restart}",
                 flush=True,
             )
         if progress.seconds >= self._next_line_at or progress.ended == scene.planned:
@@ -107,7 +110,7 @@ class PlainScreen(QuietScreen):
             print(_line(scene), flush=True)
 
     def _tell_ending(self, scene: Scene) -> None:
-        print(f"The worker ended ({scene.worker_ending}). Start another:\n  {self._restart_line}")
+        print(self._ending_text(scene), flush=True)
 
 
 def _line(scene: Scene) -> str:

@@ -60,12 +60,16 @@ class WorkerProcess:
             self._process.wait()
 
     @property
-    def restart_line(self) -> str:
-        """What to type in a shell to start such a worker; a password is left out."""
+    def restart(self) -> str:
+        """What to do in a shell to start such a worker; a password is left out, and that is said.
+
+        The command is the last line.
+        """
         database = make_url(self._environment["STATEJOBS_DATABASE"])
         shown = {**self._environment, "STATEJOBS_DATABASE": database.render_as_string()}
         words = [f"{name}={shlex.quote(value)}" for name, value in shown.items()]
-        return " ".join([*words, shlex.join(COMMAND)])
+        hint = "(put the password of the database where *** stands)\n" if database.password else ""
+        return f"{hint}{' '.join([*words, shlex.join(COMMAND)])}"
 
     @property
     def ending(self) -> str | None:

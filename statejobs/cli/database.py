@@ -51,7 +51,10 @@ def upgrade(settings: Settings, *, sql: bool) -> None:
 @common_options
 @click.pass_obj
 def check(settings: Settings) -> int:
-    """Say whether the tables fit this version of statejobs; exit code 1 when they do not."""
+    """Say whether the tables fit this version of statejobs.
+
+    The exit code is 1 when they do not.
+    """
     app = settings.load()
     revision = schema.current(app.engine)
     document: dict[str, object] = {"ok": True, "revision": revision, "needed": schema.HEAD}

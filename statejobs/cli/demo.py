@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from statejobs.cli.problems import Exit, Problem
-from statejobs.cli.settings import Settings, common_options
+from statejobs.cli.settings import Settings, json_option
 
 EXAMPLE = "order_flow"
 
@@ -19,14 +19,26 @@ EXAMPLE = "order_flow"
 @click.option(
     "--orders", default=200, show_default=True, type=click.IntRange(1), help="How many orders."
 )
-@click.option("--seed", default=1, show_default=True, help="Chance: the same seed, the same run.")
+@click.option(
+    "--seed",
+    default=1,
+    show_default=True,
+    help="Fixes what customers order and what the payment service answers; the timing stays free.",
+)
 @click.option("--plain", is_flag=True, help="Plain lines, no moving screen.")
-@common_options
+@click.option(
+    "--database",
+    metavar="URL",
+    default=None,
+    help="An empty database to run on.  [default: a SQLite file that is removed]",
+)
+@json_option
 @click.pass_obj
-def demo(settings: Settings, orders: int, seed: int, *, plain: bool) -> int:
-    """Run the order example: orders, a payment service that fails, workers that are killed.
+def demo(settings: Settings, orders: int, seed: int, database: str | None, *, plain: bool) -> int:
+    """Run the order example: payments that fail, and a worker to kill.
 
-    Without --database it uses a temporary SQLite file. Needs no app.
+    It names the process that runs the jobs: kill it, and watch them recover. The demo needs no
+    app, and minds neither STATEJOBS_APP nor STATEJOBS_DATABASE.
 
     \b
     Examples:
@@ -38,7 +50,7 @@ def demo(settings: Settings, orders: int, seed: int, *, plain: bool) -> int:
         sys.path.insert(0, directory)
     run_demo = import_module(f"{EXAMPLE}.demo").run_demo
     code: int = run_demo(
-        database=settings.chosen_database(),
+        database=database or settings.database,  # said before or after `demo`; never a variable
         orders=orders,
         seed=seed,
         plain=plain,

@@ -20,7 +20,7 @@ JOB = "job"
 @common_options
 @click.pass_obj
 def diagram(settings: Settings, resource: str | None) -> None:
-    """Draw the machine of RESOURCE, or of every resource, as Mermaid text.
+    """Draw the machine of RESOURCE, or every machine, as Mermaid text.
 
     `statejobs diagram job` draws the life of a job, and needs no app.
 

@@ -11,8 +11,9 @@ from sqlalchemy import func, select
 
 from statejobs.app import StateJobs
 from statejobs.cli.output import decoded, iso
-from statejobs.domain.job import Job, JobState
+from statejobs.domain.job import WAITING, Job, JobState
 from statejobs.domain.machine import Edge, MachineSpec
+from statejobs.errors import did_you_mean
 from statejobs.resource.model import ResourceModel
 
 
@@ -24,7 +25,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "queue": job.queue,
         "priority": job.priority,
         "state": job.state.value,
-        "reason": job.reason,
+        "reason": reason_of(job),
         "resource": job.resource,
         "record_id": job.record_id,
         "args": decoded(job.args),
@@ -45,6 +46,22 @@ def job_document(job: Job) -> dict[str, Any]:
         "finished_at": iso(job.finished_at),
         "lease_until": iso(job.lease_until),
     }
+
+
+def reason_of(job: Job) -> str | None:
+    """Return the reason of *job* for the state it is in; a running one still has its last."""
+    is_old = job.state is JobState.PROCESSING and not job.cancel_requested
+    return None if is_old else job.reason
+
+
+def why_unserved(app: StateJobs, job: Job) -> str | None:
+    """Say that no worker will take a waiting *job*, when its queue is nobody's."""
+    if job.state not in WAITING or job.queue in app.queues:
+        return None
+    if any(job.queue in worker["queues"] for worker in worker_documents(app) if worker["lives"]):
+        return None
+    hint = did_you_mean(job.queue, app.queues)
+    return f"no worker of this app serves queue {job.queue!r}; {hint}"
 
 
 def attempt_document(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +103,7 @@ def timeline(app: StateJobs, resource: str, record_id: str) -> list[dict[str, An
     rows = [row for job in jobs for row in app.queries.attempts(job.id)]
     failed = deque(sorted(rows, key=lambda row: row["finished_at"]))
     events: list[dict[str, Any]] = []
-    # Steps stay in the order of their rows: one fired before a flush is older than the creation.
+    # Steps stay in the order of their rows: the clocks of several machines may disagree.
     for step in app.queries.transitions(resource, record_id):
         while failed and failed[0]["finished_at"] < step["at"]:
             events.append(_attempt_event(failed.popleft()))

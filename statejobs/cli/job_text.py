@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from statejobs.cli.documents import reason_of
 from statejobs.cli.output import Output, clock_time, relative, span
 from statejobs.domain.job import ENDED, Job, JobState
 
@@ -24,7 +25,7 @@ def print_jobs(output: Output, jobs: Sequence[Job], now: datetime) -> None:
                 job.queue,
                 f"{job.attempt}/{job.max_attempts}",
                 _when(job, now),
-                job.reason,
+                reason_of(job),
             ]
             for job in jobs
         ],
@@ -34,9 +35,9 @@ def print_jobs(output: Output, jobs: Sequence[Job], now: datetime) -> None:
 
 def print_job(
     output: Output, job: Job, attempts: Sequence[Mapping[str, Any]],
-    history: Sequence[Mapping[str, Any]], now: datetime,
+    history: Sequence[Mapping[str, Any]], now: datetime, *, obstacle: str | None = None,
 ) -> None:  # fmt: skip
-    """Print everything about one job."""
+    """Print everything about one job; *obstacle* says why it will not run."""
     output.facts(_facts(job, now))
     if attempts:
         output.title("Attempts that did not complete")
@@ -48,9 +49,10 @@ def print_job(
     if history:
         output.title(f"History of {record_name(job)}")
         print_history(output, history, now)
-    if job.state in {JobState.DISCARDED, JobState.CANCELLED, JobState.FAILED}:
+    can_retry = job.state in {JobState.DISCARDED, JobState.CANCELLED, JobState.FAILED}
+    if obstacle or can_retry:
         output.title("Next")
-        output.text(f"statejobs job retry {job.id}")
+        output.text(obstacle or f"statejobs job retry {job.id}")
 
 
 def print_history(output: Output, events: Sequence[Mapping[str, Any]], now: datetime) -> None:
@@ -70,7 +72,7 @@ def _facts(job: Job, now: datetime) -> dict[str, object]:
     return {
         "job": job.id,
         "state": job.state.value,
-        "reason": job.reason,
+        "reason": reason_of(job),
         "key": job.key,
         "record": record_name(job),
         "queue": f"{job.queue}, priority {job.priority}",

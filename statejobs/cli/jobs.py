@@ -14,6 +14,7 @@ from statejobs.cli.documents import (
     job_document,
     known_queues,
     transition_document,
+    why_unserved,
 )
 from statejobs.cli.group import Group, explain
 from statejobs.cli.job_text import print_job, print_jobs
@@ -101,10 +102,18 @@ def show_job(settings: Settings, job_id: int) -> None:
         rows = app.queries.transitions(job.resource, job.record_id)
         history = [transition_document(row) for row in rows]
     if settings.as_json:
-        document = {"job": job_document(job), "attempts": attempts, "history": history}
+        document = {
+            "job": job_document(job),
+            "attempts": attempts,
+            "history": history,
+            "obstacle": why_unserved(app, job),
+        }
         settings.output.json(document)
     else:
-        print_job(settings.output, job, attempts, history, app.sources.clock.now())
+        print_job(
+            settings.output, job, attempts, history, app.sources.clock.now(),
+            obstacle=why_unserved(app, job),
+        )  # fmt: skip
 
 
 @job_group.command("retry")

@@ -6,15 +6,22 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+from statejobs.cli.output import iso, relative
 from statejobs.cli.problems import mask
+from statejobs.domain.clock import utcnow
 from statejobs.telemetry import Event, Happening
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
-_BORING = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+FIELDS = "statejobs"
+"""Attribute of a log record under which the fields of a job are; JSON lines show them."""
+_BORING = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", FIELDS}
+_MOST_SHOWN = 300  # characters of an error's message in a line of text
 log = logging.getLogger("statejobs.jobs")
 
 
@@ -52,6 +59,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": mask(record.getMessage()),
             "pid": os.getpid(),
+            **getattr(record, FIELDS, {}),
             **_extra(record),
         }
         if record.exc_info:
@@ -60,20 +68,64 @@ class JsonLines(logging.Formatter):
 
 
 def log_event(happening: Happening) -> None:
-    """Log how attempts end."""
-    fields = happening.fields
+    """Log how attempts end, and why."""
     if happening.event is not Event.JOB_ENDED:
         return
+    fields = happening.fields
     job, outcome = fields["job"], fields["outcome"]
-    level = _LEVELS.get(outcome, logging.INFO)
-    took = f" after {fields['duration']:.3f} s" if fields["duration"] is not None else ""
+    record = f" ({job.resource} {job.record_id})" if job.resource else ""
     log.log(
-        level, "job %s %s (%s %s), attempt %s of %s: %s%s",
-        job.id, job.key, job.resource, job.record_id, job.attempt, job.max_attempts, outcome, took,
+        _LEVELS.get(outcome, logging.INFO), "job %s %s%s, attempt %s of %s%s: %s",
+        job.id, job.key, record, job.attempt, job.max_attempts, _took(fields["duration"]),
+        _ending(fields), extra={FIELDS: _job_fields(fields)},
     )  # fmt: skip
 
 
 _LEVELS = {"fail": logging.WARNING, "discard": logging.ERROR, "cancel": logging.WARNING}
+_WORDS = {
+    "complete": "completed",
+    "fail": "failed",
+    "discard": "discarded",
+    "cancel": "cancelled",
+    "snooze": "snoozed",
+    "release": "given back",
+    "rescue": "rescued",
+}
+
+
+def _took(seconds: float | None) -> str:
+    return "" if seconds is None else f" ({seconds:.3f} s)"
+
+
+def _ending(fields: Mapping[str, Any]) -> str:
+    """Return `failed: ValueError: card declined; again in 15 s`."""
+    failure, reason, run_at = fields["failure"], fields["reason"], fields["run_at"]
+    if failure is not None:
+        lines = failure.message.strip().splitlines()
+        reason = f"{failure.error_type}: {lines[0][:_MOST_SHOWN]}" if lines else failure.error_type
+    ending = _WORDS.get(fields["outcome"], fields["outcome"])
+    again = f"; again {relative(run_at, utcnow())}" if run_at else ""
+    return f"{ending}: {reason}{again}" if reason else f"{ending}{again}"
+
+
+def _job_fields(fields: Mapping[str, Any]) -> dict[str, object]:
+    job, failure = fields["job"], fields["failure"]
+    return {
+        "job_id": job.id,
+        "key": job.key,
+        "queue": job.queue,
+        "resource": job.resource,
+        "record_id": job.record_id,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "outcome": fields["outcome"],
+        "state": fields["state"],
+        "duration_seconds": fields["duration"],
+        "reason": fields["reason"],
+        "error_type": failure.error_type if failure else None,
+        "error_message": failure.message if failure else None,
+        "run_at": iso(fields["run_at"]),
+    }
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -26,6 +26,8 @@ _STYLES = {
     "silent": "red",
 }
 _GAP = "  "
+_LEAST = 8
+"""Characters that a column which may wrap gets at least."""
 _MAY_WRAP = ("record", "what", "queues")
 """Columns that a narrow terminal may fold, beside the last of each table."""
 
@@ -71,6 +73,14 @@ class Output:
                 console.print(line, soft_wrap=True)
             else:
                 click.echo(label + value)
+
+    def fits(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+        """Return whether such a table is no wider than the terminal; elsewhere any width fits."""
+        console = _console()
+        if console is None:
+            return True
+        cells = [[_cell(value) for value in row] for row in rows]
+        return sum(_widths(headers, cells)) + len(_GAP) * (len(headers) - 1) <= console.width
 
     def table(
         self, headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
@@ -137,8 +147,12 @@ def _console() -> Console | None:
     return Console(file=sys.stdout)
 
 
+def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+
+
 def _print_plain(headers: Sequence[str], rows: list[list[str]], right: Sequence[str]) -> None:
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    widths = _widths(headers, rows)
     for row in (headers, *rows):
         padded = [
             cell.rjust(width) if header in right else cell.ljust(width)
@@ -154,10 +168,14 @@ def _print_rich(
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="dim")
+    may_wrap = {headers[-1], *_MAY_WRAP}
+    widths = zip(headers, _widths(headers, rows), strict=True)
+    needed = sum(_LEAST if header in may_wrap else width for header, width in widths)
+    is_narrow = needed + len(_GAP) * (len(headers) - 1) > console.width
     for header in headers:
         table.add_column(
             header, justify="right" if header in right else "left", overflow="fold",
-            no_wrap=header not in {headers[-1], *_MAY_WRAP},
+            no_wrap=not is_narrow and header not in may_wrap,  # what may not wrap would be cut
         )  # fmt: skip
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))

@@ -41,7 +41,8 @@ class Problem(Exception):  # noqa: N818 - every error becomes one, for people
 
     def __init__(self, what: str, why: str, fix: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(what)
-        self.what, self.why, self.fix, self.code = what, why, fix, code
+        self.what, self.why, self.code = what, why, code
+        self.fix = _in_lower_case(fix)
 
     def lines(self) -> str:
         """Return the three lines, without passwords."""
@@ -66,7 +67,7 @@ def not_found(what: str, name: object, known: Iterable[str], *, look: str) -> Pr
     return Problem(f"no {what} {name!r}; {hint}", f"no {what} has that name", look, Exit.NOT_FOUND)
 
 
-def problem_of(error: BaseException) -> Problem | None:  # noqa: PLR0911
+def problem_of(error: BaseException) -> Problem | None:  # noqa: C901, PLR0911 - a line for each kind
     """Return *error* as people see it; None for a bug, which deserves its traceback."""
     match error:
         case Problem():
@@ -75,6 +76,8 @@ def problem_of(error: BaseException) -> Problem | None:  # noqa: PLR0911
             return _of_click(error)
         case DefinitionError():
             return Problem(f"{error.where} {error.what}", error.why, error.fix, Exit.USAGE)
+        case ConfigurationError():
+            return Problem(error.what, error.why, error.fix, Exit.USAGE)
         case TransitionRefusedError():
             return _of_refusal(error)
         case StaleTransitionError():
@@ -95,12 +98,6 @@ _ERRORS: tuple[tuple[type[StateJobsError], str, str, Exit], ...] = (
         SchemaError,
         "the tables do not fit this version of statejobs",
         "statejobs db upgrade",
-        Exit.USAGE,
-    ),
-    (
-        ConfigurationError,
-        "the command line, the environment or the app says so",
-        "statejobs --help",
         Exit.USAGE,
     ),
     (StateJobsError, "it cannot be done now", "statejobs status", Exit.FAILED),
@@ -129,13 +126,25 @@ def where_raised(error: BaseException) -> str:
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "unknown place"
 
 
+def _in_lower_case(fix: str) -> str:
+    """Begin an advice in lower case, as all do, unless it begins with a name."""
+    return re.sub(r"^[A-Z](?=[a-z]+[ ,])", lambda first: first[0].lower(), fix)
+
+
+_CLICKS_NUMBER = re.compile(r"\bis not a valid (integer|float)( range)?")
+
+
+def _our_number(found: re.Match[str]) -> str:
+    return "is not a whole number" if found[1] == "integer" else "is not a number"
+
+
 def _of_click(error: click.ClickException) -> Problem:
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "statejobs"
     usage = "the command line cannot be read"
     if context:
         usage = " ".join(context.get_usage().split()).replace("Usage:", "usage:")
-    what = error.format_message().rstrip(".")
+    what = re.sub(_CLICKS_NUMBER, _our_number, error.format_message().rstrip("."))
     return Problem(what, usage, f"{path} --help", Exit.USAGE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from statejobs.cli.job_text import print_history, print_jobs
 from statejobs.cli.output import clock_time, iso
 from statejobs.cli.problems import Exit, Problem, not_found
 from statejobs.cli.settings import Settings, common_options
+from statejobs.domain.job import LIVE, Job
 from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import ResourceModel
@@ -106,9 +108,27 @@ def _record_document(app: StateJobs, model: ResourceModel, record: Any) -> dict[
         "state_changed_at": iso(record.state_changed_at),
         "is_final": model.kernel.state_of(record) in model.spec.final,
         "transitions": transitions,
+        "obstacle": _why_nothing_runs(model, model.kernel.state_of(record), jobs),
         "jobs": [job_document(job) for job in jobs],
         "timeline": timeline(app, model.name, record_id),
     }
+
+
+def _why_nothing_runs(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
+    """Say that a record rests in a state that promises a job, and has none that will run."""
+    for key in model.spec.promised_by(state):
+        mine = [job for job in jobs if job.key in {key, *model.triggers[key].aliases}]
+        if any(job.state in LIVE for job in mine):
+            continue
+        if not mine:
+            return f"it waits in {state!r} for a job of {key!r}, and there is none"
+        last = mine[0]
+        why = f" ({last.reason})" if last.reason else ""
+        return (
+            f"it waits in {state!r}, and nothing runs: job {last.id} of {key!r} is "
+            f"{last.state}{why}. Let it go on with: statejobs job retry {last.id}"
+        )
+    return None
 
 
 def _why_not(model: ResourceModel, record: Any, name: str) -> tuple[str, ...]:
@@ -129,6 +149,7 @@ def _print_record(settings: Settings, app: StateJobs, document: dict[str, Any]) 
             "state": document["state"] + final,
             "version": document["state_version"],
             "since": changed and clock_time(datetime.fromisoformat(changed)),
+            "but": document["obstacle"],
         }
     )
     output.title("Transitions")

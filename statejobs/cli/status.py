@@ -79,29 +79,37 @@ def _print_status(output: Output, document: Mapping[str, Any], now: datetime) ->
         output.text("none: start one with  statejobs worker")
     for resource, counts in document["records"].items():
         output.title(resource)
-        output.table(list(counts), [list(counts.values())], right=list(counts))
+        if output.fits(list(counts), [list(counts.values())]):
+            output.table(list(counts), [list(counts.values())], right=list(counts))
+        else:
+            output.facts(counts)
 
 
 def _print_queues(output: Output, queues: Sequence[Mapping[str, Any]]) -> None:
-    states = [
-        state.value
-        for state in JobState
-        if state not in _RARE or any(queue["states"][state] for queue in queues)
-    ]
-    output.table(
-        ["queue", "limit", *states, "oldest", "workers"],
-        [
-            [
-                queue["queue"],
-                queue["limit"] if queue["limit"] is not None else "none",
-                *(queue["states"][state] for state in states),
-                _waits(queue["oldest_queued_seconds"]),
-                queue["workers"],
-            ]
-            for queue in queues
-        ],
-        right=["limit", *states, "oldest", "workers"],
-    )
+    """Print a column for each state; for fewer, or for none of them, in a narrow terminal."""
+    held = [state for state in JobState if any(queue["states"][state] for queue in queues)]
+    usual = [state for state in JobState if state not in _RARE or state in held]
+    for states in (usual, held):
+        headers = ["queue", "limit", *states, "oldest", "workers"]
+        rows = [[*_head(q), *(q["states"][s] for s in states), *_tail(q)] for q in queues]
+        if output.fits(headers, rows):
+            output.table(headers, rows, right=headers[1:])
+            return
+    headers = ["queue", "limit", "oldest", "workers", "jobs"]
+    rows = [[*_head(q), *_tail(q), _in_words(q["states"])] for q in queues]
+    output.table(headers, rows, right=headers[1:-1])
+
+
+def _head(queue: Mapping[str, Any]) -> list[object]:
+    return [queue["queue"], queue["limit"] if queue["limit"] is not None else "none"]
+
+
+def _tail(queue: Mapping[str, Any]) -> list[object]:
+    return [_waits(queue["oldest_queued_seconds"]), queue["workers"]]
+
+
+def _in_words(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in states.items() if count)
 
 
 def _print_workers(output: Output, workers: Sequence[Mapping[str, Any]], now: datetime) -> None:

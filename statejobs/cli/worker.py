@@ -22,6 +22,7 @@ from statejobs.domain.clock import Sources
 from statejobs.runner.supervisor import Supervisor
 
 log = logging.getLogger("statejobs.supervisor")
+Inbox = queue.SimpleQueue[int]
 
 
 def read_queues(
@@ -91,6 +92,7 @@ def worker(
       statejobs worker --queues payments:10,mail:2
       statejobs worker --processes 4 --grace 60
     """  # noqa: D301
+    inbox = _catch_signals()  # first: a signal while the app is looked for stops in order too
     set_up_logging(log_level, log_format)
     command = [
         *(sys.executable, "-m", "statejobs", "worker-process", "--app", settings.app_name()),
@@ -102,18 +104,19 @@ def worker(
     # A URL may hold a password, and others can read the arguments of a process.
     url = settings.chosen_database()
     environ = {**os.environ, **({DATABASE_VARIABLE: url} if url else {})}
-    return _supervise(settings, lambda _number: WorkerProcess(command, environ), processes)
+    return _supervise(settings, inbox, lambda _number: WorkerProcess(command, environ), processes)
 
 
-def _supervise(settings: Settings, spawn: Callable[[int], WorkerProcess], processes: int) -> int:
+def _supervise(
+    settings: Settings, inbox: Inbox, spawn: Callable[[int], WorkerProcess], processes: int
+) -> int:
     sources = Sources()
-    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
     supervisor = Supervisor(
         spawn, processes=processes, monotonic=sources.clock.monotonic, rng=sources.rng,
         wait=lambda seconds: _handle(inbox, seconds, supervisor),
     )  # fmt: skip
     began = sources.clock.monotonic()
-    _catch_signals(inbox)
+    _handle(inbox, 0, supervisor)  # a signal that came before there was anything to supervise
     code = supervisor.run()
     if settings.as_json:
         tally = supervisor.tally
@@ -131,7 +134,9 @@ def _supervise(settings: Settings, spawn: Callable[[int], WorkerProcess], proces
     return code
 
 
-def _catch_signals(inbox: queue.SimpleQueue[int]) -> None:
+def _catch_signals() -> Inbox:
+    inbox: Inbox = queue.SimpleQueue()
+
     def receive(number: int, _frame: FrameType | None) -> None:
         inbox.put(number)  # safe in a handler; most of what a handler might do is not
 
@@ -139,9 +144,10 @@ def _catch_signals(inbox: queue.SimpleQueue[int]) -> None:
         signal.signal(number, receive)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
         signal.signal(signal.SIGHUP, receive)
+    return inbox
 
 
-def _handle(inbox: queue.SimpleQueue[int], seconds: float, supervisor: Supervisor) -> None:
+def _handle(inbox: Inbox, seconds: float, supervisor: Supervisor) -> None:
     try:
         number = inbox.get(timeout=seconds)
     except queue.Empty:

@@ -98,8 +98,8 @@ class Signature:
         """
         most = len(self._positional)
         if len(args) > most:
-            problem = f"is one too many: at most {most} may be given by position"
-            raise ArgumentsError(self.name, str(most + 1), problem)
+            problem = f"takes at most {most} by position, but {len(args)} were given"
+            raise ArgumentsError(self.name, None, problem)
         given = dict(zip(self._positional, args, strict=False))
         for name in sorted(kwargs.keys() & given.keys()):
             raise ArgumentsError(self.name, name, "is given twice: by position and by name")
@@ -178,7 +178,7 @@ class Signature:
             problem = f"does not fit its annotation: {clean_text(error, 500)}."
             raise self._misfit(name, problem) from error
 
-    def _misfit(self, name: str, problem: str) -> ArgumentsError:
+    def _misfit(self, name: str | None, problem: str) -> ArgumentsError:
         return ArgumentsError(self.name, name, f"{problem} {_OTHER_VERSION}")
 
 
@@ -224,7 +224,12 @@ def _parameter(
 def _annotation(function: Callable[..., object], name: str, declared: inspect.Parameter) -> object:
     """Resolve one annotation alone: ctx may be imported for type checkers only."""
     if declared.annotation is inspect.Parameter.empty:
-        return Any
+        raise DefinitionError(
+            name,
+            f"parameter {declared.name!r} has no annotation",
+            why="the arguments of a job are stored as JSON and read back by their annotations",
+            fix=f"say what it is, for instance {declared.name}: int",
+        )
     names = getattr(inspect.unwrap(function), "__globals__", {})
     holder = SimpleNamespace(__annotations__={declared.name: declared.annotation})
     try:

@@ -44,6 +44,9 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
+        _check_type("run_at", self.run_at, datetime, "datetime.now(UTC) + timedelta(hours=1)")
+        _check_type("delay", self.delay, timedelta, "timedelta(seconds=5)")
+        _check_type("priority", self.priority, int, "5")
         if self.run_at is not None and self.delay is not None:
             raise ValueError("give run_at or delay, not both")
         if self.run_at is not None and self.run_at.tzinfo is None:
@@ -52,6 +55,11 @@ class JobOptions:
             raise ValueError(f"delay {self.delay} is negative")
         if self.priority is not None and not 0 <= self.priority <= 9:  # noqa: PLR2004 - documented
             raise ValueError(f"priority {self.priority} is not between 0 (first) and 9 (last)")
+
+
+def _check_type(name: str, value: object, kind: type, example: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r} is not a {kind.__name__}; say {name}={example}")
 
 
 class Action(Generic[R, C, P, T]):
@@ -237,6 +245,7 @@ class EnqueuedAction(Generic[R, P]):
         What is left out stays as an earlier call chose it.
 
         Raises:
+            TypeError: A value of another type.
             ValueError: Both times, a naive time, a negative delay or a wrong priority.
         """
         given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}

@@ -38,9 +38,10 @@ def connection_for_jobs(session: Session) -> Connection:
         return session.connection(bind_arguments={"clause": jobs})
     except UnboundExecutionError:
         raise ConfigurationError(
-            "this session has no engine for the job tables, so it does not say where a task's job "
-            "goes. Give it one: Session(engine), or add "
-            "statejobs.metadata.tables['statejobs_jobs']: engine to its binds"
+            "this session has no engine for the job tables",
+            why="it does not say where the job of a task goes",
+            fix="make it with Session(engine), or add "
+            "statejobs.metadata.tables['statejobs_jobs']: engine to its binds",
         ) from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from statejobs.domain.trigger import NAME
@@ -51,14 +51,17 @@ class Registry:
         """Collect resources, their mapped subclasses, their triggers, and tasks.
 
         Raises:
-            DefinitionError: A name or a key is used twice, or an annotation cannot be resolved.
+            DefinitionError: A name or a key is used twice, a resource is in two domains, or an
+                annotation cannot be resolved.
         """
         self.resources: dict[str, ResourceModel] = {}
         self.triggers: dict[str, tuple[ResourceModel, BoundTrigger]] = {}
         self.tasks: dict[str, Task[..., ..., Any]] = {}
         listed = tuple(domains)
+        homes: dict[type[StatefulResource], Domain] = {}
         for domain in listed:
             for resource in domain.resources:
+                _refuse_second_home(resource, domain, homes.setdefault(resource, domain))
                 self._add(resource.__statejobs__)
         for domain in listed:
             for task in domain.tasks:
@@ -83,6 +86,19 @@ class Registry:
             if known.lower() == name.lower():
                 return model
         raise NotFoundError(f"no resource {name!r}; {did_you_mean(name, self.resources)}")
+
+    def unserved(self, queues: Collection[str]) -> Iterator[str]:
+        """Say of each trigger and task whose queue is not among *queues* that its jobs wait."""
+        declared = [
+            *(("trigger", b.key, b.options.queue) for _, b in self.triggers.values()),
+            *(("task", task.key, task.declared.queue) for task in self.tasks.values()),
+        ]
+        for kind, key, queue in dict.fromkeys(declared):
+            if queue not in queues:
+                yield (
+                    f"{kind} {key!r} puts its jobs into queue {queue!r}, which is not in the "
+                    f"queues of this app, so they wait; {did_you_mean(queue, queues)}"
+                )
 
     def _add(self, model: ResourceModel) -> None:
         other = self.resources.get(model.name)
@@ -151,6 +167,17 @@ def _where(model: ResourceModel, bound: BoundTrigger) -> str:
 
 def _where_task(task: Task[..., ..., Any]) -> str:
     return f"task {task.body.__module__}.{task.name}"
+
+
+def _refuse_second_home(resource: type[StatefulResource], domain: Domain, home: Domain) -> None:
+    if domain is home:
+        return
+    raise DefinitionError(
+        resource.__name__,
+        f"is in two domains, {home.name!r} and {domain.name!r}",
+        why="a resource belongs to the one domain under which people look for it",
+        fix=f"leave it out of Domain({domain.name!r}, …)",
+    )
 
 
 def _refuse_other(name: str, resource: Any) -> None:

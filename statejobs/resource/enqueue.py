@@ -16,6 +16,7 @@ from statejobs.domain.job import EnqueueResult, JobState, NewJob
 from statejobs.errors import TransitionRefusedError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
+from statejobs.store.missing import explain_missing_tables
 from statejobs.store.store import enqueue
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def enqueue_action(
         )  # fmt: skip
         new[job.dedupe_key] = job
     connection = connection_for(session, type(records[0]).__statejobs__.mapper)
-    results = dict(zip(new, enqueue(connection, list(new.values())), strict=True))
+    with explain_missing_tables(connection):
+        results = dict(zip(new, enqueue(connection, list(new.values())), strict=True))
     session.info.setdefault(WAKE, set()).add(connection.engine)
     models = [(type(r).__statejobs__, r) for r in records]
     return [results[m.bound(action.trigger).dedupe_key(m.record_id(r))] for m, r in models]

@@ -25,6 +25,7 @@ from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
 from statejobs.resource.protect import refuse_bulk_write, stage_creation
 from statejobs.store.factory import wake_workers
+from statejobs.store.missing import explain_missing_tables
 from statejobs.store.store import cancel_left, enqueue, write_history
 
 _PLAN = "statejobs.plan"
@@ -77,8 +78,9 @@ def _has_moved(record: object) -> bool:
 
 def _plan_move(record: Any, now: datetime) -> Moved:
     ledger = ledger_of(record)
-    for step in ledger.pending:
-        step.at = step.at or now
+    later = now
+    for step in reversed(ledger.pending):  # one before the record had a session has no time yet
+        step.at = later = step.at or later
     return Moved(
         model=type(record).__statejobs__,
         record=record,
@@ -115,6 +117,11 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
 
 def _write(connection: Connection, group: Sequence[Moved], now: datetime, ids: Any) -> bool:
     """Write history and jobs; return whether there may be work for a worker."""
+    with explain_missing_tables(connection):
+        return _write_rows(connection, group, now, ids)
+
+
+def _write_rows(connection: Connection, group: Sequence[Moved], now: datetime, ids: Any) -> bool:
     history = [row for moved in group if moved.model.has_history for row in history_rows(moved)]
     if history:
         write_history(connection, history)

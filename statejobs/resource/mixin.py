@@ -50,6 +50,8 @@ class StatefulResource:
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Add the columns, let SQLAlchemy map the class, then compile its declarations."""
+        if "__mapper__" in vars(cls):  # the base mapped it before it was our turn
+            raise _not_first(cls)
         found = find_state_column(cls)
         if found is None:
             super().__init_subclass__(**options)
@@ -105,6 +107,17 @@ def _protect(cls: type, attribute: str) -> None:
         return
     for name in guards:
         guard_one(cls, name, getattr(cls, name))
+
+
+def _not_first(cls: type) -> DefinitionError:
+    others = [base.__name__ for base in cls.__bases__ if base is not StatefulResource]
+    return DefinitionError(
+        cls.__name__,
+        "StatefulResource is not the first of its bases",
+        why="SQLAlchemy mapped the class before its states and transitions could be read",
+        fix=f"put StatefulResource first: class {cls.__name__}"
+        f"({', '.join(['StatefulResource', *others])})",
+    )
 
 
 def _no_state_column(cls: type) -> DefinitionError:

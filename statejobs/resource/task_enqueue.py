@@ -16,6 +16,7 @@ from statejobs.resource.binds import connection_for_jobs
 from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.ledger import clock_of
 from statejobs.store.alike import enqueue_alike
+from statejobs.store.missing import explain_missing_tables
 
 if TYPE_CHECKING:
     from statejobs.resource.action import JobOptions
@@ -31,13 +32,15 @@ def enqueue_task(
     Raises:
         ArgumentsError: Arguments that do not fit, or would not survive; nothing is written.
         ConfigurationError: The session does not say where jobs go.
+        SchemaError: The tables of statejobs are missing.
     """
     ids = session.info.get(IDS, random_id)
     each = [(args, ids()) for args in _encoded(task, calls)]
     if not each:
         return []
     connection = connection_for_jobs(session)
-    job_ids = enqueue_alike(connection, _shared(session, task, chosen), each)
+    with explain_missing_tables(connection):
+        job_ids = enqueue_alike(connection, _shared(session, task, chosen), each)
     session.info.setdefault(WAKE, set()).add(connection.engine)
     return [EnqueueResult(job_id=job_id, outcome=Enqueued.INSERTED) for job_id in job_ids]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
@@ -56,7 +56,16 @@ def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[
         together, left = runner.finisher.complete_many(successes)
     singly = [runner.finisher.complete(success) for success in left]
     ended = {one.job.id: one for one in (*together, *singly)}
-    return [ended[r.claim.job.id] if isinstance(r, Success) else r for r in results]
+    return [_as_it_is(ended[r.claim.job.id] if isinstance(r, Success) else r) for r in results]
+
+
+def _as_it_is(ended: Ended) -> Ended:
+    """Return *ended* with its job as it is now; a worker, which shows it to nobody, saves this."""
+    job = ended.job
+    now = replace(
+        job, state=ended.state or job.state, reason=ended.reason, run_at=ended.run_at or job.run_at
+    )
+    return replace(ended, job=now)
 
 
 def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int) -> DrainResult:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.domain.clock import Sources
-from statejobs.domain.failure import describe_failure
+from statejobs.domain.failure import Failure, describe_failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing
 from statejobs.domain.outcome import Complete, Fail, Outcome, Release, Superseded
@@ -36,8 +36,10 @@ class Ended:
     """Name of the edge that the job took, or `late`."""
     state: JobState | None
     """Where the job is now; None when the result came too late."""
+    reason: str | None = None
+    """Why, for all but success."""
     run_at: datetime | None = None
-    """When it runs again, if it waits for a time."""
+    """When it runs again, after a failure or a snooze."""
 
 
 class Finisher:
@@ -140,13 +142,15 @@ class Finisher:
         return ended
 
     def ended(
-        self, claim: Claim, outcome: str, state: JobState | None, run_at: datetime | None = None
-    ) -> Ended:
+        self, claim: Claim, outcome: str, state: JobState | None, *, reason: str | None = None,
+        run_at: datetime | None = None, failure: Failure | None = None,
+    ) -> Ended:  # fmt: skip
         """Tell subscribers that an attempt ended, and return how."""
         self._telemetry.emit(
-            Event.JOB_ENDED, job=claim.job, outcome=outcome, state=state, duration=claim.duration
-        )
-        return Ended(job=claim.job, outcome=outcome, state=state, run_at=run_at)
+            Event.JOB_ENDED, job=claim.job, outcome=outcome, state=state, duration=claim.duration,
+            reason=reason, run_at=run_at, failure=failure,
+        )  # fmt: skip
+        return Ended(job=claim.job, outcome=outcome, state=state, reason=reason, run_at=run_at)
 
     def late(self, claim: Claim) -> Ended:
         """Tell that a result was dropped, and return so."""
@@ -201,7 +205,11 @@ class Finisher:
             settlement, state = self.recorder.settle(connection, claim, outcome)
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         self._is_settled(claim)
-        return self.ended(claim, settlement.edge, state, settlement.run_at)
+        failure = outcome.failure if isinstance(outcome, Fail) else None
+        return self.ended(
+            claim, settlement.edge, state, reason=settlement.reason, run_at=settlement.run_at,
+            failure=failure if settlement.edge in {"fail", "discard"} else None,
+        )  # fmt: skip
 
     def _is_settled(self, claim: Claim) -> None:
         claim.is_settled = True

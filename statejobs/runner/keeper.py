@@ -98,15 +98,15 @@ class Keeper:
         until = self._sources.clock.now() + self._settings.lease
         ids = [claim.job.id for claim in claims]
         renewed = {
-            (held.job_id, held.token): held.cancel_requested
+            (held.job_id, held.token): held
             for held in self._store.renew(ids, by=self._node_id, until=until)
         }
         for claim in claims:
-            is_asked = renewed.get((claim.job.id, claim.job.token or ""))
-            if is_asked is None:
+            held = renewed.get((claim.job.id, claim.job.token or ""))
+            if held is None:
                 self._drop_if_running(claim)
-            elif is_asked:
-                claim.signal.set("a cancel was asked for")
+            elif held.cancel_requested:
+                claim.signal.set(held.reason or "a cancel was asked for")
 
     def _drop_if_running(self, claim: Claim) -> None:
         """A job that is not ours in the database was finished a moment ago, or was lost."""

@@ -26,7 +26,9 @@ def open_async_engine(engine: Engine) -> AsyncEngine:
         opened = create_async_engine(async_url(engine), isolation_level="AUTOCOMMIT")
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"async actions need {error.name}: pip install 'statejobs[async]'"
+            f"async actions need {error.name}",
+            why="it is not installed",
+            fix="pip install 'statejobs[async]'",
         ) from error
     begin_lazily(read_prepare_threshold(opened.sync_engine), "BEGIN")
     return opened

@@ -11,7 +11,13 @@ from sqlalchemy.exc import ArgumentError
 
 from statejobs.errors import ConfigurationError
 from statejobs.store.postgres import PostgresListener, read_prepare_threshold
-from statejobs.store.sqlite import SqliteListener, configure_sqlite, is_configured, wake_listeners
+from statejobs.store.sqlite import (
+    SqliteListener,
+    configure_sqlite,
+    is_configured,
+    refuse_memory,
+    wake_listeners,
+)
 
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
@@ -39,18 +45,24 @@ def parse_url(database: str | URL) -> URL:
         url = make_url(database)
     except ArgumentError:
         raise ConfigurationError(
-            f"{str(database)!r} is not a database URL; "
-            "say sqlite:///app.db or postgresql://user:password@host/name"
+            f"{str(database)!r} is not a database URL",
+            why="a URL begins with the kind of database and ://",
+            fix="say sqlite:///app.db or postgresql://user:password@host/name",
         ) from None
     backend = url.get_backend_name()
     if backend == "postgres":  # the old spelling, still in many environments
         backend, url = "postgresql", url.set(drivername="postgresql")
     if backend not in DRIVERS:
-        raise ConfigurationError(f"{backend} is not supported: use SQLite or PostgreSQL")
+        raise ConfigurationError(
+            f"{backend} is not supported",
+            why="claims need what only the statements for SQLite and PostgreSQL say",
+            fix="use sqlite:///app.db or postgresql://user:password@host/name",
+        )
     if "+" in url.drivername and url.drivername not in {DRIVERS[backend], ASYNC_DRIVERS[backend]}:
         raise ConfigurationError(
-            f"driver {url.drivername!r} is not supported for workers; say {DRIVERS[backend]!r}. "
-            "Sessions of your own may use any driver."
+            f"driver {url.drivername!r} is not supported for workers",
+            why="they rely on what one driver for each database does",
+            fix=f"say {DRIVERS[backend]!r}; sessions of your own may use any driver",
         )
     return url.set(drivername=DRIVERS[backend])
 
@@ -68,14 +80,16 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
     if isinstance(database, Engine):
         if database.dialect.name == "sqlite" and not is_configured(database):
             raise ConfigurationError(
-                "this SQLite engine would fail under several writers; "
-                "call statejobs.configure_sqlite(engine) right after create_engine()"
+                "this SQLite engine would fail under several writers",
+                why="its transactions begin as readers, and cannot wait for their turn to write",
+                fix="call statejobs.configure_sqlite(engine) right after create_engine()",
             )
         parse_url(database.url)
         return database
     url = parse_url(database)
     try:
         if url.get_backend_name() == "sqlite":
+            refuse_memory(url)  # before create_engine, whose pool for it takes no pool_size
             return configure_sqlite(create_engine(url, pool_size=connections, max_overflow=10))
         return read_prepare_threshold(
             create_engine(
@@ -84,7 +98,9 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
         )
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"PostgreSQL needs a driver ({error.name}): pip install 'statejobs[postgres]'"
+            "PostgreSQL needs a driver",
+            why=f"the module {error.name} is not installed",
+            fix="pip install 'statejobs[postgres]'",
         ) from error
 
 

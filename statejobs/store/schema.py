@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from statejobs.errors import SchemaError
 from statejobs.store.lazy_begin import in_transaction
+from statejobs.store.missing import HOW_TO_MAKE_TABLES
 from statejobs.store.tables import VERSION_TABLE, metadata, versions
 from statejobs.store.types import StateType, UtcDateTime
 
@@ -50,9 +51,7 @@ def check_tables(engine: Engine) -> None:
     missing = sorted(metadata.tables.keys() - existing.keys())
     if missing:
         raise SchemaError(
-            f"{_name(engine)} lacks the tables {', '.join(missing)}. "
-            "Make them with `statejobs db upgrade`; "
-            "for SQLite, demos and tests, jobs.create_all() does too"
+            f"{_name(engine)} lacks the tables {', '.join(missing)}. {HOW_TO_MAKE_TABLES}"
         )
     if revision is None:
         _check_columns(engine, existing)

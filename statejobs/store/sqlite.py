@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Engine, event
+from sqlalchemy import URL, Engine, event
 
 from statejobs.errors import ConfigurationError
 from statejobs.store.lazy_begin import begin_lazily
@@ -44,12 +44,12 @@ def configure_sqlite(
         ConfigurationError: Not SQLite, or in memory: its connections do not share one database.
     """
     if engine.dialect.name != "sqlite":
-        raise ConfigurationError(f"configure_sqlite: {engine.dialect.name} is not SQLite")
-    if database_path(engine) is None:
         raise ConfigurationError(
-            "SQLite in memory cannot be shared by threads and workers; "
-            "use a file, for instance sqlite:///app.db"
+            f"configure_sqlite: {engine.dialect.name} is not SQLite",
+            why="what it sets up exists in SQLite only",
+            fix="leave it out",
         )
+    refuse_memory(engine.url)
 
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin by itself
@@ -85,12 +85,31 @@ def is_configured(engine: Engine) -> bool:
     return engine.get_execution_options().get("statejobs_begin") == BEGIN
 
 
+def refuse_memory(url: URL) -> None:
+    """Refuse a SQLite database in memory.
+
+    Raises:
+        ConfigurationError: It is one.
+    """
+    if _file_of(url) is None:
+        raise ConfigurationError(
+            "SQLite in memory cannot be shared by threads and workers",
+            why="each of its connections has a database of its own",
+            fix="use a file, for instance sqlite:///app.db; in tests, one under tmp_path",
+        )
+
+
 def database_path(engine: Engine) -> Path | None:
     """Return the file of a SQLite engine; None in memory."""
-    name = engine.url.database
-    if not name or name == ":memory:" or engine.url.query.get("mode") == "memory":
+    return _file_of(engine.url)
+
+
+def _file_of(url: URL) -> Path | None:
+    name = url.database or ""
+    path = name.removeprefix("file:").split("?")[0]
+    if path in {"", ":memory:"} or url.query.get("mode") == "memory" or "mode=memory" in name:
         return None
-    return Path(name.removeprefix("file:").split("?")[0]).absolute()
+    return Path(path).absolute()
 
 
 def wake_listeners(engine: Engine) -> None:
@@ -117,7 +136,11 @@ class SqliteListener:
     def __init__(self, engine: Engine, node_id: str, on_wake: Callable[[], None]) -> None:
         path = database_path(engine)
         if path is None:
-            raise ConfigurationError("SQLite in memory has no file to listen beside")
+            raise ConfigurationError(
+                "SQLite in memory has no file to listen beside",
+                why="workers are told of new jobs by sockets named after the file",
+                fix="use a file, for instance sqlite:///app.db",
+            )
         prefix = _socket_prefix(path)
         self._address = prefix.with_name(prefix.name + node_id[:_ID_DIGITS])
         self._on_wake = on_wake

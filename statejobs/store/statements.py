@@ -260,7 +260,7 @@ def renew_leases(dialect: str) -> Executable:
         update(jobs)
         .where(is_listed(jobs.c.id, dialect), jobs.c.owner == bindparam("by"), IS_PROCESSING)
         .values(lease_until=bindparam("until", type_=jobs.c.lease_until.type))
-        .returning(jobs.c.id, jobs.c.token, jobs.c.cancel_requested)
+        .returning(jobs.c.id, jobs.c.token, jobs.c.cancel_requested, jobs.c.reason)
     )
 
 

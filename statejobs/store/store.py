@@ -34,6 +34,8 @@ class Held:
     job_id: int
     token: str
     cancel_requested: bool
+    reason: str | None
+    """Why, when a cancel was asked for; otherwise what an earlier attempt left."""
 
 
 class Store:
@@ -132,7 +134,7 @@ class Store:
             rows = connection.execute(
                 self._renew, {"ids": list(ids), "by": by, "until": until}
             ).all()
-        return [Held(job_id=r[0], token=r[1], cancel_requested=r[2]) for r in rows]
+        return [Held(job_id=r[0], token=r[1], cancel_requested=r[2], reason=r[3]) for r in rows]
 
     def find_expired(self, keys: Sequence[str], now: datetime, *, limit: int = 100) -> list[int]:
         """Return the ids of processing jobs of *keys* whose lease ended before *now*."""
@@ -332,18 +334,30 @@ def finish_parameters(
 def enqueue(connection: Connection, new: Sequence[NewJob]) -> list[EnqueueResult]:
     """Insert *new* jobs on *connection* in one statement; results in the order given.
 
-    No two may have the same `dedupe_key`.
+    No two may have the same `dedupe_key`. Those of one trigger get their ids, and so run, in the
+    order of their records' numbers.
     """
-    if len(new) > _MOST_ROWS and connection.dialect.name == "sqlite":
-        head, rest = new[:_MOST_ROWS], new[_MOST_ROWS:]
-        return [*enqueue(connection, head), *enqueue(connection, rest)]
-    ordered = sorted(range(len(new)), key=lambda i: (new[i].dedupe_key or "", i))
-    rows = [_row_of(new[i]) for i in ordered]
-    found = _insert(connection, _enqueue, rows).all()
+    ordered = sorted(new, key=lambda job: lock_order(job.dedupe_key or ""))
+    most = _MOST_ROWS if connection.dialect.name == "sqlite" else max(len(new), 1)
+    found = [
+        row
+        for first in range(0, len(new), most)
+        for row in _insert(
+            connection, _enqueue, [_row_of(job) for job in ordered[first : first + most]]
+        )
+    ]
     by_key = {row.dedupe_key: row for row in found}
     if len(by_key) != len(found):
         return _enqueue_one_by_one(new, found)
     return [_result(by_key[job.dedupe_key]) for job in new]
+
+
+def lock_order(dedupe_key: str) -> tuple[int, str]:
+    """Return what jobs are sorted by before they are locked: the same everywhere, or they deadlock.
+
+    By length first, so that record 2 comes before record 10.
+    """
+    return len(dedupe_key), dedupe_key
 
 
 def cancel_left(
@@ -358,8 +372,9 @@ def cancel_left(
         now: When.
     """
     rows = [
-        {"left_key": key, "left_reason": left[key], "left_at": now} for key in sorted(left)
-    ]  # the same order everywhere, against deadlocks
+        {"left_key": key, "left_reason": left[key], "left_at": now}
+        for key in sorted(left, key=lock_order)
+    ]
     connection.execute(_ASK if running else _LEAVE, rows)
 
 

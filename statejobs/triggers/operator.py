@@ -46,7 +46,7 @@ class Operator:
                 now = self._sources.clock.now()
                 if self._store.cancel_waiting(connection, job_id, reason, now):
                     return JobState.CANCELLED
-            if self._store.request_cancel(connection, job_id, reason):
+            if self._store.request_cancel(connection, job_id, _by_actor(reason)):
                 return JobState.PROCESSING
         raise StateJobsError(f"job {job_id} ended a moment ago; look at it again")
 
@@ -126,6 +126,12 @@ class Operator:
                 "declares; was the trigger or task renamed without an alias?"
             )
         return found
+
+
+def _by_actor(reason: str) -> str:
+    """Name who asks; the history of a running job's record is written by its worker."""
+    actor = current_actor()
+    return f"{reason} (asked by {actor})" if actor else reason
 
 
 def _job_refused(name: str, job: Job, reason: str) -> TransitionRefusedError:

@@ -3,9 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import update
 
 from statejobs import JobState
+from statejobs.store.tables import jobs
 from tests.cli.conftest import job_of
+from tests.support.worker_app import Task
 
 JOB = {
     "id", "key", "queue", "priority", "state", "reason", "resource", "record_id", "args", "tags",
@@ -92,7 +95,7 @@ def test_job_show_shows_job_attempts_and_history(typed, work):
 
     document = typed.json("job", "show", str(job.id))
 
-    assert set(document) == {"job", "attempts", "history"}
+    assert set(document) == {"job", "attempts", "history", "obstacle"}
     assert set(document["job"]) == JOB
     assert [attempt["attempt"] for attempt in document["attempts"]] == [1, 2]
     assert set(document["attempts"][0]) == ATTEMPT
@@ -121,7 +124,7 @@ def test_record_show_says_what_can_happen_and_why_not(typed):
     assert "starts from 'failed'" in ways["retry"]["why_not"][0]
     assert set(document) == {
         "resource", "record_id", "state", "state_version", "state_changed_at", "is_final",
-        "transitions", "jobs", "timeline",
+        "transitions", "obstacle", "jobs", "timeline",
     }  # fmt: skip
 
 
@@ -186,3 +189,48 @@ def test_db_check_is_content_with_an_upgraded_database(typed):
     assert typed.json("db", "check") == {
         "ok": True, "revision": "0001", "needed": "0001", "error": None,
     }  # fmt: skip
+
+
+def test_a_job_whose_queue_nobody_serves_says_so(typed, work):
+    job = job_of(work, '"box 7"', "Parcel")
+    with work.engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(queue="slwo"))
+
+    obstacle = "no worker of this app serves queue 'slwo'; did you mean 'slow'?"
+    assert typed.json("job", "show", str(job.id))["obstacle"] == obstacle
+    assert obstacle in typed("job", "show", str(job.id)).stdout.split("Next")[1]
+    assert typed.json("job", "show", str(job_of(work, "1").id))["obstacle"] is None
+
+
+def test_a_record_that_waits_for_nothing_says_so(typed, work):
+    with work.session() as session:
+        task = Task(id=9)
+        session.add(task)
+        task.submit()
+        session.commit()
+    job = job_of(work, "9")
+    with work.engine.begin() as connection:  # as a guard that refuses at the claim leaves it
+        ended = {"state": JobState.CANCELLED, "reason": "stale: It is locked."}
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(**ended))
+
+    document = typed.json("record", "show", "Task", "9")
+
+    assert document["obstacle"] == (
+        f"it waits in 'queued', and nothing runs: job {job.id} of 'task.perform' is cancelled "
+        f"(stale: It is locked.). Let it go on with: statejobs job retry {job.id}"
+    )
+    assert document["obstacle"] in typed("record", "show", "Task", "9").stdout
+    assert typed.json("record", "show", "Task", "1")["obstacle"] is None
+
+
+def test_a_running_job_shows_no_reason_of_an_earlier_attempt(typed, work):
+    job = job_of(work, "2")
+    assert job.reason == "RuntimeError"
+    with work.engine.begin() as connection:
+        running = {"state": JobState.PROCESSING, "started_at": work.sources.clock.now()}
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(**running))
+
+    shown = {row["id"]: row["reason"] for row in typed.json("job", "list")["jobs"]}
+
+    assert shown[job.id] is None
+    assert "RuntimeError" not in typed("job", "list", "--record", "2").stdout

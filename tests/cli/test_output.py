@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -76,6 +77,29 @@ def test_a_terminal_gets_colour_unless_no_color_is_set(sqlite_url, environ, is_c
     assert ("\x1b[3" in written) == is_coloured
 
 
+@pytest.mark.parametrize("columns", [80, 50])
+@pytest.mark.parametrize("words", [["status"], ["queue", "list"]])
+def test_a_terminal_of_any_width_shows_every_queue_whole(sqlite_url, words, columns):
+    written = in_terminal(
+        words, {"STATEJOBS_DATABASE": sqlite_url, "COLUMNS": str(columns)}, extra=CANCELLED
+    )
+
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", written)
+    assert "…" not in plain
+    assert max(map(len, plain.splitlines())) <= max(columns, len("database  ") + len(sqlite_url))
+    for word in ("work", "slow", "limit", "failed", "cancelled", "workers"):
+        assert word in plain.split("Queues")[-1]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["db", "--help"], ["job", "--help"]])
+def test_no_help_is_cut_at_80_columns(shell, words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    lines = shell(*words).stdout.splitlines()
+
+    assert [line for line in lines if line.endswith("...") and "[ARGS]" not in line] == []
+
+
 @pytest.mark.parametrize(
     ("away", "text"),
     [
@@ -91,13 +115,20 @@ def test_times_are_told_in_their_largest_unit(away, text):
     assert relative(NOON - away, NOON) == text
 
 
-def in_terminal(words, environ):
+CANCELLED = """
+t = Task(id=7); s.add(t); t.submit(); s.commit()
+t.cancel('no need'); s.commit()
+"""
+
+
+def in_terminal(words, environ, *, extra=""):
     """What a command writes to a terminal of 80 columns, on a database with its tables."""
     code = (
         "from tests.support.worker_app import *\n"
         "import os\n"
         "app = make_app(os.environ['STATEJOBS_DATABASE']); app.create_all()\n"
         "s = app.session(); t = Task(does='fail'); s.add(t); t.submit(); s.commit(); app.drain()\n"
+        f"{extra}\n"
         "from statejobs.cli.main import cli\n"
         f"cli({words!r})"
     )

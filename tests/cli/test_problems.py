@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from statejobs.cli.problems import Problem
 from tests.cli.conftest import job_of
 
 
@@ -91,6 +92,49 @@ def test_an_error_is_a_document_too(typed):
 
     assert json.loads(result.stdout)["error"]["exit_code"] == 3
     assert is_three_lines(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "why", "fix"),
+    [
+        (["status", "--database", "junk"], "begins with the kind of database", "say sqlite:///"),
+        (["status", "--database", "mysql://h/x"], "SQLite and PostgreSQL", "use sqlite:///"),
+        (["status", "--database", "sqlite://"], "a database of its own", "use a file"),
+        (["status", "--database", "postgresql+pg8000://h/x"], "one driver", "say 'postgresql"),
+    ],
+)
+def test_a_wrong_configuration_says_why_it_cannot_be_used(shell, words, why, fix):
+    result = shell(*words)
+
+    _, shown_why, shown_fix = result.stderr.splitlines()
+    assert result.exit_code == 2
+    assert why in shown_why
+    assert shown_fix.startswith(f"  try: {fix}")
+
+
+@pytest.mark.parametrize(
+    ("fix", "shown"),
+    [
+        ("Install the newer one", "install the newer one"),
+        ("PostgreSQL needs a driver", "PostgreSQL needs a driver"),
+        ("CREATE SCHEMA x", "CREATE SCHEMA x"),
+        ("Order.submit is one", "Order.submit is one"),
+    ],
+)
+def test_what_to_try_begins_in_lower_case_unless_it_is_a_name(fix, shown):
+    assert Problem("what", "why", fix).fix == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["demo", "--orders", "x"], "'x' is not a whole number"),
+        (["job", "show", "x"], "'x' is not a whole number"),
+        (["worker", "--grace", "x"], "'x' is not a number"),
+    ],
+)
+def test_a_number_is_called_so(shell, words, problem):
+    assert problem in shell(*words).stderr.splitlines()[0]
 
 
 def test_debug_shows_the_traceback(typed):

@@ -6,14 +6,17 @@ import signal
 import subprocess
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from order_flow.app import make_app
-from order_flow.models import Order, Receipt, S
-from sqlalchemy import select
+from order_flow.models import Base, Order, Receipt, S
+from order_flow.progress import TRANSITIONS
+from order_flow.worker_process import WorkerProcess
+from sqlalchemy import insert, inspect, select
 
-from statejobs import JobState
-from tests.support.demo import ROOT
+from statejobs import JobState, utcnow
+from tests.support.demo import ROOT, DemoInTerminal
 
 
 def test_every_claim_holds(finished, report):
@@ -131,6 +134,63 @@ def test_orders_of_someone_else_are_left_alone(start_demo, sqlite_url):
             assert [(order.total, order.state) for order in session.scalars(select(Order))] == [
                 (7, S.DRAFT)
             ]
+
+
+def test_rows_of_another_app_are_left_alone(start_demo, database_url):
+    with open_shop(database_url) as jobs:
+        jobs.create_all()
+        Base.metadata.drop_all(jobs.engine)
+        with jobs.engine.begin() as connection:
+            connection.execute(insert(TRANSITIONS).values(OF_ANOTHER_APP))
+
+        demo = start_demo("--database", database_url)
+
+        assert demo.wait() == 2
+        what, why, fix = demo.output.splitlines()
+        assert what == "error: table 'statejobs_transitions' of this database is in use"
+        assert why.startswith("  why: an earlier demo or another app has rows there")
+        assert fix.startswith("  try: give it an empty database")
+        assert inspect(jobs.engine).has_table("orders") is False
+
+
+def test_the_database_of_the_environment_is_not_the_demos(start_demo, sqlite_url, monkeypatch):
+    monkeypatch.setenv("STATEJOBS_DATABASE", sqlite_url)
+
+    demo = start_demo("--json", "--orders", "2")
+
+    assert demo.wait() == 0, demo.output
+    assert not Path(sqlite_url.removeprefix("sqlite:///")).exists()
+
+
+@pytest.mark.parametrize("size", [(24, 80), (15, 60)])
+def test_the_screen_shows_the_process_and_then_the_whole_command(tmp_path, size):
+    with DemoInTerminal(tmp_path, size) as demo:
+        worker = int(demo.search(r"kill -9 (\d+)")[1])
+        supervisor = parent_of(worker)
+        os.kill(supervisor, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
+
+        command = demo.search(r"Start another:\s+(\S.* worker --app order_flow.app:make_app)")[1]
+
+        assert "\n" not in command
+        assert all(f"{name}=" in command for name in ("PYTHONPATH", "STATEJOBS_DATABASE"))
+
+
+def test_a_password_is_left_out_of_the_command_and_that_is_said(tmp_path):
+    url = "postgresql://joe:hunter2@db/shop"
+
+    restart = WorkerProcess(url, "http://127.0.0.1:1", log=tmp_path / "log").restart
+
+    hint, command = restart.splitlines()
+    assert "put the password of the database where *** stands" in hint
+    assert "joe:***@db" in command
+    assert "hunter2" not in restart
+
+
+OF_ANOTHER_APP = {
+    "resource": "Parcel", "record_id": "1", "name": "send", "source": None, "target": "sent",
+    "version": 0, "at": utcnow(),
+}  # fmt: skip
 
 
 @contextlib.contextmanager

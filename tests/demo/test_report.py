@@ -8,12 +8,12 @@ import pytest
 from order_flow.models import S
 from order_flow.progress import Move
 from order_flow.records import Records
-from order_flow.report import check_everything
+from order_flow.report import Report, check_everything
 
 
 def move(name, source, target):
     return Move(
-        seconds=0, order="1", name=name, source=source, target=target, actor=None, attempt=None,
+        seconds=0, order=1, name=name, source=source, target=target, actor=None, attempt=None,
         reason=None,
     )  # fmt: skip
 
@@ -77,3 +77,42 @@ BREACHES = {
 @pytest.mark.parametrize(("changes", "claim"), BREACHES.values(), ids=BREACHES)
 def test_a_breach_shows(changes, claim):
     assert claim in broken_claims(replace(GOOD, **changes))
+
+
+def report_of(records):
+    return Report(records=records, checks=[], database="SQLite", seed=1, seconds=1.0)
+
+
+def test_an_answer_that_tells_of_an_earlier_charge_is_marked():
+    job = SimpleNamespace(attempt=3)
+    answers = ["unavailable", "lost", "charged"]
+    records = replace(GOOD, jobs={"1": job}, payments=[{**payment(), "answers": answers}])
+
+    text = report_of(records).as_text()
+
+    assert "unavailable, lost, charged (the same charge again)" in text
+    assert "Idempotency keys: 1. Charges: 1." in text
+
+
+def test_charges_under_two_keys_are_two_charges():
+    records = replace(
+        GOOD, jobs={"1": SimpleNamespace(attempt=2)}, payments=[payment(), payment(key="k2")]
+    )
+
+    text = report_of(records).as_text()
+
+    assert "charged, charged\n" in text
+    assert "Idempotency keys: 2. Charges: 2." in text
+
+
+def test_the_most_eventful_order_has_the_most_moves():
+    job = SimpleNamespace(attempt=1, crashes=0)
+    lost = {**payment(), "answers": ["lost", "charged"]}
+    records = replace(
+        GOOD,
+        jobs={"1": job, "2": job},
+        histories={"1": HISTORY, "2": [*HISTORY[:3], *FAILED]},
+        payments=[lost],
+    )
+
+    assert report_of(records).star == "2"

@@ -995,3 +995,48 @@ def test_a_decorated_action_is_seen_through_its_decorator():
         def pay(self, ctx: JobContext, amount: int) -> None: ...
 
     assert list(Bill.pay.declared.signature.parameters) == ["amount"]
+
+
+def test_an_argument_without_an_annotation_is_refused_with_its_app():
+    class Bill(StatefulResource, base()):
+        state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+        charge = Trigger.on_demand("bill.charge")
+
+        @charge.action(B.OPEN, B.PAID)
+        def pay(self, ctx, amount): ...
+
+    with pytest.raises(DefinitionError) as refused:
+        Registry([Domain("shop", resources=[Bill])])
+
+    assert said(refused) == [
+        "Bill.pay: parameter 'amount' has no annotation",
+        "  why: the arguments of a job are stored as JSON and read back by their annotations",
+        "  fix: say what it is, for instance amount: int",
+    ]
+
+
+def test_the_mixin_after_the_base_is_refused():
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(base(), StatefulResource):
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+
+    assert said(refused) == [
+        "Bill: StatefulResource is not the first of its bases",
+        "  why: SQLAlchemy mapped the class before its states and transitions could be read",
+        "  fix: put StatefulResource first: class Bill(StatefulResource, Base)",
+    ]
+
+
+def test_a_resource_in_two_domains_is_refused():
+    class Bill(StatefulResource, base()):
+        state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+
+    with pytest.raises(DefinitionError) as refused:
+        Registry([Domain("shop", resources=[Bill]), Domain("office", resources=[Bill])])
+
+    assert said(refused) == [
+        "Bill: is in two domains, 'shop' and 'office'",
+        "  why: a resource belongs to the one domain under which people look for it",
+        "  fix: leave it out of Domain('office', …)",
+    ]

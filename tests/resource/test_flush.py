@@ -1,13 +1,17 @@
 """State, history and job are written by one flush and live or die with its transaction."""
 
+from datetime import timedelta
+
 import pytest
-from sqlalchemy import event
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import event, func, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from statejobs import StateJobsError, acting_as, tenant
+from statejobs import SchemaError, StateJobsError, acting_as, tenant
+from statejobs.store.factory import open_engine
 from tests.resource.support import charges, statements_on
 from tests.support.shop import (
+    Base,
     Order,
     S,
     StoppedClock,
@@ -71,6 +75,62 @@ def test_the_job_carries_what_the_trigger_says(session, engine):
     assert (job.run_at, job.enqueued_at) == (clock.at, clock.at)
     assert (job.attempt, job.max_attempts) == (0, 5)
     assert len(job.idempotency_key) == 32
+
+
+def test_the_creation_of_a_record_is_no_later_than_its_first_transition(session, engine):
+    session.info["statejobs.clock"] = clock = StoppedClock()
+    order = Order(total=1)
+    session.add(order)
+    order.submit()
+    submitted = clock.at
+    clock.advance(seconds=5)
+    order.cancel("too dear")
+    clock.advance(seconds=5)
+    session.commit()
+
+    times = [row.at for row in read_history_rows(engine)]
+    assert times == [submitted, submitted, submitted + timedelta(seconds=5)]
+
+
+def test_jobs_of_one_flush_have_their_ids_in_the_order_of_their_records(session, engine):
+    orders = [Order(total=1) for _ in range(12)]
+    session.add_all(orders)
+    session.flush()
+    for order in reversed(orders):
+        order.submit()
+    session.commit()
+
+    assert [int(job.record_id) for job in read_jobs(engine)] == [order.id for order in orders]
+
+
+def test_more_jobs_than_one_statement_takes_have_their_ids_in_that_order_too(session, engine):
+    orders = [Order(total=1) for _ in range(1201)]
+    session.add_all(orders)
+    for order in orders:
+        order.submit()
+    session.commit()
+
+    assert [int(job.record_id) for job in read_jobs(engine)] == [order.id for order in orders]
+
+
+def test_missing_tables_of_ours_are_named_with_what_makes_them(database_url):
+    engine = open_engine(database_url)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        order = Order(total=1)
+        session.add(order)
+        order.submit()
+
+        with pytest.raises(SchemaError) as refused:
+            session.commit()
+
+        session.rollback()
+        assert isinstance(refused.value.__cause__, DBAPIError)
+    for way in ("statejobs_transitions", "statejobs db upgrade", "create_all()"):
+        assert way in str(refused.value)
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(Order)) == 0
+    engine.dispose()
 
 
 def test_the_time_comes_from_the_clock_of_the_session(session, engine):

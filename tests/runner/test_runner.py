@@ -107,6 +107,39 @@ def test_a_failure_returns_the_record_and_waits_for_the_backoff(app, clock):
     assert attempts_of(app, Parcel, key) == [(1, "failed", "ValueError")]
 
 
+def test_the_job_in_a_result_is_as_it_is_now(app, clock):
+    script.send = fail
+    send(app)
+
+    (failed,) = app.drain().ended
+    script.send = lambda *_: None
+    clock.advance(BACKOFF)
+    (completed,) = app.drain().ended
+
+    assert (failed.job.state, failed.job.reason) == (failed.state, "ValueError")
+    assert failed.job.run_at == clock.now()
+    assert (completed.job.state, completed.job.reason) == (JobState.COMPLETED, None)
+
+
+def test_a_trigger_whose_queue_nobody_serves_is_warned_of(app, caplog):
+    app.queues = {"defalt": 1}
+
+    app.drain()
+    drained = [r.message for r in caplog.records if "'parcel.send'" in r.message]
+    caplog.clear()
+    with app.running():
+        working = [r.message for r in caplog.records if "'parcel.send'" in r.message]
+
+    assert drained == working
+    (warning,) = drained
+    assert "puts its jobs into queue 'default'" in warning
+    assert "did you mean 'defalt'?" in warning
+
+
+def test_a_queue_that_a_worker_is_told_to_serve_is_not_warned_of(app):
+    assert list(app.registry.unserved({"default"})) == []
+
+
 def test_a_failed_job_is_not_run_before_its_time(app, clock):
     script.send = fail
     (key,) = send(app)

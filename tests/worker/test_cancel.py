@@ -15,6 +15,7 @@ from statejobs import (
     StateJobs,
     Trigger,
     WorkerSettings,
+    acting_as,
     state_column,
     task,
 )
@@ -78,7 +79,7 @@ def test_a_cancel_reaches_the_running_task(app):
         eventually(lambda: app.queries.job(job_id).state is JobState.CANCELLED, seconds=8)
 
 
-def test_a_cancel_reaches_the_running_action(app):
+def test_a_cancel_reaches_the_running_action_with_its_reason_and_who_asked(app):
     with app.session() as session:
         session.add(Watcher())
         session.commit()
@@ -86,8 +87,13 @@ def test_a_cancel_reaches_the_running_action(app):
 
     with app.running():
         eventually(lambda: app.queries.job(job.id).state is JobState.PROCESSING)
-        app.cancel_job(job.id)
+        with acting_as("user:7"):
+            app.cancel_job(job.id, reason="no need")
         eventually(lambda: app.queries.job(job.id).state is JobState.CANCELLED, seconds=8)
 
     with app.session() as session:
         assert session.get(Watcher, 1).state == "failed"
+    reason = "no need (asked by user:7)"
+    assert app.queries.job(job.id).reason == reason
+    assert app.queries.transitions("Watcher", "1")[-1]["reason"] == reason
+    assert [row["message"] for row in app.queries.attempts(job.id)] == [reason]

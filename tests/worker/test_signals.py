@@ -1,6 +1,8 @@
 """Real processes, real signals."""
 
+import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -167,3 +169,22 @@ def test_an_idle_worker_asks_little(app):
         count = len(statements)
 
     assert count <= 10, statements
+
+
+def test_a_signal_before_the_worker_has_started_stops_it_in_order(app, database_url, tmp_path):
+    log = tmp_path / "log"
+
+    with worker(database_url, log) as process:
+        eventually(lambda: catches(process.pid, signal.SIGTERM))
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(30) == 0
+    assert "SIGTERM: stopping" in log.read_text()
+
+
+def catches(pid, number):
+    """Whether the process has a handler for the signal."""
+    (mask,) = re.findall(
+        r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE
+    )
+    return int(mask, 16) >> (number - 1) & 1

@@ -326,7 +326,7 @@ def test_depth_64_is_the_last_that_is_kept():
 
 
 def test_text_is_compact_sorted_and_empty_for_nothing():
-    def action(self, ctx, b, *, a=1, größe: Money | None = None):  # noqa: PLC2401
+    def action(self, ctx, b: dict[str, Any], *, a: int = 1, größe: Money | None = None):  # noqa: PLC2401
         pass
 
     signature = Signature.of(action, name="x", skip=2)
@@ -378,7 +378,7 @@ def test_binds_what_was_given_and_no_defaults():
     [
         ((), {}, "order.charge: argument 'amount' is missing"),
         ((1,), {"cupon": 1}, "argument 'cupon' is unknown; did you mean 'coupon'"),
-        ((1, "c", "n"), {}, "argument '3' is one too many: at most 2"),
+        ((1, "c", "n"), {}, "order.charge: takes at most 2 by position, but 3 were given"),
         ((1,), {"amount": 1}, "argument 'amount' is given twice"),
     ],
 )
@@ -413,7 +413,7 @@ def test_decoding_says_that_another_version_wrote_the_job(text, parameter, probl
 
 
 def test_decoding_nothing_leaves_the_defaults_to_the_call():
-    def action(a=1):
+    def action(a: int = 1):
         pass
 
     assert Signature.of(action, name="x", skip=0).decode("{}") == {}

@@ -1,0 +1,40 @@
+"""Says of a statement that met no table of ours what makes the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from statejobs.errors import SchemaError
+
+HOW_TO_MAKE_TABLES = (
+    "Make them with `statejobs db upgrade`; for SQLite, demos and tests, jobs.create_all() does too"
+)
+_UNDEFINED_TABLE = "42P01"
+_OURS = "statejobs_"
+
+
+@contextmanager
+def explain_missing_tables(connection: Connection) -> Iterator[None]:
+    """Raise `SchemaError` from an error of the database that names a table of ours as missing."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not _lacks_our_table(error):
+            raise
+        name = connection.engine.url.set(query={}).render_as_string(hide_password=True)
+        reason = str(error.orig).strip().splitlines()[0]
+        raise SchemaError(
+            f"{name} lacks tables of statejobs ({reason}). {HOW_TO_MAKE_TABLES}"
+        ) from error
+
+
+def _lacks_our_table(error: DBAPIError) -> bool:
+    reason = str(error.orig)
+    is_missing = (
+        getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE or "no such table" in reason
+    )
+    return is_missing and _OURS in reason
