@@ -158,6 +158,9 @@ class Model:
     def queued(self):
         return {key for key, r in self.records.items() if r.job and r.job.state == "queued"}
 
+    def suspects(self):
+        return {key for key in self.queued() if self.records[key].job.crashes}
+
     def stage(self):
         for job in filter(None, (record.job for record in self.records.values())):
             if job.state in WAITING and job.due <= self.now:

@@ -6,8 +6,8 @@ from sqlalchemy import select
 
 from statejobs.domain.outcome import Crash, Snooze
 from statejobs.resource import flush
-from statejobs.runner import finisher
-from statejobs.runner.finisher import Finisher
+from statejobs.runner import recorder
+from statejobs.runner.recorder import Recorder
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store, enqueue
 from statejobs.store.tables import jobs
@@ -29,12 +29,12 @@ def a_finish_without_the_token(patch):
 
 
 def a_rescue_that_forgets_the_record(patch):
-    real = Finisher._land
+    real = Recorder._land
 
     def land(self, connection, claim, outcome, settlement):
         return isinstance(outcome, Crash) or real(self, connection, claim, outcome, settlement)
 
-    patch.setattr(Finisher, "_land", land)
+    patch.setattr(Recorder, "_land", land)
 
 
 def an_enqueue_that_survives_a_rollback(patch):
@@ -56,23 +56,23 @@ def an_enqueue_that_survives_a_rollback(patch):
 
 
 def a_snooze_that_spends_an_attempt(patch):
-    real = finisher.settle
+    real = recorder.settle
 
     def settle(job, outcome, **options):
         settled = real(job, outcome, **options)
         return replace(settled, attempt=job.attempt) if isinstance(outcome, Snooze) else settled
 
-    patch.setattr(finisher, "settle", settle)
+    patch.setattr(recorder, "settle", settle)
 
 
 def a_crash_that_is_not_counted(patch):
-    real = finisher.settle
+    real = recorder.settle
 
     def settle(job, outcome, **options):
         settled = real(job, outcome, **options)
         return replace(settled, crashes=job.crashes)
 
-    patch.setattr(finisher, "settle", settle)
+    patch.setattr(recorder, "settle", settle)
 
 
 def a_cancel_that_a_rescue_forgets(patch):

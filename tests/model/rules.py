@@ -121,11 +121,18 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
         @precondition(has_queued)
         @rule(number=nodes, limit=st.integers(1, 3))
         def claim(self, number, limit):
-            queued = self.model.queued()
+            queued, suspects = self.model.queued(), self.model.suspects()
             claims = self.driver.claim(self.driver.nodes[number], limit)
-            assert len(claims) == min(limit, len(queued))
+            self.agree_on_number(claims, limit, queued, suspects)
             for claim in claims:
                 self.model.claim(self.record_of(claim), claim.job.token)
+
+        def agree_on_number(self, claimed, limit, queued, suspects):
+            """All that fit are claimed, but of those whose worker died only one at a time."""
+            kept_apart = max(0, len(suspects) - 1)
+            assert sum(bool(one.job.crashes) for one in claimed) <= 1
+            assert min(limit, len(queued)) - kept_apart <= len(claimed) <= min(limit, len(queued))
+            assert claimed or not queued
 
         @precondition(holds)
         @rule(pick=picks, outcome=outcomes, writes=st.booleans())
@@ -144,7 +151,7 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
         @rule(n=st.integers(1, 3), outcome=outcomes)
         def step(self, n, outcome):
             ended = self.driver.step(n, outcome)
-            assert len(ended) == min(n, len(self.model.queued()))
+            self.agree_on_number(ended, n, self.model.queued(), self.model.suspects())
             for one in ended:
                 self.model.claim(self.record_of(one), one.job.token)
             for one in ended:
@@ -171,7 +178,7 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
 
         # Deaths
 
-        @precondition(has_queued)
+        @precondition(lambda machine: has_queued(machine) and len(machine.model.suspects()) <= 1)
         @rule(number=nodes, point=st.sampled_from(CLAIMING))
         def die_claiming(self, number, point):
             node, queued = self.driver.nodes[number], self.model.queued()

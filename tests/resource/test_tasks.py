@@ -18,6 +18,7 @@ from statejobs import (
     Enqueued,
     JobContext,
     JobState,
+    SchemaError,
     acting_as,
     task,
     tenant,
@@ -194,7 +195,7 @@ def test_it_flushes_nothing_of_the_callers(session):
 
 
 def test_a_session_that_is_bound_to_models_only_is_told_what_to_add(engine):
-    no_engine = pytest.raises(ConfigurationError, match=r"no engine for the job tables.*binds")
+    no_engine = pytest.raises(ConfigurationError, match=r"(?s)no engine for the job tables.*binds")
     with Session(binds={Order: engine}) as session, no_engine:
         daily.enqueue(session, DAY)
 
@@ -321,7 +322,7 @@ def test_text_comes_back_as_it_was(session, engine, hard):
     ("args", "kwargs", "problem"),
     [
         ((), {}, "argument 'day' is missing"),
-        ((DAY, 2), {}, "argument '2' is one too many"),
+        ((DAY, 2), {}, "takes at most 1 by position, but 2 were given"),
         ((DAY,), {"day": DAY}, "argument 'day' is given twice"),
         ((DAY,), {"copie": 2}, "argument 'copie' is unknown; did you mean 'copies'"),
         (("2026-01-01",), {}, "argument 'day' cannot be stored: day is str, but would come back"),
@@ -362,12 +363,10 @@ def test_the_caller_may_go_on_after_a_refusal(session, engine):
         assert other.get(Order, key).total == 7
 
 
-def test_without_tables_the_error_is_the_databases(database_url):
-    from sqlalchemy.exc import DBAPIError
-
+def test_without_tables_the_error_says_how_to_make_them(database_url):
     from statejobs.store.factory import open_engine
 
     opened = open_engine(database_url)
-    with Session(opened) as session, pytest.raises(DBAPIError, match="statejobs_jobs"):
+    with Session(opened) as session, pytest.raises(SchemaError, match="db upgrade"):
         daily.enqueue(session, DAY)
     opened.dispose()
