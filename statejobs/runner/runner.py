@@ -144,7 +144,9 @@ class Runner:
     ) -> tuple[int, list[Claim]]:
         """Take a batch; return how many queued jobs were looked at, and those that start."""
         now = self.sources.clock.now()
-        with self.store.transaction() as connection:
+        # A claim that a crash of the server takes back leaves its jobs queued, as if it had never
+        # been; what follows from it flushes it too.
+        with self.store.transaction(flushes=False) as connection:
             jobs = _with_one_suspect(
                 self.store.lock_queued(
                     connection, queue, self.work.keys(), limit=limit,

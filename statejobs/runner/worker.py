@@ -27,6 +27,8 @@ from statejobs.telemetry import Event
 log = logging.getLogger("statejobs.worker")
 
 _LONGEST_PAUSE = 5.0  # seconds between tries of a database that is away
+_FEW_QUEUES = 4
+"""So many queues are tried at once on a hint; the others are looked at first."""
 _SILENT_NODE = timedelta(hours=1)
 
 MakeListener = Callable[[Callable[[], None]], Listener]
@@ -83,7 +85,9 @@ class Worker:
         self._must_release = threading.Event()
         self._main = threading.Thread(target=self._serve, name="statejobs-worker", daemon=True)
         self._must_look = True
-        """Whether someone said that there may be work."""
+        """Whether the queues are to be looked at, whatever is known of them."""
+        self._is_hinted = False
+        """Whether someone said that there is work."""
         self._next_due: datetime | None = None
         self._due_lock = threading.Lock()
         runner.on_abandoned = self._abandon
@@ -122,7 +126,7 @@ class Worker:
 
     def wake(self) -> None:
         """Look for work now."""
-        self._must_look = True
+        self._is_hinted = self._must_look = True
         self._wake.set()
 
     def stop_claiming(self) -> None:
@@ -165,10 +169,17 @@ class Worker:
         self._crew.give_back_overdue()
         if not self._keeper.can_claim:
             return False
+        if self._is_hinted:  # a look first would only delay what is most likely there
+            self._is_hinted = False
+            self._fill_all(self._crew.lanes[:_FEW_QUEUES])
         if self._must_look or not any(lane.has_more for lane in self._crew.lanes):
             self._must_look = False
             self._look()
-        more = [self._fill(lane) for lane in self._crew.lanes if lane.has_more]
+        return self._fill_all([lane for lane in self._crew.lanes if lane.has_more])
+
+    def _fill_all(self, lanes: Sequence[Lane]) -> bool:
+        """Claim what *lanes* have room for; return whether more may be waiting."""
+        more = [self._fill(lane) for lane in lanes]
         return any(more)
 
     def _fill(self, lane: Lane) -> bool:

@@ -49,11 +49,16 @@ def begin_lazily(engine: Engine, begin: str) -> None:
     event.listen(engine, "before_cursor_execute", _begin_before_write)
 
 
-def begin_now(connection: Connection) -> None:
-    """Open the transaction of a lazily beginning *connection* at once."""
+def begin_now(connection: Connection, *, then: str = "") -> None:
+    """Open the transaction of a lazily beginning *connection* at once.
+
+    Args:
+        connection: Of an engine that `begin_lazily` prepared, or of another, which is left alone.
+        then: SQL that is sent with it, in the same round trip.
+    """
     begin = connection.get_execution_options().get("statejobs_begin")
     if begin and not in_transaction(connection):
-        connection.exec_driver_sql(begin)
+        connection.exec_driver_sql(f"{begin}; {then}" if then else begin)
         connection.info[_BEGUN] = time.perf_counter()
 
 

@@ -56,10 +56,15 @@ class Store:
         self._peeks: dict[tuple[str, ...], Any] = {}
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Open a connection with a write transaction; commit at the end, roll back on error."""
+    def transaction(self, *, flushes: bool = True) -> Iterator[Connection]:
+        """Open a connection with a write transaction; commit at the end, roll back on error.
+
+        Args:
+            flushes: Whether the commit waits until it is on the disk of a PostgreSQL server.
+        """
         with self.working.connect() as connection:
-            begin_now(connection)
+            is_lazy = not flushes and self.dialect == "postgresql"
+            begin_now(connection, then=_DO_NOT_FLUSH if is_lazy else "")
             try:
                 yield connection
             except BaseException:
@@ -449,6 +454,7 @@ def _result(row: Any) -> EnqueueResult:
 
 
 _MOST_ROWS = 1000  # SQLite takes 32,766 parameters in a statement
+_DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
 _NEVER_CONSTANT = "record_id"  # one array says how many rows there are
 _LEAVE = statements.cancel_left_jobs()
 _ASK = statements.ask_to_cancel()
