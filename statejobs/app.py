@@ -27,7 +27,7 @@ from statejobs.runner.points import Reach, live_on
 from statejobs.runner.runner import Runner
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
-from statejobs.store.factory import make_listener, open_engine
+from statejobs.store.factory import make_listener, make_watch, open_engine
 from statejobs.store.store import JobQueries, Store
 from statejobs.telemetry import Telemetry
 from statejobs.triggers.dispatch import WorkByKey
@@ -83,6 +83,7 @@ class StateJobs:
         self.registry = Registry(self.domains)
         connections = sum(self.queues.values()) + _OWN_CONNECTIONS
         self.engine = open_engine(database, connections=connections)
+        self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.store = Store(self.engine)
         self.queries = JobQueries(self.engine)
         self._sessions = sessionmaker(
@@ -163,6 +164,7 @@ class StateJobs:
             make_listener=lambda wake: make_listener(
                 self.engine, runner.node_id, wake, self.sources.rng
             ),
+            watch=self._watch,
             chores=self._chores(),
         )
 
@@ -244,4 +246,6 @@ class StateJobs:
             from statejobs.store.asyncio import open_async_engine  # noqa: PLC0415 - async extra
 
             self._async_engine = open_async_engine(self.engine)
+            if self._watch is not None:
+                self._watch.include(self._async_engine.sync_engine)
         return self._async_engine

@@ -7,11 +7,12 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.runner.crew import Crew
@@ -22,11 +23,13 @@ from statejobs.runner.loop import Loop
 from statejobs.runner.port import Claim
 from statejobs.runner.runner import Runner
 from statejobs.store.factory import Listener
+from statejobs.store.silence import SilenceWatch
 from statejobs.telemetry import Event
 
 log = logging.getLogger("statejobs.worker")
 
 _LONGEST_PAUSE = 5.0  # seconds between tries of a database that is away
+_LOOK_FOR_SILENCE = timedelta(seconds=1)
 _SILENT_NODE = timedelta(hours=1)
 
 MakeListener = Callable[[Callable[[], None]], Listener]
@@ -44,6 +47,7 @@ class Worker:
         make_listener: MakeListener | None = None,
         threads: Threads | None = None,
         loop_thread: LoopThread | None = None,
+        watch: SilenceWatch | None = None,
         chores: Sequence[Loop] = (),
     ) -> None:
         """Make a worker; `start` begins.
@@ -55,6 +59,7 @@ class Worker:
             make_listener: Makes what calls back when there may be work; None polls only.
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
+            watch: Notices connections that stay silent.
             chores: What else shall go on while it runs.
         """
         self.held = HeldClaims()
@@ -73,14 +78,19 @@ class Worker:
         rng = runner.sources.rng
         self._loops = [
             Loop("heartbeat", self._keeper.run_once, settings.heartbeat, rng),
+            Loop("lease", self._keeper.drop_unrenewed, settings.lease / 20, rng),
             Loop("rescue", self._rescue, settings.rescue, rng),
             Loop("forget", self._forget_nodes, _SILENT_NODE / 10, rng),
             *chores,
         ]
+        self._watch = watch
+        if watch is not None:
+            self._loops.append(Loop("watch", watch.run_once, _LOOK_FOR_SILENCE, rng))
         self._wake = threading.Event()
         self._listener = make_listener(self.wake) if make_listener else None
         self._stopping = threading.Event()
         self._must_release = threading.Event()
+        self._is_registered = False
         self._main = threading.Thread(target=self._serve, name="statejobs-worker", daemon=True)
         self._must_look = True
         """Whether someone said that there may be work."""
@@ -98,20 +108,27 @@ class Worker:
         """How many jobs of each queue may run at once."""
         return self._queues
 
+    def register(self) -> None:
+        """Write the row of this process; `start` does so itself when nobody did."""
+        now = self._sources.clock.now()
+        with suppress(IntegrityError):  # written before, and the answer was lost
+            self._runner.store.register_node(
+                {
+                    "id": self._runner.node_id,
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "queues": msgspec.json.encode(self._queues).decode(),
+                    "version": _version(),
+                    "started_at": now,
+                    "beat_at": now,
+                }
+            )
+        self._is_registered = True
+
     def start(self) -> None:
         """Register this process, and begin to serve."""
-        now = self._sources.clock.now()
-        self._runner.store.register_node(
-            {
-                "id": self._runner.node_id,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "queues": msgspec.json.encode(self._queues).decode(),
-                "version": _version(),
-                "started_at": now,
-                "beat_at": now,
-            }
-        )
+        if not self._is_registered:
+            self.register()
         for loop in self._loops:
             loop.start()
         self._crew.start()
@@ -143,9 +160,14 @@ class Worker:
             grace: How long to wait; `shutdown_grace` of the settings by default.
         """
         self.stop_claiming()
+        patience = (grace if grace is not None else self._settings.shutdown_grace).total_seconds()
+        began = self._sources.clock.monotonic()
+        self._main.join(patience)
+        if self._watch is not None and self._main.is_alive():
+            self._watch.close_waiting()
         self._main.join()
         self._crew.give_back_waiting()
-        patience = (grace if grace is not None else self._settings.shutdown_grace).total_seconds()
+        patience -= self._sources.clock.monotonic() - began
         self._wait_for_jobs(patience)
         for claim in self.held.all():
             self._runner.finisher.release(claim)
