@@ -79,8 +79,12 @@ class Keeper:
         age = self._sources.clock.monotonic() - self._renewed_at
         return age < self._settings.lease.total_seconds() / 2
 
-    def run_once(self) -> None:
-        """Renew every lease; drop what was lost, or cannot be renewed in time."""
+    def run_once(self) -> bool:
+        """Renew every lease; drop what was lost, or cannot be renewed in time.
+
+        Returns:
+            Whether the database answered.
+        """
         began = self._sources.clock.monotonic()
         claims = self._held.all()
         try:
@@ -91,6 +95,8 @@ class Keeper:
         except SQLAlchemyError as error:
             log.debug("no heartbeat: %s", error)
             self.drop_unrenewed()
+            return False
+        return True
 
     def drop_unrenewed(self) -> None:
         """Drop what could not be renewed in time; for when `run_once` itself gets no answer."""

@@ -223,10 +223,11 @@ class Worker:
                 log.exception("claiming failed")
                 self._stopping.wait(1)
                 continue
-            if is_away:
+            if is_away and self._keeper.can_claim:  # otherwise nothing was asked
                 log.warning("the database is back")
                 self._telemetry.emit(Event.DATABASE_BACK)
-            is_away, pause = False, 0.1
+                is_away = False
+            pause = 0.1
             if not more and not self._wake.wait(self._idle_seconds()):
                 self._must_look = True
 

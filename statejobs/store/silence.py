@@ -97,8 +97,8 @@ class SilenceWatch:
             return 0
         try:
             deaf = self._ask(suspects)
-        except (SQLAlchemyError, OSError) as error:
-            self._say("the database does not say whether it works on %d statements: %s",
+        except (self._engine.dialect.loaded_dbapi.Error, SQLAlchemyError, TimeoutError) as error:
+            self._say("the database does not say whether it works on %d statement(s): %s",
                       len(suspects), error)  # fmt: skip
             deaf = self._overdue(suspects) if _is_silence(error) else []
         return self._close(deaf)
@@ -139,8 +139,7 @@ class SilenceWatch:
     @contextlib.contextmanager
     def _fresh(self) -> Iterator[Any]:
         """Open a connection that no pool has kept, and that is closed when it stays silent."""
-        pool = self._engine.pool.recreate()
-        pooled = pool.connect()
+        pooled = self._engine.pool.recreate().connect()
         driver: Any = pooled.driver_connection
         pooled.detach()
         guard = threading.Timer(_ANSWER_WITHIN, _shut, [driver])
@@ -148,8 +147,10 @@ class SilenceWatch:
         guard.start()
         try:
             yield driver
-        except Exception as error:
-            raise OSError(f"no answer: {error}") from error
+        except self._engine.dialect.loaded_dbapi.Error as error:
+            if guard.finished.is_set():
+                raise TimeoutError("no answer") from error
+            raise
         finally:
             guard.cancel()
             driver.close()
@@ -177,8 +178,7 @@ def _is_waiting(connection: Any) -> bool:
 
 def _is_silence(error: Exception) -> bool:
     """Whether nobody answered; a server that refuses is there, and so may be the statements."""
-    cause = getattr(error, "orig", None)
-    return isinstance(error, OSError) or type(cause).__name__ == "ConnectionTimeout"
+    return isinstance(error, TimeoutError) or type(error).__name__ == "ConnectionTimeout"
 
 
 def _shut(connection: Any) -> bool:

@@ -71,7 +71,7 @@ class Proxy:
 
     def swallow(self) -> None:
         """Never answer the connections of this moment again, and never close them."""
-        self._loop.call_soon_threadsafe(self._swallow)
+        asyncio.run_coroutine_threadsafe(self._swallow(), self._loop).result()
 
     def slow_down(self, seconds: float, *, delay: float) -> None:
         """Carry every answer *delay* late for *seconds*."""
@@ -163,7 +163,7 @@ class Proxy:
         await asyncio.sleep(seconds)
         self._delay = 0.0
 
-    def _swallow(self) -> None:
+    async def _swallow(self) -> None:
         for client in self._clients:
             client.is_swallowed = True
 
