@@ -85,7 +85,7 @@ class StateJobs:
         self.engine = open_engine(database, connections=connections)
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.store = Store(self.engine)
-        self.queries = JobQueries(self.engine)
+        self.queries = JobQueries(self.engine, self._keys_of)
         self._sessions = sessionmaker(
             self.engine,
             expire_on_commit=False,
@@ -233,6 +233,15 @@ class StateJobs:
                     fix="name one that is, or add it there",
                 )
         return list(queues or self.queues)
+
+    def _keys_of(self, resource: str) -> list[str] | None:
+        """Return the keys of the jobs of *resource*, if its history names those that completed."""
+        model = self.registry.resources.get(resource)
+        kept, completed = self.retention.history, self.retention.completed
+        outlives = kept is None or (completed is not None and completed <= kept)
+        if model is None or not model.has_history or not outlives:
+            return None
+        return self.registry.keys_of(model.name)
 
     def _warn_of_unserved(self, queues: Collection[str]) -> None:
         for warning in self.registry.unserved(queues):
