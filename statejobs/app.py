@@ -27,7 +27,7 @@ from statejobs.runner.points import Reach, live_on
 from statejobs.runner.runner import Runner
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
-from statejobs.store.factory import make_listener, open_engine
+from statejobs.store.factory import make_listener, make_watch, open_engine
 from statejobs.store.store import JobQueries, Store
 from statejobs.telemetry import Telemetry
 from statejobs.triggers.dispatch import WorkByKey
@@ -83,8 +83,9 @@ class StateJobs:
         self.registry = Registry(self.domains)
         connections = sum(self.queues.values()) + _OWN_CONNECTIONS
         self.engine = open_engine(database, connections=connections)
+        self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.store = Store(self.engine)
-        self.queries = JobQueries(self.engine)
+        self.queries = JobQueries(self.engine, self._keys_of)
         self._sessions = sessionmaker(
             self.engine,
             expire_on_commit=False,
@@ -163,6 +164,7 @@ class StateJobs:
             make_listener=lambda wake: make_listener(
                 self.engine, runner.node_id, wake, self.sources.rng
             ),
+            watch=self._watch,
             chores=self._chores(),
         )
 
@@ -232,6 +234,15 @@ class StateJobs:
                 )
         return list(queues or self.queues)
 
+    def _keys_of(self, resource: str) -> list[str] | None:
+        """Return the keys of the jobs of *resource*, if its history names those that completed."""
+        model = self.registry.resources.get(resource)
+        kept, completed = self.retention.history, self.retention.completed
+        outlives = kept is None or (completed is not None and completed <= kept)
+        if model is None or not model.has_history or not outlives:
+            return None
+        return self.registry.keys_of(model.name)
+
     def _warn_of_unserved(self, queues: Collection[str]) -> None:
         for warning in self.registry.unserved(queues):
             log.warning("%s", warning)
@@ -244,4 +255,6 @@ class StateJobs:
             from statejobs.store.asyncio import open_async_engine  # noqa: PLC0415 - async extra
 
             self._async_engine = open_async_engine(self.engine)
+            if self._watch is not None:
+                self._watch.include(self._async_engine.sync_engine)
         return self._async_engine

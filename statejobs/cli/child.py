@@ -8,7 +8,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import FrameType
 
@@ -21,6 +21,7 @@ from statejobs.cli.output import span
 from statejobs.cli.problems import Exit, Problem
 from statejobs.cli.process import HANDLED
 from statejobs.cli.settings import Settings, common_options
+from statejobs.cli.starting import Orders, once_there
 from statejobs.cli.worker import worker_options
 from statejobs.errors import did_you_mean
 from statejobs.runner.supervisor import RECYCLED, Order
@@ -31,6 +32,8 @@ log = logging.getLogger("statejobs.worker")
 
 _LISTED = 5  # jobs that are named when it waits for them
 _RECYCLE = "recycle"
+_BEYOND_GRACE = 6.0  # seconds; less than the supervisor gives
+_LOOK = 0.1  # seconds between two looks whether haste is asked for
 Inbox = queue.SimpleQueue[str]
 
 
@@ -44,25 +47,44 @@ def worker_process(
     log_level: str, log_format: str,
 ) -> int:  # fmt: skip
     """Run one worker. Spawned by `statejobs worker`."""
-    inbox: Inbox = queue.SimpleQueue()
-    orders = _take_stdin()
-    _catch_signals(inbox)
+    orders, haste = Orders(), threading.Event()
+    _catch_signals(orders.given)
+    hasten: list[Callable[[], None]] = [haste.set]
+    pipe = _take_stdin()
+    threading.Thread(target=_read_orders, args=(pipe, orders.given, hasten), daemon=True).start()
     app = settings.load()
     set_up_logging(log_level, log_format)
     patience = app.settings.shutdown_grace.total_seconds() if grace is None else grace
-    worker = app.worker(_queues(app, queues))
+    served = _queues(app, queues)
+    worker = once_there(lambda: app.worker(served), app.sources.sleep, app.sources.rng)
     app.telemetry.subscribe(log_event)
-    app.telemetry.subscribe(lambda happening: _notice_abandoned(happening, inbox))
+    app.telemetry.subscribe(lambda happening: _notice_abandoned(happening, orders.given))
+    once_there(worker.register, app.sources.sleep, app.sources.rng)
+    hasten.append(worker.release_now)
+    orders.serve()
     worker.start()
     _log_start(settings, app, worker)
-    threading.Thread(target=_read_orders, args=(orders, inbox, worker), daemon=True).start()
     os.write(ready_fd, str(patience).encode())
     os.close(ready_fd)
-    order = inbox.get()
+    order = orders.wait()
     _log_stop(app, worker, order, patience)
-    worker.stop(timedelta(seconds=patience))
+    _stop(worker, patience, haste)
     log.info("stopped")
     return RECYCLED if order == _RECYCLE else 0
+
+
+def _stop(worker: Worker, patience: float, haste: threading.Event) -> None:
+    """Stop *worker*; end the process when it meets no answer until after its grace."""
+    stopping = threading.Thread(target=worker.stop, args=[timedelta(seconds=patience)], daemon=True)
+    stopping.start()
+    waited = 0.0
+    while stopping.is_alive() and waited < patience and not haste.is_set():
+        stopping.join(_LOOK)
+        waited += _LOOK
+    stopping.join(_BEYOND_GRACE)
+    if stopping.is_alive():
+        log.error("no answer from the database: what is left here will be rescued")
+        os._exit(1)  # threads that wait in the driver would hold up any other end
 
 
 def _take_stdin() -> int:
@@ -86,13 +108,14 @@ def _catch_signals(inbox: Inbox) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
-def _read_orders(orders: int, inbox: Inbox, worker: Worker) -> None:
+def _read_orders(pipe: int, inbox: Inbox, hasten: Sequence[Callable[[], None]]) -> None:
     """Obey until the supervisor ends; then stop too."""
-    with os.fdopen(orders, "r") as lines:
+    with os.fdopen(pipe, "r") as lines:
         for line in lines:
             if line.strip() == Order.RELEASE:
                 log.warning("giving running jobs back now")
-                worker.release_now()
+                for act in hasten:
+                    act()
             inbox.put(Order.STOP)
     inbox.put(Order.STOP)
 

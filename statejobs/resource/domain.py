@@ -71,6 +71,12 @@ class Registry:
         """Return the keys and aliases of all triggers and tasks."""
         return [*self.triggers, *self.tasks]
 
+    def keys_of(self, resource: str) -> list[str]:
+        """Return the keys and aliases of the triggers of *resource* and of its subclasses."""
+        own = [(b.key, *b.aliases) for b in self.resources[resource].triggers.values()]
+        others = [key for key, (model, _) in self.triggers.items() if model.name == resource]
+        return list(dict.fromkeys([key for keys in own for key in keys] + others))
+
     def named_queues(self) -> list[str]:
         """Return the queues that triggers and tasks name, each once."""
         triggers = [bound.options.queue for _, bound in self.triggers.values()]

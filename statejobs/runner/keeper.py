@@ -79,8 +79,12 @@ class Keeper:
         age = self._sources.clock.monotonic() - self._renewed_at
         return age < self._settings.lease.total_seconds() / 2
 
-    def run_once(self) -> None:
-        """Renew every lease; drop what was lost, or cannot be renewed in time."""
+    def run_once(self) -> bool:
+        """Renew every lease; drop what was lost, or cannot be renewed in time.
+
+        Returns:
+            Whether the database answered.
+        """
         began = self._sources.clock.monotonic()
         claims = self._held.all()
         try:
@@ -90,7 +94,15 @@ class Keeper:
             self._renewed_at = began
         except SQLAlchemyError as error:
             log.debug("no heartbeat: %s", error)
-            self._drop_unrenewed(claims)
+            self.drop_unrenewed()
+            return False
+        return True
+
+    def drop_unrenewed(self) -> None:
+        """Drop what could not be renewed in time; for when `run_once` itself gets no answer."""
+        age = timedelta(seconds=self._sources.clock.monotonic() - self._renewed_at)
+        if age > self._settings.lease * (1 - _MARGIN):
+            self._drop([claim for claim in self._held.all() if not claim.is_lost])
 
     def _renew(self, claims: list[Claim]) -> None:
         if not claims:
@@ -112,11 +124,6 @@ class Keeper:
         """A job that is not ours in the database was finished a moment ago, or was lost."""
         if claim in self._held.all() and not (claim.is_settled or claim.is_finishing):
             self._drop([claim])
-
-    def _drop_unrenewed(self, claims: list[Claim]) -> None:
-        age = timedelta(seconds=self._sources.clock.monotonic() - self._renewed_at)
-        if age > self._settings.lease * (1 - _MARGIN):
-            self._drop([claim for claim in claims if not claim.is_lost])
 
     def _drop(self, claims: list[Claim]) -> None:
         for claim in claims:

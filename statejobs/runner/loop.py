@@ -10,11 +10,16 @@ from random import Random
 
 from sqlalchemy.exc import SQLAlchemyError
 
+_SOON = 1.0  # seconds
+
 log = logging.getLogger("statejobs.runner")
 
 
 class Loop:
-    """Calls `run_once` in a thread, every *interval* with a little chance in it."""
+    """Calls `run_once` in a thread, every *interval* with a little chance in it.
+
+    When the database was away, or `run_once` returned False, it is called again sooner.
+    """
 
     def __init__(
         self, name: str, run_once: Callable[[], object], interval: timedelta, rng: Random
@@ -33,10 +38,14 @@ class Loop:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._interval * (0.9 + 0.2 * self._rng.random())):
+        interval = self._interval
+        while not self._stopped.wait(interval * (0.9 + 0.2 * self._rng.random())):
+            interval = self._interval
             try:
-                self._run_once()
+                if self._run_once() is False:
+                    interval = min(interval, _SOON)
             except SQLAlchemyError as error:
+                interval = min(interval, _SOON)
                 log.debug("%s: the database is away: %s", self._thread.name, error)
             except Exception:  # the loop must go on, whatever a round met
                 log.exception("%s failed", self._thread.name)

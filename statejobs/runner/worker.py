@@ -7,11 +7,12 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.runner.crew import Crew
@@ -22,6 +23,7 @@ from statejobs.runner.loop import Loop
 from statejobs.runner.port import Claim
 from statejobs.runner.runner import Runner
 from statejobs.store.factory import Listener
+from statejobs.store.silence import SilenceWatch
 from statejobs.telemetry import Event
 
 log = logging.getLogger("statejobs.worker")
@@ -29,6 +31,7 @@ log = logging.getLogger("statejobs.worker")
 _LONGEST_PAUSE = 5.0  # seconds between tries of a database that is away
 _FEW_QUEUES = 4
 """So many queues are tried at once on a hint; the others are looked at first."""
+_LOOK_FOR_SILENCE = timedelta(seconds=1)
 _SILENT_NODE = timedelta(hours=1)
 
 MakeListener = Callable[[Callable[[], None]], Listener]
@@ -46,6 +49,7 @@ class Worker:
         make_listener: MakeListener | None = None,
         threads: Threads | None = None,
         loop_thread: LoopThread | None = None,
+        watch: SilenceWatch | None = None,
         chores: Sequence[Loop] = (),
     ) -> None:
         """Make a worker; `start` begins.
@@ -57,6 +61,7 @@ class Worker:
             make_listener: Makes what calls back when there may be work; None polls only.
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
+            watch: Notices connections that stay silent.
             chores: What else shall go on while it runs.
         """
         self.held = HeldClaims()
@@ -75,14 +80,19 @@ class Worker:
         rng = runner.sources.rng
         self._loops = [
             Loop("heartbeat", self._keeper.run_once, settings.heartbeat, rng),
+            Loop("lease", self._keeper.drop_unrenewed, settings.lease / 20, rng),
             Loop("rescue", self._rescue, settings.rescue, rng),
             Loop("forget", self._forget_nodes, _SILENT_NODE / 10, rng),
             *chores,
         ]
+        self._watch = watch
+        if watch is not None:
+            self._loops.append(Loop("watch", watch.run_once, _LOOK_FOR_SILENCE, rng))
         self._wake = threading.Event()
         self._listener = make_listener(self.wake) if make_listener else None
         self._stopping = threading.Event()
         self._must_release = threading.Event()
+        self._is_registered = False
         self._main = threading.Thread(target=self._serve, name="statejobs-worker", daemon=True)
         self._must_look = True
         """Whether the queues are to be looked at, whatever is known of them."""
@@ -102,20 +112,27 @@ class Worker:
         """How many jobs of each queue may run at once."""
         return self._queues
 
+    def register(self) -> None:
+        """Write the row of this process; `start` does so itself when nobody did."""
+        now = self._sources.clock.now()
+        with suppress(IntegrityError):  # written before, and the answer was lost
+            self._runner.store.register_node(
+                {
+                    "id": self._runner.node_id,
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "queues": msgspec.json.encode(self._queues).decode(),
+                    "version": _version(),
+                    "started_at": now,
+                    "beat_at": now,
+                }
+            )
+        self._is_registered = True
+
     def start(self) -> None:
         """Register this process, and begin to serve."""
-        now = self._sources.clock.now()
-        self._runner.store.register_node(
-            {
-                "id": self._runner.node_id,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "queues": msgspec.json.encode(self._queues).decode(),
-                "version": _version(),
-                "started_at": now,
-                "beat_at": now,
-            }
-        )
+        if not self._is_registered:
+            self.register()
         for loop in self._loops:
             loop.start()
         self._crew.start()
@@ -147,9 +164,14 @@ class Worker:
             grace: How long to wait; `shutdown_grace` of the settings by default.
         """
         self.stop_claiming()
+        patience = (grace if grace is not None else self._settings.shutdown_grace).total_seconds()
+        began = self._sources.clock.monotonic()
+        self._main.join(patience)
+        if self._watch is not None and self._main.is_alive():
+            self._watch.close_waiting()
         self._main.join()
         self._crew.give_back_waiting()
-        patience = (grace if grace is not None else self._settings.shutdown_grace).total_seconds()
+        patience -= self._sources.clock.monotonic() - began
         self._wait_for_jobs(patience)
         for claim in self.held.all():
             self._runner.finisher.release(claim)
@@ -212,10 +234,11 @@ class Worker:
                 log.exception("claiming failed")
                 self._stopping.wait(1)
                 continue
-            if is_away:
+            if is_away and self._keeper.can_claim:  # otherwise nothing was asked
                 log.warning("the database is back")
                 self._telemetry.emit(Event.DATABASE_BACK)
-            is_away, pause = False, 0.1
+                is_away = False
+            pause = 0.1
             if not more and not self._wake.wait(self._idle_seconds()):
                 self._must_look = True
 

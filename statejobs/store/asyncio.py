@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -9,6 +11,7 @@ from statejobs.errors import ConfigurationError
 from statejobs.store.factory import async_url
 from statejobs.store.lazy_begin import begin_lazily
 from statejobs.store.postgres import read_prepare_threshold
+from statejobs.store.silence import connect_defaults
 from statejobs.store.sqlite import configure_sqlite
 
 
@@ -23,7 +26,10 @@ def open_async_engine(engine: Engine) -> AsyncEngine:
             opened = create_async_engine(async_url(engine))
             configure_sqlite(opened.sync_engine)
             return opened
-        opened = create_async_engine(async_url(engine), isolation_level="AUTOCOMMIT")
+        url = async_url(engine)
+        opened = create_async_engine(
+            url, isolation_level="AUTOCOMMIT", connect_args=connect_defaults(url, os.environ)
+        )
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"async actions need {error.name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from random import Random
 from typing import Protocol
@@ -11,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from statejobs.errors import ConfigurationError
 from statejobs.store.postgres import PostgresListener, read_prepare_threshold
+from statejobs.store.silence import SilenceWatch, connect_defaults
 from statejobs.store.sqlite import (
     SqliteListener,
     configure_sqlite,
@@ -93,7 +95,12 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
             return configure_sqlite(create_engine(url, pool_size=connections, max_overflow=10))
         return read_prepare_threshold(
             create_engine(
-                url, pool_size=connections, max_overflow=10, pool_use_lifo=True, pool_pre_ping=False
+                url,
+                pool_size=connections,
+                max_overflow=10,
+                pool_use_lifo=True,
+                pool_pre_ping=False,
+                connect_args=connect_defaults(url, os.environ),
             )
         )
     except ModuleNotFoundError as error:
@@ -116,6 +123,11 @@ def make_listener(
     if engine.dialect.name == "sqlite":
         return SqliteListener(engine, node_id, on_wake)
     return PostgresListener(engine, on_wake, rng)
+
+
+def make_watch(engine: Engine, monotonic: Callable[[], float]) -> SilenceWatch | None:
+    """Return what notices connections that stay silent; files always answer."""
+    return None if engine.dialect.name == "sqlite" else SilenceWatch(engine, monotonic)
 
 
 def wake_workers(engine: Engine) -> None:

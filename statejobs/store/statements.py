@@ -448,3 +448,16 @@ def count_jobs() -> Select[Any]:
 def oldest_queued() -> Select[Any]:
     """Return for each queue since when its oldest queued job waits."""
     return select(jobs.c.queue, func.min(jobs.c.run_at)).where(IS_QUEUED).group_by(jobs.c.queue)
+
+
+def find_jobs_of_record(resource: str, record_id: str, keys: Sequence[str]) -> Executable:
+    """Find the ids of the jobs of a record: the completed in its history, the others by key."""
+    completed = (
+        select(transitions.c.job_id)
+        .where(transitions.c.resource == resource, transitions.c.record_id == record_id)
+        .where(transitions.c.job_id.is_not(None))
+    )
+    others = select(jobs.c.id).where(
+        jobs.c.dedupe_key.in_([f"{key}:{record_id}" for key in keys]), IS_OPEN
+    )
+    return completed.union(others)

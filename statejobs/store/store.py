@@ -241,8 +241,17 @@ class Store:
 class JobQueries:
     """Answers for people: the command line, the demo, tests."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Engine, keys_of: Callable[[str], Sequence[str] | None] = lambda _name: None
+    ) -> None:
+        """Make one.
+
+        Args:
+            engine: The database.
+            keys_of: Returns the keys of the triggers of a resource whose history names every
+                completed job; None where jobs must be looked for one by one.
+        """
+        self._engine, self._keys_of = engine, keys_of
 
     def jobs(
         self, *, states: Sequence[JobState] = (), queue: str | None = None, key: str | None = None,
@@ -261,6 +270,14 @@ class JobQueries:
             if wanted is not None:
                 query = query.where(column == wanted)
         with self._engine.connect() as connection:
+            if resource is not None and record_id is not None:
+                keys = self._keys_of(resource)
+                if keys is not None:
+                    # An index on the record would cost every update of a job: none could be HOT.
+                    ids = connection.scalars(
+                        statements.find_jobs_of_record(resource, record_id, keys)
+                    )
+                    query = query.where(jobs.c.id.in_(list(ids)))
             return [job_of(row) for row in connection.execute(query)]
 
     def job(self, job_id: int) -> Job | None:

@@ -155,6 +155,10 @@ def _fall_silent(field: Field) -> None:
     field.wait(seconds)
 
 
+def _half_open(field: Field) -> None:
+    field.proxy.swallow()
+
+
 def _slow_down(field: Field) -> None:
     field.proxy.slow_down(field.plan.gap * 2, delay=field.rng.uniform(0.01, 0.1))
 
@@ -202,5 +206,6 @@ _FAULTS: dict[Fault, Callable[[Field], None]] = {
     Fault.CUT: _cut,
     Fault.SILENCE: _fall_silent,
     Fault.SLOW: _slow_down,
+    Fault.HALF_OPEN: _half_open,
     Fault.FULL_DISK: _fill_disk,
 }

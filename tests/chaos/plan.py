@@ -19,6 +19,7 @@ class Fault(StrEnum):
     CUT = "answers to COMMIT lost"
     SILENCE = "network silent"
     SLOW = "network slow"
+    HALF_OPEN = "connections half open for good"
     FULL_DISK = "disk full"
 
 
@@ -74,7 +75,7 @@ PLANS = {
         database="postgres", size="short", jobs=1500, lease=3, posts=4,
         faults={
             F.KILL: 12, F.PAUSE: 2, F.STORM: 1, F.RESTART: 2, F.OUTAGE: 1, F.DISCONNECT: 3,
-            F.CUT: 8, F.SILENCE: 2, F.SLOW: 1,
+            F.CUT: 8, F.SILENCE: 2, F.SLOW: 1, F.HALF_OPEN: 1,
         },
         gap=1.2, pause=5, outage=5, patience=90, sample_every=0.2,
     ),
@@ -82,7 +83,7 @@ PLANS = {
         database="postgres", size="full", jobs=50_000, lease=30, posts=6, submitters=3,
         faults={
             F.KILL: 200, F.PAUSE: 10, F.STORM: 5, F.RESTART: 10, F.OUTAGE: 2, F.DISCONNECT: 20,
-            F.CUT: 60, F.SILENCE: 10, F.SLOW: 5,
+            F.CUT: 60, F.SILENCE: 10, F.SLOW: 5, F.HALF_OPEN: 5,
         },
         gap=2.0, pause=45, outage=60, patience=3600, sample_every=1.0,
     ),

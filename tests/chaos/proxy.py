@@ -24,6 +24,7 @@ class _Client:
     prepared: dict[bytes, bytes] = field(default_factory=dict)
     statement: bytes = b""
     is_started: bool = False
+    is_swallowed: bool = False
 
     @property
     def commits(self) -> bool:
@@ -67,6 +68,10 @@ class Proxy:
     def fall_silent(self, seconds: float, *, lose: bool) -> None:
         """Carry nothing for *seconds*; then go on, or with *lose* close what was open."""
         asyncio.run_coroutine_threadsafe(self._hold(seconds, lose=lose), self._loop)
+
+    def swallow(self) -> None:
+        """Never answer the connections of this moment again, and never close them."""
+        asyncio.run_coroutine_threadsafe(self._swallow(), self._loop).result()
 
     def slow_down(self, seconds: float, *, delay: float) -> None:
         """Carry every answer *delay* late for *seconds*."""
@@ -121,6 +126,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := await client.reader.read(_CHUNK):
                 await self._passes.wait()
+                if client.is_swallowed:
+                    continue
                 pending = _note_statements(client, pending + chunk)
                 downstream.write(chunk)
                 await downstream.drain()
@@ -130,6 +137,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := await upstream.read(_CHUNK):
                 await self._passes.wait()
+                if client.is_swallowed:
+                    continue
                 if self._delay:
                     await asyncio.sleep(self._delay)
                 if self._to_cut and client.commits and chunk.endswith(_READY_IDLE):
@@ -153,6 +162,10 @@ class Proxy:
         self._delay = delay
         await asyncio.sleep(seconds)
         self._delay = 0.0
+
+    async def _swallow(self) -> None:
+        for client in self._clients:
+            client.is_swallowed = True
 
     def _close_all(self) -> None:
         for client in self._clients:

@@ -1,9 +1,11 @@
 """Databases that cannot serve are refused before anything is opened."""
 
 import pytest
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import NullPool, create_engine, event
 
 from statejobs import ConfigurationError, StateJobs
+from statejobs.store.asyncio import open_async_engine
+from statejobs.store.factory import open_engine
 from statejobs.store.sqlite import configure_sqlite
 
 
@@ -31,3 +33,45 @@ def test_a_refusal_keeps_its_parts():
 
     error = refused.value
     assert str(error).splitlines() == [error.what, f"  why: {error.why}", f"  fix: {error.fix}"]
+
+
+def options_of(engine):
+    """What the driver is given for one connection."""
+    given = {}
+
+    def refuse(_dialect, _record, _args, options):
+        given.update(options)
+        raise LookupError
+
+    event.listen(engine, "do_connect", refuse)
+    with pytest.raises(LookupError):
+        engine.connect()
+    return given
+
+
+def test_postgres_is_told_to_notice_a_peer_that_is_gone(monkeypatch):
+    monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
+
+    options = options_of(open_engine("postgresql://u@h/d"))
+
+    assert options["connect_timeout"] == 5
+    assert options["keepalives_idle"] + 2 * 3 <= 15
+    assert options["tcp_user_timeout"] <= 15_000
+
+
+def test_what_the_url_or_the_environment_says_of_time_limits_stands(monkeypatch):
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "60")
+
+    options = options_of(open_engine("postgresql://u@h/d?keepalives_idle=90&tcp_user_timeout=0"))
+
+    assert (options["keepalives_idle"], options["tcp_user_timeout"]) == ("90", "0")
+    assert options["keepalives_count"] == 3
+    assert "connect_timeout" not in options
+
+
+def test_the_engine_of_async_actions_is_told_the_same():
+    opened = open_async_engine(open_engine("postgresql://u@h/d?connect_timeout=9"))
+
+    options = options_of(opened.sync_engine)
+
+    assert (options["connect_timeout"], options["keepalives"]) == ("9", 1)

@@ -14,20 +14,21 @@ import pytest
 from tests.support.worker_app import Parcel, Task, make_app
 
 ROOT = Path(__file__).parents[2]
+APP = "tests.support.worker_app:make_app"
 
 
 class Running:
     """A `statejobs worker` and what it has said."""
 
-    def __init__(self, database, log, *options):
+    def __init__(self, database, log, *options, app=APP, cwd=ROOT):
         self.log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "statejobs", "worker", *options],
-                cwd=ROOT,
+                cwd=cwd,
                 env={
                     **os.environ,
-                    "STATEJOBS_APP": "tests.support.worker_app:make_app",
+                    "STATEJOBS_APP": app,
                     "STATEJOBS_DATABASE": database,
                 },
                 stdin=subprocess.DEVNULL,

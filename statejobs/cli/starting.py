@@ -1,0 +1,89 @@
+"""The start of a worker process: it waits for its database, and a stop ends it at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import re
+import threading
+from collections.abc import Callable
+from random import Random
+from time import monotonic
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from statejobs.cli.problems import first_line, mask
+
+log = logging.getLogger("statejobs.worker")
+T = TypeVar("T")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0  # seconds between tries
+_SAY_EVERY = 10.0  # seconds between two lines of log
+
+# What waiting does not mend; in the words of the server, which gives no code while connecting.
+_WRONG = re.compile(
+    r"authentication failed|does not exist|no pg_hba\.conf entry|no password|not permitted|"
+    r"permission denied|invalid|SSL",
+)
+_SQLITE_WAITS = re.compile(r"database is locked|disk is full")
+
+
+class Orders:
+    """What the process was told; until `serve`, the first order ends it at once."""
+
+    def __init__(self) -> None:
+        self.given: queue.SimpleQueue[str] = queue.SimpleQueue()
+        """Safe to put into from a signal handler."""
+        self._to_obey: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._serves = False
+        self._lock = threading.Lock()
+        threading.Thread(target=self._pass_on, name="statejobs-orders", daemon=True).start()
+
+    def serve(self) -> None:
+        """From now on jobs may run: an order waits for `wait`."""
+        with self._lock:
+            self._serves = True
+
+    def wait(self) -> str:
+        """Return the next order."""
+        return self._to_obey.get()
+
+    def _pass_on(self) -> None:
+        while True:
+            order = self.given.get()
+            with self._lock:
+                if not self._serves:
+                    log.info("stopped before any job was claimed")
+                    os._exit(0)  # the main thread may be anywhere: in an import, or connecting
+            self._to_obey.put(order)
+
+
+def once_there(act: Callable[[], T], wait: Callable[[float], object], rng: Random) -> T:
+    """Return what *act* does as soon as the database is there for it.
+
+    Raises:
+        Exception: Whatever waiting does not mend.
+    """
+    pause, said_at = _FIRST_PAUSE, float("-inf")
+    while True:
+        try:
+            return act()
+        except (OperationalError, InterfaceError) as error:
+            if not is_away(error):
+                raise
+            if monotonic() - said_at >= _SAY_EVERY:
+                said_at = monotonic()
+                reason = mask(first_line(error.orig or error))
+                log.warning("the database is away: %s; this process waits for it", reason)
+        wait(pause * (0.5 + rng.random()))
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether *error* says that the database is away, starting or full, not that it is wrong."""
+    said = str(error.orig or error)
+    if "sqlite" in type(error.orig).__module__:
+        return bool(_SQLITE_WAITS.search(said))
+    return not _WRONG.search(said)

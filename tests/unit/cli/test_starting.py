@@ -1,0 +1,62 @@
+"""What a starting process waits for, and what it ends with at once."""
+
+from random import Random
+from sqlite3 import OperationalError as SqliteError
+
+import pytest
+from psycopg import OperationalError as PostgresError
+from sqlalchemy.exc import OperationalError
+
+from statejobs.cli.starting import is_away, once_there
+
+
+def failure(error):
+    return OperationalError("SELECT 1", {}, error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PostgresError("connection refused"),
+        PostgresError("FATAL:  sorry, too many clients already"),
+        PostgresError("FATAL:  the database system is starting up"),
+        PostgresError("connection timeout expired"),
+        PostgresError("failed to resolve host 'db': Temporary failure in name resolution"),
+        SqliteError("database is locked"),
+    ],
+    ids=str,
+)
+def test_a_database_that_may_come_back_is_away(error):
+    assert is_away(failure(error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PostgresError('FATAL:  password authentication failed for user "app"'),
+        PostgresError('FATAL:  database "ap" does not exist'),
+        PostgresError('FATAL:  no pg_hba.conf entry for host "::1", user "app"'),
+        PostgresError("connection failed: fe_sendauth: no password supplied"),
+        SqliteError("unable to open database file"),
+        SqliteError("no such table: statejobs_nodes"),
+    ],
+    ids=str,
+)
+def test_a_wrong_configuration_is_not_waited_for(error):
+    assert not is_away(failure(error))
+
+
+def test_pauses_grow_to_a_bound_and_the_reason_is_told_once_in_a_while(caplog):
+    pauses = []
+
+    def act():
+        if len(pauses) < 10:
+            raise failure(PostgresError("connection refused"))
+        return "there"
+
+    assert once_there(act, pauses.append, Random(7)) == "there"
+    assert pauses[0] < 0.5
+    assert max(pauses) < 6
+    assert [r.getMessage() for r in caplog.records] == [
+        "the database is away: connection refused; this process waits for it"
+    ]
