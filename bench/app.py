@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 import statejobs
 from statejobs import (
     AsyncJobContext,
+    ChunkContext,
     Domain,
     JobContext,
     StatefulResource,
@@ -114,6 +116,30 @@ class AsyncOrder(StatefulResource, Base):
         self.charged_at = ctx.now
 
 
+class ChunkOrder(StatefulResource, Base):
+    """The same, many in one call."""
+
+    __tablename__ = "chunk_orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    total: Mapped[int]
+    charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+
+    charge = Trigger.on_demand("chunk_order.charge", queue=QUEUE, chunk=100)
+
+    @transition([S.DRAFT, S.FAILED], S.QUEUED, run_trigger=charge)
+    def submit(self) -> None:
+        """Ask for the money."""
+
+    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
+    @staticmethod
+    def pay_all(orders: Sequence[ChunkOrder], ctx: ChunkContext) -> None:
+        """Set a column of each."""
+        for order in orders:
+            order.charged_at = ctx.now
+
+
 noop: Any = None
 """A task that does nothing; None while statejobs has no tasks."""
 if hasattr(statejobs, "task"):
@@ -123,7 +149,7 @@ if hasattr(statejobs, "task"):
         """Do nothing."""
 
 
-RESOURCES = (Order, QuietOrder, AsyncOrder)
+RESOURCES = (Order, QuietOrder, AsyncOrder, ChunkOrder)
 
 
 def make_app(database: str) -> StateJobs:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from bench.app import AsyncOrder, Order, QuietOrder
+from bench.app import AsyncOrder, ChunkOrder, Order, QuietOrder
 from bench.databases import Database
 from statejobs import StatefulResource
 
@@ -38,10 +38,15 @@ class System:
         return self.resource not in (QuietOrder, None)
 
 
-def statejobs(name: str = "statejobs", resource: type[StatefulResource] | None = Order) -> System:
+def statejobs(
+    name: str = "statejobs", resource: type[StatefulResource] | None = Order, *,
+    per_batch: bool = False,
+) -> System:  # fmt: skip
     """Return statejobs itself, through its command line."""
     command = ("-m", "statejobs", "worker", "--app", "bench.app:make_app", "--log-level", "warning")
-    return System(name=name, command=command, resource=resource, is_floor=False)
+    return System(
+        name=name, command=command, resource=resource, is_floor=False, per_batch=per_batch
+    )
 
 
 def floor(name: str, module: str, *options: str, per_batch: bool = False) -> System:
@@ -58,6 +63,7 @@ def task_floor(name: str, kind: str, per_commit: int) -> System:
 STATEJOBS = statejobs()
 QUIET = statejobs("statejobs, history off", QuietOrder)
 ASYNC = statejobs("statejobs, async def", AsyncOrder)
+CHUNK = statejobs("statejobs, chunk=100", ChunkOrder, per_batch=True)
 ONE_STATEMENT = floor("floor: one statement", "bench.floors.one_statement")
 FIVE_STATEMENTS = floor("floor: five statements", "bench.floors.five_statements")
 BULK = floor("floor: bulk of 100", "bench.floors.bulk", per_batch=True)

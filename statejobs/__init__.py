@@ -1,6 +1,7 @@
 """State-machine-first domain models whose transitions run background jobs."""
 
 from statejobs.app import StateJobs
+from statejobs.chunk import ChunkContext
 from statejobs.config import Retention, WorkerSettings
 from statejobs.context import AsyncJobContext, JobContext, acting_as, tenant
 from statejobs.domain.backoff import Backoff, Exponential
@@ -45,6 +46,7 @@ __all__ = [
     "BulkError",
     "BulkResult",
     "Cancel",
+    "ChunkContext",
     "Clock",
     "ConfigurationError",
     "DefinitionError",

@@ -8,6 +8,7 @@ from bench.rows import Row, rows_of_race
 from bench.systems import (
     ASYNC,
     BULK,
+    CHUNK,
     FIVE_STATEMENTS,
     ONE_STATEMENT,
     QUIET,
@@ -34,13 +35,13 @@ def run(plan: Plan) -> list[Row]:
 
 def run_chunks(plan: Plan) -> list[Row]:
     """W4b: the same where the user allows one commit for many jobs."""
-    return [
-        Row(
-            workload="W4b", database=kind, system="statejobs, chunk",
-            skipped="triggers have no chunk= yet; its floor is 'bulk of 100' of W4",
-        )
-        for kind in plan.kinds
-    ]  # fmt: skip
+    rows = []
+    for kind in plan.kinds:
+        floor = BULK if kind == "postgresql" else SQLITE_BATCH
+        for workers in (1, 2):
+            samples = race(plan, kind, (CHUNK, floor), workers=workers)
+            rows += rows_of_race("W4b", kind, workers, samples, floor.name)
+    return rows
 
 
 def entrants(kind: str) -> tuple[tuple[System, ...], System]:

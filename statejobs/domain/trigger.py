@@ -85,6 +85,19 @@ class TriggerOptions(RunOptions):
 
     args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None
     """Arguments that `run_trigger` passes to the action: fixed, or made from the record."""
+    chunk: int | None = None
+    """Most records in one call of the action, which then takes a list; None means one record."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no one can mean."""
+        RunOptions.__post_init__(self)  # a slotted dataclass is another class than super() knows
+        if self.chunk is not None and (type(self.chunk) is not int or self.chunk < 1):
+            raise DefinitionError(
+                f"{self.kind} {self.key!r}",
+                f"chunk={self.chunk!r}",
+                why="it is the most records that one call of the action takes",
+                fix="give a number from 1 on, or leave it out for an action that takes one record",
+            )
 
 
 def _check_name(where: str, what: str, name: str, *, longest: int) -> None:

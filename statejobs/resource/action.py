@@ -6,7 +6,6 @@ import enum
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import update_wrapper
@@ -21,8 +20,6 @@ from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.transition import Guard, refused, short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from statejobs.resource.model import ResourceModel
@@ -141,38 +138,49 @@ class BoundAction(Generic[C, P, T]):
         """
         if self._action.is_async:
             return self._run_async(ctx, args, kwargs)  # type: ignore[return-value]
-        with self._walk():
+        with Walk(self._action, self._record):
             return self._action.body(self._record, ctx, *args, **kwargs)
 
     async def _run_async(self, ctx: C, args: Any, kwargs: Any) -> Any:
-        with self._walk():
+        with Walk(self._action, self._record):
             return await self._action.body(self._record, ctx, *args, **kwargs)  # type: ignore[misc]
 
-    @contextmanager
-    def _walk(self) -> Iterator[None]:
-        record, action = self._record, self._action
+
+class Walk:
+    """Walks a record source → during → target around a body that is called here, without a job."""
+
+    def __init__(self, action: Action[Any, Any, Any, Any], record: Any) -> None:
+        self.record, self._action = record, action
+        self.is_kept = True
+        """Whether the record shall reach its target; else it returns to where it was."""
+
+    def __enter__(self) -> Self:
+        """Start; TransitionRefusedError when the record is not in a source, or a guard said no."""
+        record, action = self.record, self._action
         model: ResourceModel = type(record).__statejobs__
-        ledger = ledger_of(record)
-        source = model.member(model.kernel.state_of(record))
+        self._source = model.member(model.kernel.state_of(record))
         reasons = model.why_not_start(record, action)
         if reasons:
             raise refused(record, action.name, reasons)
-        began = time.perf_counter()
+        self._began = time.perf_counter()
         # Staged before the body, which may flush.
-        start = self._stage("start", source, action.during) if action.during is not None else None
-        ledger.running = action.name
-        try:
-            yield
-        except BaseException:
-            self._take_back(start, source)
-            raise
-        finally:
-            ledger.running = None
-        step = self._stage("complete", action.during or source, action.target)
-        step.duration = time.perf_counter() - began
+        self._start = None
+        if action.during is not None:
+            self._start = self._stage("start", self._source, action.during)
+        ledger_of(record).running = action.name
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Complete; or take the start back, when the body raised."""
+        ledger_of(self.record).running = None
+        if kind is not None or not self.is_kept:
+            self._take_back(self._start, self._source)
+            return
+        step = self._stage("complete", self._action.during or self._source, self._action.target)
+        step.duration = time.perf_counter() - self._began
 
     def _stage(self, kind: str, source: enum.Enum, target: enum.Enum) -> Step:
-        record = self._record
+        record = self.record
         ledger = ledger_of(record)
         with ledger.writing():
             setattr(record, type(record).__statejobs__.attribute, target)
@@ -187,11 +195,11 @@ class BoundAction(Generic[C, P, T]):
 
     def _take_back(self, start: Step | None, source: enum.Enum) -> None:
         """Undo the start; from one that the body has flushed, the record and its job return."""
-        action, model = self._action, type(self._record).__statejobs__
+        action, model = self._action, type(self.record).__statejobs__
         # Not getattr: it would load, and the session may be broken.
-        if action.during is None or vars(self._record).get(model.attribute) is not action.during:
+        if action.during is None or vars(self.record).get(model.attribute) is not action.during:
             return
-        pending = ledger_of(self._record).pending
+        pending = ledger_of(self.record).pending
         taken_back = self._stage(action.returning(value_of(source)), action.during, source)
         taken_back.trigger = model.key_of(action.trigger)
         if start in pending[-2:-1]:

@@ -14,6 +14,8 @@ from statejobs.context import AsyncJobContext, JobContext
 from statejobs.domain.arguments import Signature
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action
+from statejobs.resource.chunk_action import ChunkAction
+from statejobs.resource.chunk_checks import check_chunk
 from statejobs.resource.columns import DeclaredState, StateDeclaration, check_member
 from statejobs.resource.ledger import value_of
 from statejobs.resource.model import BoundTrigger, ResourceModel, resolve_key
@@ -282,6 +284,9 @@ def _check_context(cls: type, action: Action[Any, Any, Any, Any]) -> None:
         hints = {}
     parameters = inspect.signature(action.body).parameters.values()
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    check_chunk(cls, action, names[1] if len(names) > 1 else None, hints)
+    if isinstance(action, ChunkAction):
+        return
     if len(names) < 2:  # noqa: PLR2004 - self and the context
         raise DefinitionError(
             f"{cls.__name__}.{action.name}",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Self
+from typing import Any, Concatenate, Self, overload
 
+from statejobs.chunk import ChunkContext
 from statejobs.domain.backoff import Backoff
 from statejobs.domain.trigger import TriggerOptions
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action, C, P, R, T
+from statejobs.resource.chunk_action import ChunkAction
 from statejobs.resource.options import checked_backoff, explain_options
 from statejobs.resource.transition import Guard, as_tuple, refuse_second_definition
 
@@ -43,6 +45,7 @@ class Trigger:
         args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         tags: Sequence[str] = (),
         upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+        chunk: int | None = None,
     ) -> Self:
         """Declare a trigger whose jobs are enqueued by `run_trigger` or `enqueue` only.
 
@@ -61,6 +64,8 @@ class Trigger:
             tags: Words stored with its jobs, for people to filter by.
             upcast: Called with the stored arguments of an old job that no longer fit, as JSON
                 values; returns those of today, as JSON values.
+            chunk: Most records in one call of the action, which then is a static method that takes
+                a list of records and a `ChunkContext`.
 
         Raises:
             DefinitionError: A value that no job could have.
@@ -78,6 +83,7 @@ class Trigger:
                 args=args,
                 tags=tuple(tags),
                 upcast=upcast,
+                chunk=chunk,
             )
         )
 
@@ -102,7 +108,8 @@ class Trigger:
         """Declare that the decorated method is what a job of this trigger does to its record.
 
         The method takes a `JobContext` (`AsyncJobContext` when it is `async def`) and any further
-        annotated parameters, which are stored with the job as JSON.
+        annotated parameters, which are stored with the job as JSON. With `chunk=` it is a static
+        method that takes a list of records and a `ChunkContext`.
 
         Args:
             source: State or states in which the record waits for the job.
@@ -150,6 +157,13 @@ class _ActionDecorator:
     def __init__(self, trigger: Trigger, **declared: Any) -> None:
         self._trigger, self._declared = trigger, declared
 
-    def __call__(self, body: Callable[Concatenate[R, C, P], T]) -> Action[R, C, P, T]:
+    @overload
+    def __call__(self, body: Callable[[Sequence[R], ChunkContext], None]) -> ChunkAction[R]: ...
+    @overload
+    def __call__(self, body: Callable[Concatenate[R, C, P], T]) -> Action[R, C, P, T]: ...
+    def __call__(self, body: Any) -> Any:
+        """Return the declared action."""
         refuse_second_definition(body.__name__, depth=2)
+        if isinstance(body, staticmethod):
+            return ChunkAction(body.__func__, trigger=self._trigger, **self._declared)
         return Action(body, trigger=self._trigger, **self._declared)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from statejobs.config import WorkerSettings
+from statejobs.runner.calls import Call, calls_of
+from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.committer import Committer
 from statejobs.runner.executors import DaemonThreads, LoopThread, Threads
 from statejobs.runner.finisher import Ended
@@ -63,16 +65,16 @@ class Crew:
     def put(self, lane: Lane, claims: Sequence[Claim]) -> None:
         """Run *claims* as the slots of *lane* get free."""
         self._held.add(claims)
-        lane.put(claims)
+        lane.put(calls_of(claims))
 
     def give_back_waiting(self) -> None:
         """Release every job that waits for a slot; its attempt does not count."""
-        self._give_back(claim for lane in self.lanes for claim in lane.pop_all())
+        self._give_back(call for lane in self.lanes for call in lane.pop_all())
 
     def give_back_overdue(self) -> None:
         """Release the jobs that have waited too long for a slot, for workers with free ones."""
         now = self._clock.monotonic()
-        self._give_back(claim for lane in self.lanes for claim in lane.pop_overdue(now))
+        self._give_back(call for lane in self.lanes for call in lane.pop_overdue(now))
 
     def stop(self) -> None:
         """Commit what is left, and end the idle threads."""
@@ -80,8 +82,8 @@ class Crew:
         self._threads.stop()
         self._loop_thread.stop()
 
-    def _give_back(self, claims: Iterable[Claim]) -> None:
-        for claim in list(claims):
+    def _give_back(self, calls: Iterable[Call]) -> None:
+        for claim in [claim for call in calls for claim in call]:
             self._runner.finisher.release(claim)
             self._held.remove(claim)
 
@@ -92,12 +94,15 @@ class Crew:
             self._threads.submit(lambda: self._serve(lane))
 
     def _serve(self, lane: Lane) -> None:
-        while (claim := lane.take(is_async=False)) is not None:
-            self._perform(claim)
+        while (call := lane.take(is_async=False)) is not None:
+            if call[0].policy.chunk is None:
+                self._perform(call[0])
+            else:
+                self._perform_chunk(call)
 
     async def _serve_async(self, lane: Lane) -> None:
-        while (claim := lane.take(is_async=True)) is not None:
-            await self._perform_async(claim)
+        while (call := lane.take(is_async=True)) is not None:
+            await self._perform_async(call[0])
 
     def _perform(self, claim: Claim) -> None:
         try:
@@ -111,6 +116,22 @@ class Crew:
         except BaseException:  # the thread serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
         self._held.remove(claim)
+
+    def _perform_chunk(self, call: Call) -> None:
+        left = dict.fromkeys(call)
+        try:
+            for result in attempt_chunk(self._runner, call):
+                if isinstance(result, Success):
+                    if self._commits_together:
+                        self._committer.put(result)
+                        left.pop(result.claim)
+                        continue
+                    result = self._runner.finisher.complete(result)  # noqa: PLW2901
+                self._note_due(result)
+        except BaseException:  # the thread serves other jobs after these
+            log.exception("%d jobs of %s could not be finished", len(left), call[0].job.key)
+        for claim in left:
+            self._held.remove(claim)
 
     async def _perform_async(self, claim: Claim) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from statejobs.domain.failure import describe_failure
@@ -14,32 +14,34 @@ from statejobs.runner.port import Claim
 
 def call_within(
     call: Callable[[], Outcome],
-    claim: Claim,
+    claims: Sequence[Claim],
     grace: timedelta,
     *,
     on_abandoned: Callable[[Claim], None],
 ) -> Outcome:
-    """Call a sync body under the timeout of *claim*, in a thread of its own when it has one.
+    """Call a sync body under the timeout of *claims*, in a thread of its own when it has one.
 
     A thread cannot be stopped from outside: when the time is up it is asked through
     `ctx.cancel_requested`; after *grace* it is abandoned, and whatever it still does is late.
     """
-    timeout = claim.policy.timeout
+    timeout = claims[0].policy.timeout
     if timeout is None:
         return call()
     ended: list[Outcome] = []
     thread = threading.Thread(
-        target=lambda: ended.append(call()), name=f"statejobs-job-{claim.job.id}", daemon=True
+        target=lambda: ended.append(call()), name=f"statejobs-job-{claims[0].job.id}", daemon=True
     )
     thread.start()
     thread.join(timeout.total_seconds())
     if ended:
         return ended[0]
-    claim.signal.set(_too_long(timeout))
+    for claim in claims:
+        claim.signal.set(_too_long(timeout))
     thread.join(grace.total_seconds())
     if thread.is_alive():
-        claim.is_abandoned = True
-        on_abandoned(claim)
+        for claim in claims:
+            claim.is_abandoned = True
+            on_abandoned(claim)
     return _timed_out(timeout)
 
 

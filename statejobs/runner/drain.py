@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
+from statejobs.runner.calls import Call, calls_of
+from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.finisher import Ended
 from statejobs.runner.port import Claim, Success
@@ -34,22 +36,25 @@ class DrainResult:
         return len(self.ended)
 
 
-def step(runner: Runner, queues: Sequence[str], loop: LoopThread, n: int) -> list[Ended]:
-    """Claim up to *n* queued jobs, run each, then commit; a fixed order, no threads of ours."""
+def step(
+    runner: Runner, queues: Sequence[str], loop: LoopThread, n: int, *, fills_chunks: bool = False
+) -> list[Ended]:
+    """Claim up to *n* queued jobs, run each, then commit; a fixed order, no threads of ours.
+
+    With *fills_chunks*, jobs beyond *n* are run that share a call with one of them.
+    """
     ended: list[Ended] = []
     for queue in queues:
         if len(ended) >= n:
             break
-        ended += _run_all(runner, runner.claim(queue, limit=n - len(ended)), loop)
+        claims = runner.claim(queue, limit=n - len(ended), fills_chunks=fills_chunks)
+        ended += _run_all(runner, claims, loop)
     return ended
 
 
 def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[Ended]:
     """Run *claims* one after the other; their successes end together, as a worker's do."""
-    results = [
-        loop.run(runner.attempt_async(claim)) if claim.policy.is_async else runner.attempt(claim)
-        for claim in claims
-    ]
+    results = [result for call in calls_of(claims) for result in _run_call(runner, call, loop)]
     left = successes = [result for result in results if isinstance(result, Success)]
     together: list[Ended] = []
     if len(successes) > 1 and runner.settings.finish_batch > 1:
@@ -66,6 +71,13 @@ def _as_it_is(ended: Ended) -> Ended:
         job, state=ended.state or job.state, reason=ended.reason, run_at=ended.run_at or job.run_at
     )
     return replace(ended, job=now)
+
+
+def _run_call(runner: Runner, call: Call, loop: LoopThread) -> Iterable[Ended | Success]:
+    policy = call[0].policy
+    if policy.chunk is not None:
+        return attempt_chunk(runner, call)
+    return [loop.run(runner.attempt_async(call[0])) if policy.is_async else runner.attempt(call[0])]
 
 
 def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int) -> DrainResult:
@@ -90,7 +102,7 @@ def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int)
 def _attempts(runner: Runner, queues: Sequence[str], loop: LoopThread) -> Iterator[Ended]:
     while True:
         runner.store.stage_due(runner.sources.clock.now())
-        ended = step(runner, queues, loop, 1)
+        ended = step(runner, queues, loop, 1, fills_chunks=True)
         if not ended:
             return
         yield from ended

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from statejobs.runner.port import Claim
+from statejobs.runner.calls import Call
 
 AHEAD = 0.05
 """Seconds of work that may wait for a slot."""
@@ -43,60 +43,60 @@ class Lane:
         self.has_more = False
         """Whether the queue had more than fitted, when it was looked at last."""
         self._most_ahead, self._start_server, self._on_low = most_ahead, start_server, on_low
-        self._waiting: deque[Claim] = deque()
+        self._waiting: deque[Call] = deque()
         self._serving = 0
         self._lock = threading.Lock()
         self._ahead = 0
         self._taken, self._looked_at = 0, 0.0
 
     def room(self, now: float) -> int:
-        """Return how many more jobs to claim at *now*, in monotonic seconds."""
+        """Return how many more calls to claim jobs for at *now*, in monotonic seconds."""
         with self._lock:
             self._measure(now)
             return max(0, self.limit + self._ahead - self._serving - len(self._waiting))
 
-    def put(self, claims: Iterable[Claim]) -> None:
-        """Let *claims* run, in their order, as slots get free."""
+    def put(self, calls: Iterable[Call]) -> None:
+        """Let *calls* run, in their order, as slots get free."""
         with self._lock:
-            self._waiting.extend(claims)
+            self._waiting.extend(calls)
             count = min(self.limit - self._serving, len(self._waiting))
-            kinds = [claim.policy.is_async for claim in islice(self._waiting, max(0, count))]
+            kinds = [call[0].policy.is_async for call in islice(self._waiting, max(0, count))]
             self._serving += len(kinds)
         for is_async in kinds:
             self._start_server(self, is_async)
 
-    def take(self, *, is_async: bool) -> Claim | None:
-        """Return the next job for a server; None ends the server."""
+    def take(self, *, is_async: bool) -> Call | None:
+        """Return the next call for a server; None ends the server."""
         with self._lock:
             self._taken += 1
             is_low = self.has_more and len(self._waiting) <= self._ahead // 2
-            claim = self._take(is_async=is_async)
-            hands_over = claim is None and bool(self._waiting)
-            self._serving -= claim is None and not hands_over
-        if hands_over:  # the next job is of the other kind
+            call = self._take(is_async=is_async)
+            hands_over = call is None and bool(self._waiting)
+            self._serving -= call is None and not hands_over
+        if hands_over:  # the next call is of the other kind
             self._start_server(self, not is_async)
         if is_low:
             self._on_low()
-        return claim
+        return call
 
-    def pop_overdue(self, now: float) -> list[Claim]:
+    def pop_overdue(self, now: float) -> list[Call]:
         """Return the jobs that have waited too long for a slot; they wait here no more."""
         with self._lock:
-            overdue = [claim for claim in self._waiting if now - claim.began > OVERDUE]
+            overdue = [call for call in self._waiting if now - call[0].began > OVERDUE]
             if overdue:
-                self._waiting = deque(c for c in self._waiting if now - c.began <= OVERDUE)
+                self._waiting = deque(c for c in self._waiting if now - c[0].began <= OVERDUE)
                 self._ahead = 0
             return overdue
 
-    def pop_all(self) -> list[Claim]:
+    def pop_all(self) -> list[Call]:
         """Return every job that waits for a slot; they wait here no more."""
         with self._lock:
             waiting = list(self._waiting)
             self._waiting.clear()
             return waiting
 
-    def _take(self, *, is_async: bool) -> Claim | None:
-        if self._waiting and self._waiting[0].policy.is_async == is_async:
+    def _take(self, *, is_async: bool) -> Call | None:
+        if self._waiting and self._waiting[0][0].policy.is_async == is_async:
             return self._waiting.popleft()
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -15,6 +15,8 @@ from statejobs.domain.backoff import Backoff
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.outcome import Outcome
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +28,19 @@ class Policy:
     backoff: Backoff
     timeout: timedelta | None
     is_async: bool
+    chunk: Chunk | None = None
+    """How many of its jobs are run in one call; None runs each by itself."""
     has_record: bool = True
     """Whether its jobs move a record; where none does, one statement on the job ends them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """How many jobs are run in one call."""
+
+    size: int
+    """Most jobs of one call."""
+    work: ChunkWork
 
 
 class Subject(Protocol):
@@ -124,6 +137,60 @@ class AsyncRun(Protocol):
 
     async def close(self) -> None:
         """Throw away what was not committed, and give the connection back."""
+        ...
+
+
+class ChunkRun(Protocol):
+    """One call of an action for many claims, and the session that it writes through."""
+
+    def call(self) -> Outcome:
+        """Run the body; every exception becomes an outcome."""
+        ...
+
+    def outcome(self, claim: Claim, called: Outcome) -> Outcome:
+        """Return how the attempt of one claim ends, after a call that ended as *called*."""
+        ...
+
+    def successes(self) -> Sequence[Success] | None:
+        """Return those that complete, when the session is to write nothing but their columns."""
+        ...
+
+    def finish(self, commit: Callable[[Session], R]) -> R:
+        """Return what *commit* returns for the session, which has locked the records."""
+        ...
+
+    def close(self) -> None:
+        """Throw away what was not committed, and give the connection back."""
+        ...
+
+
+class ChunkWork(Protocol):
+    """Work that takes many records in one call."""
+
+    def kind_of(self, claim: Claim) -> object:
+        """Return what is to be done: only claims of one kind share a call."""
+        ...
+
+    def open_chunk(self, claims: Sequence[Claim], now: datetime) -> ChunkRun:
+        """Return a call for *claims*, which are of one kind, ready to be made."""
+        ...
+
+    def reload(self, claims: Sequence[Claim]) -> frozenset[int]:
+        """Load the records again, with one query, after a call that raised had changed them.
+
+        Returns:
+            The ids of the jobs whose record is still where its claim left it.
+        """
+        ...
+
+    def finish_within(
+        self, connection: Connection, claims: Sequence[Claim], *, now: datetime
+    ) -> frozenset[int]:
+        """Do what `land` and the end of the job do for many, in the caller's transaction.
+
+        Returns:
+            The ids of the jobs that are completed; of the others nothing was written.
+        """
         ...
 
 

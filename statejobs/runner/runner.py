@@ -15,6 +15,7 @@ from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.outcome import Complete, Crash, Outcome
+from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.finisher import Ended, Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
@@ -51,15 +52,18 @@ class Runner:
         """Called when a thread went on after its timeout."""
         self._reach = reach
 
-    def claim(self, queue: str, *, limit: int, may_have_suspect: bool = True) -> list[Claim]:
+    def claim(
+        self, queue: str, *, limit: int, may_have_suspect: bool = True, fills_chunks: bool = False
+    ) -> list[Claim]:
         """Take up to *limit* queued jobs of *queue*, and move their records to `during`.
 
         At most one of them is a suspect, whose worker died before: what killed that one must not
         take the same neighbours down again and again. Empty only when nothing is left to take:
-        jobs that went stale hide none behind them.
+        jobs that went stale hide none behind them. With *fills_chunks*, jobs beyond the limit are
+        taken that share a call with one of it.
         """
         while True:
-            found, claims = self._claim_batch(queue, limit, may_have_suspect)
+            found, claims = self._claim_batch(queue, limit, may_have_suspect, fills_chunks)
             if claims or not found:
                 return claims
 
@@ -76,19 +80,22 @@ class Runner:
         return result
 
     def attempt(self, claim: Claim) -> Ended | Success:
-        """Run the body of a `def` action.
+        """Run the body of a `def` action, a chunk action with this record alone.
 
         Returns:
             How it ended; or, when only columns of its own record have changed, a success that
             is still to be committed, by `Finisher.complete` or together with others.
         """
-        run = self.work.open(claim, self._begin(claim))
+        if claim.policy.chunk is not None:
+            (result,) = attempt_chunk(self, (claim,))
+            return result
+        run = self.work.open(claim, self.begin(claim))
         outcome: Outcome | None
         try:
             outcome = call_within(
-                run.call, claim, self.settings.timeout_grace, on_abandoned=self._abandon
+                run.call, [claim], self.settings.timeout_grace, on_abandoned=self.abandon
             )
-            self._body_ended(claim)
+            self.body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
                     if (changes := run.own_changes()) is not None:
@@ -102,11 +109,11 @@ class Runner:
 
     async def attempt_async(self, claim: Claim) -> Ended | Success:
         """Run the body of an `async def` action; returns as `attempt`."""
-        run = self.work.open_async(claim, self._begin(claim))
+        run = self.work.open_async(claim, self.begin(claim))
         outcome: Outcome | None
         try:
             outcome = await call_within_async(run.call, claim, self.settings.timeout_grace)
-            self._body_ended(claim)
+            self.body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
                     if (changes := run.own_changes()) is not None:
@@ -141,6 +148,7 @@ class Runner:
         queue: str,
         limit: int,
         may_have_suspect: bool,  # noqa: FBT001
+        fills_chunks: bool,  # noqa: FBT001
     ) -> tuple[int, list[Claim]]:
         """Take a batch; return how many queued jobs were looked at, and those that start."""
         now = self.sources.clock.now()
@@ -155,6 +163,8 @@ class Runner:
             )  # fmt: skip
             if not jobs:
                 return 0, []
+            if fills_chunks and len(jobs) == limit:
+                jobs += self._lock_more(connection, queue, jobs)
             starts = self.work.start(connection, jobs, now)
             claims = self._mark(connection, starts.ready)
             if starts.busy:
@@ -166,6 +176,24 @@ class Runner:
         self._reach(CrashPoint.CLAIMED)
         self._tell(queue, claims, starts)
         return len(jobs), claims
+
+    def _lock_more(self, connection: Connection, queue: str, jobs: Sequence[Job]) -> list[Job]:
+        """Lock what a call of the size of its chunk still takes, beside those of *jobs*."""
+        known = {job.id for job in jobs}
+        more: list[Job] = []
+        for key in dict.fromkeys(job.key for job in jobs):
+            chunk = self.work.policy(key).chunk
+            tenants = {job.tenant for job in jobs if job.key == key and not job.attempt}
+            if chunk is None or not tenants:
+                continue
+            found = self.store.lock_queued(
+                connection, queue, [key], limit=chunk.size, with_suspects=False
+            )
+            more += [
+                job for job in found
+                if job.id not in known and job.tenant in tenants and not job.attempt
+            ]  # fmt: skip
+        return more
 
     def _mark(self, connection: Connection, ready: Sequence[tuple[Job, Subject]]) -> list[Claim]:
         now, token = self.sources.clock.now(), self.sources.ids()
@@ -203,16 +231,20 @@ class Runner:
         for job_id, reason in starts.stale.items():
             self.telemetry.emit(Event.JOB_STALE, job_id=job_id, reason=reason)
 
-    def _begin(self, claim: Claim) -> datetime:
+    def begin(self, claim: Claim) -> datetime:
+        """Note and tell that an attempt begins; return when."""
         self.telemetry.emit(Event.JOB_STARTED, job=claim.job)
         claim.began = self.sources.clock.monotonic()
         return self.sources.clock.now()
 
-    def _body_ended(self, claim: Claim) -> None:
-        claim.duration = self.sources.clock.monotonic() - claim.began
+    def body_ended(self, *claims: Claim) -> None:
+        """Note that the body of one or more attempts has ended."""
+        for claim in claims:
+            claim.duration = self.sources.clock.monotonic() - claim.began
         self._reach(CrashPoint.BODY_RETURNED)
 
-    def _abandon(self, claim: Claim) -> None:
+    def abandon(self, claim: Claim) -> None:
+        """Tell that the thread of an attempt went on after its timeout."""
         self.telemetry.emit(Event.JOB_ABANDONED, job=claim.job)
         self.on_abandoned(claim)
 

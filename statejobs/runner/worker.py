@@ -210,10 +210,12 @@ class Worker:
         if limit <= 0:
             return False
         may_have_suspect = not self.held.has_suspect
-        claims = self._runner.claim(lane.queue, limit=limit, may_have_suspect=may_have_suspect)
+        claims = self._runner.claim(
+            lane.queue, limit=limit, may_have_suspect=may_have_suspect, fills_chunks=True
+        )
         self._crew.put(lane, claims)
-        lane.has_more = len(claims) == limit or self.held.has_suspect
-        return len(claims) == limit
+        lane.has_more = len(claims) >= limit or self.held.has_suspect
+        return len(claims) >= limit
 
     def _serve(self) -> None:
         pause = 0.1

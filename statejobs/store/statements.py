@@ -264,6 +264,12 @@ def renew_leases(dialect: str) -> Executable:
     )
 
 
+def lock_jobs(dialect: str) -> Select[Any]:
+    """Lock jobs by their ids, in order."""
+    listed = select(jobs.c.id).where(is_listed(jobs.c.id, dialect))
+    return listed.order_by(jobs.c.id).with_for_update(key_share=True)
+
+
 def find_expired_jobs() -> Select[Any]:
     """Find, without locking, processing jobs whose lease ran out, longest first."""
     return (

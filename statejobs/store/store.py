@@ -53,6 +53,7 @@ class Store:
         self._mark = statements.mark_processing(self.dialect)
         self._postpone = statements.postpone_jobs(self.dialect)
         self._renew = statements.renew_leases(self.dialect)
+        self._lock_jobs = statements.lock_jobs(self.dialect)
         self._peeks: dict[tuple[str, ...], Any] = {}
 
     @contextmanager
@@ -140,6 +141,10 @@ class Store:
                 self._renew, {"ids": list(ids), "by": by, "until": until}
             ).all()
         return [Held(job_id=r[0], token=r[1], cancel_requested=r[2], reason=r[3]) for r in rows]
+
+    def lock_jobs(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Lock jobs, waiting for others; in the order of their ids, so that none waits for us."""
+        connection.execute(self._lock_jobs, {"ids": list(ids)})
 
     def find_expired(self, keys: Sequence[str], now: datetime, *, limit: int = 100) -> list[int]:
         """Return the ids of processing jobs of *keys* whose lease ended before *now*."""

@@ -182,6 +182,21 @@ def lock_state(
     return None if row is None else (str(row[0].value), row[1])
 
 
+def lock_in_order(
+    connection: Connection, model: ResourceModel, identities: Sequence[Identity]
+) -> None:
+    """Lock records, waiting for others; in the order of their keys, so that none waits for us."""
+    if connection.dialect.name == "sqlite":
+        return  # its one write lock is held already
+    keys = list(model.table.primary_key.columns)
+    connection.execute(
+        select(*keys)
+        .where(key_is_in(model, identities, connection.dialect.name))
+        .order_by(*keys)
+        .with_for_update(key_share=True)
+    )
+
+
 def read_state(connection: Connection, model: ResourceModel, identity: Identity) -> str | None:
     """Return the state of a record without locking it; None when it is gone."""
     state = connection.execute(

@@ -46,7 +46,7 @@ class RecordRun:
         subject: RecordSubject = claim.subject
         self._claim, self._subject, self._store = claim, subject, store
         self._session = JobSession(store.working)
-        _prepare(self._session, subject.record, sources, subject.bound.action.name)
+        prepare(self._session, subject.record, sources, subject.bound.action.name)
         notes = JobNotes(store, claim, sources.clock, self._open_connection)
         self._ctx = JobContext(
             session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
@@ -83,7 +83,8 @@ class RecordRun:
         with identified(self._claim), outcomes() as ended:
             if action.atomic:
                 self._lock()
-            args = _checked_arguments(self._subject, self._claim)
+            _check_guards(self._subject)
+            args = checked_arguments(self._subject, self._claim)
             action.body(record, self._ctx, **args)
         return ended.outcome
 
@@ -115,7 +116,7 @@ class AsyncRecordRun:
             engine, sync_session_class=JobSession, autoflush=False, expire_on_commit=False
         )
         self._wrote = False
-        _prepare(self._session.sync_session, subject.record, sources, subject.bound.action.name)
+        prepare(self._session.sync_session, subject.record, sources, subject.bound.action.name)
         notes = JobNotes(store, claim, sources.clock, self._refuse_open_transaction)
         self._ctx = AsyncJobContext(
             session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
@@ -127,7 +128,8 @@ class AsyncRecordRun:
         with identified(self._claim), outcomes() as ended:
             if action.atomic:
                 await self._session.run_sync(self._lock)
-            args = _checked_arguments(self._subject, self._claim)
+            _check_guards(self._subject)
+            args = checked_arguments(self._subject, self._claim)
             await action.body(record, self._ctx, **args)
         return ended.outcome
 
@@ -200,18 +202,30 @@ class _IsMoved(Exception):  # noqa: N818 - an answer, not an error
         self.outcome = Superseded("the record was moved by someone else")
 
 
-def _prepare(session: Session, record: Any, sources: Sources, action: str) -> None:
+def prepare(session: Session, record: Any, sources: Sources, action: str) -> None:
+    """Hand *record* to the session of an action that will run on it."""
     session.info[CLOCK] = sources.clock
     session.info[IDS] = sources.ids
     session.add(record)
     ledger_of(record).running = action
 
 
-def _checked_arguments(subject: RecordSubject, claim: Claim) -> dict[str, Any]:
-    action = subject.bound.action
-    for guard in map(Guard.of, action.guards):
+def _check_guards(subject: RecordSubject) -> None:
+    if (reason := stale_reason(subject)) is not None:
+        raise _IsStale(reason)
+
+
+def stale_reason(subject: RecordSubject) -> str | None:
+    """Return why a guard says no to the start of the action; None when none does."""
+    for guard in map(Guard.of, subject.bound.action.guards):
         if not guard.check(subject.record):
-            raise _IsStale(guard.reason)
+            return guard.reason
+    return None
+
+
+def checked_arguments(subject: RecordSubject, claim: Claim) -> dict[str, Any]:
+    """Return the stored arguments of a job, as its action takes them."""
+    action = subject.bound.action
     return action.signature.decode(claim.job.args, subject.bound.options.upcast)
 
 

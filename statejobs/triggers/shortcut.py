@@ -5,6 +5,7 @@ Then no unit of work is needed: the guarded UPDATE that moves the record writes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,12 +24,28 @@ def own_changes(session: Session, record: Any, model: ResourceModel) -> dict[str
     None when the session has to flush: other objects, relationships, SQL expressions, or hooks of
     the user's that only a flush would call.
     """
+    changes = own_changes_of_many(session, [record], model)
+    return None if changes is None else changes[0]
+
+
+def own_changes_of_many(
+    session: Session, records: Sequence[Any], model: ResourceModel
+) -> list[dict[str, Any]] | None:
+    """Return the changed columns of each of *records*, as `own_changes` does for one."""
     if session.new or session.deleted or not allows_shortcut(model):
         return None
-    if any(other is not record for other in session.dirty):
+    ours = set(map(id, records))
+    if any(id(other) not in ours for other in session.dirty):
         return None
     if [*session.dispatch.before_flush] != [before_flush]:
         return None
+    changes = [_changed_columns(record, model) for record in records]
+    known = [own for own in changes if own is not None]
+    return known if len(known) == len(changes) else None
+
+
+def _changed_columns(record: Any, model: ResourceModel) -> dict[str, Any] | None:
+    """Return the changed columns; None when other attributes have changed, or to SQL."""
     state = instance_state(record)
     changed = set(state.manager) - state.unmodified
     columns = own_columns(model)

@@ -9,11 +9,12 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.model import BoundTrigger, ResourceModel
-from statejobs.runner.port import Success
+from statejobs.runner.port import Claim, Success
 from statejobs.store.store import Store, write_history
 from statejobs.store.together import complete_one, fits_array, move_and_complete
 from statejobs.triggers.records import RecordSubject, history_row, landing_parameters
@@ -35,7 +36,8 @@ def finish_together(store: Store, successes: Sequence[Success], now: datetime) -
         finished: set[int] = set()
         for group, members in _groups(successes):
             try:
-                finished |= _finish_in_one_statement(store, group, members, now)
+                with store.single() as connection:
+                    finished |= _finish_in_one_statement(connection, group, members, now)
             except DBAPIError as error:  # one by one, they tell whose fault it was
                 log.debug("%d jobs are finished one by one: %s", len(members), error)
         return frozenset(finished)
@@ -46,6 +48,26 @@ def finish_together(store: Store, successes: Sequence[Success], now: datetime) -
     except _LeftOut:
         return frozenset()
     return frozenset(success.claim.job.id for success in successes)
+
+
+def finish_within(
+    store: Store, connection: Connection, claims: Sequence[Claim], now: datetime
+) -> frozenset[int]:
+    """Complete the jobs of *claims*, which are of one kind, in the transaction of *connection*.
+
+    Their records are locked, and written but for the move.
+    """
+    members = [Success(claim, {}) for claim in claims]
+    ((group, members),) = _groups(members)
+    if store.can_fuse:
+        store.lock_jobs(connection, [claim.job.id for claim in claims])
+        return frozenset(_finish_in_one_statement(connection, group, members, now))
+    try:
+        with connection.begin_nested():
+            _finish_in_a_batch(connection, group, members, now)
+    except _LeftOut:
+        return frozenset()
+    return frozenset(claim.job.id for claim in claims)
 
 
 def _groups(successes: Sequence[Success]) -> Iterator[tuple[Group, list[Success]]]:
@@ -60,7 +82,7 @@ def _groups(successes: Sequence[Success]) -> Iterator[tuple[Group, list[Success]
 
 
 def _finish_in_one_statement(
-    store: Store, group: Group, members: Sequence[Success], now: datetime
+    connection: Connection, group: Group, members: Sequence[Success], now: datetime
 ) -> set[int]:
     model, bound, changed = group
     statement = _fused(model, changed)
@@ -87,8 +109,7 @@ def _finish_in_one_statement(
             "of_resource": model.name,
             "of_edge": subjects[0].edge_name(EdgeKind.COMPLETE),
         }
-    with store.single() as connection:
-        return set(connection.execute(statement, parameters).scalars())
+    return set(connection.execute(statement, parameters).scalars())
 
 
 @lru_cache(maxsize=1024)

@@ -19,10 +19,11 @@ from statejobs.resource.domain import Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
 from statejobs.resource.model import BoundTrigger, ResourceModel
-from statejobs.runner.port import AsyncRun, Claim, MovedAway, Policy, Run, Starts, Success
+from statejobs.runner.port import AsyncRun, Chunk, Claim, MovedAway, Policy, Run, Starts, Success
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.prepared import Prepared
 from statejobs.store.store import Store, finish_parameters, write_history
+from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.records import (
     Identity,
     RecordSubject,
@@ -63,6 +64,7 @@ class RecordWork:
         self._registry, self._store, self._sources = registry, store, sources
         self._async_engine = async_engine
         self._keys = tuple(registry.triggers)
+        self._chunks = RecordChunks(store, sources)
 
     def keys(self) -> Sequence[str]:
         """Keys and aliases of all triggers."""
@@ -71,13 +73,14 @@ class RecordWork:
     def policy(self, key: str) -> Policy:
         """Return how jobs of *key* are run."""
         _, bound = self._registry.triggers[key]
-        options = bound.options
+        options, size = bound.options, bound.options.chunk
         return Policy(
             max_attempts=options.max_attempts,
             max_crashes=options.max_crashes,
             backoff=options.backoff,
             timeout=options.timeout,
             is_async=bound.action.is_async,
+            chunk=None if size is None else Chunk(size=size, work=self._chunks),
         )
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:

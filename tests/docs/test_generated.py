@@ -24,6 +24,7 @@ from statejobs import (
     task,
     transition,
 )
+from statejobs.chunk import ChunkContext
 from statejobs.context import BaseContext
 from statejobs.domain.lifecycle import JOB_MACHINE
 from tests.support.pages import PageRun, blocks_of
@@ -126,6 +127,13 @@ def test_every_part_of_a_context_is_listed():
     listed = set(names_in(DECLARATION, "Contexts"))
 
     assert listed == public_names(BaseContext) | {"session", "job", "now"}
+
+
+def test_every_part_of_the_context_of_a_chunk_is_listed():
+    listed = set(names_in(DECLARATION, "`ChunkContext"))
+    named = {name.partition("(")[0] for name in listed}
+
+    assert named == public_names(ChunkContext) | {"session", "jobs", "now"}
 
 
 def test_every_argument_and_method_of_an_app_is_listed():

@@ -8,6 +8,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
     AsyncJobContext,
+    ChunkContext,
     DefinitionError,
     Domain,
     JobContext,
@@ -1039,4 +1040,95 @@ def test_a_resource_in_two_domains_is_refused():
         "Bill: is in two domains, 'shop' and 'office'",
         "  why: a resource belongs to the one domain under which people look for it",
         "  fix: leave it out of Domain('office', …)",
+    ]
+
+
+# --- chunks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, -1, True, "many", 2.5])
+def test_a_chunk_has_a_size(size):
+    with pytest.raises(DefinitionError) as refused:
+        Trigger.on_demand("bill.pay", chunk=size)
+
+    assert said(refused) == [
+        f"trigger 'bill.pay': chunk={size!r}",
+        "  why: it is the most records that one call of the action takes",
+        "  fix: give a number from 1 on, or leave it out for an action that takes one record",
+    ]
+
+
+FORM = "@staticmethod def settle(records: Sequence[Bill], ctx: ChunkContext)"
+
+
+def bill_with(body, *, chunk, **options):
+    """Make a class whose action is *body*; return what its refusal says."""
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(StatefulResource, base()):
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+            pay = Trigger.on_demand("bill.pay", chunk=chunk)
+            settle = pay.action(B.OPEN, B.PAID, **options)(body)
+
+    return said(refused)
+
+
+def test_a_chunk_goes_to_an_action_that_takes_a_list():
+    def settle(self, ctx: JobContext): ...
+
+    assert bill_with(settle, chunk=100) == [
+        "Bill.settle: trigger 'bill.pay' has chunk=100, and its action takes one record",
+        "  why: a call of a chunk action takes many records, none of which is `self`",
+        f"  fix: write {FORM}, or leave chunk= out",
+    ]
+
+
+@pytest.mark.parametrize("makes", [staticmethod, lambda body: body])
+def test_an_action_that_takes_a_list_has_a_trigger_with_a_chunk(makes):
+    def settle(records, ctx: ChunkContext): ...
+
+    assert bill_with(makes(settle), chunk=None) == [
+        "Bill.settle: the action takes a list of records, and trigger 'bill.pay' has no chunk=",
+        "  why: each of its jobs is run by itself, with its record as `self`",
+        "  fix: say Trigger.on_demand('bill.pay', chunk=100), or take self and a JobContext",
+    ]
+
+
+def test_a_chunk_action_takes_records_and_a_context():
+    def settle(records, ctx: ChunkContext, currency: str): ...
+
+    assert bill_with(staticmethod(settle), chunk=100) == [
+        "Bill.settle: a chunk action takes two parameters, not 3",
+        "  why: it is called with a list of records and one context; jobs carry no arguments",
+        f"  fix: write {FORM}",
+    ]
+
+
+def test_a_chunk_action_takes_the_context_of_a_chunk():
+    def settle(records, ctx: JobContext): ...
+
+    assert bill_with(staticmethod(settle), chunk=100) == [
+        "Bill.settle: a chunk action takes ChunkContext, not JobContext",
+        "  why: a JobContext tells of one job, and a call of this action runs many",
+        "  fix: annotate it: ctx: ChunkContext",
+    ]
+
+
+def test_a_chunk_action_is_not_async():
+    async def settle(records, ctx: ChunkContext): ...
+
+    assert bill_with(staticmethod(settle), chunk=100) == [
+        "Bill.settle: a chunk action cannot be async",
+        "  why: its call has one session for all records, a Session",
+        "  fix: write it as `def`, or leave chunk= out",
+    ]
+
+
+def test_a_chunk_action_is_not_atomic():
+    def settle(records, ctx: ChunkContext): ...
+
+    assert bill_with(staticmethod(settle), chunk=100, atomic=True) == [
+        "Bill.settle: a chunk action cannot be atomic",
+        "  why: the locks of all records would be held through its body",
+        "  fix: leave atomic=True out, or leave chunk= out",
     ]

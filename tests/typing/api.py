@@ -1,6 +1,7 @@
 # pyright: strict
 """The shop as a typed user writes it. Type checkers read it; nothing runs it."""
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import assert_type
@@ -12,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from statejobs import (
     AsyncJobContext,
     BulkResult,
+    ChunkContext,
     Domain,
     EnqueueResult,
     JobContext,
@@ -62,6 +64,7 @@ class Order(StatefulResource, Base):
         "order.charge", queue="payments", max_attempts=5, backoff=timedelta(minutes=1)
     )
     invoice = Trigger.on_demand("order.invoice")
+    score = Trigger.on_demand("order.score", chunk=100)
 
     @guard(sql=lambda order: order.total > 0)
     def has_amount(self) -> bool:
@@ -84,6 +87,14 @@ class Order(StatefulResource, Base):
     async def send_invoice(self, ctx: AsyncJobContext, to: str, *, copies: int = 1) -> str:
         await ctx.session.flush()
         return to * copies
+
+    @score.action(S.COMPLETED, S.COMPLETED)
+    @staticmethod
+    def score_all(orders: Sequence["Order"], ctx: ChunkContext) -> None:
+        for order in orders:
+            order.coupon = ctx.idempotency_key(order)
+        ctx.fail(orders[0], "no price")
+        ctx.session.flush()
 
     @transition([S.DRAFT, S.QUEUED, S.FAILED], S.CANCELLED)
     def cancel(self, reason: str) -> None: ...
@@ -149,6 +160,12 @@ def enqueue(session: Session, order: Order) -> None:
     Order.send_invoice.enqueue(session, order, "a@b.example", copies=2)
     later = Order.send_invoice.options(delay=timedelta(days=1), priority=3)
     assert_type(later.enqueue_many(session, [order], to="a@b.example"), list[EnqueueResult])
+
+
+def enqueue_chunks(session: Session, orders: Sequence[Order], ctx: ChunkContext) -> None:
+    later = Order.score_all.options(delay=timedelta(days=1))
+    assert_type(later.enqueue_many(session, orders), list[EnqueueResult])
+    assert_type(Order.score_all(orders, ctx), None)
 
 
 def enqueue_tasks(session: Session, ctx: JobContext) -> None:

@@ -27,6 +27,13 @@ Order.send_invoice.enqueue(session, order)  # enqueue without an argument
 Order.send_invoice.enqueue(session, order, 7)  # enqueue with a wrong type
 Order.send_invoice.enqueue(session, order, "x", copies="two")  # enqueue with a wrong keyword
 Order.send_invoice.options(priority="high")  # wrong option
+Order.score_all.enqueue(session, 42)  # a chunk action, of something else
+Order.score_all.enqueue(session, order, 1)  # an argument that no chunk action has
+Order.score_all([session], chunk)  # a list of something else
+Order.score_all([order], ctx)  # the context of one job for a call
+chunk.fail(order)  # a failure without an error
+chunk.snooze(order, 5)  # a wait without a unit
+Trigger.on_demand("order.rate", chunk="many")  # a size that is no number
 order.process_payment()  # an action without its context
 order.process_payment(session)  # another thing for a context
 state_column(OrderState, initial="draft")  # text for a state of the column
@@ -57,9 +64,9 @@ MODULE = f"""
 from datetime import date
 from sqlalchemy.orm import Session
 from api import Order, OrderState, S, daily, fetch, mail, tell
-from statejobs import Domain, JobContext, Trigger, state_column, task, transition
+from statejobs import ChunkContext, Domain, JobContext, Trigger, state_column, task, transition
 
-def misuse(order: Order, session: Session, ctx: JobContext) -> None:
+def misuse(order: Order, session: Session, ctx: JobContext, chunk: ChunkContext) -> None:
     {NEW_LINE.join(MISUSES)}
 """
 

@@ -1,0 +1,82 @@
+"""What an action sees that takes many records in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from statejobs.context import CancelSignal
+from statejobs.domain.failure import describe_failure
+from statejobs.domain.job import Job
+from statejobs.domain.outcome import Cancel, Complete, Fail, Outcome, Snooze
+from statejobs.errors import StateJobsError
+
+
+class ChunkContext:
+    """What the action of a trigger with `chunk=` sees.
+
+    Every record completes when the action returns, but for those that `fail`, `snooze` and
+    `cancel` name: of these, changes that no flush has written are dropped. When the action raises,
+    nothing of the call is kept, and each job is run by itself.
+    """
+
+    def __init__(
+        self, *, session: Session, records: Sequence[object], jobs: Sequence[Job], now: datetime,
+        cancels: Sequence[CancelSignal] = (),
+    ) -> None:  # fmt: skip
+        self.session = session
+        """One for the call: what is written here commits with all outcomes, or not at all.
+
+        Autoflush is off. Reads run in autocommit until the first write, flush or locking read.
+        """
+        self.jobs = tuple(jobs)
+        """The job of each record, in the order of the records."""
+        self.now = now
+        """When the call began, in UTC."""
+        self._cancels = tuple(cancels)
+        self._places = {id(record): place for place, record in enumerate(records)}
+        self._others: dict[int, Outcome] = {}
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether the action should stop: the result of no record will be kept."""
+        return bool(self._cancels) and all(self._cancels)
+
+    def idempotency_key(self, record: object) -> str:
+        """Return the key of one record: the same for every attempt, until the trigger completed.
+
+        Give it to whatever you call that must not happen twice.
+        """
+        return self.jobs[self._place(record)].idempotency_key
+
+    def fail(self, record: object, error: BaseException | str) -> None:
+        """Let the attempt of one record fail, as if its action had raised *error*."""
+        raised = StateJobsError(error) if isinstance(error, str) else error
+        self._others[self._place(record)] = Fail(failure=describe_failure(raised), error=raised)
+
+    def snooze(self, record: object, delay: timedelta, *, reason: str | None = None) -> None:
+        """Let one record run again after *delay*; its attempt does not count.
+
+        Raises:
+            ValueError: The delay is not positive.
+        """
+        self._others[self._place(record)] = Snooze(delay, reason=reason)
+
+    def cancel(self, record: object, reason: str) -> None:
+        """Stop the job of one record for good; the record moves to `failed`."""
+        self._others[self._place(record)] = Cancel(reason)
+
+    def outcome_of(self, record: object) -> Outcome:
+        """Return how the attempt of one record ends, if the action returns."""
+        return self._others.get(self._place(record), Complete())
+
+    def _place(self, record: object) -> int:
+        place = self._places.get(id(record))
+        if place is None:
+            raise StateJobsError(
+                f"{record!r} is not one of the {len(self._places)} records of this call. "
+                "Give one of the objects that the action was called with"
+            )
+        return place

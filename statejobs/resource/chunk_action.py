@@ -1,0 +1,42 @@
+"""The action of a trigger with `chunk=`: a static method that takes many records in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Generic, overload
+
+from statejobs.chunk import ChunkContext
+from statejobs.domain.outcome import Complete
+from statejobs.resource.action import Action, EnqueuedAction, R, Walk
+
+
+class ChunkAction(Action[R, ChunkContext, [], None], Generic[R]):
+    """A declared action that takes a list of records; enqueued for each record by itself."""
+
+    @overload  # type: ignore[override]
+    def __get__(self, record: None, owner: type) -> EnqueuedChunk[R]: ...
+    @overload
+    def __get__(self, record: object, owner: type) -> EnqueuedChunk[R]: ...
+    def __get__(self, record: object | None, owner: type) -> EnqueuedChunk[R]:
+        """Return what can be enqueued and called, on the class as on a record."""
+        return EnqueuedChunk(self, owner)
+
+
+class EnqueuedChunk(EnqueuedAction[R, []], Generic[R]):
+    """A chunk action as its class shows it: enqueue it, or call it here, as a test does."""
+
+    def __call__(self, records: Sequence[R], ctx: ChunkContext, /) -> None:
+        """Run the body and walk each record source → during → target.
+
+        If the body raises, the records are as before; so are those that it gave another outcome.
+
+        Raises:
+            TransitionRefusedError: A record is not in a source, or a guard said no.
+        """
+        body: Any = self.declared.body
+        with ExitStack() as stack:
+            walks = [stack.enter_context(Walk(self.declared, record)) for record in records]
+            body(records, ctx)
+            for walk in walks:
+                walk.is_kept = isinstance(ctx.outcome_of(walk.record), Complete)

@@ -1,0 +1,96 @@
+"""Runs many claims in one call of their action; when that raises, each by itself.
+
+A success whose session has nothing to write but columns of the records ends as any other: together
+with whatever else is to be committed. Else all that the call did ends in one transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from statejobs.domain.outcome import Complete, Fail, Outcome, Superseded
+from statejobs.runner.deadline import call_within
+from statejobs.runner.finisher import Ended, outcome_of
+from statejobs.runner.port import Chunk, Claim, Success
+
+if TYPE_CHECKING:
+    from statejobs.runner.runner import Runner
+
+log = logging.getLogger("statejobs.runner")
+
+Result = Ended | Success
+
+
+def attempt_chunk(runner: Runner, claims: Sequence[Claim]) -> Iterator[Result]:
+    """Call the action of *claims*, which are of one kind; yield how each ended, as `attempt` does.
+
+    A claim counts as one attempt, whether its body ran once or, after the call for all, again.
+    """
+    for claim in claims:
+        runner.begin(claim)
+    found = _call(runner, claims)
+    yield from _one_by_one(runner, claims) if found is None else found
+
+
+def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
+    """Return how each ended; None when nothing of the call was kept: each is run by itself then."""
+    run = _chunk_of(claims).work.open_chunk(claims, runner.sources.clock.now())
+    successes: Sequence[Success] | None = ()
+    try:
+        called = call_within(
+            run.call, claims, runner.settings.timeout_grace, on_abandoned=runner.abandon
+        )
+        runner.body_ended(*claims)
+        is_abandoned = claims[0].is_abandoned
+        if isinstance(called, Fail) and len(claims) > 1 and not is_abandoned:
+            _tell_of_fallback(claims, called.failure.error_type)
+            return None
+        ends: list[tuple[Claim, Outcome | None]] = [
+            (claim, called if is_abandoned else run.outcome(claim, called)) for claim in claims
+        ]
+        if isinstance(called, Complete):
+            try:
+                if (successes := run.successes()) is None:
+                    commit = runner.finisher.commit_chunk
+                    return [*run.finish(lambda session: commit(session, ends))]
+            except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
+                if len(claims) > 1:
+                    _tell_of_fallback(claims, type(error).__name__)
+                    return None
+                ends = [(claims[0], outcome_of(error))]
+    finally:
+        run.close()
+    left = {success.claim: success for success in successes or ()}
+    return [left.get(claim) or runner.finisher.end(claim, outcome) for claim, outcome in ends]
+
+
+def _tell_of_fallback(claims: Sequence[Claim], error: str) -> None:
+    log.warning(
+        "a call for %d jobs of %s came to nothing (%s): they are run one by one",
+        len(claims), claims[0].job.key, error,
+    )  # fmt: skip
+
+
+def _one_by_one(runner: Runner, claims: Sequence[Claim]) -> Iterator[Result]:
+    finisher = runner.finisher
+    try:
+        standing = _chunk_of(claims).work.reload(claims)
+    except Exception as error:  # noqa: BLE001 - the database is away
+        yield from (finisher.end(claim, outcome_of(error)) for claim in claims)
+        return
+    for claim in claims:
+        if claim.is_lost or claim.is_settled:
+            yield finisher.late(claim)
+        elif claim.job.id not in standing:
+            yield finisher.end(claim, Superseded("the record was moved by someone else"))
+        else:
+            claim.began = runner.sources.clock.monotonic()
+            yield from _call(runner, (claim,)) or ()
+
+
+def _chunk_of(claims: Sequence[Claim]) -> Chunk:
+    chunk = claims[0].policy.chunk
+    assert chunk is not None, "only claims with a chunk share a call"  # noqa: S101
+    return chunk

@@ -1,0 +1,177 @@
+"""One call of an action for many records, and the work port of such calls."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from statejobs.chunk import ChunkContext
+from statejobs.context import acting_as, tenant
+from statejobs.domain.clock import Sources
+from statejobs.domain.outcome import Complete, Outcome, Stale
+from statejobs.resource.ledger import ledger_of
+from statejobs.resource.model import ResourceModel
+from statejobs.runner.port import Claim, Success
+from statejobs.store.lazy_begin import begin_now, in_transaction
+from statejobs.store.store import Store
+from statejobs.triggers.records import RecordSubject, key_is_in, lock_in_order
+from statejobs.triggers.run import (
+    checked_arguments,
+    outcomes,
+    prepare,
+    stale_reason,
+    warn_of_long_transaction,
+)
+from statejobs.triggers.session import JobSession
+from statejobs.triggers.shortcut import own_changes_of_many
+from statejobs.triggers.together import finish_within
+
+R = TypeVar("R")
+
+
+class ChunkRun:
+    """One call of a chunk action."""
+
+    def __init__(
+        self, store: Store, claims: Sequence[Claim], sources: Sources, now: datetime
+    ) -> None:
+        self._store, self._claims = store, claims
+        subject: RecordSubject = claims[0].subject
+        self._model, self._action = subject.model, subject.bound.action
+        self._session = JobSession(store.working)
+        self._stale: dict[Claim, Stale] = {}
+        self._ctx = self._context(claims, now)
+        for claim in claims:
+            prepare(self._session, claim.subject.record, sources, self._action.name)
+
+    def call(self) -> Outcome:
+        """Run guards and body in a context of its own; every exception becomes an outcome."""
+        return contextvars.copy_context().run(self._call)
+
+    def outcome(self, claim: Claim, called: Outcome) -> Outcome:
+        """Return how the attempt of one claim ends, after a call that ended as *called*."""
+        if claim in self._stale:
+            return self._stale[claim]
+        is_done = isinstance(called, Complete)
+        return self._ctx.outcome_of(claim.subject.record) if is_done else called
+
+    def successes(self) -> list[Success] | None:
+        """Return those that complete, when the session is to write nothing but their columns."""
+        completing = [c for c in self._claims if isinstance(self.outcome(c, Complete()), Complete)]
+        for claim in self._claims:
+            if claim not in completing and claim.subject.record in self._session:
+                self._session.expire(claim.subject.record)  # what it changed is not to be kept
+        if self._session.was_used and in_transaction(self._session.connection()):
+            return None
+        records = [claim.subject.record for claim in completing]
+        changes = own_changes_of_many(self._session, records, self._model)
+        if changes is None:
+            return None
+        return [Success(claim, own) for claim, own in zip(completing, changes, strict=True)]
+
+    def finish(self, commit: Callable[[Session], R]) -> R:
+        """Return what *commit* returns for the session, which has locked the records."""
+        self._session.allow_commit()
+        connection = self._session.connection()
+        warn_of_long_transaction(self._claims[0], connection)
+        begin_now(connection)
+        identities = [claim.subject.identity for claim in self._claims]
+        lock_in_order(connection, self._model, identities)
+        return commit(self._session)
+
+    def close(self) -> None:
+        """Roll back what was not committed, and give the connection back."""
+        if self._claims[0].is_abandoned:
+            return  # its thread still uses the session; what it writes is never committed
+        for claim in self._claims:
+            ledger_of(claim.subject.record).running = None
+        try:
+            self._session.close()
+        except SQLAlchemyError:  # the database went away; outcomes are still to be recorded
+            self._session.invalidate()
+
+    def _call(self) -> Outcome:
+        with _identified(self._claims), outcomes() as ended:
+            for claim in self._claims:
+                reason = stale_reason(claim.subject)
+                if reason is not None:
+                    self._stale[claim] = Stale(reason)
+                else:
+                    checked_arguments(claim.subject, claim)  # left by an action that took some
+            called = [claim for claim in self._claims if claim not in self._stale]
+            self._ctx = self._context(called, self._ctx.now)
+            if called:
+                self._action.body([claim.subject.record for claim in called], self._ctx)
+        return ended.outcome
+
+    def _context(self, claims: Sequence[Claim], now: datetime) -> ChunkContext:
+        return ChunkContext(
+            session=self._session,
+            records=[claim.subject.record for claim in claims],
+            jobs=[claim.job for claim in claims],
+            now=now,
+            cancels=[claim.signal for claim in claims],
+        )
+
+
+class RecordChunks:
+    """The part of the work port for calls that take many records."""
+
+    def __init__(self, store: Store, sources: Sources) -> None:
+        self._store, self._sources = store, sources
+
+    def kind_of(self, claim: Claim) -> object:
+        """Return model and trigger: subclasses may have an action of their own."""
+        subject: RecordSubject = claim.subject
+        return id(subject.model), id(subject.bound)
+
+    def open_chunk(self, claims: Sequence[Claim], now: datetime) -> ChunkRun:
+        """Return a call for *claims*."""
+        return ChunkRun(self._store, claims, self._sources, now)
+
+    def reload(self, claims: Sequence[Claim]) -> frozenset[int]:
+        """Load the records again; return the ids of jobs whose record is where it was left."""
+        model: ResourceModel = claims[0].subject.model
+        identities = [claim.subject.identity for claim in claims]
+        is_ours = key_is_in(model, identities, self._store.dialect)
+        with Session(self._store.working, autoflush=False, expire_on_commit=False) as session:
+            records: list[Any] = [*session.scalars(select(model.cls).where(is_ours)).unique()]
+            key_of = model.mapper.primary_key_from_instance
+            found = {tuple(key_of(record)): record for record in records}
+            session.expunge_all()
+        standing = set()
+        for claim in claims:
+            subject: RecordSubject = claim.subject
+            record = found.get(subject.identity)
+            if record is None:
+                continue
+            left_at = (subject.state, subject.version)
+            if (model.kernel.state_of(record), record.state_version) == left_at:
+                subject.record = record
+                standing.add(claim.job.id)
+        return frozenset(standing)
+
+    def finish_within(
+        self, connection: Connection, claims: Sequence[Claim], *, now: datetime
+    ) -> frozenset[int]:
+        """Move the records and complete the jobs of those that stand as they were left."""
+        return finish_within(self._store, connection, claims, now)
+
+
+@contextmanager
+def _identified(claims: Sequence[Claim]) -> Iterator[None]:
+    """Act for the tenant of the jobs, and for their actor when they have one and the same."""
+    first = claims[0].job
+    with ExitStack() as stack:
+        if first.tenant is not None:
+            stack.enter_context(tenant(first.tenant))
+        if first.actor is not None and all(c.job.actor == first.actor for c in claims):
+            stack.enter_context(acting_as(first.actor))
+        yield
