@@ -47,14 +47,15 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
         if isinstance(called, Fail) and len(claims) > 1 and not is_abandoned:
             _tell_of_fallback(claims, called.failure.error_type)
             return None
-        ends: list[tuple[Claim, Outcome | None]] = [
+        outcomes = [
             (claim, called if is_abandoned else run.outcome(claim, called)) for claim in claims
         ]
+        ends: Sequence[tuple[Claim, Outcome | None]] = outcomes
         if isinstance(called, Complete):
             try:
                 if (successes := run.successes()) is None:
                     commit = runner.finisher.commit_chunk
-                    return [*run.finish(lambda session: commit(session, ends))]
+                    return [*run.finish(lambda session: commit(session, outcomes))]
             except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                 if len(claims) > 1:
                     _tell_of_fallback(claims, type(error).__name__)

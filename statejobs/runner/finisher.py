@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import Failure, describe_failure
 from statejobs.domain.job import Job, JobState
-from statejobs.domain.lifecycle import Landing
+from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.outcome import Complete, Fail, Outcome, Release, Superseded
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, MovedAway, Success, Work
@@ -81,9 +80,7 @@ class Finisher:
         session.commit()
         self._is_settled(claim)
 
-    def commit_chunk(
-        self, session: Session, ends: Sequence[tuple[Claim, Outcome | None]]
-    ) -> list[Ended]:
+    def commit_chunk(self, session: Session, ends: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
         """Commit what one call wrote, and how each of its claims *ends*, together or not at all.
 
         Raises:
@@ -96,7 +93,7 @@ class Finisher:
                 _begin_finish(claim)
             session.flush()
             self._reach(CrashPoint.FINISH_FLUSHED)
-            ended = self._settle_chunk(session.connection(), ends)
+            settled = self.recorder.settle_chunk(session.connection(), ends)
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
             session.commit()
         except BaseException:
@@ -106,7 +103,7 @@ class Finisher:
         for claim in claims:
             claim.is_settled = True
         self._reach(CrashPoint.FINISHED)
-        return [self.ended(claim, *how) for claim, how in zip(claims, ended, strict=True)]
+        return [self._tell(*end, *how) for end, how in zip(ends, settled, strict=True)]
 
     def complete(self, success: Success) -> Ended:
         """Commit a success that needs no unit of work; whatever that meets ends the attempt."""
@@ -233,34 +230,16 @@ class Finisher:
             settlement, state = self.recorder.settle(connection, claim, outcome)
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         self._is_settled(claim)
+        return self._tell(claim, outcome, settlement, state)
+
+    def _tell(
+        self, claim: Claim, outcome: Outcome, settlement: Settlement, state: JobState
+    ) -> Ended:
         failure = outcome.failure if isinstance(outcome, Fail) else None
         return self.ended(
             claim, settlement.edge, state, reason=settlement.reason, run_at=settlement.run_at,
             failure=failure if settlement.edge in {"fail", "discard"} else None,
         )  # fmt: skip
-
-    def _settle_chunk(
-        self, connection: Connection, ends: Sequence[tuple[Claim, Outcome | None]]
-    ) -> list[tuple[str, JobState, datetime | None]]:
-        """Write all ends: those of completed jobs at once, every other by itself."""
-        now = self._sources.clock.now()
-        completing = [claim for claim, outcome in ends if isinstance(outcome, Complete)]
-        finished: frozenset[int] = frozenset()
-        if completing and (chunk := completing[0].policy.chunk) is not None:
-            finished = chunk.work.finish_within(connection, completing, now=now)
-        ended: list[tuple[str, JobState, datetime | None]] = []
-        for claim, outcome in ends:
-            if claim.job.id in finished:
-                ended.append(("complete", JobState.COMPLETED, None))
-            elif isinstance(outcome, Complete):
-                rests = self._work.land(connection, claim, Landing.TARGET, now=now)
-                settlement = self.recorder.settlement(claim, outcome)
-                state = self.recorder.finish_job(connection, claim, settlement, rests)
-                ended.append((settlement.edge, state, None))
-            elif outcome is not None:
-                settlement, state = self.recorder.settle(connection, claim, outcome)
-                ended.append((settlement.edge, state, settlement.run_at))
-        return ended
 
     def _is_settled(self, claim: Claim) -> None:
         claim.is_settled = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -12,7 +13,16 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement, backoff_step, settle
-from statejobs.domain.outcome import Cancel, Crash, Fail, Outcome, Release, Snooze, Superseded
+from statejobs.domain.outcome import (
+    Cancel,
+    Complete,
+    Crash,
+    Fail,
+    Outcome,
+    Release,
+    Snooze,
+    Superseded,
+)
 from statejobs.runner.port import Claim, MovedAway, Work
 from statejobs.store.store import Store
 
@@ -50,6 +60,27 @@ class Recorder:
         if settlement.landing is Landing.FAILED:
             self._run_discard_hook(connection, claim, settlement)
         return settlement, state
+
+    def settle_chunk(
+        self, connection: Connection, ends: Sequence[tuple[Claim, Outcome]]
+    ) -> list[tuple[Settlement, JobState]]:
+        """Write how each claim of one call ends: completed jobs at once, others by themselves.
+
+        Raises:
+            LateResult: A job is no longer ours.
+            MovedAway: A record is no longer where its claim left it.
+        """
+        completing = [claim for claim, outcome in ends if isinstance(outcome, Complete)]
+        finished: frozenset[int] = frozenset()
+        if completing and (chunk := completing[0].policy.chunk) is not None:
+            now = self._sources.clock.now()
+            finished = chunk.work.finish_within(connection, completing, now=now)
+        return [
+            (self.settlement(claim, outcome), JobState.COMPLETED)
+            if claim.job.id in finished
+            else self._settle_one(connection, claim, outcome)
+            for claim, outcome in ends
+        ]
 
     def settlement(self, claim: Claim, outcome: Outcome) -> Settlement:
         """Decide what *outcome* does to the job and the record of *claim*."""
@@ -90,6 +121,16 @@ class Recorder:
         if state is None:
             raise LateResult
         return state
+
+    def _settle_one(
+        self, connection: Connection, claim: Claim, outcome: Outcome
+    ) -> tuple[Settlement, JobState]:
+        if not isinstance(outcome, Complete):
+            return self.settle(connection, claim, outcome)
+        now = self._sources.clock.now()
+        rests = self._work.land(connection, claim, Landing.TARGET, now=now)
+        settlement = self.settlement(claim, outcome)
+        return settlement, self.finish_job(connection, claim, settlement, rests)
 
     def _heed_cancel(self, connection: Connection, claim: Claim, outcome: Outcome) -> Outcome:
         """A job that someone asked to stop does not go on, however its attempt ended."""

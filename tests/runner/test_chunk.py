@@ -20,7 +20,7 @@ from statejobs import (
 from statejobs.context import current_actor, current_tenant
 from statejobs.domain.outcome import Snooze
 from statejobs.runner.chunks import attempt_chunk
-from statejobs.runner.finisher import Finisher
+from statejobs.runner.recorder import Recorder
 from statejobs.store.tables import attempts, jobs
 from tests.support.meters import SIZE, Meter, Note, meter_office, reset_script, script
 from tests.support.parcels import enqueue, fire, job_of, load, state_of
@@ -239,7 +239,7 @@ def test_nothing_is_written_when_the_commit_fails(app, monkeypatch):
 
     script.read = set_and_note
     keys = read(app, 2)
-    monkeypatch.setattr(Finisher, "_settle_chunk", fail)
+    monkeypatch.setattr(Recorder, "settle_chunk", fail)
 
     ended = app.step(2)
 
