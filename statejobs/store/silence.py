@@ -121,6 +121,9 @@ class SilenceWatch:
         """Return those of which the server said the same twice: it does not work for them."""
         by_pid = {connection.info.backend_pid: connection for connection in suspects}
         with self._fresh() as connection:
+            (own,) = connection.execute("SELECT pg_backend_pid()").fetchone()
+            if own != connection.info.backend_pid:
+                return []  # behind a pooler, whose process ids are its own: nobody can tell
             rows = connection.execute(_SESSIONS, [list(by_pid)]).fetchall()
         marks = dict.fromkeys(by_pid, "gone") | dict(rows)
         now = self._monotonic()

@@ -58,7 +58,7 @@ def test_the_same_process_works_on_when_its_connections_were_swallowed(
 
     wait_until(lambda: is_done(app, second), worker.said, within=60)
     assert [node["pid"] for node in app.queries.nodes()] == worker.children()
-    assert "has not answered" in worker.said()
+    wait_until(lambda: "has not answered" in worker.said(), worker.said, within=60)
 
 
 def test_a_silent_network_is_outlived_and_told_of_now_and_then(app, behind, proxy, start_worker):
