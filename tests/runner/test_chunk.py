@@ -308,6 +308,18 @@ def test_a_job_that_failed_before_runs_alone_from_then_on(app, clock):
     assert state_of(app, Meter, keys[1]) == "broken"
 
 
+def test_jobs_whose_worker_died_under_a_call_run_alone(app, clock):
+    keys = read(app)
+    app.runner().claim("default", limit=3)
+    clock.advance(minutes=1)
+    assert app.runner().rescue() == 3
+
+    app.drain()
+
+    assert script.calls == [[key] for key in keys]
+    assert states(app, keys) == ["read"] * 3
+
+
 def test_a_value_that_the_database_refuses_fails_its_own_job_only(app):
     keys = read(app)
 
