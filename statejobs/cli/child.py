@@ -6,6 +6,7 @@ import faulthandler
 import logging
 import os
 import queue
+import select
 import signal
 import threading
 from collections.abc import Mapping
@@ -53,6 +54,9 @@ def worker_process(
     worker = app.worker(_queues(app, queues))
     app.telemetry.subscribe(log_event)
     app.telemetry.subscribe(lambda happening: _notice_abandoned(happening, inbox))
+    if _is_told_to_stop(orders, inbox):
+        log.info("stopped before it began")
+        return 0
     worker.start()
     _log_start(settings, app, worker)
     threading.Thread(target=_read_orders, args=(orders, inbox, worker), daemon=True).start()
@@ -84,6 +88,11 @@ def _catch_signals(inbox: Inbox) -> None:
         signal.signal(signal.SIGHUP, stop)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+
+
+def _is_told_to_stop(orders: int, inbox: Inbox) -> bool:
+    """Return whether a stop came while the app was loaded: nothing is to be claimed after it."""
+    return not inbox.empty() or bool(select.select([orders], [], [], 0)[0])
 
 
 def _read_orders(orders: int, inbox: Inbox, worker: Worker) -> None:
