@@ -199,4 +199,4 @@ def effects(app):
     """Errand → how often its effect is there."""
     with app.session() as session:
         rows = session.execute(select(Effect.errand, func.count()).group_by(Effect.errand))
-        return {errand: times for errand, times in rows}  # noqa: C416 - rows are no tuples
+        return {errand: times for errand, times in rows}
