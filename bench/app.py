@@ -21,6 +21,7 @@ from statejobs import (
     StateJobs,
     Trigger,
     UtcDateTime,
+    WorkerSettings,
     configure_sqlite,
     state_column,
     transition,
@@ -28,6 +29,7 @@ from statejobs import (
 
 SYNCHRONOUS_VARIABLE = "STATEJOBS_BENCH_SYNCHRONOUS"
 LIMIT_VARIABLE = "STATEJOBS_BENCH_LIMIT"
+FINISH_VARIABLE = "STATEJOBS_BENCH_FINISH_BATCH"
 QUEUE = "orders"
 TASK_QUEUE = "tasks"
 
@@ -153,7 +155,7 @@ RESOURCES = (Order, QuietOrder, AsyncOrder, ChunkOrder)
 
 
 def make_app(database: str) -> StateJobs:
-    """Return the app on *database*; two variables choose what a user would write down."""
+    """Return the app on *database*; variables choose what a user would write down."""
     limit = int(os.environ.get(LIMIT_VARIABLE, "8"))
     engine: str | Engine = database
     tasks: dict[str, Any] = {} if noop is None else {"tasks": [noop]}
@@ -166,4 +168,5 @@ def make_app(database: str) -> StateJobs:
         engine,
         domains=[Domain("bench", resources=list(RESOURCES), **tasks)],
         queues={QUEUE: limit, TASK_QUEUE: limit},
+        settings=WorkerSettings(finish_batch=int(os.environ.get(FINISH_VARIABLE, "100"))),
     )

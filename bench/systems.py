@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
 
-from bench.app import AsyncOrder, ChunkOrder, Order, QuietOrder
+from bench.app import FINISH_VARIABLE, AsyncOrder, ChunkOrder, Order, QuietOrder
 from bench.databases import Database
 from statejobs import StatefulResource
 
@@ -29,6 +29,8 @@ class System:
     resource: type[StatefulResource] | None = Order
     """Whose jobs it runs; None for tasks, which have no record."""
     is_floor: bool = True
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables by which it differs from another with the same command."""
     per_batch: bool = False
     """It commits once for many jobs: what a crash takes back is more than one job."""
 
@@ -40,13 +42,14 @@ class System:
 
 def statejobs(
     name: str = "statejobs", resource: type[StatefulResource] | None = Order, *,
-    per_batch: bool = False,
+    per_batch: bool = True, environment: tuple[tuple[str, str], ...] = (),
 ) -> System:  # fmt: skip
     """Return statejobs itself, through its command line."""
     command = ("-m", "statejobs", "worker", "--app", "bench.app:make_app", "--log-level", "warning")
     return System(
-        name=name, command=command, resource=resource, is_floor=False, per_batch=per_batch
-    )
+        name=name, command=command, resource=resource, is_floor=False, per_batch=per_batch,
+        environment=environment,
+    )  # fmt: skip
 
 
 def floor(name: str, module: str, *options: str, per_batch: bool = False) -> System:
@@ -61,9 +64,10 @@ def task_floor(name: str, kind: str, per_commit: int) -> System:
 
 
 STATEJOBS = statejobs()
+EACH = statejobs("statejobs, a commit each", per_batch=False, environment=((FINISH_VARIABLE, "1"),))
 QUIET = statejobs("statejobs, history off", QuietOrder)
 ASYNC = statejobs("statejobs, async def", AsyncOrder)
-CHUNK = statejobs("statejobs, chunk=100", ChunkOrder, per_batch=True)
+CHUNK = statejobs("statejobs, chunk=100", ChunkOrder)
 ONE_STATEMENT = floor("floor: one statement", "bench.floors.one_statement")
 FIVE_STATEMENTS = floor("floor: five statements", "bench.floors.five_statements")
 BULK = floor("floor: bulk of 100", "bench.floors.bulk", per_batch=True)
@@ -86,15 +90,16 @@ def running(system: System, database: Database, workers: int) -> Iterator[list[p
     if not system.is_floor:
         commands = [[*system.command, "--processes", str(workers)]]
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(_process(command, database)) for command in commands]
+        variables = {**database.environment, **dict(system.environment)}
+        yield [stack.enter_context(_process(command, variables)) for command in commands]
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str], database: Database) -> Iterator[psutil.Process]:
+def _process(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[psutil.Process]:
     with tempfile.TemporaryFile() as log:
         process = psutil.Popen(
             [sys.executable, *command],
-            env={**os.environ, **database.environment},
+            env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""W4: drain stateful jobs. Load a record, act on it, move it, finish; a commit for each job."""
+"""W4: drain stateful jobs. Load a record, act on it, move it, finish."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from bench.systems import (
     ASYNC,
     BULK,
     CHUNK,
+    EACH,
     FIVE_STATEMENTS,
     ONE_STATEMENT,
     QUIET,
@@ -18,8 +19,8 @@ from bench.systems import (
     System,
 )
 
-_POSTGRES = (STATEJOBS, ONE_STATEMENT, FIVE_STATEMENTS, BULK, QUIET, ASYNC)
-_SQLITE = (STATEJOBS, SQLITE_JOB, SQLITE_BATCH, QUIET)
+_POSTGRES = (STATEJOBS, EACH, ONE_STATEMENT, FIVE_STATEMENTS, BULK, QUIET, ASYNC)
+_SQLITE = (STATEJOBS, EACH, SQLITE_JOB, SQLITE_BATCH, QUIET)
 
 
 def run(plan: Plan) -> list[Row]:

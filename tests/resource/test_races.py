@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 from statejobs import StaleTransitionError, override_state
 from tests.resource.support import charges
 from tests.support.shop import Order, S, new_order, read_history, shop_engine
+from tests.support.size import size
 
 RACERS = 50
-RECORDS = 10
+RECORDS = size(10, 1000)
 
 
 def test_the_loser_is_told_what_was_expected_and_what_was_found(engine):
@@ -125,6 +126,7 @@ def race(engine, order_id):
         return Counter(pool.map(run, range(RACERS)))
 
 
+@pytest.mark.timeout(size(60, 3600))
 @pytest.mark.parametrize(
     ("database", "isolation"),
     [

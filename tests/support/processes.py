@@ -32,9 +32,9 @@ def statejobs(*args, database):
 
 
 @contextlib.contextmanager
-def worker(database, log, *options):
+def worker(database, log, *options, app=APP):
     """Run `statejobs worker` until the end of the block; it is ended by its process id."""
-    command = [sys.executable, "-m", "statejobs", "--app", APP, "--database", database, "worker"]
+    command = [sys.executable, "-m", "statejobs", "--app", app, "--database", database, "worker"]
     with (
         log.open("ab") as stream,
         subprocess.Popen([*command, *options], cwd=ROOT, stdout=stream, stderr=stream) as process,

@@ -1,0 +1,69 @@
+"""P5: a job that kills its worker is quarantined, and its neighbours complete.
+
+The supervisor waits longer after each death, so the run lasts as long as its pauses.
+"""
+
+import random
+import re
+
+import pytest
+
+from statejobs import JobState
+from tests.promises.app import Errand, S, add, count, effects, opened
+from tests.support.processes import eventually, worker
+from tests.support.size import size
+
+APP = "tests.promises.app:make_app"
+NEIGHBOURS = size(100, 1000)
+pytestmark = pytest.mark.timeout(size(120, 900))
+
+KILLERS = ["segfault", "exit", "killed"]
+
+
+def mix(app, seed, *poison):
+    """Enqueue the neighbours with *poison* among them; return the ids of the poison."""
+    deeds = ["nothing"] * NEIGHBOURS + list(poison)
+    random.Random(seed).shuffle(deeds)
+    ids = add(app, Errand, *deeds)
+    return [key for key, does in zip(ids, deeds, strict=True) if does != "nothing"]
+
+
+def test_what_kills_its_worker_is_given_up_and_the_others_complete(database_url, seed, tmp_path):
+    killers = size([KILLERS[seed % len(KILLERS)]], KILLERS)
+    with opened(database_url) as app:
+        poison = mix(app, seed, *killers)
+
+        with worker(database_url, tmp_path / "log", "--processes", "2", app=APP):
+            eventually(lambda: count(app, Errand, S.DONE, S.FAILED) == NEIGHBOURS + len(killers),
+                       seconds=size(90, 600))  # fmt: skip
+
+        assert count(app, Errand, S.DONE) == NEIGHBOURS
+        ended = {int(job.record_id): job for job in app.queries.jobs(limit=10_000)}
+        for key in poison:
+            assert (ended[key].state, ended[key].crashes) == (JobState.DISCARDED, 3)
+        neighbours = [job for key, job in ended.items() if key not in poison]
+        assert {job.state for job in neighbours} == {JobState.COMPLETED}
+        assert max(job.crashes for job in neighbours) <= 1
+        found = effects(app)
+        assert set(found.values()) == {1}
+        assert len(found) == NEIGHBOURS
+    deaths = re.findall(
+        r"ended by itself .* is replaced in ([\d.]+) s", (tmp_path / "log").read_text()
+    )
+    assert 3 * len(killers) == len(deaths)
+    assert min(map(float, deaths)) >= 0.5
+
+
+def test_a_copy_that_a_job_forked_harms_nobody(database_url, seed, tmp_path):
+    with opened(database_url) as app:
+        mix(app, seed, "fork", "fork and return")
+
+        with worker(database_url, tmp_path / "log", app=APP):
+            eventually(lambda: count(app, Errand, S.DONE, S.FAILED) == NEIGHBOURS + 2)
+
+        found = effects(app)
+        assert set(found.values()) == {1}
+        assert len(found) == NEIGHBOURS + 2
+        assert {(job.state, job.attempt) for job in app.queries.jobs(limit=10_000)} == {
+            (JobState.COMPLETED, 1)
+        }
