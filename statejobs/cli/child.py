@@ -6,7 +6,6 @@ import faulthandler
 import logging
 import os
 import queue
-import select
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -59,17 +58,10 @@ def worker_process(
     served = _queues(app, queues)
     worker = once_there(lambda: app.worker(served), app.sources.sleep, app.sources.rng)
     app.telemetry.subscribe(log_event)
-<<<<<<< HEAD
     app.telemetry.subscribe(lambda happening: _notice_abandoned(happening, orders.given))
     once_there(worker.register, app.sources.sleep, app.sources.rng)
     hasten.append(worker.release_now)
     orders.serve()
-=======
-    app.telemetry.subscribe(lambda happening: _notice_abandoned(happening, inbox))
-    if _is_told_to_stop(orders, inbox):
-        log.info("stopped before it began")
-        return 0
->>>>>>> promises
     worker.start()
     _log_start(settings, app, worker)
     os.write(ready_fd, str(patience).encode())
@@ -116,16 +108,7 @@ def _catch_signals(inbox: Inbox) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
-<<<<<<< HEAD
 def _read_orders(pipe: int, inbox: Inbox, hasten: Sequence[Callable[[], None]]) -> None:
-=======
-def _is_told_to_stop(orders: int, inbox: Inbox) -> bool:
-    """Return whether a stop came while the app was loaded: nothing is to be claimed after it."""
-    return not inbox.empty() or bool(select.select([orders], [], [], 0)[0])
-
-
-def _read_orders(orders: int, inbox: Inbox, worker: Worker) -> None:
->>>>>>> promises
     """Obey until the supervisor ends; then stop too."""
     with os.fdopen(pipe, "r") as lines:
         for line in lines:

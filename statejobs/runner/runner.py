@@ -97,12 +97,8 @@ class Runner:
             outcome = call_within(
                 run.call, [claim], self.settings.timeout_grace, on_abandoned=self.abandon
             )
-<<<<<<< HEAD
-            self.body_ended(claim)
-=======
             _end_copy_of(process, claim)
-            self._body_ended(claim)
->>>>>>> promises
+            self.body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
                     if (changes := run.own_changes()) is not None:
@@ -121,12 +117,8 @@ class Runner:
         process = os.getpid()
         try:
             outcome = await call_within_async(run.call, claim, self.settings.timeout_grace)
-<<<<<<< HEAD
-            self.body_ended(claim)
-=======
             _end_copy_of(process, claim)
-            self._body_ended(claim)
->>>>>>> promises
+            self.body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
                     if (changes := run.own_changes()) is not None:
