@@ -13,7 +13,7 @@ from tests.support.processes import eventually, worker
 from tests.support.size import size
 
 APP = "tests.promises.app:make_app"
-WARM_UP, MORE = size(500, 10_000), size(2500, 200_000)
+WARM_UP, MORE = size(200, 10_000), size(600, 200_000)
 MEGABYTES = 10
 pytestmark = [
     pytest.mark.timeout(size(120, 3600)),
