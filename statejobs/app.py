@@ -165,6 +165,7 @@ class StateJobs:
                 self.engine, runner.node_id, wake, self.sources.rng
             ),
             watch=self._watch,
+            on_loop_end=self._close_async,
             chores=self._chores(),
         )
 
@@ -249,6 +250,11 @@ class StateJobs:
 
     def _metadata(self) -> list[MetaData]:
         return list(dict.fromkeys(m.table.metadata for m in self.registry.resources.values()))
+
+    async def _close_async(self) -> None:
+        """Close the connections of `async def` actions: they belong to the loop that ends."""
+        if self._async_engine is not None:
+            await self._async_engine.dispose()
 
     def _open_async_engine(self) -> AsyncEngine:
         if self._async_engine is None:

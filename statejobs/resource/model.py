@@ -106,6 +106,12 @@ class ResourceModel:
         return table
 
     @cached_property
+    def eager_relations(self) -> tuple[str, ...]:
+        """Names of the relationships that are loaded together with a record."""
+        lazily = {"select", "raise", "raise_on_sql", "noload", "write_only", "dynamic", True, None}
+        return tuple(r.key for r in self.mapper.relationships if r.lazy not in lazily)
+
+    @cached_property
     def state_column(self) -> Column[Any]:
         """The column that holds the state."""
         column: Column[Any] = self.mapper.columns[self.attribute]

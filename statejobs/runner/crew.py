@@ -11,7 +11,7 @@ from statejobs.config import WorkerSettings
 from statejobs.runner.calls import Call, calls_of
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.committer import Committer
-from statejobs.runner.executors import DaemonThreads, LoopThread, Threads
+from statejobs.runner.executors import DaemonThreads, LastOnLoop, LoopThread, Threads
 from statejobs.runner.finisher import Ended
 from statejobs.runner.keeper import HeldClaims
 from statejobs.runner.lane import Lane
@@ -28,6 +28,7 @@ class Crew:
         self, runner: Runner, held: HeldClaims, queues: Mapping[str, int], *,
         settings: WorkerSettings, on_low: Callable[[], None], on_due: Callable[[datetime], None],
         threads: Threads | None = None, loop_thread: LoopThread | None = None,
+        on_loop_end: LastOnLoop | None = None,
     ) -> None:  # fmt: skip
         """Make a crew; `start` begins.
 
@@ -40,11 +41,12 @@ class Crew:
             on_due: Called with the time at which a job that ran here runs again.
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
+            on_loop_end: Awaited on that loop when it ends, to close what belongs to it.
         """
         self._runner, self._held, self._on_due = runner, held, on_due
         self._clock = runner.sources.clock
         self._threads = threads or DaemonThreads()
-        self._loop_thread = loop_thread or LoopThread()
+        self._loop_thread, self._on_loop_end = loop_thread or LoopThread(), on_loop_end
         self._commits_together = settings.finish_batch > 1
         self._committer = Committer(
             runner.finisher, most=settings.finish_batch, on_ended=held.remove,
@@ -80,7 +82,7 @@ class Crew:
         """Commit what is left, and end the idle threads."""
         self._committer.stop()
         self._threads.stop()
-        self._loop_thread.stop()
+        self._loop_thread.stop(self._on_loop_end)
 
     def _give_back(self, calls: Iterable[Call]) -> None:
         for claim in [claim for call in calls for claim in call]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
+log = logging.getLogger("statejobs.worker")
+
 T = TypeVar("T")
 Task = Callable[[], None]
+LastOnLoop = Callable[[], Coroutine[Any, Any, None]]
+"""What is awaited on a loop before it ends."""
 
 
 class Threads(Protocol):
@@ -81,14 +86,17 @@ class LoopThread:
         """Run *coroutine* on the loop, and wait for it."""
         return self.submit(coroutine).result()
 
-    def stop(self, last: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+    def stop(self, last: LastOnLoop | None = None) -> None:
         """Await *last* on the loop, then end it; pending tasks are dropped."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is None:
             return
         if last is not None:
-            asyncio.run_coroutine_threadsafe(last(), loop).result(timeout=5)
+            try:
+                asyncio.run_coroutine_threadsafe(last(), loop).result(timeout=5)
+            except Exception as error:  # noqa: BLE001 - the loop ends whatever that met
+                log.debug("the end of the event loop: %r", error)
         loop.call_soon_threadsafe(loop.stop)
 
     def _started(self) -> asyncio.AbstractEventLoop:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.runner.crew import Crew
-from statejobs.runner.executors import LoopThread, Threads
+from statejobs.runner.executors import LastOnLoop, LoopThread, Threads
 from statejobs.runner.keeper import HeldClaims, Keeper
 from statejobs.runner.lane import Lane
 from statejobs.runner.loop import Loop
@@ -49,6 +49,7 @@ class Worker:
         make_listener: MakeListener | None = None,
         threads: Threads | None = None,
         loop_thread: LoopThread | None = None,
+        on_loop_end: LastOnLoop | None = None,
         watch: SilenceWatch | None = None,
         chores: Sequence[Loop] = (),
     ) -> None:
@@ -61,6 +62,7 @@ class Worker:
             make_listener: Makes what calls back when there may be work; None polls only.
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
+            on_loop_end: Awaited on that loop when it ends.
             watch: Notices connections that stay silent.
             chores: What else shall go on while it runs.
         """
@@ -72,6 +74,7 @@ class Worker:
         self._crew = Crew(
             runner, self.held, queues, settings=settings, on_low=self._refill,
             on_due=self._note_due, threads=threads, loop_thread=loop_thread,
+            on_loop_end=on_loop_end,
         )  # fmt: skip
         self._keeper = Keeper(
             runner.store, self.held, node_id=runner.node_id, settings=settings,

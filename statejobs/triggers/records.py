@@ -18,7 +18,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, lazyload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from statejobs.domain.job import Job
@@ -100,6 +100,8 @@ def lock_records(
         select(model.cls)
         .where(key_is_in(model, identities, connection.dialect.name))
         .where(model.state_column.in_([model.member(source) for source in bound.sources]))
+        # two records of a batch may share an object, and each goes into a session of its own
+        .options(*([lazyload("*")] if model.eager_relations else []))
         # NO KEY UPDATE: inserting a child row that refers to the record does not count
         .with_for_update(key_share=True, skip_locked=True, of=model.table)
     )

@@ -128,6 +128,8 @@ class AsyncRecordRun:
         with identified(self._claim), outcomes() as ended:
             if action.atomic:
                 await self._session.run_sync(self._lock)
+            if self._subject.model.eager_relations:  # here nothing can be loaded by a touch
+                await self._session.refresh(record, self._subject.model.eager_relations)
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
             await action.body(record, self._ctx, **args)

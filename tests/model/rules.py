@@ -77,7 +77,9 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
                 self.model.flush() if is_kept else self.model.restore(before)
 
         def take_step(self, session, key, pick, is_flushed):
-            item, possible = session.get_one(Item, key), self.model.possible(key)
+            with session.no_autoflush:  # only the story says when it flushes
+                item = session.get_one(Item, key)
+            possible = self.model.possible(key)
             name = possible[pick % len(possible)]
             if name in TRANSITIONS:
                 getattr(item, name)()
@@ -175,6 +177,16 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
             """The other node is paused past its leases; it holds its claims still."""
             self.rescue(number, 31)
             self.claim(number, len(KEYS))
+
+        @precondition(holds)
+        @rule(number=nodes, outcome=outcomes, writes=st.booleans())
+        def come_late(self, number, outcome, writes):
+            """The other node wakes from that pause, and ends what it holds."""
+            self.take_over(number)
+            sleeper = self.driver.nodes[1 - number]
+            for claim in list(sleeper.claims):
+                ended = self.driver.run(sleeper, claim, outcome, writes=writes)
+                self.finish(claim, outcome, ended, writes=writes)
 
         # Deaths
 
