@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -50,8 +50,8 @@ def run_demo(*, database: str | None, orders: int, seed: int, plain: bool, as_js
         ConfigurationError: The database holds rows already.
     """
     try:
-        with _signals_as_ctrl_c(), TemporaryDirectory(prefix="order_flow-") as folder:
-            report = _run(database, Path(folder), orders, seed, plain=plain, as_json=as_json)
+        with _signals_as_ctrl_c() as told, TemporaryDirectory(prefix="order_flow-") as folder:
+            report = _run(database, Path(folder), orders, seed, told, plain=plain, as_json=as_json)
     except KeyboardInterrupt:
         print("Stopped. The worker and the gateway have ended.", file=sys.stderr)
         return INTERRUPTED
@@ -60,8 +60,9 @@ def run_demo(*, database: str | None, orders: int, seed: int, plain: bool, as_js
 
 
 def _run(
-    database: str | None, folder: Path, orders: int, seed: int, *, plain: bool, as_json: bool
-) -> Report:
+    database: str | None, folder: Path, orders: int, seed: int, told: Sequence[int], *,
+    plain: bool, as_json: bool,
+) -> Report:  # fmt: skip
     url = database or f"sqlite:///{folder}/shop.db"
     with _open_shop(url) as jobs, PaymentServer(seed=seed) as server:
         gateway = PaymentGateway(server.url)
@@ -72,7 +73,8 @@ def _run(
             with open_screen(
                 title=title, restart=worker.restart, plain=plain, as_json=as_json
             ) as screen:
-                _Run(jobs, gateway, worker, screen, orders=orders, seed=seed, began=began).play()
+                run = _Run(jobs, gateway, worker, screen, orders=orders, seed=seed, began=began)
+                run.play(told)
         seconds = (utcnow() - began).total_seconds()
         records = read_records(jobs, payments=gateway.payments(), began=began)
     checks = check_everything(records, planned=orders)
@@ -93,8 +95,8 @@ class _Run:
         self._last_moves: tuple[Move, ...] = ()
         self._moved_at = 0.0
 
-    def play(self) -> None:
-        """Go on until every order has ended, or nothing moves any more."""
+    def play(self, told: Sequence[int]) -> None:
+        """Go on until every order has ended, or nothing moves any more, or a signal *told* so."""
         wait = threading.Event().wait
         while True:
             scene = self._look()
@@ -104,6 +106,8 @@ class _Run:
             self._let_customers_in(scene.progress.seconds)
             self._let_operator_look(scene)
             wait(_TICK)
+            if told:  # its exception may have been lost in a callback
+                raise KeyboardInterrupt
 
     def _look(self) -> Scene:
         return Scene(
@@ -169,12 +173,18 @@ def _is_empty(jobs: StateJobs, table: Table) -> bool:
 
 
 @contextmanager
-def _signals_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: in order."""
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+def _signals_as_ctrl_c() -> Iterator[Sequence[int]]:
+    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does; yield what signals came."""
+    told: list[int] = []
+
+    def tell(number: int, _frame: object) -> None:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, tell) for number in signals]
     try:
-        yield
+        yield told
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
