@@ -19,7 +19,7 @@ demo: $(DEMO) ## Run the order example, with options in ARGS='--orders 60'
 	@$(BIN)/statejobs demo $(ARGS)
 
 test: $(DEV) ## Run the tests on SQLite and PostgreSQL, or those in ARGS='tests/store'
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 chaos: $(DEV) ## Break workers and databases at full size, with ARGS='--seed 7 --json FILE'; takes long
 	$(BIN)/python -m tests.chaos --size full $(ARGS)

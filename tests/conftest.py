@@ -22,13 +22,26 @@ def postgres_server(tmp_path_factory):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
 
 
+@pytest.fixture(scope="session")
+def spare_databases(postgres_server):
+    """Names of empty PostgreSQL databases; tests take them, and put them back emptied."""
+    names = []
+    yield names
+    for name in names:
+        postgres_server.drop_database(name)
+
+
 @pytest.fixture
-def postgres_url(postgres_server):
-    """URL of a fresh, empty PostgreSQL database."""
-    name = f"statejobs_{uuid.uuid4().hex}"
-    postgres_server.create_database(name)
+def postgres_url(postgres_server, spare_databases):
+    """URL of an empty PostgreSQL database."""
+    if spare_databases:
+        name = spare_databases.pop()
+    else:
+        name = f"statejobs_{uuid.uuid4().hex}"
+        postgres_server.create_database(name)
     yield postgres_server.url(name)
-    postgres_server.drop_database(name)
+    postgres_server.empty_database(name)
+    spare_databases.append(name)
 
 
 @pytest.fixture

@@ -76,8 +76,12 @@ def _end_transaction(connection: Any, record: Any) -> None:
     Whoever takes the connection from the pool next would commit what was reported as failed.
     """
     driver = record.driver_connection  # below the adapter of an asyncio driver
-    if driver is not None and driver.in_transaction:
+    if driver is None or not driver.in_transaction:
+        return
+    try:
         connection.rollback()
+    except Exception as error:  # noqa: BLE001 - what does not roll back is closed
+        record.invalidate(error)
 
 
 def is_configured(engine: Engine) -> bool:
@@ -144,37 +148,39 @@ class SqliteListener:
         prefix = _socket_prefix(path)
         self._address = prefix.with_name(prefix.name + node_id[:_ID_DIGITS])
         self._on_wake = on_wake
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._thread = threading.Thread(target=self._listen, name="statejobs-wake", daemon=True)
+        self._thread: threading.Thread | None = None
         self._stopped = False
 
     def start(self) -> None:
         """Bind and listen; without a socket, workers find work by polling."""
+        ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            self._socket.bind(str(self._address))
+            ear.bind(str(self._address))
         except OSError:  # a read-only directory, or a file system without sockets
+            ear.close()
             return
+        self._thread = threading.Thread(
+            target=self._listen, args=[ear], name="statejobs-wake", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
         """Stop listening and remove the socket."""
         self._stopped = True
+        if self._thread is None:
+            return
         with contextlib.suppress(OSError):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.sendto(b"s", str(self._address))
             self._address.unlink()
-        if self._thread.is_alive():
-            self._thread.join(timeout=1)
-        self._socket.close()
+        self._thread.join(timeout=1)
 
-    def _listen(self) -> None:
-        while not self._stopped:
-            try:
-                self._socket.recv(16)
-            except OSError:
-                return
-            if not self._stopped:
-                self._on_wake()
+    def _listen(self, ear: socket.socket) -> None:
+        with ear:
+            while not self._stopped:
+                ear.recv(16)
+                if not self._stopped:
+                    self._on_wake()
 
 
 def _socket_prefix(path: Path) -> Path:

@@ -92,10 +92,7 @@ class ChunkRun:
             return  # its thread still uses the session; what it writes is never committed
         for claim in self._claims:
             ledger_of(claim.subject.record).running = None
-        try:
-            self._session.close()
-        except SQLAlchemyError:  # the database went away; outcomes are still to be recorded
-            self._session.invalidate()
+        self._session.close()
 
     def _call(self) -> Outcome:
         with _identified(self._claims), outcomes() as ended:

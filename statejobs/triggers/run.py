@@ -73,10 +73,7 @@ class RecordRun:
         if self._claim.is_abandoned:
             return  # its thread still uses the session; what it writes is never committed
         ledger_of(self._subject.record).running = None
-        try:
-            self._session.close()
-        except SQLAlchemyError:  # the database went away; the outcome is still to be recorded
-            self._session.invalidate()
+        self._session.close()
 
     def _call(self) -> Outcome:
         action, record = self._subject.bound.action, self._subject.record
@@ -151,10 +148,7 @@ class AsyncRecordRun:
     async def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""
         ledger_of(self._subject.record).running = None
-        try:
-            await self._session.close()
-        except SQLAlchemyError:  # as above
-            await self._session.invalidate()
+        await self._session.close()
 
     def _lock(self, session: Session) -> None:
         connection = session.connection()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.errors import StateJobsError
@@ -20,10 +21,24 @@ class JobSession(Session):
         """Whether the runner commits now."""
         self.was_used = False
         """Whether any statement was sent."""
+        self._connection: Connection | None = None
 
     def allow_commit(self) -> None:
         """Let the runner commit from now on."""
         self.may_commit = True
+
+    def close(self) -> None:
+        """Roll back what was not committed; a connection that cannot is dropped, with its locks."""
+        try:
+            super().close()
+        except SQLAlchemyError:  # the outcome of the job is still to be recorded, on another one
+            if self._connection is not None and not self._connection.closed:
+                self._connection.invalidate()
+                self._connection.close()
+
+    def note_use(self, connection: Connection) -> None:
+        """Note that a statement is about to be sent on *connection*."""
+        self.was_used, self._connection = True, connection
 
 
 @event.listens_for(JobSession, "before_commit")
@@ -39,5 +54,5 @@ def _refuse_commit(session: JobSession) -> None:
 
 
 @event.listens_for(JobSession, "after_begin")
-def _note_use(session: JobSession, *_began: Any) -> None:
-    session.was_used = True
+def _note_use(session: JobSession, _transaction: object, connection: Connection) -> None:
+    session.note_use(connection)

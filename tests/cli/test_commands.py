@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from statejobs import JobState
+from tests.cli.conftest import Shell
 from tests.support.processes import APP, ROOT, statejobs
 from tests.support.worker_app import Task, make_app
 
@@ -59,18 +60,18 @@ def test_help_imports_nothing_heavy():
 def test_every_reading_command_prints_one_document(app, database_url, command):
     submit(app)
 
-    done = statejobs("--json", *command, database=database_url)
+    done = Shell(database=database_url)("--json", *command)
 
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     json.loads(done.stdout)
 
 
 def test_a_record_is_shown_with_what_it_can_do(app, database_url):
     key = submit(app)
 
-    done = statejobs("record", "show", "Task", str(key), database=database_url)
+    done = Shell(database=database_url)("record", "show", "Task", str(key))
 
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "queued" in done.stdout
     assert "cancel" in done.stdout
 
@@ -90,9 +91,9 @@ def test_cancel_of_a_waiting_job_moves_its_record_to_failed(app, database_url):
     key = submit(app)
     (job,) = app.queries.jobs()
 
-    done = statejobs("job", "cancel", str(job.id), "--reason", "twice", database=database_url)
+    done = Shell(database=database_url)("job", "cancel", str(job.id), "--reason", "twice")
 
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert app.queries.job(job.id).state is JobState.CANCELLED
     with app.session() as session:
         assert session.get(Task, key).state == "failed"
@@ -121,25 +122,25 @@ def test_a_retry_that_a_guard_refuses_says_so(app, database_url):
         session.get(Task, key).note = "locked"
         session.commit()
 
-    done = statejobs("job", "retry", str(job_id), database=database_url)
+    done = Shell(database=database_url)("job", "retry", str(job_id))
 
-    assert done.returncode == 4
+    assert done.exit_code == 4
     assert "It is locked." in done.stderr
 
 
 def test_upgrade_makes_the_tables_and_check_agrees(database_url):
-    before = statejobs("db", "check", database=database_url)
+    before = Shell(database=database_url)("db", "check")
     done = statejobs("db", "upgrade", database=database_url)
-    after = statejobs("db", "check", database=database_url)
+    after = Shell(database=database_url)("db", "check")
 
-    assert (before.returncode, done.returncode, after.returncode) == (1, 0, 0), before.stderr
+    assert (before.exit_code, done.returncode, after.exit_code) == (1, 0, 0), before.stderr
 
 
 @pytest.mark.parametrize("name", ["Task", "job"])
 def test_machines_are_drawn(sqlite_url, name):
-    done = statejobs("diagram", name, database=sqlite_url)
+    done = Shell(database=sqlite_url)("diagram", name)
 
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("stateDiagram-v2")
 
 
@@ -159,9 +160,9 @@ def test_prune_deletes_what_is_old_and_a_dry_run_counts_it(app, database_url):
     app.drain()
     nothing = {"cancelled": 0, "discarded": 0}
 
-    kept = statejobs("prune", "--json", database=database_url)
-    counted = statejobs("prune", "--older-than", "0s", "--dry-run", "--json", database=database_url)
-    deleted = statejobs("prune", "--older-than", "0s", database=database_url)
+    kept = Shell(database=database_url)("prune", "--json")
+    counted = Shell(database=database_url)("prune", "--older-than", "0s", "--dry-run", "--json")
+    deleted = Shell(database=database_url)("prune", "--older-than", "0s")
 
     assert json.loads(kept.stdout)["jobs"] == {"completed": 0, **nothing}
     assert json.loads(counted.stdout) == {
@@ -172,7 +173,7 @@ def test_prune_deletes_what_is_old_and_a_dry_run_counts_it(app, database_url):
 
 
 def test_prune_refuses_an_age_without_a_unit(database_url):
-    refused = statejobs("prune", "--older-than", "30", database=database_url)
+    refused = Shell(database=database_url)("prune", "--older-than", "30")
 
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert "cannot read the age '30'" in refused.stderr

@@ -57,6 +57,21 @@ def test_a_commit_that_failed_is_not_made_up_for_by_the_next(opened, faults):
         assert connection.execute(select(Effect.errand_id)).scalars().all() == [2]
 
 
+def test_a_connection_that_cannot_roll_back_is_closed(opened, faults):
+    size = opened.app.engine.pool.size() + opened.app.engine.pool._max_overflow
+    for number in range(size + 1):  # none may be lost to the pool
+        faults.plan |= {"COMMIT": ["before"], "ROLLBACK": ["before"] * 3}
+        with (
+            pytest.raises(OperationalError, match="injected"),
+            opened.app.engine.begin() as connection,
+        ):
+            connection.execute(insert(Effect).values(errand_id=number))
+    faults.plan.clear()
+
+    with opened.app.engine.begin() as connection:
+        assert connection.execute(select(Effect)).all() == []
+
+
 @pytest.mark.parametrize("does", ["own", "session"])
 def test_a_finish_whose_answer_was_lost_is_not_done_again(opened, faults, does):
     runner, claimed = claim(opened, does)
@@ -81,23 +96,21 @@ def test_a_finish_that_was_not_committed_fails_the_attempt(opened, faults, does)
     assert ended.outcome == "fail"
 
 
-@pytest.mark.postgres  # a ROLLBACK needs no network on SQLite
-def test_a_rollback_that_fails_does_not_lose_the_failure(postgres_url, faults, monkeypatch):
-    with office(postgres_url, faults) as opened:
-        runner, claimed = claim(opened, "fail")
-        action = claimed.subject.bound.action
-        body = action.body
+def test_a_rollback_that_fails_does_not_lose_the_failure(opened, faults, monkeypatch):
+    runner, claimed = claim(opened, "fail")
+    action = claimed.subject.bound.action
+    body = action.body
 
-        def write_and_fail(errand, ctx):
-            ctx.session.add(Effect(errand_id=errand.id))
-            ctx.session.flush()
-            faults.plan["ROLLBACK"] = ["before"]
-            body(errand, ctx)
+    def write_and_fail(errand, ctx):
+        ctx.session.add(Effect(errand_id=errand.id))
+        ctx.session.flush()
+        faults.plan["ROLLBACK"] = ["before"]
+        body(errand, ctx)
 
-        monkeypatch.setattr(action, "body", write_and_fail)
+    monkeypatch.setattr(action, "body", write_and_fail)
 
-        ended = runner.run(claimed)
+    ended = runner.run(claimed)
 
-        assert ended.outcome == "fail"
-        (attempt,) = opened.sound.queries.attempts(claimed.job.id)
-        assert attempt["error_type"] == "ValueError"
+    assert ended.outcome == "fail"
+    (attempt,) = opened.sound.queries.attempts(claimed.job.id)
+    assert attempt["error_type"] == "ValueError"

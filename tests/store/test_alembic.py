@@ -1,13 +1,8 @@
 """statejobs inside a user's own Alembic project: real files, real `alembic` commands."""
 
 import io
-import json
-import os
 import re
-import subprocess
-import sys
 from enum import StrEnum
-from pathlib import Path
 
 import pytest
 from alembic import command
@@ -23,12 +18,8 @@ from statejobs.resource.mixin import StatefulResource
 from statejobs.store.schema import alembic_options, check_tables, current, upgrade
 from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
+from tests.support.warm import run_alembic
 
-# Each test starts up to five interpreters; on a busy machine that takes more than the usual limit,
-# which is there to catch what hangs.
-pytestmark = pytest.mark.timeout(300)
-
-ROOT = Path(__file__).parents[2]
 STATES = ("draft", "queued", "processing", "completed", "failed", "cancelled")
 
 MODELS = """
@@ -106,14 +97,6 @@ ENV_ATOMIC = {
 }
 
 
-RUN_EACH = """
-import json, sys
-from alembic.config import main
-for command in json.loads(sys.argv[1]):
-    main(argv=command, prog="alembic")
-"""
-
-
 class Project:
     """A directory with models.py and what `alembic init` makes."""
 
@@ -158,13 +141,13 @@ class Project:
         return self.alembic_each(arguments)
 
     def alembic_each(self, *commands):
-        """Run commands one after the other, in one process: to start one costs seconds of CPU."""
-        result = self._run(*commands)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
+        """Run commands one after the other, in one process."""
+        said = run_alembic(commands, self.directory)
+        assert said.exit_code == 0, said.output
+        return said.output
 
     def try_alembic(self, *arguments):
-        return self._run(arguments)
+        return run_alembic([arguments], self.directory)
 
     def _revision(self, name):
         return ["revision", "--autogenerate", "-m", name]
@@ -172,16 +155,6 @@ class Project:
     def _source(self, name):
         (path,) = (self.directory / "migrations/versions").glob(f"*_{name}.py")
         return path.read_text()
-
-    def _run(self, *commands):
-        return subprocess.run(
-            [sys.executable, "-c", RUN_EACH, json.dumps(commands)],
-            cwd=self.directory,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
 
 
 @pytest.fixture
@@ -246,9 +219,9 @@ def test_removing_a_state_that_rows_hold_fails_with_the_constraint_named(project
 
     failed = project.try_alembic("upgrade", "head")
 
-    assert failed.returncode == 1
-    assert "IntegrityError" in failed.stderr
-    assert name_of(STATES) in failed.stderr
+    assert failed.exit_code == 1
+    assert "IntegrityError" in failed.output
+    assert name_of(STATES) in failed.output
     assert states_held(engine) == ["refunded"]
 
 

@@ -36,6 +36,24 @@ WATCHDOG = """
 """
 
 
+CUT_OFF = sql.SQL("""
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = {}
+""")
+EMPTY = sql.SQL("""
+DO $$
+DECLARE schema text;
+BEGIN
+  FOR schema IN SELECT nspname FROM pg_namespace
+    WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
+  LOOP
+    EXECUTE format('DROP SCHEMA %I CASCADE', schema);
+  END LOOP;
+END $$;
+CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+GRANT USAGE ON SCHEMA public TO PUBLIC;
+""")
+
+
 class PostgresUnavailableError(Exception):
     """There is no server to use, and no wheel to start one from."""
 
@@ -60,8 +78,15 @@ class PostgresDatabases:
         """Drop *name*, cutting off whoever is connected to it."""
         self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def _execute(self, statement: sql.Composed) -> None:
-        conninfo = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+    def empty_database(self, name: str) -> None:
+        """Make *name* as good as new, which takes a tenth of the time of a new one."""
+        self._execute(CUT_OFF.format(sql.Literal(name)))
+        self._execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
+        self._execute(EMPTY, database=name)
+
+    def _execute(self, statement: sql.Composable, *, database: str | None = None) -> None:
+        url = self._url.set(drivername="postgresql", database=database or self._url.database)
+        conninfo = url.render_as_string(hide_password=False)
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(statement)
 
