@@ -31,6 +31,7 @@ log = logging.getLogger("statejobs.worker")
 _LONGEST_PAUSE = 5.0  # seconds between tries of a database that is away
 _FEW_QUEUES = 4
 """So many queues are tried at once on a hint; the others are looked at first."""
+_HEAD_START = 0.002  # seconds
 _LOOK_FOR_SILENCE = timedelta(seconds=1)
 _SILENT_NODE = timedelta(hours=1)
 
@@ -197,6 +198,9 @@ class Worker:
         if self._is_hinted:  # a look first would only delay what is most likely there
             self._is_hinted = False
             self._fill_all(self._crew.lanes[:_FEW_QUEUES])
+            if not self.held.is_empty:
+                # A look at once would take the interpreter from what has just started.
+                self._stopping.wait(_HEAD_START)
         if self._must_look or not any(lane.has_more for lane in self._crew.lanes):
             self._must_look = False
             self._look()

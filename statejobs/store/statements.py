@@ -145,7 +145,8 @@ def ask_to_cancel() -> Executable:
 def insert_transitions(*, arrays: bool = False, constant: Collection[str] = ()) -> Any:
     """Write rows of history."""
     if not arrays:
-        return insert(transitions)
+        values = {n: bindparam(n, type_=transitions.c[n].type) for n in HISTORY_COLUMNS}
+        return insert(transitions).values(values).inline()
     rows = _rows_of_arrays(transitions, HISTORY_COLUMNS, constant)
     return insert(transitions).from_select(HISTORY_COLUMNS, rows)
 
@@ -208,10 +209,11 @@ def lock_queued_jobs() -> Select[Any]:
 
 
 def mark_processing(dialect: str) -> Executable:
-    """Claim jobs: the attempt counts from here."""
+    """Claim jobs: the attempt counts from here. Those of `ids`, or one each time: `job_id`."""
+    has_arrays = dialect == "postgresql"
     return (
         update(jobs)
-        .where(is_listed(jobs.c.id, dialect))
+        .where(is_listed(jobs.c.id, dialect) if has_arrays else jobs.c.id == bindparam("job_id"))
         .values(
             state=literal_state(J.PROCESSING),
             attempt=jobs.c.attempt + 1,

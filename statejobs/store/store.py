@@ -9,13 +9,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Row, select
+from sqlalchemy import Connection, CursorResult, Dialect, Engine, Row, select
 
 from statejobs.domain.failure import Failure
 from statejobs.domain.job import Enqueued, EnqueueResult, Job, JobState, NewJob
 from statejobs.domain.lifecycle import Settlement
 from statejobs.store import statements
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
+from statejobs.store.prepared import Prepared
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 
 
@@ -50,7 +51,7 @@ class Store:
         self.dialect = engine.dialect.name
         self.working = working_engine(engine)
         """Reads in autocommit, begins at the first write; workers use this one."""
-        self._mark = statements.mark_processing(self.dialect)
+        self._mark = Prepared(statements.mark_processing(self.dialect), engine.dialect)
         self._postpone = statements.postpone_jobs(self.dialect)
         self._renew = statements.renew_leases(self.dialect)
         self._lock_jobs = statements.lock_jobs(self.dialect)
@@ -115,11 +116,13 @@ class Store:
         token: str, now: datetime, until: datetime,
     ) -> None:  # fmt: skip
         """Claim locked jobs whose records were in *source*."""
-        connection.execute(
-            self._mark,
-            {"ids": list(ids), "source": source, "by": by, "new_token": token,
-             "now": now, "until": until},
-        )  # fmt: skip
+        if not ids:
+            return
+        claimed = {"source": source, "by": by, "new_token": token, "now": now, "until": until}
+        if self.dialect == "postgresql":
+            self._mark.execute(connection, {"ids": list(ids), **claimed})
+        else:
+            self._mark.execute(connection, [{"job_id": id_, **claimed} for id_ in ids])
 
     def postpone(self, connection: Connection, ids: Sequence[int], until: datetime) -> None:
         """Put locked jobs back until *until*."""
@@ -369,9 +372,7 @@ def enqueue(connection: Connection, new: Sequence[NewJob]) -> list[EnqueueResult
     found = [
         row
         for first in range(0, len(new), most)
-        for row in _insert(
-            connection, _enqueue, [_row_of(job) for job in ordered[first : first + most]]
-        )
+        for row in _upsert(connection, [_row_of(job) for job in ordered[first : first + most]])
     ]
     by_key = {row.dedupe_key: row for row in found}
     if len(by_key) != len(found):
@@ -406,8 +407,12 @@ def cancel_left(
 
 
 def write_history(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows of history in one statement."""
-    _insert(connection, _history, rows)
+    """Insert rows of history with one statement; as arrays where the database has them."""
+    if len(rows) > 1 and connection.dialect.name == "postgresql":
+        constant, given = _as_arrays(rows)
+        _history(connection.dialect, arrays=True, constant=constant).execute(connection, given)
+    else:
+        _history(connection.dialect).execute(connection, rows if len(rows) > 1 else rows[0])
 
 
 def job_of(row: Row[Any]) -> Job:
@@ -417,22 +422,23 @@ def job_of(row: Row[Any]) -> Job:
     return Job(**values)
 
 
-def _insert(
-    connection: Connection, make_insert: Callable[..., Any], rows: Sequence[Mapping[str, Any]]
-) -> CursorResult[Any]:
-    """Insert *rows* with one statement; as arrays where the database has them."""
+def _upsert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> CursorResult[Any]:
     dialect = connection.dialect.name
     if len(rows) == 1:
-        return connection.execute(make_insert(dialect), dict(rows[0]))
+        return connection.execute(_enqueue(dialect), dict(rows[0]))
     if dialect == "postgresql":
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        constant = frozenset(name for name, values in columns.items() if _is_constant(values))
-        constant -= {_NEVER_CONSTANT}
-        given = {n: v[0] if n in constant else v for n, v in columns.items()}
-        return connection.execute(make_insert(dialect, arrays=True, constant=constant), given)
-    if make_insert is _enqueue:  # an executemany would return row by row
-        return connection.execute(make_insert(dialect).values([dict(row) for row in rows]))
-    return connection.execute(make_insert(dialect), [dict(row) for row in rows])
+        constant, given = _as_arrays(rows)
+        return connection.execute(_enqueue(dialect, arrays=True, constant=constant), given)
+    # an executemany would return row by row
+    return connection.execute(_enqueue(dialect).values([dict(row) for row in rows]))
+
+
+def _as_arrays(rows: Sequence[Mapping[str, Any]]) -> tuple[frozenset[str], dict[str, Any]]:
+    """Return an array for each column, but one value where it is constant; and those columns."""
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    constant = frozenset(name for name, values in columns.items() if _is_constant(values))
+    constant -= {_NEVER_CONSTANT}
+    return constant, {n: v[0] if n in constant else v for n, v in columns.items()}
 
 
 def _is_constant(values: Sequence[Any]) -> bool:
@@ -446,8 +452,10 @@ def _enqueue(dialect: str, *, arrays: bool = False, constant: frozenset[str] = f
 
 
 @lru_cache(maxsize=256)
-def _history(_dialect: str, *, arrays: bool = False, constant: frozenset[str] = frozenset()) -> Any:
-    return statements.insert_transitions(arrays=arrays, constant=constant)
+def _history(
+    dialect: Dialect, *, arrays: bool = False, constant: frozenset[str] = frozenset()
+) -> Prepared:
+    return Prepared(statements.insert_transitions(arrays=arrays, constant=constant), dialect)
 
 
 def _row_of(job: NewJob) -> dict[str, Any]:

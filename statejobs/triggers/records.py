@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Dialect,
     Select,
+    and_,
     any_,
+    bindparam,
     literal,
     select,
     tuple_,
@@ -26,8 +30,10 @@ from statejobs.domain.machine import EdgeKind
 from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.store.prepared import Prepared
 from statejobs.store.store import write_history
 from statejobs.store.together import fits_array
+from statejobs.store.types import UtcDateTime
 from statejobs.triggers.shortcut import move_with_changes
 
 Identity = tuple[Any, ...]
@@ -96,17 +102,11 @@ def lock_records(
 ) -> LockedRecords:  # fmt: skip
     """Load and lock those of *identities* that wait for their job, waiting for nobody."""
     locked = LockedRecords()
-    query: Select[Any] = (
-        select(model.cls)
-        .where(key_is_in(model, identities, connection.dialect.name))
-        .where(model.state_column.in_([model.member(source) for source in bound.sources]))
-        # two records of a batch may share an object, and each goes into a session of its own
-        .options(*([lazyload("*")] if model.eager_relations else []))
-        # NO KEY UPDATE: inserting a child row that refers to the record does not count
-        .with_for_update(key_share=True, skip_locked=True, of=model.table)
-    )
+    query = _waiting_records(model, tuple(bound.sources), connection.dialect.name)
+    is_single = len(model.table.primary_key) == 1
+    keys = [identity[0] for identity in identities] if is_single else list(identities)
     with Session(connection, autoflush=False, expire_on_commit=False) as session:
-        for record in session.scalars(query).unique():
+        for record in session.scalars(query, {"keys": keys}).unique():
             identity = tuple(model.mapper.primary_key_from_instance(record))
             state = model.kernel.state_of(record)
             locked.found[identity] = (record, state, record.state_version)
@@ -121,26 +121,84 @@ def move_to_during(
     connection: Connection, model: ResourceModel, bound: BoundTrigger,
     locked: LockedRecords, now: datetime,
 ) -> None:  # fmt: skip
-    """Move locked records to the state in which their job runs, with one UPDATE."""
+    """Move locked records to the state in which their job runs, with one statement."""
     if bound.during is None or not locked.found:
         return
-    table = model.table
-    connection.execute(
-        update(table)
-        .where(key_is_in(model, list(locked.found), connection.dialect.name))
-        .values(
-            {
-                model.state_column: model.member(bound.during),
-                table.c.state_version: table.c.state_version + 1,
-                table.c.state_changed_at: now,
-            }
-        )
-    )
+    move = _move_to(model, bound.during, connection.dialect)
+    move.execute(connection, list(locked.found), now)
     for identity, (record, state, version) in locked.found.items():
         set_committed_value(record, model.attribute, model.member(bound.during))
         set_committed_value(record, "state_version", version + 1)
         set_committed_value(record, "state_changed_at", now)
         locked.found[identity] = (record, state, version + 1)
+
+
+@lru_cache(maxsize=256)
+def _waiting_records(model: ResourceModel, sources: tuple[str, ...], dialect: str) -> Select[Any]:
+    """Return the query that locks those of `keys` that are in *sources*."""
+    return (
+        select(model.cls)
+        .where(_is_listed(model, dialect))
+        .where(model.state_column.in_([model.member(source) for source in sources]))
+        # two records of a batch may share an object, and each goes into a session of its own
+        .options(*([lazyload("*")] if model.eager_relations else []))
+        # NO KEY UPDATE: inserting a child row that refers to the record does not count
+        .with_for_update(key_share=True, skip_locked=True, of=model.table)
+    )
+
+
+def _is_listed(model: ResourceModel, dialect: str) -> ColumnElement[bool]:
+    columns = list(model.table.primary_key.columns)
+    if _has_key_arrays(model, dialect):  # the text stays the same, so it is prepared once
+        return columns[0] == any_(bindparam("keys", type_=postgresql.ARRAY(columns[0].type)))
+    key = columns[0] if len(columns) == 1 else tuple_(*columns)
+    return key.in_(bindparam("keys", expanding=True))
+
+
+def _has_key_arrays(model: ResourceModel, dialect: str) -> bool:
+    (first, *others) = model.table.primary_key.columns
+    return dialect == "postgresql" and not others and fits_array(first)
+
+
+class _Move:
+    """Moves records that are locked to one state."""
+
+    def __init__(self, model: ResourceModel, target: str, dialect: Dialect) -> None:
+        table, columns = model.table, list(model.table.primary_key.columns)
+        self._has_arrays = _has_key_arrays(model, dialect.name)
+        keys = [c == bindparam(f"pk_{n}", type_=c.type) for n, c in enumerate(columns)]
+        self._statement = Prepared(
+            update(table)
+            .where(_is_listed(model, dialect.name) if self._has_arrays else and_(*keys))
+            .values(
+                {
+                    model.state_column: model.member(target),
+                    table.c.state_version: table.c.state_version + 1,
+                    table.c.state_changed_at: bindparam("moved_at", type_=UtcDateTime),
+                }
+            ),
+            dialect,
+        )
+
+    def execute(
+        self, connection: Connection, identities: Sequence[Identity], now: datetime
+    ) -> None:
+        if self._has_arrays:
+            keys = [identity[0] for identity in identities]
+            self._statement.execute(connection, {"keys": keys, "moved_at": now})
+            return
+        self._statement.execute(
+            connection,
+            [
+                {"moved_at": now, **{f"pk_{n}": value for n, value in enumerate(identity)}}
+                for identity in identities
+            ],
+        )
+
+
+@lru_cache(maxsize=256)
+def _move_to(model: ResourceModel, target: str, dialect: Dialect) -> _Move:
+    return _Move(model, target, dialect)
 
 
 def land_record(
