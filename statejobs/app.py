@@ -28,7 +28,8 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
 from statejobs.store.factory import make_listener, make_watch, open_engine
-from statejobs.store.store import JobQueries, Store
+from statejobs.store.queries import JobQueries
+from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
 from statejobs.triggers.dispatch import WorkByKey
 from statejobs.triggers.operator import Operator

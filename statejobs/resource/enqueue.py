@@ -16,8 +16,8 @@ from statejobs.domain.job import EnqueueResult, JobState, NewJob
 from statejobs.errors import TransitionRefusedError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
+from statejobs.store.enqueue import enqueue
 from statejobs.store.missing import explain_missing_tables
-from statejobs.store.store import enqueue
 
 if TYPE_CHECKING:
     from statejobs.resource.action import Action, JobOptions

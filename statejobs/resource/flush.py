@@ -24,9 +24,10 @@ from statejobs.resource.ledger import Ledger, Step, clock_of, ledger_of, pending
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
 from statejobs.resource.protect import refuse_bulk_write, stage_creation
+from statejobs.store.enqueue import cancel_left, enqueue
 from statejobs.store.factory import wake_workers
+from statejobs.store.history import write_history
 from statejobs.store.missing import explain_missing_tables
-from statejobs.store.store import cancel_left, enqueue, write_history
 
 _PLAN = "statejobs.plan"
 _INSERTED = "statejobs.inserted"

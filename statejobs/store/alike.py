@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 
 from statejobs.domain.job import NewJob
-from statejobs.store.statements import wake_channel
+from statejobs.store.statements.enqueue import wake_channel
 from statejobs.store.tables import jobs
 
 _OWN = ("args", "idempotency_key")

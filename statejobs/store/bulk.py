@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import WAITING, Enqueued, JobState
-from statejobs.store.statements import HISTORY_COLUMNS, NEW_JOB_COLUMNS, enqueue_jobs
+from statejobs.store.statements.enqueue import HISTORY_COLUMNS, NEW_JOB_COLUMNS, enqueue_jobs
 from statejobs.store.tables import IS_PROCESSING, jobs, literal_state, transitions
 
 

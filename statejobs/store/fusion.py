@@ -21,7 +21,8 @@ from sqlalchemy import (
     select,
 )
 
-from statejobs.store.statements import HISTORY_COLUMNS, finish_job
+from statejobs.store.statements.enqueue import HISTORY_COLUMNS
+from statejobs.store.statements.finish import finish_job
 from statejobs.store.tables import transitions
 
 NOT_OURS = "22012"

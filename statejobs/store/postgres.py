@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 from sqlalchemy import select as sql_select
 
-from statejobs.store.statements import wake_channel
+from statejobs.store.statements.enqueue import wake_channel
 
 log = logging.getLogger("statejobs.listen")
 

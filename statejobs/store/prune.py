@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, delete, func, select, tuple_
 
 from statejobs.domain.job import JobState
-from statejobs.store.statements import is_listed
+from statejobs.store.statements.conditions import is_listed
 from statejobs.store.tables import attempts, jobs, literal_state, transitions
 
 

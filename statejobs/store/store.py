@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Dialect, Engine, Row, select
+from sqlalchemy import Connection, Engine, Row
 
 from statejobs.domain.failure import Failure
-from statejobs.domain.job import Enqueued, EnqueueResult, Job, JobState, NewJob
+from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Settlement
-from statejobs.store import statements
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
-from statejobs.store.tables import attempts, jobs, nodes, transitions
+from statejobs.store.statements import claim as claim_sql
+from statejobs.store.statements import finish as finish_sql
+from statejobs.store.statements import nodes as nodes_sql
+from statejobs.store.statements import people as people_sql
+from statejobs.store.tables import jobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +53,10 @@ class Store:
         self.dialect = engine.dialect.name
         self.working = working_engine(engine)
         """Reads in autocommit, begins at the first write; workers use this one."""
-        self._mark = Prepared(statements.mark_processing(self.dialect), engine.dialect)
-        self._postpone = statements.postpone_jobs(self.dialect)
-        self._renew = statements.renew_leases(self.dialect)
-        self._lock_jobs = statements.lock_jobs(self.dialect)
+        self._mark = Prepared(claim_sql.mark_processing(self.dialect), engine.dialect)
+        self._postpone = claim_sql.postpone_jobs(self.dialect)
+        self._renew = claim_sql.renew_leases(self.dialect)
+        self._lock_jobs = claim_sql.lock_jobs(self.dialect)
         self._peeks: dict[tuple[str, ...], Any] = {}
 
     @contextmanager
@@ -90,7 +92,7 @@ class Store:
     def peek(self, queues: Sequence[str], keys: Sequence[str]) -> Peek:
         """Look which of *queues* have work for *keys*, and when the next job is due."""
         names = tuple(queues)
-        statement = self._peeks.setdefault(names, statements.peek(names))
+        statement = self._peeks.setdefault(names, claim_sql.peek(names))
         with self.single() as connection:
             row = connection.execute(statement, {"keys": list(keys)}).one()
         ready = frozenset(name for name, has_work in zip(names, row[1:], strict=True) if has_work)
@@ -165,7 +167,7 @@ class Store:
     def note(self, connection: Connection, job: Job, column: str, text: str | None) -> bool:
         """Write *column* (progress or checkpoint) of a job we hold; False when we do not."""
         found = connection.execute(
-            statements.note_on_job(column), {"job_id": job.id, "held": job.token, "note": text}
+            claim_sql.note_on_job(column), {"job_id": job.id, "held": job.token, "note": text}
         )
         return found.rowcount == 1
 
@@ -246,91 +248,6 @@ class Store:
             connection.execute(_SILENT, {"before": before})
 
 
-class JobQueries:
-    """Answers for people: the command line, the demo, tests."""
-
-    def __init__(
-        self, engine: Engine, keys_of: Callable[[str], Sequence[str] | None] = lambda _name: None
-    ) -> None:
-        """Make one.
-
-        Args:
-            engine: The database.
-            keys_of: Returns the keys of the triggers of a resource whose history names every
-                completed job; None where jobs must be looked for one by one.
-        """
-        self._engine, self._keys_of = engine, keys_of
-
-    def jobs(
-        self, *, states: Sequence[JobState] = (), queue: str | None = None, key: str | None = None,
-        resource: str | None = None, record_id: str | None = None, limit: int = 100,
-    ) -> list[Job]:  # fmt: skip
-        """Return the newest jobs that match."""
-        query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
-        if states:
-            query = query.where(jobs.c.state.in_([state.value for state in states]))
-        for column, wanted in (
-            (jobs.c.queue, queue),
-            (jobs.c.key, key),
-            (jobs.c.resource, resource),
-            (jobs.c.record_id, record_id),
-        ):
-            if wanted is not None:
-                query = query.where(column == wanted)
-        with self._engine.connect() as connection:
-            if resource is not None and record_id is not None:
-                keys = self._keys_of(resource)
-                if keys is not None:
-                    # An index on the record would cost every update of a job: none could be HOT.
-                    ids = connection.scalars(
-                        statements.find_jobs_of_record(resource, record_id, keys)
-                    )
-                    query = query.where(jobs.c.id.in_(list(ids)))
-            return [job_of(row) for row in connection.execute(query)]
-
-    def job(self, job_id: int) -> Job | None:
-        """Return one job."""
-        with self._engine.connect() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-        return None if row is None else job_of(row)
-
-    def attempts(self, job_id: int) -> list[dict[str, Any]]:
-        """Return the attempts of a job that did not complete, oldest first."""
-        query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)
-        return self._rows(query)
-
-    def transitions(self, resource: str, record_id: str) -> list[dict[str, Any]]:
-        """Return the history of a record, oldest first."""
-        query = (
-            select(transitions)
-            .where(transitions.c.resource == resource, transitions.c.record_id == record_id)
-            .order_by(transitions.c.id)
-        )
-        return self._rows(query)
-
-    def nodes(self) -> list[dict[str, Any]]:
-        """Return the worker processes that are registered."""
-        return self._rows(select(nodes).order_by(nodes.c.started_at))
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many jobs each queue has in each state."""
-        found: dict[str, dict[str, int]] = {}
-        with self._engine.connect() as connection:
-            for queue, state, count in connection.execute(statements.count_jobs()):
-                found.setdefault(queue, {})[state] = count
-        return found
-
-    def oldest_queued(self) -> dict[str, datetime]:
-        """Return since when the oldest queued job of each queue waits."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(statements.oldest_queued())
-            return {row[0]: row[1] for row in rows}
-
-    def _rows(self, query: Any) -> list[dict[str, Any]]:
-        with self._engine.connect() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - its public name
-
-
 def working_engine(engine: Engine) -> Engine:
     """Return *engine* as workers use it: reading in autocommit, beginning at the first write."""
     if engine.dialect.name == "sqlite":
@@ -343,7 +260,7 @@ def working_engine(engine: Engine) -> Engine:
 def finish_parameters(
     job: Job, settlement: Settlement, *, now: datetime, rests_in_source: bool, allowance: int
 ) -> dict[str, Any]:
-    """Return the parameters of `statements.finish_job`."""
+    """Return the parameters of `finish_sql.finish_job`."""
     return {
         "job_id": job.id,
         "held_attempt": job.attempt,
@@ -361,60 +278,6 @@ def finish_parameters(
     }
 
 
-def enqueue(connection: Connection, new: Sequence[NewJob]) -> list[EnqueueResult]:
-    """Insert *new* jobs on *connection* in one statement; results in the order given.
-
-    No two may have the same `dedupe_key`. Those of one trigger get their ids, and so run, in the
-    order of their records' numbers.
-    """
-    ordered = sorted(new, key=lambda job: lock_order(job.dedupe_key or ""))
-    most = _MOST_ROWS if connection.dialect.name == "sqlite" else max(len(new), 1)
-    found = [
-        row
-        for first in range(0, len(new), most)
-        for row in _upsert(connection, [_row_of(job) for job in ordered[first : first + most]])
-    ]
-    by_key = {row.dedupe_key: row for row in found}
-    if len(by_key) != len(found):
-        return _enqueue_one_by_one(new, found)
-    return [_result(by_key[job.dedupe_key]) for job in new]
-
-
-def lock_order(dedupe_key: str) -> tuple[int, str]:
-    """Return what jobs are sorted by before they are locked: the same everywhere, or they deadlock.
-
-    By length first, so that record 2 comes before record 10.
-    """
-    return len(dedupe_key), dedupe_key
-
-
-def cancel_left(
-    connection: Connection, left: Mapping[str, str], *, running: bool, now: datetime
-) -> None:
-    """End the jobs (dedupe key → reason) whose records left the state that promised them.
-
-    Args:
-        connection: The caller's.
-        left: Dedupe keys with the reason.
-        running: The records left the state in which their job runs: ask it to stop.
-        now: When.
-    """
-    rows = [
-        {"left_key": key, "left_reason": left[key], "left_at": now}
-        for key in sorted(left, key=lock_order)
-    ]
-    connection.execute(_ASK if running else _LEAVE, rows)
-
-
-def write_history(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows of history with one statement; as arrays where the database has them."""
-    if len(rows) > 1 and connection.dialect.name == "postgresql":
-        constant, given = _as_arrays(rows)
-        _history(connection.dialect, arrays=True, constant=constant).execute(connection, given)
-    else:
-        _history(connection.dialect).execute(connection, rows if len(rows) > 1 else rows[0])
-
-
 def job_of(row: Row[Any]) -> Job:
     """Return the job that a row of the jobs table holds."""
     values = dict(row._mapping)  # noqa: SLF001 - its public name
@@ -422,85 +285,20 @@ def job_of(row: Row[Any]) -> Job:
     return Job(**values)
 
 
-def _upsert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> CursorResult[Any]:
-    dialect = connection.dialect.name
-    if len(rows) == 1:
-        return connection.execute(_enqueue(dialect), dict(rows[0]))
-    if dialect == "postgresql":
-        constant, given = _as_arrays(rows)
-        return connection.execute(_enqueue(dialect, arrays=True, constant=constant), given)
-    # an executemany would return row by row
-    return connection.execute(_enqueue(dialect).values([dict(row) for row in rows]))
-
-
-def _as_arrays(rows: Sequence[Mapping[str, Any]]) -> tuple[frozenset[str], dict[str, Any]]:
-    """Return an array for each column, but one value where it is constant; and those columns."""
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    constant = frozenset(name for name, values in columns.items() if _is_constant(values))
-    constant -= {_NEVER_CONSTANT}
-    return constant, {n: v[0] if n in constant else v for n, v in columns.items()}
-
-
-def _is_constant(values: Sequence[Any]) -> bool:
-    first = values[0]
-    return all(value is first or value == first for value in values)
-
-
-@lru_cache(maxsize=256)
-def _enqueue(dialect: str, *, arrays: bool = False, constant: frozenset[str] = frozenset()) -> Any:
-    return statements.enqueue_jobs(dialect, arrays=arrays, constant=constant)
-
-
-@lru_cache(maxsize=256)
-def _history(
-    dialect: Dialect, *, arrays: bool = False, constant: frozenset[str] = frozenset()
-) -> Prepared:
-    return Prepared(statements.insert_transitions(arrays=arrays, constant=constant), dialect)
-
-
-def _row_of(job: NewJob) -> dict[str, Any]:
-    row = {name: getattr(job, name) for name in statements.NEW_JOB_COLUMNS}
-    row["state"] = job.state.value
-    return row
-
-
-def _enqueue_one_by_one(new: Sequence[NewJob], found: Sequence[Any]) -> list[EnqueueResult]:
-    """Match rows without a dedupe key: each was inserted, in any order."""
-    keyed = {row.dedupe_key: row for row in found if row.dedupe_key is not None}
-    plain = iter(sorted((r for r in found if r.dedupe_key is None), key=lambda r: r.id))
-    return [_result(keyed[j.dedupe_key] if j.dedupe_key is not None else next(plain)) for j in new]
-
-
-def _result(row: Any) -> EnqueueResult:
-    if row.coalesced == 0:
-        outcome = Enqueued.INSERTED
-    elif row.state == JobState.PROCESSING:
-        outcome = Enqueued.RUN_AGAIN
-    elif row.attempt > 0:
-        outcome = Enqueued.RETRIED
-    else:
-        outcome = Enqueued.COALESCED
-    return EnqueueResult(job_id=row.id, outcome=outcome)
-
-
-_MOST_ROWS = 1000  # SQLite takes 32,766 parameters in a statement
 _DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
-_NEVER_CONSTANT = "record_id"  # one array says how many rows there are
-_LEAVE = statements.cancel_left_jobs()
-_ASK = statements.ask_to_cancel()
-_STAGE = statements.stage_due_jobs()
-_LOCK = statements.lock_queued_jobs()
+_STAGE = claim_sql.stage_due_jobs()
+_LOCK = claim_sql.lock_queued_jobs()
 _LOCK_TRUSTED = _LOCK.where(jobs.c.crashes == 0)
-_STALE = statements.cancel_stale_job()
-_FIND_EXPIRED = statements.find_expired_jobs()
-_LOCK_EXPIRED = statements.lock_expired_job()
-_HELD = statements.lock_held_job()
-_FINISH = statements.finish_job()
-_ATTEMPT = statements.insert_attempts()
-_CANCEL = statements.cancel_waiting_job()
-_REQUEST = statements.request_cancel()
-_REQUEUE = statements.requeue_job()
-_NODE = statements.insert_node()
-_BEAT = statements.beat_node()
-_UNNODE = statements.delete_node()
-_SILENT = statements.delete_silent_nodes()
+_STALE = claim_sql.cancel_stale_job()
+_FIND_EXPIRED = claim_sql.find_expired_jobs()
+_LOCK_EXPIRED = claim_sql.lock_expired_job()
+_HELD = finish_sql.lock_held_job()
+_FINISH = finish_sql.finish_job()
+_ATTEMPT = finish_sql.insert_attempts()
+_CANCEL = people_sql.cancel_waiting_job()
+_REQUEST = people_sql.request_cancel()
+_REQUEUE = people_sql.requeue_job()
+_NODE = nodes_sql.insert_node()
+_BEAT = nodes_sql.beat_node()
+_UNNODE = nodes_sql.delete_node()
+_SILENT = nodes_sql.delete_silent_nodes()

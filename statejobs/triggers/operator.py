@@ -16,7 +16,9 @@ from statejobs.errors import NotFoundError, StateJobsError, TransitionRefusedErr
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
-from statejobs.store.store import JobQueries, Store, write_history
+from statejobs.store.history import write_history
+from statejobs.store.queries import JobQueries
+from statejobs.store.store import Store
 from statejobs.triggers.records import RecordSubject, history_row, land_record, lock_state
 
 

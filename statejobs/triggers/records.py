@@ -30,8 +30,8 @@ from statejobs.domain.machine import EdgeKind
 from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.store.history import write_history
 from statejobs.store.prepared import Prepared
-from statejobs.store.store import write_history
 from statejobs.store.together import fits_array
 from statejobs.store.types import UtcDateTime
 from statejobs.triggers.shortcut import move_with_changes

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import Claim, Success
-from statejobs.store.store import Store, write_history
+from statejobs.store.history import write_history
+from statejobs.store.store import Store
 from statejobs.store.together import complete_one, fits_array, move_and_complete
 from statejobs.triggers.records import RecordSubject, history_row, landing_parameters
 from statejobs.triggers.shortcut import move_with_changes, own_columns

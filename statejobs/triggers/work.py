@@ -21,8 +21,9 @@ from statejobs.resource.ledger import CLOCK
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import AsyncRun, Chunk, Claim, MovedAway, Policy, Run, Starts, Success
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
+from statejobs.store.history import write_history
 from statejobs.store.prepared import Prepared
-from statejobs.store.store import Store, finish_parameters, write_history
+from statejobs.store.store import Store, finish_parameters
 from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.records import (
     Identity,

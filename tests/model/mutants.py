@@ -8,8 +8,9 @@ from statejobs.domain.outcome import Crash, Snooze
 from statejobs.resource import flush
 from statejobs.runner import recorder
 from statejobs.runner.recorder import Recorder
+from statejobs.store.enqueue import enqueue
 from statejobs.store.lazy_begin import begin_now
-from statejobs.store.store import Store, enqueue
+from statejobs.store.store import Store
 from statejobs.store.tables import jobs
 from statejobs.triggers import work
 from statejobs.triggers.work import RecordWork

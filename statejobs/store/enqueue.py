@@ -1,0 +1,105 @@
+"""Puts jobs into the queue, and takes those back whose records moved on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult
+
+from statejobs.domain.job import Enqueued, EnqueueResult, JobState, NewJob
+from statejobs.store.arrays import as_arrays
+from statejobs.store.statements import enqueue as enqueue_sql
+
+
+def enqueue(connection: Connection, new: Sequence[NewJob]) -> list[EnqueueResult]:
+    """Insert *new* jobs on *connection* in one statement; results in the order given.
+
+    No two may have the same `dedupe_key`. Those of one trigger get their ids, and so run, in the
+    order of their records' numbers.
+    """
+    ordered = sorted(new, key=lambda job: lock_order(job.dedupe_key or ""))
+    most = _MOST_ROWS if connection.dialect.name == "sqlite" else max(len(new), 1)
+    found = [
+        row
+        for first in range(0, len(new), most)
+        for row in _upsert(connection, [_row_of(job) for job in ordered[first : first + most]])
+    ]
+    by_key = {row.dedupe_key: row for row in found}
+    if len(by_key) != len(found):
+        return _enqueue_one_by_one(new, found)
+    return [_result(by_key[job.dedupe_key]) for job in new]
+
+
+def lock_order(dedupe_key: str) -> tuple[int, str]:
+    """Return what jobs are sorted by before they are locked: the same everywhere, or they deadlock.
+
+    By length first, so that record 2 comes before record 10.
+    """
+    return len(dedupe_key), dedupe_key
+
+
+def cancel_left(
+    connection: Connection, left: Mapping[str, str], *, running: bool, now: datetime
+) -> None:
+    """End the jobs (dedupe key → reason) whose records left the state that promised them.
+
+    Args:
+        connection: The caller's.
+        left: Dedupe keys with the reason.
+        running: The records left the state in which their job runs: ask it to stop.
+        now: When.
+    """
+    rows = [
+        {"left_key": key, "left_reason": left[key], "left_at": now}
+        for key in sorted(left, key=lock_order)
+    ]
+    connection.execute(_ASK if running else _LEAVE, rows)
+
+
+def _upsert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> CursorResult[Any]:
+    dialect = connection.dialect.name
+    if len(rows) == 1:
+        return connection.execute(_enqueue(dialect), dict(rows[0]))
+    if dialect == "postgresql":
+        constant, given = as_arrays(rows)
+        return connection.execute(_enqueue(dialect, arrays=True, constant=constant), given)
+    # an executemany would return row by row
+    return connection.execute(_enqueue(dialect).values([dict(row) for row in rows]))
+
+
+@lru_cache(maxsize=256)
+def _enqueue(dialect: str, *, arrays: bool = False, constant: frozenset[str] = frozenset()) -> Any:
+    return enqueue_sql.enqueue_jobs(dialect, arrays=arrays, constant=constant)
+
+
+def _row_of(job: NewJob) -> dict[str, Any]:
+    row = {name: getattr(job, name) for name in enqueue_sql.NEW_JOB_COLUMNS}
+    row["state"] = job.state.value
+    return row
+
+
+def _enqueue_one_by_one(new: Sequence[NewJob], found: Sequence[Any]) -> list[EnqueueResult]:
+    """Match rows without a dedupe key: each was inserted, in any order."""
+    keyed = {row.dedupe_key: row for row in found if row.dedupe_key is not None}
+    plain = iter(sorted((r for r in found if r.dedupe_key is None), key=lambda r: r.id))
+    return [_result(keyed[j.dedupe_key] if j.dedupe_key is not None else next(plain)) for j in new]
+
+
+def _result(row: Any) -> EnqueueResult:
+    if row.coalesced == 0:
+        outcome = Enqueued.INSERTED
+    elif row.state == JobState.PROCESSING:
+        outcome = Enqueued.RUN_AGAIN
+    elif row.attempt > 0:
+        outcome = Enqueued.RETRIED
+    else:
+        outcome = Enqueued.COALESCED
+    return EnqueueResult(job_id=row.id, outcome=outcome)
+
+
+_MOST_ROWS = 1000  # SQLite takes 32,766 parameters in a statement
+_LEAVE = enqueue_sql.cancel_left_jobs()
+_ASK = enqueue_sql.ask_to_cancel()

@@ -1,0 +1,99 @@
+"""Answers for people: the command line, the demo, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from statejobs.domain.job import Job, JobState
+from statejobs.store.statements import looking as looking_sql
+from statejobs.store.store import job_of
+from statejobs.store.tables import attempts, jobs, nodes, transitions
+
+
+class JobQueries:
+    """Answers for people: the command line, the demo, tests."""
+
+    def __init__(
+        self, engine: Engine, keys_of: Callable[[str], Sequence[str] | None] = lambda _name: None
+    ) -> None:
+        """Make one.
+
+        Args:
+            engine: The database.
+            keys_of: Returns the keys of the triggers of a resource whose history names every
+                completed job; None where jobs must be looked for one by one.
+        """
+        self._engine, self._keys_of = engine, keys_of
+
+    def jobs(
+        self, *, states: Sequence[JobState] = (), queue: str | None = None, key: str | None = None,
+        resource: str | None = None, record_id: str | None = None, limit: int = 100,
+    ) -> list[Job]:  # fmt: skip
+        """Return the newest jobs that match."""
+        query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if states:
+            query = query.where(jobs.c.state.in_([state.value for state in states]))
+        for column, wanted in (
+            (jobs.c.queue, queue),
+            (jobs.c.key, key),
+            (jobs.c.resource, resource),
+            (jobs.c.record_id, record_id),
+        ):
+            if wanted is not None:
+                query = query.where(column == wanted)
+        with self._engine.connect() as connection:
+            if resource is not None and record_id is not None:
+                keys = self._keys_of(resource)
+                if keys is not None:
+                    # An index on the record would cost every update of a job: none could be HOT.
+                    ids = connection.scalars(
+                        looking_sql.find_jobs_of_record(resource, record_id, keys)
+                    )
+                    query = query.where(jobs.c.id.in_(list(ids)))
+            return [job_of(row) for row in connection.execute(query)]
+
+    def job(self, job_id: int) -> Job | None:
+        """Return one job."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+        return None if row is None else job_of(row)
+
+    def attempts(self, job_id: int) -> list[dict[str, Any]]:
+        """Return the attempts of a job that did not complete, oldest first."""
+        query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)
+        return self._rows(query)
+
+    def transitions(self, resource: str, record_id: str) -> list[dict[str, Any]]:
+        """Return the history of a record, oldest first."""
+        query = (
+            select(transitions)
+            .where(transitions.c.resource == resource, transitions.c.record_id == record_id)
+            .order_by(transitions.c.id)
+        )
+        return self._rows(query)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the worker processes that are registered."""
+        return self._rows(select(nodes).order_by(nodes.c.started_at))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many jobs each queue has in each state."""
+        found: dict[str, dict[str, int]] = {}
+        with self._engine.connect() as connection:
+            for queue, state, count in connection.execute(looking_sql.count_jobs()):
+                found.setdefault(queue, {})[state] = count
+        return found
+
+    def oldest_queued(self) -> dict[str, datetime]:
+        """Return since when the oldest queued job of each queue waits."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(looking_sql.oldest_queued())
+            return {row[0]: row[1] for row in rows}
+
+    def _rows(self, query: Any) -> list[dict[str, Any]]:
+        with self._engine.connect() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - its public name

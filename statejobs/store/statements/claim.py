@@ -1,0 +1,163 @@
+"""Find, lock and claim jobs, and hold what was claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Executable,
+    Select,
+    bindparam,
+    exists,
+    false,
+    func,
+    select,
+    update,
+)
+
+from statejobs.domain.job import JobState
+from statejobs.store.statements.conditions import KEYS, is_listed
+from statejobs.store.tables import (
+    IS_PROCESSING,
+    IS_QUEUED,
+    IS_WAITING_FOR_TIME,
+    jobs,
+    literal_state,
+)
+
+
+def peek(queues: Sequence[str]) -> Select[Any]:
+    """Look, without locking, when the next job is due and which queues have work."""
+    next_due = select(func.min(jobs.c.run_at)).where(IS_WAITING_FOR_TIME).scalar_subquery()
+    ready = [
+        exists().where(IS_QUEUED, jobs.c.queue == queue, jobs.c.key.in_(KEYS)).label(f"q{number}")
+        for number, queue in enumerate(queues)
+    ]
+    return select(next_due.label("next_due"), *ready)
+
+
+def stage_due_jobs() -> Executable:
+    """Queue the scheduled and failed jobs whose time has come, oldest first."""
+    due = (
+        select(jobs.c.id)
+        .where(IS_WAITING_FOR_TIME, jobs.c.run_at <= bindparam("now", type_=jobs.c.run_at.type))
+        .order_by(jobs.c.run_at)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)
+        .cte("due")  # a CTE is read once; an IN-subquery's LIMIT may run twice
+    )
+    return (
+        update(jobs)
+        .where(jobs.c.id.in_(select(due.c.id)), IS_WAITING_FOR_TIME)
+        .values(state=literal_state(JobState.QUEUED))
+        .returning(jobs.c.id, jobs.c.queue)
+    )
+
+
+def lock_queued_jobs() -> Select[Any]:
+    """Lock the best queued jobs of a queue, waiting for nobody."""
+    return (
+        select(jobs)
+        .where(IS_QUEUED, jobs.c.queue == bindparam("queue"), jobs.c.key.in_(KEYS))
+        .order_by(jobs.c.priority, jobs.c.run_at, jobs.c.id)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)
+    )
+
+
+def mark_processing(dialect: str) -> Executable:
+    """Claim jobs: the attempt counts from here. Those of `ids`, or one each time: `job_id`."""
+    has_arrays = dialect == "postgresql"
+    return (
+        update(jobs)
+        .where(is_listed(jobs.c.id, dialect) if has_arrays else jobs.c.id == bindparam("job_id"))
+        .values(
+            state=literal_state(JobState.PROCESSING),
+            attempt=jobs.c.attempt + 1,
+            owner=bindparam("by"),
+            token=bindparam("new_token"),
+            lease_until=bindparam("until", type_=jobs.c.lease_until.type),
+            started_at=bindparam("now", type_=jobs.c.started_at.type),
+            record_source=bindparam("source"),
+            cancel_requested=false(),
+            progress=None,
+        )
+    )
+
+
+def postpone_jobs(dialect: str) -> Executable:
+    """Put queued jobs back for a moment, since someone holds their records."""
+    return (
+        update(jobs)
+        .where(is_listed(jobs.c.id, dialect))
+        .values(
+            state=literal_state(JobState.SCHEDULED),
+            run_at=bindparam("until", type_=jobs.c.run_at.type),
+        )
+    )
+
+
+def cancel_stale_job() -> Executable:
+    """Cancel a locked, queued job whose record no longer satisfies its source."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"))
+        .values(
+            state=literal_state(JobState.CANCELLED),
+            reason=bindparam("why"),
+            finished_at=bindparam("now", type_=jobs.c.finished_at.type),
+        )
+    )
+
+
+def renew_leases(dialect: str) -> Executable:
+    """Extend the leases of running jobs; those no longer ours are not returned."""
+    return (
+        update(jobs)
+        .where(is_listed(jobs.c.id, dialect), jobs.c.owner == bindparam("by"), IS_PROCESSING)
+        .values(lease_until=bindparam("until", type_=jobs.c.lease_until.type))
+        .returning(jobs.c.id, jobs.c.token, jobs.c.cancel_requested, jobs.c.reason)
+    )
+
+
+def lock_jobs(dialect: str) -> Select[Any]:
+    """Lock jobs by their ids, in order."""
+    listed = select(jobs.c.id).where(is_listed(jobs.c.id, dialect))
+    return listed.order_by(jobs.c.id).with_for_update(key_share=True)
+
+
+def find_expired_jobs() -> Select[Any]:
+    """Find, without locking, processing jobs whose lease ran out, longest first."""
+    return (
+        select(jobs.c.id)
+        .where(
+            IS_PROCESSING,
+            jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
+            jobs.c.key.in_(KEYS),
+        )
+        .order_by(jobs.c.lease_until)
+        .limit(bindparam("limit"))
+    )
+
+
+def lock_expired_job() -> Select[Any]:
+    """Lock one processing job whose lease is still over, waiting for nobody."""
+    return (
+        select(jobs)
+        .where(
+            IS_PROCESSING,
+            jobs.c.id == bindparam("job_id"),
+            jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
+        )
+        .with_for_update(skip_locked=True)
+    )
+
+
+def note_on_job(column: str) -> Executable:
+    """Write progress or checkpoint of a job that is still ours."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), IS_PROCESSING)
+        .values({column: bindparam("note")})
+    )

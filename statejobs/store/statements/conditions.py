@@ -1,0 +1,34 @@
+"""Conditions that statements share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    any_,
+    bindparam,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.elements import ColumnElement
+
+from statejobs.domain.job import JobState
+from statejobs.store.tables import (
+    jobs,
+    literal_state,
+)
+
+KEYS: BindParameter[str] = bindparam("keys", expanding=True)
+"""Keys of triggers and tasks; a list is one parameter, so that every statement compiles once."""
+
+
+def is_listed(column: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
+    """Return whether *column* is among the parameter `ids`."""
+    if dialect == "postgresql":  # an array: the text stays the same, so it is prepared once
+        return column == any_(bindparam("ids", type_=postgresql.ARRAY(column.type)))
+    return column.in_(bindparam("ids", expanding=True))
+
+
+def is_in(*states: JobState) -> ColumnElement[bool]:
+    """Return whether a job is in one of *states*."""
+    return jobs.c.state.in_([literal_state(state) for state in states])

@@ -1,0 +1,86 @@
+"""Settle jobs, and write of attempts that did not complete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Executable,
+    Select,
+    and_,
+    bindparam,
+    case,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from statejobs.domain.job import JobState
+from statejobs.store.tables import (
+    IS_PROCESSING,
+    attempts,
+    jobs,
+    literal_state,
+)
+
+
+def finish_job() -> Executable:
+    """Fence and settle a processing job; zero rows mean that it is no longer ours.
+
+    A job that was enqueued while it ran is queued anew when its record rests in a source; or
+    scheduled, when it was enqueued for a time that has not come.
+    """
+    again = and_(jobs.c.run_again, bindparam("rests_in_source", type_=jobs.c.run_again.type))
+    later = and_(again, jobs.c.run_at > bindparam("finished_now", type_=jobs.c.run_at.type))
+    keep_time = bindparam("next_run_at", type_=jobs.c.run_at.type)
+    return (
+        update(jobs)
+        .where(
+            jobs.c.id == bindparam("job_id"),
+            jobs.c.attempt == bindparam("held_attempt"),
+            jobs.c.token == bindparam("held"),
+            IS_PROCESSING,
+        )
+        .values(
+            state=case(
+                (later, literal_state(JobState.SCHEDULED)),
+                (again, literal_state(JobState.QUEUED)),
+                else_=bindparam("new_state"),
+            ),
+            attempt=case((again, 0), else_=bindparam("new_attempt")),
+            max_attempts=case((again, bindparam("allowance")), else_=jobs.c.max_attempts),
+            crashes=case((again, 0), else_=bindparam("new_crashes")),
+            run_at=case((again, jobs.c.run_at), else_=func.coalesce(keep_time, jobs.c.run_at)),
+            finished_at=case(
+                (again, None), else_=bindparam("ended_at", type_=jobs.c.finished_at.type)
+            ),
+            reason=case((again, None), else_=bindparam("why")),
+            checkpoint=case(
+                (or_(again, bindparam("is_ended", type_=jobs.c.run_again.type)), None),
+                else_=jobs.c.checkpoint,
+            ),
+            run_again=false(),
+            cancel_requested=false(),
+            owner=None,
+            token=None,
+            lease_until=None,
+        )
+        .returning(jobs.c.state)
+    )
+
+
+def lock_held_job() -> Select[Any]:
+    """Lock a processing job that is still ours; return whether it shall stop, and why."""
+    return (
+        select(jobs.c.cancel_requested, jobs.c.reason)
+        .where(jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), IS_PROCESSING)
+        .with_for_update()
+    )
+
+
+def insert_attempts() -> Executable:
+    """Write rows for attempts that did not complete."""
+    return insert(attempts)

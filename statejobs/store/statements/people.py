@@ -1,0 +1,59 @@
+"""What people ask for."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Executable,
+    bindparam,
+    case,
+    update,
+)
+
+from statejobs.domain.job import ENDED, WAITING, JobState
+from statejobs.store.statements.conditions import is_in
+from statejobs.store.tables import (
+    IS_PROCESSING,
+    jobs,
+    literal_state,
+)
+
+
+def cancel_waiting_job() -> Executable:
+    """Cancel a job that waits."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"), is_in(*WAITING))
+        .values(
+            state=literal_state(JobState.CANCELLED),
+            reason=bindparam("why"),
+            finished_at=bindparam("now", type_=jobs.c.finished_at.type),
+        )
+    )
+
+
+def request_cancel() -> Executable:
+    """Ask a running job to stop."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"), IS_PROCESSING)
+        .values(cancel_requested=True, reason=bindparam("why"))
+    )
+
+
+def requeue_job() -> Executable:
+    """Queue a waiting or ended job at once; an ended one gets *allowance* further attempts."""
+    ended = is_in(*ENDED)
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"), is_in(*WAITING, *ENDED))
+        .values(
+            state=literal_state(JobState.QUEUED),
+            run_at=bindparam("now", type_=jobs.c.run_at.type),
+            max_attempts=case(
+                (ended, jobs.c.attempt + bindparam("allowance")), else_=jobs.c.max_attempts
+            ),
+            crashes=case((ended, 0), else_=jobs.c.crashes),
+            finished_at=None,
+            reason=None,
+        )
+    )
