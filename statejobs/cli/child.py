@@ -154,7 +154,7 @@ def _log_start(settings: Settings, app: StateJobs, worker: Worker) -> None:
 
 def _log_stop(app: StateJobs, worker: Worker, order: str, patience: float) -> None:
     if order == _RECYCLE:
-        log.warning("a thread cannot be stopped: this process ends and is replaced")
+        log.warning("a job cannot be stopped: this process ends and is replaced")
     worker.stop_claiming()
     claims = worker.held.all()
     now = app.sources.clock.now()

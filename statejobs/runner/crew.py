@@ -11,6 +11,7 @@ from statejobs.config import WorkerSettings
 from statejobs.runner.calls import Call, calls_of
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.committer import Committer
+from statejobs.runner.deadline import find_blocking, give_up_blocking
 from statejobs.runner.executors import DaemonThreads, LastOnLoop, LoopThread, Threads
 from statejobs.runner.finisher import Ended
 from statejobs.runner.keeper import HeldClaims
@@ -47,6 +48,7 @@ class Crew:
         self._clock = runner.sources.clock
         self._threads = threads or DaemonThreads()
         self._loop_thread, self._on_loop_end = loop_thread or LoopThread(), on_loop_end
+        self._is_loop_blocked = False
         self._commits_together = settings.finish_batch > 1
         self._committer = Committer(
             runner.finisher, most=settings.finish_batch, on_ended=held.remove,
@@ -78,11 +80,32 @@ class Crew:
         now = self._clock.monotonic()
         self._give_back(call for lane in self.lanes for call in lane.pop_overdue(now))
 
+    def end_blocking(self) -> None:
+        """Fail the attempt that blocks the event loop past its timeout.
+
+        The others on that loop are released: they cannot go on, and it is not their fault.
+        """
+        claims = self._held.all()
+        blocking = find_blocking(
+            claims, self._loop_thread.running_task, self._clock.monotonic(),
+            self._runner.settings.timeout_grace,
+        )  # fmt: skip
+        if blocking is None:
+            return
+        self._is_loop_blocked = True
+        self._runner.abandon(blocking)
+        self._runner.finisher.end(blocking, give_up_blocking(blocking))
+        for claim in claims:
+            if claim.policy.is_async:
+                if claim is not blocking:
+                    self._runner.finisher.release(claim)
+                self._held.remove(claim)
+
     def stop(self) -> None:
         """Commit what is left, and end the idle threads."""
         self._committer.stop()
         self._threads.stop()
-        self._loop_thread.stop(self._on_loop_end)
+        self._loop_thread.stop(None if self._is_loop_blocked else self._on_loop_end)
 
     def _give_back(self, calls: Iterable[Call]) -> None:
         for claim in [claim for call in calls for claim in call]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from typing import Any
 
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.outcome import Fail, Outcome
 from statejobs.runner.port import Claim
+
+log = logging.getLogger("statejobs.runner")
 
 
 def call_within(
@@ -24,12 +29,18 @@ def call_within(
     A thread cannot be stopped from outside: when the time is up it is asked through
     `ctx.cancel_requested`; after *grace* it is abandoned, and whatever it still does is late.
     """
-    timeout = claims[0].policy.timeout
+    timeout, process = claims[0].policy.timeout, os.getpid()
+
+    def call_here() -> Outcome:
+        outcome = call()
+        _end_copy_of(process, claims[0])
+        return outcome
+
     if timeout is None:
-        return call()
+        return call_here()
     ended: list[Outcome] = []
     thread = threading.Thread(
-        target=lambda: ended.append(call()), name=f"statejobs-job-{claims[0].job.id}", daemon=True
+        target=lambda: ended.append(call_here()), name=_task_name(claims[0]), daemon=True
     )
     thread.start()
     thread.join(timeout.total_seconds())
@@ -46,13 +57,22 @@ def call_within(
 
 
 async def call_within_async(
-    call: Callable[[], Awaitable[Outcome]], claim: Claim, grace: timedelta
+    call: Callable[[], Coroutine[Any, Any, Outcome]], claim: Claim, grace: timedelta
 ) -> Outcome:
-    """Await an async body under the timeout of *claim*; when the time is up it is cancelled."""
-    timeout = claim.policy.timeout
+    """Await an async body under the timeout of *claim*; when the time is up it is cancelled.
+
+    A body that blocks the loop blocks this as well: `give_up_blocking` is called from elsewhere.
+    """
+    timeout, process = claim.policy.timeout, os.getpid()
+
+    async def call_here() -> Outcome:
+        outcome = await call()
+        _end_copy_of(process, claim)
+        return outcome
+
     if timeout is None:
-        return await call()
-    task = asyncio.ensure_future(call())
+        return await call_here()
+    task = asyncio.create_task(call_here(), name=_task_name(claim))
     done, _ = await asyncio.wait({task}, timeout=timeout.total_seconds())
     if done:
         return task.result()
@@ -62,6 +82,44 @@ async def call_within_async(
     return _timed_out(timeout)
 
 
+def find_blocking(
+    claims: Sequence[Claim], task: str | None, now: float, grace: timedelta
+) -> Claim | None:
+    """Return the claim whose body has kept the event loop to itself until long after its timeout.
+
+    Args:
+        claims: Those that run.
+        task: Name of the task that the loop is in.
+        now: Monotonic seconds.
+        grace: How long a body may go on after its timeout.
+    """
+    for claim in claims:
+        timeout = claim.policy.timeout
+        if timeout is not None and claim.policy.is_async and _task_name(claim) == task:
+            is_over = now - claim.began > (timeout + grace).total_seconds() + _UNBLOCKS_WITHIN
+            return claim if is_over else None
+    return None
+
+
+def give_up_blocking(claim: Claim) -> Outcome:
+    """Abandon a body that lets nobody cancel it; return how its attempt ended."""
+    timeout = claim.policy.timeout or timedelta()
+    claim.is_abandoned = True
+    claim.signal.set(_too_long(timeout))
+    return _timed_out(timeout)
+
+
+def _end_copy_of(process: int, claim: Claim) -> None:
+    """A copy of the worker that a body forked shares its connections, and would garble them."""
+    if os.getpid() != process:
+        log.error("job %s (%s) forked, and its copy returned: it ends", claim.job.id, claim.job.key)
+        os._exit(1)
+
+
+def _task_name(claim: Claim) -> str:
+    return f"statejobs-job-{claim.job.id}"
+
+
 def _timed_out(timeout: timedelta) -> Fail:
     error = TimeoutError(_too_long(timeout))
     return Fail(failure=describe_failure(error), error=error)
@@ -69,3 +127,6 @@ def _timed_out(timeout: timedelta) -> Fail:
 
 def _too_long(timeout: timedelta) -> str:
     return f"no end after {timeout.total_seconds():g} s, its timeout"
+
+
+_UNBLOCKS_WITHIN = 1.0  # seconds: the loop itself ends the attempt at the end of the grace

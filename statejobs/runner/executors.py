@@ -78,6 +78,13 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
 
+    @property
+    def running_task(self) -> str | None:
+        """Name of the task that the loop is in; None between tasks."""
+        loop = self._loop
+        task = asyncio.current_task(loop) if loop is not None else None
+        return task.get_name() if task is not None else None
+
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Schedule *coroutine* on the loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._started())

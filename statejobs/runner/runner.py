@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -92,12 +91,10 @@ class Runner:
             return result
         run = self.work.open(claim, self.begin(claim))
         outcome: Outcome | None
-        process = os.getpid()
         try:
             outcome = call_within(
                 run.call, [claim], self.settings.timeout_grace, on_abandoned=self.abandon
             )
-            _end_copy_of(process, claim)
             self.body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
@@ -114,10 +111,8 @@ class Runner:
         """Run the body of an `async def` action; returns as `attempt`."""
         run = self.work.open_async(claim, self.begin(claim))
         outcome: Outcome | None
-        process = os.getpid()
         try:
             outcome = await call_within_async(run.call, claim, self.settings.timeout_grace)
-            _end_copy_of(process, claim)
             self.body_ended(claim)
             if isinstance(outcome, Complete):
                 try:
@@ -265,13 +260,6 @@ class Runner:
             self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
         self.telemetry.emit(Event.JOB_RESCUED, job=job, state=state)
         return True
-
-
-def _end_copy_of(process: int, claim: Claim) -> None:
-    """A copy of the worker that a body forked shares its connections, and would garble them."""
-    if os.getpid() != process:
-        log.error("job %s (%s) forked, and its copy returned: it ends", claim.job.id, claim.job.key)
-        os._exit(1)
 
 
 def _with_one_suspect(jobs: Sequence[Job]) -> list[Job]:

@@ -33,6 +33,7 @@ _FEW_QUEUES = 4
 """So many queues are tried at once on a hint; the others are looked at first."""
 _HEAD_START = 0.002  # seconds
 _LOOK_FOR_SILENCE = timedelta(seconds=1)
+_LOOK_FOR_BLOCKED = timedelta(seconds=0.5)
 _SILENT_NODE = timedelta(hours=1)
 
 MakeListener = Callable[[Callable[[], None]], Listener]
@@ -86,6 +87,7 @@ class Worker:
             Loop("heartbeat", self._keeper.run_once, settings.heartbeat, rng),
             Loop("lease", self._keeper.drop_unrenewed, settings.lease / 20, rng),
             Loop("rescue", self._rescue, settings.rescue, rng),
+            Loop("blocked", self._crew.end_blocking, _LOOK_FOR_BLOCKED, rng),
             Loop("forget", self._forget_nodes, _SILENT_NODE / 10, rng),
             *chores,
         ]
@@ -289,7 +291,7 @@ class Worker:
 
     def _abandon(self, claim: Claim) -> None:
         log.error(
-            "job %s (%s) went on after its timeout; threads cannot be stopped: it was abandoned",
+            "job %s (%s) went on after its timeout, and cannot be stopped: it was abandoned",
             claim.job.id, claim.job.key,
         )  # fmt: skip
         self.is_recycling = True

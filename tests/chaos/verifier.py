@@ -176,7 +176,8 @@ def reclaim_seconds(connection: Connection, app: StateJobs, killed, away=()) -> 
     return sorted(
         (at - since).total_seconds()
         for since, at in claimed
-        if not any(gone < at and since < back for gone, back in away)
+        if at > since  # else rescued before, from a pause
+        and not any(gone < at and since < back for gone, back in away)
     )
 
 

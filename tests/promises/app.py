@@ -73,8 +73,24 @@ class Call(StatefulResource, Base):
 
     @run.action(S.QUEUED, S.DONE, during=S.RUNNING, failed=S.FAILED)
     async def go(self, ctx: AsyncJobContext) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(3 if self.does == "pause" else 0)
         ctx.session.add(Effect(errand=f"call {self.id}"))
+        DEEDS[self.does](ctx)
+
+
+class Visit(StatefulResource, Base):
+    __tablename__ = "visits"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    does: Mapped[str] = mapped_column(default="nothing")
+    run = Trigger.on_demand(
+        "visit.run", queue="calls", max_attempts=2, backoff=timedelta(seconds=0.2),
+        timeout=timedelta(seconds=1),
+    )  # fmt: skip
+    state: Mapped[S] = state_column(S, initial=S.QUEUED, final=(S.DONE,), run_trigger=run)
+
+    @run.action(S.QUEUED, S.DONE, during=S.RUNNING, failed=S.FAILED)
+    async def go(self, ctx: AsyncJobContext) -> None:
         DEEDS[self.does](ctx)
 
 
@@ -92,6 +108,10 @@ def _work(_ctx):
 def _hang(ctx):
     if ctx.attempt == 1:
         time.sleep(120)  # noqa: TID251 - its worker is killed
+
+
+def _block(_ctx):
+    time.sleep(120)  # noqa: TID251 - in `async def`: nothing else runs on its loop
 
 
 def _segfault(_ctx):
@@ -137,7 +157,9 @@ def _hold_the_interpreter(_ctx):
 DEEDS = {
     "nothing": _nothing,
     "work": _work,
+    "pause": _nothing,
     "hang": _hang,
+    "block": _block,
     "segfault": _segfault,
     "exit": _exit,
     "killed": _killed,
@@ -153,7 +175,7 @@ def make_app(database: str = "sqlite:///promises.db") -> StateJobs:
     """The app, with leases of three seconds."""
     return StateJobs(
         database,
-        domains=[Domain("promises", resources=[Errand, Call])],
+        domains=[Domain("promises", resources=[Errand, Call, Visit])],
         queues={"work": SLOTS, "calls": SLOTS},
         settings=WorkerSettings(
             lease=timedelta(seconds=LEASE),
@@ -161,6 +183,7 @@ def make_app(database: str = "sqlite:///promises.db") -> StateJobs:
             rescue=timedelta(seconds=0.5),
             poll=timedelta(seconds=0.2),
             shutdown_grace=timedelta(seconds=10),
+            timeout_grace=timedelta(seconds=0.5),
         ),
     )
 

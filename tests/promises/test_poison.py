@@ -9,7 +9,7 @@ import re
 import pytest
 
 from statejobs import JobState
-from tests.promises.app import Errand, S, add, count, effects, opened
+from tests.promises.app import Call, Errand, S, Visit, add, count, effects, opened
 from tests.support.processes import eventually, worker
 from tests.support.size import size
 
@@ -67,3 +67,25 @@ def test_a_copy_that_a_job_forked_harms_nobody(database_url, seed, tmp_path):
         assert {(job.state, job.attempt) for job in app.queries.jobs(limit=10_000)} == {
             (JobState.COMPLETED, 1)
         }
+
+
+def test_what_blocks_its_loop_is_given_up_and_the_others_complete(database_url, tmp_path):
+    with opened(database_url) as app:
+        add(app, Visit, "block")
+        add(app, Call, *["nothing"] * 5, "pause", "pause")
+
+        with worker(database_url, tmp_path / "log", app=APP):
+            eventually(lambda: count(app, Visit, S.FAILED) == 1, seconds=90)
+            eventually(lambda: count(app, Call, S.DONE) == 7)
+
+        (blocking,) = app.queries.jobs(resource="Visit")
+        others = app.queries.jobs(resource="Call")
+        assert {job.state for job in others} == {JobState.COMPLETED}
+        assert set(effects(app).values()) == {1}
+        if app.engine.dialect.name == "postgresql":
+            # On SQLite one that had begun to write holds the lock of the file until its process
+            # ends, so that nothing can be recorded: a crash.
+            errors = [row["error_type"] for row in app.queries.attempts(blocking.id)]
+            assert errors == ["TimeoutError", "TimeoutError"]
+            assert {job.attempt for job in others} == {1}
+    assert "cannot be stopped: it was abandoned" in (tmp_path / "log").read_text()

@@ -1,5 +1,6 @@
 """Many records in one call of the action: each job still ends by itself."""
 
+import os
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -552,3 +553,21 @@ def test_a_test_calls_it_with_records_and_a_context(app):
             Meter.read_all([meters[0]], ctx)
         with pytest.raises(StateJobsError, match="is not one of the 2 records"):
             ctx.cancel(Meter(), "unknown")
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_copy_that_a_call_forked_ends_when_the_call_returns(app):
+    copies = []
+
+    def fork(meters, ctx):
+        set_values(meters, ctx)
+        copies.append(os.fork())
+
+    script.read = fork
+    keys = read(app)
+
+    app.drain()
+
+    (copy,) = copies
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 1
+    assert states(app, keys) == ["read"] * 3
