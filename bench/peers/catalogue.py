@@ -13,6 +13,8 @@ class Peer:
     packages: tuple[str, ...]
     open_jobs: str = ""
     """SQL that counts the jobs that are not finished in the store."""
+    open_keys: tuple[str, ...] = ()
+    """The same as commands to Redis, whose numbers add up."""
     settings: str = ""
     """The best of what its documentation offers here, as measured."""
     python: tuple[int, int] = (3, 11)
@@ -56,6 +58,18 @@ PEERS = (
         open_jobs="SELECT count(*) FROM task",
         settings="SQLite with fsync, one thread, max_delay 0.1 s; at most once",
     ),
-    Peer(name="celery", packages=("celery[redis]", *_COMMON), needs="redis-server"),
-    Peer(name="dramatiq", packages=("dramatiq[redis]", *_COMMON), needs="redis-server"),
+    Peer(
+        name="celery",
+        packages=("celery[redis]", *_COMMON),
+        needs="redis-server",
+        open_keys=("LLEN orders", "HLEN unacked"),
+        settings="prefork, late acknowledgement, prefetch 10, Redis that flushes each command",
+    ),
+    Peer(
+        name="dramatiq",
+        packages=("dramatiq[redis]", *_COMMON),
+        needs="redis-server",
+        open_keys=("HLEN dramatiq:orders.msgs",),
+        settings="8 threads, Redis that flushes each command",
+    ),
 )

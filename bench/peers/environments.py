@@ -26,8 +26,6 @@ def python_of(peer: Peer) -> Path:
     """
     if peer.needs and shutil.which(peer.needs) is None:
         raise UnavailableError(f"there is no {peer.needs}")
-    if peer.needs:
-        raise UnavailableError("its broker is Redis, which does not make each job durable")
     directory = HOME / peer.name
     python = directory / "bin/python"
     marker = directory / "installed"

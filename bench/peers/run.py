@@ -19,6 +19,7 @@ from bench.databases import Database
 from bench.meter import Meter, Sample
 from bench.peers.catalogue import Peer
 from bench.peers.environments import UnavailableError
+from bench.peers.redis import RedisServer
 
 SCRIPTS = Path(__file__).parent / "scripts"
 _LONGEST = 120.0  # seconds
@@ -35,13 +36,15 @@ class PeerRun:
         with self._engine.begin() as connection:
             connection.execute(text("DROP TABLE orders"))  # the library's has no machine
         self._environment = {**os.environ, "STATEJOBS_BENCH_URL": url, "PYTHONPATH": str(SCRIPTS)}
+        self._redis = RedisServer() if peer.open_keys else None
+        if self._redis is not None:
+            self._environment["STATEJOBS_BENCH_REDIS"] = self._redis.url
         self._call("install")
 
     def enqueue(self, count: int) -> Sample:
         """Measure W1: enqueue *count* jobs, a commit each."""
         rate = json.loads(self._call("enqueue", "W1", str(count)).splitlines()[-1])["rate"]
-        with self._engine.begin() as connection:
-            connection.execute(text(self._peer.open_jobs.replace("SELECT count(*)", "DELETE", 1)))
+        self._forget_jobs()
         return Sample(rate=rate)  # its CPU is mostly that of starting Python
 
     def drain(self, kind: str, count: int, workers: int) -> Sample:
@@ -60,15 +63,30 @@ class PeerRun:
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
+        if self._redis is not None:
+            self._redis.stop()
+
+    def _forget_jobs(self) -> None:
+        if self._redis is not None:
+            self._redis.ask("FLUSHALL")
+            return
+        with self._engine.begin() as connection:
+            connection.execute(text(self._peer.open_jobs.replace("SELECT count(*)", "DELETE", 1)))
+
+    def _is_finished(self, kind: str) -> bool:
+        left = [self._peer.open_jobs] if self._redis is None else []
+        left += [_OPEN_ORDERS] if kind == "W4" else []
+        with self._engine.connect() as connection:
+            if any(connection.execute(text(sql)).scalar_one() for sql in left):
+                return False
+        return self._redis is None or self._redis.count(self._peer.open_keys) == 0
 
     def _wait_until_finished(self, kind: str) -> float:
         pause = threading.Event()
-        left = [self._peer.open_jobs, *([_OPEN_ORDERS] if kind == "W4" else [])]
         give_up_at = time.monotonic() + _LONGEST
         while time.monotonic() < give_up_at:
-            with self._engine.connect() as connection:
-                if all(connection.execute(text(sql)).scalar_one() == 0 for sql in left):
-                    return time.time()
+            if self._is_finished(kind):
+                return time.time()
             pause.wait(0.02)
         raise UnavailableError(f"not drained after {_LONGEST:g} s")
 
