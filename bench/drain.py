@@ -75,10 +75,10 @@ def _count_landed(connection: Connection, resource: Any, mine: Sequence[Any]) ->
     if resource is None:
         return 0
     table = resource.__table__
-    is_record = jobs.c.record_id == cast(table.c.id, jobs.c.record_id.type)
+    ids = select(cast(jobs.c.record_id, table.c.id.type)).where(*mine)
     landed = (
         select(func.count())
-        .select_from(table.join(jobs, is_record))
-        .where(*mine, table.c.state == "completed", table.c.charged_at.is_not(None))
+        .select_from(table)
+        .where(table.c.id.in_(ids), table.c.state == "completed", table.c.charged_at.is_not(None))
     )
     return int(connection.execute(landed).scalar_one())
