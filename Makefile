@@ -23,6 +23,7 @@ test: $(DEV) ## Run the tests on SQLite and PostgreSQL, or those in ARGS='tests/
 
 chaos: $(DEV) ## Break workers and databases at full size, with ARGS='--seed 7 --json FILE'; takes long
 	$(BIN)/python -m tests.chaos --size full $(ARGS)
+	STATEJOBS_MODEL_EXAMPLES=3000 $(BIN)/python -m pytest -n 2 tests/model
 
 chaos-short: $(DEV) ## The same in a few minutes
 	$(BIN)/python -m tests.chaos --size short $(ARGS)

@@ -108,8 +108,12 @@ def test_cancel_of_a_waiting_job_moves_its_record_to_failed(app, database_url):
         (("job", "list", "--state", "faild"), 2, "failed"),
     ],
 )
-def test_mistakes_have_a_code_and_a_hint(app, database_url, command, code, words):
-    done = statejobs(*command, database=database_url)
+def test_mistakes_have_a_code_and_a_hint(sqlite_url, command, code, words):
+    opened = make_app(sqlite_url)
+    opened.create_all()
+    opened.engine.dispose()
+
+    done = statejobs(*command, database=sqlite_url)
 
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
