@@ -1,39 +1,26 @@
-"""Records of jobs, in SQL: lock and move a batch, land one, find one again."""
+"""Records of jobs, in SQL: land one, and find one again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Dialect,
-    Select,
-    and_,
     any_,
-    bindparam,
     literal,
     select,
     tuple_,
-    update,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import Session, lazyload
-from sqlalchemy.orm.attributes import set_committed_value
 
 from statejobs.domain.job import Job
 from statejobs.domain.machine import EdgeKind
-from statejobs.errors import NotFoundError
-from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
-from statejobs.store.history import write_history
-from statejobs.store.prepared import Prepared
 from statejobs.store.together import fits_array
-from statejobs.store.types import UtcDateTime
 from statejobs.triggers.shortcut import move_with_changes
 
 Identity = tuple[Any, ...]
@@ -72,17 +59,6 @@ class RecordSubject:
         return self.bound.action.edge(kind.value)
 
 
-@dataclass(slots=True, kw_only=True)
-class LockedRecords:
-    """What became of a batch of records."""
-
-    found: dict[Identity, tuple[Any, str, int]] = field(default_factory=dict)
-    """Key → object, state, version; locked."""
-    busy: set[Identity] = field(default_factory=set)
-    stale: dict[Identity, str] = field(default_factory=dict)
-    """Key → why it no longer needs its job."""
-
-
 def key_is_in(
     model: ResourceModel, identities: Sequence[Identity], dialect: str
 ) -> ColumnElement[bool]:
@@ -94,111 +70,6 @@ def key_is_in(
     if len(keys) > 1 and dialect == "postgresql" and fits_array(column):
         return column == any_(literal(keys, postgresql.ARRAY(column.type)))  # prepared once
     return column.in_(keys)
-
-
-def lock_records(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger,
-    identities: Sequence[Identity],
-) -> LockedRecords:  # fmt: skip
-    """Load and lock those of *identities* that wait for their job, waiting for nobody."""
-    locked = LockedRecords()
-    query = _waiting_records(model, tuple(bound.sources), connection.dialect.name)
-    is_single = len(model.table.primary_key) == 1
-    keys = [identity[0] for identity in identities] if is_single else list(identities)
-    with Session(connection, autoflush=False, expire_on_commit=False) as session:
-        for record in session.scalars(query, {"keys": keys}).unique():
-            identity = tuple(model.mapper.primary_key_from_instance(record))
-            state = model.kernel.state_of(record)
-            locked.found[identity] = (record, state, record.state_version)
-        session.expunge_all()
-    missing = [identity for identity in identities if identity not in locked.found]
-    if missing:
-        _explain_missing(connection, model, bound, missing, locked)
-    return locked
-
-
-def move_to_during(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger,
-    locked: LockedRecords, now: datetime,
-) -> None:  # fmt: skip
-    """Move locked records to the state in which their job runs, with one statement."""
-    if bound.during is None or not locked.found:
-        return
-    move = _move_to(model, bound.during, connection.dialect)
-    move.execute(connection, list(locked.found), now)
-    for identity, (record, state, version) in locked.found.items():
-        set_committed_value(record, model.attribute, model.member(bound.during))
-        set_committed_value(record, "state_version", version + 1)
-        set_committed_value(record, "state_changed_at", now)
-        locked.found[identity] = (record, state, version + 1)
-
-
-@lru_cache(maxsize=256)
-def _waiting_records(model: ResourceModel, sources: tuple[str, ...], dialect: str) -> Select[Any]:
-    """Return the query that locks those of `keys` that are in *sources*."""
-    return (
-        select(model.cls)
-        .where(_is_listed(model, dialect))
-        .where(model.state_column.in_([model.member(source) for source in sources]))
-        # two records of a batch may share an object, and each goes into a session of its own
-        .options(*([lazyload("*")] if model.eager_relations else []))
-        # NO KEY UPDATE: inserting a child row that refers to the record does not count
-        .with_for_update(key_share=True, skip_locked=True, of=model.table)
-    )
-
-
-def _is_listed(model: ResourceModel, dialect: str) -> ColumnElement[bool]:
-    columns = list(model.table.primary_key.columns)
-    if _has_key_arrays(model, dialect):  # the text stays the same, so it is prepared once
-        return columns[0] == any_(bindparam("keys", type_=postgresql.ARRAY(columns[0].type)))
-    key = columns[0] if len(columns) == 1 else tuple_(*columns)
-    return key.in_(bindparam("keys", expanding=True))
-
-
-def _has_key_arrays(model: ResourceModel, dialect: str) -> bool:
-    (first, *others) = model.table.primary_key.columns
-    return dialect == "postgresql" and not others and fits_array(first)
-
-
-class _Move:
-    """Moves records that are locked to one state."""
-
-    def __init__(self, model: ResourceModel, target: str, dialect: Dialect) -> None:
-        table, columns = model.table, list(model.table.primary_key.columns)
-        self._has_arrays = _has_key_arrays(model, dialect.name)
-        keys = [c == bindparam(f"pk_{n}", type_=c.type) for n, c in enumerate(columns)]
-        self._statement = Prepared(
-            update(table)
-            .where(_is_listed(model, dialect.name) if self._has_arrays else and_(*keys))
-            .values(
-                {
-                    model.state_column: model.member(target),
-                    table.c.state_version: table.c.state_version + 1,
-                    table.c.state_changed_at: bindparam("moved_at", type_=UtcDateTime),
-                }
-            ),
-            dialect,
-        )
-
-    def execute(
-        self, connection: Connection, identities: Sequence[Identity], now: datetime
-    ) -> None:
-        if self._has_arrays:
-            keys = [identity[0] for identity in identities]
-            self._statement.execute(connection, {"keys": keys, "moved_at": now})
-            return
-        self._statement.execute(
-            connection,
-            [
-                {"moved_at": now, **{f"pk_{n}": value for n, value in enumerate(identity)}}
-                for identity in identities
-            ],
-        )
-
-
-@lru_cache(maxsize=256)
-def _move_to(model: ResourceModel, target: str, dialect: Dialect) -> _Move:
-    return _Move(model, target, dialect)
 
 
 def land_record(
@@ -265,19 +136,6 @@ def read_state(connection: Connection, model: ResourceModel, identity: Identity)
     return None if state is None else str(state.value)
 
 
-def write_claims(
-    connection: Connection, started: Sequence[tuple[Job, RecordSubject]], now: datetime
-) -> None:
-    """Write the history of records that a claim moved, with one INSERT."""
-    rows = [
-        history_row(job, subject, EdgeKind.START, subject.state, now, attempt=job.attempt + 1)
-        for job, subject in started
-        if subject.bound.during is not None and subject.model.has_history
-    ]
-    if rows:
-        write_history(connection, rows)
-
-
 def history_row(
     job: Job, subject: RecordSubject, kind: EdgeKind, target: str, now: datetime, *,
     attempt: int, reason: str | None = None, duration: float | None = None,
@@ -300,39 +158,3 @@ def history_row(
         "duration": duration,
         "at": now,
     }
-
-
-def identities_of(
-    model: ResourceModel, jobs: Sequence[Job]
-) -> Iterator[tuple[Job, Identity | None]]:
-    """Return the key of each job's record; None when the stored text is not one."""
-    for job in jobs:
-        try:
-            yield job, decode_identity(model.mapper, job.record_id or "")
-        except NotFoundError:
-            yield job, None
-
-
-def _explain_missing(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger,
-    missing: Sequence[Identity], locked: LockedRecords,
-) -> None:  # fmt: skip
-    """Tell records that someone holds from those that moved on, with one unlocked SELECT."""
-    columns = model.table.primary_key.columns
-    rows = connection.execute(
-        select(*columns, model.state_column).where(
-            key_is_in(model, missing, connection.dialect.name)
-        )
-    )
-    states = {tuple(row[:-1]): str(row[-1].value) for row in rows}
-    for identity in missing:
-        state = states.get(identity)
-        if state is None:
-            locked.stale[identity] = "its record is gone"
-        elif state in bound.sources:
-            locked.busy.add(identity)
-        else:
-            waits = " or ".join(repr(source) for source in bound.sources)
-            locked.stale[identity] = (
-                f"its record is in {state!r}, and {bound.action.name!r} starts from {waits}"
-            )

@@ -25,18 +25,15 @@ from statejobs.store.history import write_history
 from statejobs.store.prepared import Prepared
 from statejobs.store.store import Store, finish_parameters
 from statejobs.triggers.chunk_run import RecordChunks
+from statejobs.triggers.claiming import identities_of, lock_records, move_to_during, write_claims
 from statejobs.triggers.records import (
     Identity,
     RecordSubject,
     history_row,
-    identities_of,
     land_record,
     landing_parameters,
-    lock_records,
     lock_state,
-    move_to_during,
     read_state,
-    write_claims,
 )
 from statejobs.triggers.run import AsyncRecordRun, RecordRun
 from statejobs.triggers.shortcut import move_with_changes
