@@ -71,7 +71,12 @@ class Keeper:
     ) -> None:  # fmt: skip
         self._store, self._held, self._node_id = store, held, node_id
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
-        self._renewed_at = sources.clock.monotonic()
+        self._renewed_at = self._watched_at = sources.clock.monotonic()
+
+    @property
+    def watches_every(self) -> timedelta:
+        """How often `watch` is to be called."""
+        return self._settings.lease / 20
 
     @property
     def can_claim(self) -> bool:
@@ -94,12 +99,23 @@ class Keeper:
             self._renewed_at = began
         except SQLAlchemyError as error:
             log.debug("no heartbeat: %s", error)
-            self.drop_unrenewed()
+            self._drop_unrenewed()
             return False
         return True
 
-    def drop_unrenewed(self) -> None:
-        """Drop what could not be renewed in time; for when `run_once` itself gets no answer."""
+    def watch(self) -> None:
+        """Drop what could not be renewed in time; for when `run_once` itself gets no answer.
+
+        When the whole process stood still, as under a call of C that lets no other thread run,
+        the heartbeat that is due has the first word: it may still be in time.
+        """
+        now = self._sources.clock.monotonic()
+        stood_still = now - self._watched_at > 2 * self.watches_every.total_seconds()
+        self._watched_at = now
+        if not stood_still:
+            self._drop_unrenewed()
+
+    def _drop_unrenewed(self) -> None:
         age = timedelta(seconds=self._sources.clock.monotonic() - self._renewed_at)
         if age > self._settings.lease * (1 - _MARGIN):
             self._drop([claim for claim in self._held.all() if not claim.is_lost])

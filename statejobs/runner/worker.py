@@ -85,7 +85,7 @@ class Worker:
         rng = runner.sources.rng
         self._loops = [
             Loop("heartbeat", self._keeper.run_once, settings.heartbeat, rng),
-            Loop("lease", self._keeper.drop_unrenewed, settings.lease / 20, rng),
+            Loop("lease", self._keeper.watch, self._keeper.watches_every, rng),
             Loop("rescue", self._rescue, settings.rescue, rng),
             Loop("blocked", self._crew.end_blocking, _LOOK_FOR_BLOCKED, rng),
             Loop("forget", self._forget_nodes, _SILENT_NODE / 10, rng),
