@@ -6,6 +6,7 @@ BIN := .venv/bin
 DEMO := .venv/.installed-all
 DEV := .venv/.installed-dev
 BENCH := .venv/.installed-bench
+FAULTY := $(BIN)/python -m pytest -n 2 -p tests.faults.functional
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test chaos chaos-short lint fix docs bench bench-peers package clean
@@ -24,9 +25,12 @@ test: $(DEV) ## Run the tests on SQLite and PostgreSQL, or those in ARGS='tests/
 chaos: $(DEV) ## Break workers and databases at full size, with ARGS='--seed 7 --json FILE'; takes long
 	$(BIN)/python -m tests.chaos --size full $(ARGS)
 	STATEJOBS_MODEL_EXAMPLES=3000 $(BIN)/python -m pytest -n 2 tests/model
+	for rate in 0.01 0.03 0.05; do \
+		$(FAULTY) --fault-rate $$rate tests/runner tests/resource tests/store || exit 1; done
 
 chaos-short: $(DEV) ## The same in a few minutes
 	$(BIN)/python -m tests.chaos --size short $(ARGS)
+	$(FAULTY) --fault-rate 0.03 tests/runner
 
 lint: $(DEV) ## Check format, style, layers and types
 	$(BIN)/ruff format --check .

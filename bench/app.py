@@ -142,6 +142,28 @@ class ChunkOrder(StatefulResource, Base):
             order.charged_at = ctx.now
 
 
+class AtomicOrder(StatefulResource, Base):
+    """The same in one transaction with its outcome, and with others that wait."""
+
+    __tablename__ = "atomic_orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    total: Mapped[int]
+    charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+
+    charge = Trigger.on_demand("atomic_order.charge", queue=QUEUE)
+
+    @transition([S.DRAFT, S.FAILED], S.QUEUED, run_trigger=charge)
+    def submit(self) -> None:
+        """Ask for the money."""
+
+    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True)
+    def pay(self, ctx: JobContext) -> None:
+        """Set a column."""
+        self.charged_at = ctx.now
+
+
 noop: Any = None
 """A task that does nothing; None while statejobs has no tasks."""
 if hasattr(statejobs, "task"):
@@ -151,7 +173,7 @@ if hasattr(statejobs, "task"):
         """Do nothing."""
 
 
-RESOURCES = (Order, QuietOrder, AsyncOrder, ChunkOrder)
+RESOURCES = (Order, QuietOrder, AsyncOrder, ChunkOrder, AtomicOrder)
 
 
 def make_app(database: str) -> StateJobs:

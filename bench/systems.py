@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from bench.app import FINISH_VARIABLE, AsyncOrder, ChunkOrder, Order, QuietOrder
+from bench.app import FINISH_VARIABLE, AsyncOrder, AtomicOrder, ChunkOrder, Order, QuietOrder
 from bench.databases import Database
 from statejobs import StatefulResource
 
@@ -68,6 +68,7 @@ EACH = statejobs("statejobs, a commit each", per_batch=False, environment=((FINI
 QUIET = statejobs("statejobs, history off", QuietOrder)
 ASYNC = statejobs("statejobs, async def", AsyncOrder)
 CHUNK = statejobs("statejobs, chunk=100", ChunkOrder)
+ATOMIC = statejobs("statejobs, atomic", AtomicOrder)
 ONE_STATEMENT = floor("floor: one statement", "bench.floors.one_statement")
 FIVE_STATEMENTS = floor("floor: five statements", "bench.floors.five_statements")
 BULK = floor("floor: bulk of 100", "bench.floors.bulk", per_batch=True)

@@ -7,6 +7,7 @@ from bench.rounds import race
 from bench.rows import Row, rows_of_race
 from bench.systems import (
     ASYNC,
+    ATOMIC,
     BULK,
     CHUNK,
     EACH,
@@ -40,7 +41,7 @@ def run_chunks(plan: Plan) -> list[Row]:
     for kind in plan.kinds:
         floor = BULK if kind == "postgresql" else SQLITE_BATCH
         for workers in (1, 2):
-            samples = race(plan, kind, (CHUNK, floor), workers=workers)
+            samples = race(plan, kind, (CHUNK, ATOMIC, floor), workers=workers)
             rows += rows_of_race("W4b", kind, workers, samples, floor.name)
     return rows
 

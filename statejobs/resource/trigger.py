@@ -119,7 +119,9 @@ class Trigger:
             guard: Predicates that must still hold when the job starts; else it is cancelled as
                 stale, and the method is not called.
             atomic: Keep record lock, body and outcome in one transaction: for short actions that
-                only use the database.
+                only use the database. Under load a worker runs several `def` ones of a trigger
+                without `timeout=` in one transaction, up to its `finish_batch`, each in a savepoint
+                of its own when it uses `ctx.session`.
 
         Raises:
             DefinitionError: The trigger has an action already, or an option does not exist.

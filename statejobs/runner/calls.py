@@ -1,10 +1,11 @@
-"""Which claimed jobs share a call of their action."""
+"""Which claimed jobs share a call of their action, or the transaction of theirs."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
-from statejobs.runner.port import Claim
+from statejobs.runner.port import Chunk, Claim
 
 Call = tuple[Claim, ...]
 """Claims whose bodies run in one call; most have one only."""
@@ -16,13 +17,47 @@ def calls_of(claims: Iterable[Claim]) -> list[Call]:
     filling: dict[object, list[Claim]] = {}
     for claim in claims:
         chunk = claim.policy.chunk
-        if chunk is None or claim.job.attempt > 1:  # what failed before must harm no other
+        if chunk is None or chunk.only_waiting or not _may_share(claim):
             calls.append([claim])
             continue
-        kind = (chunk.work.kind_of(claim), claim.job.tenant)
+        kind = _kind_of(chunk, claim)
         call = filling.get(kind)
         if call is None or len(call) >= chunk.size:
             call = filling[kind] = []
             calls.append(call)
         call.append(claim)
     return [tuple(call) for call in calls]
+
+
+def is_alone(call: Call) -> bool:
+    """Whether *call* is one attempt like any other."""
+    chunk = call[0].policy.chunk
+    return chunk is None or (chunk.only_waiting and len(call) == 1)
+
+
+def pop_call(waiting: deque[Call], *, most: int) -> Call:
+    """Take the next call, and those behind it that may be made with it, up to *most* claims."""
+    call = waiting.popleft()
+    first = call[0]
+    chunk = first.policy.chunk
+    if chunk is None or not chunk.only_waiting or most < 2 or not _may_share(first):  # noqa: PLR2004
+        return call
+    kind, claims = _kind_of(chunk, first), [first]
+    while len(claims) < min(most, chunk.size) and waiting:
+        (following, *_) = waiting[0]
+        if following.policy.chunk != chunk or not _may_share(following):
+            break
+        if _kind_of(chunk, following) != kind:
+            break
+        claims.append(following)
+        waiting.popleft()
+    return tuple(claims)
+
+
+def _may_share(claim: Claim) -> bool:
+    """What failed before must harm no other."""
+    return claim.job.attempt <= 1
+
+
+def _kind_of(chunk: Chunk, claim: Claim) -> tuple[object, str | None]:
+    return chunk.work.kind_of(claim), claim.job.tenant

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from statejobs.domain.outcome import Complete, Fail, Outcome, Superseded
 from statejobs.runner.deadline import call_within
 from statejobs.runner.finisher import Ended, outcome_of
-from statejobs.runner.port import Chunk, Claim, Success
+from statejobs.runner.port import Chunk, Claim, Ending, Success
 
 if TYPE_CHECKING:
     from statejobs.runner.runner import Runner
@@ -42,20 +42,21 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
         called = call_within(
             run.call, claims, runner.settings.timeout_grace, on_abandoned=runner.abandon
         )
-        runner.body_ended(*claims)
+        runner.body_ended(*[claim for claim in claims if claim.duration is None])
         is_abandoned = claims[0].is_abandoned
         if isinstance(called, Fail) and len(claims) > 1 and not is_abandoned:
             _tell_of_fallback(claims, called.failure.error_type)
             return None
-        outcomes = [
-            (claim, called if is_abandoned else run.outcome(claim, called)) for claim in claims
+        endings = [
+            Ending(claim, called, {}) if is_abandoned else run.ending(claim, called)
+            for claim in claims
         ]
-        ends: Sequence[tuple[Claim, Outcome | None]] = outcomes
+        ends: Sequence[tuple[Claim, Outcome | None]] = [(e.claim, e.outcome) for e in endings]
         if isinstance(called, Complete):
             try:
                 if (successes := run.successes()) is None:
                     commit = runner.finisher.commit_chunk
-                    return [*run.finish(lambda session: commit(session, outcomes))]
+                    return [*run.finish(lambda session: commit(session, endings))]
             except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                 if len(claims) > 1:
                     _tell_of_fallback(claims, type(error).__name__)
@@ -87,7 +88,7 @@ def _one_by_one(runner: Runner, claims: Sequence[Claim]) -> Iterator[Result]:
         elif claim.job.id not in standing:
             yield finisher.end(claim, Superseded("the record was moved by someone else"))
         else:
-            claim.began = runner.sources.clock.monotonic()
+            claim.began, claim.duration = runner.sources.clock.monotonic(), None
             yield from _call(runner, (claim,)) or ()
 
 

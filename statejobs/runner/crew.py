@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from statejobs.config import WorkerSettings
-from statejobs.runner.calls import Call, calls_of
+from statejobs.runner.calls import Call, calls_of, is_alone
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.committer import Committer
 from statejobs.runner.deadline import find_blocking, give_up_blocking
@@ -56,8 +56,8 @@ class Crew:
         )  # fmt: skip
         self.lanes = [
             Lane(
-                queue, limit, most_ahead=settings.claim_batch, start_server=self._start_server,
-                on_low=on_low,
+                queue, limit, most_ahead=settings.claim_batch,
+                most_together=settings.finish_batch, start_server=self._start_server, on_low=on_low,
             )
             for queue, limit in queues.items()
         ]  # fmt: skip
@@ -120,7 +120,7 @@ class Crew:
 
     def _serve(self, lane: Lane) -> None:
         while (call := lane.take(is_async=False)) is not None:
-            if call[0].policy.chunk is None:
+            if is_alone(call):
                 self._perform(call[0])
             else:
                 self._perform_chunk(call)

@@ -33,7 +33,7 @@ def call_within(
 
     def call_here() -> Outcome:
         outcome = call()
-        _end_copy_of(process, claims[0])
+        end_copy_of(process, claims[0])
         return outcome
 
     if timeout is None:
@@ -67,7 +67,7 @@ async def call_within_async(
 
     async def call_here() -> Outcome:
         outcome = await call()
-        _end_copy_of(process, claim)
+        end_copy_of(process, claim)
         return outcome
 
     if timeout is None:
@@ -109,8 +109,11 @@ def give_up_blocking(claim: Claim) -> Outcome:
     return _timed_out(timeout)
 
 
-def _end_copy_of(process: int, claim: Claim) -> None:
-    """A copy of the worker that a body forked shares its connections, and would garble them."""
+def end_copy_of(process: int, claim: Claim) -> None:
+    """End, if this is no longer *process*.
+
+    A copy of the worker that a body forked shares its connections, and would garble them.
+    """
     if os.getpid() != process:
         log.error("job %s (%s) forked, and its copy returned: it ends", claim.job.id, claim.job.key)
         os._exit(1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
-from statejobs.runner.calls import Call, calls_of
+from statejobs.runner.calls import Call, calls_of, is_alone, pop_call
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.finisher import Ended
@@ -54,7 +54,10 @@ def step(
 
 def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[Ended]:
     """Run *claims* one after the other; their successes end together, as a worker's do."""
-    results = [result for call in calls_of(claims) for result in _run_call(runner, call, loop)]
+    waiting, most = deque(calls_of(claims)), runner.settings.finish_batch
+    results: list[Ended | Success] = []
+    while waiting:
+        results += _run_call(runner, pop_call(waiting, most=most), loop)
     left = successes = [result for result in results if isinstance(result, Success)]
     together: list[Ended] = []
     if len(successes) > 1 and runner.settings.finish_batch > 1:
@@ -74,10 +77,11 @@ def _as_it_is(ended: Ended) -> Ended:
 
 
 def _run_call(runner: Runner, call: Call, loop: LoopThread) -> Iterable[Ended | Success]:
-    policy = call[0].policy
-    if policy.chunk is not None:
+    (claim, *_) = call
+    if not is_alone(call):
         return attempt_chunk(runner, call)
-    return [loop.run(runner.attempt_async(call[0])) if policy.is_async else runner.attempt(call[0])]
+    is_async = claim.policy.is_async
+    return [loop.run(runner.attempt_async(claim)) if is_async else runner.attempt(claim)]
 
 
 def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int) -> DrainResult:

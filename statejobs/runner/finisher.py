@@ -16,7 +16,7 @@ from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.outcome import Complete, Fail, Outcome, Release, Superseded
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, MovedAway, Success, Work
+from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
@@ -80,20 +80,20 @@ class Finisher:
         session.commit()
         self._is_settled(claim)
 
-    def commit_chunk(self, session: Session, ends: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        """Commit what one call wrote, and how each of its claims *ends*, together or not at all.
+    def commit_chunk(self, session: Session, endings: Sequence[Ending]) -> list[Ended]:
+        """Commit what one call wrote, and how each of its claims ends, together or not at all.
 
         Raises:
             LateResult: A job is no longer ours; the caller rolls back.
             MovedAway: A record is no longer where its claim left it; likewise.
         """
-        claims = [claim for claim, _ in ends]
+        claims = [end.claim for end in endings]
         try:
             for claim in claims:
                 _begin_finish(claim)
             session.flush()
             self._reach(CrashPoint.FINISH_FLUSHED)
-            settled = self.recorder.settle_chunk(session.connection(), ends)
+            settled = self.recorder.settle_chunk(session.connection(), endings)
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
             session.commit()
         except BaseException:
@@ -103,7 +103,10 @@ class Finisher:
         for claim in claims:
             claim.is_settled = True
         self._reach(CrashPoint.FINISHED)
-        return [self._tell(*end, *how) for end, how in zip(ends, settled, strict=True)]
+        return [
+            self._tell(end.claim, end.outcome, *how)
+            for end, how in zip(endings, settled, strict=True)
+        ]
 
     def complete(self, success: Success) -> Ended:
         """Commit a success that needs no unit of work; whatever that meets ends the attempt."""

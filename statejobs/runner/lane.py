@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from statejobs.runner.calls import Call
+from statejobs.runner.calls import Call, pop_call
 
 AHEAD = 0.05
 """Seconds of work that may wait for a slot."""
 OVERDUE = 1.0
 """Seconds after which a job that still waits for a slot is given back."""
-_SHORTEST_LOOK = 0.005  # seconds over which a pace is measured
+_SHORTEST_LOOK = AHEAD / 2  # seconds over which a pace is measured
 
 StartServer = Callable[["Lane", bool], None]
 
@@ -26,8 +26,8 @@ class Lane:
     """Hands claims to at most `limit` servers; safe between threads."""
 
     def __init__(
-        self, queue: str, limit: int, *, most_ahead: int, start_server: StartServer,
-        on_low: Callable[[], None],
+        self, queue: str, limit: int, *, most_ahead: int, most_together: int,
+        start_server: StartServer, on_low: Callable[[], None],
     ) -> None:  # fmt: skip
         """Make a lane.
 
@@ -35,6 +35,7 @@ class Lane:
             queue: Its name.
             limit: How many jobs run at once.
             most_ahead: How many more may wait at most.
+            most_together: How many jobs may share a transaction.
             start_server: Starts something that calls `take` until it returns None; the flag says
                 whether it runs `async def` actions.
             on_low: Called when there is room for more, and the queue is known to have more.
@@ -42,7 +43,8 @@ class Lane:
         self.queue, self.limit = queue, limit
         self.has_more = False
         """Whether the queue had more than fitted, when it was looked at last."""
-        self._most_ahead, self._start_server, self._on_low = most_ahead, start_server, on_low
+        self._most_ahead, self._most_together = most_ahead, most_together
+        self._start_server, self._on_low = start_server, on_low
         self._waiting: deque[Call] = deque()
         self._serving = 0
         self._lock = threading.Lock()
@@ -68,9 +70,10 @@ class Lane:
     def take(self, *, is_async: bool) -> Call | None:
         """Return the next call for a server; None ends the server."""
         with self._lock:
-            self._taken += 1
-            is_low = self.has_more and len(self._waiting) <= self._ahead // 2
+            before = len(self._waiting)
+            is_low = self.has_more and before <= self._ahead // 2
             call = self._take(is_async=is_async)
+            self._taken += max(1, before - len(self._waiting))
             hands_over = call is None and bool(self._waiting)
             self._serving -= call is None and not hands_over
         if hands_over:  # the next call is of the other kind
@@ -96,14 +99,19 @@ class Lane:
             return waiting
 
     def _take(self, *, is_async: bool) -> Call | None:
-        if self._waiting and self._waiting[0][0].policy.is_async == is_async:
-            return self._waiting.popleft()
-        return None
+        if not self._waiting or self._waiting[0][0].policy.is_async != is_async:
+            return None
+        # Those that wait ahead are there because jobs are short; half is for the other slots.
+        most = min(self._most_together, 1 + self._ahead // 2)
+        return pop_call(self._waiting, most=most)
 
     def _measure(self, now: float) -> None:
         """Take the pace since the last look as the pace to come."""
         passed = now - self._looked_at
         if passed < _SHORTEST_LOOK:
             return
-        self._ahead = min(self._most_ahead, int(self._taken / passed * AHEAD))
+        measured = min(self._most_ahead, int(self._taken / passed * AHEAD))
+        self._ahead = max(
+            measured, self._ahead // 2
+        )  # those who share a transaction come in bursts
         self._taken, self._looked_at = 0, now

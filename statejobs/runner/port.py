@@ -41,6 +41,8 @@ class Chunk:
     size: int
     """Most jobs of one call."""
     work: ChunkWork
+    only_waiting: bool = False
+    """Whether only jobs that wait for a slot join a call, so that none is held up for another."""
 
 
 class Subject(Protocol):
@@ -96,6 +98,16 @@ class Success:
     """Attribute → value."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the attempt of one claim of a call ends."""
+
+    claim: Claim
+    outcome: Outcome
+    changes: Mapping[str, Any]
+    """Columns of its record that are still to be written, attribute → value."""
+
+
 Commit = Callable[[Session], None]
 """Ends an attempt that went well, on the session through which its body wrote."""
 
@@ -147,7 +159,7 @@ class ChunkRun(Protocol):
         """Run the body; every exception becomes an outcome."""
         ...
 
-    def outcome(self, claim: Claim, called: Outcome) -> Outcome:
+    def ending(self, claim: Claim, called: Outcome) -> Ending:
         """Return how the attempt of one claim ends, after a call that ended as *called*."""
         ...
 
@@ -184,7 +196,7 @@ class ChunkWork(Protocol):
         ...
 
     def finish_within(
-        self, connection: Connection, claims: Sequence[Claim], *, now: datetime
+        self, connection: Connection, successes: Sequence[Success], *, now: datetime
     ) -> frozenset[int]:
         """Do what `land` and the end of the job do for many, in the caller's transaction.
 

@@ -23,7 +23,7 @@ from statejobs.domain.outcome import (
     Snooze,
     Superseded,
 )
-from statejobs.runner.port import Claim, MovedAway, Work
+from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
 from statejobs.store.store import Store
 
 log = logging.getLogger("statejobs.runner")
@@ -62,7 +62,7 @@ class Recorder:
         return settlement, state
 
     def settle_chunk(
-        self, connection: Connection, ends: Sequence[tuple[Claim, Outcome]]
+        self, connection: Connection, endings: Sequence[Ending]
     ) -> list[tuple[Settlement, JobState]]:
         """Write how each claim of one call ends: completed jobs at once, others by themselves.
 
@@ -70,16 +70,18 @@ class Recorder:
             LateResult: A job is no longer ours.
             MovedAway: A record is no longer where its claim left it.
         """
-        completing = [claim for claim, outcome in ends if isinstance(outcome, Complete)]
+        completing = [
+            Success(end.claim, end.changes) for end in endings if isinstance(end.outcome, Complete)
+        ]
         finished: frozenset[int] = frozenset()
-        if completing and (chunk := completing[0].policy.chunk) is not None:
+        if completing and (chunk := completing[0].claim.policy.chunk) is not None:
             now = self._sources.clock.now()
             finished = chunk.work.finish_within(connection, completing, now=now)
         return [
-            (self.settlement(claim, outcome), JobState.COMPLETED)
-            if claim.job.id in finished
-            else self._settle_one(connection, claim, outcome)
-            for claim, outcome in ends
+            (self.settlement(end.claim, end.outcome), JobState.COMPLETED)
+            if end.claim.job.id in finished
+            else self._settle_one(connection, end)
+            for end in endings
         ]
 
     def settlement(self, claim: Claim, outcome: Outcome) -> Settlement:
@@ -122,14 +124,13 @@ class Recorder:
             raise LateResult
         return state
 
-    def _settle_one(
-        self, connection: Connection, claim: Claim, outcome: Outcome
-    ) -> tuple[Settlement, JobState]:
-        if not isinstance(outcome, Complete):
-            return self.settle(connection, claim, outcome)
+    def _settle_one(self, connection: Connection, end: Ending) -> tuple[Settlement, JobState]:
+        claim = end.claim
+        if not isinstance(end.outcome, Complete):
+            return self.settle(connection, claim, end.outcome)
         now = self._sources.clock.now()
-        rests = self._work.land(connection, claim, Landing.TARGET, now=now)
-        settlement = self.settlement(claim, outcome)
+        rests = self._work.land(connection, claim, Landing.TARGET, now=now, changes=end.changes)
+        settlement = self.settlement(claim, end.outcome)
         return settlement, self.finish_job(connection, claim, settlement, rests)
 
     def _heed_cancel(self, connection: Connection, claim: Claim, outcome: Outcome) -> Outcome:

@@ -86,7 +86,8 @@ class Runner:
             How it ended; or, when only columns of its own record have changed, a success that
             is still to be committed, by `Finisher.complete` or together with others.
         """
-        if claim.policy.chunk is not None:
+        chunk = claim.policy.chunk
+        if chunk is not None and not chunk.only_waiting:
             (result,) = attempt_chunk(self, (claim,))
             return result
         run = self.work.open(claim, self.begin(claim))
@@ -184,7 +185,7 @@ class Runner:
         for key in dict.fromkeys(job.key for job in jobs):
             chunk = self.work.policy(key).chunk
             tenants = {job.tenant for job in jobs if job.key == key and not job.attempt}
-            if chunk is None or not tenants:
+            if chunk is None or chunk.only_waiting or not tenants:
                 continue
             found = self.store.lock_queued(
                 connection, queue, [key], limit=chunk.size, with_suspects=False

@@ -17,10 +17,11 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.outcome import Complete, Outcome, Stale
 from statejobs.resource.ledger import ledger_of
 from statejobs.resource.model import ResourceModel
-from statejobs.runner.port import Claim, Success
+from statejobs.runner.port import ChunkRun as Call
+from statejobs.runner.port import Claim, Ending, Success
 from statejobs.store.lazy_begin import begin_now, in_transaction
 from statejobs.store.store import Store
-from statejobs.triggers.records import RecordSubject, key_is_in, lock_in_order
+from statejobs.triggers.records import RecordSubject, key_is_in, lock_states
 from statejobs.triggers.run import (
     checked_arguments,
     outcomes,
@@ -54,16 +55,13 @@ class ChunkRun:
         """Run guards and body in a context of its own; every exception becomes an outcome."""
         return contextvars.copy_context().run(self._call)
 
-    def outcome(self, claim: Claim, called: Outcome) -> Outcome:
+    def ending(self, claim: Claim, called: Outcome) -> Ending:
         """Return how the attempt of one claim ends, after a call that ended as *called*."""
-        if claim in self._stale:
-            return self._stale[claim]
-        is_done = isinstance(called, Complete)
-        return self._ctx.outcome_of(claim.subject.record) if is_done else called
+        return Ending(claim, self._outcome(claim, called), {})
 
     def successes(self) -> list[Success] | None:
         """Return those that complete, when the session is to write nothing but their columns."""
-        completing = [c for c in self._claims if isinstance(self.outcome(c, Complete()), Complete)]
+        completing = [c for c in self._claims if isinstance(self._outcome(c, Complete()), Complete)]
         for claim in self._claims:
             if claim not in completing and claim.subject.record in self._session:
                 self._session.expire(claim.subject.record)  # what it changed is not to be kept
@@ -82,7 +80,7 @@ class ChunkRun:
         warn_of_long_transaction(self._claims[0], connection)
         begin_now(connection)
         identities = [claim.subject.identity for claim in self._claims]
-        lock_in_order(connection, self._model, identities)
+        lock_states(connection, self._model, identities)
         return commit(self._session)
 
     def close(self) -> None:
@@ -92,6 +90,12 @@ class ChunkRun:
         for claim in self._claims:
             ledger_of(claim.subject.record).running = None
         self._session.close()
+
+    def _outcome(self, claim: Claim, called: Outcome) -> Outcome:
+        if claim in self._stale:
+            return self._stale[claim]
+        is_done = isinstance(called, Complete)
+        return self._ctx.outcome_of(claim.subject.record) if is_done else called
 
     def _call(self) -> Outcome:
         with _identified(self._claims), outcomes() as ended:
@@ -121,23 +125,23 @@ class RecordChunks:
     """The part of the work port for calls that take many records."""
 
     def __init__(self, store: Store, sources: Sources) -> None:
-        self._store, self._sources = store, sources
+        self.store, self.sources = store, sources
 
     def kind_of(self, claim: Claim) -> object:
         """Return model and trigger: subclasses may have an action of their own."""
         subject: RecordSubject = claim.subject
         return id(subject.model), id(subject.bound)
 
-    def open_chunk(self, claims: Sequence[Claim], now: datetime) -> ChunkRun:
+    def open_chunk(self, claims: Sequence[Claim], now: datetime) -> Call:
         """Return a call for *claims*."""
-        return ChunkRun(self._store, claims, self._sources, now)
+        return ChunkRun(self.store, claims, self.sources, now)
 
     def reload(self, claims: Sequence[Claim]) -> frozenset[int]:
         """Load the records again; return the ids of jobs whose record is where it was left."""
         model: ResourceModel = claims[0].subject.model
         identities = [claim.subject.identity for claim in claims]
-        is_ours = key_is_in(model, identities, self._store.dialect)
-        with Session(self._store.working, autoflush=False, expire_on_commit=False) as session:
+        is_ours = key_is_in(model, identities, self.store.dialect)
+        with Session(self.store.working, autoflush=False, expire_on_commit=False) as session:
             records: list[Any] = [*session.scalars(select(model.cls).where(is_ours)).unique()]
             key_of = model.mapper.primary_key_from_instance
             found = {tuple(key_of(record)): record for record in records}
@@ -155,10 +159,10 @@ class RecordChunks:
         return frozenset(standing)
 
     def finish_within(
-        self, connection: Connection, claims: Sequence[Claim], *, now: datetime
+        self, connection: Connection, successes: Sequence[Success], *, now: datetime
     ) -> frozenset[int]:
         """Move the records and complete the jobs of those that stand as they were left."""
-        return finish_within(self._store, connection, claims, now)
+        return finish_within(self.store, connection, successes, now)
 
 
 @contextmanager

@@ -113,19 +113,21 @@ def lock_state(
     return None if row is None else (str(row[0].value), row[1])
 
 
-def lock_in_order(
+def lock_states(
     connection: Connection, model: ResourceModel, identities: Sequence[Identity]
-) -> None:
-    """Lock records, waiting for others; in the order of their keys, so that none waits for us."""
-    if connection.dialect.name == "sqlite":
-        return  # its one write lock is held already
+) -> dict[Identity, tuple[str, int]]:
+    """Lock records, waiting for others; return the state and version of each.
+
+    In the order of their keys, so that two who lock many never wait for each other.
+    """
     keys = list(model.table.primary_key.columns)
-    connection.execute(
-        select(*keys)
+    rows = connection.execute(
+        select(*keys, model.state_column, model.table.c.state_version)
         .where(key_is_in(model, identities, connection.dialect.name))
         .order_by(*keys)
         .with_for_update(key_share=True)
     )
+    return {tuple(key): (str(state.value), version) for *key, state, version in rows}
 
 
 def read_state(connection: Connection, model: ResourceModel, identity: Identity) -> str | None:

@@ -19,7 +19,7 @@ from statejobs.domain.failure import describe_failure
 from statejobs.domain.outcome import Cancel, Complete, Fail, Outcome, Snooze, Stale, Superseded
 from statejobs.errors import StateJobsError
 from statejobs.machine.guard import Guard
-from statejobs.resource.enqueue import IDS
+from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.ledger import CLOCK, ledger_of
 from statejobs.runner.port import Claim, Commit
 from statejobs.store.lazy_begin import begin_now, begun_at, in_transaction
@@ -41,10 +41,25 @@ LONG_TRANSACTION = 1.0
 class RecordRun:
     """An attempt of a `def` action."""
 
-    def __init__(self, store: Store, claim: Claim, sources: Sources, now: datetime) -> None:
+    def __init__(
+        self, store: Store, claim: Claim, sources: Sources, now: datetime, *,
+        within: Session | None = None,
+    ) -> None:  # fmt: skip
+        """Make an attempt.
+
+        Args:
+            store: Whose database the session works on.
+            claim: What is attempted.
+            sources: Clock and ids of the session.
+            now: When.
+            within: Has the transaction of several attempts, in which the record is locked
+                already; what this one writes through its own session is in a savepoint of it.
+        """
         subject: RecordSubject = claim.subject
         self._claim, self._subject, self._store = claim, subject, store
-        self._session = JobSession(store.working)
+        self._is_within = within is not None
+        bind = store.working if within is None else within.connection()
+        self._session = JobSession(bind, join_transaction_mode="create_savepoint")
         prepare(self._session, subject.record, sources, subject.bound.action.name)
         notes = JobNotes(store, claim, sources.clock, self._open_connection)
         self._ctx = JobContext(
@@ -67,6 +82,22 @@ class RecordRun:
         warn_of_long_transaction(self._claim, self._open_connection())
         commit(self._session)
 
+    def keep(self, within: Session) -> dict[str, Any]:
+        """Let what the body wrote stay in the transaction of *within*.
+
+        Returns:
+            The changed columns of the record, which are still to be written with its move.
+        """
+        changes = own_changes(self._session, self._subject.record, self._subject.model)
+        if changes is None:
+            self._session.flush()
+        if self._session.was_used:
+            woken = self._session.info.pop(WAKE, set())
+            within.info.setdefault(WAKE, set()).update(woken)  # by the commit, not by the release
+            self._session.allow_commit()
+            self._session.commit()
+        return changes or {}
+
     def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""
         if self._claim.is_abandoned:
@@ -77,7 +108,7 @@ class RecordRun:
     def _call(self) -> Outcome:
         action, record = self._subject.bound.action, self._subject.record
         with identified(self._claim), outcomes() as ended:
-            if action.atomic:
+            if action.atomic and not self._is_within:
                 self._lock()
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.model import BoundTrigger, ResourceModel
-from statejobs.runner.port import Claim, Success
+from statejobs.runner.port import Success
 from statejobs.store.history import write_history
 from statejobs.store.store import Store
 from statejobs.store.together import complete_one, fits_array, move_and_complete
@@ -52,23 +52,26 @@ def finish_together(store: Store, successes: Sequence[Success], now: datetime) -
 
 
 def finish_within(
-    store: Store, connection: Connection, claims: Sequence[Claim], now: datetime
+    store: Store, connection: Connection, successes: Sequence[Success], now: datetime
 ) -> frozenset[int]:
-    """Complete the jobs of *claims*, which are of one kind, in the transaction of *connection*.
+    """Complete the jobs of *successes* that can be, in the transaction of *connection*.
 
-    Their records are locked, and written but for the move.
+    Their records are locked already.
     """
-    members = [Success(claim, {}) for claim in claims]
-    ((group, members),) = _groups(members)
+    finished: set[int] = set()
     if store.can_fuse:
-        store.lock_jobs(connection, [claim.job.id for claim in claims])
-        return frozenset(_finish_in_one_statement(connection, group, members, now))
-    try:
-        with connection.begin_nested():
-            _finish_in_a_batch(connection, group, members, now)
-    except _LeftOut:
-        return frozenset()
-    return frozenset(claim.job.id for claim in claims)
+        store.lock_jobs(connection, [success.claim.job.id for success in successes])
+        for group, members in _groups(successes):
+            finished |= _finish_in_one_statement(connection, group, members, now)
+        return frozenset(finished)
+    for group, members in _groups(successes):
+        try:
+            with connection.begin_nested():
+                _finish_in_a_batch(connection, group, members, now)
+        except _LeftOut:
+            continue
+        finished |= {success.claim.job.id for success in members}
+    return frozenset(finished)
 
 
 def _groups(successes: Sequence[Success]) -> Iterator[tuple[Group, list[Success]]]:

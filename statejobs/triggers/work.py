@@ -24,6 +24,7 @@ from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.history import write_history
 from statejobs.store.prepared import Prepared
 from statejobs.store.store import Store, finish_parameters
+from statejobs.triggers.atomic_run import MOST_IN_A_BATCH, AtomicBatches
 from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.claiming import identities_of, lock_records, move_to_during, write_claims
 from statejobs.triggers.records import (
@@ -62,7 +63,7 @@ class RecordWork:
         self._registry, self._store, self._sources = registry, store, sources
         self._async_engine = async_engine
         self._keys = tuple(registry.triggers)
-        self._chunks = RecordChunks(store, sources)
+        self._chunks, self._batches = RecordChunks(store, sources), AtomicBatches(store, sources)
 
     def keys(self) -> Sequence[str]:
         """Keys and aliases of all triggers."""
@@ -71,15 +72,23 @@ class RecordWork:
     def policy(self, key: str) -> Policy:
         """Return how jobs of *key* are run."""
         _, bound = self._registry.triggers[key]
-        options, size = bound.options, bound.options.chunk
+        options = bound.options
         return Policy(
             max_attempts=options.max_attempts,
             max_crashes=options.max_crashes,
             backoff=options.backoff,
             timeout=options.timeout,
             is_async=bound.action.is_async,
-            chunk=None if size is None else Chunk(size=size, work=self._chunks),
+            chunk=self._chunk(bound),
         )
+
+    def _chunk(self, bound: BoundTrigger) -> Chunk | None:
+        if bound.options.chunk is not None:
+            return Chunk(size=bound.options.chunk, work=self._chunks)
+        action = bound.action
+        if action.atomic and not action.is_async and bound.options.timeout is None:
+            return Chunk(size=MOST_IN_A_BATCH, work=self._batches, only_waiting=True)
+        return None
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
         """Lock and move the records of *jobs*: a fixed number of statements for each key."""

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from statejobs import Event
+from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.points import CrashPoint
 from statejobs.runner.port import Success
@@ -71,6 +72,7 @@ WAYS = {
     "session": (Parcel, "send_off", {"send": _session}),
     "failure": (Parcel, "send_off", {"send": _fail}),
     "atomic": (Letter, "press", {"seal": _atomic}),
+    "atomic, together": (Letter, "press", {"seal": _atomic}),
     "own columns, async": (Message, "get", {"fetch": _own_async}),
     "session, async": (Message, "get", {"fetch": _session_async}),
 }
@@ -79,7 +81,7 @@ WAYS = {
 CASES = [(way, "before") for way in WAYS] + [
     (way, "after")
     for way in WAYS
-    if way != "atomic"  # which holds its record until the commit
+    if not way.startswith("atomic")  # those hold their records until the commit
 ]
 
 
@@ -121,7 +123,10 @@ def take_over(app, zombies, rng):
     """Let the leases end; the jobs wait again, run elsewhere, or have run."""
     app.clock.advance(LEASE + timedelta(seconds=1))
     other = app.runner()
-    assert other.rescue() == len(zombies)
+    rescued = 0
+    while (found := other.rescue()) > 0:  # a round takes a hundred at most
+        rescued += found
+    assert rescued == len(zombies)
     reset_script()
     for claim in other.claim("default", limit=rng.randrange(len(zombies) + 1)):
         if rng.random() < 0.5:
@@ -167,7 +172,10 @@ def test_a_zombie_writes_nothing(office, seed, way, when):
         others_come_first()
     else:
         office.at_return = others_come_first
-    results = [perform(runner, claim, office._loop) for claim in zombies]
+    if way == "atomic, together":
+        results = [*attempt_chunk(runner, zombies)]
+    else:
+        results = [perform(runner, claim, office._loop) for claim in zombies]
     outcomes = finish(runner, results, together=way == "together")
 
     assert outcomes == ["late"] * EACH

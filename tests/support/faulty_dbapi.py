@@ -35,6 +35,10 @@ class Faults:
         self._rng, self._lock = random.Random(seed), threading.Lock()
         self._rate, self._hang, self._never = rate, hang, threading.Event()
 
+    def reseed(self, rng):
+        """Draw from *rng* from now on."""
+        self._rng = rng
+
     def call(self, connection, what, call, *args, **kwargs):
         """Do *call*, perhaps badly."""
         kind = self._choose(what)

@@ -213,13 +213,13 @@ POST = Domain("post", resources=[Parcel, Letter, Message])
 
 
 @contextmanager
-def post_office(url, *, clock=None, prefix="", settings=None, **options):
+def post_office(url, *, clock=None, prefix="", settings=None, sources=None, **options):
     """An app on *url* with its tables, on a clock that the test moves; closed at the end."""
     app = StateJobs(
         url,
         domains=[POST],
         settings=settings or WorkerSettings(lease=LEASE, timeout_grace=timedelta(seconds=0.2)),
-        sources=manual_sources(clock or ManualClock(), prefix=prefix),
+        sources=sources or manual_sources(clock or ManualClock(), prefix=prefix),
         **options,
     )
     try:

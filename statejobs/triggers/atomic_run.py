@@ -1,0 +1,104 @@
+"""Many atomic actions in one transaction, each as if it were alone, and their outcomes with them.
+
+An action writes through a session of its own, which opens a savepoint when it is used; what a
+body that fails wrote is rolled back to there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from statejobs.domain.clock import Sources
+from statejobs.domain.outcome import Complete, Outcome, Superseded
+from statejobs.runner.deadline import end_copy_of
+from statejobs.runner.port import ChunkRun, Claim, Ending
+from statejobs.store.lazy_begin import begin_now
+from statejobs.store.store import Store
+from statejobs.triggers.chunk_run import RecordChunks
+from statejobs.triggers.records import RecordSubject, lock_states
+from statejobs.triggers.run import RecordRun, outcomes, warn_of_long_transaction
+from statejobs.triggers.session import JobSession
+
+R = TypeVar("R")
+
+MOST_IN_A_BATCH = 100
+"""Atomic actions that share a transaction at most."""
+
+
+class AtomicRun:
+    """A batch of attempts of one atomic action."""
+
+    def __init__(
+        self, store: Store, claims: Sequence[Claim], sources: Sources, now: datetime
+    ) -> None:
+        self._store, self._claims, self._sources, self._now = store, claims, sources, now
+        self._session = JobSession(store.working)
+        self._endings: dict[Claim, Ending] = {}
+
+    def call(self) -> Outcome:
+        """Lock the records, and run guards and body of each; every exception becomes an outcome.
+
+        Returns:
+            That all have been run; or what kept the batch as a whole from it.
+        """
+        subject: RecordSubject = self._claims[0].subject
+        identities = [claim.subject.identity for claim in self._claims]
+        with outcomes() as ended:
+            connection = self._session.connection()
+            begin_now(connection)
+            found = lock_states(connection, subject.model, identities)
+            for claim in self._claims:
+                subject = claim.subject
+                if found.get(subject.identity) == (subject.state, subject.version):
+                    self._endings[claim] = self._attempt(claim)
+                else:
+                    outcome = Superseded("the record was moved by someone else")
+                    self._endings[claim] = Ending(claim, outcome, {})
+        return ended.outcome
+
+    def ending(self, claim: Claim, called: Outcome) -> Ending:
+        """Return how the attempt of one claim ends, after a call that ended as *called*."""
+        return self._endings[claim] if isinstance(called, Complete) else Ending(claim, called, {})
+
+    def successes(self) -> None:
+        """Return that none can be committed elsewhere: what they wrote is in this transaction."""
+
+    def finish(self, commit: Callable[[Session], R]) -> R:
+        """Return what *commit* returns for the session of the transaction."""
+        self._session.allow_commit()
+        warn_of_long_transaction(self._claims[-1], self._session.connection())
+        return commit(self._session)
+
+    def close(self) -> None:
+        """Roll back what was not committed, and give the connection back."""
+        self._session.close()
+
+    def _attempt(self, claim: Claim) -> Ending:
+        clock, process = self._sources.clock, os.getpid()
+        claim.began = clock.monotonic()
+        run = RecordRun(self._store, claim, self._sources, self._now, within=self._session)
+        changes: Mapping[str, Any] = {}
+        try:
+            outcome = run.call()
+            end_copy_of(process, claim)
+            claim.duration = clock.monotonic() - claim.began
+            if isinstance(outcome, Complete):
+                with outcomes() as ended:
+                    changes = run.keep(self._session)
+                outcome = ended.outcome
+        finally:
+            run.close()
+        return Ending(claim, outcome, changes)
+
+
+class AtomicBatches(RecordChunks):
+    """The part of the work port for attempts that share a transaction."""
+
+    def open_chunk(self, claims: Sequence[Claim], now: datetime) -> ChunkRun:
+        """Return a batch of *claims*."""
+        return AtomicRun(self.store, claims, self.sources, now)
