@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
+from typing import Any
 
 
 class JobState(StrEnum):
@@ -103,6 +106,30 @@ class Job:
     def is_suspect(self) -> bool:
         """Whether a worker died while it held this job, so that the job may have killed it."""
         return self.crashes > 0
+
+
+JOB_FIELDS = tuple(field.name for field in fields(Job))
+_SETTERS = {name: vars(Job)[name].__set__ for name in JOB_FIELDS}
+_values_of = attrgetter(*JOB_FIELDS)
+
+
+def job_from(values: Sequence[Any]) -> Job:
+    """Return a job with *values*, in the order of its fields.
+
+    The constructor of a frozen class takes five times as long, and a claim makes many.
+    """
+    job = object.__new__(Job)
+    for set_value, value in zip(_SETTERS.values(), values, strict=True):
+        set_value(job, value)
+    return job
+
+
+def changed(job: Job, **changes: Any) -> Job:
+    """Return a copy of *job* with *changes*, as `dataclasses.replace` does, only faster."""
+    copy = job_from(_values_of(job))
+    for name, value in changes.items():
+        _SETTERS[name](copy, value)
+    return copy
 
 
 class Enqueued(StrEnum):

@@ -10,9 +10,9 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from statejobs.context import current_actor, current_tenant
-from statejobs.domain.arguments import encode_lossy
 from statejobs.domain.clock import IdSource, random_id
 from statejobs.domain.job import EnqueueResult, JobState, NewJob
+from statejobs.domain.shown_arguments import encode_lossy
 from statejobs.errors import TransitionRefusedError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -13,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
-from statejobs.domain.job import Job, JobState
+from statejobs.domain.job import Job, JobState, changed
 from statejobs.domain.outcome import Complete, Crash, Outcome
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.deadline import call_within, call_within_async
@@ -207,16 +206,16 @@ class Runner:
                 connection, ids, source=source, by=self.node_id, token=token, now=now, until=until
             )
         began = self.sources.clock.monotonic()
-        held = {"owner": self.node_id, "token": token, "lease_until": until, "started_at": now}
+        held = {
+            "state": JobState.PROCESSING,
+            "owner": self.node_id,
+            "token": token,
+            "lease_until": until,
+            "started_at": now,
+        }
         return [
             Claim(
-                job=replace(
-                    job,
-                    state=JobState.PROCESSING,
-                    attempt=job.attempt + 1,
-                    record_source=subject.source,
-                    **held,  # type: ignore[arg-type]
-                ),
+                job=changed(job, attempt=job.attempt + 1, record_source=subject.source, **held),
                 subject=subject,
                 policy=self.work.policy(job.key),
                 began=began,

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from statejobs.domain.failure import Failure
-from statejobs.domain.job import Job, JobState
+from statejobs.domain.job import JOB_FIELDS, Job, JobState, job_from
 from statejobs.domain.lifecycle import Settlement
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
@@ -111,7 +111,7 @@ class Store:
         """Lock up to *limit* queued jobs of *queue*, best first, waiting for nobody."""
         statement = _LOCK if with_suspects else _LOCK_TRUSTED
         rows = connection.execute(statement, {"queue": queue, "keys": list(keys), "limit": limit})
-        return [job_of(row) for row in rows]
+        return [job_of(row) for row in rows.all()]
 
     def mark_processing(
         self, connection: Connection, ids: Sequence[int], *, source: str | None, by: str,
@@ -280,11 +280,13 @@ def finish_parameters(
 
 def job_of(row: Row[Any]) -> Job:
     """Return the job that a row of the jobs table holds."""
-    values = dict(row._mapping)  # noqa: SLF001 - its public name
-    values["state"] = JobState(values["state"])
-    return Job(**values)
+    values = list(row)
+    values[_STATE] = _STATES[values[_STATE]]
+    return job_from(values)
 
 
+_STATE = JOB_FIELDS.index("state")
+_STATES = {state.value: state for state in JobState}
 _DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
 _STAGE = claim_sql.stage_due_jobs()
 _LOCK = claim_sql.lock_queued_jobs()

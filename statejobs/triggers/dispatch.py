@@ -26,6 +26,7 @@ class WorkByKey:
         for work in works:
             self._works.update(dict.fromkeys(work.keys(), work))
         self._keys = tuple(self._works)
+        self._policies: dict[str, Policy] = {}
 
     def keys(self) -> Sequence[str]:
         """Keys and aliases of all."""
@@ -33,7 +34,10 @@ class WorkByKey:
 
     def policy(self, key: str) -> Policy:
         """Return how jobs of *key* are run."""
-        return self._works[key].policy(key)
+        found = self._policies.get(key)
+        if found is None:
+            found = self._policies[key] = self._works[key].policy(key)
+        return found
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
         """Let each kind start its own of *jobs*; those that are ready keep their order."""

@@ -20,7 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statejobs.domain.arguments import MOST_BYTES, MOST_DEPTH, Signature, encode_lossy
+from statejobs.domain.argument_values import MOST_BYTES, MOST_DEPTH
+from statejobs.domain.arguments import Signature
+from statejobs.domain.shown_arguments import encode_lossy
 from statejobs.errors import ArgumentsError, DefinitionError
 
 BERLIN = ZoneInfo("Europe/Berlin")
