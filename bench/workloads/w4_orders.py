@@ -38,7 +38,7 @@ def run(plan: Plan) -> list[Row]:
 def run_chunks(plan: Plan) -> list[Row]:
     """W4b: the same where the user allows one commit for many jobs."""
     rows = []
-    for kind in plan.kinds:
+    for kind in plan.durable:
         floor = BULK if kind == "postgresql" else SQLITE_BATCH
         for workers in (1, 2):
             samples = race(plan, kind, (CHUNK, ATOMIC, floor), workers=workers)

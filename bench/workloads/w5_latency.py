@@ -27,7 +27,7 @@ _EVENTS = 60  # of each run
 def run(plan: Plan) -> list[Row]:
     """Measure the worker of statejobs and a floor that listens in the same way."""
     rows = []
-    for kind in plan.kinds:
+    for kind in plan.durable:
         floor = ONE_STATEMENT if kind == "postgresql" else SQLITE_JOB
         rows += _rows(kind, floor, _race(plan, kind, (STATEJOBS, floor)))
     return rows

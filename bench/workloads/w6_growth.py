@@ -24,9 +24,8 @@ _EMPTY, _FULL = "statejobs, empty", "statejobs, full"
 def run(plan: Plan) -> list[Row]:
     """Measure one worker process."""
     rows = []
-    for kind in plan.kinds:
-        if kind != "sqlite NORMAL":  # the same file, and the same index
-            rows += rows_of_race("W6", kind, 1, _race(plan, kind), _EMPTY)
+    for kind in plan.durable:
+        rows += rows_of_race("W6", kind, 1, _race(plan, kind), _EMPTY)
     return rows
 
 
