@@ -17,7 +17,7 @@ AHEAD = 0.05
 """Seconds of work that may wait for a slot."""
 OVERDUE = 1.0
 """Seconds after which a job that still waits for a slot is given back."""
-_SHORTEST_LOOK = AHEAD / 2  # seconds over which a pace is measured
+_SHORTEST_LOOK = 0.005  # seconds over which a pace is measured
 
 StartServer = Callable[["Lane", bool], None]
 
@@ -50,6 +50,7 @@ class Lane:
         self._lock = threading.Lock()
         self._ahead = 0
         self._taken, self._looked_at = 0, 0.0
+        self._takes_many = False
 
     def room(self, now: float) -> int:
         """Return how many more calls to claim jobs for at *now*, in monotonic seconds."""
@@ -73,7 +74,10 @@ class Lane:
             before = len(self._waiting)
             is_low = self.has_more and before <= self._ahead // 2
             call = self._take(is_async=is_async)
-            self._taken += max(1, before - len(self._waiting))
+            taken = before - len(self._waiting)
+            self._taken += max(1, taken)
+            if taken:
+                self._takes_many = taken > 1
             hands_over = call is None and bool(self._waiting)
             self._serving -= call is None and not hands_over
         if hands_over:  # the next call is of the other kind
@@ -111,7 +115,6 @@ class Lane:
         if passed < _SHORTEST_LOOK:
             return
         measured = min(self._most_ahead, int(self._taken / passed * AHEAD))
-        self._ahead = max(
-            measured, self._ahead // 2
-        )  # those who share a transaction come in bursts
+        # Those that share a transaction are taken in bursts, with nothing in between.
+        self._ahead = max(measured, self._ahead // 2) if self._takes_many else measured
         self._taken, self._looked_at = 0, now

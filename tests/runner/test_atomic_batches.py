@@ -316,7 +316,7 @@ def test_only_what_waits_ahead_of_short_jobs_shares_a_transaction(app):
     assert sizes(10) == [1] * 10  # nobody knows yet how long they take
     lane.room(0.025)  # ten in 25 ms: twenty in 50 ms, of which half is for other slots
     assert sizes(2) == [11, 11]
-    lane.room(0.3)  # it slows down
+    lane.room(0.3)  # nothing was taken for long, as between two bursts
     lane.room(0.6)
     assert sizes(1) == [3]
     for claim in claims:
