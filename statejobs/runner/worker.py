@@ -69,8 +69,6 @@ class Worker:
             chores: What else shall go on while it runs.
         """
         self.held = HeldClaims()
-        self.is_recycling = False
-        """Set when a thread was abandoned: a supervised process ends and is replaced."""
         self._runner, self._queues, self._settings = runner, dict(queues), settings
         self._sources, self._telemetry = runner.sources, runner.telemetry
         self._crew = Crew(
@@ -294,7 +292,6 @@ class Worker:
             "job %s (%s) went on after its timeout, and cannot be stopped: it was abandoned",
             claim.job.id, claim.job.key,
         )  # fmt: skip
-        self.is_recycling = True
 
     def _rescue(self) -> None:
         if self._runner.rescue():
