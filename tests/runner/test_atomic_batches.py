@@ -338,7 +338,7 @@ def test_a_worker_ends_each_of_many_once(database_url):
                 raise Snooze(seconds=0.01)
 
         script.seal = writes
-        keys = ask(app, 300)
+        keys = ask(app, 100)
         with app.running():
             eventually(lambda: app.queries.counts()["default"].get("completed") == 1 + len(keys))
 

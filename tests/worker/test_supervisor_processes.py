@@ -129,9 +129,13 @@ def test_sigusr1_prints_what_every_thread_does(file_app, start_worker, tmp_path)
     running = start_worker(file_app)
     wait_until(lambda: parcel(file_app).state == "processing")
 
-    running.signal(signal.SIGUSR1)
+    def shows_the_body():
+        """The record is moved by the claim, a moment before the body begins: ask again."""
+        running.signal(signal.SIGUSR1)
+        time.sleep(0.1)  # noqa: TID251 - it prints
+        return "in carry" in running.said()
 
-    running.wait_for("in carry")
+    wait_until(shows_the_body, running.said)
     assert is_alive(running.pid)
 
 
