@@ -88,12 +88,12 @@ class Keeper:
         """Renew every lease; drop what was lost, or cannot be renewed in time.
 
         Returns:
-            Whether the database answered.
+            Whether every lease was renewed; else it is to be tried again soon.
         """
         began = self._sources.clock.monotonic()
         claims = self._held.all()
         try:
-            self._renew(claims)
+            has_all = self._renew(claims)
             now = self._sources.clock.now()
             self._store.beat(self._node_id, now)
             self._renewed_at = began
@@ -101,7 +101,7 @@ class Keeper:
             log.debug("no heartbeat: %s", error)
             self._drop_unrenewed()
             return False
-        return True
+        return has_all
 
     def watch(self) -> None:
         """Drop what could not be renewed in time; for when `run_once` itself gets no answer.
@@ -120,9 +120,9 @@ class Keeper:
         if age > self._settings.lease * (1 - _MARGIN):
             self._drop([claim for claim in self._held.all() if not claim.is_lost])
 
-    def _renew(self, claims: list[Claim]) -> None:
+    def _renew(self, claims: list[Claim]) -> bool:
         if not claims:
-            return
+            return True
         until = self._sources.clock.now() + self._settings.lease
         ids = [claim.job.id for claim in claims]
         renewed = {
@@ -135,6 +135,7 @@ class Keeper:
                 self._drop_if_running(claim)
             elif held.cancel_requested:
                 claim.signal.set(held.reason or "a cancel was asked for")
+        return all(held.is_renewed for held in renewed.values())
 
     def _drop_if_running(self, claim: Claim) -> None:
         """A job that is not ours in the database was finished a moment ago, or was lost."""

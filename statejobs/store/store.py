@@ -32,13 +32,15 @@ class Peek:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A renewed lease."""
+    """A lease that is still ours."""
 
     job_id: int
     token: str
     cancel_requested: bool
     reason: str | None
     """Why, when a cancel was asked for; otherwise what an earlier attempt left."""
+    is_renewed: bool
+    """False when someone has locked the job, who therefore could not be waited for."""
 
 
 class Store:
@@ -140,12 +142,15 @@ class Store:
     # Hold
 
     def renew(self, ids: Sequence[int], *, by: str, until: datetime) -> list[Held]:
-        """Extend leases; return those that are still held."""
+        """Extend leases, waiting for nobody; return those that are still held."""
         with self.single() as connection:
             rows = connection.execute(
                 self._renew, {"ids": list(ids), "by": by, "until": until}
             ).all()
-        return [Held(job_id=r[0], token=r[1], cancel_requested=r[2], reason=r[3]) for r in rows]
+        return [
+            Held(job_id=r[0], token=r[1], cancel_requested=r[2], reason=r[3], is_renewed=bool(r[4]))
+            for r in rows
+        ]
 
     def lock_jobs(self, connection: Connection, ids: Sequence[int]) -> None:
         """Lock jobs, waiting for others; in the order of their ids, so that none waits for us."""

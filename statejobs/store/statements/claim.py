@@ -13,6 +13,7 @@ from sqlalchemy import (
     false,
     func,
     select,
+    true,
     update,
 )
 
@@ -112,13 +113,22 @@ def cancel_stale_job() -> Executable:
 
 
 def renew_leases(dialect: str) -> Executable:
-    """Extend the leases of running jobs; those no longer ours are not returned."""
-    return (
-        update(jobs)
-        .where(is_listed(jobs.c.id, dialect), jobs.c.owner == bindparam("by"), IS_PROCESSING)
-        .values(lease_until=bindparam("until", type_=jobs.c.lease_until.type))
-        .returning(jobs.c.id, jobs.c.token, jobs.c.cancel_requested, jobs.c.reason)
-    )
+    """Extend the leases of running jobs; those no longer ours are not returned.
+
+    On PostgreSQL a row that someone has locked, as the open transaction of a user who enqueued its
+    job again, is returned without being renewed: one row must not hold up the leases of all.
+    """
+    ours = (is_listed(jobs.c.id, dialect), jobs.c.owner == bindparam("by"), IS_PROCESSING)
+    held = (jobs.c.id, jobs.c.token, jobs.c.cancel_requested, jobs.c.reason)
+    renew = update(jobs).values(lease_until=bindparam("until", type_=jobs.c.lease_until.type))
+    if dialect != "postgresql":
+        return renew.where(*ours).returning(*held, true().label("is_renewed"))
+    free = select(jobs.c.id).where(*ours).with_for_update(key_share=True, skip_locked=True)
+    # A CTE is read once, and waits for nobody.
+    locked = free.cte("free")
+    renewed = renew.where(jobs.c.id.in_(select(locked.c.id))).returning(jobs.c.id).cte("renewed")
+    is_renewed = jobs.c.id.in_(select(renewed.c.id)).label("is_renewed")
+    return select(*held, is_renewed).where(*ours)
 
 
 def lock_jobs(dialect: str) -> Select[Any]:
