@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import inspect
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
@@ -19,14 +18,9 @@ from statejobs.resource.chunk_checks import check_chunk
 from statejobs.resource.columns import DeclaredState, StateDeclaration, check_member
 from statejobs.resource.ledger import value_of
 from statejobs.resource.model import BoundTrigger, ResourceModel, resolve_key
+from statejobs.resource.names import OURS, key_used_twice, refuse_override, refuse_shadows
 from statejobs.resource.transition import Transition, short_name
 from statejobs.resource.trigger import Trigger
-
-OURS = frozenset(
-    {"available_transitions", "state_changed_at", "state_version", "__machine__", "__statejobs__"}
-)
-"""Names that statejobs puts on every resource."""
-_MIXIN = "statejobs.resource.mixin"
 
 
 def find_state_column(cls: type) -> tuple[str, StateDeclaration] | None:
@@ -70,7 +64,7 @@ def compile_resource(
     transitions = {k: v for k, v in declared.items() if isinstance(v, Transition)}
     triggers = {k: v for k, v in declared.items() if isinstance(v, Trigger)}
     actions = {k: v for k, v in declared.items() if isinstance(v, Action)}
-    _refuse_shadows(cls, attribute, declared)
+    refuse_shadows(cls, attribute, declared)
     for label, states, members in _state_uses(cls, declaration, transitions, actions):
         for option, member in members:
             check_member(label, option, states, member)
@@ -100,7 +94,7 @@ def _declared(cls: type) -> dict[str, Any]:
             if isinstance(value, Transition | Trigger | Action):
                 found[name] = value
             elif name in found and name not in OURS:
-                _refuse_override(cls, base, name, found[name])
+                refuse_override(cls, base, name, found[name])
     return found
 
 
@@ -127,48 +121,6 @@ def _refuse_misfits(
                     why="a guard is asked with the record, and answers yes or no",
                     fix=f"give the function itself, declared above: guard={guard}",
                 )
-
-
-def _refuse_override(cls: type, base: type, name: str, declared: object) -> None:
-    kind = type(declared).__name__.lower()
-    raise DefinitionError(
-        f"{cls.__name__}.{name}",
-        f"{base.__name__} hides the {kind} {name!r} behind something else",
-        why="the declared move would still be in the graph, but nothing could fire it",
-        fix=f"declare it again with its decorator, or rename the attribute {name!r}",
-    )
-
-
-def _refuse_shadows(cls: type, attribute: str, declared: Mapping[str, Any]) -> None:
-    annotated = {n for base in cls.__mro__ for n in vars(base).get("__annotations__", {})}
-    for name in declared:
-        if name == attribute or name in annotated:
-            raise DefinitionError(
-                f"{cls.__name__}.{name}",
-                f"the {type(declared[name]).__name__.lower()} {name!r} has the name of a column",
-                why="an attribute can be only one of them",
-                fix="rename the method",
-            )
-
-
-def refuse_names_of_ours(cls: type) -> None:
-    """Refuse an attribute, column or declaration that would hide what statejobs adds.
-
-    Raises:
-        DefinitionError: With the name.
-    """
-    theirs = [base for base in cls.__mro__ if "__statejobs__" not in vars(base)]
-    for base, name in itertools.product(theirs, sorted(OURS)):
-        if base.__module__ == _MIXIN:
-            continue
-        if name in vars(base) or name in vars(base).get("__annotations__", {}):
-            origin = "" if base is cls else f", from {base.__name__},"
-            raise DefinitionError(
-                f"{cls.__name__}.{name}",
-                f"{name!r}{origin} is a name of statejobs",
-                why="every resource gets it from StatefulResource, and the runner relies on it",
-                fix="give your attribute another name",
-            )
 
 
 def _state_uses(
@@ -264,16 +216,6 @@ def _bind(
             failed=None if action.failed is None else value_of(action.failed),
         )
     return bound
-
-
-def key_used_twice(key: str, first: str, second: str) -> DefinitionError:
-    """Return the error for two triggers or tasks with one key."""
-    return DefinitionError(
-        second,
-        f"key {key!r} is used by {first} already",
-        why="a stored job names its work by the key alone",
-        fix="give each a key of its own; in a mixin, say '{resource}.…'",
-    )
 
 
 def _check_context(cls: type, action: Action[Any, Any, Any, Any]) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from statejobs.domain.trigger import NAME
 from statejobs.errors import ArgumentsError, DefinitionError, NotFoundError, did_you_mean
-from statejobs.resource.compile import key_used_twice
 from statejobs.resource.mixin import StatefulResource
 from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.names import key_used_twice
 from statejobs.resource.task import Task
 
 

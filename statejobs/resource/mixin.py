@@ -13,11 +13,11 @@ from statejobs.errors import DefinitionError
 from statejobs.resource.compile import (
     compile_resource,
     find_state_column,
-    refuse_names_of_ours,
 )
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.ledger import ledger_of
 from statejobs.resource.model import ResourceModel
+from statejobs.resource.names import refuse_names_of_ours
 from statejobs.resource.protect import (
     drop_pending,
     protect_count,

@@ -120,8 +120,8 @@ class Trigger:
                 stale, and the method is not called.
             atomic: Keep record lock, body and outcome in one transaction: for short actions that
                 only use the database. Under load a worker runs several `def` ones of a trigger
-                without `timeout=` in one transaction, up to its `finish_batch`, each in a savepoint
-                of its own when it uses `ctx.session`.
+                without `timeout=` in one transaction, up to its `finish_batch` and at most 100,
+                each in a savepoint of its own when it uses `ctx.session`.
 
         Raises:
             DefinitionError: The trigger has an action already, or an option does not exist.

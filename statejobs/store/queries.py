@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from statejobs.domain.job import Job, JobState
+from statejobs.store.rows import job_of
 from statejobs.store.statements import looking as looking_sql
-from statejobs.store.store import job_of
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 
 

@@ -4,43 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Engine
 
 from statejobs.domain.failure import Failure
-from statejobs.domain.job import JOB_FIELDS, Job, JobState, job_from
+from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Settlement
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
+from statejobs.store.rows import Held, Peek, job_of
 from statejobs.store.statements import claim as claim_sql
 from statejobs.store.statements import finish as finish_sql
 from statejobs.store.statements import nodes as nodes_sql
 from statejobs.store.statements import people as people_sql
 from statejobs.store.tables import jobs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peek:
-    """What a glance at the queues showed."""
-
-    next_due: datetime | None
-    ready: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A lease that is still ours."""
-
-    job_id: int
-    token: str
-    cancel_requested: bool
-    reason: str | None
-    """Why, when a cancel was asked for; otherwise what an earlier attempt left."""
-    is_renewed: bool
-    """False when someone has locked the job, who therefore could not be waited for."""
 
 
 class Store:
@@ -283,15 +262,6 @@ def finish_parameters(
     }
 
 
-def job_of(row: Row[Any]) -> Job:
-    """Return the job that a row of the jobs table holds."""
-    values = list(row)
-    values[_STATE] = _STATES[values[_STATE]]
-    return job_from(values)
-
-
-_STATE = JOB_FIELDS.index("state")
-_STATES = {state.value: state for state in JobState}
 _DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
 _STAGE = claim_sql.stage_due_jobs()
 _LOCK = claim_sql.lock_queued_jobs()

@@ -110,11 +110,11 @@ class Suite:
         assert held == []
 
     def pytest_terminal_summary(self, terminalreporter):
-        shown = f"{self.counts.total()} faults" if self.counts else "faults in other processes"
-        terminalreporter.write_line(
-            f"{shown}, {self.missed} tests ended otherwise than they assert; "
-            f"repeat with --fault-seed {self.seed}"
-        )
+        told = f"repeat with --fault-seed {self.seed}"
+        if self.counts:  # with xdist its workers have them
+            told += f": {self.counts.total()} faults"
+            told += f", {self.missed} tests ended otherwise than they assert"
+        terminalreporter.write_line(told)
 
 
 def may_be_seen(error):

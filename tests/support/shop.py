@@ -18,7 +18,7 @@ from statejobs import (
     utcnow,
 )
 from statejobs.store.factory import open_engine
-from statejobs.store.store import job_of
+from statejobs.store.rows import job_of
 from statejobs.store.tables import jobs, transitions
 
 

@@ -123,10 +123,9 @@ def renew_leases(dialect: str) -> Executable:
     renew = update(jobs).values(lease_until=bindparam("until", type_=jobs.c.lease_until.type))
     if dialect != "postgresql":
         return renew.where(*ours).returning(*held, true().label("is_renewed"))
-    free = select(jobs.c.id).where(*ours).with_for_update(key_share=True, skip_locked=True)
-    # A CTE is read once, and waits for nobody.
-    locked = free.cte("free")
-    renewed = renew.where(jobs.c.id.in_(select(locked.c.id))).returning(jobs.c.id).cte("renewed")
+    locking = select(jobs.c.id).where(*ours).with_for_update(key_share=True, skip_locked=True)
+    free = locking.cte("free")  # a CTE is read once
+    renewed = renew.where(jobs.c.id.in_(select(free.c.id))).returning(jobs.c.id).cte("renewed")
     is_renewed = jobs.c.id.in_(select(renewed.c.id)).label("is_renewed")
     return select(*held, is_renewed).where(*ours)
 

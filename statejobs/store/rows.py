@@ -1,0 +1,42 @@
+"""What rows of the job tables say, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from statejobs.domain.job import JOB_FIELDS, Job, JobState, job_from
+
+_STATE = JOB_FIELDS.index("state")
+_STATES = {state.value: state for state in JobState}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peek:
+    """What a glance at the queues showed."""
+
+    next_due: datetime | None
+    ready: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A lease that is still ours."""
+
+    job_id: int
+    token: str
+    cancel_requested: bool
+    reason: str | None
+    """Why, when a cancel was asked for; otherwise what an earlier attempt left."""
+    is_renewed: bool
+    """False when someone has locked the job, who therefore could not be waited for."""
+
+
+def job_of(row: Row[Any]) -> Job:
+    """Return the job that a row of the jobs table holds."""
+    values = list(row)
+    values[_STATE] = _STATES[values[_STATE]]
+    return job_from(values)
