@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := .venv/.installed-all
 DEV := .venv/.installed-dev
 BENCH := .venv/.installed-bench
-# Threads that race die of a fault, and nobody else can tell.
+# Threads that wait for each other at a barrier would wait for one that died of a fault.
 FAULTY := $(BIN)/python -m pytest -n 2 -p tests.faults.functional -k 'not race'
 
 .DEFAULT_GOAL := help

@@ -29,6 +29,7 @@ from tests.support.faulty_dbapi import Faults, faulty_engine
 
 OURS = Path(statejobs.__file__).parent
 TESTS = Path(__file__).parents[1]
+_DEAD_THREAD = "pytest.PytestUnhandledThreadExceptionWarning"
 
 
 def pytest_addoption(parser):
@@ -74,6 +75,8 @@ class Suite:
     def pytest_collection_modifyitems(self, items):
         """Leave out what draws examples until one fails: here every one may."""
         items[:] = [item for item in items if not hasattr(item.obj, "hypothesis")]
+        for item in items:  # a thread of a test may die of a fault
+            item.add_marker(pytest.mark.filterwarnings(f"ignore::{_DEAD_THREAD}"))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
