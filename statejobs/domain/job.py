@@ -96,6 +96,8 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     reason: str | None
+    returned: int
+    """Attempts in a row that a fault of the database, not of the action, made undone."""
 
     @property
     def is_last_attempt(self) -> bool:

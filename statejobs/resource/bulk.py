@@ -37,7 +37,7 @@ from statejobs.resource.enqueue import IDS, WAKE, history_args, new_job
 from statejobs.resource.ledger import Step, clock_of, value_of
 from statejobs.store import bulk as statements
 from statejobs.store.bulk import MovedRow
-from statejobs.store.conflicts import is_conflict
+from statejobs.store.faults import Fault, fault_of
 
 if TYPE_CHECKING:
     from statejobs.resource.model import BoundTrigger, ResourceModel
@@ -103,7 +103,7 @@ def move_in_bulk(
             rows, result = _move_by_steps(connection, move, salt)
             tell_session(session, move, held, rows)
     except DBAPIError as error:
-        if is_conflict(error):
+        if fault_of(error) is Fault.CONFLICT:
             raise _stale(move) from error
         raise
     if move.promised and result.moved:

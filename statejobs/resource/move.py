@@ -14,7 +14,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from statejobs.errors import StaleTransitionError
 from statejobs.resource.ledger import Step
 from statejobs.resource.model import ResourceModel
-from statejobs.store.conflicts import is_conflict
+from statejobs.store.faults import Fault, fault_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,7 +89,7 @@ def move_records(connection: Connection, model: ResourceModel, moved: Sequence[M
             move_statement(model.table, column), rows if len(rows) > 1 else rows[0]
         )
     except DBAPIError as error:
-        if is_conflict(error):
+        if fault_of(error) is Fault.CONFLICT:
             raise _stale(ordered[0], found=None, known=False) from error
         raise
     if found.rowcount != len(ordered):

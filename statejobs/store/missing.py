@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.errors import SchemaError
+from statejobs.store.faults import sqlstate_of
 
 HOW_TO_MAKE_TABLES = (
     "Make them with `statejobs db upgrade`; for SQLite, demos and tests, jobs.create_all() does too"
@@ -34,7 +35,5 @@ def explain_missing_tables(connection: Connection) -> Iterator[None]:
 
 def _lacks_our_table(error: DBAPIError) -> bool:
     reason = str(error.orig)
-    is_missing = (
-        getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE or "no such table" in reason
-    )
+    is_missing = sqlstate_of(error) == _UNDEFINED_TABLE or "no such table" in reason
     return is_missing and _OURS in reason

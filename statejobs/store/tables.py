@@ -79,6 +79,7 @@ jobs = Table(
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("reason", Text),
+    Column("returned", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
     CheckConstraint("attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"),
     postgresql_with=VACUUM_SOON,
@@ -178,6 +179,9 @@ nodes = Table(
     Column("version", String(40), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("beat_at", UtcDateTime, nullable=False),
+    Column("clock_offset", Float),
+    Column("declares", Text),
+    Column("held", Text),
 )
 """One row for each running worker process."""
 

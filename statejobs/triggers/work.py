@@ -20,6 +20,7 @@ from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import AsyncRun, Chunk, Claim, MovedAway, Policy, Run, Starts, Success
+from statejobs.store.faults import sqlstate_of
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.history import write_history
 from statejobs.store.prepared import Prepared
@@ -178,7 +179,7 @@ class RecordWork:
             fused = _fused(subject.model, tuple(changes), connection.dialect)
             found = fused.execute(connection, parameters).one()
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == NOT_OURS:
+            if sqlstate_of(error) == NOT_OURS:
                 return None
             raise
         if found.moved == 0:

@@ -33,7 +33,13 @@ ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "migrations"
 
 CATALOGUES = {
-    "sqlite": ["SELECT type, name, tbl_name, sql FROM sqlite_master"],
+    "sqlite": [
+        "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'index'",
+        """
+        SELECT t.name, c.cid, c.name, c.type, c."notnull", c.dflt_value, c.pk
+        FROM sqlite_master AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'
+        """,
+    ],
     "postgresql": [
         """
         SELECT r.relname, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull,
@@ -136,9 +142,9 @@ def test_a_developer_autogenerates_only_what_changed_in_our_tables(database_url,
         connection.execute(text("ALTER TABLE statejobs_nodes DROP COLUMN host"))
     engine.dispose()
 
-    command.revision(config, "Put the host back", autogenerate=True, rev_id="0002")
+    command.revision(config, "Put the host back", autogenerate=True, rev_id="0003")
 
-    written = (tmp_path / "migrations/versions/0002_put_the_host_back.py").read_text()
+    written = (tmp_path / "migrations/versions/0003_put_the_host_back.py").read_text()
     assert "batch_op.add_column(sa.Column('host', sa.Text(), nullable=False))" in written
     assert "orders" not in written
     assert VERSION_TABLE not in written
@@ -188,9 +194,9 @@ def test_processes_that_make_the_tables_at_once_all_succeed(database_url, engine
 
 def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypatch):
     broken = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (broken / "versions/0002_broken.py").write_text(
+    (broken / "versions/0003_broken.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        "revision, down_revision = '0003', '0002'\n"
         "def upgrade():\n"
         "    op.drop_index('ix_statejobs_jobs_due', 'statejobs_jobs')\n"
         "    raise ZeroDivisionError\n"
@@ -205,9 +211,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypa
 
 def test_a_migration_that_is_killed_half_way_leaves_nothing_behind(database_url, tmp_path):
     killed = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (killed / "versions/0002_killed.py").write_text(
+    (killed / "versions/0003_killed.py").write_text(
         "import os, signal\n"
-        "revision, down_revision = '0002', '0001'\n"
+        "revision, down_revision = '0003', '0002'\n"
         "def upgrade():\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -472,10 +478,13 @@ def strict_engine(url):
 def read_catalogue(engine):
     """Everything that the database says about its tables, and nothing about their history."""
     with engine.connect() as connection:
-        return [
+        catalogue = [
             sorted(map(repr, connection.execute(text(query))))
             for query in CATALOGUES[engine.dialect.name]
         ]
+        # a column that SQLite adds stands behind the constraints in the text of its table
+        checks = inspect(connection).get_multi_check_constraints()
+        return [*catalogue, sorted(map(repr, checks.items()))]
 
 
 def differences(engine):

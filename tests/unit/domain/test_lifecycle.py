@@ -24,7 +24,7 @@ JOB = Job(
     resource="R", record_id="1", record_source="queued", dedupe_key="k:1", idempotency_key="i",
     actor=None, tenant=None, tags="[]", attempt=1, max_attempts=5, crashes=0, coalesced=0,
     run_again=False, lease_until=NOW, owner="n", token="t", cancel_requested=False, progress=None,
-    checkpoint=None, enqueued_at=NOW, started_at=NOW, finished_at=None, reason=None,
+    checkpoint=None, enqueued_at=NOW, started_at=NOW, finished_at=None, reason=None, returned=0,
 )  # fmt: skip
 limits = st.integers(1, 20)
 jobs = st.builds(

@@ -1,0 +1,112 @@
+"""Whose fault an error of the database is: one classification, for everyone who must decide."""
+
+from __future__ import annotations
+
+import sqlite3
+from enum import StrEnum
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+
+class Fault(StrEnum):
+    """What an error of the database says of what was tried."""
+
+    AWAY = "away"
+    """Nobody can work: the connection is lost, or the server starts, stops or is full."""
+    READ_ONLY = "read-only"
+    """Nobody can write for the time being."""
+    CONFLICT = "conflict"
+    """Another transaction was in the way: the same again may succeed at once."""
+    LOCKED = "locked"
+    """A lock was not given in the time that was allowed for it."""
+    INTERRUPTED = "interrupted"
+    """The statement took longer than it may, or somebody cancelled it."""
+    TAKEN = "taken"
+    """Another row has the place already: a unique or an exclusion constraint."""
+    CODE = "code"
+    """This code cannot, with any row: a table, column, function or privilege is missing."""
+    ROW = "row"
+    """This row cannot: a check, a trigger, a foreign key, a value."""
+
+
+_BY_STATE = {
+    "08": Fault.AWAY,  # connection exceptions
+    "57P01": Fault.AWAY,  # admin shutdown
+    "57P02": Fault.AWAY,  # crash shutdown
+    "57P03": Fault.AWAY,  # cannot connect now
+    "57P05": Fault.AWAY,  # idle session timeout
+    "25P03": Fault.AWAY,  # idle-in-transaction session timeout
+    "53300": Fault.AWAY,  # too many connections
+    "25006": Fault.READ_ONLY,
+    "40001": Fault.CONFLICT,  # serialization failure
+    "40P01": Fault.CONFLICT,  # deadlock
+    "55P03": Fault.LOCKED,
+    "57014": Fault.INTERRUPTED,
+    "23505": Fault.TAKEN,
+    "23P01": Fault.TAKEN,
+    "42501": Fault.CODE,  # insufficient privilege
+    "42703": Fault.CODE,  # undefined column
+    "42883": Fault.CODE,  # undefined function
+    "42P01": Fault.CODE,  # undefined table
+    "3F000": Fault.CODE,  # undefined schema
+}
+"""By SQLSTATE, or by its class of two characters."""
+
+_SQLITE_TAKEN = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
+_SQLITE = {
+    sqlite3.SQLITE_BUSY: Fault.LOCKED,
+    sqlite3.SQLITE_LOCKED: Fault.LOCKED,
+    sqlite3.SQLITE_READONLY: Fault.READ_ONLY,
+    sqlite3.SQLITE_INTERRUPT: Fault.INTERRUPTED,
+    sqlite3.SQLITE_CANTOPEN: Fault.AWAY,
+    sqlite3.SQLITE_FULL: Fault.AWAY,
+    sqlite3.SQLITE_IOERR: Fault.AWAY,
+    sqlite3.SQLITE_NOMEM: Fault.AWAY,
+}
+"""By primary result code."""
+_SQLITE_CODE = ("no such table", "no such column", "no such function", "has no column named")
+
+
+def fault_of(error: BaseException) -> Fault | None:
+    """Return whose fault *error* is; None when it is none of the database's."""
+    if isinstance(error, PoolTimeoutError):
+        return Fault.AWAY  # no connection of the pool became free
+    if not isinstance(error, DBAPIError):
+        return None
+    if error.connection_invalidated:
+        return Fault.AWAY
+    if isinstance(error.orig, sqlite3.Error):
+        return _of_sqlite(error.orig)
+    return _of_postgresql(error)
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether *error* is an outage, which concerns everybody and nobody in particular."""
+    return fault_of(error) is Fault.AWAY
+
+
+def sqlstate_of(error: SQLAlchemyError) -> str | None:
+    """Return the SQLSTATE that PostgreSQL gave, if it gave one."""
+    state: str | None = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state
+
+
+def _of_postgresql(error: DBAPIError) -> Fault:
+    state = sqlstate_of(error)
+    if state is not None:
+        return _BY_STATE.get(state) or _BY_STATE.get(state[:2], Fault.ROW)
+    # Without one, the driver says it itself, before a server could.
+    says_away = type(error.orig).__name__ in {"OperationalError", "InterfaceError"}
+    return Fault.AWAY if says_away else Fault.ROW
+
+
+def _of_sqlite(error: sqlite3.Error) -> Fault:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code in _SQLITE_TAKEN:
+        return Fault.TAKEN
+    if code is not None and (fault := _SQLITE.get(code & 0xFF)) is not None:
+        return fault
+    if any(said in str(error) for said in _SQLITE_CODE):
+        return Fault.CODE
+    return Fault.ROW
