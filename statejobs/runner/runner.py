@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
-from statejobs.domain.job import Job, JobState, changed
 from statejobs.domain.outcome import Complete, Crash, Outcome
 from statejobs.runner.chunks import attempt_chunk
+from statejobs.runner.claiming import Claiming
 from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.finisher import Ended, Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, Starts, Subject, Success, Work
+from statejobs.runner.port import Claim, Success, Work
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
 log = logging.getLogger("statejobs.runner")
-
-POSTPONED_FOR = timedelta(seconds=1)
-"""How long a job waits whose record was locked; up to half as much is added by chance."""
 
 
 class Runner:
@@ -47,6 +43,10 @@ class Runner:
         self.finisher = Finisher(
             store, work, lease=settings.lease, sources=sources, telemetry=telemetry, reach=reach
         )
+        self.claiming = Claiming(
+            store, work, node_id=node_id, settings=settings, sources=sources, telemetry=telemetry,
+            reach=reach,
+        )  # fmt: skip
         self.on_abandoned: Callable[[Claim], None] = lambda _claim: None
         """Called when a thread went on after its timeout."""
         self._reach = reach
@@ -61,10 +61,9 @@ class Runner:
         jobs that went stale hide none behind them. With *fills_chunks*, jobs beyond the limit are
         taken that share a call with one of it.
         """
-        while True:
-            found, claims = self._claim_batch(queue, limit, may_have_suspect, fills_chunks)
-            if claims or not found:
-                return claims
+        return self.claiming.claim(
+            queue, limit=limit, may_have_suspect=may_have_suspect, fills_chunks=fills_chunks
+        )
 
     def run(self, claim: Claim) -> Ended:
         """Run a claimed job of a `def` action, and commit how it ended."""
@@ -143,94 +142,6 @@ class Runner:
                 log.exception("job %s could not be rescued", job_id)
         return rescued
 
-    def _claim_batch(
-        self,
-        queue: str,
-        limit: int,
-        may_have_suspect: bool,  # noqa: FBT001
-        fills_chunks: bool,  # noqa: FBT001
-    ) -> tuple[int, list[Claim]]:
-        """Take a batch; return how many queued jobs were looked at, and those that start."""
-        now = self.sources.clock.now()
-        # A claim that a crash of the server takes back leaves its jobs queued, as if it had never
-        # been; what follows from it flushes it too.
-        with self.store.transaction(flushes=False) as connection:
-            jobs = _with_one_suspect(
-                self.store.lock_queued(
-                    connection, queue, self.work.keys(), limit=limit,
-                    with_suspects=may_have_suspect,
-                )
-            )  # fmt: skip
-            if not jobs:
-                return 0, []
-            if fills_chunks and len(jobs) == limit:
-                jobs += self._lock_more(connection, queue, jobs)
-            starts = self.work.start(connection, jobs, now)
-            claims = self._mark(connection, starts.ready)
-            if starts.busy:
-                wait = POSTPONED_FOR * (1 + self.sources.rng.random() / 2)
-                self.store.postpone(connection, [job.id for job in starts.busy], now + wait)
-            if starts.stale:
-                self.store.cancel_stale(connection, starts.stale, now)
-            self._reach(CrashPoint.CLAIM_BEFORE_COMMIT)
-        self._reach(CrashPoint.CLAIMED)
-        self._tell(queue, claims, starts)
-        return len(jobs), claims
-
-    def _lock_more(self, connection: Connection, queue: str, jobs: Sequence[Job]) -> list[Job]:
-        """Lock what a call of the size of its chunk still takes, beside those of *jobs*."""
-        known = {job.id for job in jobs}
-        more: list[Job] = []
-        for key in dict.fromkeys(job.key for job in jobs):
-            chunk = self.work.policy(key).chunk
-            tenants = {job.tenant for job in jobs if job.key == key and not job.attempt}
-            if chunk is None or chunk.only_waiting or not tenants:
-                continue
-            found = self.store.lock_queued(
-                connection, queue, [key], limit=chunk.size, with_suspects=False
-            )
-            more += [
-                job for job in found
-                if job.id not in known and job.tenant in tenants and not job.attempt
-            ]  # fmt: skip
-        return more
-
-    def _mark(self, connection: Connection, ready: Sequence[tuple[Job, Subject]]) -> list[Claim]:
-        now, token = self.sources.clock.now(), self.sources.ids()
-        until = now + self.settings.lease
-        by_source: dict[str | None, list[int]] = {}
-        for job, subject in ready:
-            by_source.setdefault(subject.source, []).append(job.id)
-        for source, ids in by_source.items():
-            self.store.mark_processing(
-                connection, ids, source=source, by=self.node_id, token=token, now=now, until=until
-            )
-        began = self.sources.clock.monotonic()
-        held = {
-            "state": JobState.PROCESSING,
-            "owner": self.node_id,
-            "token": token,
-            "lease_until": until,
-            "started_at": now,
-        }
-        return [
-            Claim(
-                job=changed(job, attempt=job.attempt + 1, record_source=subject.source, **held),
-                subject=subject,
-                policy=self.work.policy(job.key),
-                began=began,
-            )
-            for job, subject in ready
-        ]
-
-    def _tell(self, queue: str, claims: Sequence[Claim], starts: Starts) -> None:
-        if claims:
-            self.telemetry.emit(Event.JOBS_CLAIMED, queue=queue, count=len(claims))
-        for job in starts.busy:
-            self.telemetry.emit(Event.JOB_POSTPONED, job=job)
-        for job_id, reason in starts.stale.items():
-            self.telemetry.emit(Event.JOB_STALE, job_id=job_id, reason=reason)
-
     def begin(self, claim: Claim) -> datetime:
         """Note and tell that an attempt begins; return when."""
         self.telemetry.emit(Event.JOB_STARTED, job=claim.job)
@@ -260,9 +171,3 @@ class Runner:
             self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
         self.telemetry.emit(Event.JOB_RESCUED, job=job, state=state)
         return True
-
-
-def _with_one_suspect(jobs: Sequence[Job]) -> list[Job]:
-    """Leave out all suspects but the first; they stay queued."""
-    first = next((job for job in jobs if job.is_suspect), None)
-    return [job for job in jobs if not job.is_suspect or job is first]
