@@ -15,6 +15,7 @@ from statejobs.errors import StaleTransitionError
 from statejobs.resource.ledger import Step
 from statejobs.resource.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of
+from statejobs.store.tables import unindexed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +64,7 @@ def move_statement(table: Table, attribute_column: str) -> Update:
     ]
     return (
         update(table)
-        .where(and_(*keys), state == bindparam("was", type_=state.type))
+        .where(and_(*keys), unindexed(state) == bindparam("was", type_=state.type))
         .where(version == bindparam("version"))
         .values(
             {

@@ -31,8 +31,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import WAITING, Enqueued, JobState
+from statejobs.store.statements.conditions import STILL_PROCESSING, still_in
 from statejobs.store.statements.enqueue import HISTORY_COLUMNS, NEW_JOB_COLUMNS, enqueue_jobs
-from statejobs.store.tables import IS_PROCESSING, jobs, literal_state, transitions
+from statejobs.store.tables import IS_OPEN, jobs, literal_state, transitions
 
 
 class MovedRow(NamedTuple):
@@ -134,7 +135,7 @@ def cancel_jobs_of_rows(
     dialect: str, rows: FromClause, key_prefix: str, sources: Sequence[str]
 ) -> Executable:
     """Cancel the waiting jobs of *rows* that left one of *sources*: `left_reason`, `left_at`."""
-    is_waiting = jobs.c.state.in_([literal_state(state) for state in WAITING])
+    is_waiting = still_in(*WAITING)
     return (
         update(jobs)
         .where(jobs.c.id.in_(_locked(dialect, rows, key_prefix, sources, is_waiting)), is_waiting)
@@ -150,10 +151,10 @@ def ask_jobs_of_rows_to_cancel(
     dialect: str, rows: FromClause, key_prefix: str, sources: Sequence[str]
 ) -> Executable:
     """Tell the running jobs of *rows* that left one of *sources*: `left_reason`."""
-    locked = _locked(dialect, rows, key_prefix, sources, IS_PROCESSING)
+    locked = _locked(dialect, rows, key_prefix, sources, STILL_PROCESSING)
     return (
         update(jobs)
-        .where(jobs.c.id.in_(locked), IS_PROCESSING)
+        .where(jobs.c.id.in_(locked), STILL_PROCESSING)
         .values(cancel_requested=True, reason=bindparam("left_reason"))
     )
 
@@ -170,7 +171,7 @@ def _locked(
     keys = select(literal(key_prefix, Text()) + rows.c.record_id).where(rows.c.was.in_(sources))
     return (
         select(jobs.c.id)
-        .where(jobs.c.dedupe_key.in_(keys), condition)
+        .where(jobs.c.dedupe_key.in_(keys), IS_OPEN, condition)
         .order_by(in_order(dialect, jobs.c.dedupe_key))
         .with_for_update()
         .correlate(None)

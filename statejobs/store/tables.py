@@ -6,6 +6,8 @@ Fixed names; put them into a PostgreSQL schema with the engine's `search_path` o
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Text,
     literal_column,
     text,
+    type_coerce,
 )
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -34,6 +37,16 @@ metadata = MetaData()
 def literal_state(state: JobState) -> ColumnElement[str]:
     """Return *state* as a literal; a bound value would not match the partial indexes."""
     return literal_column(f"'{state.value}'", String())
+
+
+def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a text column as an expression that means the same, and that no index answers.
+
+    For a condition on the state of rows whose ids are given. Statistics lag behind states: they may
+    say that hardly any row is in one, and then a plan reads all that are, to find the few asked
+    for. In a join LATERAL does not prevent that.
+    """
+    return type_coerce(column.concat(literal_column("''")), column.type)
 
 
 VACUUM_SOON = {

@@ -28,7 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import JobState
-from statejobs.store.tables import IS_PROCESSING, jobs, literal_state, transitions
+from statejobs.store.statements.conditions import STILL_PROCESSING
+from statejobs.store.tables import jobs, literal_state, transitions, unindexed
 from statejobs.store.types import UtcDateTime
 
 JOB_ARRAYS = {"job_id": jobs.c.id, "attempt": jobs.c.attempt, "token": jobs.c.token}
@@ -82,7 +83,7 @@ def move_and_complete(
         }
     )
     is_given = and_(*(key == given.c[f"pk_{n}"] for n, key in enumerate(keys)))
-    stays = and_(state == given.c.was, table.c.state_version == given.c.version)
+    stays = and_(unindexed(state) == given.c.was, table.c.state_version == given.c.version)
     record = (
         select(given.c.job_id)
         .join(table, is_given)
@@ -117,7 +118,7 @@ def complete_one() -> Update:
             jobs.c.id == bindparam("job_id"),
             jobs.c.attempt == bindparam("held_attempt"),
             jobs.c.token == bindparam("held"),
-            IS_PROCESSING,
+            STILL_PROCESSING,
             ~jobs.c.run_again,
         )
         .values(_completed())
@@ -142,7 +143,9 @@ def _lock_jobs(given: CTE, records: Sequence[CTE]) -> Select[Any]:
     query = select(jobs.c.id).select_from(given).join(jobs, and_(*is_ours))
     for record in records:
         query = query.join(record, record.c.job_id == jobs.c.id)
-    return query.where(IS_PROCESSING, ~jobs.c.run_again).with_for_update(skip_locked=True, of=jobs)
+    return query.where(STILL_PROCESSING, ~jobs.c.run_again).with_for_update(
+        skip_locked=True, of=jobs
+    )
 
 
 def _complete(held: CTE) -> Any:

@@ -31,6 +31,7 @@ from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.history import write_history
 from statejobs.store.prepared import Prepared
+from statejobs.store.tables import unindexed
 from statejobs.store.together import fits_array
 from statejobs.store.types import UtcDateTime
 from statejobs.triggers.records import Identity, RecordSubject, history_row, key_is_in
@@ -114,7 +115,7 @@ def _waiting_records(model: ResourceModel, sources: tuple[str, ...], dialect: st
     return (
         select(model.cls)
         .where(_is_listed(model, dialect))
-        .where(model.state_column.in_([model.member(source) for source in sources]))
+        .where(unindexed(model.state_column).in_([model.member(source) for source in sources]))
         # two records of a batch may share an object, and each goes into a session of its own
         .options(*([lazyload("*")] if model.eager_relations else []))
         # NO KEY UPDATE: inserting a child row that refers to the record does not count

@@ -18,6 +18,7 @@ from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store import prune as statements
 from statejobs.store.prune import START, EndedJob
 from statejobs.store.store import Store
+from statejobs.store.tables import unindexed
 from statejobs.telemetry import Event, Telemetry
 
 
@@ -128,7 +129,7 @@ def _resting(
         else tuple_(*columns).in_(keys)
     )
     states = [bound.failed] if bound.failed else list(bound.sources)
-    query = select(*columns).where(where, model.state_column.in_(states))
+    query = select(*columns).where(where, unindexed(model.state_column).in_(states))
     return {encode_identity(row) for row in connection.execute(query)}
 
 

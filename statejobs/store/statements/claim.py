@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from statejobs.domain.job import JobState
-from statejobs.store.statements.conditions import KEYS, is_listed
+from statejobs.store.statements.conditions import KEYS, STILL_PROCESSING, is_listed, still_in
 from statejobs.store.tables import (
     IS_PROCESSING,
     IS_QUEUED,
@@ -50,7 +50,7 @@ def stage_due_jobs() -> Executable:
     )
     return (
         update(jobs)
-        .where(jobs.c.id.in_(select(due.c.id)), IS_WAITING_FOR_TIME)
+        .where(jobs.c.id.in_(select(due.c.id)), still_in(JobState.SCHEDULED, JobState.FAILED))
         .values(state=literal_state(JobState.QUEUED))
         .returning(jobs.c.id, jobs.c.queue)
     )
@@ -118,7 +118,7 @@ def renew_leases(dialect: str) -> Executable:
     On PostgreSQL a row that someone has locked, as the open transaction of a user who enqueued its
     job again, is returned without being renewed: one row must not hold up the leases of all.
     """
-    ours = (is_listed(jobs.c.id, dialect), jobs.c.owner == bindparam("by"), IS_PROCESSING)
+    ours = (is_listed(jobs.c.id, dialect), jobs.c.owner == bindparam("by"), STILL_PROCESSING)
     held = (jobs.c.id, jobs.c.token, jobs.c.cancel_requested, jobs.c.reason)
     renew = update(jobs).values(lease_until=bindparam("until", type_=jobs.c.lease_until.type))
     if dialect != "postgresql":
@@ -155,8 +155,8 @@ def lock_expired_job() -> Select[Any]:
     return (
         select(jobs)
         .where(
-            IS_PROCESSING,
             jobs.c.id == bindparam("job_id"),
+            STILL_PROCESSING,
             jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
         )
         .with_for_update(skip_locked=True)
@@ -167,6 +167,8 @@ def note_on_job(column: str) -> Executable:
     """Write progress or checkpoint of a job that is still ours."""
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), IS_PROCESSING)
+        .where(
+            jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), STILL_PROCESSING
+        )
         .values({column: bindparam("note")})
     )

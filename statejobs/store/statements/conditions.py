@@ -16,6 +16,7 @@ from statejobs.domain.job import JobState
 from statejobs.store.tables import (
     jobs,
     literal_state,
+    unindexed,
 )
 
 KEYS: BindParameter[str] = bindparam("keys", expanding=True)
@@ -27,6 +28,15 @@ def is_listed(column: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
     if dialect == "postgresql":  # an array: the text stays the same, so it is prepared once
         return column == any_(bindparam("ids", type_=postgresql.ARRAY(column.type)))
     return column.in_(bindparam("ids", expanding=True))
+
+
+STILL_PROCESSING = unindexed(jobs.c.state) == literal_state(JobState.PROCESSING)
+"""For jobs whose ids or dedupe keys are given; `IS_PROCESSING` is for finding them."""
+
+
+def still_in(*states: JobState) -> ColumnElement[bool]:
+    """Return whether a job whose id or dedupe key is given is in one of *states*."""
+    return unindexed(jobs.c.state).in_([literal_state(state) for state in states])
 
 
 def is_in(*states: JobState) -> ColumnElement[bool]:

@@ -23,10 +23,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
 from statejobs.domain.job import ENDED, WAITING, JobState, NewJob
-from statejobs.store.statements.conditions import is_in
+from statejobs.store.statements.conditions import STILL_PROCESSING, is_in, still_in
 from statejobs.store.tables import (
     IS_OPEN,
-    IS_PROCESSING,
     jobs,
     literal_state,
     transitions,
@@ -94,7 +93,7 @@ def cancel_left_jobs(states: Sequence[JobState] = WAITING) -> Executable:
     """Cancel waiting jobs whose record has left the state that promised them."""
     return (
         update(jobs)
-        .where(jobs.c.dedupe_key == bindparam("left_key"), is_in(*states))
+        .where(jobs.c.dedupe_key == bindparam("left_key"), IS_OPEN, still_in(*states))
         .values(
             state=literal_state(JobState.CANCELLED),
             reason=bindparam("left_reason"),
@@ -107,7 +106,7 @@ def ask_to_cancel() -> Executable:
     """Tell a running job that its record was moved away."""
     return (
         update(jobs)
-        .where(jobs.c.dedupe_key == bindparam("left_key"), IS_PROCESSING)
+        .where(jobs.c.dedupe_key == bindparam("left_key"), IS_OPEN, STILL_PROCESSING)
         .values(cancel_requested=True, reason=bindparam("left_reason"))
     )
 

@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 
 from statejobs.domain.job import JobState
+from statejobs.store.statements.conditions import STILL_PROCESSING
 from statejobs.store.tables import (
-    IS_PROCESSING,
     attempts,
     jobs,
     literal_state,
@@ -42,7 +42,7 @@ def finish_job() -> Executable:
             jobs.c.id == bindparam("job_id"),
             jobs.c.attempt == bindparam("held_attempt"),
             jobs.c.token == bindparam("held"),
-            IS_PROCESSING,
+            STILL_PROCESSING,
         )
         .values(
             state=case(
@@ -76,7 +76,9 @@ def lock_held_job() -> Select[Any]:
     """Lock a processing job that is still ours; return whether it shall stop, and why."""
     return (
         select(jobs.c.cancel_requested, jobs.c.reason)
-        .where(jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), IS_PROCESSING)
+        .where(
+            jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), STILL_PROCESSING
+        )
         .with_for_update()
     )
 

@@ -10,9 +10,8 @@ from sqlalchemy import (
 )
 
 from statejobs.domain.job import ENDED, WAITING, JobState
-from statejobs.store.statements.conditions import is_in
+from statejobs.store.statements.conditions import STILL_PROCESSING, still_in
 from statejobs.store.tables import (
-    IS_PROCESSING,
     jobs,
     literal_state,
 )
@@ -22,7 +21,7 @@ def cancel_waiting_job() -> Executable:
     """Cancel a job that waits."""
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("job_id"), is_in(*WAITING))
+        .where(jobs.c.id == bindparam("job_id"), still_in(*WAITING))
         .values(
             state=literal_state(JobState.CANCELLED),
             reason=bindparam("why"),
@@ -35,17 +34,17 @@ def request_cancel() -> Executable:
     """Ask a running job to stop."""
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("job_id"), IS_PROCESSING)
+        .where(jobs.c.id == bindparam("job_id"), STILL_PROCESSING)
         .values(cancel_requested=True, reason=bindparam("why"))
     )
 
 
 def requeue_job() -> Executable:
     """Queue a waiting or ended job at once; an ended one gets *allowance* further attempts."""
-    ended = is_in(*ENDED)
+    ended = still_in(*ENDED)
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("job_id"), is_in(*WAITING, *ENDED))
+        .where(jobs.c.id == bindparam("job_id"), still_in(*WAITING, *ENDED))
         .values(
             state=literal_state(JobState.QUEUED),
             run_at=bindparam("now", type_=jobs.c.run_at.type),

@@ -1,0 +1,319 @@
+"""What the database reads for every statement of ours, beside many rows and old statistics."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import insert, select, text
+
+from statejobs import Cancel, Domain, JobState, Retention, Snooze, StateJobs, WorkerSettings
+from statejobs.store.tables import attempts, jobs, transitions
+from tests.support import errands, meters, parcels
+from tests.support.clock import NOON, ManualClock, manual_sources
+from tests.support.errands import ask
+from tests.support.meters import Meter
+from tests.support.parcels import LEASE, Letter, Message, Parcel, enqueue, fire, send
+from tests.support.plans import accesses, recording
+
+ENDED = 20_000
+RESTING = 5_000
+RUNNING = 2_000
+FEW = 20
+LONG_AFTER = NOON + timedelta(days=300)
+PROCESSING = {"state": "processing", "lease_until": LONG_AFTER, "owner": "n", "token": "t"}
+RECORDS = {"parcels": Parcel, "letters": Letter, "messages": Message, "meters": Meter}
+OURS = ("statejobs_jobs", "statejobs_transitions", "statejobs_attempts")
+
+SCANS = {
+    "ORDER BY statejobs_jobs.id DESC": "a person lists the newest, and others are skipped",
+    "WITH picked AS": "a bulk move finds its records by the condition of its caller",
+    "GROUP BY": "all are counted",
+    "ORDER BY statejobs_jobs.finished_at": "all that ended are read in their order",
+}
+"""Part of a statement that may read all of a table → why."""
+
+FINDERS = {
+    "ix_statejobs_jobs_claim": ("queue =", "GROUP BY statejobs_jobs.queue"),
+    "ix_statejobs_jobs_due": ("min(statejobs_jobs.run_at)", "statejobs_jobs.run_at <="),
+    "ix_statejobs_jobs_lease": ("ORDER BY statejobs_jobs.lease_until",),
+    "ix_statejobs_jobs_ended": ("ORDER BY statejobs_jobs.finished_at",),
+    **{f"ix_{table}_state": ("AS was",) for table in RECORDS},
+}
+"""Index that finds rows by their state → parts of the statements that look for such rows."""
+
+
+@pytest.fixture
+def app(database_url):
+    domain = Domain(
+        "all",
+        resources=list(RECORDS.values()),
+        tasks=[errands.errand, errands.plain, errands.fetch],
+    )
+    opened = StateJobs(
+        database_url,
+        domains=[domain],
+        settings=WorkerSettings(lease=LEASE, timeout_grace=timedelta(seconds=0.2)),
+        retention=Retention(completed=timedelta(days=1), history=timedelta(days=1)),
+        sources=manual_sources(ManualClock()),
+    )
+    opened.create_all()
+    errands.Base.metadata.create_all(opened.engine)
+    yield opened
+    parcels.close_app(opened)
+    parcels.reset_script()
+    errands.reset()
+    meters.reset_script()
+
+
+def test_no_statement_reads_rows_that_nobody_asked_for(app):
+    crowd(app)
+    with recording(*OURS, *RECORDS) as seen:
+        do_everything(app)
+
+    ours = [a for a in accesses(app.engine, seen) if a.table in {*OURS, *RECORDS}]
+    judged = [a for a in ours if not is_listed(a.statement, SCANS)]
+
+    scans = {str(a) for a in judged if not a.is_bounded}
+    strays = {str(a) for a in judged if not is_listed(a.statement, FINDERS.get(a.index, [""]))}
+    assert {a.table for a in ours} == {*OURS, *RECORDS}
+    assert (sorted(scans), sorted(strays)) == ([], [])
+
+
+def is_listed(statement, parts):
+    return any(part in statement for part in parts)
+
+
+def crowd(app):
+    """Many ended jobs and resting records; statistics from when few ran; then many run."""
+    with app.engine.begin() as connection:
+        for table, kind in RECORDS.items():
+            connection.execute(text(f"CREATE INDEX ix_{table}_state ON {table} (state)"))
+            put_records(connection, kind, range(1_000, 1_000 + RESTING), resting(kind))
+            put_records(connection, kind, range(40_000, 40_000 + FEW), waiting(kind))
+        first, *others = range(100_000, 100_000 + 4 * FEW, FEW)
+        put_jobs(connection, range(1_000, 1_000 + ENDED), state="completed", finished_at=NOON)
+        put_jobs(connection, range(first, first + FEW), **PROCESSING)
+        for start, state in zip(others, ("queued", "scheduled", "failed"), strict=True):
+            put_jobs(connection, range(start, start + FEW), state=state, run_at=LONG_AFTER)
+        if connection.dialect.name == "postgresql":
+            for table in (*OURS, *RECORDS):
+                connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
+    with app.engine.connect() as connection:
+        connection.execute(text("ANALYZE"))
+        connection.commit()
+    with app.engine.begin() as connection:
+        put_jobs(connection, range(50_000, 50_000 + RUNNING), **PROCESSING)
+        for kind in RECORDS.values():
+            put_records(connection, kind, range(50_000, 50_000 + RUNNING), waiting(kind))
+
+
+def put_records(connection, kind, numbers, state):
+    table = kind.__table__
+    filled = {c.name: 0 for c in table.c if not c.nullable and not c.primary_key}
+    known = {"state": state, "state_version": 3, "state_changed_at": NOON}
+    rows = [{**filled, **known, "id": number} for number in numbers]
+    connection.execute(insert(table), rows)
+
+
+def put_jobs(connection, numbers, **values):
+    base = {
+        "key": "parcel.send", "queue": "default", "priority": 9, "run_at": NOON, "args": "{}",
+        "resource": "Parcel", "tags": "[]", "max_attempts": 3, "enqueued_at": NOON, "attempt": 1,
+    }  # fmt: skip
+    rows = [
+        {
+            **base,
+            **values,
+            "id": n,
+            "record_id": str(n),
+            "dedupe_key": f"parcel.send:{n}",
+            "idempotency_key": str(n),
+        }
+        for n in numbers
+    ]
+    connection.execute(insert(jobs), rows)
+    tried = {"attempt": 1, "outcome": "fail", "finished_at": NOON}
+    connection.execute(insert(attempts), [{**tried, "job_id": n} for n in numbers])
+    history = {"resource": "Parcel", "name": "x", "target": "sent", "version": 1, "at": NOON}
+    connection.execute(
+        insert(transitions), [{**history, "record_id": str(n), "job_id": n} for n in numbers]
+    )
+
+
+def resting(kind):
+    """A state in which nothing waits."""
+    return kind.__statejobs__.spec.final[0]
+
+
+def waiting(kind):
+    """A state from which jobs start."""
+    return kind.__statejobs__.spec.initial
+
+
+def do_everything(app):
+    """Whatever sends a statement: by people, by workers, in each form of action."""
+    move_records(app)
+    move_in_bulk(app)
+    run_each_form(app)
+    end_in_every_way(app)
+    lose_a_worker(app)
+    keep_busy_and_stale_apart(app)
+    hold(app)
+    operate(app)
+    look(app)
+    prune(app)
+
+
+def move_records(app):
+    key = send(app, 3)[0]
+    fire(app, Parcel, key, "drop")  # a job waits
+    with app.session() as session:
+        session.add_all([Parcel(), Parcel()])
+        session.commit()
+        for parcel in session.scalars(select(Parcel).where(Parcel.id < 4)):
+            parcel.note = "two at once"
+        session.commit()
+    with app.session() as session:
+        Parcel.send_off.options(delay=timedelta(hours=1)).enqueue_many(
+            session, [session.get_one(Parcel, key + 1)]
+        )
+        session.commit()
+    (claim, *rest) = app.runner().claim("default", limit=10)
+    for claimed in (claim, *rest):
+        fire(app, Parcel, int(claimed.job.record_id), "drop")  # a job runs
+        app.runner().run(claimed)
+
+
+def move_in_bulk(app):
+    send(app, 3)
+    with app.session() as session:
+        Parcel.drop.bulk(session, where=Parcel.id < 1_000)
+        session.commit()
+        session.add_all([Parcel(), Parcel()])
+        session.commit()
+
+
+def run_each_form(app):
+    send(app, 3)
+    enqueue(app, Letter, "press", 3)
+    enqueue(app, Letter, "put_on_scale", 2)
+    enqueue(app, Message, "get", 2)
+    enqueue(app, Meter, "read_all", 5)
+    enqueue(app, Meter, "look_at", 2)
+    ask(app)
+    ask(app)
+    ask(app, errands.plain, 1)
+    ask(app, errands.fetch, "x")
+    parcels.script.seal = lambda letter, ctx: setattr(letter, "grams", 7)
+    app.drain()
+    send(app)
+    enqueue(app, Letter, "press")
+    app.drain()  # one alone
+    parcels.script.send = lambda parcel, ctx: ctx.session.add(parcels.Item(parcel=parcel, name="x"))
+    send(app, 2)
+    app.drain()  # with a flush
+    parcels.reset_script()
+
+
+def end_in_every_way(app):
+    def fail(*_args):
+        raise RuntimeError("no")
+
+    def later(*_args):
+        raise Snooze(timedelta(seconds=1))
+
+    def stop(*_args):
+        raise Cancel("enough")
+
+    def note(_parcel, ctx):
+        ctx.checkpoint["page"] = 1
+        ctx.set_progress(1, total=2)
+
+    for end in (fail, later, stop, note):
+        parcels.script.send = parcels.script.seal = end
+        errands.script.errand = lambda ctx, day, text, end=end: end(None, ctx)
+        meters.script.read = lambda read, ctx, end=end: end(read, ctx) if end is not note else None
+        send(app, 2)
+        enqueue(app, Letter, "press", 2)
+        enqueue(app, Meter, "read_all", 2)
+        ask(app)
+        for _ in range(4):
+            app.drain()
+            app.sources.clock.advance(seconds=30)
+    parcels.reset_script()
+    errands.reset()
+    meters.reset_script()
+
+
+def lose_a_worker(app):
+    send(app, 2)
+    enqueue(app, Letter, "press")
+    ask(app)
+    app.runner().claim("default", limit=10)
+    app.sources.clock.advance(LEASE * 2)
+    app.runner().rescue()
+    app.drain()
+
+
+def keep_busy_and_stale_apart(app):
+    key, _ = send(app, 2)
+    with app.engine.begin() as connection:
+        connection.execute(text(f"UPDATE parcels SET state = 'sent' WHERE id = {key}"))
+    app.runner().claim("default", limit=1)
+    send(app)
+    if app.engine.dialect.name == "postgresql":
+        with app.engine.begin() as connection:
+            connection.execute(text("SELECT 1 FROM parcels WHERE id < 1000 FOR UPDATE"))
+            app.runner().claim("default", limit=9)
+    app.sources.clock.advance(seconds=30)
+    app.drain()
+
+
+def hold(app):
+    send(app, 2)
+    runner = app.runner()
+    for claim in runner.claim("default", limit=2):
+        app.store.renew([claim.job.id], by=runner.node_id, until=NOON)
+        with app.session() as session:
+            parcel = session.get_one(Parcel, int(claim.job.record_id))
+            Parcel.send_off.enqueue(session, parcel)
+            session.commit()
+        app.cancel_job(claim.job.id)
+        runner.run(claim)
+    now = app.sources.clock.now()
+    app.store.register_node(
+        {"id": "n", "host": "h", "pid": 1, "queues": "{}", "version": "1", "started_at": now,
+         "beat_at": now}
+    )  # fmt: skip
+    app.store.beat("n", now)
+    app.store.forget_silent_nodes(now)
+    app.store.remove_node("n")
+
+
+def operate(app):
+    keys = send(app, 2)
+    (job,) = app.queries.jobs(resource="Parcel", record_id=str(keys[0]))
+    app.retry_job(job.id)
+    app.cancel_job(job.id)
+    app.retry_job(job.id)
+    app.drain()
+
+
+def look(app):
+    queries = app.queries
+    (job, *_) = queries.jobs(limit=1)
+    queries.jobs(states=[JobState.QUEUED])
+    queries.jobs(states=[JobState.FAILED, JobState.PROCESSING], queue="default")
+    queries.jobs(key="parcel.send")
+    queries.jobs(resource="Parcel", record_id="1")
+    queries.job(job.id)
+    queries.attempts(job.id)
+    queries.transitions("Parcel", "1")
+    queries.counts()
+    queries.oldest_queued()
+    queries.nodes()
+
+
+def prune(app):
+    app.prune(dry_run=True, older_than=timedelta(days=400))
+    app.sources.clock.advance(days=40)
+    app.prune()
