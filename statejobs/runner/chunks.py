@@ -44,8 +44,8 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
         )
         runner.body_ended(*[claim for claim in claims if claim.duration is None])
         is_abandoned = claims[0].is_abandoned
-        if isinstance(called, Fail) and len(claims) > 1 and not is_abandoned:
-            _tell_of_fallback(claims, called.failure.error_type)
+        if isinstance(called, Fail | Superseded) and len(claims) > 1 and not is_abandoned:
+            _tell_of_fallback(claims, _why(called))
             return None
         endings = [
             Ending(claim, called, {}) if is_abandoned else run.ending(claim, called)
@@ -66,6 +66,10 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
         run.close()
     left = {success.claim: success for success in successes or ()}
     return [left.get(claim) or runner.finisher.end(claim, outcome) for claim, outcome in ends]
+
+
+def _why(called: Fail | Superseded) -> str:
+    return called.failure.error_type if isinstance(called, Fail) else called.reason
 
 
 def _tell_of_fallback(claims: Sequence[Claim], error: str) -> None:

@@ -67,13 +67,14 @@ class Finisher:
             MovedAway: The record is no longer where the claim left it; likewise.
         """
         _begin_finish(claim)
-        session.flush()
         connection = session.connection()
         begin_now(connection)
-        self._reach(CrashPoint.FINISH_FLUSHED)
         now = self._sources.clock.now()
+        # before the flush: the record is locked first, then whatever else the body changed
         rests = self._work.land(connection, claim, Landing.TARGET, now=now)
         self._reach(CrashPoint.FINISH_RECORD_MOVED)
+        session.flush()
+        self._reach(CrashPoint.FINISH_FLUSHED)
         settlement = self.recorder.settlement(claim, Complete())
         self.recorder.finish_job(connection, claim, settlement, rests)
         self._reach(CrashPoint.FINISH_BEFORE_COMMIT)

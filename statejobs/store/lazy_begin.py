@@ -7,6 +7,7 @@ fails at once when another writer came between, whatever the busy timeout), `BEG
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from functools import lru_cache
@@ -14,8 +15,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
+from statejobs.store.locking_reads import locks_rows
+
 AUTOCOMMIT = "statejobs_autocommit"
 """Execution option of a single statement that is its own transaction."""
+ON_BEGIN = "statejobs_on_begin"
+"""Execution option of a connection: called with it when a statement has begun its transaction.
+
+What it raises ends the transaction, and the statement is not sent.
+"""
 
 _BEGUN = "statejobs_begun"
 _STATEMENT = re.compile(r"^\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(\w+)", re.DOTALL)
@@ -78,10 +86,26 @@ def begun_at(connection: Connection) -> float | None:
 def _begin_before_write(
     connection: Connection, cursor: Any, statement: str, _parameters: Any, context: Any, _many: Any
 ) -> None:
-    if not needs_transaction(statement):
-        return
     if context is not None and context.execution_options.get(AUTOCOMMIT):
         return
-    if not in_transaction(connection):
-        cursor.execute(connection.get_execution_options()["statejobs_begin"])
-        connection.info[_BEGUN] = time.perf_counter()
+    if not (needs_transaction(statement) or _locks_unsaid(connection, context)):
+        return
+    if in_transaction(connection):
+        return
+    options = connection.get_execution_options()
+    cursor.execute(options["statejobs_begin"])
+    connection.info[_BEGUN] = time.perf_counter()
+    on_begin = options.get(ON_BEGIN)
+    if on_begin is None:
+        return
+    try:
+        on_begin(connection)
+    except BaseException:
+        with contextlib.suppress(Exception):  # a connection that is lost has no transaction
+            cursor.execute("ROLLBACK")
+        raise
+
+
+def _locks_unsaid(connection: Connection, context: Any) -> bool:
+    """Return whether a read asks for locks that the text of SQLite has no words for."""
+    return connection.dialect.name == "sqlite" and context is not None and locks_rows(context)

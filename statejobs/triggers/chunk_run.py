@@ -19,9 +19,10 @@ from statejobs.resource.ledger import ledger_of
 from statejobs.resource.model import ResourceModel
 from statejobs.runner.port import ChunkRun as Call
 from statejobs.runner.port import Claim, Ending, Success
-from statejobs.store.lazy_begin import begin_now, in_transaction
+from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.store import Store
-from statejobs.triggers.records import RecordSubject, key_is_in, lock_states
+from statejobs.triggers.hold import Hold
+from statejobs.triggers.records import RecordSubject, key_is_in
 from statejobs.triggers.run import (
     checked_arguments,
     outcomes,
@@ -46,6 +47,8 @@ class ChunkRun:
         subject: RecordSubject = claims[0].subject
         self._model, self._action = subject.model, subject.bound.action
         self._session = JobSession(store.working)
+        self._hold = Hold([claim.subject for claim in claims])
+        self._session.on_begin = self._hold
         self._stale: dict[Claim, Stale] = {}
         self._ctx = self._context(claims, now)
         for claim in claims:
@@ -78,9 +81,7 @@ class ChunkRun:
         self._session.allow_commit()
         connection = self._session.connection()
         warn_of_long_transaction(self._claims[0], connection)
-        begin_now(connection)
-        identities = [claim.subject.identity for claim in self._claims]
-        lock_states(connection, self._model, identities)
+        self._hold.ensure(connection)
         return commit(self._session)
 
     def close(self) -> None:
@@ -109,7 +110,7 @@ class ChunkRun:
             self._ctx = self._context(called, self._ctx.now)
             if called:
                 self._action.body([claim.subject.record for claim in called], self._ctx)
-        return ended.outcome
+        return self._hold.outcome or ended.outcome
 
     def _context(self, claims: Sequence[Claim], now: datetime) -> ChunkContext:
         return ChunkContext(

@@ -24,8 +24,9 @@ from statejobs.resource.ledger import CLOCK, ledger_of
 from statejobs.runner.port import Claim, Commit
 from statejobs.store.lazy_begin import begin_now, begun_at, in_transaction
 from statejobs.store.store import Store
+from statejobs.triggers.hold import Hold, RecordMoved
 from statejobs.triggers.notes import JobNotes
-from statejobs.triggers.records import RecordSubject, lock_state
+from statejobs.triggers.records import RecordSubject
 from statejobs.triggers.session import JobSession
 from statejobs.triggers.shortcut import own_changes
 
@@ -61,6 +62,9 @@ class RecordRun:
         bind = store.working if within is None else within.connection()
         self._session = JobSession(bind, join_transaction_mode="create_savepoint")
         prepare(self._session, subject.record, sources, subject.bound.action.name)
+        self._hold = Hold([subject])
+        if within is None:
+            self._session.on_begin = self._hold
         notes = JobNotes(store, claim, sources.clock, self._open_connection)
         self._ctx = JobContext(
             session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
@@ -113,13 +117,13 @@ class RecordRun:
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
             action.body(record, self._ctx, **args)
-        return ended.outcome
+        return self._hold.outcome or ended.outcome
 
     def _lock(self) -> None:
         """Hold the record through body and outcome."""
         connection = self._session.connection()
         begin_now(connection)
-        _lock_claimed(connection, self._subject)
+        self._hold(connection)
 
     def _has_written(self) -> bool:
         return self._session.was_used and self._open_connection() is not None
@@ -142,7 +146,9 @@ class AsyncRecordRun:
         self._session: AsyncSession = AsyncSession(
             engine, sync_session_class=JobSession, autoflush=False, expire_on_commit=False
         )
-        self._wrote = False
+        self._hold = Hold([subject])
+        sync: Any = self._session.sync_session
+        sync.on_begin = self._hold
         prepare(self._session.sync_session, subject.record, sources, subject.bound.action.name)
         notes = JobNotes(store, claim, sources.clock, self._refuse_open_transaction)
         self._ctx = AsyncJobContext(
@@ -160,7 +166,7 @@ class AsyncRecordRun:
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
             await action.body(record, self._ctx, **args)
-        return ended.outcome
+        return self._hold.outcome or ended.outcome
 
     def own_changes(self) -> dict[str, Any] | None:
         """Return the changed columns of the record, when the session ran no statement."""
@@ -183,7 +189,7 @@ class AsyncRecordRun:
     def _lock(self, session: Session) -> None:
         connection = session.connection()
         begin_now(connection)
-        _lock_claimed(connection, self._subject)
+        self._hold(connection)
 
     def _refuse_open_transaction(self) -> Connection | None:
         sync: Any = self._session.sync_session
@@ -212,8 +218,10 @@ def outcomes() -> Iterator[_Ended]:
     ended = _Ended()
     try:
         yield ended
-    except (Snooze, Cancel, _IsStale, _IsMoved) as asked:
-        ended.outcome = asked.outcome if isinstance(asked, _IsStale | _IsMoved) else asked
+    except (Snooze, Cancel, _IsStale) as asked:
+        ended.outcome = asked.outcome if isinstance(asked, _IsStale) else asked
+    except RecordMoved as moved:
+        ended.outcome = Superseded(str(moved))
     except BaseException as error:  # noqa: BLE001 - sys.exit in an action must not end the worker
         ended.outcome = Fail(failure=describe_failure(error), error=error)
 
@@ -221,11 +229,6 @@ def outcomes() -> Iterator[_Ended]:
 class _IsStale(Exception):  # noqa: N818 - an answer, not an error
     def __init__(self, reason: str) -> None:
         self.outcome = Stale(reason)
-
-
-class _IsMoved(Exception):  # noqa: N818 - an answer, not an error
-    def __init__(self) -> None:
-        self.outcome = Superseded("the record was moved by someone else")
 
 
 def prepare(session: Session, record: Any, sources: Sources, action: str) -> None:
@@ -253,12 +256,6 @@ def checked_arguments(subject: RecordSubject, claim: Claim) -> dict[str, Any]:
     """Return the stored arguments of a job, as its action takes them."""
     action = subject.bound.action
     return action.signature.decode(claim.job.args, subject.bound.options.upcast)
-
-
-def _lock_claimed(connection: Connection, subject: RecordSubject) -> None:
-    found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
-    if found != (subject.state, subject.version):
-        raise _IsMoved
 
 
 @contextmanager

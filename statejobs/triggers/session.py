@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, event
@@ -9,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.errors import StateJobsError
+from statejobs.store.lazy_begin import ON_BEGIN
 
 
 class JobSession(Session):
@@ -21,6 +23,8 @@ class JobSession(Session):
         """Whether the runner commits now."""
         self.was_used = False
         """Whether any statement was sent."""
+        self.on_begin: Callable[[Connection], None] | None = None
+        """Called when its first write or locking read has begun a transaction of the database."""
         self._connection: Connection | None = None
 
     def allow_commit(self) -> None:
@@ -39,6 +43,8 @@ class JobSession(Session):
     def note_use(self, connection: Connection) -> None:
         """Note that a statement is about to be sent on *connection*."""
         self.was_used, self._connection = True, connection
+        if self.on_begin is not None:
+            connection.execution_options(**{ON_BEGIN: self.on_begin})
 
 
 @event.listens_for(JobSession, "before_commit")

@@ -1,0 +1,80 @@
+"""The records of an attempt, locked and checked where its session first writes or locks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from statejobs.domain.outcome import Superseded
+from statejobs.runner.port import MovedAway
+from statejobs.store.lazy_begin import begin_now, begun_at, in_transaction
+from statejobs.triggers.records import RecordSubject, lock_states
+
+
+class RecordMoved(BaseException):
+    """A record is no longer where its claim left it: an answer that no body shall swallow."""
+
+
+class Hold:
+    """Locks the records of an attempt before anything else that its transaction locks.
+
+    Whoever moves one of them first, and then writes what the action writes as well, waits here for
+    nobody who waits for him; and an action whose record is gone writes nothing at all.
+    """
+
+    def __init__(self, subjects: Sequence[RecordSubject]) -> None:
+        self._subjects = subjects
+        self._since: float | None = None
+        self.outcome: Superseded | None = None
+        """How the attempt ends, whatever its body makes of it, when a record has moved."""
+
+    def __call__(self, connection: Connection) -> None:
+        """Lock and check, in the transaction that *connection* has just begun.
+
+        Raises:
+            RecordMoved: A record is no longer where its claim left it.
+        """
+        if self.outcome is None:
+            self.outcome = self._look(connection)
+        if self.outcome is not None:
+            raise RecordMoved(self.outcome.reason)
+        self._since = begun_at(connection)
+
+    def ensure(self, connection: Connection) -> None:
+        """Lock and check, unless the transaction of *connection* has done so; begin it if need be.
+
+        Raises:
+            MovedAway: A record is no longer where its claim left it.
+        """
+        if self.holds(connection):
+            return
+        begin_now(connection)
+        try:
+            self(connection)
+        except RecordMoved as moved:
+            raise MovedAway(str(moved)) from None
+
+    def holds(self, connection: Connection) -> bool:
+        """Return whether the present transaction of *connection* is the one that locked them."""
+        if self._since is None or not in_transaction(connection):
+            return False
+        return begun_at(connection) == self._since
+
+    def _look(self, connection: Connection) -> Superseded | None:
+        model = self._subjects[0].model
+        identities = [subject.identity for subject in self._subjects]
+        found = lock_states(connection, model, identities)
+        for subject in self._subjects:
+            now = found.get(subject.identity)
+            if now != (subject.state, subject.version):
+                return Superseded(_where(subject, now))
+        return None
+
+
+def _where(subject: RecordSubject, found: tuple[str, int] | None) -> str:
+    if found is None:
+        return "the record is gone"
+    if found[0] != subject.state:
+        return f"the record was moved to {found[0]!r}"
+    return "the record was moved by someone else"
