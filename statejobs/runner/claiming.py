@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
 from statejobs.domain.job import Job, JobState, changed
+from statejobs.domain.suspects import TOGETHER_AFTER, Suspects, fit_together
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Starts, Subject, Work
 from statejobs.store.store import Store
@@ -31,11 +32,11 @@ class Claiming:
         self._reach = reach
 
     def claim(
-        self, queue: str, *, limit: int, may_have_suspect: bool, fills_chunks: bool
+        self, queue: str, *, limit: int, suspects: Suspects, fills_chunks: bool
     ) -> list[Claim]:
         """Take up to *limit* queued jobs of *queue*; see `Runner.claim`."""
         while True:
-            found, claims = self._take(queue, limit, may_have_suspect, fills_chunks)
+            found, claims = self._take(queue, limit, suspects, fills_chunks)
             if claims or not found:
                 return claims
 
@@ -43,7 +44,7 @@ class Claiming:
         self,
         queue: str,
         limit: int,
-        may_have_suspect: bool,  # noqa: FBT001
+        suspects: Suspects,
         fills_chunks: bool,  # noqa: FBT001
     ) -> tuple[int, list[Claim]]:
         """Take a batch; return how many queued jobs were looked at, and those that start."""
@@ -51,12 +52,11 @@ class Claiming:
         # A claim that a crash of the server takes back leaves its jobs queued, as if it had never
         # been; what follows from it flushes it too.
         with self._store.transaction(flushes=False) as connection:
-            jobs = _with_one_suspect(
-                self._store.lock_queued(
-                    connection, queue, self._work.keys(), limit=limit,
-                    with_suspects=may_have_suspect,
-                )
+            found = self._store.lock_queued(
+                connection, queue, self._work.keys(), limit=limit, suspects=suspects,
+                sturdy=self._sturdy_keys(suspects),
             )  # fmt: skip
+            jobs = fit_together(found, lambda key: self._work.policy(key).max_crashes)
             if not jobs:
                 return 0, []
             if fills_chunks and len(jobs) == limit:
@@ -73,6 +73,13 @@ class Claiming:
         self._tell(queue, claims, starts)
         return len(jobs), claims
 
+    def _sturdy_keys(self, suspects: Suspects) -> list[str]:
+        """Return the keys whose jobs survive another crash after the first."""
+        if suspects is not Suspects.SHARING:
+            return []  # not asked for
+        keys, enough = self._work.keys(), TOGETHER_AFTER + 1
+        return [key for key in keys if self._work.policy(key).max_crashes > enough]
+
     def _lock_more(self, connection: Connection, queue: str, jobs: Sequence[Job]) -> list[Job]:
         """Lock what a call of the size of its chunk still takes, beside those of *jobs*."""
         known = {job.id for job in jobs}
@@ -83,7 +90,7 @@ class Claiming:
             if chunk is None or chunk.only_waiting or not tenants:
                 continue
             found = self._store.lock_queued(
-                connection, queue, [key], limit=chunk.size, with_suspects=False
+                connection, queue, [key], limit=chunk.size, suspects=Suspects.NONE
             )
             more += [
                 job for job in found
@@ -126,9 +133,3 @@ class Claiming:
             self._telemetry.emit(Event.JOB_POSTPONED, job=job)
         for job_id, reason in starts.stale.items():
             self._telemetry.emit(Event.JOB_STALE, job_id=job_id, reason=reason)
-
-
-def _with_one_suspect(jobs: Sequence[Job]) -> list[Job]:
-    """Leave out all suspects but the first; they stay queued."""
-    first = next((job for job in jobs if job.is_suspect), None)
-    return [job for job in jobs if not job.is_suspect or job is first]

@@ -44,14 +44,14 @@ class Crew:
             loop_thread: Where `async def` actions run.
             on_loop_end: Awaited on that loop when it ends, to close what belongs to it.
         """
-        self._runner, self._held, self._on_due = runner, held, on_due
+        self._runner, self._held, self._on_due, self._on_low = runner, held, on_due, on_low
         self._clock = runner.sources.clock
         self._threads = threads or DaemonThreads()
         self._loop_thread, self._on_loop_end = loop_thread or LoopThread(), on_loop_end
         self._is_loop_blocked = False
         self._commits_together = settings.finish_batch > 1
         self._committer = Committer(
-            runner.finisher, most=settings.finish_batch, on_ended=held.remove,
+            runner.finisher, most=settings.finish_batch, on_ended=self._remove,
             on_left=self._complete_elsewhere,
         )  # fmt: skip
         self.lanes = [
@@ -99,7 +99,7 @@ class Crew:
             if claim.policy.is_async:
                 if claim is not blocking:
                     self._runner.finisher.release(claim)
-                self._held.remove(claim)
+                self._remove(claim)
 
     def stop(self) -> None:
         """Commit what is left, and end the idle threads."""
@@ -107,10 +107,16 @@ class Crew:
         self._threads.stop()
         self._loop_thread.stop(None if self._is_loop_blocked else self._on_loop_end)
 
+    def _remove(self, claim: Claim) -> None:
+        """Hold *claim* no more: its outcome is recorded."""
+        self._held.remove(claim)
+        if claim.job.is_suspect:
+            self._on_low()  # others waited for it to end
+
     def _give_back(self, calls: Iterable[Call]) -> None:
         for claim in [claim for call in calls for claim in call]:
             self._runner.finisher.release(claim)
-            self._held.remove(claim)
+            self._remove(claim)
 
     def _start_server(self, lane: Lane, is_async: bool) -> None:  # noqa: FBT001
         if is_async:
@@ -140,7 +146,7 @@ class Crew:
             self._note_due(result)
         except BaseException:  # the thread serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
-        self._held.remove(claim)
+        self._remove(claim)
 
     def _perform_chunk(self, call: Call) -> None:
         left = dict.fromkeys(call)
@@ -156,7 +162,7 @@ class Crew:
         except BaseException:  # the thread serves other jobs after these
             log.exception("%d jobs of %s could not be finished", len(left), call[0].job.key)
         for claim in left:
-            self._held.remove(claim)
+            self._remove(claim)
 
     async def _perform_async(self, claim: Claim) -> None:
         try:
@@ -169,7 +175,7 @@ class Crew:
             self._note_due(result)
         except BaseException:  # the loop serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
-        self._held.remove(claim)
+        self._remove(claim)
 
     def _note_due(self, ended: Ended) -> None:
         if ended.run_at is not None:
@@ -183,6 +189,6 @@ class Crew:
                 self._note_due(self._runner.finisher.complete(success))
             except BaseException:  # the thread serves other jobs after this one
                 log.exception("job %s could not be finished", success.claim.job.id)
-            self._held.remove(success.claim)
+            self._remove(success.claim)
 
         self._threads.submit(complete)

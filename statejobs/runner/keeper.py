@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
+from statejobs.domain.suspects import Suspects, runs_alone
 from statejobs.runner.port import Claim
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
@@ -47,10 +48,13 @@ class HeldClaims:
             return list(self._claims)
 
     @property
-    def has_suspect(self) -> bool:
-        """Whether a job is here whose worker died under it before."""
+    def suspects(self) -> Suspects:
+        """Which jobs whose worker died under them may be claimed beside those that are here."""
         with self._lock:
-            return any(claim.job.is_suspect for claim in self._claims)
+            here = [claim for claim in self._claims if claim.job.is_suspect]
+        if any(map(_runs_alone, here)):
+            return Suspects.NONE
+        return Suspects.SHARING if here else Suspects.ANY
 
     @property
     def is_empty(self) -> bool:
@@ -150,3 +154,8 @@ class Keeper:
             ids = [claim.job.id for claim in claims]
             log.warning("leases lost of jobs %s: their results will be dropped", ids)
             self._telemetry.emit(Event.LEASES_LOST, job_ids=ids)
+
+
+def _runs_alone(claim: Claim) -> bool:
+    job = claim.job
+    return runs_alone(job, next_attempt=job.attempt, max_crashes=claim.policy.max_crashes)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
 from statejobs.domain.outcome import Complete, Crash, Outcome
+from statejobs.domain.suspects import Suspects
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.claiming import Claiming
 from statejobs.runner.deadline import call_within, call_within_async
@@ -22,6 +23,9 @@ from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
 log = logging.getLogger("statejobs.runner")
+
+RESCUED_AT_ONCE = 100
+"""Most jobs of dead workers that one round takes back."""
 
 
 class Runner:
@@ -52,18 +56,21 @@ class Runner:
         self._reach = reach
 
     def claim(
-        self, queue: str, *, limit: int, may_have_suspect: bool = True, fills_chunks: bool = False
+        self,
+        queue: str,
+        *,
+        limit: int,
+        suspects: Suspects = Suspects.ANY,
+        fills_chunks: bool = False,
     ) -> list[Claim]:
         """Take up to *limit* queued jobs of *queue*, and move their records to `during`.
 
-        At most one of them is a suspect, whose worker died before: what killed that one must not
-        take the same neighbours down again and again. Empty only when nothing is left to take:
-        jobs that went stale hide none behind them. With *fills_chunks*, jobs beyond the limit are
-        taken that share a call with one of it.
+        Of *suspects*, whose worker died before, only those that may run beside each other: what
+        killed one must not take the same neighbours down again and again. Empty only when nothing
+        is left to take: jobs that went stale hide none behind them. With *fills_chunks*, jobs
+        beyond the limit are taken that share a call with one of it.
         """
-        return self.claiming.claim(
-            queue, limit=limit, may_have_suspect=may_have_suspect, fills_chunks=fills_chunks
-        )
+        return self.claiming.claim(queue, limit=limit, suspects=suspects, fills_chunks=fills_chunks)
 
     def run(self, claim: Claim) -> Ended:
         """Run a claimed job of a `def` action, and commit how it ended."""
@@ -131,7 +138,9 @@ class Runner:
 
         Each in a transaction of its own, so that one that cannot be settled delays no other.
         """
-        expired = self.store.find_expired(self.work.keys(), self.sources.clock.now())
+        expired = self.store.find_expired(
+            self.work.keys(), self.sources.clock.now(), limit=RESCUED_AT_ONCE
+        )
         rescued = 0
         for job_id in expired:
             try:

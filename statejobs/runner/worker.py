@@ -15,13 +15,14 @@ import msgspec
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from statejobs.config import WorkerSettings
+from statejobs.domain.suspects import Suspects
 from statejobs.runner.crew import Crew
 from statejobs.runner.executors import LastOnLoop, LoopThread, Threads
 from statejobs.runner.keeper import HeldClaims, Keeper
 from statejobs.runner.lane import Lane
 from statejobs.runner.loop import Loop
 from statejobs.runner.port import Claim
-from statejobs.runner.runner import Runner
+from statejobs.runner.runner import RESCUED_AT_ONCE, Runner
 from statejobs.store.factory import Listener
 from statejobs.store.silence import SilenceWatch
 from statejobs.telemetry import Event
@@ -216,12 +217,12 @@ class Worker:
         limit = min(lane.room(self._sources.clock.monotonic()), self._settings.claim_batch)
         if limit <= 0:
             return False
-        may_have_suspect = not self.held.has_suspect
-        claims = self._runner.claim(
-            lane.queue, limit=limit, may_have_suspect=may_have_suspect, fills_chunks=True
-        )
+        suspects = self.held.suspects
+        claims = self._runner.claim(lane.queue, limit=limit, suspects=suspects, fills_chunks=True)
+        # Others may have been left out, which can be claimed once these have ended.
+        leaves_out = suspects is not Suspects.ANY or any(claim.job.is_suspect for claim in claims)
+        lane.has_more = len(claims) >= limit or leaves_out
         self._crew.put(lane, claims)
-        lane.has_more = len(claims) >= limit or self.held.has_suspect
         return len(claims) >= limit
 
     def _serve(self) -> None:
@@ -293,9 +294,12 @@ class Worker:
             claim.job.id, claim.job.key,
         )  # fmt: skip
 
-    def _rescue(self) -> None:
-        if self._runner.rescue():
+    def _rescue(self) -> bool:
+        """Take back what dead workers held; return False when there may be more of it."""
+        rescued = self._runner.rescue()
+        if rescued:
             self.wake()
+        return rescued < RESCUED_AT_ONCE
 
     def _forget_nodes(self) -> None:
         self._runner.store.forget_silent_nodes(self._sources.clock.now() - _SILENT_NODE)

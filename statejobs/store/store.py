@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 from statejobs.domain.failure import Failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Settlement
+from statejobs.domain.suspects import Suspects
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
 from statejobs.store.rows import Held, Peek, job_of
@@ -19,7 +20,6 @@ from statejobs.store.statements import claim as claim_sql
 from statejobs.store.statements import finish as finish_sql
 from statejobs.store.statements import nodes as nodes_sql
 from statejobs.store.statements import people as people_sql
-from statejobs.store.tables import jobs
 
 
 class Store:
@@ -87,11 +87,22 @@ class Store:
 
     def lock_queued(
         self, connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
-        with_suspects: bool = True,
+        suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (),
     ) -> list[Job]:  # fmt: skip
-        """Lock up to *limit* queued jobs of *queue*, best first, waiting for nobody."""
-        statement = _LOCK if with_suspects else _LOCK_TRUSTED
-        rows = connection.execute(statement, {"queue": queue, "keys": list(keys), "limit": limit})
+        """Lock up to *limit* queued jobs of *queue*, best first, waiting for nobody.
+
+        Args:
+            connection: With the transaction of the claim.
+            queue: Which queue.
+            keys: Whose jobs.
+            limit: How many.
+            suspects: Which of those whose worker died before.
+            sturdy: The keys whose suspects may share, where *suspects* are those.
+        """
+        parameters: dict[str, Any] = {"queue": queue, "keys": list(keys), "limit": limit}
+        if suspects is Suspects.SHARING:
+            parameters["sturdy"] = list(sturdy)
+        rows = connection.execute(_LOCK[suspects], parameters)
         return [job_of(row) for row in rows.all()]
 
     def mark_processing(
@@ -264,8 +275,7 @@ def finish_parameters(
 
 _DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
 _STAGE = claim_sql.stage_due_jobs()
-_LOCK = claim_sql.lock_queued_jobs()
-_LOCK_TRUSTED = _LOCK.where(jobs.c.crashes == 0)
+_LOCK = {suspects: claim_sql.lock_queued_jobs(suspects) for suspects in Suspects}
 _STALE = claim_sql.cancel_stale_job()
 _FIND_EXPIRED = claim_sql.find_expired_jobs()
 _LOCK_EXPIRED = claim_sql.lock_expired_job()

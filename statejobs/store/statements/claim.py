@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import (
+    ColumnElement,
     Executable,
     Select,
+    and_,
     bindparam,
     exists,
     false,
     func,
+    or_,
     select,
     true,
     update,
 )
 
 from statejobs.domain.job import JobState
+from statejobs.domain.suspects import TOGETHER_AFTER, Suspects
 from statejobs.store.statements.conditions import KEYS, STILL_PROCESSING, is_listed, still_in
 from statejobs.store.tables import (
     IS_PROCESSING,
@@ -56,14 +60,32 @@ def stage_due_jobs() -> Executable:
     )
 
 
-def lock_queued_jobs() -> Select[Any]:
+def lock_queued_jobs(suspects: Suspects) -> Select[Any]:
     """Lock the best queued jobs of a queue, waiting for nobody."""
-    return (
+    best = (
         select(jobs)
         .where(IS_QUEUED, jobs.c.queue == bindparam("queue"), jobs.c.key.in_(KEYS))
         .order_by(jobs.c.priority, jobs.c.run_at, jobs.c.id)
         .limit(bindparam("limit"))
         .with_for_update(skip_locked=True)
+    )
+    match suspects:
+        case Suspects.ANY:
+            return best
+        case Suspects.SHARING:
+            return best.where(or_(_IS_TRUSTED, _may_share()))
+        case Suspects.NONE:
+            return best.where(_IS_TRUSTED)
+        case _:
+            assert_never(suspects)
+
+
+def _may_share() -> ColumnElement[bool]:
+    """Return what `runs_alone` says of queued jobs, turned round."""
+    return and_(
+        jobs.c.crashes <= TOGETHER_AFTER,
+        jobs.c.attempt + 1 < jobs.c.max_attempts,
+        jobs.c.key.in_(bindparam("sturdy", expanding=True)),
     )
 
 
@@ -172,3 +194,6 @@ def note_on_job(column: str) -> Executable:
         )
         .values({column: bindparam("note")})
     )
+
+
+_IS_TRUSTED = jobs.c.crashes == 0
