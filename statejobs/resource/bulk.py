@@ -209,8 +209,8 @@ def _left(move: BulkMove) -> list[tuple[BoundTrigger, tuple[str, ...]]]:
 
 
 def _abandoned(move: BulkMove) -> list[BoundTrigger]:
-    """Triggers whose jobs run in a source of the move."""
-    sources = [value_of(state) for state in move.declared.source]
+    """Triggers whose jobs run in a source of the move that it leaves."""
+    sources = {value_of(state) for state in move.declared.source} - {move.step.target}
     return [bound for bound in _triggers(move.model) if bound.during in sources]
 
 

@@ -22,6 +22,7 @@ from statejobs.resource.defaults import onupdate_values
 from statejobs.resource.identity import identity_in_sql
 from statejobs.resource.ledger import value_of
 from statejobs.store.bulk import MovedRow, in_order
+from statejobs.store.moving import moved_values
 
 if TYPE_CHECKING:
     import enum
@@ -59,7 +60,8 @@ def pick_and_move_each(connection: Connection, move: BulkMove) -> list[MovedRow]
     """
     rows: list[MovedRow] = []
     keys = list(move.model.mapper.primary_key)
-    for source in move.declared.source:
+    # those that stay first: else whatever was moved there would be found again
+    for source in sorted(move.declared.source, key=lambda state: state != move.declared.target):
         picked = _matching(move, (source,), taken=len(rows)).correlate(None)
         matches = keys[0].in_(picked) if len(keys) == 1 else tuple_(*keys).in_(picked)
         statement = (
@@ -87,13 +89,9 @@ def _matching(move: BulkMove, sources: tuple[enum.Enum, ...], *, taken: int = 0)
 def _update(move: BulkMove) -> Any:
     table = move.model.table
     written = {**onupdate_values(table), **move.values}
+    moved = moved_values(table, move.model.state_column, target=move.declared.target, at=move.at)
     return update(table).values(
-        {
-            **{table.c[name]: value for name, value in written.items()},
-            move.model.state_column: move.declared.target,
-            table.c.state_version: table.c.state_version + 1,
-            table.c.state_changed_at: move.at,
-        }
+        {**{table.c[name]: value for name, value in written.items()}, **moved}
     )
 
 

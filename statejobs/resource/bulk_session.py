@@ -27,14 +27,16 @@ def tell_session(
     """Give the *held* records that moved their new values; expire what only the database knows."""
     if not held or not rows:
         return
-    versions = {row.record_id: row.version for row in rows}
+    moved = {row.record_id: row for row in rows}
     known, unknown = _written(move)
     for record in held:
         key: Any = instance_state(record).key
-        version = versions.get(encode_identity(key[1]))
-        if version is None:
+        row = moved.get(encode_identity(key[1]))
+        if row is None:
             continue
-        set_committed_value(record, "state_version", version)
+        set_committed_value(record, "state_version", row.version)
+        if row.was != move.step.target:
+            set_committed_value(record, "state_changed_at", move.at)
         for name, value in known.items():
             set_committed_value(record, name, value)
         if unknown:
@@ -44,7 +46,7 @@ def tell_session(
 def _written(move: BulkMove) -> tuple[dict[str, Any], list[str]]:
     """Return the attributes written: those with a known value, and those SQL made."""
     model = move.model
-    known = {model.attribute: move.declared.target, "state_changed_at": move.at}
+    known = {model.attribute: move.declared.target}
     unknown = []
     for attribute in model.mapper.column_attrs:
         column: Any = attribute.columns[-1]  # of the base's table, when a subclass has one more

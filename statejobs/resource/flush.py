@@ -95,7 +95,7 @@ def _set_first_version(moved: Moved) -> None:
     with ledger_of(moved.record).writing():
         # Not setattr: a base may refuse attributes that are no fields of its own.
         set_attribute(moved.record, "state_version", moved.last_version)
-        set_attribute(moved.record, "state_changed_at", moved.steps[-1].at)
+        set_attribute(moved.record, "state_changed_at", moved.left_at)
 
 
 def _after_flush(session: Session, _context: UOWTransaction) -> None:
@@ -144,15 +144,14 @@ def _write_rows(connection: Connection, group: Sequence[Moved], now: datetime, i
 def history_rows(moved: Moved) -> Iterator[dict[str, Any]]:
     """Return a row for each step of a record."""
     record_id = moved.record_id
-    first = moved.first_version
-    for number, step in enumerate(moved.steps):
+    for version, step in zip(moved.versions, moved.steps, strict=True):
         yield {
             "resource": moved.model.name,
             "record_id": record_id,
             "name": step.name,
             "source": step.source,
             "target": step.target,
-            "version": first + number,
+            "version": version,
             "actor": step.actor,
             "tenant": step.tenant,
             "job_id": None,
@@ -190,8 +189,9 @@ def _abandoned(moved: Moved) -> Iterator[tuple[str, str]]:
     """Running jobs whose record was moved away under them."""
     if moved.is_new:
         return
+    away = [step for step in moved.steps if step.leaves]
     for bound in moved.model.triggers.values():
-        leaving = [s for s in moved.steps if bound.during and s.source == bound.during]
+        leaving = [step for step in away if bound.during and step.source == bound.during]
         if leaving:
             yield bound.dedupe_key(moved.record_id), f"left by {leaving[-1].name}"
 

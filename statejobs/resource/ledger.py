@@ -37,6 +37,11 @@ class Step:
     actor: str | None = field(default_factory=current_actor)
     tenant: str | None = field(default_factory=current_tenant)
 
+    @property
+    def leaves(self) -> bool:
+        """Whether it leads to another state; one that does not supersedes nothing."""
+        return self.source != self.target
+
 
 class Ledger:
     """Steps of one record, and whether its state may be written now."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Connection, Table, Update, and_, bindparam, select, update
+from sqlalchemy import Connection, Table, Update, and_, bindparam, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -43,21 +45,32 @@ class Moved:
         """Where the record rests after the flush."""
         return self.steps[-1].target
 
-    @property
-    def first_version(self) -> int:
-        """Version after the first step; creation is version 0."""
-        return 0 if self.version is None else self.version + 1
+    @cached_property
+    def versions(self) -> tuple[int, ...]:
+        """The version after each step: leaving a state counts, and creation is version 0."""
+        before = -1 if self.version is None else self.version
+        _, *after = accumulate((step.leaves for step in self.steps), initial=before)
+        return tuple(after)
 
     @property
     def last_version(self) -> int:
         """Version after the last step."""
-        return self.first_version + len(self.steps) - 1
+        return self.versions[-1]
+
+    @property
+    def left_at(self) -> datetime | None:
+        """When it last left a state; None when it stays where it is."""
+        return next((step.at for step in reversed(self.steps) if step.leaves), None)
 
 
 @lru_cache(maxsize=256)
 def move_statement(table: Table, attribute_column: str) -> Update:
-    """Return the guarded UPDATE of one record: `pk_N`, `was`, `version` → `becomes`."""
+    """Return the guarded UPDATE of one record: `pk_N`, `was`, `version` → `becomes`.
+
+    `next_version` is the present one, and `moved_at` None, when it leaves no state.
+    """
     state, version = table.c[attribute_column], table.c["state_version"]
+    changed_at = table.c["state_changed_at"]
     keys = [
         column == bindparam(f"pk_{n}", type_=column.type)
         for n, column in enumerate(table.primary_key.columns)
@@ -70,7 +83,7 @@ def move_statement(table: Table, attribute_column: str) -> Update:
             {
                 state: bindparam("becomes", type_=state.type),
                 version: bindparam("next_version"),
-                table.c["state_changed_at"]: bindparam("moved_at"),
+                changed_at: func.coalesce(bindparam("moved_at", type_=changed_at.type), changed_at),
             }
         )
     )
@@ -98,7 +111,8 @@ def move_records(connection: Connection, model: ResourceModel, moved: Sequence[M
     for m in ordered:
         set_committed_value(m.record, model.attribute, model.member(m.state))
         set_committed_value(m.record, "state_version", m.last_version)
-        set_committed_value(m.record, "state_changed_at", m.steps[-1].at)
+        if m.left_at is not None:
+            set_committed_value(m.record, "state_changed_at", m.left_at)
 
 
 def _parameters(moved: Moved) -> dict[str, Any]:
@@ -109,7 +123,7 @@ def _parameters(moved: Moved) -> dict[str, Any]:
         "version": moved.version,
         "becomes": moved.state,
         "next_version": moved.last_version,
-        "moved_at": moved.steps[-1].at,
+        "moved_at": moved.left_at,
     }
 
 
@@ -125,7 +139,8 @@ def _loser(
         keys = zip(table.primary_key.columns, identity, strict=True)
         row = connection.execute(select(*columns).where(*(c == v for c, v in keys))).first()
         found[m] = None if row is None else str(row[0].value)
-        if row is None or (found[m], row[1], row[2]) != (m.state, m.last_version, m.steps[-1].at):
+        is_moved = row is not None and (found[m], row[1]) == (m.state, m.last_version)
+        if row is None or not is_moved or m.left_at not in {None, row[2]}:
             return _stale(m, found=found[m])
     return _stale(moved[0], found=found[moved[0]])  # the same move, at the same time
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     false,
     func,
     insert,
@@ -28,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import JobState
+from statejobs.store.moving import moved_values
 from statejobs.store.statements.conditions import STILL_PROCESSING
 from statejobs.store.tables import jobs, literal_state, transitions, unindexed
 from statejobs.store.types import UtcDateTime
@@ -93,14 +95,13 @@ def move_and_complete(
     )
     held = _lock_jobs(given, [record]).cte("held")
     at = bindparam("moved_at", type_=UtcDateTime)
+    target = bindparam("becomes", type_=state.type)
     moved = (
         update(table)
         .where(is_given, given.c.job_id == held.c.id)
         .values(
             {
-                state: bindparam("becomes", type_=state.type),
-                table.c.state_version: given.c.version + 1,
-                table.c.state_changed_at: at,
+                **moved_values(table, state, target=target, at=at),
                 **{column: given.c[f"c_{name}"] for name, column in changed.items()},
             }
         )
@@ -166,13 +167,14 @@ def _completed() -> dict[str, Any]:
 
 
 def _write_history(given: CTE, held: CTE, at: ColumnElement[Any]) -> CTE:
+    target = bindparam("becomes", type_=transitions.c.target.type)
     row = {
         "resource": bindparam("of_resource", type_=transitions.c.resource.type),
         "record_id": jobs.c.record_id,
         "name": bindparam("of_edge", type_=transitions.c.name.type),
         "source": given.c.was,
-        "target": bindparam("becomes", type_=transitions.c.target.type),
-        "version": given.c.version + 1,
+        "target": target,
+        "version": case((given.c.was == target, given.c.version), else_=given.c.version + 1),
         "actor": jobs.c.actor,
         "tenant": jobs.c.tenant,
         "job_id": given.c.job_id,

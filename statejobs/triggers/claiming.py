@@ -30,6 +30,7 @@ from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.history import write_history
+from statejobs.store.moving import moved_values
 from statejobs.store.prepared import Prepared
 from statejobs.store.tables import unindexed
 from statejobs.store.together import fits_array
@@ -79,6 +80,8 @@ def move_to_during(
     move = _move_to(model, bound.during, connection.dialect)
     move.execute(connection, list(locked.found), now)
     for identity, (record, state, version) in locked.found.items():
+        if state == bound.during:
+            continue
         set_committed_value(record, model.attribute, model.member(bound.during))
         set_committed_value(record, "state_version", version + 1)
         set_committed_value(record, "state_changed_at", now)
@@ -147,11 +150,12 @@ class _Move:
             update(table)
             .where(_is_listed(model, dialect.name) if self._has_arrays else and_(*keys))
             .values(
-                {
-                    model.state_column: model.member(target),
-                    table.c.state_version: table.c.state_version + 1,
-                    table.c.state_changed_at: bindparam("moved_at", type_=UtcDateTime),
-                }
+                moved_values(
+                    table,
+                    model.state_column,
+                    target=model.member(target),
+                    at=bindparam("moved_at", type_=UtcDateTime),
+                )
             ),
             dialect,
         )

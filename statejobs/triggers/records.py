@@ -42,6 +42,10 @@ class RecordSubject:
     record: Any | None = None
     """The loaded object; None when it is only known by its key."""
 
+    def version_at(self, target: str) -> int:
+        """Return its version once it is in *target*: only leaving a state counts."""
+        return self.version if target == self.state else self.version + 1
+
     def resting(self, kind: EdgeKind) -> str:
         """Return where the record rests after an edge of *kind*."""
         match kind:
@@ -95,8 +99,8 @@ def landing_parameters(
         "was": subject.state,
         "version": subject.version,
         "becomes": target,
-        "next_version": subject.version + 1,
-        "moved_at": now,
+        "next_version": subject.version_at(target),
+        "moved_at": None if target == subject.state else now,
     }
 
 
@@ -150,7 +154,7 @@ def history_row(
         "name": subject.edge_name(kind),
         "source": subject.source if starts else subject.state,
         "target": target,
-        "version": subject.version if starts else subject.version + 1,
+        "version": subject.version if starts else subject.version_at(target),
         "actor": job.actor,
         "tenant": job.tenant,
         "job_id": job.id,

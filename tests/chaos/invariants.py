@@ -23,6 +23,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     type_coerce,
     union_all,
 )
@@ -74,7 +75,8 @@ def _rules_of_records(model, since) -> Iterator[Select]:
         or_(func.coalesce(last, -1) != record.c.version, newest != record.c.state)
     )
 
-    count = select(func.count()).where(mine).scalar_subquery()
+    leaves = func.coalesce(history.c.source != history.c.target, true())
+    count = select(func.count()).where(mine, leaves).scalar_subquery()
     yield _row("history has a gap or a version twice", model, record, detail=_text(count)).where(
         count != record.c.version + 1
     )
@@ -89,13 +91,18 @@ def _rules_of_records(model, since) -> Iterator[Select]:
             history.c.name,
             history.c.version,
             history.c.source,
+            case((leaves, 1), else_=0).label("counts"),
             func.lag(history.c.target).over(**in_turn).label("came_from"),
+            func.lag(history.c.version).over(**in_turn).label("version_before"),
         )
         .where(of_these)
         .subquery()
     )
     begins = and_(steps.c.version == 0, steps.c.source.is_(None))
-    goes_on = and_(steps.c.version > 0, func.coalesce(steps.c.source == steps.c.came_from, false()))
+    goes_on = and_(  # a step that keeps the state keeps the version
+        func.coalesce(steps.c.source == steps.c.came_from, false()),
+        func.coalesce(steps.c.version == steps.c.version_before + steps.c.counts, false()),
+    )
     yield _row("history is no chain", model, steps, detail=steps.c.name).where(
         ~or_(begins, goes_on)
     )
