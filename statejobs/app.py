@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from sqlalchemy import URL, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.config import Retention, WorkerSettings, check_queues
-from statejobs.domain.clock import Sources
+from statejobs.domain.clock import Sources, tells_wall_time
 from statejobs.domain.job import JobState
 from statejobs.errors import ConfigurationError, did_you_mean
 from statejobs.resource.domain import Domain, Registry
@@ -25,6 +26,7 @@ from statejobs.runner.finisher import Ended
 from statejobs.runner.loop import Loop
 from statejobs.runner.points import Reach, live_on
 from statejobs.runner.runner import Runner
+from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
 from statejobs.store.factory import make_listener, make_watch, open_engine
@@ -78,14 +80,14 @@ class StateJobs:
         self.queues = check_queues(dict(queues or {"default": 10}))
         self.settings = settings or WorkerSettings()
         self.retention = retention or Retention()
-        self.sources = sources or Sources()
         self.telemetry = Telemetry()
         self.domains = tuple(domains)
         self.registry = Registry(self.domains)
         connections = sum(self.queues.values()) + _OWN_CONNECTIONS
         self.engine = open_engine(database, connections=connections)
-        self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.store = Store(self.engine)
+        self.sources = self._on_time(sources or Sources())
+        self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.queries = JobQueries(self.engine, self._keys_of)
         self._sessions = sessionmaker(
             self.engine,
@@ -123,6 +125,7 @@ class StateJobs:
     def check_tables(self) -> None:
         """Raise `SchemaError` when tables of statejobs are missing or of another version."""
         schema.check_tables(self.engine)
+        self._refresh_clock()
 
     # Run
 
@@ -139,6 +142,7 @@ class StateJobs:
 
     def step(self, n: int = 1) -> list[Ended]:
         """Claim up to *n* jobs, run and finish each, in this thread."""
+        self._refresh_clock()
         return step(self.runner(), list(self.queues), self._loop, n)
 
     def runner(self) -> Runner:
@@ -219,6 +223,17 @@ class StateJobs:
         return self._pruner.prune(chosen, dry_run=dry_run)
 
     # Wiring
+
+    def _on_time(self, sources: Sources) -> Sources:
+        """Let a clock that may be wrong follow the database's, where that has one."""
+        if self.engine.dialect.name != "postgresql" or not tells_wall_time(sources.clock):
+            return sources
+        clock = DatabaseClock(sources.clock, self.store.ask_time, self.telemetry)
+        return replace(sources, clock=clock)
+
+    def _refresh_clock(self) -> None:
+        if isinstance(self.sources.clock, DatabaseClock):
+            self.sources.clock.refresh()
 
     def _chores(self) -> list[Loop]:
         every = self.retention.every

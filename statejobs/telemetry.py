@@ -30,6 +30,8 @@ class Event(StrEnum):
     LEASES_LOST = "leases.lost"
     PRUNED = "pruned"
     """Old jobs or old history were deleted."""
+    CLOCK_SET = "clock.set"
+    """The clock of this node was more than a second off the database's."""
     DATABASE_AWAY = "database.away"
     DATABASE_BACK = "database.back"
 

@@ -129,6 +129,7 @@ def worker_documents(app: StateJobs) -> list[dict[str, Any]]:
             "version": row["version"],
             "started_at": iso(row["started_at"]),
             "beat_at": iso(row["beat_at"]),
+            "clock_offset": row["clock_offset"],
             "lives": now - row["beat_at"] < app.settings.lease,
         }
         for row in app.queries.nodes()

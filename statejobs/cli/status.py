@@ -18,6 +18,7 @@ from statejobs.cli.documents import (
 from statejobs.cli.group import Group
 from statejobs.cli.output import Output, relative, span
 from statejobs.cli.settings import Settings, common_options
+from statejobs.domain.anchor import TOLERANCE
 from statejobs.domain.job import JobState
 
 _RARE = {JobState.SCHEDULED, JobState.CANCELLED}
@@ -128,6 +129,15 @@ def _print_workers(output: Output, workers: Sequence[Mapping[str, Any]], now: da
         ],
         right=["pid"],
     )
+    for worker in workers:
+        if (wrong := _wrong_clock(worker["clock_offset"])) is not None:
+            output.text(f"{worker['node'][:8]}: its machine's clock is {wrong} the database's")
+
+
+def _wrong_clock(offset: float | None) -> str | None:
+    if offset is None or abs(offset) <= TOLERANCE:
+        return None
+    return f"{span(abs(offset))} {'ahead of' if offset > 0 else 'behind'}"
 
 
 def _queue_option(queues: Any) -> str:

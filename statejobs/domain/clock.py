@@ -38,6 +38,16 @@ class SystemClock:
         return time.monotonic()
 
 
+def tells_wall_time(clock: Clock) -> bool:
+    """Return whether *clock* runs by the seconds of this machine, so that its time may be wrong.
+
+    One with monotonic seconds of its own is somebody's who moves it, and is right by definition.
+    """
+    if isinstance(clock, SystemClock):
+        return type(clock).monotonic is SystemClock.monotonic
+    return clock.monotonic is time.monotonic
+
+
 def utcnow() -> datetime:
     """Return the current time in UTC; a default for your own `UtcDateTime` columns."""
     return SystemClock().now()

@@ -13,6 +13,7 @@ from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
 from statejobs.domain.suspects import Suspects, runs_alone
 from statejobs.runner.port import Claim
+from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
@@ -75,6 +76,7 @@ class Keeper:
     ) -> None:  # fmt: skip
         self._store, self._held, self._node_id = store, held, node_id
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
+        self._timekeeper = timekeeper_of(sources.clock)
         self._renewed_at = self._watched_at = sources.clock.monotonic()
 
     @property
@@ -97,9 +99,9 @@ class Keeper:
         began = self._sources.clock.monotonic()
         claims = self._held.all()
         try:
+            self._timekeeper.settle_doubt()
             has_all = self._renew(claims)
-            now = self._sources.clock.now()
-            self._store.beat(self._node_id, now)
+            self._beat()
             self._renewed_at = began
         except SQLAlchemyError as error:
             log.debug("no heartbeat: %s", error)
@@ -118,6 +120,12 @@ class Keeper:
         self._watched_at = now
         if not stood_still:
             self._drop_unrenewed()
+
+    def _beat(self) -> None:
+        clock, offset = self._sources.clock, self._timekeeper.offset
+        sent = clock.monotonic()
+        beat = self._store.beat(self._node_id, clock.now(), offset=offset)
+        self._timekeeper.take(beat.told, sent=sent)
 
     def _drop_unrenewed(self) -> None:
         age = timedelta(seconds=self._sources.clock.monotonic() - self._renewed_at)

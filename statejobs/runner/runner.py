@@ -19,6 +19,7 @@ from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.finisher import Ended, Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Success, Work
+from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
@@ -44,6 +45,7 @@ class Runner:
     ) -> None:
         self.store, self.work, self.node_id = store, work, node_id
         self.settings, self.sources, self.telemetry = settings, sources, telemetry
+        self.timekeeper = timekeeper_of(sources.clock)
         self.finisher = Finisher(
             store, work, lease=settings.lease, sources=sources, telemetry=telemetry, reach=reach
         )
@@ -137,7 +139,11 @@ class Runner:
         """Take back the jobs whose lease ran out; return how many.
 
         Each in a transaction of its own, so that one that cannot be settled delays no other.
+        After the clock of this node was set, the leases of others are given the time to be renewed.
         """
+        self.timekeeper.settle_doubt()
+        if self.timekeeper.was_set_within(self.settings.lease):
+            return 0
         expired = self.store.find_expired(
             self.work.keys(), self.sources.clock.now(), limit=RESCUED_AT_ONCE
         )

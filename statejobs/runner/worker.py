@@ -119,6 +119,7 @@ class Worker:
 
     def register(self) -> None:
         """Write the row of this process; `start` does so itself when nobody did."""
+        self._runner.timekeeper.settle_doubt()
         now = self._sources.clock.now()
         with suppress(IntegrityError):  # written before, and the answer was lost
             self._runner.store.register_node(
@@ -130,6 +131,7 @@ class Worker:
                     "version": _version(),
                     "started_at": now,
                     "beat_at": now,
+                    "clock_offset": self._runner.timekeeper.offset,
                 }
             )
         self._is_registered = True
@@ -196,6 +198,7 @@ class Worker:
         self._crew.give_back_overdue()
         if not self._keeper.can_claim:
             return False
+        self._runner.timekeeper.settle_doubt()
         if self._is_hinted:  # a look first would only delay what is most likely there
             self._is_hinted = False
             self._fill_all(self._crew.lanes[:_FEW_QUEUES])
@@ -254,9 +257,11 @@ class Worker:
 
     def _look(self) -> None:
         """Stage what is due, and note which queues have work, with room for it or not."""
-        now = self._sources.clock.now()
         self._next_due = None
+        sent = self._sources.clock.monotonic()
         peek = self._runner.store.peek(list(self._queues), self._runner.work.keys())
+        self._runner.timekeeper.take(peek.told, sent=sent)
+        now = self._sources.clock.now()
         ready = set(peek.ready)
         if peek.next_due is not None and peek.next_due <= now:
             ready |= self._runner.store.stage_due(now)

@@ -20,6 +20,8 @@ class Peek:
 
     next_due: datetime | None
     ready: frozenset[str]
+    told: datetime | None
+    """The time by the database's own clock; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,16 @@ class Held:
     """Why, when a cancel was asked for; otherwise what an earlier attempt left."""
     is_renewed: bool
     """False when someone has locked the job, who therefore could not be waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What a heartbeat showed."""
+
+    is_known: bool
+    """Whether the node's row is still there."""
+    told: datetime | None
+    """The time by the database's own clock; None where it has none."""
 
 
 def job_of(row: Row[Any]) -> Job:

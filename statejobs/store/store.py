@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 
 from statejobs.domain.failure import Failure
 from statejobs.domain.job import Job, JobState
@@ -15,11 +15,12 @@ from statejobs.domain.lifecycle import Settlement
 from statejobs.domain.suspects import Suspects
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
-from statejobs.store.rows import Held, Peek, job_of
+from statejobs.store.rows import Beat, Held, Peek, job_of
 from statejobs.store.statements import claim as claim_sql
 from statejobs.store.statements import finish as finish_sql
 from statejobs.store.statements import nodes as nodes_sql
 from statejobs.store.statements import people as people_sql
+from statejobs.store.statements.conditions import database_time
 
 
 class Store:
@@ -38,6 +39,7 @@ class Store:
         self._postpone = claim_sql.postpone_jobs(self.dialect)
         self._renew = claim_sql.renew_leases(self.dialect)
         self._lock_jobs = claim_sql.lock_jobs(self.dialect)
+        self._beat = nodes_sql.beat_node(self.dialect)
         self._peeks: dict[tuple[str, ...], Any] = {}
 
     @contextmanager
@@ -73,11 +75,12 @@ class Store:
     def peek(self, queues: Sequence[str], keys: Sequence[str]) -> Peek:
         """Look which of *queues* have work for *keys*, and when the next job is due."""
         names = tuple(queues)
-        statement = self._peeks.setdefault(names, claim_sql.peek(names))
+        statement = self._peeks.setdefault(names, claim_sql.peek(names, self.dialect))
         with self.single() as connection:
             row = connection.execute(statement, {"keys": list(keys)}).one()
-        ready = frozenset(name for name, has_work in zip(names, row[1:], strict=True) if has_work)
-        return Peek(next_due=row[0], ready=ready)
+        told, next_due, *has_work = row
+        ready = frozenset(name for name, has in zip(names, has_work, strict=True) if has)
+        return Peek(next_due=next_due, ready=ready, told=told)
 
     def stage_due(self, now: datetime, *, limit: int = 1000) -> frozenset[str]:
         """Queue the jobs whose time has come; return the queues that got some."""
@@ -227,10 +230,19 @@ class Store:
         with self.single() as connection:
             connection.execute(_NODE, dict(row))
 
-    def beat(self, node_id: str, now: datetime) -> bool:
-        """Renew the row of a worker process; False when it is gone."""
+    def beat(self, node_id: str, now: datetime, *, offset: float | None = None) -> Beat:
+        """Renew the row of a worker process, and say how far ahead its wall clock is."""
         with self.single() as connection:
-            return connection.execute(_BEAT, {"node_id": node_id, "now": now}).rowcount == 1
+            found = connection.execute(
+                self._beat, {"node_id": node_id, "now": now, "offset": offset}
+            ).first()
+        return Beat(is_known=found is not None, told=found[0] if found else None)
+
+    def ask_time(self) -> datetime:
+        """Return the time by the database's own clock."""
+        with self.single() as connection:
+            told: datetime = connection.execute(select(database_time(self.dialect))).scalar_one()
+        return told
 
     def remove_node(self, node_id: str) -> None:
         """Delete the row of a worker process."""
@@ -286,6 +298,5 @@ _CANCEL = people_sql.cancel_waiting_job()
 _REQUEST = people_sql.request_cancel()
 _REQUEUE = people_sql.requeue_job()
 _NODE = nodes_sql.insert_node()
-_BEAT = nodes_sql.beat_node()
 _UNNODE = nodes_sql.delete_node()
 _SILENT = nodes_sql.delete_silent_nodes()

@@ -55,7 +55,8 @@ def test_status_shows_a_worker_with_its_last_heartbeat(typed, work):
     assert shown["queues"] == {"work": 3}
     assert shown["lives"] is True
     assert set(shown) == {
-        "node", "host", "pid", "queues", "version", "started_at", "beat_at", "lives",
+        "node", "host", "pid", "queues", "version", "started_at", "beat_at",
+        "clock_offset", "lives",
     }  # fmt: skip
 
 

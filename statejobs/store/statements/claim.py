@@ -22,7 +22,13 @@ from sqlalchemy import (
 
 from statejobs.domain.job import JobState
 from statejobs.domain.suspects import TOGETHER_AFTER, Suspects
-from statejobs.store.statements.conditions import KEYS, STILL_PROCESSING, is_listed, still_in
+from statejobs.store.statements.conditions import (
+    KEYS,
+    STILL_PROCESSING,
+    database_time,
+    is_listed,
+    still_in,
+)
 from statejobs.store.tables import (
     IS_PROCESSING,
     IS_QUEUED,
@@ -32,14 +38,14 @@ from statejobs.store.tables import (
 )
 
 
-def peek(queues: Sequence[str]) -> Select[Any]:
-    """Look, without locking, when the next job is due and which queues have work."""
+def peek(queues: Sequence[str], dialect: str) -> Select[Any]:
+    """Look, without locking, at the time, when the next job is due and which queues have work."""
     next_due = select(func.min(jobs.c.run_at)).where(IS_WAITING_FOR_TIME).scalar_subquery()
     ready = [
         exists().where(IS_QUEUED, jobs.c.queue == queue, jobs.c.key.in_(KEYS)).label(f"q{number}")
         for number, queue in enumerate(queues)
     ]
-    return select(next_due.label("next_due"), *ready)
+    return select(database_time(dialect).label("told"), next_due.label("next_due"), *ready)
 
 
 def stage_due_jobs() -> Executable:

@@ -8,6 +8,8 @@ from sqlalchemy import (
     BindParameter,
     any_,
     bindparam,
+    func,
+    null,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ColumnElement
@@ -18,6 +20,7 @@ from statejobs.store.tables import (
     literal_state,
     unindexed,
 )
+from statejobs.store.types import UtcDateTime
 
 KEYS: BindParameter[str] = bindparam("keys", expanding=True)
 """Keys of triggers and tasks; a list is one parameter, so that every statement compiles once."""
@@ -37,6 +40,13 @@ STILL_PROCESSING = unindexed(jobs.c.state) == literal_state(JobState.PROCESSING)
 def still_in(*states: JobState) -> ColumnElement[bool]:
     """Return whether a job whose id or dedupe key is given is in one of *states*."""
     return unindexed(jobs.c.state).in_([literal_state(state) for state in states])
+
+
+def database_time(dialect: str) -> ColumnElement[Any]:
+    """Return the time by the database's own clock; NULL where that is the clock of ours."""
+    if dialect == "postgresql":
+        return func.clock_timestamp(type_=UtcDateTime)
+    return null()
 
 
 def is_in(*states: JobState) -> ColumnElement[bool]:

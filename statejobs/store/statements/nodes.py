@@ -10,6 +10,7 @@ from sqlalchemy import (
     update,
 )
 
+from statejobs.store.statements.conditions import database_time
 from statejobs.store.tables import (
     nodes,
 )
@@ -20,12 +21,16 @@ def insert_node() -> Executable:
     return insert(nodes)
 
 
-def beat_node() -> Executable:
-    """Say that a worker process lives."""
+def beat_node(dialect: str) -> Executable:
+    """Say that a worker process lives; return the time of the database."""
     return (
         update(nodes)
         .where(nodes.c.id == bindparam("node_id"))
-        .values(beat_at=bindparam("now", type_=nodes.c.beat_at.type))
+        .values(
+            beat_at=bindparam("now", type_=nodes.c.beat_at.type),
+            clock_offset=bindparam("offset", type_=nodes.c.clock_offset.type),
+        )
+        .returning(database_time(dialect))
     )
 
 
