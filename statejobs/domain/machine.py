@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+DELETED = "(deleted)"
+"""Where the edge of a job leads that deletes its record: no state, and not among `states`."""
+
 
 class EdgeKind(StrEnum):
     """Who moves along an edge."""
@@ -51,10 +54,16 @@ class TriggerSpec:
     """Name of the method that is run."""
     sources: tuple[str, ...]
     target: str
+    """`DELETED` for an action that deletes its record."""
     during: str | None
     failed: str | None
     queue: str
     max_attempts: int
+
+    @property
+    def deletes(self) -> bool:
+        """Whether its action deletes the record."""
+        return self.target == DELETED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

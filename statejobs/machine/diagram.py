@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from statejobs.domain.machine import Edge, EdgeKind, MachineSpec
+from statejobs.domain.machine import DELETED, Edge, EdgeKind, MachineSpec
 
 _VERBS = {
     EdgeKind.START: "start",
@@ -32,7 +32,7 @@ def mermaid(spec: MachineSpec, *, counts: Mapping[str, int] | None = None) -> st
     lines += [_state(ids[state], _caption(spec, state, counts)) for state in spec.states]
     lines.append(_arrow("[*]", ids[spec.initial], _runs(spec.initial_trigger).strip()))
     for (source, target), labels in _arrows(spec).items():
-        lines.append(_arrow(ids[source], ids[target], ", ".join(labels)))
+        lines.append(_arrow(ids[source], ids.get(target, "[*]"), ", ".join(labels)))
     lines += [_arrow(ids[state], "[*]", "") for state in spec.final]
     return "\n    ".join(lines) + "\n"
 
@@ -58,7 +58,8 @@ def _name(spec: MachineSpec, edge: Edge) -> str:
     if edge.kind is EdgeKind.TRANSITION:
         return edge.name
     actions = {trigger.key: trigger.action for trigger in spec.triggers}
-    return f"{_VERBS[edge.kind]} {actions.get(edge.trigger or '', edge.name)}"
+    verb = "delete" if edge.target == DELETED else _VERBS[edge.kind]
+    return f"{verb} {actions.get(edge.trigger or '', edge.name)}"
 
 
 def _run_key(edge: Edge) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from transitions import Event, EventData, Machine, State, Transition
 
-from statejobs.domain.machine import Edge, EdgeKind, MachineSpec
+from statejobs.domain.machine import DELETED, Edge, EdgeKind, MachineSpec
 from statejobs.errors import DefinitionError, NotFoundError, did_you_mean
 from statejobs.machine.guard import Guard
 from statejobs.machine.verify import verify
@@ -170,6 +170,8 @@ def _compile(
 ) -> _Machine:
     machine = _Machine(spec, {state: members.get(state, state) for state in spec.states}, write)
     for edge in spec.edges:
+        if edge.target == DELETED:
+            continue  # leads to no state, so nothing can fire it
         machine.add_transition(
             edge.name,
             list(dict.fromkeys(edge.sources)),  # twice would ask its guards twice

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from statejobs.domain.machine import Edge, EdgeKind, MachineSpec, TriggerSpec
+from statejobs.domain.machine import DELETED, Edge, EdgeKind, MachineSpec, TriggerSpec
 from statejobs.errors import DefinitionError, did_you_mean
 
 
@@ -42,7 +42,7 @@ def _triggers_name_states(spec: MachineSpec) -> None:
             _require_state(spec, where, state, "source", why)
         for role in ("target", "during", "failed"):
             state = getattr(trigger, role)
-            if state is not None:
+            if state is not None and not (role == "target" and trigger.deletes):
                 _require_state(spec, where, state, role, why)
 
 
@@ -51,7 +51,18 @@ def _edges_name_states(spec: MachineSpec) -> None:
     for edge in spec.edges:
         for state in edge.sources:
             _require_state(spec, _edge(spec, edge), state, "source", why)
-        _require_state(spec, _edge(spec, edge), edge.target, "target", why)
+        if edge.target != DELETED or edge.kind is not EdgeKind.COMPLETE:
+            _require_state(spec, _edge(spec, edge), edge.target, "target", why)
+
+
+def _no_state_is_called_deleted(spec: MachineSpec) -> None:
+    if DELETED in spec.states and any(trigger.deletes for trigger in spec.triggers):
+        raise DefinitionError(
+            spec.name,
+            f"a state is called {DELETED!r}, and an action deletes its record",
+            why="history writes that word for a record that is gone",
+            fix="rename the state",
+        )
 
 
 def _names_are_unique(spec: MachineSpec) -> None:
@@ -164,6 +175,7 @@ _CHECKS = (
     _initial_is_a_state,
     _final_are_states,
     _deprecated_are_states,
+    _no_state_is_called_deleted,
     _triggers_have_sources,
     _triggers_name_states,
     _during_comes_with_failed,

@@ -12,9 +12,12 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.util import greenlet_spawn
 
 from statejobs.domain.arguments import Signature
 from statejobs.domain.job import EnqueueResult
+from statejobs.domain.machine import DELETED
 from statejobs.resource.enqueue import enqueue_action
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.transition import Guard, refused, short_name
@@ -65,7 +68,7 @@ class Action(Generic[R, C, P, T]):
     Attributes:
         name: The method's name.
         source: States in which the record waits for the job.
-        target: State when the method returned.
+        target: State when the method returned; None when it deletes the record.
         during: State while it runs.
         failed: State when the job gave up.
     """
@@ -76,7 +79,7 @@ class Action(Generic[R, C, P, T]):
         *,
         trigger: Trigger,
         source: tuple[enum.Enum, ...],
-        target: enum.Enum,
+        target: enum.Enum | None,
         during: enum.Enum | None,
         failed: enum.Enum | None,
         guards: tuple[Guard, ...],
@@ -117,7 +120,8 @@ class Action(Generic[R, C, P, T]):
 
     def __repr__(self) -> str:
         sources = ", ".join(value_of(s) for s in self.source)
-        return f"<action {self.name}: {sources} → {value_of(self.target)}>"
+        target = DELETED if self.target is None else value_of(self.target)
+        return f"<action {self.name}: {sources} → {target}>"
 
 
 class BoundAction(Generic[C, P, T]):
@@ -142,8 +146,11 @@ class BoundAction(Generic[C, P, T]):
             return self._action.body(self._record, ctx, *args, **kwargs)
 
     async def _run_async(self, ctx: C, args: Any, kwargs: Any) -> Any:
-        with Walk(self._action, self._record):
-            return await self._action.body(self._record, ctx, *args, **kwargs)  # type: ignore[misc]
+        with Walk(self._action, self._record) as walk:
+            result = await self._action.body(self._record, ctx, *args, **kwargs)  # type: ignore[misc]
+            if self._action.target is None:
+                await greenlet_spawn(walk.delete)  # may load what is deleted with it
+        return result
 
 
 class Walk:
@@ -153,6 +160,7 @@ class Walk:
         self.record, self._action = record, action
         self.is_kept = True
         """Whether the record shall reach its target; else it returns to where it was."""
+        self._is_deleted = False
 
     def __enter__(self) -> Self:
         """Start; TransitionRefusedError when the record is not in a source, or a guard said no."""
@@ -176,22 +184,44 @@ class Walk:
         if kind is not None or not self.is_kept:
             self._take_back(self._start, self._source)
             return
+        if self._action.target is None:
+            self.delete()
+            return
         step = self._stage("complete", self._action.during or self._source, self._action.target)
         step.duration = time.perf_counter() - self._began
+
+    def delete(self) -> None:
+        """Delete the record from its session, if it has one; its flush writes the last step."""
+        state = instance_state(self.record)
+        session = state.session
+        if session is None or state.deleted or self._is_deleted:
+            return
+        self._is_deleted = True
+        if state.pending:
+            session.expunge(self.record)
+            return
+        source = self._action.during or self._source
+        step = self._step("complete", source, DELETED)
+        step.duration = time.perf_counter() - self._began
+        ledger_of(self.record).pending.append(step)
+        session.delete(self.record)
 
     def _stage(self, kind: str, source: enum.Enum, target: enum.Enum) -> Step:
         record = self.record
         ledger = ledger_of(record)
         with ledger.writing():
             setattr(record, type(record).__statejobs__.attribute, target)
-        step = Step(
-            name=self._action.edge(kind),
-            source=value_of(source),
-            target=value_of(target),
-            at=time_of(record),
-        )
+        step = self._step(kind, source, value_of(target))
         ledger.pending.append(step)
         return step
+
+    def _step(self, kind: str, source: enum.Enum, target: str) -> Step:
+        return Step(
+            name=self._action.edge(kind),
+            source=value_of(source),
+            target=target,
+            at=time_of(self.record),
+        )
 
     def _take_back(self, start: Step | None, source: enum.Enum) -> None:
         """Undo the start; from one that the body has flushed, the record and its job return."""
@@ -227,8 +257,8 @@ class EnqueuedAction(Generic[R, P]):
         return self.declared.source
 
     @property
-    def target(self) -> enum.Enum:
-        """State when the action returned."""
+    def target(self) -> enum.Enum | None:
+        """State when the action returned; None when it deletes the record."""
         return self.declared.target
 
     @property

@@ -11,6 +11,7 @@ from sqlalchemy.orm import MappedColumn
 
 from statejobs.context import AsyncJobContext, JobContext
 from statejobs.domain.arguments import Signature
+from statejobs.domain.machine import DELETED
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action
 from statejobs.resource.chunk_action import ChunkAction
@@ -135,10 +136,13 @@ def _state_uses(
         yield f"{cls.__name__}.{declared.name}", states, [*uses, ("target", declared.target)]
     for action in actions.values():
         uses = [("source", s) for s in action.source]
-        uses.append(("target", action.target))
         uses += [
             (option, member)
-            for option, member in (("during", action.during), ("failed", action.failed))
+            for option, member in (
+                ("target", action.target),
+                ("during", action.during),
+                ("failed", action.failed),
+            )
             if member is not None
         ]
         yield f"{cls.__name__}.{action.name}", states, uses
@@ -211,7 +215,7 @@ def _bind(
             trigger=trigger,
             action=action,
             sources=tuple(value_of(state) for state in action.source),
-            target=value_of(action.target),
+            target=DELETED if action.target is None else value_of(action.target),
             during=None if action.during is None else value_of(action.during),
             failed=None if action.failed is None else value_of(action.failed),
         )

@@ -17,6 +17,7 @@ from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committ
 
 from statejobs.domain.clock import random_id
 from statejobs.domain.job import NewJob
+from statejobs.domain.machine import DELETED
 from statejobs.errors import StateJobsError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.enqueue import IDS, WAKE, history_args, promised_job
@@ -56,6 +57,7 @@ def before_flush(session: Session, _context: UOWTransaction, _instances: Any) ->
         if hasattr(type(record), "__statejobs__") and not pending_steps(record):
             stage_creation(record)  # merge() and make_transient() construct nothing
     records = [r for r in (*session.new, *session.dirty) if _has_moved(r)]
+    records += [r for r in session.deleted if _has_moved(r) and _deletes_itself(r)]
     if not records:
         return
     plan = Plan(now=clock_of(session.info).now())
@@ -75,6 +77,10 @@ def before_flush(session: Session, _context: UOWTransaction, _instances: Any) ->
 
 def _has_moved(record: object) -> bool:
     return hasattr(type(record), "__statejobs__") and bool(pending_steps(record))
+
+
+def _deletes_itself(record: object) -> bool:
+    return pending_steps(record)[-1].target == DELETED
 
 
 def _plan_move(record: Any, now: datetime) -> Moved:

@@ -42,6 +42,11 @@ class BoundTrigger:
         """How its jobs are stored and run."""
         return self.trigger.options
 
+    @property
+    def deletes(self) -> bool:
+        """Whether its action deletes the record; `target` then is `DELETED`."""
+        return self.action.target is None
+
     def dedupe_key(self, record_id: str) -> str:
         """Return what only one open job of this trigger and that record may have."""
         return f"{self.key}:{record_id}"

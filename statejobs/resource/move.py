@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, Update, and_, bindparam, func, select,
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.attributes import set_committed_value
 
+from statejobs.domain.machine import DELETED
 from statejobs.errors import StaleTransitionError
 from statejobs.resource.ledger import Step
 from statejobs.resource.model import ResourceModel
@@ -44,6 +45,16 @@ class Moved:
     def state(self) -> str:
         """Where the record rests after the flush."""
         return self.steps[-1].target
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the flush deletes it, after its last step."""
+        return self.state == DELETED
+
+    @property
+    def written(self) -> str:
+        """The state that the flush writes: of a record that it deletes, the last one."""
+        return (self.steps[-1].source or "") if self.is_deleted else self.state
 
     @cached_property
     def versions(self) -> tuple[int, ...]:
@@ -109,7 +120,7 @@ def move_records(connection: Connection, model: ResourceModel, moved: Sequence[M
     if found.rowcount != len(ordered):
         raise _loser(connection, model, ordered)
     for m in ordered:
-        set_committed_value(m.record, model.attribute, model.member(m.state))
+        set_committed_value(m.record, model.attribute, model.member(m.written))
         set_committed_value(m.record, "state_version", m.last_version)
         if m.left_at is not None:
             set_committed_value(m.record, "state_changed_at", m.left_at)
@@ -121,7 +132,7 @@ def _parameters(moved: Moved) -> dict[str, Any]:
         **{f"pk_{n}": value for n, value in enumerate(identity)},
         "was": moved.steps[0].source,
         "version": moved.version,
-        "becomes": moved.state,
+        "becomes": moved.written,
         "next_version": moved.last_version,
         "moved_at": moved.left_at,
     }
@@ -139,7 +150,7 @@ def _loser(
         keys = zip(table.primary_key.columns, identity, strict=True)
         row = connection.execute(select(*columns).where(*(c == v for c, v in keys))).first()
         found[m] = None if row is None else str(row[0].value)
-        is_moved = row is not None and (found[m], row[1]) == (m.state, m.last_version)
+        is_moved = row is not None and (found[m], row[1]) == (m.written, m.last_version)
         if row is None or not is_moved or m.left_at not in {None, row[2]}:
             return _stale(m, found=found[m])
     return _stale(moved[0], found=found[moved[0]])  # the same move, at the same time

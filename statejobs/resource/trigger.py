@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Self, overload
+from typing import Any, Concatenate, Literal, Self, overload
 
 from statejobs.chunk import ChunkContext
 from statejobs.domain.backoff import Backoff
@@ -13,6 +13,7 @@ from statejobs.domain.trigger import TriggerOptions
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action, C, P, R, T
 from statejobs.resource.chunk_action import ChunkAction
+from statejobs.resource.ledger import value_of
 from statejobs.resource.options import checked_backoff, explain_options
 from statejobs.resource.transition import Guard, as_tuple, refuse_second_definition
 
@@ -94,7 +95,7 @@ class Trigger:
     def __repr__(self) -> str:
         return f"<trigger {self.options.key}>"
 
-    @explain_options()
+    @overload
     def action(
         self,
         source: enum.Enum | Sequence[enum.Enum],
@@ -104,6 +105,29 @@ class Trigger:
         failed: enum.Enum | None = None,
         guard: Guard | Sequence[Guard] | None = None,
         atomic: bool = False,
+    ) -> _ActionDecorator: ...
+    @overload
+    def action(
+        self,
+        source: enum.Enum | Sequence[enum.Enum],
+        *,
+        deletes: Literal[True],
+        during: enum.Enum | None = None,
+        failed: enum.Enum | None = None,
+        guard: Guard | Sequence[Guard] | None = None,
+        atomic: bool = False,
+    ) -> _ActionDecorator: ...
+    @explain_options()
+    def action(
+        self,
+        source: enum.Enum | Sequence[enum.Enum],
+        target: enum.Enum | None = None,
+        *,
+        during: enum.Enum | None = None,
+        failed: enum.Enum | None = None,
+        guard: Guard | Sequence[Guard] | None = None,
+        atomic: bool = False,
+        deletes: bool = False,
     ) -> _ActionDecorator:
         """Declare that the decorated method is what a job of this trigger does to its record.
 
@@ -113,7 +137,7 @@ class Trigger:
 
         Args:
             source: State or states in which the record waits for the job.
-            target: State of the record when the method returned.
+            target: State of the record when the method returned; none with `deletes`.
             during: State while it runs; without it the record stays in its source.
             failed: State when attempts are used up or the job is cancelled; needed with `during`.
             guard: Predicates that must still hold when the job starts; else it is cancelled as
@@ -122,10 +146,14 @@ class Trigger:
                 only use the database. Under load a worker runs several `def` ones of a trigger
                 without `timeout=` in one transaction, up to its `finish_batch` and at most 100,
                 each in a savepoint of its own when it uses `ctx.session`.
+            deletes: Delete the record when the method returned, in the commit that ends the job;
+                its other jobs end with it.
 
         Raises:
-            DefinitionError: The trigger has an action already, or an option does not exist.
+            DefinitionError: The trigger has an action already, an option does not exist, or the
+                record has no target or two.
         """
+        self._check_end(target, deletes=deletes)
         return _ActionDecorator(
             self,
             source=as_tuple(source),
@@ -134,6 +162,24 @@ class Trigger:
             failed=failed,
             guards=as_tuple(guard),
             atomic=atomic,
+        )
+
+    def _check_end(self, target: enum.Enum | None, *, deletes: bool) -> None:
+        if (target is None) == bool(deletes):
+            return
+        where = f"action of trigger {self.options.key!r}"
+        if target is None:
+            raise DefinitionError(
+                where,
+                "it has no target",
+                why="its record must rest somewhere when the method returned",
+                fix="name the state: action(source, target); or say deletes=True",
+            )
+        raise DefinitionError(
+            where,
+            f"it has the target {value_of(target)!r}, and deletes its record",
+            why="a record that is gone rests nowhere",
+            fix="leave out the target, or deletes=True",
         )
 
     def on_discard(self, hook: Callable[..., None]) -> Callable[..., None]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -69,12 +70,12 @@ class Finisher:
         _begin_finish(claim)
         connection = session.connection()
         begin_now(connection)
-        now = self._sources.clock.now()
-        # before the flush: the record is locked first, then whatever else the body changed
-        rests = self._work.land(connection, claim, Landing.TARGET, now=now)
-        self._reach(CrashPoint.FINISH_RECORD_MOVED)
-        session.flush()
-        self._reach(CrashPoint.FINISH_FLUSHED)
+        if claim.policy.deletes:
+            self._flush(session)
+            rests = self._land(connection, claim)
+        else:  # the record is locked first, then whatever else the body changed
+            rests = self._land(connection, claim)
+            self._flush(session)
         settlement = self.recorder.settlement(claim, Complete())
         self.recorder.finish_job(connection, claim, settlement, rests)
         self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
@@ -189,6 +190,16 @@ class Finisher:
         )  # fmt: skip
         self._telemetry.emit(Event.JOB_LATE, job=claim.job)
         return Ended(job=claim.job, outcome="late", state=None)
+
+    def _land(self, connection: Connection, claim: Claim) -> bool:
+        now = self._sources.clock.now()
+        rests = self._work.land(connection, claim, Landing.TARGET, now=now)
+        self._reach(CrashPoint.FINISH_RECORD_MOVED)
+        return rests
+
+    def _flush(self, session: Session) -> None:
+        session.flush()
+        self._reach(CrashPoint.FINISH_FLUSHED)
 
     def _commit_own(self, success: Success) -> None:
         claim = success.claim

@@ -32,6 +32,8 @@ class Policy:
     """How many of its jobs are run in one call; None runs each by itself."""
     has_record: bool = True
     """Whether its jobs move a record; where none does, one statement on the job ends them."""
+    deletes: bool = False
+    """Whether its jobs delete their record: with the flush, after which they land."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

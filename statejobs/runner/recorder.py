@@ -40,18 +40,27 @@ class Recorder:
         self._store, self._work, self._sources = store, work, sources
 
     def settle(
-        self, connection: Connection, claim: Claim, outcome: Outcome
+        self, connection: Connection, claim: Claim, outcome: Outcome, *, is_held: bool = False
     ) -> tuple[Settlement, JobState]:
         """Write *outcome* on *connection*: the record moves, then the job, then the attempt.
 
+        Args:
+            connection: With the transaction.
+            claim: Whose attempt ended.
+            outcome: How.
+            is_held: The transaction has locked and checked the record before it wrote anything.
+
         Raises:
             LateResult: The job is no longer ours.
+            MovedAway: What *is_held* has been moved all the same, by the attempt itself.
         """
         outcome = self._heed_cancel(connection, claim, outcome)
         settlement = self.settlement(claim, outcome)
         try:
             rests = self._land(connection, claim, outcome, settlement)
         except MovedAway as moved:
+            if is_held and not isinstance(outcome, Superseded):
+                raise
             outcome = Superseded(claim.signal.reason or str(moved))
             settlement = self.settlement(claim, outcome)
             rests = self._work.rests_in_source(connection, claim)
@@ -74,7 +83,8 @@ class Recorder:
             Success(end.claim, end.changes) for end in endings if isinstance(end.outcome, Complete)
         ]
         finished: frozenset[int] = frozenset()
-        if completing and (chunk := completing[0].claim.policy.chunk) is not None:
+        policy = completing[0].claim.policy if completing else None
+        if policy is not None and (chunk := policy.chunk) is not None and not policy.deletes:
             now = self._sources.clock.now()
             finished = chunk.work.finish_within(connection, completing, now=now)
         return [
@@ -127,7 +137,7 @@ class Recorder:
     def _settle_one(self, connection: Connection, end: Ending) -> tuple[Settlement, JobState]:
         claim = end.claim
         if not isinstance(end.outcome, Complete):
-            return self.settle(connection, claim, end.outcome)
+            return self.settle(connection, claim, end.outcome, is_held=True)
         now = self._sources.clock.now()
         rests = self._work.land(connection, claim, Landing.TARGET, now=now, changes=end.changes)
         settlement = self.settlement(claim, end.outcome)

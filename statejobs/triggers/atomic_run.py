@@ -20,6 +20,7 @@ from statejobs.runner.port import ChunkRun, Claim, Ending
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.triggers.chunk_run import RecordChunks
+from statejobs.triggers.deletion import blaming_the_action
 from statejobs.triggers.records import RecordSubject, lock_states
 from statejobs.triggers.run import RecordRun, outcomes, warn_of_long_transaction
 from statejobs.triggers.session import JobSession
@@ -51,7 +52,9 @@ class AtomicRun:
         with outcomes() as ended:
             connection = self._session.connection()
             begin_now(connection)
-            found = lock_states(connection, subject.model, identities)
+            found = lock_states(
+                connection, subject.model, identities, for_delete=subject.bound.deletes
+            )
             for claim in self._claims:
                 subject = claim.subject
                 if found.get(subject.identity) == (subject.state, subject.version):
@@ -72,7 +75,9 @@ class AtomicRun:
         """Return what *commit* returns for the session of the transaction."""
         self._session.allow_commit()
         warn_of_long_transaction(self._claims[-1], self._session.connection())
-        return commit(self._session)
+        subjects = [claim.subject for claim in self._claims]
+        with blaming_the_action(self._session, None, subjects):
+            return commit(self._session)
 
     def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""

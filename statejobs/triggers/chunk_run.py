@@ -21,6 +21,7 @@ from statejobs.runner.port import ChunkRun as Call
 from statejobs.runner.port import Claim, Ending, Success
 from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.store import Store
+from statejobs.triggers.deletion import blaming_the_action, delete_or_refuse
 from statejobs.triggers.hold import Hold
 from statejobs.triggers.records import RecordSubject, key_is_in
 from statejobs.triggers.run import (
@@ -64,10 +65,12 @@ class ChunkRun:
 
     def successes(self) -> list[Success] | None:
         """Return those that complete, when the session is to write nothing but their columns."""
-        completing = [c for c in self._claims if isinstance(self._outcome(c, Complete()), Complete)]
+        completing = self._completing()
         for claim in self._claims:
             if claim not in completing and claim.subject.record in self._session:
                 self._session.expire(claim.subject.record)  # what it changed is not to be kept
+        if self._claims[0].policy.deletes:
+            return None
         if self._session.was_used and in_transaction(self._session.connection()):
             return None
         records = [claim.subject.record for claim in completing]
@@ -82,7 +85,10 @@ class ChunkRun:
         connection = self._session.connection()
         warn_of_long_transaction(self._claims[0], connection)
         self._hold.ensure(connection)
-        return commit(self._session)
+        subjects = [claim.subject for claim in self._completing()]
+        with blaming_the_action(self._session, self._hold, subjects):
+            delete_or_refuse(self._session, self._hold, subjects)
+            return commit(self._session)
 
     def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""
@@ -91,6 +97,9 @@ class ChunkRun:
         for claim in self._claims:
             ledger_of(claim.subject.record).running = None
         self._session.close()
+
+    def _completing(self) -> list[Claim]:
+        return [c for c in self._claims if isinstance(self._outcome(c, Complete()), Complete)]
 
     def _outcome(self, claim: Claim, called: Outcome) -> Outcome:
         if claim in self._stale:

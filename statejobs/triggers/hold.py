@@ -62,9 +62,9 @@ class Hold:
         return begun_at(connection) == self._since
 
     def _look(self, connection: Connection) -> Superseded | None:
-        model = self._subjects[0].model
+        first = self._subjects[0]
         identities = [subject.identity for subject in self._subjects]
-        found = lock_states(connection, model, identities)
+        found = lock_states(connection, first.model, identities, for_delete=first.bound.deletes)
         for subject in self._subjects:
             now = found.get(subject.identity)
             if now != (subject.state, subject.version):

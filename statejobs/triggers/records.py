@@ -118,18 +118,20 @@ def lock_state(
 
 
 def lock_states(
-    connection: Connection, model: ResourceModel, identities: Sequence[Identity]
-) -> dict[Identity, tuple[str, int]]:
+    connection: Connection, model: ResourceModel, identities: Sequence[Identity], *,
+    for_delete: bool = False,
+) -> dict[Identity, tuple[str, int]]:  # fmt: skip
     """Lock records, waiting for others; return the state and version of each.
 
-    In the order of their keys, so that two who lock many never wait for each other.
+    In the order of their keys, so that two who lock many never wait for each other. *for_delete*
+    waits for those too who insert a row that refers to one, as a DELETE does.
     """
     keys = list(model.table.primary_key.columns)
     rows = connection.execute(
         select(*keys, model.state_column, model.table.c.state_version)
         .where(key_is_in(model, identities, connection.dialect.name))
         .order_by(*keys)
-        .with_for_update(key_share=True)
+        .with_for_update(key_share=not for_delete)
     )
     return {tuple(key): (str(state.value), version) for *key, state, version in rows}
 

@@ -24,6 +24,7 @@ from statejobs.resource.ledger import CLOCK, ledger_of
 from statejobs.runner.port import Claim, Commit
 from statejobs.store.lazy_begin import begin_now, begun_at, in_transaction
 from statejobs.store.store import Store
+from statejobs.triggers.deletion import blaming_the_action, delete_or_refuse
 from statejobs.triggers.hold import Hold, RecordMoved
 from statejobs.triggers.notes import JobNotes
 from statejobs.triggers.records import RecordSubject
@@ -76,7 +77,8 @@ class RecordRun:
 
     def own_changes(self) -> dict[str, Any] | None:
         """Return the changed columns of the record, when the session wrote nothing else."""
-        if self._subject.bound.action.atomic or self._has_written():
+        bound = self._subject.bound
+        if bound.action.atomic or bound.deletes or self._has_written():
             return None
         return own_changes(self._session, self._subject.record, self._subject.model)
 
@@ -84,7 +86,7 @@ class RecordRun:
         """Call *commit* with the session."""
         self._session.allow_commit()
         warn_of_long_transaction(self._claim, self._open_connection())
-        commit(self._session)
+        _finish(self._session, self._hold, self._subject, commit)
 
     def keep(self, within: Session) -> dict[str, Any]:
         """Let what the body wrote stay in the transaction of *within*.
@@ -92,6 +94,7 @@ class RecordRun:
         Returns:
             The changed columns of the record, which are still to be written with its move.
         """
+        delete_or_refuse(self._session, None, [self._subject])
         changes = own_changes(self._session, self._subject.record, self._subject.model)
         if changes is None:
             self._session.flush()
@@ -171,7 +174,8 @@ class AsyncRecordRun:
     def own_changes(self) -> dict[str, Any] | None:
         """Return the changed columns of the record, when the session ran no statement."""
         sync: Any = self._session.sync_session
-        if self._subject.bound.action.atomic or sync.was_used:
+        bound = self._subject.bound
+        if bound.action.atomic or bound.deletes or sync.was_used:
             return None
         return own_changes(sync, self._subject.record, self._subject.model)
 
@@ -179,7 +183,7 @@ class AsyncRecordRun:
         """Call *commit* with the sync face of the session."""
         sync: Any = self._session.sync_session
         sync.allow_commit()
-        await self._session.run_sync(commit)
+        await self._session.run_sync(_finish, self._hold, self._subject, commit)
 
     async def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""
@@ -194,6 +198,12 @@ class AsyncRecordRun:
     def _refuse_open_transaction(self) -> Connection | None:
         sync: Any = self._session.sync_session
         return refuse_open_transaction(sync)
+
+
+def _finish(session: Session, hold: Hold, subject: RecordSubject, commit: Commit) -> None:
+    with blaming_the_action(session, hold, [subject]):
+        delete_or_refuse(session, hold, [subject])
+        commit(session)
 
 
 def refuse_open_transaction(sync: Any) -> Connection | None:

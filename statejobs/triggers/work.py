@@ -28,6 +28,7 @@ from statejobs.store.store import Store, finish_parameters
 from statejobs.triggers.atomic_run import MOST_IN_A_BATCH, AtomicBatches
 from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.claiming import identities_of, lock_records, move_to_during, write_claims
+from statejobs.triggers.deletion import land_deleted
 from statejobs.triggers.records import (
     Identity,
     RecordSubject,
@@ -81,6 +82,7 @@ class RecordWork:
             timeout=options.timeout,
             is_async=bound.action.is_async,
             chunk=self._chunk(bound),
+            deletes=bound.deletes,
         )
 
     def _chunk(self, bound: BoundTrigger) -> Chunk | None:
@@ -138,6 +140,9 @@ class RecordWork:
         """
         subject: RecordSubject = claim.subject
         kind = _KINDS[landing]
+        if kind is EdgeKind.COMPLETE and subject.bound.deletes:
+            land_deleted(connection, claim, subject, now)
+            return False
         target = subject.resting(kind)
         if target == subject.state and kind is not EdgeKind.COMPLETE:
             return target in subject.bound.sources  # without `during` it never left

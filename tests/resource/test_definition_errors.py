@@ -664,6 +664,53 @@ def test_during_needs_failed():
     ]
 
 
+def test_a_record_that_is_deleted_rests_in_no_target():
+    charge = Trigger.on_demand("bill.charge")
+
+    with pytest.raises(DefinitionError) as refused:
+        charge.action(B.OPEN, B.PAID, deletes=True)
+
+    assert said(refused) == [
+        "action of trigger 'bill.charge': it has the target 'paid', and deletes its record",
+        "  why: a record that is gone rests nowhere",
+        "  fix: leave out the target, or deletes=True",
+    ]
+
+
+def test_an_action_without_a_target_deletes_its_record():
+    charge = Trigger.on_demand("bill.charge")
+
+    with pytest.raises(DefinitionError) as refused:
+        charge.action(B.OPEN)
+
+    assert said(refused) == [
+        "action of trigger 'bill.charge': it has no target",
+        "  why: its record must rest somewhere when the method returned",
+        "  fix: name the state: action(source, target); or say deletes=True",
+    ]
+
+
+def test_no_state_is_called_as_history_calls_a_record_that_is_gone():
+    class State(StrEnum):
+        OPEN = "open"
+        GONE = "(deleted)"
+
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(StatefulResource, base()):
+            state: Mapped[State] = state_column(State, initial=State.OPEN)
+            purge = Trigger.on_demand("bill.purge")
+
+            @purge.action(State.OPEN, deletes=True)
+            def erase(self, ctx: JobContext) -> None: ...
+
+    assert said(refused) == [
+        "Bill: a state is called '(deleted)', and an action deletes its record",
+        "  why: history writes that word for a record that is gone",
+        "  fix: rename the state",
+    ]
+
+
 def test_a_trigger_reports_its_discard_once():
     charge = Trigger.on_demand("bill.charge")
     charge.on_discard(lambda *_: None)

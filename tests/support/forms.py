@@ -157,6 +157,7 @@ def office(url, resources=FORMS, **options):
     )
     try:
         app.create_all()
+        Base.metadata.create_all(app.engine)  # the board belongs to no resource
         with app.session() as session:
             session.add(Board(id=1))
             session.commit()

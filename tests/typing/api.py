@@ -65,6 +65,7 @@ class Order(StatefulResource, Base):
     )
     invoice = Trigger.on_demand("order.invoice")
     score = Trigger.on_demand("order.score", chunk=100)
+    purge = Trigger.on_demand("order.purge")
 
     @guard(sql=lambda order: order.total > 0)
     def has_amount(self) -> bool:
@@ -95,6 +96,9 @@ class Order(StatefulResource, Base):
             order.coupon = ctx.idempotency_key(order)
         ctx.fail(orders[0], "no price")
         ctx.session.flush()
+
+    @purge.action([S.FAILED], deletes=True)
+    def erase(self, ctx: JobContext) -> None: ...
 
     @transition([S.DRAFT, S.QUEUED, S.FAILED], S.CANCELLED)
     def cancel(self, reason: str) -> None: ...

@@ -1,0 +1,145 @@
+"""What an action does to the existence of its record: declared by `deletes=True`, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
+
+from statejobs.domain.machine import DELETED, EdgeKind
+from statejobs.errors import StateJobsError
+from statejobs.resource.identity import encode_identity
+from statejobs.runner.port import Claim, MovedAway
+from statejobs.store.enqueue import cancel_left
+from statejobs.store.history import write_history
+from statejobs.triggers.hold import Hold
+from statejobs.triggers.records import RecordSubject, history_row, read_state
+
+
+def delete_or_refuse(
+    session: Session, hold: Hold | None, subjects: Sequence[RecordSubject]
+) -> None:
+    """Delete the records of actions that completed and declare it; see that others left theirs.
+
+    Args:
+        session: Of the action; its flush deletes them.
+        hold: What locks the records; None when they are locked already.
+        subjects: All of one action.
+
+    Raises:
+        MovedAway: A record is no longer where its claim left it.
+        StateJobsError: An action has deleted its record, or changed its key, and says so nowhere.
+    """
+    for subject in subjects:
+        if not subject.bound.deletes:
+            _refuse_undeclared(subject)
+    if not any(subject.bound.deletes for subject in subjects):
+        return
+    connection = session.connection()
+    has_written = hold is None or hold.holds(connection)
+    if hold is not None:
+        hold.ensure(connection)
+    for subject in subjects:
+        state = instance_state(subject.record)
+        if state.deleted or state.was_deleted:
+            continue
+        if has_written and read_state(connection, subject.model, subject.identity) is None:
+            continue  # by SQL of the body
+        session.add(subject.record)  # the body may have expunged it
+        session.delete(subject.record)
+
+
+def land_deleted(
+    connection: Connection, claim: Claim, subject: RecordSubject, now: datetime
+) -> None:
+    """Write the end of a record that the flush has deleted, and end its other jobs.
+
+    Raises:
+        StateJobsError: It is still there.
+    """
+    if read_state(connection, subject.model, subject.identity) is not None:
+        raise StateJobsError(
+            f"{_label(subject)}: its action {subject.bound.action.name!r} is to delete it, and it "
+            "is still there. Does an event of the session, or a rule of the database, keep it?"
+        )
+    if subject.model.has_history:
+        row = history_row(
+            claim.job, subject, EdgeKind.COMPLETE, DELETED, now,
+            attempt=claim.job.attempt, duration=claim.duration,
+        )  # fmt: skip
+        write_history(connection, [row])
+    why = f"its record was deleted by {subject.bound.action.name}"
+    record_id = claim.job.record_id or ""
+    others = {
+        bound.dedupe_key(record_id): why
+        for bound in subject.model.triggers.values()
+        if bound.trigger is not subject.bound.trigger
+    }
+    if others:
+        cancel_left(connection, others, running=False, now=now)
+        cancel_left(connection, others, running=True, now=now)
+
+
+@contextmanager
+def blaming_the_action(
+    session: Session, hold: Hold | None, subjects: Sequence[RecordSubject]
+) -> Iterator[None]:
+    """Name what an action did to a record that its own transaction had locked and checked.
+
+    Args:
+        session: Of the action.
+        hold: What locks the records; None when they were locked before the body began.
+        subjects: The records.
+
+    Raises:
+        StateJobsError: In place of `MovedAway`, when nobody else can have moved one.
+    """
+    try:
+        yield
+    except MovedAway as moved:
+        if hold is not None and not hold.holds(session.connection()):
+            raise
+        for subject in subjects:
+            _refuse_undeclared(subject)
+        raise _by_sql(subjects, moved) from None
+
+
+def _refuse_undeclared(subject: RecordSubject) -> None:
+    state = instance_state(subject.record)
+    session = state.session
+    if state.deleted or state.was_deleted or (session and subject.record in session.deleted):
+        raise _undeclared(subject, "has deleted the record")
+    mapper = subject.model.mapper
+    names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+    key = tuple(
+        state.dict.get(name, was) for name, was in zip(names, subject.identity, strict=True)
+    )
+    if key != subject.identity:
+        raise _undeclared(subject, f"has changed the record's key to {encode_identity(key)}")
+
+
+def _undeclared(subject: RecordSubject, did: str) -> StateJobsError:
+    bound = subject.bound
+    return StateJobsError(
+        f"{_label(subject)}: its action {bound.action.name!r} {did}, so its job has nothing to "
+        f"move to {bound.target!r}. An action that shall delete its record declares "
+        f"@{bound.trigger.name}.action(…, deletes=True), without a target"
+    )
+
+
+def _by_sql(subjects: Sequence[RecordSubject], moved: MovedAway) -> StateJobsError:
+    subject = subjects[0]
+    who = _label(subject) if len(subjects) == 1 else f"{len(subjects)} of {subject.model.name}"
+    return StateJobsError(
+        f"{who}: {moved}, by action {subject.bound.action.name!r} itself: it held the lock. Let it "
+        "leave key, state and version of its record to the runner; an action that shall delete "
+        f"its record declares @{subject.bound.trigger.name}.action(…, deletes=True)"
+    )
+
+
+def _label(subject: RecordSubject) -> str:
+    return f"{subject.model.name} {encode_identity(subject.identity)}"
