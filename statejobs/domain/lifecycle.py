@@ -107,6 +107,11 @@ def backoff_step(job: Job, allowance: int) -> int:
     return max(1, allowance - (job.max_attempts - job.attempt))
 
 
+def gives_up(*, attempt: int, max_attempts: int, crashes: int, max_crashes: int) -> bool:
+    """Return whether a job that has just crashed is not run again, the crash counted."""
+    return crashes >= max_crashes or attempt >= max_attempts
+
+
 def settle(  # noqa: C901, PLR0911 - one match over the closed set is the whole policy
     job: Job, outcome: Outcome, *, now: datetime, wait: timedelta, max_crashes: int
 ) -> Settlement:
@@ -152,7 +157,12 @@ def settle(  # noqa: C901, PLR0911 - one match over the closed set is the whole 
 
 def _after_crash(job: Job, reason: str, max_crashes: int) -> Settlement:
     crashes = job.crashes + 1
-    gave_up = crashes >= max_crashes or job.is_last_attempt
+    gave_up = gives_up(
+        attempt=job.attempt,
+        max_attempts=job.max_attempts,
+        crashes=crashes,
+        max_crashes=max_crashes,
+    )
     edge = "discard" if gave_up else "rescue"
     return Settlement(
         edge=edge,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from statejobs.domain.backoff import safe_delay
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
-from statejobs.domain.job import Job, JobState
+from statejobs.domain.job import ENDED, Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement, backoff_step, settle
 from statejobs.domain.outcome import (
     Cancel,
@@ -66,8 +66,9 @@ class Recorder:
             rests = self._work.rests_in_source(connection, claim)
         state = self.finish_job(connection, claim, settlement, rests)
         self._record_attempt(connection, claim.job, outcome, settlement)
-        if settlement.landing is Landing.FAILED:
-            self._run_discard_hook(connection, claim, settlement)
+        if settlement.landing is Landing.FAILED and state in ENDED:
+            reason = settlement.reason or settlement.edge
+            self.run_discard_hook(connection, claim, reason)
         return settlement, state
 
     def settle_chunk(
@@ -101,7 +102,11 @@ class Recorder:
             step = backoff_step(claim.job, claim.policy.max_attempts)
             wait, problem = safe_delay(claim.policy.backoff, step, outcome.error, self._sources.rng)
             if problem is not None:
-                log.error("backoff of %s failed, the default is used: %r", claim.job.key, problem)
+                failure = describe_failure(problem)
+                log.error(
+                    "backoff of %s failed, the default is used: %s: %s",
+                    claim.job.key, failure.error_type, failure.message,
+                )  # fmt: skip
         return settle(
             claim.job,
             outcome,
@@ -133,6 +138,18 @@ class Recorder:
         if state is None:
             raise LateResult
         return state
+
+    def run_discard_hook(self, connection: Connection, claim: Claim, reason: str) -> None:
+        """Tell the trigger or task that its job was given up; what the hook raises is recorded."""
+        problem = self._work.discarded(connection, claim, reason)
+        if problem is None:
+            return
+        failure = describe_failure(problem)
+        log.error(
+            "on_discard of %s failed: %s: %s", claim.job.key, failure.error_type, failure.message
+        )
+        now = self._sources.clock.now()
+        self._store.record_attempt(connection, claim.job, "on_discard", now=now, failure=failure)
 
     def _settle_one(self, connection: Connection, end: Ending) -> tuple[Settlement, JobState]:
         claim = end.claim
@@ -172,18 +189,6 @@ class Recorder:
         self._store.record_attempt(
             connection, job, name, now=now, failure=failure, message=settlement.reason
         )
-
-    def _run_discard_hook(
-        self, connection: Connection, claim: Claim, settlement: Settlement
-    ) -> None:
-        problem = self._work.discarded(connection, claim, settlement.reason or settlement.edge)
-        if problem is not None:  # the discard stands
-            log.error("on_discard of %s failed: %r", claim.job.key, problem)
-            now = self._sources.clock.now()
-            failure = describe_failure(problem)
-            self._store.record_attempt(
-                connection, claim.job, "on_discard", now=now, failure=failure
-            )
 
 
 _SPENT: dict[type, str] = {

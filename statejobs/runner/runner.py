@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
-from statejobs.domain.outcome import Complete, Crash, Outcome
+from statejobs.domain.outcome import Complete, Outcome
 from statejobs.domain.suspects import Suspects
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.claiming import Claiming
@@ -19,14 +16,10 @@ from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.finisher import Ended, Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Success, Work
+from statejobs.runner.rescue import Rescue
 from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
-
-log = logging.getLogger("statejobs.runner")
-
-RESCUED_AT_ONCE = 100
-"""Most jobs of dead workers that one round takes back."""
 
 
 class Runner:
@@ -53,6 +46,9 @@ class Runner:
             store, work, node_id=node_id, settings=settings, sources=sources, telemetry=telemetry,
             reach=reach,
         )  # fmt: skip
+        self._rescue = Rescue(
+            store, work, self.finisher.recorder, sources=sources, telemetry=telemetry, reach=reach
+        )
         self.on_abandoned: Callable[[Claim], None] = lambda _claim: None
         """Called when a thread went on after its timeout."""
         self._reach = reach
@@ -136,26 +132,14 @@ class Runner:
         return await asyncio.to_thread(self.finisher.end, claim, outcome)
 
     def rescue(self) -> int:
-        """Take back the jobs whose lease ran out; return how many.
+        """Take back the jobs whose lease ran out, each by itself; return how many.
 
-        Each in a transaction of its own, so that one that cannot be settled delays no other.
         After the clock of this node was set, the leases of others are given the time to be renewed.
         """
         self.timekeeper.settle_doubt()
         if self.timekeeper.was_set_within(self.settings.lease):
             return 0
-        expired = self.store.find_expired(
-            self.work.keys(), self.sources.clock.now(), limit=RESCUED_AT_ONCE
-        )
-        rescued = 0
-        for job_id in expired:
-            try:
-                rescued += self._rescue_one(job_id)
-            except SQLAlchemyError:
-                raise  # the database is away: the next round
-            except Exception:  # the others must not wait for this one
-                log.exception("job %s could not be rescued", job_id)
-        return rescued
+        return self._rescue.run_once()
 
     def begin(self, claim: Claim) -> datetime:
         """Note and tell that an attempt begins; return when."""
@@ -173,16 +157,3 @@ class Runner:
         """Tell that the thread of an attempt went on after its timeout."""
         self.telemetry.emit(Event.JOB_ABANDONED, job=claim.job)
         self.on_abandoned(claim)
-
-    def _rescue_one(self, job_id: int) -> bool:
-        now = self.sources.clock.now()
-        with self.store.transaction() as connection:
-            job = self.store.lock_expired(connection, job_id, now)
-            subject = self.work.recover(connection, job) if job is not None else None
-            if job is None or subject is None:
-                return False  # someone holds the job or its record: the next round
-            claim = Claim(job=job, subject=subject, policy=self.work.policy(job.key), began=0)
-            _, state = self.finisher.recorder.settle(connection, claim, Crash())
-            self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
-        self.telemetry.emit(Event.JOB_RESCUED, job=job, state=state)
-        return True

@@ -22,7 +22,8 @@ from statejobs.runner.keeper import HeldClaims, Keeper
 from statejobs.runner.lane import Lane
 from statejobs.runner.loop import Loop
 from statejobs.runner.port import Claim
-from statejobs.runner.runner import RESCUED_AT_ONCE, Runner
+from statejobs.runner.rescue import RESCUED_AT_ONCE
+from statejobs.runner.runner import Runner
 from statejobs.store.factory import Listener
 from statejobs.store.silence import SilenceWatch
 from statejobs.telemetry import Event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from enum import StrEnum
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 
@@ -90,6 +90,13 @@ def sqlstate_of(error: SQLAlchemyError) -> str | None:
     """Return the SQLSTATE that PostgreSQL gave, if it gave one."""
     state: str | None = getattr(getattr(error, "orig", None), "sqlstate", None)
     return state
+
+
+def words_of(error: BaseException) -> str:
+    """Return what the database itself said in *error*: without the statement and its values."""
+    said = getattr(error, "orig", None) if isinstance(error, StatementError) else None
+    diagnosis = getattr(said, "diag", None)
+    return str(getattr(diagnosis, "message_primary", None) or said or error)
 
 
 def _of_postgresql(error: DBAPIError) -> Fault:

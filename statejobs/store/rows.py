@@ -47,6 +47,21 @@ class Beat:
     """The time by the database's own clock; None where it has none."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """What is needed of a job whose lease ran out to give it up, though its row cannot be read."""
+
+    id: int
+    key: str
+    attempt: int
+    max_attempts: int
+    crashes: int
+    owner: str | None
+    """The node that held it; None when its record could not be moved back before."""
+    token: str | None
+    started_at: datetime | None = None
+
+
 def job_of(row: Row[Any]) -> Job:
     """Return the job that a row of the jobs table holds."""
     values = list(row)

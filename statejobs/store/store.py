@@ -15,7 +15,7 @@ from statejobs.domain.lifecycle import Settlement
 from statejobs.domain.suspects import Suspects
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
-from statejobs.store.rows import Beat, Held, Peek, job_of
+from statejobs.store.rows import Beat, Expired, Held, Peek, job_of
 from statejobs.store.statements import claim as claim_sql
 from statejobs.store.statements import finish as finish_sql
 from statejobs.store.statements import nodes as nodes_sql
@@ -149,19 +149,6 @@ class Store:
         """Lock jobs, waiting for others; in the order of their ids, so that none waits for us."""
         connection.execute(self._lock_jobs, {"ids": list(ids)})
 
-    def find_expired(self, keys: Sequence[str], now: datetime, *, limit: int = 100) -> list[int]:
-        """Return the ids of processing jobs of *keys* whose lease ended before *now*."""
-        with self.single() as connection:
-            found = connection.execute(
-                _FIND_EXPIRED, {"keys": list(keys), "now": now, "limit": limit}
-            )
-            return [row.id for row in found]
-
-    def lock_expired(self, connection: Connection, job_id: int, now: datetime) -> Job | None:
-        """Lock a job whose lease is still over; None when it is not, or someone holds it."""
-        row = connection.execute(_LOCK_EXPIRED, {"job_id": job_id, "now": now}).first()
-        return None if row is None else job_of(row)
-
     def note(self, connection: Connection, job: Job, column: str, text: str | None) -> bool:
         """Write *column* (progress or checkpoint) of a job we hold; False when we do not."""
         found = connection.execute(
@@ -188,7 +175,7 @@ class Store:
         return (row.reason or "cancelled") if row is not None and row.cancel_requested else None
 
     def record_attempt(
-        self, connection: Connection, job: Job, outcome: str, *, now: datetime,
+        self, connection: Connection, job: Job | Expired, outcome: str, *, now: datetime,
         failure: Failure | None = None, message: str | None = None,
     ) -> None:  # fmt: skip
         """Write how an attempt ended that did not complete."""
@@ -200,7 +187,7 @@ class Store:
                 "outcome": outcome,
                 "error_type": failure.error_type if failure else None,
                 "message": failure.message if failure else message,
-                "traceback": failure.traceback if failure else None,
+                "traceback": (failure.traceback or None) if failure else None,
                 "node": job.owner,
                 "started_at": job.started_at,
                 "finished_at": now,
@@ -289,8 +276,6 @@ _DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
 _STAGE = claim_sql.stage_due_jobs()
 _LOCK = {suspects: claim_sql.lock_queued_jobs(suspects) for suspects in Suspects}
 _STALE = claim_sql.cancel_stale_job()
-_FIND_EXPIRED = claim_sql.find_expired_jobs()
-_LOCK_EXPIRED = claim_sql.lock_expired_job()
 _HELD = finish_sql.lock_held_job()
 _FINISH = finish_sql.finish_job()
 _ATTEMPT = finish_sql.insert_attempts()

@@ -210,7 +210,9 @@ class RecordWork:
             found = lock_state(connection, model, identity, skip_locked=True)
             if found is None and read_state(connection, model, identity) is not None:
                 return None
-        source = job.record_source or bound.sources[0]
+        source = job.record_source
+        if source is None:
+            raise LookupError("the state in which the job found its record is not known")
         is_where_it_was = found is not None and found[0] == (bound.during or source)
         return RecordSubject(
             model=model,

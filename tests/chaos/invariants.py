@@ -36,6 +36,8 @@ EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _WAITS = jobs.c.state.in_([state.value for state in WAITING])
 _RUNS = jobs.c.state == JobState.PROCESSING.value
 _IS_SUPERSEDED = jobs.c.cancel_requested
+_IS_STUCK = and_(jobs.c.state == JobState.DISCARDED.value, jobs.c.reason.like("stuck: %"))
+"""The one exception to "record and job agree": the database lets nobody move the record."""
 
 
 def violations(connection: Connection, app: StateJobs, *, since: datetime = EVER) -> list[dict]:
@@ -117,6 +119,15 @@ def _rules_of_records(model, since) -> Iterator[Select]:
             )
             for edge in model.spec.edges
         ),
+        *(
+            and_(
+                history.c.name == "rescue",  # a stuck record, by `job retry`
+                history.c.source == bound.during,
+                history.c.target.in_(bound.sources),
+            )
+            for bound in model.triggers.values()
+            if bound.during is not None
+        ),
     )
     yield (
         _row(
@@ -131,9 +142,11 @@ def _rules_of_trigger(model, bound, since) -> Iterator[Select]:
         select(
             jobs.c.record_id,
             func.sum(case((_WAITS, 1), else_=0)).label("waiting"),
-            func.sum(case((_RUNS, 1), else_=0)).label("running"),
+            func.sum(case((or_(_RUNS, _IS_STUCK), 1), else_=0)).label("running"),
         )
-        .where(jobs.c.key == bound.key, jobs.c.resource == model.name, or_(_WAITS, _RUNS))
+        .where(
+            jobs.c.key == bound.key, jobs.c.resource == model.name, or_(_WAITS, _RUNS, _IS_STUCK)
+        )
         .group_by(jobs.c.record_id)
         .subquery()
     )
@@ -168,7 +181,8 @@ def _rules_of_trigger(model, bound, since) -> Iterator[Select]:
 def _rules_of_jobs(since) -> Iterator[Select]:
     at = (jobs.c.resource, jobs.c.record_id, jobs.c.id, jobs.c.state)
     ended = jobs.c.state.in_([state.value for state in ENDED])
-    unheld = or_(jobs.c.token.is_(None), jobs.c.owner.is_(None), jobs.c.lease_until.is_(None))
+    # No owner: its record could not be moved back, and the next rescue tries again.
+    unheld = or_(jobs.c.token.is_(None), jobs.c.lease_until.is_(None))
     yield select(_rule("running job has no lease"), *at).where(_RUNS, unheld)
     yield select(_rule("ended job has no end"), *at).where(ended, jobs.c.finished_at.is_(None))
     yield select(_rule("job has more attempts than it may"), *at).where(

@@ -10,6 +10,7 @@ from statejobs import Enqueued, JobState
 from statejobs.domain.job import NewJob
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.store.enqueue import enqueue
+from statejobs.store.expired import discard_stuck, find_expired, put_aside
 from statejobs.store.factory import open_engine
 from statejobs.store.queries import JobQueries
 from statejobs.store.schema import create_tables
@@ -167,8 +168,24 @@ def test_only_leases_that_ran_out_are_found(store):
     (short,) = claim(store, limit=1, until=NOW)
     claim(store, limit=1, until=LATER + timedelta(hours=1))
 
-    assert store.find_expired(["a"], LATER) == [short.id]
-    assert store.find_expired(["unknown"], LATER) == []
+    (found,) = find_expired(store, ["a"], LATER)
+    assert (found.id, found.key, found.attempt, found.token) == (short.id, "a", 1, "t")
+    assert find_expired(store, ["a"], LATER, skip=1) == []
+    assert find_expired(store, ["unknown"], LATER) == []
+
+
+def test_a_job_that_was_claimed_again_is_neither_put_aside_nor_discarded(store):
+    put(store, NEW)
+    claim(store, until=NOW)
+    (found,) = find_expired(store, ["a"], LATER)
+
+    with store.transaction() as connection:
+        assert put_aside(connection, found, token="new", until=NOW)
+        assert not put_aside(connection, found, token="newer", until=NOW)
+        assert not discard_stuck(connection, found, why="no", now=NOW)
+
+    (again,) = find_expired(store, ["a"], LATER)
+    assert (again.token, again.owner, again.crashes, again.attempt) == ("new", None, 1, 2)
 
 
 def test_notes_of_a_lost_job_are_refused(store):

@@ -321,13 +321,18 @@ def contradictions(app, kinds=(Parcel, Letter, Message)):
         found += _broken_walk(f"{name} {key}", walked, record)
         running = [r for r in by_record.get((name, key), ()) if r.state == "processing"]
         is_during = record.state.value in {"sending", "fetching", "sealing"}
-        if is_during and not running:
+        stuck = [r for r in by_record.get((name, key), ()) if _is_stuck(r)]
+        if is_during and not running and not stuck:
             found.append(f"{name} {key} is {record.state} without a running job")
         if len(running) > 1 and len({r.key for r in running}) < len(running):
             found.append(f"{name} {key} runs twice")
     seen = [(row.job_id, row.attempt, row.outcome) for row in tried]
     found += [f"attempt {one} is told twice" for one in set(seen) if seen.count(one) > 1]
     return found
+
+
+def _is_stuck(job):
+    return job.state == "discarded" and job.reason.startswith("stuck: ")
 
 
 def _broken_walk(label, walked, record):

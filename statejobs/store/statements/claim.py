@@ -30,7 +30,6 @@ from statejobs.store.statements.conditions import (
     still_in,
 )
 from statejobs.store.tables import (
-    IS_PROCESSING,
     IS_QUEUED,
     IS_WAITING_FOR_TIME,
     jobs,
@@ -162,33 +161,6 @@ def lock_jobs(dialect: str) -> Select[Any]:
     """Lock jobs by their ids, in order."""
     listed = select(jobs.c.id).where(is_listed(jobs.c.id, dialect))
     return listed.order_by(jobs.c.id).with_for_update(key_share=True)
-
-
-def find_expired_jobs() -> Select[Any]:
-    """Find, without locking, processing jobs whose lease ran out, longest first."""
-    return (
-        select(jobs.c.id)
-        .where(
-            IS_PROCESSING,
-            jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
-            jobs.c.key.in_(KEYS),
-        )
-        .order_by(jobs.c.lease_until)
-        .limit(bindparam("limit"))
-    )
-
-
-def lock_expired_job() -> Select[Any]:
-    """Lock one processing job whose lease is still over, waiting for nobody."""
-    return (
-        select(jobs)
-        .where(
-            jobs.c.id == bindparam("job_id"),
-            STILL_PROCESSING,
-            jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
-        )
-        .with_for_update(skip_locked=True)
-    )
 
 
 def note_on_job(column: str) -> Executable:

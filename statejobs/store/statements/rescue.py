@@ -1,0 +1,91 @@
+"""Take back jobs whose lease ran out, and put aside those whose record cannot be moved back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Executable, Select, bindparam, false, select, update
+
+from statejobs.domain.job import JobState
+from statejobs.store.statements.conditions import KEYS, STILL_PROCESSING
+from statejobs.store.tables import IS_PROCESSING, jobs, literal_state
+
+
+def find_expired_jobs() -> Select[Any]:
+    """Find, without locking, processing jobs whose lease ran out, longest first.
+
+    Returns no time: one that no `datetime` holds must not hide the others.
+    """
+    found = (jobs.c.id, jobs.c.key, jobs.c.attempt, jobs.c.max_attempts, jobs.c.crashes)
+    return (
+        select(*found, jobs.c.owner, jobs.c.token)
+        .where(
+            IS_PROCESSING,
+            jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
+            jobs.c.key.in_(KEYS),
+        )
+        .order_by(jobs.c.lease_until, jobs.c.id)
+        .limit(bindparam("limit"))
+        .offset(bindparam("skip"))
+    )
+
+
+def lock_expired_job() -> Select[Any]:
+    """Lock one processing job whose lease is still over, waiting for nobody."""
+    return (
+        select(jobs)
+        .where(
+            jobs.c.id == bindparam("job_id"),
+            STILL_PROCESSING,
+            jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
+        )
+        .with_for_update(skip_locked=True)
+    )
+
+
+def lock_same_claim() -> Select[Any]:
+    """Lock a processing job that nobody has claimed since it was looked at, waiting for nobody."""
+    return (
+        select(jobs.c.id)
+        .where(
+            jobs.c.id == bindparam("job_id"),
+            STILL_PROCESSING,
+            jobs.c.token.is_not_distinct_from(bindparam("held", type_=jobs.c.token.type)),
+        )
+        .with_for_update(skip_locked=True)
+    )
+
+
+def put_aside() -> Executable:
+    """Let a locked job wait for its next rescue; the new token keeps its old worker out."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"))
+        .values(
+            owner=None,
+            token=bindparam("new_token"),
+            lease_until=bindparam("until", type_=jobs.c.lease_until.type),
+            attempt=jobs.c.attempt + 1,
+            crashes=jobs.c.crashes + 1,
+        )
+    )
+
+
+def discard_stuck_job() -> Executable:
+    """Give up a locked job whose record nobody can move; the record stays where it is."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"))
+        .values(
+            state=literal_state(JobState.DISCARDED),
+            reason=bindparam("why"),
+            finished_at=bindparam("now", type_=jobs.c.finished_at.type),
+            crashes=jobs.c.crashes + 1,
+            checkpoint=None,
+            run_again=false(),
+            cancel_requested=false(),
+            owner=None,
+            token=None,
+            lease_until=None,
+        )
+    )
