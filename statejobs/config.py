@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
+from statejobs.domain.backoff import LONGEST
 from statejobs.domain.job import JobState
 from statejobs.errors import ConfigurationError
 
@@ -40,6 +41,8 @@ class WorkerSettings:
                     why="a worker would spin, or hold nothing",
                     fix=f"leave {item.name} out, or say more",
                 )
+            if isinstance(value, timedelta):  # what is longer, no clock can wait for
+                object.__setattr__(self, item.name, min(value, LONGEST))
         if self.heartbeat * 2 > self.lease:
             raise ConfigurationError(
                 f"heartbeat {self.heartbeat} is too slow for lease {self.lease}",

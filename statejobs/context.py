@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy.orm import Session
 
 from statejobs.domain.job import Job
+from statejobs.domain.text import NAME_LIMIT, clean_text
 from statejobs.errors import StateJobsError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _tenant: ContextVar[str | None] = ContextVar("statejobs_tenant", default=None)
 @contextmanager
 def acting_as(actor: str) -> Iterator[None]:
     """Name who acts, for instance `"user:7"`; stored with history and jobs made inside."""
-    token = _actor.set(actor)
+    token = _actor.set(_name(actor))
     try:
         yield
     finally:
@@ -34,7 +35,7 @@ def acting_as(actor: str) -> Iterator[None]:
 @contextmanager
 def tenant(name: str) -> Iterator[None]:
     """Name the tenant for whom everything inside is done; stored with history and jobs."""
-    token = _tenant.set(name)
+    token = _tenant.set(_name(name))
     try:
         yield
     finally:
@@ -49,6 +50,10 @@ def current_actor() -> str | None:
 def current_tenant() -> str | None:
     """Return the present tenant, if one was named."""
     return _tenant.get()
+
+
+def _name(text: str | None) -> str | None:
+    return None if text is None else clean_text(text, NAME_LIMIT)
 
 
 class Notes(Protocol):

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from statejobs.domain.argument_values import Refusal, from_json, quoted, stored_text, unknown_type
-from statejobs.domain.failure import clean_text
+from statejobs.domain.text import clean_text
 from statejobs.errors import ArgumentsError, DefinitionError, did_you_mean
 
 Upcast = Callable[[dict[str, Any]], Mapping[str, Any]]

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+"""No time of ours is earlier."""
+LAST = datetime(9999, 1, 1, tzinfo=UTC)
+"""Nor later: in every time zone each can be stored, read and added to."""
 IdSource = Callable[[], str]
 """Returns a fresh random id (32 hexadecimal digits)."""
 

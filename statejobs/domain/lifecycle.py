@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
+from statejobs.domain.backoff import LONGEST
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.machine import Edge, MachineSpec
 from statejobs.domain.outcome import (
@@ -24,6 +25,7 @@ from statejobs.domain.outcome import (
     Stale,
     Superseded,
 )
+from statejobs.domain.text import REASON_LIMIT, clean_text
 
 J = JobState
 
@@ -127,6 +129,8 @@ def settle(  # noqa: C901, PLR0911 - one match over the closed set is the whole 
 
     def to(edge: str, landing: Landing, **changes: object) -> Settlement:
         values: dict[str, object] = {"attempt": job.attempt, "crashes": job.crashes, **changes}
+        if (reason := changes.get("reason")) is not None:
+            values["reason"] = clean_text(reason, REASON_LIMIT)
         return Settlement(edge=edge, landing=landing, state=_target(edge), **values)  # type: ignore[arg-type]
 
     match outcome:
@@ -140,9 +144,8 @@ def settle(  # noqa: C901, PLR0911 - one match over the closed set is the whole 
             return _after_crash(job, reason, max_crashes)
         case Snooze(delay=delay, reason=reason):
             given_back = job.attempt - 1
-            return to(
-                "snooze", Landing.SOURCE, attempt=given_back, run_at=now + delay, reason=reason
-            )
+            due = now + min(delay, LONGEST)
+            return to("snooze", Landing.SOURCE, attempt=given_back, run_at=due, reason=reason)
         case Release(reason=reason):
             return to("release", Landing.SOURCE, attempt=job.attempt - 1, reason=reason)
         case Cancel(reason=reason):

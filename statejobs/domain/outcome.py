@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from statejobs.domain.failure import Failure
+from statejobs.domain.backoff import LONGEST
+from statejobs.domain.failure import Failure, describe_failure
 
 
 class Snooze(Exception):  # noqa: N818 - a request, not an error
@@ -23,13 +24,12 @@ class Snooze(Exception):  # noqa: N818 - a request, not an error
         hours: float = 0,
         reason: str | None = None,
     ) -> None:
-        """Wait *delay* plus the given units.
+        """Wait *delay* plus the given units; ten years at most.
 
         Raises:
             ValueError: The wait is not positive.
         """
-        extra = timedelta(seconds=seconds, minutes=minutes, hours=hours)
-        self.delay = (delay or timedelta()) + extra
+        self.delay = _sum_of(delay or timedelta(), seconds, minutes, hours)
         if self.delay <= timedelta():
             raise ValueError(
                 f"Snooze: wait must be positive, got {self.delay}; say Snooze(minutes=5)"
@@ -47,6 +47,14 @@ class Cancel(Exception):  # noqa: N818 - a request, not an error
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+def _sum_of(delay: timedelta, seconds: float, minutes: float, hours: float) -> timedelta:
+    try:
+        wait = delay + timedelta(seconds=seconds, minutes=minutes, hours=hours)
+    except OverflowError:  # for ever, as people say it: timedelta.max, or an infinite float
+        wait = LONGEST if seconds + minutes + hours >= 0 else timedelta.min
+    return min(wait, LONGEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +99,13 @@ class Superseded:
 
 
 Outcome = Complete | Fail | Snooze | Cancel | Crash | Release | Stale | Superseded
+
+
+def request_of(raised: Snooze | Cancel) -> Outcome:
+    """Return what *raised* asks for; a subclass that does not say it has failed its attempt."""
+    try:
+        if isinstance(raised, Cancel):
+            return Cancel(raised.reason)
+        return Snooze(raised.delay, reason=raised.reason)
+    except BaseException as error:  # noqa: BLE001 - its attributes are the user's
+        return Fail(failure=describe_failure(error), error=error)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from statejobs.domain.argument_values import Place, Survey
-from statejobs.domain.failure import MASK, clean_text, is_secret_name, shown_text
+from statejobs.domain.text import MASK, clean_text, is_secret_name, shown_text
 
 _SHOWN_BYTES = 8_192
 

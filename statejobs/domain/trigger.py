@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from statejobs.domain.backoff import Backoff, Exponential
+from statejobs.domain.backoff import LONGEST, Backoff, Exponential
+from statejobs.domain.text import NAME_LIMIT, clean_text
 from statejobs.errors import DefinitionError
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -51,6 +52,8 @@ class RunOptions:
                 longest=200,
             )
         _check_name(where, "queue", self.queue, longest=100)
+        tags = tuple(clean_text(tag, NAME_LIMIT) for tag in self.tags)
+        object.__setattr__(self, "tags", tags)
         if not 0 <= self.priority <= 9:  # noqa: PLR2004 - the documented range
             raise DefinitionError(
                 where,
@@ -74,6 +77,8 @@ class RunOptions:
                 why="every attempt would end before it began",
                 fix="give a positive timedelta, or leave it out",
             )
+        if self.timeout is not None:
+            object.__setattr__(self, "timeout", min(self.timeout, LONGEST))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

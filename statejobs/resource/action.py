@@ -16,6 +16,8 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 
 from statejobs.domain.arguments import Signature
+from statejobs.domain.backoff import LONGEST
+from statejobs.domain.clock import FIRST, LAST
 from statejobs.domain.job import EnqueueResult
 from statejobs.domain.machine import DELETED
 from statejobs.resource.enqueue import enqueue_action
@@ -55,6 +57,12 @@ class JobOptions:
             raise ValueError(f"delay {self.delay} is negative")
         if self.priority is not None and not 0 <= self.priority <= 9:  # noqa: PLR2004 - documented
             raise ValueError(f"priority {self.priority} is not between 0 (first) and 9 (last)")
+
+    def due(self, now: datetime) -> datetime:
+        """Return when the job shall run, as a time that every database can store and return."""
+        if self.run_at is not None:
+            return max(FIRST, min(self.run_at, LAST))
+        return now + min(self.delay or timedelta(), LONGEST)
 
 
 def _check_type(name: str, value: object, kind: type, example: str) -> None:

@@ -59,7 +59,7 @@ def enqueue_action(
     session.add_all(records)
     session.flush()
     now = clock_of(session.info).now()
-    run_at = chosen.run_at or now + (chosen.delay or now - now)
+    run_at = chosen.due(now)
     ids = session.info.get(IDS, random_id)
     new = {}
     for record in records:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import ORMExecuteState, class_mapper
 from sqlalchemy.orm.attributes import set_attribute
 from sqlalchemy.orm.base import LoaderCallableStatus
 
+from statejobs.domain.text import REASON_LIMIT, clean_text
 from statejobs.errors import ProtectedStateError
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 
@@ -85,6 +86,7 @@ def override_state(record: Any, *, reason: str) -> Iterator[None]:
     Raises:
         ValueError: *reason* is empty.
     """
+    reason = clean_text(reason, REASON_LIMIT)
     if not reason.strip():
         raise ValueError("override_state: say why, for those who read the history")
     ledger = ledger_of(record)

@@ -49,7 +49,7 @@ def _shared(session: Session, task: Task[..., ..., Any], chosen: JobOptions) -> 
     """Return what all jobs of one request have in common."""
     declared = task.declared
     now = clock_of(session.info).now()
-    run_at = chosen.run_at or now + (chosen.delay or now - now)
+    run_at = chosen.due(now)
     return NewJob(
         key=declared.key,
         queue=declared.queue,

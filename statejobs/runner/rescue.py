@@ -14,10 +14,11 @@ from sqlalchemy.exc import StatementError
 
 from statejobs.domain.backoff import safe_delay
 from statejobs.domain.clock import Sources
-from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure, shown_text
+from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure
 from statejobs.domain.job import JobState
 from statejobs.domain.lifecycle import gives_up
 from statejobs.domain.outcome import Crash, Release
+from statejobs.domain.text import shown_text
 from statejobs.runner.points import CrashPoint, Reach
 from statejobs.runner.port import Claim, Work
 from statejobs.runner.recorder import Recorder

@@ -14,7 +14,7 @@ from statejobs.errors import SchemaError
 from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.missing import HOW_TO_MAKE_TABLES
 from statejobs.store.tables import VERSION_TABLE, metadata, versions
-from statejobs.store.types import StateType, UtcDateTime
+from statejobs.store.types import CleanText, StateType, UtcDateTime
 
 HEAD = "0002"
 """Revision of the newest migration. Revisions are numbers of four digits, so that they sort."""
@@ -111,7 +111,7 @@ def alembic_options() -> dict[str, Any]:
 
 def render_type(kind: str, item: object, context: Any) -> str | bool:
     """Return Python code for a type of ours; False for anything else (Alembic's `render_item`)."""
-    if kind == "type" and isinstance(item, (UtcDateTime, StateType)):
+    if kind == "type" and isinstance(item, (UtcDateTime, StateType, CleanText)):
         return f"{context.opts['sqlalchemy_module_prefix'] or ''}{item.impl_instance!r}"
     return False
 

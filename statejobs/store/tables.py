@@ -27,8 +27,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
+from statejobs.domain.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
 from statejobs.domain.job import ENDED, JobState
-from statejobs.store.types import BigId, UtcDateTime
+from statejobs.domain.text import NAME_LIMIT, REASON_LIMIT
+from statejobs.store.types import BigId, CleanText, UtcDateTime
 
 metadata = MetaData()
 """Give this to Alembic: `target_metadata = [Base.metadata, statejobs.metadata]`."""
@@ -74,8 +76,8 @@ jobs = Table(
     Column("record_source", String(100)),
     Column("dedupe_key", Text),
     Column("idempotency_key", String(64), nullable=False),
-    Column("actor", Text),
-    Column("tenant", Text),
+    Column("actor", CleanText(NAME_LIMIT)),
+    Column("tenant", CleanText(NAME_LIMIT)),
     Column("tags", Text, nullable=False),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("max_attempts", Integer, nullable=False),
@@ -86,12 +88,12 @@ jobs = Table(
     Column("owner", String(64)),
     Column("token", String(64)),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
-    Column("progress", Text),
+    Column("progress", CleanText(NAME_LIMIT)),
     Column("checkpoint", Text),
     Column("enqueued_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
-    Column("reason", Text),
+    Column("reason", CleanText(REASON_LIMIT)),
     Column("returned", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
     CheckConstraint("attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"),
@@ -150,9 +152,9 @@ attempts = Table(
     Column("job_id", BigId, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("outcome", String(20), nullable=False),
-    Column("error_type", Text),
-    Column("message", Text),
-    Column("traceback", Text),
+    Column("error_type", CleanText(NAME_LIMIT)),
+    Column("message", CleanText(MESSAGE_LIMIT)),
+    Column("traceback", CleanText(TRACEBACK_LIMIT)),
     Column("node", String(64)),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime, nullable=False),
@@ -170,12 +172,12 @@ transitions = Table(
     Column("source", String(100)),
     Column("target", String(100), nullable=False),
     Column("version", Integer, nullable=False),
-    Column("actor", Text),
-    Column("tenant", Text),
+    Column("actor", CleanText(NAME_LIMIT)),
+    Column("tenant", CleanText(NAME_LIMIT)),
     Column("job_id", BigId),
     Column("attempt", Integer),
     Column("args", Text),
-    Column("reason", Text),
+    Column("reason", CleanText(REASON_LIMIT)),
     Column("duration", Float),
     Column("at", UtcDateTime, nullable=False),
     Index("ix_statejobs_transitions_record", "resource", "record_id", "id"),
@@ -186,7 +188,7 @@ nodes = Table(
     "statejobs_nodes",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("host", Text, nullable=False),
+    Column("host", CleanText(NAME_LIMIT), nullable=False),
     Column("pid", Integer, nullable=False),
     Column("queues", Text, nullable=False),
     Column("version", String(40), nullable=False),

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String, Text
 from sqlalchemy.types import TypeDecorator
+
+from statejobs.domain.text import clean_text
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """64-bit identity; SQLite counts only an INTEGER key up by itself."""
@@ -37,6 +39,23 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class CleanText(TypeDecorator[str]):
+    """Text that somebody else chose, such as a reason: cleaned and bounded on its way in."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+        """Most bytes."""
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Send what every database can hold."""
+        del dialect
+        return None if value is None else clean_text(value, self.limit)
 
 
 class StateType(TypeDecorator[Any]):

@@ -12,6 +12,7 @@ from statejobs.context import current_actor
 from statejobs.domain.clock import Sources
 from statejobs.domain.job import ENDED, WAITING, Job, JobState
 from statejobs.domain.machine import EdgeKind
+from statejobs.domain.text import REASON_LIMIT, clean_text
 from statejobs.errors import NotFoundError, StateJobsError, TransitionRefusedError
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity
@@ -39,7 +40,7 @@ class Operator:
             NotFoundError: No such job.
             TransitionRefusedError: It has ended.
         """
-        job = self._job(job_id)
+        job, reason = self._job(job_id), clean_text(reason, REASON_LIMIT)
         if job.state in ENDED:
             raise _job_refused("cancel", job, "there is nothing left to cancel.")
         with self._store.transaction() as connection:

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select, tuple_
 
 from statejobs.config import Retention
-from statejobs.domain.clock import Sources
+from statejobs.domain.clock import FIRST, Sources
 from statejobs.domain.job import ENDED, JobState
 from statejobs.errors import NotFoundError
 from statejobs.resource.domain import Registry
@@ -55,9 +55,9 @@ class Pruner:
         now, pruned = self._sources.clock.now(), Pruned()
         for state in ENDED:
             age = retention.of(state)
-            if age is not None:
+            if age is not None and age < now - FIRST:  # else nothing is that old
                 self._prune_jobs(state, now - age, retention.batch, pruned, dry_run=dry_run)
-        if retention.history is not None:
+        if retention.history is not None and retention.history < now - FIRST:
             before = now - retention.history
             self._prune_history(before, retention.batch, pruned, dry_run=dry_run)
         if not dry_run and not pruned.is_empty:

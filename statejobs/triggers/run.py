@@ -16,7 +16,16 @@ from sqlalchemy.orm import Session
 from statejobs.context import AsyncJobContext, JobContext, acting_as, tenant
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
-from statejobs.domain.outcome import Cancel, Complete, Fail, Outcome, Snooze, Stale, Superseded
+from statejobs.domain.outcome import (
+    Cancel,
+    Complete,
+    Fail,
+    Outcome,
+    Snooze,
+    Stale,
+    Superseded,
+    request_of,
+)
 from statejobs.errors import StateJobsError
 from statejobs.machine.guard import Guard
 from statejobs.resource.enqueue import IDS, WAKE
@@ -228,8 +237,10 @@ def outcomes() -> Iterator[_Ended]:
     ended = _Ended()
     try:
         yield ended
-    except (Snooze, Cancel, _IsStale) as asked:
-        ended.outcome = asked.outcome if isinstance(asked, _IsStale) else asked
+    except (Snooze, Cancel) as asked:
+        ended.outcome = request_of(asked)
+    except _IsStale as found:
+        ended.outcome = found.outcome
     except RecordMoved as moved:
         ended.outcome = Superseded(str(moved))
     except BaseException as error:  # noqa: BLE001 - sys.exit in an action must not end the worker

@@ -57,7 +57,7 @@ def finish_job() -> Executable:
             finished_at=case(
                 (again, None), else_=bindparam("ended_at", type_=jobs.c.finished_at.type)
             ),
-            reason=case((again, None), else_=bindparam("why")),
+            reason=case((again, None), else_=bindparam("why", type_=jobs.c.reason.type)),
             checkpoint=case(
                 (or_(again, bindparam("is_ended", type_=jobs.c.run_again.type)), None),
                 else_=jobs.c.checkpoint,

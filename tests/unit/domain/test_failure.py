@@ -9,11 +9,9 @@ from statejobs.domain import failure
 from statejobs.domain.failure import (
     MESSAGE_LIMIT,
     TRACEBACK_LIMIT,
-    clean_text,
     describe_failure,
-    is_secret_name,
-    shown_text,
 )
+from statejobs.domain.text import clean_text, is_secret_name, shown_text
 
 
 def raised(error, cause=None):
