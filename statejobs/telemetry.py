@@ -27,6 +27,8 @@ class Event(StrEnum):
     JOB_RESCUED = "job.rescued"
     JOB_ABANDONED = "job.abandoned"
     """A thread did not stop after its timeout; its slot was given up."""
+    KEY_HELD = "key.held"
+    """None of its jobs can be claimed by this node, which leaves them to others for a while."""
     LEASES_LOST = "leases.lost"
     PRUNED = "pruned"
     """Old jobs or old history were deleted."""

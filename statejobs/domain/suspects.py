@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-
-from statejobs.domain.job import Job
+from typing import Protocol, TypeVar
 
 TOGETHER_AFTER = 1
 """Crashes after which a job may still run beside others that crashed as often."""
@@ -26,7 +25,39 @@ class Suspects(StrEnum):
     """One is here that runs alone."""
 
 
-def runs_alone(job: Job, *, next_attempt: int, max_crashes: int) -> bool:
+class Queued(Protocol):
+    """What is asked of a queued job."""
+
+    @property
+    def key(self) -> str:
+        """Whose job it is."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """Attempts begun so far."""
+        ...
+
+    @property
+    def max_attempts(self) -> int:
+        """How many it has."""
+        ...
+
+    @property
+    def crashes(self) -> int:
+        """Attempts that ended with their worker."""
+        ...
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether there are any."""
+        ...
+
+
+Q = TypeVar("Q", bound=Queued)
+
+
+def runs_alone(job: Queued, *, next_attempt: int, max_crashes: int) -> bool:
     """Return whether no other suspect may run beside *job* in its *next_attempt*."""
     if not job.is_suspect:
         return False
@@ -34,7 +65,7 @@ def runs_alone(job: Job, *, next_attempt: int, max_crashes: int) -> bool:
     return is_last or job.crashes > TOGETHER_AFTER
 
 
-def fit_together(jobs: Sequence[Job], max_crashes_of: Callable[[str], int]) -> list[Job]:
+def fit_together(jobs: Sequence[Q], max_crashes_of: Callable[[str], int]) -> list[Q]:
     """Return those of the queued *jobs* that may run beside each other: the first suspect decides.
 
     Args:
@@ -42,7 +73,7 @@ def fit_together(jobs: Sequence[Job], max_crashes_of: Callable[[str], int]) -> l
         max_crashes_of: Key → crashes after which its jobs are given up.
     """
 
-    def is_alone(job: Job) -> bool:
+    def is_alone(job: Queued) -> bool:
         crashes = max_crashes_of(job.key)
         return runs_alone(job, next_attempt=job.attempt + 1, max_crashes=crashes)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -11,61 +13,161 @@ from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
 from statejobs.domain.job import Job, JobState, changed
 from statejobs.domain.suspects import TOGETHER_AFTER, Suspects, fit_together
+from statejobs.domain.waiting import wait_again
+from statejobs.runner.blame import is_everyones
+from statejobs.runner.finisher import Ended, Finisher
+from statejobs.runner.holds import HeldKeys
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Starts, Subject, Work
+from statejobs.runner.sifting import Sifting
+from statejobs.runner.unclaimed import Unclaimed
+from statejobs.store import unclaimed as statements
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
+log = logging.getLogger("statejobs.runner")
+
 POSTPONED_FOR = timedelta(seconds=1)
 """How long a job waits whose record was locked; up to half as much is added by chance."""
+LOCK_TIMEOUT = timedelta(seconds=0.25)
+"""How long a claim waits for a lock: rows that others hold are skipped, so it is for a table."""
+_NEWEST = 100
+"""So many of the newest jobs are those of which some are tried, when the best all raise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a round of claiming is to take; see `Runner.claim`."""
+
+    queue: str
+    limit: int
+    suspects: Suspects = Suspects.ANY
+    fills_chunks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a round of claiming came to."""
+
+    claims: Sequence[Claim] = ()
+    """What starts."""
+    ended: Sequence[Ended] = ()
+    """Attempts that failed because they could not be begun."""
+    is_more: bool = False
+    """Whether there was something, though none of it starts; there may be more behind it."""
 
 
 class Claiming:
     """Takes jobs that are queued, for `Runner.claim`; safe to call from several threads."""
 
     def __init__(
-        self, store: Store, work: Work, *, node_id: str, settings: WorkerSettings,
-        sources: Sources, telemetry: Telemetry, reach: Reach = live_on,
+        self, store: Store, work: Work, finisher: Finisher, *, node_id: str,
+        settings: WorkerSettings, sources: Sources, telemetry: Telemetry, reach: Reach = live_on,
     ) -> None:  # fmt: skip
         self._store, self._work, self._node_id = store, work, node_id
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
         self._reach = reach
+        self.held = HeldKeys(sources.clock)
+        self._unclaimed = Unclaimed(
+            store, work, finisher, self.held, node_id=node_id, sources=sources, telemetry=telemetry
+        )
 
-    def claim(
-        self, queue: str, *, limit: int, suspects: Suspects, fills_chunks: bool
-    ) -> list[Claim]:
-        """Take up to *limit* queued jobs of *queue*; see `Runner.claim`."""
-        while True:
-            found, claims = self._take(queue, limit, suspects, fills_chunks)
-            if claims or not found:
-                return claims
+    def claimable_keys(self) -> Sequence[str]:
+        """Return the keys of the jobs that this node can claim now."""
+        return self.held.free(self._work.keys())
 
-    def _take(
-        self,
-        queue: str,
-        limit: int,
-        suspects: Suspects,
-        fills_chunks: bool,  # noqa: FBT001
+    def take(self, wanted: Wanted) -> Taken:
+        """Take what is *wanted*, with one transaction where none of the jobs raises.
+
+        Raises:
+            Exception: The database is away or read-only, or what raised concerns no job.
+        """
+        keys = self.claimable_keys()
+        if not keys:
+            return Taken()
+        try:
+            found, claims = self._start_locked(
+                wanted.queue, lambda connection: self._lock_best(connection, wanted, keys)
+            )
+        except Exception as error:
+            if is_everyones(error):
+                raise
+            log.debug("a claim of %s is tried in halves: %r", wanted.queue, error)
+            return self._take_in_halves(wanted, keys)
+        if self.held:
+            self._unclaimed.note_success(claim.job.key for claim in claims)
+        return Taken(claims, is_more=bool(found) and not claims)
+
+    def _take_in_halves(self, wanted: Wanted, keys: Sequence[str]) -> Taken:
+        """Take what raised as a whole in parts, and settle those that raise by themselves."""
+        queue = wanted.queue
+        with self._store.single() as connection:
+            found = statements.find_queued(
+                connection, queue, keys, limit=wanted.limit, suspects=wanted.suspects,
+                sturdy=self._sturdy_keys(wanted.suspects),
+            )  # fmt: skip
+        candidates = fit_together(found, self._max_crashes)
+        sifting = Sifting(lambda ids: self._start_listed(queue, ids))
+        sifting.sift(candidates)
+        ended = self._unclaimed.settle(
+            sifting.blamed,
+            succeeded={claim.job.key for claim in sifting.claims},
+            starts_another=lambda key, but: self._starts_another(queue, key, but),
+        )
+        return Taken(sifting.claims, ended, is_more=bool(candidates))
+
+    def _starts_another(self, queue: str, key: str, but: set[int]) -> list[Exception] | None:
+        """Return what starting some others of *key* raised; None when one could be started.
+
+        Nothing of it is kept. They are chosen by chance among the newest, so that many that
+        raise, at the head of a queue, hide none that does not.
+        """
+        with self._store.single() as connection:
+            found = statements.find_newest(connection, queue, [key], limit=_NEWEST)
+        others = [candidate.id for candidate in found if candidate.id not in but]
+        errors: list[Exception] = []
+        for job_id in self._sources.rng.sample(others, min(len(others), 3)):
+            try:
+                if self._could_start(job_id):
+                    return None
+            except Exception as error:
+                if is_everyones(error):
+                    raise
+                errors.append(error)
+        return errors
+
+    def _could_start(self, job_id: int) -> bool:
+        with self._store.transaction(lock_timeout=LOCK_TIMEOUT) as connection:
+            jobs = statements.lock_listed(connection, [job_id])
+            starts = self._work.start(connection, jobs, self._sources.clock.now())
+            connection.rollback()
+        return bool(starts.ready)
+
+    def _start_listed(self, queue: str, ids: Sequence[int]) -> list[Claim]:
+        _, claims = self._start_locked(
+            queue, lambda connection: statements.lock_listed(connection, ids)
+        )
+        return claims
+
+    def _start_locked(
+        self, queue: str, lock: Callable[[Connection], Sequence[Job]]
     ) -> tuple[int, list[Claim]]:
-        """Take a batch; return how many queued jobs were looked at, and those that start."""
+        """Start the jobs that *lock* locks; return how many it did, and those that start."""
         now = self._sources.clock.now()
         # A claim that a crash of the server takes back leaves its jobs queued, as if it had never
         # been; what follows from it flushes it too.
-        with self._store.transaction(flushes=False) as connection:
-            found = self._store.lock_queued(
-                connection, queue, self._work.keys(), limit=limit, suspects=suspects,
-                sturdy=self._sturdy_keys(suspects),
-            )  # fmt: skip
-            jobs = fit_together(found, lambda key: self._work.policy(key).max_crashes)
+        with self._store.transaction(flushes=False, lock_timeout=LOCK_TIMEOUT) as connection:
+            jobs = lock(connection)
             if not jobs:
                 return 0, []
-            if fills_chunks and len(jobs) == limit:
-                jobs += self._lock_more(connection, queue, jobs)
             starts = self._work.start(connection, jobs, now)
             claims = self._mark(connection, starts.ready)
             if starts.busy:
                 wait = POSTPONED_FOR * (1 + self._sources.rng.random() / 2)
                 self._store.postpone(connection, [job.id for job in starts.busy], now + wait)
+            for job, why in starts.misfits:
+                wait = wait_again(now - job.enqueued_at, self._sources.rng)
+                statements.put_back(connection, job.id, now + wait, why)
             if starts.stale:
                 self._store.cancel_stale(connection, starts.stale, now)
             self._reach(CrashPoint.CLAIM_BEFORE_COMMIT)
@@ -73,12 +175,28 @@ class Claiming:
         self._tell(queue, claims, starts)
         return len(jobs), claims
 
+    def _lock_best(
+        self, connection: Connection, wanted: Wanted, keys: Sequence[str]
+    ) -> Sequence[Job]:
+        queue, limit, suspects = wanted.queue, wanted.limit, wanted.suspects
+        found = self._store.lock_queued(
+            connection, queue, keys, limit=limit, suspects=suspects,
+            sturdy=self._sturdy_keys(suspects),
+        )  # fmt: skip
+        jobs = fit_together(found, self._max_crashes)
+        if wanted.fills_chunks and len(jobs) == limit:
+            jobs += self._lock_more(connection, queue, jobs)
+        return jobs
+
+    def _max_crashes(self, key: str) -> int:
+        return self._work.policy(key).max_crashes
+
     def _sturdy_keys(self, suspects: Suspects) -> list[str]:
         """Return the keys whose jobs survive another crash after the first."""
         if suspects is not Suspects.SHARING:
             return []  # not asked for
         keys, enough = self._work.keys(), TOGETHER_AFTER + 1
-        return [key for key in keys if self._work.policy(key).max_crashes > enough]
+        return [key for key in keys if self._max_crashes(key) > enough]
 
     def _lock_more(self, connection: Connection, queue: str, jobs: Sequence[Job]) -> list[Job]:
         """Lock what a call of the size of its chunk still takes, beside those of *jobs*."""
@@ -130,6 +248,9 @@ class Claiming:
         if claims:
             self._telemetry.emit(Event.JOBS_CLAIMED, queue=queue, count=len(claims))
         for job in starts.busy:
+            self._telemetry.emit(Event.JOB_POSTPONED, job=job)
+        for job, why in starts.misfits:
+            log.info("job %s (%s) is put back: %s", job.id, job.key, why)
             self._telemetry.emit(Event.JOB_POSTPONED, job=job)
         for job_id, reason in starts.stale.items():
             self._telemetry.emit(Event.JOB_STALE, job_id=job_id, reason=reason)

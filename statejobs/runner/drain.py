@@ -10,10 +10,12 @@ from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
 from statejobs.runner.calls import Call, calls_of, is_alone, pop_call
 from statejobs.runner.chunks import attempt_chunk
+from statejobs.runner.claiming import Taken, Wanted
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.finisher import Ended
 from statejobs.runner.port import Claim, Success
 from statejobs.runner.runner import Runner
+from statejobs.runner.staging import Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,18 @@ def step(
     for queue in queues:
         if len(ended) >= n:
             break
-        claims = runner.claim(queue, limit=n - len(ended), fills_chunks=fills_chunks)
-        ended += _run_all(runner, claims, loop)
+        taken = _take(runner, queue, n - len(ended), fills_chunks=fills_chunks)
+        ended += [*map(_as_it_is, taken.ended), *_run_all(runner, taken.claims, loop)]
     return ended
+
+
+def _take(runner: Runner, queue: str, limit: int, *, fills_chunks: bool) -> Taken:
+    """Take what starts, or what failed because it cannot start."""
+    wanted = Wanted(queue=queue, limit=limit, fills_chunks=fills_chunks)
+    while True:
+        taken = runner.claiming.take(wanted)
+        if taken.claims or taken.ended or not taken.is_more:
+            return taken
 
 
 def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[Ended]:
@@ -88,7 +99,8 @@ def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int)
     """Run what is queued, and what that enqueues, until nothing is left.
 
     Raises:
-        StateJobsError: After *most* attempts, since jobs that enqueue each other never end.
+        StateJobsError: After *most* attempts, since jobs that enqueue each other never end; or
+            jobs of a key cannot be claimed, by no fault of theirs.
     """
     ended: list[Ended] = []
     for one in _attempts(runner, queues, loop):
@@ -100,12 +112,23 @@ def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int)
                 f"drain: still work after {most} attempts ({listed}). "
                 "Do jobs enqueue each other without end? Otherwise say drain(most=…)"
             )
+    _refuse_held(runner)
     return DrainResult(tuple(ended))
 
 
+def _refuse_held(runner: Runner) -> None:
+    """What a worker would leave to others for a while, nobody else does here."""
+    for key, hold in runner.claiming.held.all().items():
+        raise StateJobsError(
+            f"drain: no job of {key} can be claimed, and none of them is to blame: {hold.reason}. "
+            "Do the tables, their columns and the privileges fit this code?"
+        ) from hold.error
+
+
 def _attempts(runner: Runner, queues: Sequence[str], loop: LoopThread) -> Iterator[Ended]:
+    staging = Staging(runner.store)
     while True:
-        runner.store.stage_due(runner.sources.clock.now())
+        staging.run_once(queues, runner.work.keys(), runner.sources.clock.now())
         ended = step(runner, queues, loop, 1, fills_chunks=True)
         if not ended:
             return

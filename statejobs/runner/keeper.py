@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -73,10 +73,12 @@ class Keeper:
     def __init__(
         self, store: Store, held: HeldClaims, *, node_id: str, settings: WorkerSettings,
         sources: Sources, telemetry: Telemetry,
+        held_keys: Callable[[], str | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._store, self._held, self._node_id = store, held, node_id
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
         self._timekeeper = timekeeper_of(sources.clock)
+        self._held_keys = held_keys
         self._renewed_at = self._watched_at = sources.clock.monotonic()
 
     @property
@@ -124,7 +126,8 @@ class Keeper:
     def _beat(self) -> None:
         clock, offset = self._sources.clock, self._timekeeper.offset
         sent = clock.monotonic()
-        beat = self._store.beat(self._node_id, clock.now(), offset=offset)
+        held = self._held_keys()
+        beat = self._store.beat(self._node_id, clock.now(), offset=offset, held=held)
         self._timekeeper.take(beat.told, sent=sent)
 
     def _drop_unrenewed(self) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from random import Random
 
-from sqlalchemy.exc import SQLAlchemyError
+from statejobs.store.faults import Fault, fault_of
 
 _SOON = 1.0  # seconds
+_PASSING = {Fault.AWAY, Fault.READ_ONLY, Fault.CONFLICT, Fault.LOCKED}
+"""What is over by itself, and told by who claims."""
 
 log = logging.getLogger("statejobs.runner")
 
@@ -18,7 +20,7 @@ log = logging.getLogger("statejobs.runner")
 class Loop:
     """Calls `run_once` in a thread, every *interval* with a little chance in it.
 
-    When the database was away, or `run_once` returned False, it is called again sooner.
+    When the database could not serve, or `run_once` returned False, it is called again sooner.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class Loop:
             try:
                 if self._run_once() is False:
                     interval = min(interval, _SOON)
-            except SQLAlchemyError as error:
-                interval = min(interval, _SOON)
-                log.debug("%s: the database is away: %s", self._thread.name, error)
-            except Exception:  # the loop must go on, whatever a round met
-                log.exception("%s failed", self._thread.name)
+            except Exception as error:  # the loop must go on, whatever a round met
+                if fault_of(error) in _PASSING:
+                    interval = min(interval, _SOON)
+                    log.debug("%s: not now: %s", self._thread.name, error)
+                else:
+                    log.exception("%s failed", self._thread.name)

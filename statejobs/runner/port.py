@@ -66,6 +66,8 @@ class Starts:
     """Someone else holds the record."""
     stale: Mapping[int, str]
     """Job id → why the record no longer needs it."""
+    misfits: Sequence[tuple[Job, str]] = ()
+    """Jobs that this code does not fit, though older or newer code may, and why."""
 
 
 @dataclass(slots=True, eq=False)
@@ -293,6 +295,13 @@ class Work(Protocol):
 
         Returns:
             The subject; None when someone holds the record now.
+        """
+        ...
+
+    def find_at_rest(self, connection: Connection, job: Job) -> Any:
+        """Lock the record of a job that could not be claimed; return the subject.
+
+        When the record rests in no source of its action, `land` raises `MovedAway` for it.
         """
         ...
 

@@ -11,7 +11,7 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.outcome import Complete, Outcome
 from statejobs.domain.suspects import Suspects
 from statejobs.runner.chunks import attempt_chunk
-from statejobs.runner.claiming import Claiming
+from statejobs.runner.claiming import Claiming, Wanted
 from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.finisher import Ended, Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
@@ -43,8 +43,8 @@ class Runner:
             store, work, lease=settings.lease, sources=sources, telemetry=telemetry, reach=reach
         )
         self.claiming = Claiming(
-            store, work, node_id=node_id, settings=settings, sources=sources, telemetry=telemetry,
-            reach=reach,
+            store, work, self.finisher, node_id=node_id, settings=settings, sources=sources,
+            telemetry=telemetry, reach=reach,
         )  # fmt: skip
         self._rescue = Rescue(
             store, work, self.finisher.recorder, sources=sources, telemetry=telemetry, reach=reach
@@ -68,7 +68,11 @@ class Runner:
         is left to take: jobs that went stale hide none behind them. With *fills_chunks*, jobs
         beyond the limit are taken that share a call with one of it.
         """
-        return self.claiming.claim(queue, limit=limit, suspects=suspects, fills_chunks=fills_chunks)
+        wanted = Wanted(queue=queue, limit=limit, suspects=suspects, fills_chunks=fills_chunks)
+        while True:
+            taken = self.claiming.take(wanted)
+            if taken.claims or not taken.is_more:
+                return list(taken.claims)
 
     def run(self, claim: Claim) -> Ended:
         """Run a claimed job of a `def` action, and commit how it ended."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
@@ -16,6 +17,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.domain.suspects import Suspects
+from statejobs.runner.claiming import Wanted
 from statejobs.runner.crew import Crew
 from statejobs.runner.executors import LastOnLoop, LoopThread, Threads
 from statejobs.runner.keeper import HeldClaims, Keeper
@@ -24,13 +26,14 @@ from statejobs.runner.loop import Loop
 from statejobs.runner.port import Claim
 from statejobs.runner.rescue import RESCUED_AT_ONCE
 from statejobs.runner.runner import Runner
+from statejobs.runner.staging import Staging
+from statejobs.runner.trouble import Trouble
 from statejobs.store.factory import Listener
 from statejobs.store.silence import SilenceWatch
 from statejobs.telemetry import Event
 
 log = logging.getLogger("statejobs.worker")
 
-_LONGEST_PAUSE = 5.0  # seconds between tries of a database that is away
 _FEW_QUEUES = 4
 """So many queues are tried at once on a hint; the others are looked at first."""
 _HEAD_START = 0.002  # seconds
@@ -81,6 +84,7 @@ class Worker:
         self._keeper = Keeper(
             runner.store, self.held, node_id=runner.node_id, settings=settings,
             sources=runner.sources, telemetry=runner.telemetry,
+            held_keys=runner.claiming.held.as_json,
         )  # fmt: skip
         rng = runner.sources.rng
         self._loops = [
@@ -95,6 +99,8 @@ class Worker:
         if watch is not None:
             self._loops.append(Loop("watch", watch.run_once, _LOOK_FOR_SILENCE, rng))
         self._wake = threading.Event()
+        self._trouble = Trouble(runner.sources, runner.telemetry)
+        self._staging = Staging(runner.store)
         self._listener = make_listener(self.wake) if make_listener else None
         self._stopping = threading.Event()
         self._must_release = threading.Event()
@@ -213,7 +219,7 @@ class Worker:
 
     def _fill_all(self, lanes: Sequence[Lane]) -> bool:
         """Claim what *lanes* have room for; return whether more may be waiting."""
-        more = [self._fill(lane) for lane in lanes]
+        more = [self._trouble.guard(lane.queue, partial(self._fill, lane)) for lane in lanes]
         return any(more)
 
     def _fill(self, lane: Lane) -> bool:
@@ -222,50 +228,39 @@ class Worker:
         if limit <= 0:
             return False
         suspects = self.held.suspects
-        claims = self._runner.claim(lane.queue, limit=limit, suspects=suspects, fills_chunks=True)
+        wanted = Wanted(queue=lane.queue, limit=limit, suspects=suspects, fills_chunks=True)
+        taken = self._runner.claiming.take(wanted)
+        is_more = len(taken.claims) >= limit or taken.is_more
         # Others may have been left out, which can be claimed once these have ended.
-        leaves_out = suspects is not Suspects.ANY or any(claim.job.is_suspect for claim in claims)
-        lane.has_more = len(claims) >= limit or leaves_out
-        self._crew.put(lane, claims)
-        return len(claims) >= limit
+        leaves_out = suspects is not Suspects.ANY or any(c.job.is_suspect for c in taken.claims)
+        lane.has_more = is_more or leaves_out
+        self._crew.put(lane, taken.claims)
+        return is_more
 
     def _serve(self) -> None:
-        pause = 0.1
-        is_away = False
         while not self._stopping.is_set():
             self._wake.clear()
             try:
                 more = self.run_once()
-            except SQLAlchemyError as error:
-                if not is_away:
-                    log.warning("the database is away: %s", error)
-                    self._telemetry.emit(Event.DATABASE_AWAY, error=error)
-                is_away = True
-                self._stopping.wait(pause * (0.5 + self._sources.rng.random()))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+            except Exception as error:  # noqa: BLE001 - a broken round must not end the worker
+                self._stopping.wait(self._trouble.met(error))
                 continue
-            except Exception:  # a broken round must not end the worker
-                log.exception("claiming failed")
-                self._stopping.wait(1)
-                continue
-            if is_away and self._keeper.can_claim:  # otherwise nothing was asked
-                log.warning("the database is back")
-                self._telemetry.emit(Event.DATABASE_BACK)
-                is_away = False
-            pause = 0.1
+            if self._keeper.can_claim:  # otherwise nothing was asked
+                self._trouble.is_over()
             if not more and not self._wake.wait(self._idle_seconds()):
                 self._must_look = True
 
     def _look(self) -> None:
         """Stage what is due, and note which queues have work, with room for it or not."""
         self._next_due = None
+        queues, keys = list(self._queues), self._runner.claiming.claimable_keys()
         sent = self._sources.clock.monotonic()
-        peek = self._runner.store.peek(list(self._queues), self._runner.work.keys())
+        peek = self._runner.store.peek(queues, keys)
         self._runner.timekeeper.take(peek.told, sent=sent)
         now = self._sources.clock.now()
         ready = set(peek.ready)
         if peek.next_due is not None and peek.next_due <= now:
-            ready |= self._runner.store.stage_due(now)
+            ready |= self._staging.run_once(queues, keys, now)
         elif peek.next_due is not None:
             self._is_sooner(peek.next_due)
         for lane in self._crew.lanes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row
 
 from statejobs.domain.job import JOB_FIELDS, Job, JobState, job_from
+from statejobs.store.statements.conditions import FIRST_TIME
 
 _STATE = JOB_FIELDS.index("state")
 _STATES = {state.value: state for state in JobState}
@@ -67,3 +68,13 @@ def job_of(row: Row[Any]) -> Job:
     values = list(row)
     values[_STATE] = _STATES[values[_STATE]]
     return job_from(values)
+
+
+def time_of(found: datetime | str | None) -> datetime | None:
+    """Return when a job is due; text that is no time counts as long ago, so that it is seen."""
+    if not isinstance(found, str):
+        return found
+    try:
+        return datetime.fromisoformat(found).replace(tzinfo=UTC)
+    except ValueError:
+        return FIRST_TIME

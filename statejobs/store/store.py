@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
@@ -15,11 +15,12 @@ from statejobs.domain.lifecycle import Settlement
 from statejobs.domain.suspects import Suspects
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
-from statejobs.store.rows import Beat, Expired, Held, Peek, job_of
+from statejobs.store.rows import Beat, Expired, Held, Peek, job_of, time_of
 from statejobs.store.statements import claim as claim_sql
 from statejobs.store.statements import finish as finish_sql
 from statejobs.store.statements import nodes as nodes_sql
 from statejobs.store.statements import people as people_sql
+from statejobs.store.statements import staging as staging_sql
 from statejobs.store.statements.conditions import database_time
 
 
@@ -36,6 +37,7 @@ class Store:
         self.working = working_engine(engine)
         """Reads in autocommit, begins at the first write; workers use this one."""
         self._mark = Prepared(claim_sql.mark_processing(self.dialect), engine.dialect)
+        self._stage_listed = staging_sql.stage_listed_jobs(self.dialect)
         self._postpone = claim_sql.postpone_jobs(self.dialect)
         self._renew = claim_sql.renew_leases(self.dialect)
         self._lock_jobs = claim_sql.lock_jobs(self.dialect)
@@ -43,21 +45,33 @@ class Store:
         self._peeks: dict[tuple[str, ...], Any] = {}
 
     @contextmanager
-    def transaction(self, *, flushes: bool = True) -> Iterator[Connection]:
+    def transaction(
+        self, *, flushes: bool = True, lock_timeout: timedelta | None = None
+    ) -> Iterator[Connection]:
         """Open a connection with a write transaction; commit at the end, roll back on error.
 
         Args:
             flushes: Whether the commit waits until it is on the disk of a PostgreSQL server.
+            lock_timeout: How long a statement waits for a lock on PostgreSQL; None leaves it as
+                the server has it. SQLite has its busy timeout.
         """
         with self.working.connect() as connection:
-            is_lazy = not flushes and self.dialect == "postgresql"
-            begin_now(connection, then=_DO_NOT_FLUSH if is_lazy else "")
+            begin_now(connection, then=self._settings(flushes, lock_timeout))
             try:
                 yield connection
             except BaseException:
                 connection.rollback()
                 raise
             connection.commit()
+
+    def _settings(self, flushes: bool, lock_timeout: timedelta | None) -> str:  # noqa: FBT001
+        """Return what a transaction sets for itself, as SQL."""
+        if self.dialect != "postgresql":
+            return ""
+        settings = [] if flushes else [_DO_NOT_FLUSH]
+        if lock_timeout is not None:
+            settings.append(f"SET LOCAL lock_timeout TO {lock_timeout // _MILLISECOND}")
+        return "; ".join(settings)
 
     @property
     def can_fuse(self) -> bool:
@@ -80,13 +94,29 @@ class Store:
             row = connection.execute(statement, {"keys": list(keys)}).one()
         told, next_due, *has_work = row
         ready = frozenset(name for name, has in zip(names, has_work, strict=True) if has)
-        return Peek(next_due=next_due, ready=ready, told=told)
+        return Peek(next_due=time_of(next_due), ready=ready, told=told)
 
-    def stage_due(self, now: datetime, *, limit: int = 1000) -> frozenset[str]:
-        """Queue the jobs whose time has come; return the queues that got some."""
+    def stage_due(
+        self, queues: Sequence[str], keys: Sequence[str], now: datetime, *, limit: int = 1000
+    ) -> frozenset[str]:
+        """Queue the jobs of *queues* and *keys* that are due; return the queues that got some."""
+        given = {"queues": list(queues), "keys": list(keys), "now": now, "limit": limit}
         with self.single() as connection:
-            rows = connection.execute(_STAGE, {"now": now, "limit": limit}).all()
-        return frozenset(row.queue for row in rows)
+            return frozenset(row.queue for row in connection.execute(_STAGE, given))
+
+    def find_due(
+        self, queues: Sequence[str], keys: Sequence[str], now: datetime, *, limit: int
+    ) -> list[int]:
+        """Return the ids of the jobs that `stage_due` would queue."""
+        given = {"queues": list(queues), "keys": list(keys), "now": now, "limit": limit}
+        with self.single() as connection:
+            return list(connection.scalars(_FIND_DUE, given))
+
+    def stage_listed(self, ids: Sequence[int]) -> frozenset[str]:
+        """Queue those of *ids* that wait for their time; return the queues that got some."""
+        with self.single() as connection:
+            rows = connection.execute(self._stage_listed, {"ids": list(ids)})
+            return frozenset(row.queue for row in rows)
 
     def lock_queued(
         self, connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
@@ -217,12 +247,20 @@ class Store:
         with self.single() as connection:
             connection.execute(_NODE, dict(row))
 
-    def beat(self, node_id: str, now: datetime, *, offset: float | None = None) -> Beat:
-        """Renew the row of a worker process, and say how far ahead its wall clock is."""
+    def beat(
+        self, node_id: str, now: datetime, *, offset: float | None = None, held: str | None = None
+    ) -> Beat:
+        """Renew the row of a worker process.
+
+        Args:
+            node_id: Whose.
+            now: When.
+            offset: How far ahead its wall clock is, in seconds.
+            held: The keys that it cannot run now, as JSON.
+        """
+        given = {"node_id": node_id, "now": now, "offset": offset, "held_keys": held}
         with self.single() as connection:
-            found = connection.execute(
-                self._beat, {"node_id": node_id, "now": now, "offset": offset}
-            ).first()
+            found = connection.execute(self._beat, given).first()
         return Beat(is_known=found is not None, told=found[0] if found else None)
 
     def ask_time(self) -> datetime:
@@ -272,8 +310,10 @@ def finish_parameters(
     }
 
 
+_MILLISECOND = timedelta(milliseconds=1)
 _DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
-_STAGE = claim_sql.stage_due_jobs()
+_STAGE = staging_sql.stage_due_jobs()
+_FIND_DUE = staging_sql.find_due_jobs()
 _LOCK = {suspects: claim_sql.lock_queued_jobs(suspects) for suspects in Suspects}
 _STALE = claim_sql.cancel_stale_job()
 _HELD = finish_sql.lock_held_job()

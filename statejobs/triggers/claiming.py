@@ -35,7 +35,7 @@ from statejobs.store.prepared import Prepared
 from statejobs.store.tables import unindexed
 from statejobs.store.together import fits_array
 from statejobs.store.types import UtcDateTime
-from statejobs.triggers.records import Identity, RecordSubject, history_row, key_is_in
+from statejobs.triggers.records import Identity, RecordSubject, history_row, key_is_in, stored_state
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +47,8 @@ class LockedRecords:
     busy: set[Identity] = field(default_factory=set)
     stale: dict[Identity, str] = field(default_factory=dict)
     """Key → why it no longer needs its job."""
+    misfits: dict[Identity, str] = field(default_factory=dict)
+    """Key → what of it this code does not know."""
 
 
 def lock_records(
@@ -188,17 +190,19 @@ def _explain_missing(
     """Tell records that someone holds from those that moved on, with one unlocked SELECT."""
     columns = model.table.primary_key.columns
     rows = connection.execute(
-        select(*columns, model.state_column).where(
+        select(*columns, stored_state(model)).where(
             key_is_in(model, missing, connection.dialect.name)
         )
     )
-    states = {tuple(row[:-1]): str(row[-1].value) for row in rows}
+    states = {tuple(row[:-1]): row[-1] for row in rows}
     for identity in missing:
         state = states.get(identity)
         if state is None:
             locked.stale[identity] = "its record is gone"
         elif state in bound.sources:
             locked.busy.add(identity)
+        elif state not in model.members:
+            locked.misfits[identity] = f"its record is in {state!r}, which this code does not know"
         else:
             waits = " or ".join(repr(source) for source in bound.sources)
             locked.stale[identity] = (

@@ -100,6 +100,10 @@ class WorkByKey:
         """Return the subject of a job whose worker is gone; None when someone holds it."""
         return self._works[job.key].recover(connection, job)
 
+    def find_at_rest(self, connection: Connection, job: Job) -> Any:
+        """Return the subject of a job that could not be claimed."""
+        return self._works[job.key].find_at_rest(connection, job)
+
     def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
         """Run the `on_discard`; return what it raised."""
         return self._of(claim).discarded(connection, claim, reason)
@@ -115,4 +119,5 @@ def _joined(found: Sequence[Starts], jobs: Sequence[Job]) -> Starts:
         ready=sorted(ready, key=lambda pair: place[pair[0].id]),
         busy=[job for starts in found for job in starts.busy],
         stale={job_id: why for starts in found for job_id, why in starts.stale.items()},
+        misfits=[misfit for starts in found for misfit in starts.misfits],
     )

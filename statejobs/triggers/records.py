@@ -10,10 +10,12 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    String,
     any_,
     literal,
     select,
     tuple_,
+    type_coerce,
 )
 from sqlalchemy.dialects import postgresql
 
@@ -76,6 +78,11 @@ def key_is_in(
     return column.in_(keys)
 
 
+def stored_state(model: ResourceModel) -> ColumnElement[str]:
+    """Return the state of a record as it is stored, which may be one that this code lacks."""
+    return type_coerce(model.state_column, String())
+
+
 def land_record(
     connection: Connection, subject: RecordSubject, target: str, now: datetime,
     changes: Mapping[str, Any] | None = None,
@@ -110,11 +117,11 @@ def lock_state(
     """Lock one record; return its state and version, or None when it is gone or held."""
     table = model.table
     row = connection.execute(
-        select(model.state_column, table.c.state_version)
+        select(stored_state(model), table.c.state_version)
         .where(key_is_in(model, [identity], connection.dialect.name))
         .with_for_update(key_share=True, skip_locked=skip_locked)
     ).first()
-    return None if row is None else (str(row[0].value), row[1])
+    return None if row is None else (row[0], row[1])
 
 
 def lock_states(
@@ -128,20 +135,20 @@ def lock_states(
     """
     keys = list(model.table.primary_key.columns)
     rows = connection.execute(
-        select(*keys, model.state_column, model.table.c.state_version)
+        select(*keys, stored_state(model), model.table.c.state_version)
         .where(key_is_in(model, identities, connection.dialect.name))
         .order_by(*keys)
         .with_for_update(key_share=not for_delete)
     )
-    return {tuple(key): (str(state.value), version) for *key, state, version in rows}
+    return {tuple(key): (state, version) for *key, state, version in rows}
 
 
 def read_state(connection: Connection, model: ResourceModel, identity: Identity) -> str | None:
     """Return the state of a record without locking it; None when it is gone."""
-    state = connection.execute(
-        select(model.state_column).where(key_is_in(model, [identity], connection.dialect.name))
+    state: str | None = connection.execute(
+        select(stored_state(model)).where(key_is_in(model, [identity], connection.dialect.name))
     ).scalar()
-    return None if state is None else str(state.value)
+    return state
 
 
 def history_row(

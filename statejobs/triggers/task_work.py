@@ -120,6 +120,10 @@ class TaskWork:
         del connection
         return TaskSubject(self._tasks[job.key])
 
+    def find_at_rest(self, connection: Connection, job: Job) -> TaskSubject:
+        """Return the task of a job that could not be claimed."""
+        return self.recover(connection, job)
+
     def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
         """Run the task's `on_discard` in a savepoint; return what it raised."""
         subject: TaskSubject = claim.subject

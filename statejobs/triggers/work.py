@@ -45,6 +45,8 @@ from statejobs.triggers.together import finish_together
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+NO_VERSION = -1
+"""No record has it: landing then finds that someone else moved it."""
 _KINDS = {
     Landing.TARGET: EdgeKind.COMPLETE,
     Landing.SOURCE: EdgeKind.RETURN,
@@ -98,6 +100,7 @@ class RecordWork:
         ready: list[tuple[Job, RecordSubject]] = []
         busy: list[Job] = []
         stale: dict[int, str] = {}
+        misfits: list[tuple[Job, str]] = []
         for key in dict.fromkeys(job.key for job in jobs):
             model, bound = self._registry.triggers[key]
             known: dict[Identity, Job] = {}
@@ -116,10 +119,11 @@ class RecordWork:
             ]
             busy += [known[identity] for identity in locked.busy]
             stale |= {known[identity].id: why for identity, why in locked.stale.items()}
+            misfits += [(known[identity], why) for identity, why in locked.misfits.items()]
         order = {job.id: place for place, job in enumerate(jobs)}
         ready.sort(key=lambda pair: order[pair[0].id])
         write_claims(connection, ready, now)
-        return Starts(ready=ready, busy=busy, stale=stale)
+        return Starts(ready=ready, busy=busy, stale=stale, misfits=misfits)
 
     def open(self, claim: Claim, now: datetime) -> Run:
         """Return an attempt of a `def` action."""
@@ -220,8 +224,26 @@ class RecordWork:
             identity=identity or (),
             source=source,
             state=bound.during or source,
-            # a version that no record has: landing then finds that someone else moved it
-            version=found[1] if found is not None and is_where_it_was else -1,
+            version=found[1] if found is not None and is_where_it_was else NO_VERSION,
+        )
+
+    def find_at_rest(self, connection: Connection, job: Job) -> RecordSubject:
+        """Lock the record of a job that could not be claimed."""
+        model, bound = self._registry.triggers[job.key]
+        ((_, identity),) = identities_of(model, [job])
+        found = None
+        if identity is not None:
+            found = lock_state(connection, model, identity, skip_locked=False)
+        state, version = found if found is not None else ("", NO_VERSION)
+        rests = state in bound.sources
+        source = state if rests else bound.sources[0]
+        return RecordSubject(
+            model=model,
+            bound=bound,
+            identity=identity or (),
+            source=source,
+            state=source,
+            version=version if rests else NO_VERSION,
         )
 
     def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:

@@ -178,6 +178,10 @@ class Driver:
         self._put_down(node, claim)
         return node.runner.run(claim)
 
+    def stage_due(self):
+        keys = self.app.runner().work.keys()
+        self.app.store.stage_due(["default"], keys, self.clock.now())
+
     def step(self, n, outcome):
         self.set_script(outcome)
         return self.app.step(n)

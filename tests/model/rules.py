@@ -125,7 +125,7 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
         @rule(after=st.sampled_from([0, 20, 60, 300]))
         def stage(self, after):
             self.pass_time(after)
-            self.driver.app.store.stage_due(self.driver.clock.now())
+            self.driver.stage_due()
             self.model.stage()
 
         # Nodes

@@ -273,7 +273,7 @@ def test_what_failed_before_is_run_alone(app, clock):
     app.step(1)
     keys += ask(app, 3)
     clock.advance(minutes=1)
-    app.store.stage_due(clock.now())
+    app.store.stage_due(["default"], app.runner().work.keys(), clock.now())
     claims = app.runner().claim("default", limit=4)
     waiting = deque(calls_of(sorted(claims, key=lambda claim: claim.job.record_id)))
 

@@ -157,7 +157,7 @@ def test_staging_queues_what_is_due(store):
     )
 
     assert store.peek(["q"], ["a"]).next_due == NOW
-    assert store.stage_due(NOW) == {"q"}
+    assert store.stage_due(["q"], ["a"], NOW) == {"q"}
     assert store.peek(["q"], ["a"]).ready == {"q"}
     assert store.peek(["q"], ["a"]).next_due == LATER
     assert len(claim(store)) == 1

@@ -63,7 +63,10 @@ class Faults:
 
     def _fail(self, connection, why):
         connection.lose()
-        raise connection.error(f"injected: {why}")
+        error = connection.error(f"injected: {why}")
+        if isinstance(error, sqlite3.Error):
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
 
 
 class Planned(Faults):

@@ -8,26 +8,32 @@ from typing import Any, assert_never
 from sqlalchemy import (
     ColumnElement,
     Executable,
+    ScalarSelect,
     Select,
+    String,
     and_,
     bindparam,
+    case,
     exists,
     false,
     func,
+    literal,
     or_,
     select,
     true,
+    type_coerce,
     update,
 )
 
 from statejobs.domain.job import JobState
 from statejobs.domain.suspects import TOGETHER_AFTER, Suspects
 from statejobs.store.statements.conditions import (
+    FIRST_TIME,
     KEYS,
+    LAST_TIME,
     STILL_PROCESSING,
     database_time,
     is_listed,
-    still_in,
 )
 from statejobs.store.tables import (
     IS_QUEUED,
@@ -39,40 +45,36 @@ from statejobs.store.tables import (
 
 def peek(queues: Sequence[str], dialect: str) -> Select[Any]:
     """Look, without locking, at the time, when the next job is due and which queues have work."""
-    next_due = select(func.min(jobs.c.run_at)).where(IS_WAITING_FOR_TIME).scalar_subquery()
     ready = [
         exists().where(IS_QUEUED, jobs.c.queue == queue, jobs.c.key.in_(KEYS)).label(f"q{number}")
         for number, queue in enumerate(queues)
     ]
-    return select(database_time(dialect).label("told"), next_due.label("next_due"), *ready)
+    next_due = _next_due(queues, dialect).label("next_due")
+    return select(database_time(dialect).label("told"), next_due, *ready)
 
 
-def stage_due_jobs() -> Executable:
-    """Queue the scheduled and failed jobs whose time has come, oldest first."""
-    due = (
-        select(jobs.c.id)
-        .where(IS_WAITING_FOR_TIME, jobs.c.run_at <= bindparam("now", type_=jobs.c.run_at.type))
-        .order_by(jobs.c.run_at)
-        .limit(bindparam("limit"))
-        .with_for_update(skip_locked=True)
-        .cte("due")  # a CTE is read once; an IN-subquery's LIMIT may run twice
-    )
-    return (
-        update(jobs)
-        .where(jobs.c.id.in_(select(due.c.id)), still_in(JobState.SCHEDULED, JobState.FAILED))
-        .values(state=literal_state(JobState.QUEUED))
-        .returning(jobs.c.id, jobs.c.queue)
-    )
+def _next_due(queues: Sequence[str], dialect: str) -> ScalarSelect[Any]:
+    """Return when the next job is due; as text on SQLite, where it may be anything."""
+    ours = IS_WAITING_FOR_TIME, jobs.c.queue.in_(queues), jobs.c.key.in_(KEYS)
+    first = func.min(jobs.c.run_at)
+    if dialect == "sqlite":
+        return select(type_coerce(first, String())).where(*ours).scalar_subquery()
+    start = literal(FIRST_TIME, jobs.c.run_at.type)
+    earliest = case((first < start, start), else_=first)
+    return select(earliest).where(*ours, jobs.c.run_at <= LAST_TIME).scalar_subquery()
 
 
 def lock_queued_jobs(suspects: Suspects) -> Select[Any]:
     """Lock the best queued jobs of a queue, waiting for nobody."""
+    return best_queued(select(jobs), suspects).with_for_update(skip_locked=True)
+
+
+def best_queued(found: Select[Any], suspects: Suspects) -> Select[Any]:
+    """Return *found* for the best queued jobs of a queue."""
     best = (
-        select(jobs)
-        .where(IS_QUEUED, jobs.c.queue == bindparam("queue"), jobs.c.key.in_(KEYS))
+        found.where(IS_QUEUED, jobs.c.queue == bindparam("queue"), jobs.c.key.in_(KEYS))
         .order_by(jobs.c.priority, jobs.c.run_at, jobs.c.id)
         .limit(bindparam("limit"))
-        .with_for_update(skip_locked=True)
     )
     match suspects:
         case Suspects.ANY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -24,6 +25,13 @@ from statejobs.store.types import UtcDateTime
 
 KEYS: BindParameter[str] = bindparam("keys", expanding=True)
 """Keys of triggers and tasks; a list is one parameter, so that every statement compiles once."""
+
+
+QUEUES: BindParameter[str] = bindparam("queues", expanding=True)
+"""Names of queues."""
+FIRST_TIME = datetime(1, 1, 2, tzinfo=UTC)
+LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
+"""What PostgreSQL stores beyond these, infinity among them, is no time in Python."""
 
 
 def is_listed(column: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:

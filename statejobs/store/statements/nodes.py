@@ -29,6 +29,7 @@ def beat_node(dialect: str) -> Executable:
         .values(
             beat_at=bindparam("now", type_=nodes.c.beat_at.type),
             clock_offset=bindparam("offset", type_=nodes.c.clock_offset.type),
+            held=bindparam("held_keys"),
         )
         .returning(database_time(dialect))
     )

@@ -1,0 +1,70 @@
+"""Whose fault it is that a job could not be claimed, and whether two errors are the same."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import traceback
+from enum import StrEnum
+from typing import assert_never
+
+from sqlalchemy.exc import DBAPIError
+
+from statejobs.store.faults import Fault, fault_of, sqlstate_of
+
+
+class Blame(StrEnum):
+    """Who has to do with an error of a claim."""
+
+    EVERYONE = "everyone"
+    """The database: nothing can be claimed now."""
+    KEY = "key"
+    """This code, or a table that somebody has locked: no job of the key can be claimed now."""
+    MOMENT = "moment"
+    """Somebody else's work is in the way: the same job may go well later."""
+    JOB = "job"
+    """The job or its record."""
+
+
+def blame_for(error: BaseException) -> Blame:
+    """Return who is to blame for *error*, which a claim of several jobs or of one met."""
+    match fault_of(error):
+        case Fault.AWAY | Fault.READ_ONLY:
+            return Blame.EVERYONE
+        case Fault.CODE:
+            return Blame.KEY
+        case Fault.LOCKED:
+            return _blame_for_lock(error)
+        case Fault.TAKEN | Fault.CONFLICT | Fault.INTERRUPTED:
+            return Blame.MOMENT
+        case Fault.ROW | None:
+            return Blame.JOB
+        case other:
+            assert_never(other)
+
+
+def is_everyones(error: BaseException) -> bool:
+    """Return whether nothing can be claimed now, by nobody's fault in particular."""
+    return blame_for(error) is Blame.EVERYONE
+
+
+def likeness_of(error: BaseException) -> str:
+    """Return what *error* has in common with those of the same cause, whatever row they met."""
+    if isinstance(error, DBAPIError):
+        said = str(error.orig).partition("\n")[0]
+        return f"{sqlstate_of(error)} {_VALUES.sub('?', said)}"
+    place = traceback.extract_tb(error.__traceback__, limit=-1)
+    where = f"{place[0].filename}:{place[0].lineno}" if place else ""
+    return f"{type(error).__qualname__} {where}"
+
+
+def _blame_for_lock(error: BaseException) -> Blame:
+    """Tell a lock on a whole table from one on a row, or on a place in an index."""
+    original = getattr(error, "orig", None)
+    if isinstance(original, sqlite3.Error):
+        return Blame.EVERYONE  # it locks all or nothing
+    context: str = getattr(getattr(original, "diag", None), "context", None) or ""
+    return Blame.MOMENT if "tuple" in context else Blame.KEY
+
+
+_VALUES = re.compile(r"\d+|'[^']*'")

@@ -1,0 +1,252 @@
+"""What becomes of jobs that could not be claimed."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from statejobs.domain.clock import Sources
+from statejobs.domain.failure import Failure, describe_failure
+from statejobs.domain.job import Job, changed
+from statejobs.domain.lifecycle import Landing, Settlement
+from statejobs.domain.outcome import Fail
+from statejobs.domain.waiting import wait_again
+from statejobs.runner.blame import Blame, blame_for, is_everyones, likeness_of
+from statejobs.runner.finisher import Ended, Finisher
+from statejobs.runner.holds import LONGEST, HeldKeys
+from statejobs.runner.port import Claim, MovedAway, Work
+from statejobs.runner.sifting import ENOUGH, Blamed
+from statejobs.store import unclaimed as statements
+from statejobs.store.faults import words_of
+from statejobs.store.store import Store
+from statejobs.store.unclaimed import Candidate
+from statejobs.telemetry import Event, Telemetry
+
+log = logging.getLogger("statejobs.runner")
+
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(seconds=60)
+"""Of a job whose place is taken."""
+LOCKED_FOR = timedelta(seconds=5)
+"""A key is held no longer for a table that somebody has locked: that is over soon."""
+LOCK_TIMEOUT = timedelta(seconds=0.25)
+
+StartsAnother = Callable[[str, set[int]], "list[Exception] | None"]
+"""Takes a key, and the ids of its jobs that raised; returns what some others raised, or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failed:
+    """An attempt that could not begin."""
+
+    claim: Claim
+    failure: Failure
+    settlement: Settlement
+
+
+class Unclaimed:
+    """Settles the jobs that a claim blamed."""
+
+    def __init__(
+        self, store: Store, work: Work, finisher: Finisher, held: HeldKeys, *, node_id: str,
+        sources: Sources, telemetry: Telemetry,
+    ) -> None:  # fmt: skip
+        self._store, self._work, self._finisher, self._held = store, work, finisher, held
+        self._node_id, self._sources, self._telemetry = node_id, sources, telemetry
+
+    def settle(
+        self, blamed: Sequence[Blamed], *, succeeded: set[str], starts_another: StartsAnother
+    ) -> list[Ended]:
+        """Settle each of *blamed*; return the attempts that this ended.
+
+        Args:
+            blamed: Jobs that raised by themselves.
+            succeeded: Keys of which some job was taken meanwhile.
+            starts_another: Tries others of a key, of which none was.
+        """
+        self.note_success(succeeded)
+        by_key: dict[str, list[Blamed]] = {}
+        for one in blamed:
+            by_key.setdefault(one.candidate.key, []).append(one)
+        ended: list[Ended] = []
+        for key, own in by_key.items():
+            cause = None if key in succeeded else self._cause_to_hold(key, own, starts_another)
+            if cause is None:
+                ended += self._settle_each(own)
+            else:
+                self._hold(key, cause)
+        return ended
+
+    def note_success(self, keys: Iterable[str]) -> None:
+        """Hold none of *keys* any longer."""
+        for key in set(keys):
+            if self._held.release(key):
+                log.warning("%s is claimed again", key)
+
+    def _cause_to_hold(
+        self, key: str, own: Sequence[Blamed], starts_another: StartsAnother
+    ) -> Blamed | None:
+        """Return the one that says what is wrong with the key; None when its jobs are."""
+        for one in own:
+            if one.is_table_locked:
+                return one
+        suspects = [one for one in own if one.blame is not Blame.MOMENT]
+        if not suspects:
+            return None
+        others = starts_another(key, {one.candidate.id for one in own})
+        if others is None:
+            return None
+        alike = Counter(likeness_of(error) for error in (*(s.error for s in suspects), *others))
+        for one in suspects:
+            if one.blame is Blame.KEY or alike[likeness_of(one.error)] >= ENOUGH:
+                return one
+        return None
+
+    def _hold(self, key: str, cause: Blamed) -> None:
+        longest, why = LONGEST, words_of(cause.error)
+        if cause.is_table_locked:
+            tables = ", ".join(self._locked_tables())
+            longest = LOCKED_FOR
+            why = f"somebody has locked {tables or 'a table'}: {why}"
+        hold = self._held.hold(key, why, cause.error, longest=longest)
+        log.error(
+            "no job of %s can be claimed, and none of them is to blame: it is left to other "
+            "workers, and tried again in %g s: %s", key, hold.wait.total_seconds(), why,
+        )  # fmt: skip
+        self._telemetry.emit(Event.KEY_HELD, key=key, reason=why, seconds=hold.wait.total_seconds())
+
+    def _locked_tables(self) -> list[str]:
+        with suppress(Exception), self._store.single() as connection:
+            return statements.locked_tables(connection)
+        return []
+
+    def _settle_each(self, own: Sequence[Blamed]) -> list[Ended]:
+        ended: list[Ended] = []
+        for one in own:
+            try:
+                ended += self._settle_one(one)
+            except Exception as error:
+                if is_everyones(error):
+                    raise
+                # It can neither run nor be put away; without this it would be met for ever.
+                self._hold(one.candidate.key, Blamed(one.candidate, error, Blame.KEY))
+        return ended
+
+    def _settle_one(self, one: Blamed) -> list[Ended]:
+        job = self._read(one.candidate)
+        if job is None:
+            return []
+        if one.blame is Blame.MOMENT:
+            self._put_back(job, one.error)
+            return []
+        return self._spend_attempt(job, one.error)
+
+    def _read(self, candidate: Candidate) -> Job | None:
+        """Return the job; None when it is queued no more, or was discarded as unreadable."""
+        try:
+            with self._transaction() as connection:
+                found = statements.lock_listed(connection, [candidate.id])
+        except Exception as error:
+            if blame_for(error) is not Blame.JOB:
+                raise
+            self._discard_unread(candidate, error)
+            return None
+        return found[0] if found else None
+
+    def _put_back(self, job: Job, error: Exception) -> None:
+        now = self._sources.clock.now()
+        wait = wait_again(
+            now - job.enqueued_at, self._sources.rng, least=SHORTEST_WAIT, most=LONGEST_WAIT
+        )
+        with self._transaction() as connection:
+            statements.put_back(connection, job.id, now + wait, f"waits: {words_of(error)}")
+        self._telemetry.emit(Event.JOB_POSTPONED, job=job)
+
+    def _spend_attempt(self, job: Job, error: Exception) -> list[Ended]:
+        """Count an attempt that could not begin; the record stays, unless it was the last."""
+        failed = self._failed(job, error)
+        try:
+            is_written = self._write(job, failed, moves_record=True)
+        except Exception as refusal:
+            blame = blame_for(refusal)
+            if blame is Blame.MOMENT:  # somebody holds the record
+                self._put_back(job, refusal)
+                return []
+            if blame is Blame.EVERYONE or not failed.settlement.is_ended:
+                raise
+            failed = _stuck(failed, refusal)
+            is_written = self._write(job, failed, moves_record=False)
+        if not is_written:
+            return []
+        settlement = failed.settlement
+        return [
+            self._finisher.ended(
+                failed.claim, settlement.edge, settlement.state, reason=settlement.reason,
+                run_at=settlement.run_at, failure=failed.failure,
+            )
+        ]  # fmt: skip
+
+    def _failed(self, job: Job, error: Exception) -> _Failed:
+        failure, now = describe_failure(error), self._sources.clock.now()
+        claim = Claim(
+            job=changed(job, attempt=job.attempt + 1, owner=self._node_id, started_at=now),
+            subject=None,
+            policy=self._work.policy(job.key),
+            began=self._sources.clock.monotonic(),
+        )
+        outcome = Fail(failure=failure, error=error)
+        settlement = self._finisher.recorder.settlement(claim, outcome)
+        return _Failed(claim=claim, failure=failure, settlement=settlement)
+
+    def _write(self, job: Job, failed: _Failed, *, moves_record: bool) -> bool:
+        """Write a failed attempt; False when the job is queued no more."""
+        now, settlement = self._sources.clock.now(), failed.settlement
+        gives_up = settlement.is_ended and moves_record
+        with self._transaction() as connection:
+            if gives_up:
+                self._move_to_failed(connection, failed.claim, settlement)
+            if not statements.fail_queued(connection, job, settlement, now):
+                connection.rollback()
+                return False
+            self._store.record_attempt(
+                connection, failed.claim.job, "failed", now=now, failure=failed.failure,
+                message=settlement.reason,
+            )  # fmt: skip
+            if gives_up:
+                reason = settlement.reason or settlement.edge
+                self._finisher.recorder.run_discard_hook(connection, failed.claim, reason)
+        return True
+
+    def _move_to_failed(
+        self, connection: Connection, claim: Claim, settlement: Settlement
+    ) -> None:  # fmt: skip
+        now = self._sources.clock.now()
+        claim.subject = self._work.find_at_rest(connection, claim.job)
+        with suppress(MovedAway):  # nobody waits for this job
+            self._work.land(connection, claim, Landing.FAILED, now=now, reason=settlement.reason)
+
+    def _discard_unread(self, candidate: Candidate, error: Exception) -> None:
+        """Give up a job whose own row cannot be read, without reading it."""
+        now, failure = self._sources.clock.now(), describe_failure(error)
+        why = f"its row cannot be read: {words_of(error)}"
+        with self._transaction() as connection:
+            if statements.discard_queued(connection, candidate.id, why, now):
+                statements.record_unread(
+                    connection, candidate, failure, node=self._node_id, now=now
+                )
+        log.error("job %s (%s) is discarded: %s", candidate.id, candidate.key, why)
+
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return self._store.transaction(lock_timeout=LOCK_TIMEOUT)
+
+
+def _stuck(failed: _Failed, refusal: Exception) -> _Failed:
+    """Return *failed* for a record that cannot be moved to `failed` either."""
+    settlement = failed.settlement
+    reason = f"{settlement.reason}; and its record could not be moved: {words_of(refusal)}"
+    return replace(failed, settlement=replace(settlement, reason=reason))
