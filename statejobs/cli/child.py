@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from time import monotonic
 from types import FrameType
 
 import click
@@ -61,30 +62,35 @@ def worker_process(
     app.telemetry.subscribe(lambda happening: _notice_abandoned(happening, orders.given))
     once_there(worker.register, app.sources.sleep, app.sources.rng)
     hasten.append(worker.release_now)
+    os.write(ready_fd, str(patience).encode())  # whoever has not said so holds no job
+    os.close(ready_fd)
     orders.serve()
     worker.start()
     _log_start(settings, app, worker)
-    os.write(ready_fd, str(patience).encode())
-    os.close(ready_fd)
     order = orders.wait()
     _log_stop(app, worker, order, patience)
-    _stop(worker, patience, haste)
+    left_nothing = _stop(worker, patience, haste)
     log.info("stopped")
+    if not left_nothing:
+        return 1
     return RECYCLED if order == _RECYCLE else 0
 
 
-def _stop(worker: Worker, patience: float, haste: threading.Event) -> None:
-    """Stop *worker*; end the process when it meets no answer until after its grace."""
-    stopping = threading.Thread(target=worker.stop, args=[timedelta(seconds=patience)], daemon=True)
+def _stop(worker: Worker, patience: float, haste: threading.Event) -> bool:
+    """Stop *worker*, and return what it returns; end the process when it meets no answer."""
+    left_nothing: list[bool] = []
+    stopping = threading.Thread(
+        target=lambda: left_nothing.append(worker.stop(timedelta(seconds=patience))), daemon=True
+    )
     stopping.start()
-    waited = 0.0
-    while stopping.is_alive() and waited < patience and not haste.is_set():
+    give_up_at = monotonic() + patience
+    while stopping.is_alive() and monotonic() < give_up_at and not haste.is_set():
         stopping.join(_LOOK)
-        waited += _LOOK
     stopping.join(_BEYOND_GRACE)
     if stopping.is_alive():
         log.error("no answer from the database: what is left here will be rescued")
         os._exit(1)  # threads that wait in the driver would hold up any other end
+    return left_nothing == [True]
 
 
 def _take_stdin() -> int:

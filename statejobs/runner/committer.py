@@ -8,19 +8,21 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from statejobs.runner.finisher import Finisher
 from statejobs.runner.port import Claim, Success
 
 log = logging.getLogger("statejobs.runner")
 
+_PATIENCE = 5.0  # seconds for a commit that is under way when it must stop
+
 
 class Committer:
     """A thread that finishes successes in batches."""
 
     def __init__(
-        self, finisher: Finisher, *, most: int, on_ended: Callable[[Claim], None],
+        self, finisher: Finisher, *, most: int, on_ended: Callable[[Sequence[Claim]], None],
         on_left: Callable[[Success], None],
     ) -> None:  # fmt: skip
         """Make a committer.
@@ -28,12 +30,13 @@ class Committer:
         Args:
             finisher: Commits.
             most: Most successes in one batch.
-            on_ended: Called for each claim once its outcome is recorded.
+            on_ended: Called with the claims of a batch whose outcomes are recorded.
             on_left: Called for each success that must be finished by itself, which may take long.
         """
         self._finisher, self._most = finisher, most
         self._on_ended, self._on_left = on_ended, on_left
         self._successes: queue.SimpleQueue[Success | None] = queue.SimpleQueue()
+        self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="statejobs-commit", daemon=True)
 
     def start(self) -> None:
@@ -45,12 +48,14 @@ class Committer:
         self._successes.put(success)
 
     def stop(self) -> None:
-        """End, after what has been put."""
+        """End after the batch that is being committed; what else was put is left as it is."""
+        self._is_stopping = True
         self._successes.put(None)
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():
+            self._thread.join(timeout=_PATIENCE)
 
     def _run(self) -> None:
-        while (first := self._successes.get()) is not None:
+        while (first := self._successes.get()) is not None and not self._is_stopping:
             batch = [first, *self._take_waiting()]
             left = batch
             try:
@@ -58,11 +63,9 @@ class Committer:
             except Exception:  # the thread serves other jobs after these
                 log.exception("%d jobs are finished one by one", len(batch))
             singly = {success.claim for success in left}
-            for success in batch:
-                if success.claim in singly:
-                    self._on_left(success)
-                else:
-                    self._on_ended(success.claim)
+            self._on_ended([s.claim for s in batch if s.claim not in singly])
+            for success in left:
+                self._on_left(success)
 
     def _take_waiting(self) -> list[Success]:
         found: list[Success] = []

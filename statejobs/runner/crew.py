@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from statejobs.config import WorkerSettings
 from statejobs.runner.calls import Call, calls_of, is_alone
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.committer import Committer
 from statejobs.runner.deadline import find_blocking, give_up_blocking
-from statejobs.runner.executors import DaemonThreads, LastOnLoop, LoopThread, Threads
+from statejobs.runner.executors import DaemonThreads, LastOnLoop, LoopThread, Threads, run_all
 from statejobs.runner.finisher import Ended
 from statejobs.runner.keeper import HeldClaims
 from statejobs.runner.lane import Lane
@@ -20,6 +22,8 @@ from statejobs.runner.port import Claim, Success
 from statejobs.runner.runner import Runner
 
 log = logging.getLogger("statejobs.worker")
+
+_MOST = 8  # jobs that are given back at once
 
 
 class Crew:
@@ -51,7 +55,7 @@ class Crew:
         self._is_loop_blocked = False
         self._commits_together = settings.finish_batch > 1
         self._committer = Committer(
-            runner.finisher, most=settings.finish_batch, on_ended=self._remove,
+            runner.finisher, most=settings.finish_batch, on_ended=self._end,
             on_left=self._complete_elsewhere,
         )  # fmt: skip
         self.lanes = [
@@ -61,6 +65,7 @@ class Crew:
             )
             for queue, limit in queues.items()
         ]  # fmt: skip
+        self._lane_of = {lane.queue: lane for lane in self.lanes}
 
     def start(self) -> None:
         """Begin to commit."""
@@ -95,28 +100,44 @@ class Crew:
         self._is_loop_blocked = True
         self._runner.abandon(blocking)
         self._runner.finisher.end(blocking, give_up_blocking(blocking))
-        for claim in claims:
-            if claim.policy.is_async:
-                if claim is not blocking:
-                    self._runner.finisher.release(claim)
-                self._remove(claim)
+        on_loop = [claim for claim in claims if claim.policy.is_async]
+        for claim in on_loop:
+            if claim is not blocking:
+                self._runner.finisher.release(claim)
+        self._end(on_loop)
+
+    def give_back_all(self) -> None:
+        """Release whatever is not recorded, once the commit that is under way has ended."""
+        self._committer.stop()
+        claims = self._held.all()
+        self._release(claims)
+        self._held.remove([claim for claim in claims if claim.is_settled])
 
     def stop(self) -> None:
-        """Commit what is left, and end the idle threads."""
-        self._committer.stop()
+        """End the idle threads."""
         self._threads.stop()
         self._loop_thread.stop(None if self._is_loop_blocked else self._on_loop_end)
 
-    def _remove(self, claim: Claim) -> None:
-        """Hold *claim* no more: its outcome is recorded."""
-        self._held.remove(claim)
-        if claim.job.is_suspect:
-            self._on_low()  # others waited for it to end
+    def _end(self, claims: Iterable[Claim]) -> None:
+        """Hold *claims*, which had a slot, no more: their outcomes are recorded."""
+        gone = self._held.remove(claims)
+        for queue, count in Counter(claim.job.queue for claim in gone).items():
+            self._lane_of[queue].free(count)
+        self._wake_for(gone)
 
     def _give_back(self, calls: Iterable[Call]) -> None:
-        for claim in [claim for call in calls for claim in call]:
-            self._runner.finisher.release(claim)
-            self._remove(claim)
+        waiting = [claim for call in calls for claim in call]
+        self._release(waiting)
+        self._wake_for(self._held.remove(waiting))
+
+    def _wake_for(self, gone: Sequence[Claim]) -> None:
+        if any(claim.job.is_suspect for claim in gone):
+            self._on_low()  # others waited for it to end
+
+    def _release(self, claims: Sequence[Claim]) -> None:
+        """Give jobs back, several at once: each is a commit of its own."""
+        finisher = self._runner.finisher
+        run_all(self._threads, [partial(finisher.release, claim) for claim in claims], most=_MOST)
 
     def _start_server(self, lane: Lane, is_async: bool) -> None:  # noqa: FBT001
         if is_async:
@@ -146,7 +167,7 @@ class Crew:
             self._note_due(result)
         except BaseException:  # the thread serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
-        self._remove(claim)
+        self._end([claim])
 
     def _perform_chunk(self, call: Call) -> None:
         left = dict.fromkeys(call)
@@ -161,8 +182,7 @@ class Crew:
                 self._note_due(result)
         except BaseException:  # the thread serves other jobs after these
             log.exception("%d jobs of %s could not be finished", len(left), call[0].job.key)
-        for claim in left:
-            self._remove(claim)
+        self._end(left)
 
     async def _perform_async(self, claim: Claim) -> None:
         try:
@@ -175,7 +195,7 @@ class Crew:
             self._note_due(result)
         except BaseException:  # the loop serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
-        self._remove(claim)
+        self._end([claim])
 
     def _note_due(self, ended: Ended) -> None:
         if ended.run_at is not None:
@@ -189,6 +209,6 @@ class Crew:
                 self._note_due(self._runner.finisher.complete(success))
             except BaseException:  # the thread serves other jobs after this one
                 log.exception("job %s could not be finished", success.claim.job.id)
-            self._remove(success.claim)
+            self._end([success.claim])
 
         self._threads.submit(complete)

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 log = logging.getLogger("statejobs.worker")
@@ -69,6 +71,27 @@ class DaemonThreads:
             del task  # keeps nothing of the last job alive while idle
             with self._lock:
                 self._idle += 1
+
+
+def run_all(threads: Threads, tasks: Sequence[Callable[[], object]], *, most: int) -> None:
+    """Run *tasks* on *threads*, at most so many at once, and wait for them; errors are logged."""
+    waiting, ended = deque(tasks), threading.Semaphore(0)
+
+    def serve() -> None:
+        with suppress(IndexError):
+            while True:
+                task = waiting.popleft()
+                try:
+                    task()
+                except Exception:  # the others are to be run whatever this one met
+                    log.exception("one of %d tasks failed", len(tasks))
+        ended.release()
+
+    servers = min(most, len(tasks))
+    for _ in range(servers):
+        threads.submit(serve)
+    for _ in range(servers):
+        ended.acquire()
 
 
 class LoopThread:

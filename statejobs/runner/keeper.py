@@ -36,12 +36,15 @@ class HeldClaims:
         with self._lock:
             self._claims.update(dict.fromkeys(claims))
 
-    def remove(self, claim: Claim) -> None:
-        """Count *claim* no more."""
+    def remove(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Count *claims* no more; return those that were counted."""
         with self._lock:
-            self._claims.pop(claim, None)
+            gone = [claim for claim in claims if claim in self._claims]
+            for claim in gone:
+                del self._claims[claim]
             if not self._claims:
                 self.emptied.notify_all()
+        return gone
 
     def all(self) -> list[Claim]:
         """Return the running claims, oldest first."""

@@ -2,6 +2,9 @@
 
 A batch costs one claim however many jobs it has. So while jobs are short, more are claimed than
 have a slot: as many as the slots will get through within `AHEAD`. Long ones are never claimed so.
+
+A slot is free when a body has ended, but its job holds a place until the outcome is recorded. There
+are as many places as slots and two batches more: one is committed while the next fills.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ AHEAD = 0.05
 """Seconds of work that may wait for a slot."""
 OVERDUE = 1.0
 """Seconds after which a job that still waits for a slot is given back."""
+_BATCHES = 2
+"""Batches whose bodies have run and that wait for their commit; with one, W3 lost a quarter."""
 _SHORTEST_LOOK = 0.005  # seconds over which a pace is measured
 
 StartServer = Callable[["Lane", bool], None]
 
 
 class Lane:
-    """Hands claims to at most `limit` servers; safe between threads."""
+    """Hands claims to at most `limit` servers, while there are places; safe between threads."""
 
     def __init__(
         self, queue: str, limit: int, *, most_ahead: int, most_together: int,
@@ -47,6 +52,10 @@ class Lane:
         self._start_server, self._on_low = start_server, on_low
         self._waiting: deque[Call] = deque()
         self._serving = 0
+        self._places = limit + _BATCHES * most_together
+        self._held = 0  # claims that were taken, and whose outcome is not recorded
+        self._is_full = False  # the next call has no place
+        self._was_full = False  # nor had one since the pace was measured
         self._lock = threading.Lock()
         self._ahead = 0
         self._taken, self._looked_at = 0, 0.0
@@ -56,17 +65,31 @@ class Lane:
         """Return how many more calls to claim jobs for at *now*, in monotonic seconds."""
         with self._lock:
             self._measure(now)
-            return max(0, self.limit + self._ahead - self._serving - len(self._waiting))
+            if self._is_full:
+                return 0
+            slots = max(0, min(self.limit - self._serving, self._places - self._held))
+            waiting = len(self._waiting)
+            # Half of it is used up first: a claim costs the same for one as for many.
+            ahead = self._ahead if waiting <= self._ahead // 2 else 0
+            return max(0, slots + ahead - waiting)
 
     def put(self, calls: Iterable[Call]) -> None:
         """Let *calls* run, in their order, as slots get free."""
         with self._lock:
             self._waiting.extend(calls)
-            count = min(self.limit - self._serving, len(self._waiting))
-            kinds = [call[0].policy.is_async for call in islice(self._waiting, max(0, count))]
-            self._serving += len(kinds)
-        for is_async in kinds:
-            self._start_server(self, is_async)
+            kinds = self._kinds_to_start()
+        self._start(kinds)
+
+    def free(self, count: int) -> None:
+        """Let others have the places of *count* claims that `take` returned: they are recorded."""
+        with self._lock:
+            self._held -= count
+            self._is_full = False
+            kinds = self._kinds_to_start()
+            is_low = self.has_more and len(self._waiting) <= self._ahead // 2
+        self._start(kinds)
+        if is_low:
+            self._on_low()
 
     def take(self, *, is_async: bool) -> Call | None:
         """Return the next call for a server; None ends the server."""
@@ -78,7 +101,8 @@ class Lane:
             self._taken += max(1, taken)
             if taken:
                 self._takes_many = taken > 1
-            hands_over = call is None and bool(self._waiting)
+            self._held += len(call or ())
+            hands_over = call is None and bool(self._waiting) and not self._is_full
             self._serving -= call is None and not hands_over
         if hands_over:  # the next call is of the other kind
             self._start_server(self, not is_async)
@@ -102,12 +126,40 @@ class Lane:
             self._waiting.clear()
             return waiting
 
+    def _start(self, kinds: Iterable[bool]) -> None:
+        for is_async in kinds:
+            self._start_server(self, is_async)
+
+    def _kinds_to_start(self) -> list[bool]:
+        """Count servers for what waits and has a slot and a place; return whether each is async."""
+        kinds: list[bool] = []
+        places = self._places - self._held
+        for call in islice(self._waiting, max(0, self.limit - self._serving)):
+            places -= len(call)
+            if not self._fits(call, places):
+                self._fill_up()
+                break
+            kinds.append(call[0].policy.is_async)
+        self._serving += len(kinds)
+        return kinds
+
     def _take(self, *, is_async: bool) -> Call | None:
         if not self._waiting or self._waiting[0][0].policy.is_async != is_async:
             return None
+        free = self._places - self._held
+        if not self._fits(self._waiting[0], free - len(self._waiting[0])):
+            self._fill_up()
+            return None
         # Those that wait ahead are there because jobs are short; half is for the other slots.
-        most = min(self._most_together, 1 + self._ahead // 2)
+        most = min(self._most_together, 1 + self._ahead // 2, free)
         return pop_call(self._waiting, most=most)
+
+    def _fill_up(self) -> None:
+        self._is_full = self._was_full = True
+
+    def _fits(self, call: Call, left: int) -> bool:
+        """Whether *call* may run, with *left* places after it; the largest runs by itself."""
+        return left >= 0 or left + len(call) >= self._places
 
     def _measure(self, now: float) -> None:
         """Take the pace since the last look as the pace to come."""
@@ -115,6 +167,9 @@ class Lane:
         if passed < _SHORTEST_LOOK:
             return
         measured = min(self._most_ahead, int(self._taken / passed * AHEAD))
-        # Those that share a transaction are taken in bursts, with nothing in between.
-        self._ahead = max(measured, self._ahead // 2) if self._takes_many else measured
+        # Those that share a transaction or wait for places are taken in bursts, with nothing in
+        # between.
+        is_in_bursts = self._takes_many or self._was_full
+        self._ahead = max(measured, self._ahead // 2) if is_in_bursts else measured
+        self._was_full = self._is_full
         self._taken, self._looked_at = 0, now

@@ -175,6 +175,8 @@ class Supervisor:
             return
         slot.child = None
         if self._order is not None:
+            if child.grace() is not None and code not in {0, RECYCLED}:
+                self.exit_code = 1  # what it held is left to be rescued
             return
         self._has_served = self._has_served or child.grace() is not None
         if code == UNUSABLE and not self._has_served:
@@ -203,10 +205,13 @@ class Supervisor:
         if self._monotonic() < self._kill_at:
             return
         for child in self.children():
-            log.error("process %s does not end; it is killed, its jobs will be rescued", child.pid)
+            if child.grace() is None:
+                log.warning("process %s is killed while it starts; it holds no job", child.pid)
+            else:
+                log.error("process %s does not end; it is killed: rescue takes its jobs", child.pid)
+                self.exit_code = 1
             child.kill()
             self.tally.killed += 1
-            self.exit_code = 1
         self._kill_at = self._monotonic() + _MARGIN
 
 

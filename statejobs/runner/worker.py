@@ -171,11 +171,16 @@ class Worker:
         with self.held.emptied:
             self.held.emptied.notify_all()
 
-    def stop(self, grace: timedelta | None = None) -> None:
+    def stop(self, grace: timedelta | None = None) -> bool:
         """Claim nothing more, wait for running jobs, and give back those that do not end in time.
+
+        A job that has run is waited for as well, until its outcome is recorded.
 
         Args:
             grace: How long to wait; `shutdown_grace` of the settings by default.
+
+        Returns:
+            Whether nothing is left in `processing` that another worker would have to rescue.
         """
         self.stop_claiming()
         patience = (grace if grace is not None else self._settings.shutdown_grace).total_seconds()
@@ -187,18 +192,15 @@ class Worker:
         self._crew.give_back_waiting()
         patience -= self._sources.clock.monotonic() - began
         self._wait_for_jobs(patience)
-        for claim in self.held.all():
-            self._runner.finisher.release(claim)
+        self._crew.give_back_all()
         for loop in self._loops:
             loop.stop()
         if self._listener:
             self._listener.stop()
         self._crew.stop()
-        try:
-            self._runner.store.remove_node(self._runner.node_id)
-        except SQLAlchemyError as error:
-            log.debug("this node's row stays until it is forgotten: %s", error)
+        left_nothing = self._leave()
         self._telemetry.emit(Event.WORKER_STOPPED, node_id=self._runner.node_id)
+        return left_nothing
 
     def run_once(self) -> bool:
         """Claim what there is room for, and start it; return whether more may be waiting."""
@@ -304,6 +306,19 @@ class Worker:
 
     def _forget_nodes(self) -> None:
         self._runner.store.forget_silent_nodes(self._sources.clock.now() - _SILENT_NODE)
+
+    def _leave(self) -> bool:
+        """Delete this node's row; return whether no job bears its name any more."""
+        store, node_id = self._runner.store, self._runner.node_id
+        try:
+            left = store.count_held(node_id)
+            store.remove_node(node_id)
+        except SQLAlchemyError as error:
+            log.debug("this node's row stays until it is forgotten: %s", error)
+            return self.held.is_empty
+        if left:
+            log.warning("%d jobs could not be given back: they will be rescued", left)
+        return not left
 
     def _wait_for_jobs(self, patience: float) -> None:
         with self.held.emptied:

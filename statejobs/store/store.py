@@ -269,6 +269,11 @@ class Store:
             told: datetime = connection.execute(select(database_time(self.dialect))).scalar_one()
         return told
 
+    def count_held(self, node_id: str) -> int:
+        """Count the jobs that a worker process holds, whether it knows of them or not."""
+        with self.single() as connection:
+            return int(connection.execute(_COUNT_HELD, {"by": node_id}).scalar_one())
+
     def remove_node(self, node_id: str) -> None:
         """Delete the row of a worker process."""
         with self.single() as connection:
@@ -323,5 +328,6 @@ _CANCEL = people_sql.cancel_waiting_job()
 _REQUEST = people_sql.request_cancel()
 _REQUEUE = people_sql.requeue_job()
 _NODE = nodes_sql.insert_node()
+_COUNT_HELD = nodes_sql.count_held_jobs()
 _UNNODE = nodes_sql.delete_node()
 _SILENT = nodes_sql.delete_silent_nodes()

@@ -207,7 +207,7 @@ class Driver:
 
     def _put_down(self, node, claim):
         node.claims.remove(claim)
-        node.held.remove(claim)
+        node.held.remove([claim])
 
     def _node(self):
         runner, held = self.app.runner(), HeldClaims()

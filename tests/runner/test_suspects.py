@@ -10,8 +10,7 @@ from statejobs import Domain, JobContext, StateJobs, WorkerSettings, task
 from statejobs.domain.clock import Sources
 from tests.support.clock import manual_sources
 from tests.support.parcels import LEASE, close_app
-
-DEADLINE = 120  # seconds, to notice a hang
+from tests.support.processes import DEADLINE
 
 
 def _body(_ctx):

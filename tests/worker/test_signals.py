@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from statejobs import JobState
-from tests.support.processes import eventually, kill, worker
+from tests.support.processes import DEADLINE, eventually, kill, worker
 from tests.support.worker_app import Parcel, Task, make_app
 
 
@@ -151,6 +151,27 @@ def test_three_processes_run_every_order_once(app, database_url, tmp_path):
             "do_it.start",
             "do_it.complete",
         ]
+
+
+def test_a_stop_amid_many_short_jobs_leaves_none_behind(app, database_url, tmp_path):
+    with app.session() as session:
+        tasks = [Task() for _ in range(500)]
+        session.add_all(tasks)
+        for task in tasks:
+            task.submit()
+        session.commit()
+
+    with worker(database_url, tmp_path / "log") as process:
+        eventually(lambda: app.queries.counts()["work"].get("completed"))
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(DEADLINE)
+
+    counts = app.queries.counts()["work"]
+    assert code == 0
+    assert not counts.get("processing")
+    assert counts["completed"] + counts.get("queued", 0) == 500
+    queued = app.queries.jobs(states=[JobState.QUEUED], limit=500)
+    assert {job.attempt for job in queued} <= {0}
 
 
 def test_an_idle_worker_asks_little(app):

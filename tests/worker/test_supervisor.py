@@ -204,6 +204,43 @@ def test_a_child_that_does_not_end_is_killed_after_grace_and_margin(signals, pat
     assert world.supervisor.exit_code == 1
 
 
+def test_a_child_that_could_not_give_back_its_jobs_fails_the_stop():
+    world = World(processes=2)
+    world.pass_time(1)
+    world.supervisor.stop()
+
+    for child, code in zip(world.children, (1, 0), strict=True):
+        child.code = code
+
+    assert not world.supervisor.run_once()
+    assert world.supervisor.exit_code == 1
+
+
+def test_a_child_that_recycles_itself_at_a_stop_has_given_back_its_jobs():
+    world = World()
+    world.pass_time(1)
+    world.supervisor.stop()
+
+    world.children[0].code = RECYCLED
+
+    assert not world.supervisor.run_once()
+    assert world.supervisor.exit_code == 0
+
+
+@pytest.mark.parametrize("code", [None, 1, -15])
+def test_a_child_that_was_still_starting_holds_no_job_and_fails_no_stop(code):
+    world = World(serves=False)
+    world.pass_time(1)
+    world.supervisor.stop()
+
+    world.children[0].code = code
+    world.pass_time(20)
+
+    assert world.children[0].is_killed == (code is None)
+    assert not world.supervisor.run_once()
+    assert world.supervisor.exit_code == 0
+
+
 def test_a_stop_while_nothing_lives_ends_at_once():
     world = World()
     world.pass_time(1)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     Executable,
+    Select,
     bindparam,
     delete,
+    func,
     insert,
+    select,
     update,
 )
 
 from statejobs.store.statements.conditions import database_time
 from statejobs.store.tables import (
+    IS_PROCESSING,
+    jobs,
     nodes,
 )
 
@@ -33,6 +40,12 @@ def beat_node(dialect: str) -> Executable:
         )
         .returning(database_time(dialect))
     )
+
+
+def count_held_jobs() -> Select[Any]:
+    """Count the processing jobs of a worker process."""
+    held = (IS_PROCESSING, jobs.c.owner == bindparam("by"))
+    return select(func.count()).select_from(jobs).where(*held)
 
 
 def delete_node() -> Executable:
