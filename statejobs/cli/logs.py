@@ -74,8 +74,9 @@ def log_event(happening: Happening) -> None:
     fields = happening.fields
     job, outcome = fields["job"], fields["outcome"]
     record = f" ({job.resource} {job.record_id})" if job.resource else ""
+    level = logging.INFO if fields["is_overtaken"] else _LEVELS.get(outcome, logging.INFO)
     log.log(
-        _LEVELS.get(outcome, logging.INFO), "job %s %s%s, attempt %s of %s%s: %s",
+        level, "job %s %s%s, attempt %s of %s%s: %s",
         job.id, job.key, record, job.attempt, job.max_attempts, _took(fields["duration"]),
         _ending(fields), extra={FIELDS: _job_fields(fields)},
     )  # fmt: skip

@@ -89,6 +89,8 @@ class Settlement:
     run_at: datetime | None = None
     """When to run next; None leaves the time as it was."""
     reason: str | None = None
+    is_overtaken: bool = False
+    """Whether a declared move took the record away: a normal end, of which nobody is warned."""
 
     @property
     def is_ended(self) -> bool:
@@ -152,8 +154,9 @@ def settle(  # noqa: C901, PLR0911 - one match over the closed set is the whole 
             return to("cancel", Landing.FAILED, reason=reason)
         case Stale(reason=reason):
             return to("cancel", Landing.SOURCE, attempt=job.attempt - 1, reason=f"stale: {reason}")
-        case Superseded(reason=reason):
-            return to("cancel", Landing.STAY, reason=f"superseded: {reason}")
+        case Superseded(reason=reason, is_declared=declared):
+            why = f"superseded: {reason}"
+            return to("cancel", Landing.STAY, reason=why, is_overtaken=declared)
         case _:
             assert_never(outcome)
 

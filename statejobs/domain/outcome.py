@@ -93,9 +93,11 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """Someone else moved the record while the action ran; their move wins."""
+    """Someone else moved the record away while the action ran; their move wins."""
 
     reason: str
+    is_declared: bool = False
+    """Whether a declared transition, or an action, took it away: then all went as it should."""
 
 
 Outcome = Complete | Fail | Snooze | Cancel | Crash | Release | Stale | Superseded

@@ -45,7 +45,7 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
         runner.body_ended(*[claim for claim in claims if claim.duration is None])
         is_abandoned = claims[0].is_abandoned
         if isinstance(called, Fail | Superseded) and len(claims) > 1 and not is_abandoned:
-            _tell_of_fallback(claims, _why(called))
+            _tell_of_fallback(claims, called)
             return None
         endings = [
             Ending(claim, called, {}) if is_abandoned else run.ending(claim, called)
@@ -59,7 +59,7 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
                     return [*run.finish(lambda session: commit(session, endings))]
             except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                 if len(claims) > 1:
-                    _tell_of_fallback(claims, type(error).__name__)
+                    _tell_of_fallback(claims, outcome_of(error))
                     return None
                 ends = [(claims[0], outcome_of(error))]
     finally:
@@ -68,14 +68,15 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
     return [left.get(claim) or runner.finisher.end(claim, outcome) for claim, outcome in ends]
 
 
-def _why(called: Fail | Superseded) -> str:
-    return called.failure.error_type if isinstance(called, Fail) else called.reason
-
-
-def _tell_of_fallback(claims: Sequence[Claim], error: str) -> None:
-    log.warning(
-        "a call for %d jobs of %s came to nothing (%s): they are run one by one",
-        len(claims), claims[0].job.key, error,
+def _tell_of_fallback(claims: Sequence[Claim], ended: Outcome | None) -> None:
+    level, why = logging.WARNING, "a late result"
+    if isinstance(ended, Superseded):  # a transition of the user's: nobody has to look
+        level, why = logging.INFO, ended.reason
+    elif isinstance(ended, Fail):
+        why = ended.failure.error_type
+    log.log(
+        level, "a call for %d jobs of %s came to nothing (%s): they are run one by one",
+        len(claims), claims[0].job.key, why,
     )  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def _one_by_one(runner: Runner, claims: Sequence[Claim]) -> Iterator[Result]:
         if claim.is_lost or claim.is_settled:
             yield finisher.late(claim)
         elif claim.job.id not in standing:
-            yield finisher.end(claim, Superseded("the record was moved by someone else"))
+            yield finisher.end(claim, Superseded("the record was moved away"))
         else:
             claim.began, claim.duration = runner.sources.clock.monotonic(), None
             yield from _call(runner, (claim,)) or ()

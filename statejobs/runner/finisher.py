@@ -174,11 +174,12 @@ class Finisher:
     def ended(
         self, claim: Claim, outcome: str, state: JobState | None, *, reason: str | None = None,
         run_at: datetime | None = None, failure: Failure | None = None,
+        is_overtaken: bool = False,
     ) -> Ended:  # fmt: skip
         """Tell subscribers that an attempt ended, and return how."""
         self._telemetry.emit(
             Event.JOB_ENDED, job=claim.job, outcome=outcome, state=state, duration=claim.duration,
-            reason=reason, run_at=run_at, failure=failure,
+            reason=reason, run_at=run_at, failure=failure, is_overtaken=is_overtaken,
         )  # fmt: skip
         return Ended(job=claim.job, outcome=outcome, state=state, reason=reason, run_at=run_at)
 
@@ -254,6 +255,7 @@ class Finisher:
         return self.ended(
             claim, settlement.edge, state, reason=settlement.reason, run_at=settlement.run_at,
             failure=failure if settlement.edge in {"fail", "discard"} else None,
+            is_overtaken=settlement.is_overtaken,
         )  # fmt: skip
 
     def _is_settled(self, claim: Claim) -> None:

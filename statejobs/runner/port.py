@@ -211,7 +211,19 @@ class ChunkWork(Protocol):
 
 
 class MovedAway(Exception):  # noqa: N818 - an answer, not an error
-    """The record was moved by someone else while its job ran."""
+    """The record was moved away by someone else while its job ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Where a record went that its job no longer finds where the claim left it."""
+
+    reason: str | None
+    """Where, for people; None when it is back as if nothing had been."""
+    rests_in_source: bool
+    """Whether it waits for its job again."""
+    is_declared: bool
+    """Whether a declared transition, or an action, took it away."""
 
 
 class Work(Protocol):
@@ -288,6 +300,10 @@ class Work(Protocol):
 
     def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
         """Lock the record of an attempt; return whether it waits for its job again."""
+        ...
+
+    def whereabouts(self, connection: Connection, claim: Claim) -> Whereabouts:
+        """Lock the record of an attempt that was moved away, and look where it went."""
         ...
 
     def recover(self, connection: Connection, job: Job) -> Any | None:

@@ -61,9 +61,11 @@ class Recorder:
         except MovedAway as moved:
             if is_held and not isinstance(outcome, Superseded):
                 raise
-            outcome = Superseded(claim.signal.reason or str(moved))
+            went = self._work.whereabouts(connection, claim)
+            reason = claim.signal.reason or went.reason or str(moved)
+            outcome = Superseded(reason, is_declared=went.is_declared)
             settlement = self.settlement(claim, outcome)
-            rests = self._work.rests_in_source(connection, claim)
+            rests = went.rests_in_source
         state = self.finish_job(connection, claim, settlement, rests)
         self._record_attempt(connection, claim.job, outcome, settlement)
         if settlement.landing is Landing.FAILED and state in ENDED:
@@ -182,8 +184,8 @@ class Recorder:
         self, connection: Connection, job: Job, outcome: Outcome, settlement: Settlement
     ) -> None:
         name = _SPENT.get(type(outcome))
-        if name is None:
-            return  # the attempt did not count
+        if name is None or settlement.is_overtaken:
+            return  # the attempt did not count, or its end is in the history of the record
         failure = outcome.failure if isinstance(outcome, Fail) else None
         now = self._sources.clock.now()
         self._store.record_attempt(

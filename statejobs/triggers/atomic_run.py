@@ -60,7 +60,7 @@ class AtomicRun:
                 if found.get(subject.identity) == (subject.state, subject.version):
                     self._endings[claim] = self._attempt(claim)
                 else:
-                    outcome = Superseded("the record was moved by someone else")
+                    outcome = Superseded("the record was moved away")
                     self._endings[claim] = Ending(claim, outcome, {})
         return ended.outcome
 

@@ -12,7 +12,17 @@ from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement
-from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Subject, Success, Work
+from statejobs.runner.port import (
+    AsyncRun,
+    Claim,
+    Policy,
+    Run,
+    Starts,
+    Subject,
+    Success,
+    Whereabouts,
+    Work,
+)
 
 log = logging.getLogger("statejobs.runner")
 
@@ -95,6 +105,10 @@ class WorkByKey:
     def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
         """Return whether the work could be done again."""
         return self._of(claim).rests_in_source(connection, claim)
+
+    def whereabouts(self, connection: Connection, claim: Claim) -> Whereabouts:
+        """Look where the record of an attempt went."""
+        return self._of(claim).whereabouts(connection, claim)
 
     def recover(self, connection: Connection, job: Job) -> Any | None:
         """Return the subject of a job whose worker is gone; None when someone holds it."""

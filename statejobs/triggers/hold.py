@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from statejobs.domain.outcome import Superseded
 from statejobs.runner.port import MovedAway
 from statejobs.store.lazy_begin import begin_now, begun_at, in_transaction
-from statejobs.triggers.records import RecordSubject, lock_states
+from statejobs.triggers.records import RecordSubject, lock_states, where_to
 
 
 class RecordMoved(BaseException):
@@ -68,13 +68,5 @@ class Hold:
         for subject in self._subjects:
             now = found.get(subject.identity)
             if now != (subject.state, subject.version):
-                return Superseded(_where(subject, now))
+                return Superseded(where_to(subject, now and now[0]))
         return None
-
-
-def _where(subject: RecordSubject, found: tuple[str, int] | None) -> str:
-    if found is None:
-        return "the record is gone"
-    if found[0] != subject.state:
-        return f"the record was moved to {found[0]!r}"
-    return "the record was moved by someone else"

@@ -21,7 +21,9 @@ from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import Job
 from statejobs.domain.machine import EdgeKind
+from statejobs.resource.identity import encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.store.tables import transitions
 from statejobs.store.together import fits_array
 from statejobs.triggers.shortcut import move_with_changes
 
@@ -141,6 +143,39 @@ def lock_states(
         .with_for_update(key_share=not for_delete)
     )
     return {tuple(key): (state, version) for *key, state, version in rows}
+
+
+def where_to(subject: RecordSubject, state: str | None) -> str:
+    """Return for people where a record went that its job no longer finds where it was left."""
+    if state is None:
+        return "the record is gone"
+    if state == subject.state:
+        return f"the record left {state!r} and came back"
+    return f"the record was moved to {state!r}"
+
+
+def came_by_declared_move(
+    connection: Connection, subject: RecordSubject, state: str, version: int
+) -> bool:
+    """Return whether a declared move took a record to *state*, where it is now.
+
+    Without history nobody can tell, and it is taken for one.
+    """
+    model = subject.model
+    if not model.has_history:
+        return True
+    name = connection.scalar(
+        select(transitions.c.name)
+        .where(
+            transitions.c.resource == model.name,
+            transitions.c.record_id == encode_identity(subject.identity),
+            transitions.c.version == version,
+            transitions.c.source != transitions.c.target,
+            transitions.c.target == state,
+        )
+        .limit(1)
+    )
+    return any(edge.name == name for edge in model.spec.edges)
 
 
 def read_state(connection: Connection, model: ResourceModel, identity: Identity) -> str | None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import ClauseElement, Table, Update, bindparam
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.attributes import get_history, instance_state
+from sqlalchemy.orm.base import PassiveFlag
 
 from statejobs.resource.flush import before_flush
 from statejobs.resource.model import ResourceModel
@@ -51,7 +52,11 @@ def _changed_columns(record: Any, model: ResourceModel) -> dict[str, Any] | None
     columns = own_columns(model)
     if not changed <= columns.keys():
         return None
-    values = {name: state.dict.get(name) for name in sorted(changed)}
+    values = {
+        name: state.dict.get(name)
+        for name in sorted(changed)
+        if get_history(record, name, _AS_IT_IS).has_changes()  # as a flush decides
+    }
     return None if any(isinstance(v, ClauseElement) for v in values.values()) else values
 
 
@@ -88,3 +93,6 @@ def own_columns(model: ResourceModel) -> dict[str, Any]:
         and getattr(attribute.columns[0], "table", None) is table
         and not attribute.columns[0].primary_key
     }
+
+
+_AS_IT_IS = PassiveFlag.PASSIVE_NO_INITIALIZE

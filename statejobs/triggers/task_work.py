@@ -15,7 +15,7 @@ from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.resource.domain import Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
-from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success
+from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success, Whereabouts
 from statejobs.store.store import Store
 from statejobs.store.together import complete_jobs, complete_one
 from statejobs.triggers.task_run import AsyncTaskRun, TaskRun, TaskSubject
@@ -114,6 +114,11 @@ class TaskWork:
         """Return that it could run again."""
         del connection, claim
         return True
+
+    def whereabouts(self, connection: Connection, claim: Claim) -> Whereabouts:
+        """Return that nothing was moved: there is no record."""
+        del connection, claim
+        return Whereabouts(reason=None, rests_in_source=True, is_declared=False)
 
     def recover(self, connection: Connection, job: Job) -> TaskSubject:
         """Return the task of a job whose worker is gone."""

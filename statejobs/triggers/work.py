@@ -19,7 +19,17 @@ from statejobs.resource.domain import Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
 from statejobs.resource.model import BoundTrigger, ResourceModel
-from statejobs.runner.port import AsyncRun, Chunk, Claim, MovedAway, Policy, Run, Starts, Success
+from statejobs.runner.port import (
+    AsyncRun,
+    Chunk,
+    Claim,
+    MovedAway,
+    Policy,
+    Run,
+    Starts,
+    Success,
+    Whereabouts,
+)
 from statejobs.store.faults import sqlstate_of
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.history import write_history
@@ -32,11 +42,13 @@ from statejobs.triggers.deletion import land_deleted
 from statejobs.triggers.records import (
     Identity,
     RecordSubject,
+    came_by_declared_move,
     history_row,
     land_record,
     landing_parameters,
     lock_state,
     read_state,
+    where_to,
 )
 from statejobs.triggers.run import AsyncRecordRun, RecordRun
 from statejobs.triggers.shortcut import move_with_changes
@@ -149,9 +161,9 @@ class RecordWork:
             return False
         target = subject.resting(kind)
         if target == subject.state and kind is not EdgeKind.COMPLETE:
-            return target in subject.bound.sources  # without `during` it never left
+            return self._stay(connection, subject)  # without `during` the job moves nothing
         if not land_record(connection, subject, target, now, changes):
-            raise MovedAway(self._where(connection, subject))
+            raise _moved_away(connection, subject)
         if subject.model.has_history:
             row = history_row(
                 claim.job, subject, kind, target, now,
@@ -192,7 +204,7 @@ class RecordWork:
                 return None
             raise
         if found.moved == 0:
-            raise MovedAway(self._where(connection, subject))
+            raise _moved_away(connection, subject)
         return JobState(found.state)
 
     def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
@@ -204,6 +216,17 @@ class RecordWork:
         subject: RecordSubject = claim.subject
         found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
         return found is not None and found[0] in subject.bound.sources
+
+    def whereabouts(self, connection: Connection, claim: Claim) -> Whereabouts:
+        """Lock the record of an attempt that was moved away, and look where it went."""
+        subject: RecordSubject = claim.subject
+        found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
+        is_back = found == (subject.state, subject.version)
+        return Whereabouts(
+            reason=None if is_back else where_to(subject, found and found[0]),
+            rests_in_source=found is not None and found[0] in subject.bound.sources,
+            is_declared=(found is not None and came_by_declared_move(connection, subject, *found)),
+        )
 
     def recover(self, connection: Connection, job: Job) -> RecordSubject | None:
         """Lock the record of a job whose worker is gone; None when someone holds it."""
@@ -265,9 +288,16 @@ class RecordWork:
             return error
         return None
 
-    def _where(self, connection: Connection, subject: RecordSubject) -> str:
-        state = read_state(connection, subject.model, subject.identity)
-        return "the record is gone" if state is None else f"the record was moved to {state!r}"
+    def _stay(self, connection: Connection, subject: RecordSubject) -> bool:
+        found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
+        if found != (subject.state, subject.version):
+            raise MovedAway(where_to(subject, found and found[0]))
+        return subject.state in subject.bound.sources
+
+
+def _moved_away(connection: Connection, subject: RecordSubject) -> MovedAway:
+    state = read_state(connection, subject.model, subject.identity)
+    return MovedAway(where_to(subject, state))
 
 
 @lru_cache(maxsize=1024)

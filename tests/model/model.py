@@ -7,7 +7,7 @@ ALLOWANCE, MOST_CRASHES = 3, 2
 LEASE, BACKOFF, SNOOZE = 30, 20, 300  # seconds
 WAITING = {"scheduled", "queued", "failed"}
 SPENT = {
-    "fail": "failed", "crash": "crashed", "cancel": "cancelled", "superseded": "superseded",
+    "fail": "failed", "crash": "crashed", "cancel": "cancelled",
 }  # fmt: skip
 GIVEN_BACK = {"snooze", "release"}
 WAITS = {"fail": BACKOFF, "snooze": SNOOZE}

@@ -67,6 +67,7 @@ class Text:
     pdf: Mapped[str | None]
     told: Mapped[str | None]
     tags: Mapped[str | None]
+    seen: Mapped[str | None]
     count: Mapped[int] = mapped_column(default=0)
 
 
