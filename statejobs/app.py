@@ -30,6 +30,7 @@ from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
 from statejobs.store.factory import make_listener, make_watch, open_engine
+from statejobs.store.limits import check_connections
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 log = logging.getLogger("statejobs.app")
-
-_OWN_CONNECTIONS = 4
-"""Connections that a worker needs beside those of its jobs: claim, heartbeat, rescue, notes."""
 
 
 class StateJobs:
@@ -83,8 +81,8 @@ class StateJobs:
         self.telemetry = Telemetry()
         self.domains = tuple(domains)
         self.registry = Registry(self.domains)
-        connections = sum(self.queues.values()) + _OWN_CONNECTIONS
-        self.engine = open_engine(database, connections=connections)
+        self._slots = sum(self.queues.values())
+        self.engine = open_engine(database, connections=self._slots)
         self.store = Store(self.engine)
         self.sources = self._on_time(sources or Sources())
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)
@@ -159,12 +157,15 @@ class StateJobs:
 
     def worker(self, queues: Mapping[str, int] | None = None) -> Worker:
         """Return a worker for this process; call its `start` and `stop`."""
+        served = check_queues(dict(queues or self.queues))
         self.check_tables()
-        self._warn_of_unserved({*self.queues, *(queues or ())})
+        check_connections(self.engine, slots=sum(served.values()))
+        self._warn_of_unserved({*self.queues, *served})
+        self.store.reserve_connections()
         runner = self.runner()
         return Worker(
             runner,
-            check_queues(dict(queues or self.queues)),
+            served,
             settings=self.settings,
             make_listener=lambda wake: make_listener(
                 self.engine, runner.node_id, wake, self.sources.rng
@@ -276,7 +277,7 @@ class StateJobs:
         if self._async_engine is None:
             from statejobs.store.asyncio import open_async_engine  # noqa: PLC0415 - async extra
 
-            self._async_engine = open_async_engine(self.engine)
+            self._async_engine = open_async_engine(self.engine, connections=self._slots)
             if self._watch is not None:
                 self._watch.include(self._async_engine.sync_engine)
         return self._async_engine

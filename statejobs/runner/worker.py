@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -189,15 +189,13 @@ class Worker:
         if self._watch is not None and self._main.is_alive():
             self._watch.close_waiting()
         self._main.join()
-        self._crew.give_back_waiting()
+        _do_all([self._crew.give_back_waiting])
         patience -= self._sources.clock.monotonic() - began
         self._wait_for_jobs(patience)
-        self._crew.give_back_all()
-        for loop in self._loops:
-            loop.stop()
-        if self._listener:
-            self._listener.stop()
-        self._crew.stop()
+        _do_all([self._crew.give_back_all])
+        _do_all(loop.stop for loop in self._loops)
+        _do_all([self._listener.stop] if self._listener else [])
+        _do_all([self._crew.stop])
         left_nothing = self._leave()
         self._telemetry.emit(Event.WORKER_STOPPED, node_id=self._runner.node_id)
         return left_nothing
@@ -325,6 +323,15 @@ class Worker:
             self.held.emptied.wait_for(
                 lambda: self._must_release.is_set() or self.held.is_empty, patience
             )
+
+
+def _do_all(steps: Iterable[Callable[[], object]]) -> None:
+    """Take each of *steps*, though one before it raised: a stop leaves nothing out."""
+    for step in steps:
+        try:
+            step()
+        except Exception:  # the others are to be taken all the same
+            log.exception("a step of the stop failed")
 
 
 def _version() -> str:

@@ -14,21 +14,33 @@ from statejobs.store.postgres import read_prepare_threshold
 from statejobs.store.silence import connect_defaults
 from statejobs.store.sqlite import configure_sqlite
 
+_KEPT = 5
+"""Connections that stay open between jobs."""
 
-def open_async_engine(engine: Engine) -> AsyncEngine:
+
+def open_async_engine(engine: Engine, *, connections: int = 15) -> AsyncEngine:
     """Return an engine on the same database as *engine*, which begins at the first write.
+
+    Args:
+        engine: The database.
+        connections: How many jobs may hold one at once.
 
     Raises:
         ConfigurationError: The driver is not installed.
     """
     try:
+        kept = min(_KEPT, connections)
+        size = {"pool_size": kept, "max_overflow": max(10, connections - kept)}
         if engine.dialect.name == "sqlite":
-            opened = create_async_engine(async_url(engine))
+            opened = create_async_engine(async_url(engine), **size)
             configure_sqlite(opened.sync_engine)
             return opened
         url = async_url(engine)
         opened = create_async_engine(
-            url, isolation_level="AUTOCOMMIT", connect_args=connect_defaults(url, os.environ)
+            url,
+            isolation_level="AUTOCOMMIT",
+            connect_args=connect_defaults(url, os.environ),
+            **size,
         )
     except ModuleNotFoundError as error:
         raise ConfigurationError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
+import selectors
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -73,9 +73,9 @@ class PostgresListener:
                     self._listen(connection)
 
     def _connect(self) -> Any:
-        pooled = self._engine.raw_connection()
+        pooled = self._engine.pool.recreate().connect()  # the pool itself may be used up
         connection: Any = pooled.driver_connection
-        pooled.detach()  # ours alone from now on; the pool makes itself another
+        pooled.detach()
         connection.rollback()
         connection.autocommit = True
         channel = connection.execute(
@@ -87,7 +87,7 @@ class PostgresListener:
     def _listen(self, connection: Any) -> None:
         try:
             while True:
-                ready, _, _ = select.select([connection.fileno(), self._stop_read], [], [], 60)
+                ready = _wait_for([connection.fileno(), self._stop_read], 60)
                 if self._stop_read in ready:
                     return
                 if list(connection.notifies(timeout=0)):
@@ -98,5 +98,12 @@ class PostgresListener:
             log.debug("stopped listening: %s", error)
 
     def _is_stopped(self, timeout: float) -> bool:
-        ready, _, _ = select.select([self._stop_read], [], [], timeout)
-        return bool(ready)
+        return bool(_wait_for([self._stop_read], timeout))
+
+
+def _wait_for(descriptors: Sequence[int], timeout: float) -> set[int]:
+    """Return those of *descriptors*, which may be above 1023, that can be read in time."""
+    with selectors.DefaultSelector() as selector:
+        for descriptor in descriptors:
+            selector.register(descriptor, selectors.EVENT_READ)
+        return {key.fd for key, _ in selector.select(timeout)}

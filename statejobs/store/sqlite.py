@@ -119,8 +119,13 @@ def _file_of(url: URL) -> Path | None:
 def wake_listeners(engine: Engine) -> None:
     """Tell every worker on this file that there may be work; never fails, never blocks."""
     path = database_path(engine)
-    if path is None:
-        return
+    if path is not None:
+        # The commit is done: an error here, for want of a descriptor, would say that it is not.
+        with contextlib.suppress(OSError):
+            _wake_beside(path)
+
+
+def _wake_beside(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
         prefix = _socket_prefix(path)
@@ -153,11 +158,9 @@ class SqliteListener:
 
     def start(self) -> None:
         """Bind and listen; without a socket, workers find work by polling."""
-        ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            ear.bind(str(self._address))
-        except OSError:  # a read-only directory, or a file system without sockets
-            ear.close()
+            ear = _bind(self._address)
+        except OSError:  # a read-only directory, a file system without sockets, no descriptor
             return
         self._thread = threading.Thread(
             target=self._listen, args=[ear], name="statejobs-wake", daemon=True
@@ -181,6 +184,16 @@ class SqliteListener:
                 ear.recv(16)
                 if not self._stopped:
                     self._on_wake()
+
+
+def _bind(address: Path) -> socket.socket:
+    ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        ear.bind(str(address))
+    except OSError:
+        ear.close()
+        raise
+    return ear
 
 
 def _socket_prefix(path: Path) -> Path:

@@ -15,6 +15,7 @@ from statejobs.domain.lifecycle import Settlement
 from statejobs.domain.suspects import Suspects
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
+from statejobs.store.reserve import OF_LEASES, SHARED, Reserve, can_reserve
 from statejobs.store.rows import Beat, Expired, Held, Peek, job_of, time_of
 from statejobs.store.statements import claim as claim_sql
 from statejobs.store.statements import finish as finish_sql
@@ -35,7 +36,8 @@ class Store:
         self.engine = engine
         self.dialect = engine.dialect.name
         self.working = working_engine(engine)
-        """Reads in autocommit, begins at the first write; workers use this one."""
+        """Reads in autocommit, begins at the first write; bodies of actions use this one."""
+        self._own = self._of_leases = self.working
         self._mark = Prepared(claim_sql.mark_processing(self.dialect), engine.dialect)
         self._stage_listed = staging_sql.stage_listed_jobs(self.dialect)
         self._postpone = claim_sql.postpone_jobs(self.dialect)
@@ -43,6 +45,12 @@ class Store:
         self._lock_jobs = claim_sql.lock_jobs(self.dialect)
         self._beat = nodes_sql.beat_node(self.dialect)
         self._peeks: dict[tuple[str, ...], Any] = {}
+
+    def reserve_connections(self) -> None:
+        """Keep connections for claims, outcomes and leases that no body and no app can take."""
+        if self._own is self.working and can_reserve(self.engine):
+            self._own = Reserve(self.working, most=SHARED, may_borrow=True)
+            self._of_leases = Reserve(self.working, most=OF_LEASES)
 
     @contextmanager
     def transaction(
@@ -55,7 +63,7 @@ class Store:
             lock_timeout: How long a statement waits for a lock on PostgreSQL; None leaves it as
                 the server has it. SQLite has its busy timeout.
         """
-        with self.working.connect() as connection:
+        with self._own.connect() as connection:
             begin_now(connection, then=self._settings(flushes, lock_timeout))
             try:
                 yield connection
@@ -79,9 +87,10 @@ class Store:
         return self.dialect == "postgresql"
 
     @contextmanager
-    def single(self) -> Iterator[Connection]:
+    def single(self, *, of_leases: bool = False) -> Iterator[Connection]:
         """Open a connection for one statement that is its own transaction."""
-        with self.working.connect() as connection:
+        engine = self._of_leases if of_leases else self._own
+        with engine.connect() as connection:
             yield connection.execution_options(**{AUTOCOMMIT: True})
 
     # Claim
@@ -166,7 +175,7 @@ class Store:
 
     def renew(self, ids: Sequence[int], *, by: str, until: datetime) -> list[Held]:
         """Extend leases, waiting for nobody; return those that are still held."""
-        with self.single() as connection:
+        with self.single(of_leases=True) as connection:
             rows = connection.execute(
                 self._renew, {"ids": list(ids), "by": by, "until": until}
             ).all()
@@ -259,13 +268,13 @@ class Store:
             held: The keys that it cannot run now, as JSON.
         """
         given = {"node_id": node_id, "now": now, "offset": offset, "held_keys": held}
-        with self.single() as connection:
+        with self.single(of_leases=True) as connection:
             found = connection.execute(self._beat, given).first()
         return Beat(is_known=found is not None, told=found[0] if found else None)
 
     def ask_time(self) -> datetime:
         """Return the time by the database's own clock."""
-        with self.single() as connection:
+        with self.single(of_leases=True) as connection:
             told: datetime = connection.execute(select(database_time(self.dialect))).scalar_one()
         return told
 
