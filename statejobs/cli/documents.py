@@ -130,6 +130,7 @@ def worker_documents(app: StateJobs) -> list[dict[str, Any]]:
             "started_at": iso(row["started_at"]),
             "beat_at": iso(row["beat_at"]),
             "clock_offset": row["clock_offset"],
+            "held_keys": decoded(row["held"]) if row["held"] else [],
             "lives": now - row["beat_at"] < app.settings.lease,
         }
         for row in app.queries.nodes()

@@ -132,6 +132,11 @@ def _print_workers(output: Output, workers: Sequence[Mapping[str, Any]], now: da
     for worker in workers:
         if (wrong := _wrong_clock(worker["clock_offset"])) is not None:
             output.text(f"{worker['node'][:8]}: its machine's clock is {wrong} the database's")
+        for held in worker["held_keys"]:
+            output.text(
+                f"{worker['node'][:8]}: no job of {held['key']} can be claimed, tried again every"
+                f" {span(held['retry_seconds'])}: {held['reason']}"
+            )
 
 
 def _wrong_clock(offset: float | None) -> str | None:

@@ -16,6 +16,7 @@ from statejobs.domain.failure import Failure, describe_failure
 from statejobs.domain.job import Job, changed
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.outcome import Fail
+from statejobs.domain.text import REASON_LIMIT, shown_text
 from statejobs.domain.waiting import wait_again
 from statejobs.runner.blame import Blame, blame_for, is_everyones, likeness_of
 from statejobs.runner.finisher import Ended, Finisher
@@ -108,7 +109,7 @@ class Unclaimed:
         return None
 
     def _hold(self, key: str, cause: Blamed) -> None:
-        longest, why = LONGEST, words_of(cause.error)
+        longest, why = LONGEST, _words(cause.error)
         if cause.is_table_locked:
             tables = ", ".join(self._locked_tables())
             longest = LOCKED_FOR
@@ -164,7 +165,7 @@ class Unclaimed:
             now - job.enqueued_at, self._sources.rng, least=SHORTEST_WAIT, most=LONGEST_WAIT
         )
         with self._transaction() as connection:
-            statements.put_back(connection, job.id, now + wait, f"waits: {words_of(error)}")
+            statements.put_back(connection, job.id, now + wait, f"waits: {_words(error)}")
         self._telemetry.emit(Event.JOB_POSTPONED, job=job)
 
     def _spend_attempt(self, job: Job, error: Exception) -> list[Ended]:
@@ -233,7 +234,7 @@ class Unclaimed:
     def _discard_unread(self, candidate: Candidate, error: Exception) -> None:
         """Give up a job whose own row cannot be read, without reading it."""
         now, failure = self._sources.clock.now(), describe_failure(error)
-        why = f"its row cannot be read: {words_of(error)}"
+        why = f"its row cannot be read: {_words(error)}"
         with self._transaction() as connection:
             if statements.discard_queued(connection, candidate.id, why, now):
                 statements.record_unread(
@@ -248,5 +249,11 @@ class Unclaimed:
 def _stuck(failed: _Failed, refusal: Exception) -> _Failed:
     """Return *failed* for a record that cannot be moved to `failed` either."""
     settlement = failed.settlement
-    reason = f"{settlement.reason}; and its record could not be moved: {words_of(refusal)}"
+    reason = f"{settlement.reason}; and its record could not be moved: {_words(refusal)}"
     return replace(failed, settlement=replace(settlement, reason=reason))
+
+
+def _words(error: BaseException) -> str:
+    """Return what the database said, on one line."""
+    (line, *_) = words_of(error).strip().splitlines() or [type(error).__name__]
+    return shown_text(line, REASON_LIMIT)

@@ -56,7 +56,7 @@ def test_status_shows_a_worker_with_its_last_heartbeat(typed, work):
     assert shown["lives"] is True
     assert set(shown) == {
         "node", "host", "pid", "queues", "version", "started_at", "beat_at",
-        "clock_offset", "lives",
+        "clock_offset", "held_keys", "lives",
     }  # fmt: skip
 
 
