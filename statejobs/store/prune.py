@@ -29,7 +29,7 @@ START: Place = (datetime(1, 1, 1, tzinfo=UTC), 0)
 
 def find_ended(
     connection: Connection, state: JobState, before: datetime, *, after: Place, limit: int,
-    lock: bool,
+    lock: bool, only: Sequence[int] | None = None,
 ) -> list[EndedJob]:  # fmt: skip
     """Return jobs that ended in *state* before then, oldest first, from behind *after* on.
 
@@ -40,6 +40,7 @@ def find_ended(
         after: `finished_at` and id of the last job of the batch before.
         limit: Most of them.
         lock: Lock them, waiting for nobody; those that others hold are left out.
+        only: None but those of these ids.
     """
     place = tuple_(jobs.c.finished_at, jobs.c.id)
     query = (
@@ -48,7 +49,11 @@ def find_ended(
         .order_by(jobs.c.finished_at, jobs.c.id)
         .limit(limit)
     )
-    rows = connection.execute(query.with_for_update(skip_locked=True) if lock else query)
+    given: dict[str, object] = {}
+    if only is not None:
+        query = query.where(is_listed(jobs.c.id, connection.dialect.name))
+        given["ids"] = list(only)
+    rows = connection.execute(query.with_for_update(skip_locked=True) if lock else query, given)
     return [EndedJob(**row._mapping) for row in rows]  # noqa: SLF001 - its public name
 
 

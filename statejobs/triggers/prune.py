@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection, select, tuple_
 
@@ -15,11 +17,18 @@ from statejobs.errors import NotFoundError
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.runner.blame import Blame, blame_for, is_everyones
+from statejobs.runner.halves import in_halves
 from statejobs.store import prune as statements
-from statejobs.store.prune import START, EndedJob
+from statejobs.store.faults import words_of
+from statejobs.store.prune import START, EndedJob, Place
 from statejobs.store.store import Store
 from statejobs.store.tables import unindexed
 from statejobs.telemetry import Event, Telemetry
+
+log = logging.getLogger("statejobs.prune")
+
+_MOST_NAMED = 10
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +43,26 @@ class Pruned:
     def is_empty(self) -> bool:
         """Whether there was nothing to delete."""
         return not (any(self.jobs.values()) or self.attempts or self.history)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Which jobs are looked at together."""
+
+    state: JobState
+    before: datetime
+    after: Place
+    limit: int
+    dry_run: bool
+
+    def find(
+        self, connection: Connection, *, lock: bool, only: Sequence[int] | None = None
+    ) -> list[EndedJob]:
+        """Return those that are old enough, or those of *only*."""
+        return statements.find_ended(
+            connection, self.state, self.before, after=self.after, limit=self.limit, lock=lock,
+            only=only,
+        )  # fmt: skip
 
 
 class Pruner:
@@ -72,28 +101,58 @@ class Pruner:
     ) -> None:
         after, is_more = START, True
         while is_more:
-            with self._store.transaction() as connection:
-                found = statements.find_ended(
-                    connection, state, before, after=after, limit=batch, lock=not dry_run
-                )
-                ids = self._unneeded(connection, state, found)
-                act = statements.count_attempts if dry_run else statements.delete_jobs
-                pruned.attempts += act(connection, ids)
-            pruned.jobs[state] += len(ids)
+            batch_of = _Batch(state=state, before=before, after=after, limit=batch, dry_run=dry_run)
+            found = self._prune_batch(batch_of, pruned)
             is_more = len(found) == batch
             if is_more:
                 after = (found[-1].finished_at, found[-1].id)
+
+    def _prune_batch(self, batch: _Batch, pruned: Pruned) -> Sequence[EndedJob]:
+        """Prune a batch with one transaction; in parts, when one of it cannot be pruned."""
+        try:
+            return self._prune_part(batch, pruned)
+        except Exception as error:
+            if is_everyones(error):
+                raise
+        with self._store.single() as connection:
+            found = batch.find(connection, lock=False)
+
+        def prune(part: Sequence[EndedJob]) -> None:
+            self._prune_part(batch, pruned, only=[job.id for job in part])
+
+        for key, own in _by_key(found).items():
+            in_halves(own, prune, partial(_is_left, f"jobs of {key}"), whole_first=True)
+        return found
+
+    def _prune_part(
+        self, batch: _Batch, pruned: Pruned, *, only: Sequence[int] | None = None
+    ) -> Sequence[EndedJob]:
+        with self._store.transaction() as connection:
+            found = batch.find(connection, lock=not batch.dry_run, only=only)
+            ids = self._unneeded(connection, batch.state, found)
+            act = statements.count_attempts if batch.dry_run else statements.delete_jobs
+            attempts = act(connection, ids)
+        pruned.attempts += attempts
+        pruned.jobs[batch.state] += len(ids)
+        return found
 
     def _prune_history(
         self, before: datetime, batch: int, pruned: Pruned, *, dry_run: bool
     ) -> None:
         after, is_more = 0, True
-        while is_more:
+
+        def delete(ids: Sequence[int]) -> None:
             with self._store.transaction() as connection:
-                ids = statements.find_history(connection, before, after=after, limit=batch)
-                if ids and not dry_run:
-                    statements.delete_history(connection, ids)
+                statements.delete_history(connection, ids)
             pruned.history += len(ids)
+
+        while is_more:
+            with self._store.single() as connection:
+                ids = statements.find_history(connection, before, after=after, limit=batch)
+            if dry_run:
+                pruned.history += len(ids)
+            else:
+                in_halves(ids, delete, partial(_is_left, "history"), whole_first=True)
             is_more = len(ids) == batch
             after = ids[-1] if ids else after
 
@@ -103,11 +162,8 @@ class Pruner:
         """Return the ids of those that no retry will continue."""
         if state is JobState.COMPLETED:
             return [job.id for job in found]
-        by_key: dict[str, list[EndedJob]] = {}
-        for job in found:
-            by_key.setdefault(job.key, []).append(job)
         ids: list[int] = []
-        for key, ended in by_key.items():
+        for key, ended in _by_key(found).items():
             declared = self._registry.triggers.get(key)
             if key in self._registry.tasks:
                 ids += [job.id for job in ended]
@@ -115,6 +171,29 @@ class Pruner:
                 waiting = _resting(connection, *declared, ended)
                 ids += [job.id for job in ended if job.record_id not in waiting]
         return sorted(ids)
+
+
+def _by_key(found: Iterable[EndedJob]) -> dict[str, list[EndedJob]]:
+    by_key: dict[str, list[EndedJob]] = {}
+    for job in found:
+        by_key.setdefault(job.key, []).append(job)
+    return by_key
+
+
+def _is_left(what: str, part: Sequence[EndedJob | int], error: Exception) -> bool:
+    """Return whether *part* is left where it is: one row, or all of a key whose table is missing.
+
+    Raises:
+        Exception: It concerns everyone.
+    """
+    blame = blame_for(error)
+    if blame is Blame.EVERYONE:
+        raise error
+    if len(part) > 1 and blame is not Blame.KEY:
+        return False
+    ids = [one if isinstance(one, int) else one.id for one in part[:_MOST_NAMED]]
+    log.warning("%s cannot be pruned, ids %s: %s", what, ids, words_of(error))
+    return True
 
 
 def _resting(

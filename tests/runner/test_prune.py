@@ -10,6 +10,7 @@ from statejobs import ConfigurationError, Domain, Event, JobState, Retention, St
 from statejobs.domain.job import ENDED, LIVE
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.support.clock import NOON, ManualClock, manual_sources
+from tests.support.hostile import allow_updates, execute, refuse_deletes
 from tests.support.parcels import Letter, Parcel, post_office
 from tests.support.shop import read_jobs
 
@@ -214,6 +215,43 @@ def test_a_worker_leaves_it_when_told_to(database_url):
 
 
 @pytest.mark.postgres
+def test_one_job_that_cannot_be_deleted_keeps_no_other(app, caplog):
+    for number in range(1, 9):
+        add_job(app, number, JobState.COMPLETED, days=5)
+    refuse_deletes(app, "statejobs_jobs", "OLD.id = 2")
+
+    pruned = app.prune()
+
+    assert left(app) == [2]
+    assert (pruned.jobs[JobState.COMPLETED], pruned.attempts) == (7, 7)
+    assert "ids [2]: " in caplog.text
+    allow_updates(app, "statejobs_jobs")
+
+
+def test_the_jobs_of_a_missing_table_keep_no_others(app):
+    for number in range(1, 7):
+        key = "letter.seal" if number % 2 else "parcel.send"
+        add_job(app, number, JobState.DISCARDED, days=5, key=key)
+    execute(app, "ALTER TABLE letters RENAME TO letters_before")
+
+    app.prune()
+
+    execute(app, "ALTER TABLE letters_before RENAME TO letters")
+    assert left(app) == [1, 3, 5]
+
+
+def test_one_row_of_history_that_cannot_be_deleted_keeps_no_other(database_url):
+    kept = Retention(history=DAY, batch=3)
+    with post_office(database_url, clock=ManualClock(NOON), retention=kept) as app:
+        add_history(app, [5, 5, 5, 5, 5])
+        refuse_deletes(app, "statejobs_transitions", "OLD.id = 2")
+
+        pruned = app.prune()
+
+        assert (count(app, transitions), pruned.history) == (1, 4)
+        allow_updates(app, "statejobs_transitions")
+
+
 def test_it_waits_for_no_lock(postgres_url):
     with post_office(postgres_url, clock=ManualClock(NOON)) as app:
         for n in (1, 2, 3):

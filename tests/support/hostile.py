@@ -33,6 +33,24 @@ def refuse_updates(app, table, when, *, name="no_way"):
         )
 
 
+def refuse_deletes(app, table, when, *, name="no_way"):
+    """Let a trigger of the database refuse every DELETE of *table* for which *when* holds."""
+    if is_postgres(app):
+        execute(
+            app,
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'the auditor says no'; END $$",
+            f"CREATE TRIGGER {name} BEFORE DELETE ON {table} FOR EACH ROW"
+            f" WHEN ({when}) EXECUTE FUNCTION {name}()",
+        )
+    else:
+        execute(
+            app,
+            f"CREATE TRIGGER {name} BEFORE DELETE ON {table} WHEN {when}"
+            " BEGIN SELECT RAISE(ABORT, 'the auditor says no'); END",
+        )
+
+
 def allow_updates(app, table, *, name="no_way"):
     """Drop the trigger again."""
     on = f" ON {table}" if is_postgres(app) else ""
