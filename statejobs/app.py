@@ -278,6 +278,7 @@ class StateJobs:
             from statejobs.store.asyncio import open_async_engine  # noqa: PLC0415 - async extra
 
             self._async_engine = open_async_engine(self.engine, connections=self._slots)
+            self.store.witness.include(self._async_engine.sync_engine)
             if self._watch is not None:
                 self._watch.include(self._async_engine.sync_engine)
         return self._async_engine

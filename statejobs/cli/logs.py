@@ -89,6 +89,7 @@ _WORDS = {
     "discard": "discarded",
     "cancel": "cancelled",
     "snooze": "snoozed",
+    "give_back": "given back",
     "release": "given back",
     "rescue": "rescued",
 }

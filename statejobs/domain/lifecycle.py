@@ -19,6 +19,7 @@ from statejobs.domain.outcome import (
     Complete,
     Crash,
     Fail,
+    GiveBack,
     Outcome,
     Release,
     Snooze,
@@ -28,6 +29,10 @@ from statejobs.domain.outcome import (
 from statejobs.domain.text import REASON_LIMIT, clean_text
 
 J = JobState
+
+MOST_RETURNS = 10
+"""Attempts in a row that the database may fail; the next counts, or a deadlock would go on."""
+_FIRST_RETURN, _LONGEST_RETURN = timedelta(seconds=0.1), timedelta(seconds=30)
 
 
 def _edge(name: str, sources: tuple[JobState, ...], target: JobState, doc: str) -> Edge:
@@ -46,6 +51,7 @@ JOB_MACHINE = MachineSpec(
         _edge("complete", (J.PROCESSING,), J.COMPLETED, "The action returned."),
         _edge("fail", (J.PROCESSING,), J.FAILED, "The action raised; attempts are left."),
         _edge("snooze", (J.PROCESSING,), J.SCHEDULED, "The action asked for later."),
+        _edge("give_back", (J.PROCESSING,), J.SCHEDULED, "The database failed it; does not count."),
         _edge("release", (J.PROCESSING,), J.QUEUED, "The worker stops; attempt given back."),
         _edge("rescue", (J.PROCESSING,), J.QUEUED, "The lease ran out; attempts are left."),
         _edge("run_again", (J.PROCESSING,), J.QUEUED, "It was enqueued while it ran."),
@@ -86,6 +92,8 @@ class Settlement:
     landing: Landing
     attempt: int
     crashes: int
+    returned: int = 0
+    """Attempts in a row that were given back; any other outcome ends the row."""
     run_at: datetime | None = None
     """When to run next; None leaves the time as it was."""
     reason: str | None = None
@@ -116,14 +124,21 @@ def gives_up(*, attempt: int, max_attempts: int, crashes: int, max_crashes: int)
     return crashes >= max_crashes or attempt >= max_attempts
 
 
-def settle(  # noqa: C901, PLR0911 - one match over the closed set is the whole policy
+def counted(job: Job, outcome: Outcome) -> Outcome:
+    """Return *outcome*, as a failure where the database has failed *job* too often in a row."""
+    if isinstance(outcome, GiveBack) and job.returned >= MOST_RETURNS:
+        return Fail(failure=outcome.failure, error=outcome.error)
+    return outcome
+
+
+def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is the whole policy
     job: Job, outcome: Outcome, *, now: datetime, wait: timedelta, max_crashes: int
 ) -> Settlement:
     """Decide what *outcome* does to *job*, which is processing.
 
     Args:
         job: The claimed job; its `attempt` includes the present one.
-        outcome: How the attempt ended.
+        outcome: How the attempt ended, as `counted` returned it.
         now: The time of the decision.
         wait: The backoff before the next attempt, used when *outcome* is `Fail`.
         max_crashes: Crashes after which a job is quarantined.
@@ -142,6 +157,15 @@ def settle(  # noqa: C901, PLR0911 - one match over the closed set is the whole 
             return to("discard", Landing.FAILED, reason=f"failed: {failure.error_type}")
         case Fail(failure=failure):
             return to("fail", Landing.SOURCE, run_at=now + wait, reason=failure.error_type)
+        case GiveBack(failure=failure):
+            return to(
+                "give_back",
+                Landing.SOURCE,
+                attempt=job.attempt - 1,
+                returned=job.returned + 1,
+                run_at=now + _wait_of_return(job.returned),
+                reason=f"given back: {failure.error_type}",
+            )
         case Crash(reason=reason):
             return _after_crash(job, reason, max_crashes)
         case Snooze(delay=delay, reason=reason):
@@ -178,6 +202,11 @@ def _after_crash(job: Job, reason: str, max_crashes: int) -> Settlement:
         crashes=crashes,
         reason=reason,
     )
+
+
+def _wait_of_return(returned: int) -> timedelta:
+    doubled: int = 2 ** min(returned, MOST_RETURNS)
+    return min(_FIRST_RETURN * doubled, _LONGEST_RETURN)
 
 
 def _target(edge: str) -> JobState:

@@ -70,6 +70,14 @@ class Fail:
     error: BaseException | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveBack:
+    """The database failed the attempt, not the action; it does not count, unless it goes on so."""
+
+    failure: Failure
+    error: BaseException | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Crash:
     """The lease ran out: the worker died or lost its database."""
@@ -100,7 +108,7 @@ class Superseded:
     """Whether a declared transition, or an action, took it away: then all went as it should."""
 
 
-Outcome = Complete | Fail | Snooze | Cancel | Crash | Release | Stale | Superseded
+Outcome = Complete | Fail | GiveBack | Snooze | Cancel | Crash | Release | Stale | Superseded
 
 
 def request_of(raised: Snooze | Cancel) -> Outcome:

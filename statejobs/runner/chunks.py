@@ -10,10 +10,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from statejobs.domain.outcome import Complete, Fail, Outcome, Superseded
+from statejobs.domain.outcome import Complete, Fail, GiveBack, Outcome, Superseded
 from statejobs.runner.deadline import call_within
 from statejobs.runner.finisher import Ended, outcome_of
 from statejobs.runner.port import Chunk, Claim, Ending, Success
+from statejobs.runner.undone import ours
 
 if TYPE_CHECKING:
     from statejobs.runner.runner import Runner
@@ -58,10 +59,11 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
                     commit = runner.finisher.commit_chunk
                     return [*run.finish(lambda session: commit(session, endings))]
             except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
-                if len(claims) > 1:
-                    _tell_of_fallback(claims, outcome_of(error))
+                outcome = outcome_of(error)
+                if len(claims) > 1 and not isinstance(outcome, GiveBack):
+                    _tell_of_fallback(claims, outcome)
                     return None
-                ends = [(claims[0], outcome_of(error))]
+                ends = [(claim, outcome) for claim in claims]
     finally:
         run.close()
     left = {success.claim: success for success in successes or ()}
@@ -83,7 +85,8 @@ def _tell_of_fallback(claims: Sequence[Claim], ended: Outcome | None) -> None:
 def _one_by_one(runner: Runner, claims: Sequence[Claim]) -> Iterator[Result]:
     finisher = runner.finisher
     try:
-        standing = _chunk_of(claims).work.reload(claims)
+        with ours():
+            standing = _chunk_of(claims).work.reload(claims)
     except Exception as error:  # noqa: BLE001 - the database is away
         yield from (finisher.end(claim, outcome_of(error)) for claim in claims)
         return

@@ -20,6 +20,7 @@ from statejobs.runner.holds import HeldKeys
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Starts, Subject, Work
 from statejobs.runner.sifting import Sifting
+from statejobs.runner.strays import Strays
 from statejobs.runner.unclaimed import Unclaimed
 from statejobs.store import unclaimed as statements
 from statejobs.store.store import Store
@@ -61,12 +62,12 @@ class Claiming:
     """Takes jobs that are queued, for `Runner.claim`; safe to call from several threads."""
 
     def __init__(
-        self, store: Store, work: Work, finisher: Finisher, *, node_id: str,
+        self, store: Store, work: Work, finisher: Finisher, strays: Strays, *, node_id: str,
         settings: WorkerSettings, sources: Sources, telemetry: Telemetry, reach: Reach = live_on,
     ) -> None:  # fmt: skip
         self._store, self._work, self._node_id = store, work, node_id
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
-        self._reach = reach
+        self._strays, self._reach = strays, reach
         self.held = HeldKeys(sources.clock)
         self._unclaimed = Unclaimed(
             store, work, finisher, self.held, node_id=node_id, sources=sources, telemetry=telemetry
@@ -156,7 +157,10 @@ class Claiming:
         now = self._sources.clock.now()
         # A claim that a crash of the server takes back leaves its jobs queued, as if it had never
         # been; what follows from it flushes it too.
-        with self._store.transaction(flushes=False, lock_timeout=LOCK_TIMEOUT) as connection:
+        with (
+            self._strays.watching(),
+            self._store.transaction(flushes=False, lock_timeout=LOCK_TIMEOUT) as connection,
+        ):
             jobs = lock(connection)
             if not jobs:
                 return 0, []
@@ -218,6 +222,7 @@ class Claiming:
 
     def _mark(self, connection: Connection, ready: Sequence[tuple[Job, Subject]]) -> list[Claim]:
         now, token = self._sources.clock.now(), self._sources.ids()
+        self._strays.note(token)
         until = now + self._settings.lease
         by_source: dict[str | None, list[int]] = {}
         for job, subject in ready:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -14,14 +15,18 @@ from sqlalchemy.orm import Session
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import Failure, describe_failure
 from statejobs.domain.job import Job, JobState
-from statejobs.domain.lifecycle import Landing, Settlement
-from statejobs.domain.outcome import Complete, Fail, Outcome, Release, Superseded
+from statejobs.domain.lifecycle import Landing, Settlement, counted
+from statejobs.domain.outcome import Complete, Fail, GiveBack, Outcome, Release, Superseded
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
+from statejobs.runner.undone import UndoneError, give_back, judged, ours, passes
+from statejobs.store.faults import is_away
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
+
+R = TypeVar("R")
 
 log = logging.getLogger("statejobs.runner")
 
@@ -66,20 +71,23 @@ class Finisher:
         Raises:
             LateResult: The job is no longer ours; the caller rolls back.
             MovedAway: The record is no longer where the claim left it; likewise.
+            UndoneError: A fault of the database that passes; likewise.
         """
         _begin_finish(claim)
-        connection = session.connection()
-        begin_now(connection)
+        with ours():
+            connection = session.connection()
+            begin_now(connection)
         if claim.policy.deletes:
             self._flush(session)
             rests = self._land(connection, claim)
         else:  # the record is locked first, then whatever else the body changed
             rests = self._land(connection, claim)
             self._flush(session)
-        settlement = self.recorder.settlement(claim, Complete())
-        self.recorder.finish_job(connection, claim, settlement, rests)
-        self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-        session.commit()
+        with ours():
+            settlement = self.recorder.settlement(claim, Complete())
+            self.recorder.finish_job(connection, claim, settlement, rests)
+            self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+            _commit(session, [claim])
         self._is_settled(claim)
 
     def commit_chunk(self, session: Session, endings: Sequence[Ending]) -> list[Ended]:
@@ -88,16 +96,20 @@ class Finisher:
         Raises:
             LateResult: A job is no longer ours; the caller rolls back.
             MovedAway: A record is no longer where its claim left it; likewise.
+            UndoneError: A fault of the database that passes; likewise.
         """
+        endings = [replace(end, outcome=self._judged(end.claim, end.outcome)) for end in endings]
         claims = [end.claim for end in endings]
         try:
             for claim in claims:
                 _begin_finish(claim)
             session.flush()
-            self._reach(CrashPoint.FINISH_FLUSHED)
-            settled = self.recorder.settle_chunk(session.connection(), endings)
-            self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-            session.commit()
+            with ours():
+                self._reach(CrashPoint.FINISH_FLUSHED)
+                begin_now(session.connection())
+                settled = self.recorder.settle_chunk(session.connection(), endings)
+                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+                _commit(session, claims)
         except BaseException:
             for claim in claims:
                 claim.is_finishing = False
@@ -111,9 +123,12 @@ class Finisher:
         ]
 
     def complete(self, success: Success) -> Ended:
-        """Commit a success that needs no unit of work; whatever that meets ends the attempt."""
+        """Commit a success that needs no unit of work; whatever that meets ends the attempt.
+
+        Its changes are known: while the database cannot, it is asked again.
+        """
         try:
-            self._commit_own(success)
+            self._insist(success.claim, lambda: self._commit_own(success))
         except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
             return self.end(success.claim, outcome_of(error))
         return self.end(success.claim, Complete())
@@ -139,7 +154,7 @@ class Finisher:
     def end(self, claim: Claim, outcome: Outcome | None) -> Ended:
         """Record *outcome*, where that is not done yet, and tell; None means that it is late."""
         if outcome is None:
-            return self.late(claim)
+            return self._end_of_unsure(claim, None) or self.late(claim)
         if isinstance(outcome, Complete):
             return self.ended(claim, "complete", JobState.COMPLETED)
         return self.conclude(claim, outcome)
@@ -147,26 +162,22 @@ class Finisher:
     def conclude(self, claim: Claim, outcome: Outcome) -> Ended:
         """Record an outcome other than success; what the body wrote is rolled back already.
 
-        A database that is away is asked again until the lease is over; after that, the rescue of
-        another node records the attempt as crashed.
+        A database that is away is asked again for as long as the job may be ours: its token tells
+        whether it still is.
         """
-        give_up_at = claim.began + self._lease.total_seconds()
-        pause = _FIRST_PAUSE
-        while not (claim.is_lost or claim.is_settled):
-            try:
-                return self._conclude_once(claim, outcome)
-            except LateResult:
-                break
-            except SQLAlchemyError as error:
-                if self._sources.clock.monotonic() > give_up_at:
-                    log.warning("job %s: no outcome recorded: %s", claim.job.id, error)
-                    break
-                self._sources.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-        return self.late(claim)
+        outcome = self._judged(claim, outcome)
+        since = claim.began if isinstance(outcome, Release) else None
+        try:
+            return self._insist(claim, lambda: self._conclude_once(claim, outcome), since=since)
+        except LateResult:
+            pass
+        except SQLAlchemyError as error:
+            log.warning("job %s: no outcome recorded: %s", claim.job.id, error)
+        return self._end_of_unsure(claim, outcome) or self.late(claim)
 
     def release(self, claim: Claim) -> Ended:
         """Give a running job back at shutdown; its attempt does not count."""
+        claim.is_kept = False  # a stop does not wait for a database that is away
         ended = self.conclude(claim, Release())
         claim.signal.set("the worker stops")
         return ended
@@ -194,13 +205,60 @@ class Finisher:
 
     def _land(self, connection: Connection, claim: Claim) -> bool:
         now = self._sources.clock.now()
-        rests = self._work.land(connection, claim, Landing.TARGET, now=now)
+        with ours():
+            rests = self._work.land(connection, claim, Landing.TARGET, now=now)
         self._reach(CrashPoint.FINISH_RECORD_MOVED)
         return rests
 
     def _flush(self, session: Session) -> None:
         session.flush()
         self._reach(CrashPoint.FINISH_FLUSHED)
+
+    def _judged(self, claim: Claim, outcome: Outcome) -> Outcome:
+        """Return *outcome*, as the database's fault when it is."""
+        if claim.is_dropped and isinstance(outcome, Fail):
+            return GiveBack(failure=outcome.failure, error=outcome.error)
+        took = self._sources.clock.monotonic() - claim.began
+        return judged(outcome, lambda error: self._store.witness.was_everyones(error, within=took))
+
+    def _insist(self, claim: Claim, act: Callable[[], R], *, since: float | None = None) -> R:
+        """Return what *act* returns, once the database bears it.
+
+        While the lease is renewed it is tried for good; else until the lease would be over that
+        began now, or at *since*.
+        """
+        began = self._sources.clock.monotonic() if since is None else since
+        give_up_at = began + self._lease.total_seconds()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return act()
+            except SQLAlchemyError as error:
+                claim.is_unsure |= is_away(error)
+                is_over = self._sources.clock.monotonic() > give_up_at
+                if not passes(error) or (is_over and not claim.is_kept):
+                    raise
+                self._sources.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _end_of_unsure(self, claim: Claim, outcome: Outcome | None) -> Ended | None:
+        """Tell of an end whose answer was lost, if it landed; return it."""
+        if not claim.is_unsure:
+            return None
+        try:
+            found = self._insist(claim, lambda: self._store.find_settled(claim.job))
+        except SQLAlchemyError:
+            return None
+        if found == (JobState.COMPLETED, claim.job.attempt):
+            claim.is_settled = True
+            return self.end(claim, Complete())
+        if found is None or outcome is None:
+            return None
+        settlement = self.recorder.settlement(claim, counted(claim.job, outcome))
+        if found != (settlement.state, settlement.attempt):
+            return None
+        claim.is_settled = True
+        return self._tell(claim, outcome, settlement, settlement.state)
 
     def _commit_own(self, success: Success) -> None:
         claim = success.claim
@@ -226,22 +284,24 @@ class Finisher:
 
     def _complete_together(self, successes: Sequence[Success]) -> frozenset[int]:
         """Return the ids of the jobs that are finished now."""
-        ours = [s for s in successes if not (s.claim.is_lost or s.claim.is_settled)]
-        for success in ours:
+        left = [s for s in successes if not (s.claim.is_lost or s.claim.is_settled)]
+        for success in left:
             success.claim.is_finishing = True
         self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         try:
-            finished = self._work.finish_together(ours, now=self._sources.clock.now())
+            finished = self._work.finish_together(left, now=self._sources.clock.now())
         except DBAPIError as error:  # one by one, they tell whose fault it was
-            log.debug("%d jobs are finished one by one: %s", len(ours), error)
+            log.debug("%d jobs are finished one by one: %s", len(left), error)
+            for success in left:
+                success.claim.is_unsure |= is_away(error)
             return frozenset()
-        for success in ours:
+        for success in left:
             if success.claim.job.id in finished:
                 self._is_settled(success.claim)
         return finished
 
     def _conclude_once(self, claim: Claim, outcome: Outcome) -> Ended:
-        claim.is_finishing = True
+        _begin_finish(claim)
         with self._store.transaction() as connection:
             settlement, state = self.recorder.settle(connection, claim, outcome)
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
@@ -263,6 +323,15 @@ class Finisher:
         self._reach(CrashPoint.FINISHED)
 
 
+def _commit(session: Session, claims: Sequence[Claim]) -> None:
+    try:
+        session.commit()
+    except SQLAlchemyError as error:
+        for claim in claims:
+            claim.is_unsure |= is_away(error)
+        raise
+
+
 def outcome_of(error: Exception) -> Outcome | None:
     """Return the outcome of an attempt whose commit failed; None when it came too late."""
     match error:
@@ -270,6 +339,8 @@ def outcome_of(error: Exception) -> Outcome | None:
             return None
         case MovedAway():
             return Superseded(str(error))
+        case UndoneError():
+            return give_back(error)
         case _:
             return Fail(failure=describe_failure(error), error=error)
 

@@ -1,4 +1,4 @@
-"""Keeps what this node holds: renews leases, and drops jobs before a lease can end unrenewed."""
+"""Keeps what this node holds: renews leases, and warns jobs before a lease can end unrenewed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from statejobs.telemetry import Event, Telemetry
 log = logging.getLogger("statejobs.runner")
 
 _MARGIN = 0.15
-"""Part of the lease that is left when unrenewed jobs are dropped."""
+"""Part of the lease that is left when unrenewed jobs are asked to stop."""
+_MISSED = 1.5
+"""Heartbeats without an answer after which others may have been cut off as well."""
 
 
 class HeldClaims:
@@ -34,13 +36,16 @@ class HeldClaims:
     def add(self, claims: Iterable[Claim]) -> None:
         """Count *claims* as running."""
         with self._lock:
-            self._claims.update(dict.fromkeys(claims))
+            for claim in claims:
+                claim.is_kept = True
+                self._claims[claim] = None
 
     def remove(self, claims: Iterable[Claim]) -> list[Claim]:
         """Count *claims* no more; return those that were counted."""
         with self._lock:
             gone = [claim for claim in claims if claim in self._claims]
             for claim in gone:
+                claim.is_kept = False
                 del self._claims[claim]
             if not self._claims:
                 self.emptied.notify_all()
@@ -83,6 +88,7 @@ class Keeper:
         self._timekeeper = timekeeper_of(sources.clock)
         self._held_keys = held_keys
         self._renewed_at = self._watched_at = sources.clock.monotonic()
+        self._rests_until = float("-inf")
 
     @property
     def watches_every(self) -> timedelta:
@@ -95,8 +101,21 @@ class Keeper:
         age = self._sources.clock.monotonic() - self._renewed_at
         return age < self._settings.lease.total_seconds() / 2
 
+    @property
+    def may_rescue(self) -> bool:
+        """Whether a lease that ran out tells that its worker is gone.
+
+        After an outage every lease has run out, and those who live need a moment to renew theirs.
+        """
+        return self._sources.clock.monotonic() >= self._rests_until and not self._was_cut_off()
+
+    def rest(self) -> None:
+        """Rescue nothing for one lease."""
+        lease = self._settings.lease.total_seconds()
+        self._rests_until = self._sources.clock.monotonic() + lease
+
     def run_once(self) -> bool:
-        """Renew every lease; drop what was lost, or cannot be renewed in time.
+        """Renew every lease; drop what was lost, warn what cannot be renewed in time.
 
         Returns:
             Whether every lease was renewed; else it is to be tried again soon.
@@ -107,15 +126,17 @@ class Keeper:
             self._timekeeper.settle_doubt()
             has_all = self._renew(claims)
             self._beat()
+            if self._was_cut_off():
+                self.rest()
             self._renewed_at = began
         except SQLAlchemyError as error:
             log.debug("no heartbeat: %s", error)
-            self._drop_unrenewed()
+            self._warn_unrenewed()
             return False
         return has_all
 
     def watch(self) -> None:
-        """Drop what could not be renewed in time; for when `run_once` itself gets no answer.
+        """Warn what could not be renewed in time; for when `run_once` itself gets no answer.
 
         When the whole process stood still, as under a call of C that lets no other thread run,
         the heartbeat that is due has the first word: it may still be in time.
@@ -124,7 +145,7 @@ class Keeper:
         stood_still = now - self._watched_at > 2 * self.watches_every.total_seconds()
         self._watched_at = now
         if not stood_still:
-            self._drop_unrenewed()
+            self._warn_unrenewed()
 
     def _beat(self) -> None:
         clock, offset = self._sources.clock, self._timekeeper.offset
@@ -133,10 +154,19 @@ class Keeper:
         beat = self._store.beat(self._node_id, clock.now(), offset=offset, held=held)
         self._timekeeper.take(beat.told, sent=sent)
 
-    def _drop_unrenewed(self) -> None:
+    def _was_cut_off(self) -> bool:
         age = timedelta(seconds=self._sources.clock.monotonic() - self._renewed_at)
-        if age > self._settings.lease * (1 - _MARGIN):
-            self._drop([claim for claim in self._held.all() if not claim.is_lost])
+        return age > max(self._settings.lease / 2, self._settings.heartbeat * _MISSED)
+
+    def _warn_unrenewed(self) -> None:
+        """Ask jobs to stop whose lease is about to end; what they finish may still be recorded."""
+        age = timedelta(seconds=self._sources.clock.monotonic() - self._renewed_at)
+        if age <= self._settings.lease * (1 - _MARGIN):
+            return
+        claims = [c for c in self._held.all() if not (c.is_lost or c.is_dropped)]
+        for claim in claims:
+            claim.is_dropped = True
+        self._tell(claims, "could not be renewed: they end well only if nobody takes them first")
 
     def _renew(self, claims: list[Claim]) -> bool:
         if not claims:
@@ -158,15 +188,15 @@ class Keeper:
     def _drop_if_running(self, claim: Claim) -> None:
         """A job that is not ours in the database was finished a moment ago, or was lost."""
         if claim in self._held.all() and not (claim.is_settled or claim.is_finishing):
-            self._drop([claim])
-
-    def _drop(self, claims: list[Claim]) -> None:
-        for claim in claims:
             claim.is_lost = True
+            self._tell([claim], "are lost: their results will be dropped")
+
+    def _tell(self, claims: list[Claim], what: str) -> None:
+        for claim in claims:
             claim.signal.set("its lease is lost")
         if claims:
             ids = [claim.job.id for claim in claims]
-            log.warning("leases lost of jobs %s: their results will be dropped", ids)
+            log.warning("leases of jobs %s %s", ids, what)
             self._telemetry.emit(Event.LEASES_LOST, job_ids=ids)
 
 

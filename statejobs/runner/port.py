@@ -83,8 +83,14 @@ class Claim:
     signal: CancelSignal = field(default_factory=CancelSignal)
     duration: float | None = None
     """Seconds that the body took."""
+    is_kept: bool = False
+    """Its lease is renewed for as long as it is held."""
+    is_dropped: bool = False
+    """Its lease could not be renewed in time, and it was asked to stop: it may end nevertheless."""
     is_lost: bool = False
-    """The lease could not be renewed: whatever comes is late."""
+    """The database says that it is no longer ours: whatever comes is late."""
+    is_unsure: bool = False
+    """The answer to its finish was lost, which may have landed."""
     is_abandoned: bool = False
     """Its thread went on after the timeout."""
     is_finishing: bool = False

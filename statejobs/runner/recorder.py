@@ -12,12 +12,13 @@ from statejobs.domain.backoff import safe_delay
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.job import ENDED, Job, JobState
-from statejobs.domain.lifecycle import Landing, Settlement, backoff_step, settle
+from statejobs.domain.lifecycle import Landing, Settlement, backoff_step, counted, settle
 from statejobs.domain.outcome import (
     Cancel,
     Complete,
     Crash,
     Fail,
+    GiveBack,
     Outcome,
     Release,
     Snooze,
@@ -54,7 +55,7 @@ class Recorder:
             LateResult: The job is no longer ours.
             MovedAway: What *is_held* has been moved all the same, by the attempt itself.
         """
-        outcome = self._heed_cancel(connection, claim, outcome)
+        outcome = self._heed_cancel(connection, claim, counted(claim.job, outcome))
         settlement = self.settlement(claim, outcome)
         try:
             rests = self._land(connection, claim, outcome, settlement)
@@ -164,7 +165,7 @@ class Recorder:
 
     def _heed_cancel(self, connection: Connection, claim: Claim, outcome: Outcome) -> Outcome:
         """A job that someone asked to stop does not go on, however its attempt ended."""
-        if not isinstance(outcome, Fail | Snooze | Release | Crash):
+        if not isinstance(outcome, Fail | GiveBack | Snooze | Release | Crash):
             return outcome
         self._work.rests_in_source(connection, claim)  # locks the record: it comes before the job
         reason = self._store.find_cancel_request(connection, claim.job)

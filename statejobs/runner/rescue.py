@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from sqlalchemy import Connection
@@ -50,10 +50,10 @@ class Rescue:
     """Rescues expired jobs for one node; safe to call from several threads."""
 
     def __init__(
-        self, store: Store, work: Work, recorder: Recorder, *, sources: Sources,
-        telemetry: Telemetry, reach: Reach,
+        self, store: Store, work: Work, recorder: Recorder, *, lease: timedelta,
+        sources: Sources, telemetry: Telemetry, reach: Reach,
     ) -> None:  # fmt: skip
-        self._store, self._work, self._recorder = store, work, recorder
+        self._store, self._work, self._recorder, self._lease = store, work, recorder, lease
         self._sources, self._telemetry, self._reach = sources, telemetry, reach
 
     def run_once(self) -> int:
@@ -68,7 +68,12 @@ class Rescue:
         is_more = True
         while is_more and rescued < RESCUED_AT_ONCE:
             page = find_expired(
-                self._store, self._work.keys(), now, limit=RESCUED_AT_ONCE, skip=left
+                self._store,
+                self._work.keys(),
+                now,
+                lease=self._lease,
+                limit=RESCUED_AT_ONCE,
+                skip=left,
             )
             for expired in page:
                 became = self._rescue(expired, unable)
@@ -116,7 +121,8 @@ class Rescue:
     def _take_back(self, expired: Expired, outcome: Crash | Release, claims: list[Claim]) -> Became:
         """Settle the attempt with *outcome*; *claims* takes the claim, once the record is known."""
         with self._store.transaction() as connection:
-            job = lock_expired(connection, expired.id, self._sources.clock.now())
+            now = self._sources.clock.now()
+            job = lock_expired(connection, expired.id, now, lease=self._lease)
             subject = self._work.recover(connection, job) if job is not None else None
             if job is None or subject is None:
                 return Became.LEFT

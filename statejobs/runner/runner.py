@@ -17,6 +17,7 @@ from statejobs.runner.finisher import Ended, Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Success, Work
 from statejobs.runner.rescue import Rescue
+from statejobs.runner.strays import Strays
 from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
@@ -42,13 +43,18 @@ class Runner:
         self.finisher = Finisher(
             store, work, lease=settings.lease, sources=sources, telemetry=telemetry, reach=reach
         )
+        self.strays = Strays(
+            store, work, self.finisher.recorder, node_id=node_id, settings=settings,
+            sources=sources, reach=reach,
+        )  # fmt: skip
         self.claiming = Claiming(
-            store, work, self.finisher, node_id=node_id, settings=settings, sources=sources,
-            telemetry=telemetry, reach=reach,
+            store, work, self.finisher, self.strays, node_id=node_id, settings=settings,
+            sources=sources, telemetry=telemetry, reach=reach,
         )  # fmt: skip
         self._rescue = Rescue(
-            store, work, self.finisher.recorder, sources=sources, telemetry=telemetry, reach=reach
-        )
+            store, work, self.finisher.recorder, lease=settings.lease, sources=sources,
+            telemetry=telemetry, reach=reach,
+        )  # fmt: skip
         self.on_abandoned: Callable[[Claim], None] = lambda _claim: None
         """Called when a thread went on after its timeout."""
         self._reach = reach

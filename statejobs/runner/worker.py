@@ -88,7 +88,7 @@ class Worker:
         )  # fmt: skip
         rng = runner.sources.rng
         self._loops = [
-            Loop("heartbeat", self._keeper.run_once, settings.heartbeat, rng),
+            Loop("heartbeat", self._beat, settings.heartbeat, rng),
             Loop("lease", self._keeper.watch, self._keeper.watches_every, rng),
             Loop("rescue", self._rescue, settings.rescue, rng),
             Loop("blocked", self._crew.end_blocking, _LOOK_FOR_BLOCKED, rng),
@@ -295,9 +295,16 @@ class Worker:
             claim.job.id, claim.job.key,
         )  # fmt: skip
 
+    def _beat(self) -> bool:
+        """Renew what is held, and give back what is ours without being held."""
+        has_all = self._keeper.run_once()
+        if self._keeper.can_claim:
+            self._runner.strays.give_back_unheld(self.held.all())
+        return has_all
+
     def _rescue(self) -> bool:
         """Take back what dead workers held; return False when there may be more of it."""
-        rescued = self._runner.rescue()
+        rescued = self._runner.rescue() if self._keeper.may_rescue else 0
         if rescued:
             self.wake()
         return rescued < RESCUED_AT_ONCE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -14,18 +14,28 @@ from statejobs.store.store import Store
 
 
 def find_expired(
-    store: Store, keys: Sequence[str], now: datetime, *, limit: int = 100, skip: int = 0
+    store: Store,
+    keys: Sequence[str],
+    now: datetime,
+    *,
+    lease: timedelta,
+    limit: int = 100,
+    skip: int = 0,
 ) -> list[Expired]:
-    """Return processing jobs of *keys* whose lease ended before *now*, longest first.
+    """Return processing jobs of *keys* that their nodes have left, longest first.
+
+    Their lease ended before *now*, and their node has not beaten for a *lease*; or it beats, and
+    has not renewed them for three.
 
     Args:
         store: The job tables.
         keys: Whose jobs.
         now: When.
+        lease: How long a claim holds.
         limit: Most of them.
         skip: How many of the first to leave out.
     """
-    given = {"keys": list(keys), "now": now, "limit": limit, "skip": skip}
+    given = {"keys": list(keys), "limit": limit, "skip": skip, **_times(now, lease)}
     with store.single() as connection:
         return [
             Expired(**row._mapping)  # noqa: SLF001 - its public name
@@ -33,9 +43,11 @@ def find_expired(
         ]
 
 
-def lock_expired(connection: Connection, job_id: int, now: datetime) -> Job | None:
-    """Lock a job whose lease is still over; None when it is not, or someone holds it."""
-    row = connection.execute(_LOCK, {"job_id": job_id, "now": now}).first()
+def lock_expired(
+    connection: Connection, job_id: int, now: datetime, *, lease: timedelta
+) -> Job | None:
+    """Lock a job that its node has left still; None when it has not, or someone holds it."""
+    row = connection.execute(_LOCK, {"job_id": job_id, **_times(now, lease)}).first()
     return None if row is None else job_of(row)
 
 
@@ -59,6 +71,10 @@ def discard_stuck(connection: Connection, expired: Expired, *, why: str, now: da
 def _lock_same(connection: Connection, expired: Expired) -> bool:
     given = {"job_id": expired.id, "held": expired.token}
     return connection.execute(_LOCK_SAME, given).first() is not None
+
+
+def _times(now: datetime, lease: timedelta) -> dict[str, datetime]:
+    return {"now": now, "beats_since": now - lease, "long_ago": now - 2 * lease}
 
 
 _FIND = rescue_sql.find_expired_jobs()

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
+from statejobs.store.defaults import limits_of, send
 from statejobs.store.locking_reads import locks_rows
 
 AUTOCOMMIT = "statejobs_autocommit"
@@ -25,7 +26,7 @@ ON_BEGIN = "statejobs_on_begin"
 What it raises ends the transaction, and the statement is not sent.
 """
 
-_BEGUN = "statejobs_begun"
+_BEGUN, _LIFTED = "statejobs_begun", "statejobs_lifted"
 _STATEMENT = re.compile(r"^\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(\w+)", re.DOTALL)
 _LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE)
 _WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
@@ -58,16 +59,39 @@ def begin_lazily(engine: Engine, begin: str) -> None:
 
 
 def begin_now(connection: Connection, *, then: str = "") -> None:
-    """Open the transaction of a lazily beginning *connection* at once.
+    """Open the transaction of a lazily beginning *connection* at once, for statements of ours.
 
     Args:
         connection: Of an engine that `begin_lazily` prepared, or of another, which is left alone.
         then: SQL that is sent with it, in the same round trip.
     """
     begin = connection.get_execution_options().get("statejobs_begin")
-    if begin and not in_transaction(connection):
-        connection.exec_driver_sql(f"{begin}; {then}" if then else begin)
-        connection.info[_BEGUN] = time.perf_counter()
+    if not begin:
+        return
+    if in_transaction(connection):
+        lift_limits(connection)
+        return
+    limits = limits_of(connection)
+    parts = [begin + limits.isolation, limits.lift, then]
+    connection.exec_driver_sql("; ".join(filter(None, parts)))
+    connection.info[_BEGUN] = time.perf_counter()
+    connection.info[_LIFTED] = True
+
+
+def lift_limits(connection: Connection) -> None:
+    """Take timeouts that the server has by default from the transaction that is open."""
+    limits = limits_of(connection)
+    if limits.timeouts and not connection.info.get(_LIFTED):
+        connection.exec_driver_sql(limits.lift)
+        connection.info[_LIFTED] = True
+
+
+def impose_limits(connection: Connection) -> None:
+    """Let statements that are not ours run under the timeouts that the server has by default."""
+    limits = limits_of(connection)
+    if limits.timeouts and connection.info.get(_LIFTED):
+        connection.exec_driver_sql(limits.impose)
+        connection.info[_LIFTED] = False
 
 
 def in_transaction(connection: Connection) -> bool:
@@ -93,8 +117,9 @@ def _begin_before_write(
     if in_transaction(connection):
         return
     options = connection.get_execution_options()
-    cursor.execute(options["statejobs_begin"])
+    send(connection, cursor, options["statejobs_begin"] + limits_of(connection).isolation)
     connection.info[_BEGUN] = time.perf_counter()
+    connection.info[_LIFTED] = False
     on_begin = options.get(ON_BEGIN)
     if on_begin is None:
         return

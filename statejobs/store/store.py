@@ -13,6 +13,7 @@ from statejobs.domain.failure import Failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Settlement
 from statejobs.domain.suspects import Suspects
+from statejobs.store.defaults import limits_of
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
 from statejobs.store.reserve import OF_LEASES, SHARED, Reserve, can_reserve
@@ -23,6 +24,7 @@ from statejobs.store.statements import nodes as nodes_sql
 from statejobs.store.statements import people as people_sql
 from statejobs.store.statements import staging as staging_sql
 from statejobs.store.statements.conditions import database_time
+from statejobs.store.witness import Witness
 
 
 class Store:
@@ -35,6 +37,7 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
+        self.witness = Witness(engine)
         self.working = working_engine(engine)
         """Reads in autocommit, begins at the first write; bodies of actions use this one."""
         self._own = self._of_leases = self.working
@@ -52,6 +55,10 @@ class Store:
             self._own = Reserve(self.working, most=SHARED, may_borrow=True)
             self._of_leases = Reserve(self.working, most=OF_LEASES)
 
+    def _connect(self, engine: Engine) -> Connection:
+        with self.witness.trusting():
+            return engine.connect()
+
     @contextmanager
     def transaction(
         self, *, flushes: bool = True, lock_timeout: timedelta | None = None
@@ -63,7 +70,7 @@ class Store:
             lock_timeout: How long a statement waits for a lock on PostgreSQL; None leaves it as
                 the server has it. SQLite has its busy timeout.
         """
-        with self._own.connect() as connection:
+        with self._connect(self._own) as connection:
             begin_now(connection, then=self._settings(flushes, lock_timeout))
             try:
                 yield connection
@@ -88,10 +95,21 @@ class Store:
 
     @contextmanager
     def single(self, *, of_leases: bool = False) -> Iterator[Connection]:
-        """Open a connection for one statement that is its own transaction."""
-        engine = self._of_leases if of_leases else self._own
-        with engine.connect() as connection:
-            yield connection.execution_options(**{AUTOCOMMIT: True})
+        """Open a connection for one statement that is its own transaction.
+
+        Where the server's defaults are not for us, it gets one that is begun and committed.
+        """
+        with self._connect(self._of_leases if of_leases else self._own) as connection:
+            if not limits_of(connection):
+                yield connection.execution_options(**{AUTOCOMMIT: True})
+                return
+            begin_now(connection)
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
 
     # Claim
 
@@ -188,6 +206,17 @@ class Store:
         """Lock jobs, waiting for others; in the order of their ids, so that none waits for us."""
         connection.execute(self._lock_jobs, {"ids": list(ids)})
 
+    def find_owned(self, by: str, before: datetime) -> list[tuple[int, str]]:
+        """Return id and token of the processing jobs of a node whose lease ends *before*."""
+        with self.single() as connection:
+            rows = connection.execute(_FIND_OWNED, {"by": by, "before": before}).all()
+        return [(row.id, row.token) for row in rows]
+
+    def lock_claimed(self, connection: Connection, job_id: int, token: str) -> Job | None:
+        """Lock a job that still bears *token*; None when it does not, or someone holds it."""
+        row = connection.execute(_LOCK_CLAIMED, {"job_id": job_id, "held": token}).first()
+        return None if row is None else job_of(row)
+
     def note(self, connection: Connection, job: Job, column: str, text: str | None) -> bool:
         """Write *column* (progress or checkpoint) of a job we hold; False when we do not."""
         found = connection.execute(
@@ -207,6 +236,13 @@ class Store:
         )
         row = connection.execute(_FINISH, parameters).first()
         return None if row is None else JobState(row[0])
+
+    def find_settled(self, job: Job) -> tuple[JobState, int] | None:
+        """Return state and attempts of *job* when the attempt that we began has been ended."""
+        with self.single() as connection:
+            found = {"job_id": job.id, "began": job.started_at}
+            row = connection.execute(_SETTLED, found).first()
+        return None if row is None else (JobState(row.state), row.attempt)
 
     def find_cancel_request(self, connection: Connection, job: Job) -> str | None:
         """Lock a job that we hold; return the reason for which someone wants it to stop."""
@@ -314,6 +350,7 @@ def finish_parameters(
         "new_state": settlement.state.value,
         "new_attempt": settlement.attempt,
         "new_crashes": settlement.crashes,
+        "new_returned": settlement.returned,
         "next_run_at": settlement.run_at,
         "ended_at": now if settlement.is_ended else None,
         "finished_now": now,
@@ -330,8 +367,11 @@ _STAGE = staging_sql.stage_due_jobs()
 _FIND_DUE = staging_sql.find_due_jobs()
 _LOCK = {suspects: claim_sql.lock_queued_jobs(suspects) for suspects in Suspects}
 _STALE = claim_sql.cancel_stale_job()
+_FIND_OWNED = claim_sql.find_owned_jobs()
+_LOCK_CLAIMED = claim_sql.lock_claimed_job()
 _HELD = finish_sql.lock_held_job()
 _FINISH = finish_sql.finish_job()
+_SETTLED = finish_sql.find_settled_job()
 _ATTEMPT = finish_sql.insert_attempts()
 _CANCEL = people_sql.cancel_waiting_job()
 _REQUEST = people_sql.request_cancel()

@@ -17,7 +17,8 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.outcome import Complete, Outcome, Superseded
 from statejobs.runner.deadline import end_copy_of
 from statejobs.runner.port import ChunkRun, Claim, Ending
-from statejobs.store.lazy_begin import begin_now
+from statejobs.runner.undone import ours
+from statejobs.store.lazy_begin import begin_now, impose_limits
 from statejobs.store.store import Store
 from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.deletion import blaming_the_action
@@ -50,11 +51,13 @@ class AtomicRun:
         subject: RecordSubject = self._claims[0].subject
         identities = [claim.subject.identity for claim in self._claims]
         with outcomes() as ended:
-            connection = self._session.connection()
-            begin_now(connection)
-            found = lock_states(
-                connection, subject.model, identities, for_delete=subject.bound.deletes
-            )
+            with ours():
+                connection = self._session.connection()
+                begin_now(connection)
+                found = lock_states(
+                    connection, subject.model, identities, for_delete=subject.bound.deletes
+                )
+                impose_limits(connection)
             for claim in self._claims:
                 subject = claim.subject
                 if found.get(subject.identity) == (subject.state, subject.version):

@@ -23,6 +23,7 @@ from statejobs.runner.port import (
     Whereabouts,
     Work,
 )
+from statejobs.store.faults import is_away
 
 log = logging.getLogger("statejobs.runner")
 
@@ -100,6 +101,8 @@ class WorkByKey:
                 finished |= work.finish_together(own, now=now)
             except DBAPIError as error:  # one by one, they tell whose fault it was
                 log.debug("%d jobs are finished one by one: %s", len(own), error)
+                for success in own:
+                    success.claim.is_unsure |= is_away(error)
         return finished
 
     def rests_in_source(self, connection: Connection, claim: Claim) -> bool:

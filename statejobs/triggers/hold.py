@@ -6,9 +6,16 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from statejobs.domain.outcome import Superseded
+from statejobs.domain.outcome import GiveBack, Superseded
 from statejobs.runner.port import MovedAway
-from statejobs.store.lazy_begin import begin_now, begun_at, in_transaction
+from statejobs.runner.undone import UndoneError, give_back, ours
+from statejobs.store.lazy_begin import (
+    begin_now,
+    begun_at,
+    impose_limits,
+    in_transaction,
+    lift_limits,
+)
 from statejobs.triggers.records import RecordSubject, lock_states, where_to
 
 
@@ -26,19 +33,27 @@ class Hold:
     def __init__(self, subjects: Sequence[RecordSubject]) -> None:
         self._subjects = subjects
         self._since: float | None = None
-        self.outcome: Superseded | None = None
-        """How the attempt ends, whatever its body makes of it, when a record has moved."""
+        self._undone: UndoneError | None = None
+        self._moved: Superseded | None = None
+
+    @property
+    def outcome(self) -> Superseded | GiveBack | None:
+        """How the attempt ends, whatever its body makes of it, when it could not be held."""
+        return give_back(self._undone) if self._undone is not None else self._moved
 
     def __call__(self, connection: Connection) -> None:
         """Lock and check, in the transaction that *connection* has just begun.
 
         Raises:
             RecordMoved: A record is no longer where its claim left it.
+            UndoneError: The database could not lock them.
         """
         if self.outcome is None:
-            self.outcome = self._look(connection)
-        if self.outcome is not None:
-            raise RecordMoved(self.outcome.reason)
+            self._look(connection)
+        if self._undone is not None:
+            raise self._undone
+        if self._moved is not None:
+            raise RecordMoved(self._moved.reason)
         self._since = begun_at(connection)
 
     def ensure(self, connection: Connection) -> None:
@@ -46,10 +61,12 @@ class Hold:
 
         Raises:
             MovedAway: A record is no longer where its claim left it.
+            UndoneError: The database could not lock them.
         """
         if self.holds(connection):
             return
-        begin_now(connection)
+        with ours():
+            begin_now(connection)
         try:
             self(connection)
         except RecordMoved as moved:
@@ -61,12 +78,21 @@ class Hold:
             return False
         return begun_at(connection) == self._since
 
-    def _look(self, connection: Connection) -> Superseded | None:
+    def _look(self, connection: Connection) -> None:
         first = self._subjects[0]
         identities = [subject.identity for subject in self._subjects]
-        found = lock_states(connection, first.model, identities, for_delete=first.bound.deletes)
+        try:
+            with ours():
+                lift_limits(connection)
+                found = lock_states(
+                    connection, first.model, identities, for_delete=first.bound.deletes
+                )
+                impose_limits(connection)
+        except UndoneError as undone:
+            self._undone = undone
+            return
         for subject in self._subjects:
             now = found.get(subject.identity)
             if now != (subject.state, subject.version):
-                return Superseded(where_to(subject, now and now[0]))
-        return None
+                self._moved = Superseded(where_to(subject, now and now[0]))
+                return

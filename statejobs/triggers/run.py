@@ -31,6 +31,7 @@ from statejobs.machine.guard import Guard
 from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.ledger import CLOCK, ledger_of
 from statejobs.runner.port import Claim, Commit
+from statejobs.runner.undone import UndoneError, give_back, ours
 from statejobs.store.lazy_begin import begin_now, begun_at, in_transaction
 from statejobs.store.store import Store
 from statejobs.triggers.deletion import blaming_the_action, delete_or_refuse
@@ -133,8 +134,9 @@ class RecordRun:
 
     def _lock(self) -> None:
         """Hold the record through body and outcome."""
-        connection = self._session.connection()
-        begin_now(connection)
+        with ours():
+            connection = self._session.connection()
+            begin_now(connection)
         self._hold(connection)
 
     def _has_written(self) -> bool:
@@ -173,8 +175,7 @@ class AsyncRecordRun:
         with identified(self._claim), outcomes() as ended:
             if action.atomic:
                 await self._session.run_sync(self._lock)
-            if self._subject.model.eager_relations:  # here nothing can be loaded by a touch
-                await self._session.refresh(record, self._subject.model.eager_relations)
+            await self._load_relations()
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
             await action.body(record, self._ctx, **args)
@@ -200,9 +201,17 @@ class AsyncRecordRun:
         await self._session.close()
 
     def _lock(self, session: Session) -> None:
-        connection = session.connection()
-        begin_now(connection)
+        with ours():
+            connection = session.connection()
+            begin_now(connection)
         self._hold(connection)
+
+    async def _load_relations(self) -> None:
+        """Load what a touch of the record could not load here."""
+        names = self._subject.model.eager_relations
+        if names:
+            with ours():
+                await self._session.refresh(self._subject.record, names)
 
     def _refuse_open_transaction(self) -> Connection | None:
         sync: Any = self._session.sync_session
@@ -243,6 +252,8 @@ def outcomes() -> Iterator[_Ended]:
         ended.outcome = found.outcome
     except RecordMoved as moved:
         ended.outcome = Superseded(str(moved))
+    except UndoneError as error:
+        ended.outcome = give_back(error)
     except BaseException as error:  # noqa: BLE001 - sys.exit in an action must not end the worker
         ended.outcome = Fail(failure=describe_failure(error), error=error)
 

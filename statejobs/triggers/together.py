@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import Success
+from statejobs.store.faults import is_away
 from statejobs.store.history import write_history
 from statejobs.store.store import Store
 from statejobs.store.together import complete_one, fits_array, move_and_complete
@@ -38,9 +39,12 @@ def finish_together(store: Store, successes: Sequence[Success], now: datetime) -
         for group, members in _groups(successes):
             try:
                 with store.single() as connection:
-                    finished |= _finish_in_one_statement(connection, group, members, now)
+                    found = _finish_in_one_statement(connection, group, members, now)
+                finished |= found
             except DBAPIError as error:  # one by one, they tell whose fault it was
                 log.debug("%d jobs are finished one by one: %s", len(members), error)
+                for success in members:
+                    success.claim.is_unsure |= is_away(error)
         return frozenset(finished)
     try:
         with store.transaction() as connection:

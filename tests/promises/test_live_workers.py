@@ -44,7 +44,7 @@ def test_nobody_takes_the_jobs_of_a_worker_that(database_url, tmp_path, busy):
 
         assert {(job.attempt, job.crashes) for job in app.queries.jobs(limit=1000)} == {(1, 0)}
         assert set(effects(app).values()) == {1}
-    assert "leases lost" not in (tmp_path / "log").read_text()
+    assert "leases of jobs" not in (tmp_path / "log").read_text()
 
 
 def test_the_job_of_a_killed_worker_is_taken_over(database_url, tmp_path):

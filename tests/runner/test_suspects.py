@@ -147,11 +147,11 @@ def test_beside_what_runs_alone_there_is_no_other_suspect(app, clock, kind):
 
 def test_a_round_takes_back_a_hundred_and_the_next_comes_soon(app, clock):
     ask(app, sturdy, 101)
-    worker = app.worker()
     runner = app.runner()
     for _ in range(2):
         runner.claim("default", limit=100)
     clock.advance(LEASE + timedelta(seconds=1))
+    worker = app.worker()
 
     assert worker._rescue() is False
     assert worker._rescue() is True

@@ -18,6 +18,7 @@ from statejobs.store.store import Store
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
+LEASE = timedelta(seconds=30)
 NEW = NewJob(
     key="a", queue="q", priority=0, max_attempts=3, run_at=NOW, idempotency_key="i", enqueued_at=NOW
 )
@@ -168,23 +169,23 @@ def test_only_leases_that_ran_out_are_found(store):
     (short,) = claim(store, limit=1, until=NOW)
     claim(store, limit=1, until=LATER + timedelta(hours=1))
 
-    (found,) = find_expired(store, ["a"], LATER)
+    (found,) = find_expired(store, ["a"], LATER, lease=LEASE)
     assert (found.id, found.key, found.attempt, found.token) == (short.id, "a", 1, "t")
-    assert find_expired(store, ["a"], LATER, skip=1) == []
-    assert find_expired(store, ["unknown"], LATER) == []
+    assert find_expired(store, ["a"], LATER, lease=LEASE, skip=1) == []
+    assert find_expired(store, ["unknown"], LATER, lease=LEASE) == []
 
 
 def test_a_job_that_was_claimed_again_is_neither_put_aside_nor_discarded(store):
     put(store, NEW)
     claim(store, until=NOW)
-    (found,) = find_expired(store, ["a"], LATER)
+    (found,) = find_expired(store, ["a"], LATER, lease=LEASE)
 
     with store.transaction() as connection:
         assert put_aside(connection, found, token="new", until=NOW)
         assert not put_aside(connection, found, token="newer", until=NOW)
         assert not discard_stuck(connection, found, why="no", now=NOW)
 
-    (again,) = find_expired(store, ["a"], LATER)
+    (again,) = find_expired(store, ["a"], LATER, lease=LEASE)
     assert (again.token, again.owner, again.crashes, again.attempt) == ("new", None, 1, 2)
 
 

@@ -113,8 +113,6 @@ def _sqlite_creator(path, faults):
             return faults.call(self.connection, _word(statement), call, statement, *args)
 
     class Connection(sqlite3.Connection):
-        error = sqlite3.OperationalError
-
         def cursor(self, factory=Cursor):
             return super().cursor(factory)
 
@@ -126,6 +124,13 @@ def _sqlite_creator(path, faults):
 
         def lose(self):
             """Nothing: no network lies between."""
+
+        @staticmethod
+        def error(why):
+            """What a file says that cannot be read or written for the moment."""
+            found = sqlite3.OperationalError(why)
+            found.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            return found
 
     return lambda: sqlite3.connect(path, check_same_thread=False, factory=Connection)
 

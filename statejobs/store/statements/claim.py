@@ -36,6 +36,7 @@ from statejobs.store.statements.conditions import (
     is_listed,
 )
 from statejobs.store.tables import (
+    IS_PROCESSING,
     IS_QUEUED,
     IS_WAITING_FOR_TIME,
     jobs,
@@ -163,6 +164,26 @@ def lock_jobs(dialect: str) -> Select[Any]:
     """Lock jobs by their ids, in order."""
     listed = select(jobs.c.id).where(is_listed(jobs.c.id, dialect))
     return listed.order_by(jobs.c.id).with_for_update(key_share=True)
+
+
+def find_owned_jobs() -> Select[Any]:
+    """Find, without locking, the processing jobs of a node whose lease ends *before*."""
+    return select(jobs.c.id, jobs.c.token).where(
+        IS_PROCESSING,
+        jobs.c.lease_until < bindparam("before", type_=jobs.c.lease_until.type),
+        jobs.c.owner == bindparam("by"),
+    )
+
+
+def lock_claimed_job() -> Select[Any]:
+    """Lock one processing job by the token of its claim, waiting for nobody."""
+    return (
+        select(jobs)
+        .where(
+            jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), STILL_PROCESSING
+        )
+        .with_for_update(skip_locked=True)
+    )
 
 
 def note_on_job(column: str) -> Executable:

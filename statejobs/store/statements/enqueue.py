@@ -68,6 +68,7 @@ def enqueue_jobs(dialect: str, *, arrays: bool = False, constant: Collection[str
                 else_=new.max_attempts,
             ),
             "crashes": case((runs, jobs.c.crashes), else_=0),
+            "returned": case((runs, jobs.c.returned), else_=0),
             "coalesced": jobs.c.coalesced + 1,
             "cancel_requested": and_(runs, jobs.c.cancel_requested),
             "finished_at": None,

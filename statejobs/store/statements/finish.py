@@ -62,6 +62,7 @@ def finish_job() -> Executable:
                 (or_(again, bindparam("is_ended", type_=jobs.c.run_again.type)), None),
                 else_=jobs.c.checkpoint,
             ),
+            returned=bindparam("new_returned"),
             run_again=false(),
             cancel_requested=false(),
             owner=None,
@@ -80,6 +81,15 @@ def lock_held_job() -> Select[Any]:
             jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), STILL_PROCESSING
         )
         .with_for_update()
+    )
+
+
+def find_settled_job() -> Select[Any]:
+    """Find a job that nobody holds, and that nobody has claimed since *began*."""
+    return select(jobs.c.state, jobs.c.attempt).where(
+        jobs.c.id == bindparam("job_id"),
+        jobs.c.started_at == bindparam("began", type_=jobs.c.started_at.type),
+        jobs.c.token.is_(None),
     )
 
 

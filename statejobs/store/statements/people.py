@@ -52,6 +52,7 @@ def requeue_job() -> Executable:
                 (ended, jobs.c.attempt + bindparam("allowance")), else_=jobs.c.max_attempts
             ),
             crashes=case((ended, 0), else_=jobs.c.crashes),
+            returned=0,
             finished_at=None,
             reason=None,
         )

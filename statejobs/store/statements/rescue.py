@@ -4,11 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Executable, Select, bindparam, false, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    false,
+    or_,
+    select,
+    update,
+)
 
 from statejobs.domain.job import JobState
 from statejobs.store.statements.conditions import KEYS, STILL_PROCESSING
-from statejobs.store.tables import IS_PROCESSING, jobs, literal_state
+from statejobs.store.tables import IS_PROCESSING, jobs, literal_state, nodes
+
+
+def _is_abandoned(is_processing: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return whether the lease of a job ran out, and its node is silent.
+
+    A node that beats holds the job, and somebody's lock kept it from renewing the lease; or it
+    does not know of the job, and then it is waited for until the lease has been over for long.
+    """
+    time = jobs.c.lease_until.type
+    beats = exists().where(
+        nodes.c.id == jobs.c.owner,
+        nodes.c.beat_at >= bindparam("beats_since", type_=nodes.c.beat_at.type),
+    )
+    return and_(
+        is_processing,
+        jobs.c.lease_until < bindparam("now", type_=time),
+        or_(jobs.c.lease_until < bindparam("long_ago", type_=time), ~beats),
+    )
 
 
 def find_expired_jobs() -> Select[Any]:
@@ -19,11 +48,7 @@ def find_expired_jobs() -> Select[Any]:
     found = (jobs.c.id, jobs.c.key, jobs.c.attempt, jobs.c.max_attempts, jobs.c.crashes)
     return (
         select(*found, jobs.c.owner, jobs.c.token)
-        .where(
-            IS_PROCESSING,
-            jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
-            jobs.c.key.in_(KEYS),
-        )
+        .where(_is_abandoned(IS_PROCESSING), jobs.c.key.in_(KEYS))
         .order_by(jobs.c.lease_until, jobs.c.id)
         .limit(bindparam("limit"))
         .offset(bindparam("skip"))
@@ -34,12 +59,8 @@ def lock_expired_job() -> Select[Any]:
     """Lock one processing job whose lease is still over, waiting for nobody."""
     return (
         select(jobs)
-        .where(
-            jobs.c.id == bindparam("job_id"),
-            STILL_PROCESSING,
-            jobs.c.lease_until < bindparam("now", type_=jobs.c.lease_until.type),
-        )
-        .with_for_update(skip_locked=True)
+        .where(jobs.c.id == bindparam("job_id"), _is_abandoned(STILL_PROCESSING))
+        .with_for_update(skip_locked=True, of=jobs)
     )
 
 

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from statejobs import Cancel, Job, JobState, Snooze
 from statejobs.domain.failure import Failure
-from statejobs.domain.lifecycle import JOB_MACHINE, Landing, backoff_step, settle
-from statejobs.domain.outcome import Complete, Crash, Fail, Release, Stale, Superseded
+from statejobs.domain.lifecycle import JOB_MACHINE, Landing, backoff_step, counted, settle
+from statejobs.domain.outcome import Complete, Crash, Fail, GiveBack, Release, Stale, Superseded
 from statejobs.machine.kernel import Kernel
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FAILED = Fail(failure=Failure(error_type="E", message="m", traceback=""))
 OUTCOMES = [
     Complete(), FAILED, Snooze(minutes=1), Cancel("no"), Crash(), Release(), Stale("moved"),
-    Superseded("moved"),
+    Superseded("moved"), GiveBack(failure=FAILED.failure),
 ]  # fmt: skip
 JOB = Job(
     id=1, key="k", queue="q", priority=0, state=JobState.PROCESSING, run_at=NOW, args="{}",
@@ -70,17 +70,27 @@ def test_a_crash_discards_when_crashes_or_attempts_run_out(job, max_crashes):
 
 
 @given(jobs, st.sampled_from(OUTCOMES))
-def test_only_snooze_release_and_stale_give_an_attempt_back(job, outcome):
+def test_only_snooze_release_stale_and_faults_of_the_database_give_an_attempt_back(job, outcome):
     given_back = job.attempt - settled(job, outcome).attempt
 
-    assert given_back == isinstance(outcome, Snooze | Release | Stale)
+    assert given_back == isinstance(outcome, Snooze | Release | Stale | GiveBack)
 
 
 @given(jobs)
-def test_a_later_time_is_set_only_by_failure_and_snooze(job):
+def test_a_later_time_is_set_only_by_failure_snooze_and_faults_of_the_database(job):
     later = [o for o in OUTCOMES if settled(job, o).run_at is not None]
 
-    assert all(isinstance(o, Fail | Snooze) for o in later)
+    assert all(isinstance(o, Fail | Snooze | GiveBack) for o in later)
+
+
+@given(jobs, st.sampled_from(OUTCOMES), st.integers(0, 20))
+def test_only_faults_of_the_database_in_a_row_are_counted_and_ten_at_most(job, outcome, returned):
+    job = replace(job, returned=returned)
+
+    now = settled(job, counted(job, outcome)).returned
+
+    goes_on = isinstance(outcome, GiveBack) and returned < 10
+    assert now == (returned + 1 if goes_on else 0)
 
 
 @given(limits, st.integers(0, 50))

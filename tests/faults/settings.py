@@ -1,0 +1,101 @@
+"""The suite on a server whose defaults are others, or that lets few in: a plugin of pytest.
+
+    pytest -p tests.faults.settings --database-setting lock_timeout=200ms -m postgres tests/runner
+
+Nothing fails here that does not fail without it: no test may tell the difference.
+"""
+
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from statejobs.store import factory
+from tests.support.postgres import PostgresDatabases
+
+ROLE = "statejobs_limited"
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("settings")
+    group.addoption(
+        "--database-setting", action="append", default=[], metavar="NAME=VALUE",
+        help="a default of every database, as ALTER DATABASE … SET; may be given several times",
+    )  # fmt: skip
+    group.addoption("--pool-size", type=int, help="connections of each pool, and no more")
+    group.addoption("--connection-limit", type=int, help="connections that the server accepts")
+
+
+def pytest_configure(config):
+    settings = [one.split("=", 1) for one in config.getoption("--database-setting")]
+    limit = config.getoption("--connection-limit")
+    _give_settings(settings)
+    if limit is not None:
+        _limit_connections(limit)
+    if config.getoption("--pool-size") is not None:
+        _limit_pools(config.getoption("--pool-size"))
+
+
+def pytest_collection_modifyitems(items):
+    """Leave SQLite alone: it has none of these."""
+    for item in items:
+        if item.get_closest_marker("postgres") is None:
+            item.add_marker(pytest.mark.skip(reason="only PostgreSQL has such settings"))
+
+
+def _give_settings(settings):
+    """Set the defaults of every database that the tests make, or make as good as new."""
+    create, empty = PostgresDatabases.create_database, PostgresDatabases.empty_database
+    statement = sql.SQL("ALTER DATABASE {} SET {} TO {}")
+
+    def apply(self, name):
+        for setting, value in settings:
+            self._execute(
+                statement.format(sql.Identifier(name), sql.Identifier(setting), sql.Literal(value))
+            )
+
+    def create_database(self, name, **options):
+        create(self, name, **options)
+        apply(self, name)
+
+    def empty_database(self, name):
+        empty(self, name)
+        apply(self, name)
+
+    PostgresDatabases.create_database = create_database
+    PostgresDatabases.empty_database = empty_database
+
+
+def _limit_connections(limit):
+    """Let every database be used through a role that owns it, and may connect so often."""
+    create, url = PostgresDatabases.create_database, PostgresDatabases.url
+    role = sql.Identifier(ROLE)
+
+    def create_database(self, name, **options):
+        create(self, name, **options)
+        self._execute(
+            sql.SQL(
+                "DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;"
+                "ALTER DATABASE {name} OWNER TO {role};"
+                "ALTER DATABASE {name} CONNECTION LIMIT {limit}"
+            ).format(role=role, name=sql.Identifier(name), limit=sql.Literal(limit))
+        )
+
+    def limited_url(self, database="postgres"):
+        found = make_url(url(self, database))
+        if database != "postgres":
+            found = found.set(username=ROLE)
+        return found.render_as_string(hide_password=False)
+
+    PostgresDatabases.create_database = create_database
+    PostgresDatabases.url = limited_url
+
+
+def _limit_pools(size):
+    create_engine = factory.create_engine
+
+    def create_small_engine(url, **options):
+        if url.get_backend_name() == "postgresql":
+            options |= {"pool_size": size, "max_overflow": 0, "pool_timeout": 5}
+        return create_engine(url, **options)
+
+    factory.create_engine = create_small_engine
