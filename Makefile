@@ -28,6 +28,9 @@ chaos: $(DEV) ## Break workers and databases at full size, with ARGS='--seed 7 -
 	STATEJOBS_MODEL_EXAMPLES=3000 $(BIN)/python -m pytest -n 2 tests/model
 	for rate in 0.01 0.03 0.05; do \
 		$(FAULTY) --fault-rate $$rate tests/runner tests/resource tests/store/test_conformance.py || exit 1; done
+	for default in default_transaction_isolation=serializable "default_transaction_isolation=repeatable read" \
+			lock_timeout=200ms statement_timeout=500ms idle_session_timeout=2s; do \
+		$(BIN)/python -m pytest -n 2 -p tests.faults.settings --database-setting "$$default" tests/runner || exit 1; done
 
 chaos-short: $(DEV) ## The same in a few minutes
 	$(BIN)/python -m tests.chaos --size short $(ARGS)

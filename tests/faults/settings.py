@@ -5,6 +5,8 @@
 Nothing fails here that does not fail without it: no test may tell the difference.
 """
 
+import os
+
 import pytest
 from psycopg import sql
 from sqlalchemy import make_url
@@ -12,7 +14,8 @@ from sqlalchemy import make_url
 from statejobs.store import factory
 from tests.support.postgres import PostgresDatabases
 
-ROLE = "statejobs_limited"
+ROLE = f"statejobs_limited_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+"""Each process of a test run has its own, since the limit is one of the role."""
 
 
 def pytest_addoption(parser):
@@ -42,16 +45,38 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="only PostgreSQL has such settings"))
 
 
+def set_default(server, database, setting, value):
+    """Give *database* a default of its own, for sessions that begin from now on."""
+    statement = sql.SQL("ALTER DATABASE {} SET {} TO {}")
+    parts = sql.Identifier(database), sql.Identifier(setting), sql.Literal(value)
+    server._execute(statement.format(*parts))
+
+
+def limit_connections(server, url, limit):
+    """Let the database of *url* have *limit* connections; return the URL of one whom that binds."""
+    database, role = sql.Identifier(url.database), sql.Identifier(ROLE)
+    make = "DO $$ BEGIN CREATE ROLE {} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
+    server._execute(sql.SQL(make).format(role))
+    server._execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role, sql.Literal(limit)))
+    server._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, role))
+    server._execute(
+        sql.SQL(
+            "DO $$ DECLARE name text; BEGIN FOR name IN SELECT tablename FROM pg_tables "
+            "WHERE schemaname = 'public' LOOP EXECUTE format('ALTER TABLE %I OWNER TO {}', name); "
+            "END LOOP; END $$"
+        ).format(role),
+        database=url.database,
+    )
+    return url.set(username=ROLE)
+
+
 def _give_settings(settings):
     """Set the defaults of every database that the tests make, or make as good as new."""
     create, empty = PostgresDatabases.create_database, PostgresDatabases.empty_database
-    statement = sql.SQL("ALTER DATABASE {} SET {} TO {}")
 
     def apply(self, name):
         for setting, value in settings:
-            self._execute(
-                statement.format(sql.Identifier(name), sql.Identifier(setting), sql.Literal(value))
-            )
+            set_default(self, name, setting, value)
 
     def create_database(self, name, **options):
         create(self, name, **options)
@@ -68,17 +93,10 @@ def _give_settings(settings):
 def _limit_connections(limit):
     """Let every database be used through a role that owns it, and may connect so often."""
     create, url = PostgresDatabases.create_database, PostgresDatabases.url
-    role = sql.Identifier(ROLE)
 
     def create_database(self, name, **options):
         create(self, name, **options)
-        self._execute(
-            sql.SQL(
-                "DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;"
-                "ALTER DATABASE {name} OWNER TO {role};"
-                "ALTER DATABASE {name} CONNECTION LIMIT {limit}"
-            ).format(role=role, name=sql.Identifier(name), limit=sql.Literal(limit))
-        )
+        limit_connections(self, make_url(url(self, name)), limit)
 
     def limited_url(self, database="postgres"):
         found = make_url(url(self, database))
