@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String, Text
 from sqlalchemy.types import TypeDecorator
 
 from statejobs.domain.text import clean_text
+from statejobs.domain.unknown_state import UnknownState
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """64-bit identity; SQLite counts only an INTEGER key up by itself."""
@@ -75,21 +76,18 @@ class StateType(TypeDecorator[Any]):
         if value is None:
             return None
         text = value.value if isinstance(value, enum.Enum) else value
-        if text not in self.members:
+        if text not in self.members and not isinstance(value, UnknownState):
             raise ValueError(f"{text!r} is not a state of {self.states.__name__}")
         return str(text)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> enum.Enum | None:
-        """Return the member; a value that the code does not know is an error with its name."""
+    def process_result_value(
+        self, value: str | None, dialect: Dialect
+    ) -> enum.Enum | UnknownState | None:
+        """Return the member; an `UnknownState` for a value that this code does not know."""
         if value is None:
             return None
-        try:
-            return self.members[value]
-        except KeyError:
-            raise LookupError(
-                f"the database holds state {value!r}, which {self.states.__name__} does not have. "
-                "Keep removed states in the enum, listed as deprecated=(…), until no row holds them"
-            ) from None
+        member = self.members.get(value)
+        return UnknownState(value) if member is None else member
 
     @property
     def python_type(self) -> type[enum.Enum]:
