@@ -21,7 +21,8 @@ from sqlalchemy import (
 from statejobs.resource.defaults import onupdate_values
 from statejobs.resource.identity import identity_in_sql
 from statejobs.resource.ledger import value_of
-from statejobs.store.bulk import MovedRow, in_order
+from statejobs.store.bulk import MovedRow
+from statejobs.store.lock_order import in_key_order
 from statejobs.store.moving import moved_values
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 
 
 def pick_and_move(dialect: Dialect, move: BulkMove) -> Any:
-    """Lock the matching records in the order of their ids, then move them; returns `MovedRow`s."""
+    """Lock the matching records in the order of their keys, then move them; returns `MovedRow`s."""
     table, keys = move.model.table, list(move.model.mapper.primary_key)
     record_id = _record_id(dialect, move)
     picked = (
         _matching(move, move.declared.source)
         .add_columns(move.model.state_column.label("was"))
-        .order_by(in_order(dialect.name, record_id))
+        .order_by(*in_key_order(keys, dialect.name))
         .with_for_update(key_share=True, of=table)  # an insert that refers to one may go on
         .cte("picked")
     )

@@ -16,7 +16,7 @@ from statejobs.domain.shown_arguments import encode_lossy
 from statejobs.errors import TransitionRefusedError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
-from statejobs.store.enqueue import enqueue
+from statejobs.store.enqueue import Records, enqueue
 from statejobs.store.missing import explain_missing_tables
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def enqueue_action(
         new[job.dedupe_key] = job
     connection = connection_for(session, type(records[0]).__statejobs__.mapper)
     with explain_missing_tables(connection):
-        results = dict(zip(new, enqueue(connection, list(new.values())), strict=True))
+        made = enqueue(connection, list(new.values()), records=_records(records))
+    results = dict(zip(new, made, strict=True))
     session.info.setdefault(WAKE, set()).add(connection.engine)
     models = [(type(r).__statejobs__, r) for r in records]
     return [results[m.bound(action.trigger).dedupe_key(m.record_id(r))] for m, r in models]
@@ -83,6 +84,13 @@ def enqueue_action(
 def history_args(step: Step) -> str | None:
     """Return the arguments of a step as history keeps them."""
     return encode_lossy(step.args) if step.args else None
+
+
+def _records(records: Sequence[Any]) -> Records:
+    """Return *records* as they are locked: before their jobs, as everywhere."""
+    model: ResourceModel = type(records[0]).__statejobs__
+    key_of = model.mapper.primary_key_from_instance
+    return Records(model.mapper.primary_key, [tuple(key_of(record)) for record in records])
 
 
 def _refuse_elsewhere(model: ResourceModel, bound: BoundTrigger, record: Any) -> None:

@@ -1,6 +1,6 @@
 """The transition is the enqueue: states, history and jobs are written with the flush.
 
-`before_flush` moves the records by compare-and-set, in (table, key) order; the unit of work writes
+`before_flush` moves the records by compare-and-set, in the order of locks; the unit of work writes
 their other columns; `after_flush` writes history and jobs. All on the caller's connection.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
@@ -21,6 +21,7 @@ from statejobs.domain.machine import DELETED
 from statejobs.errors import StateJobsError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.enqueue import IDS, WAKE, history_args, promised_job
+from statejobs.resource.flush_locks import lock_in_order
 from statejobs.resource.ledger import Ledger, Step, clock_of, ledger_of, pending_steps
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
@@ -28,6 +29,7 @@ from statejobs.resource.protect import refuse_bulk_write, stage_creation
 from statejobs.store.enqueue import cancel_left, enqueue
 from statejobs.store.factory import wake_workers
 from statejobs.store.history import write_history
+from statejobs.store.lock_order import place_of
 from statejobs.store.missing import explain_missing_tables
 
 _PLAN = "statejobs.plan"
@@ -61,17 +63,18 @@ def before_flush(session: Session, _context: UOWTransaction, _instances: Any) ->
     if not records:
         return
     plan = Plan(now=clock_of(session.info).now())
-    existing: dict[ResourceModel, list[Moved]] = {}
+    existing: dict[Table, list[Moved]] = {}
     for record in records:
         moved = _plan_move(record, plan.now)
         plan.moved.append(moved)
         if moved.is_new:
             _set_first_version(moved)
         else:
-            existing.setdefault(moved.model, []).append(moved)
-    for model in sorted(existing, key=lambda m: (m.table.fullname, m.cls.__name__)):
-        connection = connection_for(session, model.mapper)
-        move_records(connection, model, existing[model])
+            existing.setdefault(moved.model.table, []).append(moved)
+    lock_in_order(session, [moved for group in existing.values() for moved in group])
+    for table in sorted(existing, key=place_of):
+        connection = connection_for(session, existing[table][0].model.mapper)
+        move_records(connection, existing[table])
     session.info[_PLAN] = plan
 
 

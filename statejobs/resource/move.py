@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -18,6 +19,7 @@ from statejobs.errors import StaleTransitionError
 from statejobs.resource.ledger import Step
 from statejobs.resource.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of
+from statejobs.store.lock_order import key_order
 from statejobs.store.tables import unindexed
 
 
@@ -35,6 +37,11 @@ class Moved:
     def is_new(self) -> bool:
         """Whether the flush inserts it."""
         return self.version is None
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """The primary key, in the order of its columns."""
+        return tuple(self.model.mapper.primary_key_from_instance(self.record))
 
     @cached_property
     def record_id(self) -> str:
@@ -100,36 +107,48 @@ def move_statement(table: Table, attribute_column: str) -> Update:
     )
 
 
-def move_records(connection: Connection, model: ResourceModel, moved: Sequence[Moved]) -> None:
-    """Move *moved*, all of one model, and tell the ORM that their state is in the database.
+def move_records(connection: Connection, moved: Sequence[Moved]) -> None:
+    """Move *moved*, all of one table, and tell the ORM that their state is in the database.
 
     Raises:
         StaleTransitionError: Another transaction moved one of them first.
     """
-    ordered = sorted(moved, key=lambda m: m.record_id)
+    model = moved[0].model
+    order = key_order(model.mapper.primary_key)
+    ordered = sorted(moved, key=lambda m: order(m.identity))
     rows = [_parameters(m) for m in ordered]
     column = model.state_column.name
-    try:
+    with conflicts_are_lost(ordered[0]):
         found = connection.execute(
             move_statement(model.table, column), rows if len(rows) > 1 else rows[0]
         )
-    except DBAPIError as error:
-        if fault_of(error) is Fault.CONFLICT:
-            raise _stale(ordered[0], found=None, known=False) from error
-        raise
     if found.rowcount != len(ordered):
         raise _loser(connection, model, ordered)
     for m in ordered:
-        set_committed_value(m.record, model.attribute, model.member(m.written))
+        set_committed_value(m.record, m.model.attribute, m.model.member(m.written))
         set_committed_value(m.record, "state_version", m.last_version)
         if m.left_at is not None:
             set_committed_value(m.record, "state_changed_at", m.left_at)
 
 
+@contextmanager
+def conflicts_are_lost(first: Moved) -> Iterator[None]:
+    """Let a transaction that cannot go on beside another lose the race for *first*.
+
+    Raises:
+        StaleTransitionError: The database ended a deadlock, or could not serialize.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if fault_of(error) is Fault.CONFLICT:
+            raise _stale(first, found=None, known=False) from error
+        raise
+
+
 def _parameters(moved: Moved) -> dict[str, Any]:
-    identity = moved.model.mapper.primary_key_from_instance(moved.record)
     return {
-        **{f"pk_{n}": value for n, value in enumerate(identity)},
+        **{f"pk_{n}": value for n, value in enumerate(moved.identity)},
         "was": moved.steps[0].source,
         "version": moved.version,
         "becomes": moved.written,

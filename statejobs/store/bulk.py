@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import WAITING, Enqueued, JobState
+from statejobs.store.lock_order import in_job_order
 from statejobs.store.statements.conditions import STILL_PROCESSING, still_in
 from statejobs.store.statements.enqueue import HISTORY_COLUMNS, NEW_JOB_COLUMNS, enqueue_jobs
 from statejobs.store.tables import IS_OPEN, jobs, literal_state, transitions
@@ -114,7 +115,7 @@ def jobs_of_rows(
         select(*_columns(jobs, NEW_JOB_COLUMNS, varied, same))
         .select_from(rows)
         .where(literal_column("true"))  # SQLite takes ON CONFLICT for a join without it
-        .order_by(in_order(dialect, dedupe_key))
+        .order_by(*in_job_order(dedupe_key, dialect))
     )
     statement: Any = enqueue_jobs(dialect)
     return statement.from_select(NEW_JOB_COLUMNS, selected).returning(_outcome().label("outcome"))
@@ -159,11 +160,6 @@ def ask_jobs_of_rows_to_cancel(
     )
 
 
-def in_order(dialect: str, text: ColumnElement[str]) -> ColumnElement[str]:
-    """Return *text* to sort by as Python sorts: locks are taken in one order everywhere."""
-    return text.collate("C") if dialect == "postgresql" else text
-
-
 def _locked(
     dialect: str, rows: FromClause, key_prefix: str, sources: Sequence[str],
     condition: ColumnElement[bool],
@@ -172,7 +168,7 @@ def _locked(
     return (
         select(jobs.c.id)
         .where(jobs.c.dedupe_key.in_(keys), IS_OPEN, condition)
-        .order_by(in_order(dialect, jobs.c.dedupe_key))
+        .order_by(*in_job_order(jobs.c.dedupe_key, dialect))
         .with_for_update()
         .correlate(None)
     )

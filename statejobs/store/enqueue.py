@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import ColumnElement, Connection, CursorResult
 
 from statejobs.domain.job import Enqueued, EnqueueResult, JobState, NewJob
 from statejobs.store.arrays import as_arrays
+from statejobs.store.lock_order import job_order
 from statejobs.store.statements import enqueue as enqueue_sql
 
 
-def enqueue(connection: Connection, new: Sequence[NewJob]) -> list[EnqueueResult]:
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records to be locked before their jobs are."""
+
+    columns: tuple[ColumnElement[Any], ...]
+    """Of their primary key."""
+    identities: Sequence[tuple[Any, ...]]
+
+
+def enqueue(
+    connection: Connection, new: Sequence[NewJob], *, records: Records | None = None
+) -> list[EnqueueResult]:
     """Insert *new* jobs on *connection* in one statement; results in the order given.
 
     No two may have the same `dedupe_key`. Those of one trigger get their ids, and so run, in the
-    order of their records' numbers.
+    order of their records' numbers. *records* that the transaction has not locked yet are locked
+    by the same statement, before any job is.
     """
-    ordered = sorted(new, key=lambda job: lock_order(job.dedupe_key or ""))
+    ordered = sorted(new, key=lambda job: job_order(job.dedupe_key or ""))
     most = _MOST_ROWS if connection.dialect.name == "sqlite" else max(len(new), 1)
     found = [
         row
         for first in range(0, len(new), most)
-        for row in _upsert(connection, [_row_of(job) for job in ordered[first : first + most]])
+        for row in _upsert(
+            connection, [_row_of(job) for job in ordered[first : first + most]], records
+        )
     ]
     by_key = {row.dedupe_key: row for row in found}
     if len(by_key) != len(found):
         return _enqueue_one_by_one(new, found)
     return [_result(by_key[job.dedupe_key]) for job in new]
-
-
-def lock_order(dedupe_key: str) -> tuple[int, str]:
-    """Return what jobs are sorted by before they are locked: the same everywhere, or they deadlock.
-
-    By length first, so that record 2 comes before record 10.
-    """
-    return len(dedupe_key), dedupe_key
 
 
 def cancel_left(
@@ -54,13 +62,21 @@ def cancel_left(
     """
     rows = [
         {"left_key": key, "left_reason": left[key], "left_at": now}
-        for key in sorted(left, key=lock_order)
+        for key in sorted(left, key=job_order)
     ]
     connection.execute(_ASK if running else _LEAVE, rows)
 
 
-def _upsert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> CursorResult[Any]:
+def _upsert(
+    connection: Connection, rows: Sequence[Mapping[str, Any]], records: Records | None
+) -> CursorResult[Any]:
     dialect = connection.dialect.name
+    if records is not None and dialect == "postgresql":
+        constant, given = as_arrays(rows)
+        statement = _enqueue(dialect, arrays=True, constant=constant, locks=records.columns)
+        is_single = len(records.columns) == 1
+        keys = [key[0] for key in records.identities] if is_single else list(records.identities)
+        return connection.execute(statement, {**given, enqueue_sql.RECORD_KEYS: keys})
     if len(rows) == 1:
         return connection.execute(_enqueue(dialect), dict(rows[0]))
     if dialect == "postgresql":
@@ -71,8 +87,11 @@ def _upsert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Cursor
 
 
 @lru_cache(maxsize=256)
-def _enqueue(dialect: str, *, arrays: bool = False, constant: frozenset[str] = frozenset()) -> Any:
-    return enqueue_sql.enqueue_jobs(dialect, arrays=arrays, constant=constant)
+def _enqueue(
+    dialect: str, *, arrays: bool = False, constant: frozenset[str] = frozenset(),
+    locks: tuple[ColumnElement[Any], ...] = (),
+) -> Any:  # fmt: skip
+    return enqueue_sql.enqueue_jobs(dialect, arrays=arrays, constant=constant, locks=locks)
 
 
 def _row_of(job: NewJob) -> dict[str, Any]:

@@ -203,7 +203,7 @@ class Store:
         ]
 
     def lock_jobs(self, connection: Connection, ids: Sequence[int]) -> None:
-        """Lock jobs, waiting for others; in the order of their ids, so that none waits for us."""
+        """Lock jobs, waiting for others; in the order of jobs, so that none waits for us."""
         connection.execute(self._lock_jobs, {"ids": list(ids)})
 
     def find_owned(self, by: str, before: datetime) -> list[tuple[int, str]]:

@@ -23,6 +23,7 @@ from statejobs.domain.job import Job
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.identity import encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.store.lock_order import in_key_order
 from statejobs.store.tables import transitions
 from statejobs.store.together import fits_array
 from statejobs.triggers.shortcut import move_with_changes
@@ -139,7 +140,7 @@ def lock_states(
     rows = connection.execute(
         select(*keys, stored_state(model), model.table.c.state_version)
         .where(key_is_in(model, identities, connection.dialect.name))
-        .order_by(*keys)
+        .order_by(*in_key_order(keys, connection.dialect.name))
         .with_for_update(key_share=not for_delete)
     )
     return {tuple(key): (state, version) for *key, state, version in rows}

@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from statejobs.domain.job import JobState
 from statejobs.domain.suspects import TOGETHER_AFTER, Suspects
+from statejobs.store.lock_order import in_job_order
 from statejobs.store.statements.conditions import (
     FIRST_TIME,
     KEYS,
@@ -161,9 +162,10 @@ def renew_leases(dialect: str) -> Executable:
 
 
 def lock_jobs(dialect: str) -> Select[Any]:
-    """Lock jobs by their ids, in order."""
+    """Lock jobs by their ids, in the order of jobs."""
     listed = select(jobs.c.id).where(is_listed(jobs.c.id, dialect))
-    return listed.order_by(jobs.c.id).with_for_update(key_share=True)
+    order = in_job_order(jobs.c.dedupe_key, dialect)
+    return listed.order_by(*order, jobs.c.id).with_for_update(key_share=True)
 
 
 def find_owned_jobs() -> Select[Any]:

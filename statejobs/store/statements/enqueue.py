@@ -17,12 +17,14 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
 from statejobs.domain.job import ENDED, WAITING, JobState, NewJob
+from statejobs.store.lock_order import in_key_order
 from statejobs.store.statements.conditions import STILL_PROCESSING, is_in, still_in
 from statejobs.store.tables import (
     IS_OPEN,
@@ -35,16 +37,26 @@ NEW_JOB_COLUMNS = [item.name for item in fields(NewJob)]
 HISTORY_COLUMNS = [column.name for column in transitions.columns if column.name != "id"]
 
 
-def enqueue_jobs(dialect: str, *, arrays: bool = False, constant: Collection[str] = ()) -> Any:
+RECORD_KEYS = "record_keys"
+"""Name of the parameter of the keys of the records that an enqueue locks first."""
+
+
+def enqueue_jobs(
+    dialect: str, *, arrays: bool = False, constant: Collection[str] = (),
+    locks: Sequence[ColumnElement[Any]] = (),
+) -> Any:  # fmt: skip
     """Insert jobs; on an open job of the same trigger and record, go on with that one.
 
     Waiting: it takes the new arguments and time, and its attempts start anew. Processing: it will
     run again. Cancelled or discarded: it is revived, its attempts continue and its ceiling rises.
-    Returns id, dedupe_key, coalesced, state and attempt of each.
+    Returns id, dedupe_key, coalesced, state and attempt of each. With *locks*, the key columns of
+    a table, the records `RECORD_KEYS` are locked before any job is; that needs *arrays*.
     """
     statement = postgresql.insert(jobs) if dialect == "postgresql" else sqlite.insert(jobs)
     if arrays:
         rows = _rows_of_arrays(jobs, NEW_JOB_COLUMNS, constant)
+        if locks:
+            rows = rows.where(_has_locked(locks, dialect))
         statement = statement.from_select(NEW_JOB_COLUMNS, rows)
     new = statement.excluded
     runs = jobs.c.state == literal_state(JobState.PROCESSING)
@@ -83,6 +95,19 @@ def enqueue_jobs(dialect: str, *, arrays: bool = False, constant: Collection[str
         hint = select(func.pg_notify(wake_channel(), literal_column("''")))
         returned.append(hint.scalar_subquery().label("hint"))
     return upsert.returning(*returned)
+
+
+def _has_locked(columns: Sequence[ColumnElement[Any]], dialect: str) -> ColumnElement[bool]:
+    """Return what is true once the records are locked: it counts them before the first row."""
+    key = columns[0] if len(columns) == 1 else tuple_(*columns)
+    locked = (
+        select(literal_column("1").label("one"))
+        .where(key.in_(bindparam(RECORD_KEYS, expanding=True)))
+        .order_by(*in_key_order(columns, dialect))
+        .with_for_update(key_share=True)
+        .cte("locked_records")
+    )
+    return select(func.count()).select_from(locked).scalar_subquery() >= 0
 
 
 def wake_channel() -> ColumnElement[str]:
