@@ -95,6 +95,8 @@ class Claim:
     """Its thread went on after the timeout."""
     is_finishing: bool = False
     """Its outcome is being recorded: whether it still was ours, that commit tells."""
+    unsaved_checkpoint: str | None = None
+    """A checkpoint that could not be saved while the action's transaction was open."""
     is_settled: bool = False
     """Someone has recorded an outcome already: the stop, or the timeout."""
 

@@ -67,6 +67,8 @@ class Recorder:
             outcome = Superseded(reason, is_declared=went.is_declared)
             settlement = self.settlement(claim, outcome)
             rests = went.rests_in_source
+        if claim.unsaved_checkpoint is not None:
+            self._store.note(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
         state = self.finish_job(connection, claim, settlement, rests)
         self._record_attempt(connection, claim.job, outcome, settlement)
         if settlement.landing is Landing.FAILED and state in ENDED:

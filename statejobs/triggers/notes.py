@@ -1,4 +1,9 @@
-"""Progress and checkpoints of a running job, written to its row."""
+"""Progress and checkpoints of a running job, written to its row.
+
+Each is a transaction of its own, so that it outlives whatever becomes of the attempt. On SQLite,
+where one transaction writes at a time, none can be while the action's own is open: a checkpoint is
+kept then, and written with the outcome; progress, which nobody could see, is left out.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
 
 from statejobs.domain.clock import Clock
+from statejobs.domain.job import changed
 from statejobs.errors import ArgumentsError, StateJobsError
 from statejobs.runner.port import Claim
 from statejobs.store.store import Store
@@ -17,28 +22,29 @@ _PROGRESS_EVERY = 1.0  # seconds between writes
 
 
 class JobNotes:
-    """Writes notes at once, or through the action's session while that has written."""
+    """Writes notes at once, where the database lets it."""
 
     def __init__(
-        self, store: Store, claim: Claim, clock: Clock,
-        open_connection: Callable[[], Connection | None],
-    ) -> None:  # fmt: skip
+        self, store: Store, claim: Claim, clock: Clock, is_writing: Callable[[], bool]
+    ) -> None:
         """Bind to a claim.
 
         Args:
             store: The job tables.
             claim: Whose row is written.
             clock: For the pace of progress.
-            open_connection: Returns the connection of the action's open transaction, if any.
+            is_writing: Returns whether a transaction of the action is open.
         """
         self._store, self._claim, self._clock = store, claim, clock
-        self._open_connection = open_connection
+        self._is_writing = is_writing
         self._written_at = float("-inf")
 
     def progress(self, done: int, total: int) -> None:
         """Write how far the job is, at most once a second, and always at the end."""
         now = self._clock.monotonic()
         if now - self._written_at < _PROGRESS_EVERY and done < total:
+            return
+        if self._must_wait():
             return
         self._written_at = now
         self._write("progress", msgspec.json.encode({"done": done, "total": total}).decode())
@@ -58,13 +64,17 @@ class JobNotes:
         text = _plain_json(content)
         if text is None:
             raise ArgumentsError(self._claim.job.key, "checkpoint", "is not plain JSON")
-        if not self._write("checkpoint", text):
+        must_wait = self._must_wait()
+        if not must_wait and not self._write("checkpoint", text):
             raise StateJobsError("the lease of this job is over: another attempt may be running")
+        self._claim.unsaved_checkpoint = text if must_wait else None
+        # what runs again within the attempt, as a batch does that came to nothing, finds it too
+        self._claim.job = changed(self._claim.job, checkpoint=text)
+
+    def _must_wait(self) -> bool:
+        return self._store.dialect == "sqlite" and self._is_writing()
 
     def _write(self, column: str, text: str) -> bool:
-        connection = self._open_connection()
-        if connection is not None:
-            return self._store.note(connection, self._claim.job, column, text)
         with self._store.transaction() as own:
             return self._store.note(own, self._claim.job, column, text)
 

@@ -26,7 +26,6 @@ from statejobs.domain.outcome import (
     Superseded,
     request_of,
 )
-from statejobs.errors import StateJobsError
 from statejobs.machine.guard import Guard
 from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.ledger import CLOCK, ledger_of
@@ -76,7 +75,7 @@ class RecordRun:
         self._hold = Hold([subject])
         if within is None:
             self._session.on_begin = self._hold
-        notes = JobNotes(store, claim, sources.clock, self._open_connection)
+        notes = JobNotes(store, claim, sources.clock, self._is_writing)
         self._ctx = JobContext(
             session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
         )
@@ -139,6 +138,9 @@ class RecordRun:
             begin_now(connection)
         self._hold(connection)
 
+    def _is_writing(self) -> bool:
+        return self._is_within or self._has_written()
+
     def _has_written(self) -> bool:
         return self._session.was_used and self._open_connection() is not None
 
@@ -164,7 +166,7 @@ class AsyncRecordRun:
         sync: Any = self._session.sync_session
         sync.on_begin = self._hold
         prepare(self._session.sync_session, subject.record, sources, subject.bound.action.name)
-        notes = JobNotes(store, claim, sources.clock, self._refuse_open_transaction)
+        notes = JobNotes(store, claim, sources.clock, lambda: is_writing(sync))
         self._ctx = AsyncJobContext(
             session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
         )
@@ -213,10 +215,6 @@ class AsyncRecordRun:
             with ours():
                 await self._session.refresh(self._subject.record, names)
 
-    def _refuse_open_transaction(self) -> Connection | None:
-        sync: Any = self._session.sync_session
-        return refuse_open_transaction(sync)
-
 
 def _finish(session: Session, hold: Hold, subject: RecordSubject, commit: Commit) -> None:
     with blaming_the_action(session, hold, [subject]):
@@ -224,16 +222,9 @@ def _finish(session: Session, hold: Hold, subject: RecordSubject, commit: Commit
         commit(session)
 
 
-def refuse_open_transaction(sync: Any) -> Connection | None:
-    """A note is written on a connection of its own, which on SQLite would wait for ours."""
-    if (
-        sync.get_bind().dialect.name == "sqlite"
-        and sync.was_used
-        and sync.in_transaction()
-        and in_transaction(sync.connection())
-    ):
-        raise StateJobsError("save progress and checkpoints before writing through ctx.session")
-    return None
+def is_writing(sync: Any) -> bool:
+    """Return whether a transaction of the database is open on *sync*, without any I/O."""
+    return sync.was_used and sync.in_transaction() and in_transaction(sync.connection())
 
 
 class _Ended:

@@ -25,8 +25,8 @@ from statejobs.store.store import Store
 from statejobs.triggers.notes import JobNotes
 from statejobs.triggers.run import (
     identified,
+    is_writing,
     outcomes,
-    refuse_open_transaction,
     warn_of_long_transaction,
 )
 from statejobs.triggers.session import JobSession
@@ -53,7 +53,8 @@ class TaskRun:
         self._context: tuple[JobContext, ...] = ()
         if self._task.takes_context:
             self._session = JobSession(store.working, info=_info(sources))
-            notes = JobNotes(store, claim, sources.clock, self._open_connection)
+            session = self._session
+            notes = JobNotes(store, claim, sources.clock, lambda: self._has_written(session))
             self._context = (
                 JobContext(
                     session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
@@ -111,7 +112,8 @@ class AsyncTaskRun:
         self._context: tuple[AsyncJobContext, ...] = ()
         if self._task.takes_context:
             self._session = _async_session(open_engine(), sources)
-            notes = JobNotes(store, claim, sources.clock, self._refuse_open_transaction)
+            sync = self._session.sync_session
+            notes = JobNotes(store, claim, sources.clock, lambda: is_writing(sync))
             self._context = (
                 AsyncJobContext(
                     session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
@@ -143,10 +145,6 @@ class AsyncTaskRun:
         """Roll back what was not committed, and give the connection back."""
         if self._session is not None:
             await self._session.close()
-
-    def _refuse_open_transaction(self) -> Connection | None:
-        assert self._session is not None  # noqa: S101 - notes come with a context
-        return refuse_open_transaction(self._session.sync_session)
 
 
 def _async_session(engine: AsyncEngine, sources: Sources) -> AsyncSession:
