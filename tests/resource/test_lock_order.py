@@ -215,11 +215,6 @@ def fires_on_all(session, _kind):
         record.touch()
 
 
-def edits_all(session, _kind):
-    for edited in (session.get_one(Shelf, 1), *both(session, Tag), *both(session, Box)):
-        edited.n += 1
-
-
 def enqueues_many(session, kind):
     kind.look.enqueue_many(session, both(session, kind))
 
@@ -249,7 +244,7 @@ def locks_by_a_read(session, kind):
 
 PEOPLE = (
     fires, edits, fires_on_the_last_and_edits_the_first, fires_on_the_first_and_edits_the_last,
-    fires_on_one_and_edits_what_it_refers_to, leaves, fires_on_all, edits_all, enqueues_many,
+    fires_on_one_and_edits_what_it_refers_to, leaves, fires_on_all, enqueues_many,
     enqueues_and_then_edits, moves_in_bulk, leaves_in_bulk, locks_by_a_read,
 )  # fmt: skip
 
