@@ -83,7 +83,7 @@ class StateJobs:
         self.registry = Registry(self.domains)
         self._slots = sum(self.queues.values())
         self.engine = open_engine(database, connections=self._slots)
-        self.store = Store(self.engine)
+        self.store = Store(self.engine, settings=self.settings)
         self.sources = self._on_time(sources or Sources())
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.queries = JobQueries(self.engine, self._keys_of)

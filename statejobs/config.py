@@ -26,6 +26,8 @@ class WorkerSettings:
     """How long running jobs may go on after the first signal."""
     timeout_grace: timedelta = timedelta(seconds=5)
     """How long a thread may go on after its timeout before its slot is given up."""
+    idle_in_transaction: timedelta | None = None
+    """How long a transaction may stand idle on PostgreSQL; None is twice the lease."""
     claim_batch: int = 100
     """Most jobs claimed in one transaction; while jobs are short, as many may wait for a slot."""
     finish_batch: int = 100
@@ -35,7 +37,7 @@ class WorkerSettings:
         """Refuse settings under which live jobs would be rescued, or loops would spin."""
         for item in fields(self):
             value = getattr(self, item.name)
-            if value <= (timedelta() if isinstance(value, timedelta) else 0):
+            if value is not None and value <= (timedelta() if isinstance(value, timedelta) else 0):
                 raise ConfigurationError(
                     f"{item.name} must be positive, got {value}",
                     why="a worker would spin, or hold nothing",
@@ -49,6 +51,11 @@ class WorkerSettings:
                 why="one missed beat would lose live jobs",
                 fix="make the lease at least twice the heartbeat",
             )
+
+    def idle_limit(self, timeout: timedelta | None = None) -> timedelta:
+        """Return how long a transaction may stand idle of a body that may take *timeout*."""
+        least = self.idle_in_transaction or self.lease * 2
+        return least if timeout is None else max(least, timeout + self.timeout_grace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statejobs.errors import ConfigurationError
 from statejobs.store.factory import async_url
+from statejobs.store.idle import explain_idleness
 from statejobs.store.lazy_begin import begin_lazily
 from statejobs.store.postgres import read_prepare_threshold
 from statejobs.store.silence import connect_defaults
@@ -49,4 +50,5 @@ def open_async_engine(engine: Engine, *, connections: int = 15) -> AsyncEngine:
             fix="pip install 'statejobs[async]'",
         ) from error
     begin_lazily(read_prepare_threshold(opened.sync_engine), "BEGIN")
+    explain_idleness(opened.sync_engine)
     return opened

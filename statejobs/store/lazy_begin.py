@@ -20,6 +20,8 @@ from statejobs.store.locking_reads import locks_rows
 
 AUTOCOMMIT = "statejobs_autocommit"
 """Execution option of a single statement that is its own transaction."""
+WITH_BEGIN = "statejobs_with_begin"
+"""Execution option of a connection: SQL that is sent with the BEGIN of each transaction."""
 ON_BEGIN = "statejobs_on_begin"
 """Execution option of a connection: called with it when a statement has begun its transaction.
 
@@ -72,7 +74,8 @@ def begin_now(connection: Connection, *, then: str = "") -> None:
         lift_limits(connection)
         return
     limits = limits_of(connection)
-    parts = [begin + limits.isolation, limits.lift, then]
+    with_begin = connection.get_execution_options().get(WITH_BEGIN)
+    parts = [begin + limits.isolation, with_begin, limits.lift, then]
     connection.exec_driver_sql("; ".join(filter(None, parts)))
     connection.info[_BEGUN] = time.perf_counter()
     connection.info[_LIFTED] = True
@@ -117,7 +120,8 @@ def _begin_before_write(
     if in_transaction(connection):
         return
     options = connection.get_execution_options()
-    send(connection, cursor, options["statejobs_begin"] + limits_of(connection).isolation)
+    begin = options["statejobs_begin"] + limits_of(connection).isolation
+    send(connection, cursor, "; ".join(filter(None, [begin, options.get(WITH_BEGIN)])))
     connection.info[_BEGUN] = time.perf_counter()
     connection.info[_LIFTED] = False
     on_begin = options.get(ON_BEGIN)

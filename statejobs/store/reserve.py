@@ -7,6 +7,7 @@ from being recorded.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from sqlalchemy import Engine, Pool, PoolProxiedConnection, QueuePool, event
 from sqlalchemy.engine.base import OptionEngine
@@ -54,6 +55,7 @@ class Reserve(OptionEngine):
         """Close what is idle with the pool beside; a forked copy leaves it to its parent."""
         before, self._own = self._own, self._own.recreate()
         if os.getpid() == self._process:
+            event.listen(before, "checkin", _close)  # what is in use now
             before.dispose()
         self._process = os.getpid()
 
@@ -63,6 +65,10 @@ def _root_of(engine: Engine) -> Engine:
     while isinstance(engine, OptionEngine):
         engine = engine._proxied  # noqa: SLF001 - there is no public way up
     return engine
+
+
+def _close(_connection: Any, record: Any) -> None:
+    record.close()
 
 
 def _has_idle(pool: Pool, *, keep: int) -> bool:

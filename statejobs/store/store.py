@@ -9,11 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
+from statejobs.config import WorkerSettings
 from statejobs.domain.failure import Failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Settlement
 from statejobs.domain.suspects import Suspects
 from statejobs.store.defaults import limits_of
+from statejobs.store.idle import explain_idleness, limit_idleness
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
 from statejobs.store.reserve import OF_LEASES, SHARED, Reserve, can_reserve
@@ -34,8 +36,9 @@ class Store:
     their own. Nothing here reads a clock.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, settings: WorkerSettings | None = None) -> None:
         self.engine = engine
+        self._worker_settings = settings or WorkerSettings()
         self.dialect = engine.dialect.name
         self.witness = Witness(engine)
         self.working = working_engine(engine)
@@ -83,10 +86,18 @@ class Store:
         """Return what a transaction sets for itself, as SQL."""
         if self.dialect != "postgresql":
             return ""
-        settings = [] if flushes else [_DO_NOT_FLUSH]
+        settings = [self.with_begin()]
+        if not flushes:
+            settings.append(_DO_NOT_FLUSH)
         if lock_timeout is not None:
             settings.append(f"SET LOCAL lock_timeout TO {lock_timeout // _MILLISECOND}")
         return "; ".join(settings)
+
+    def with_begin(self, timeout: timedelta | None = None) -> str:
+        """Return the SQL that is sent with BEGIN for a body that may take *timeout*."""
+        if self.dialect != "postgresql":
+            return ""
+        return limit_idleness(self._worker_settings.idle_limit(timeout))
 
     @property
     def can_fuse(self) -> bool:
@@ -336,6 +347,7 @@ def working_engine(engine: Engine) -> Engine:
         return engine  # configure_sqlite made it so
     working = engine.execution_options(isolation_level="AUTOCOMMIT")
     begin_lazily(working, "BEGIN")
+    explain_idleness(working)
     return working
 
 

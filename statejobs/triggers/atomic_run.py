@@ -40,6 +40,7 @@ class AtomicRun:
     ) -> None:
         self._store, self._claims, self._sources, self._now = store, claims, sources, now
         self._session = JobSession(store.working)
+        self._session.with_begin = store.with_begin(claims[0].policy.timeout)
         self._endings: dict[Claim, Ending] = {}
 
     def call(self) -> Outcome:

@@ -48,6 +48,7 @@ class ChunkRun:
         subject: RecordSubject = claims[0].subject
         self._model, self._action = subject.model, subject.bound.action
         self._session = JobSession(store.working)
+        self._session.with_begin = store.with_begin(claims[0].policy.timeout)
         self._hold = Hold([claim.subject for claim in claims])
         self._session.on_begin = self._hold
         self._stale: dict[Claim, Stale] = {}

@@ -74,6 +74,7 @@ class RecordRun:
         prepare(self._session, subject.record, sources, subject.bound.action.name)
         self._hold = Hold([subject])
         if within is None:
+            self._session.with_begin = store.with_begin(claim.policy.timeout)
             self._session.on_begin = self._hold
         notes = JobNotes(store, claim, sources.clock, self._is_writing)
         self._ctx = JobContext(
@@ -164,6 +165,7 @@ class AsyncRecordRun:
         )
         self._hold = Hold([subject])
         sync: Any = self._session.sync_session
+        sync.with_begin = store.with_begin(claim.policy.timeout)
         sync.on_begin = self._hold
         prepare(self._session.sync_session, subject.record, sources, subject.bound.action.name)
         notes = JobNotes(store, claim, sources.clock, lambda: is_writing(sync))

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.errors import StateJobsError
-from statejobs.store.lazy_begin import ON_BEGIN
+from statejobs.store.lazy_begin import ON_BEGIN, WITH_BEGIN
 
 
 class JobSession(Session):
@@ -25,6 +25,8 @@ class JobSession(Session):
         """Whether any statement was sent."""
         self.on_begin: Callable[[Connection], None] | None = None
         """Called when its first write or locking read has begun a transaction of the database."""
+        self.with_begin = ""
+        """SQL that is sent with the BEGIN of its transactions."""
         self._connection: Connection | None = None
 
     def allow_commit(self) -> None:
@@ -43,6 +45,8 @@ class JobSession(Session):
     def note_use(self, connection: Connection) -> None:
         """Note that a statement is about to be sent on *connection*."""
         self.was_used, self._connection = True, connection
+        if self.with_begin:
+            connection.execution_options(**{WITH_BEGIN: self.with_begin})
         if self.on_begin is not None:
             connection.execution_options(**{ON_BEGIN: self.on_begin})
 

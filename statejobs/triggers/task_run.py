@@ -53,6 +53,7 @@ class TaskRun:
         self._context: tuple[JobContext, ...] = ()
         if self._task.takes_context:
             self._session = JobSession(store.working, info=_info(sources))
+            self._session.with_begin = store.with_begin(claim.policy.timeout)
             session = self._session
             notes = JobNotes(store, claim, sources.clock, lambda: self._has_written(session))
             self._context = (
@@ -112,7 +113,8 @@ class AsyncTaskRun:
         self._context: tuple[AsyncJobContext, ...] = ()
         if self._task.takes_context:
             self._session = _async_session(open_engine(), sources)
-            sync = self._session.sync_session
+            sync: Any = self._session.sync_session
+            sync.with_begin = store.with_begin(claim.policy.timeout)
             notes = JobNotes(store, claim, sources.clock, lambda: is_writing(sync))
             self._context = (
                 AsyncJobContext(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from statejobs import (
     Domain,
     JobContext,
     Snooze,
+    Sources,
     StatefulResource,
     StateJobs,
     Trigger,
@@ -21,12 +22,14 @@ from statejobs import (
     state_column,
     transition,
 )
-from statejobs.domain.clock import random_id
+from statejobs.domain.clock import SystemClock, random_id
 
 LEASE = "CHAOS_LEASE"
 """Environment: seconds of the lease of every worker."""
 LEDGER = "CHAOS_LEDGER"
 """Environment: the file outside of the database that actions append to."""
+SKEW = "CHAOS_SKEW"
+"""Environment: the file that says by how many seconds the system clock is off."""
 VERSION = "CHAOS_VERSION"
 """Environment: `new`, or `old` for the version that does not know gifts."""
 SOON = timedelta(seconds=0.4)
@@ -152,6 +155,19 @@ class Gift(StatefulResource, Base):
         """Nobody wants it any more."""
 
 
+class WrongClock(SystemClock):
+    """The system clock of a machine that someone sets while it runs."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self._off())
+
+    def _off(self) -> float:
+        try:
+            return float(Path(os.environ[SKEW]).read_text())
+        except (KeyError, OSError, ValueError):  # nobody has set it, or is just writing
+            return 0.0
+
+
 def make_app(database: str) -> StateJobs:
     """The new version."""
     return _app(database, [Errand, Gift])
@@ -183,5 +199,9 @@ def _app(database: str, resources: list[type[StatefulResource]]) -> StateJobs:
     )
     domain = Domain("chaos", resources=resources)
     return StateJobs(
-        database, domains=[domain], queues={"errands": 6, "gifts": 2}, settings=settings
+        database,
+        domains=[domain],
+        queues={"errands": 6, "gifts": 2},
+        settings=settings,
+        sources=Sources(clock=WrongClock()),
     )

@@ -170,6 +170,10 @@ def _fill_disk(field: Field) -> None:
     field.disk.free(struck)
 
 
+def _skew(field: Field) -> None:
+    _until(field, lambda: field.fleet.skew(field.rng))
+
+
 def _has_finished_after(field: Field, at) -> bool:
     finished = select(func.count()).where(
         jobs.c.state == JobState.COMPLETED.value, jobs.c.finished_at > at
@@ -208,4 +212,5 @@ _FAULTS: dict[Fault, Callable[[Field], None]] = {
     Fault.SLOW: _slow_down,
     Fault.HALF_OPEN: _half_open,
     Fault.FULL_DISK: _fill_disk,
+    Fault.SKEW: _skew,
 }

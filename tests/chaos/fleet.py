@@ -15,6 +15,7 @@ from tests.chaos import app
 
 ROOT = Path(__file__).parents[2]
 _ALONE = 0.25  # chance that only the worker process is killed
+_MOST_SKEW = 600.0  # seconds
 _PATIENCE = 20.0  # seconds that a worker has to end after a signal, under load
 
 
@@ -105,6 +106,17 @@ class Fleet:
         _send_to_all(post.running.pid, signal.SIGCONT)
         post.is_paused = False
 
+    def skew(self, rng: Random) -> bool:
+        """Set the system clock of a post that serves, up to ten minutes wrong."""
+        chosen = [post for post in self.posts if self.serving(post)]
+        if not chosen:
+            return False
+        file = self._skew_of(rng.choice(chosen))
+        written = file.with_suffix(".new")
+        written.write_text(str(rng.uniform(-_MOST_SKEW, _MOST_SKEW)))
+        written.rename(file)
+        return True
+
     def storm(self, rng: Random) -> bool:
         """SIGTERM every post that serves, some twice, and wait for the ends; False without any."""
         struck = [post for post in self.posts if self.serving(post)]
@@ -130,6 +142,9 @@ class Fleet:
         """What all workers have said."""
         return "".join(file.read_text(errors="replace") for file in self.directory.glob("*.log"))
 
+    def _skew_of(self, post: Post) -> Path:
+        return self.directory / f"post-{post.number}.skew"
+
     def _start(self, post: Post) -> None:
         maker = "make_app" if post.version == "new" else "make_old_app"
         command = [
@@ -147,6 +162,7 @@ class Fleet:
                     app.LEASE: str(self.lease),
                     app.LEDGER: str(self.ledger),
                     app.VERSION: post.version,
+                    app.SKEW: str(self._skew_of(post)),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,

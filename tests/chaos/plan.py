@@ -21,6 +21,7 @@ class Fault(StrEnum):
     SLOW = "network slow"
     HALF_OPEN = "connections half open for good"
     FULL_DISK = "disk full"
+    SKEW = "system clock of a worker set"
 
 
 F = Fault
@@ -75,7 +76,7 @@ PLANS = {
         database="postgres", size="short", jobs=1500, lease=3, posts=4,
         faults={
             F.KILL: 12, F.PAUSE: 2, F.STORM: 1, F.RESTART: 2, F.OUTAGE: 1, F.DISCONNECT: 3,
-            F.CUT: 8, F.SILENCE: 2, F.SLOW: 1, F.HALF_OPEN: 1,
+            F.CUT: 8, F.SILENCE: 2, F.SLOW: 1, F.HALF_OPEN: 1, F.SKEW: 4,
         },
         gap=1.2, pause=5, outage=5, patience=90, sample_every=0.2,
     ),
@@ -83,13 +84,25 @@ PLANS = {
         database="postgres", size="full", jobs=50_000, lease=30, posts=6, submitters=3,
         faults={
             F.KILL: 200, F.PAUSE: 10, F.STORM: 5, F.RESTART: 10, F.OUTAGE: 2, F.DISCONNECT: 20,
-            F.CUT: 60, F.SILENCE: 10, F.SLOW: 5, F.HALF_OPEN: 5,
+            F.CUT: 60, F.SILENCE: 10, F.SLOW: 5, F.HALF_OPEN: 5, F.SKEW: 30,
         },
         gap=2.0, pause=45, outage=60, patience=3600, sample_every=1.0,
     ),
+    ("clocks", "short"): Plan(
+        database="clocks", size="short", jobs=600, lease=3, posts=4,
+        faults={F.SKEW: 16, F.KILL: 3, F.STORM: 1},
+        gap=1.2, pause=5, patience=90, sample_every=0.2,
+    ),
+    ("clocks", "full"): Plan(
+        database="clocks", size="full", jobs=10_000, lease=10, posts=4,
+        faults={F.SKEW: 100, F.KILL: 20, F.STORM: 2},
+        gap=2.0, pause=15, patience=1800, sample_every=1.0,
+    ),
     ("pgbouncer", "short"): Plan(
         database="pgbouncer", size="short", jobs=600, lease=3, posts=3,
-        faults={F.KILL: 5, F.PAUSE: 1, F.RESTART: 1, F.OUTAGE: 1, F.DISCONNECT: 2},
+        faults={
+            F.KILL: 5, F.PAUSE: 1, F.RESTART: 1, F.OUTAGE: 1, F.DISCONNECT: 2, F.SKEW: 2,
+        },
         gap=1.2, pause=5, outage=5, patience=90, sample_every=0.2,
     ),
     ("pgbouncer", "full"): Plan(
@@ -99,7 +112,7 @@ PLANS = {
     ),
     ("failover", "short"): Plan(
         database="failover", size="short", jobs=500, lease=3, posts=3,
-        faults={F.KILL: 4, F.FAILOVER: 1, F.DISCONNECT: 2},
+        faults={F.KILL: 4, F.FAILOVER: 1, F.DISCONNECT: 2, F.SKEW: 2},
         gap=1.2, pause=5, patience=90, sample_every=0.2,
     ),
     ("failover", "full"): Plan(

@@ -24,13 +24,19 @@ from tests.chaos.disk import Disk, make_disk
 from tests.chaos.faults import Field
 from tests.chaos.fleet import ROOT, Fleet, Post, wait_until
 from tests.chaos.people import People
-from tests.chaos.plan import Plan
+from tests.chaos.plan import Fault, Plan
 from tests.chaos.pooler import Pooler, find_pooler
 from tests.chaos.proxy import Proxy
 from tests.chaos.report import Report
 from tests.chaos.sampler import Sampler
 from tests.chaos.standby import Standby
-from tests.chaos.verifier import count_jobs, read_lines, reclaim_seconds, verify
+from tests.chaos.verifier import (
+    count_jobs,
+    find_false_rescues,
+    read_lines,
+    reclaim_seconds,
+    verify,
+)
 from tests.support.postgres import PostgresServer
 
 _NO_TLS = {"sslmode": "disable", "gssencmode": "disable"}  # the proxy reads along
@@ -247,6 +253,8 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> R
     with field.engine.connect() as connection:
         verdict = verify(connection, app, acks=acks, ledger=read_lines(directory / "ledger"))
         killed = _killed_nodes(connection, field.fleet.kills)
+        if set(field.plan.faults) <= _HARMLESS_TO_LIVE_WORKERS:
+            verdict.illegal += find_false_rescues(connection, killed)
         report = Report(
             plan=field.plan,
             faults={str(fault): count for fault, count in sorted(field.done.items())},
@@ -289,4 +297,5 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
+_HARMLESS_TO_LIVE_WORKERS = {Fault.SKEW, Fault.KILL, Fault.STORM}
 _RUNS = jobs.c.state == JobState.PROCESSING.value

@@ -139,6 +139,16 @@ def count_jobs(connection: Connection) -> dict[str, int]:
     return counts | {f"jobs {JobState(state)}": n for state, n in connection.execute(by_state)}
 
 
+def find_false_rescues(connection: Connection, killed) -> list[str]:
+    """Return the attempts that were taken from a worker that nobody had killed."""
+    crashed = select(attempts.c.job_id, attempts.c.node).where(attempts.c.outcome == "crashed")
+    return [
+        f"job {job_id} was taken from {node}, which lived"
+        for job_id, node in connection.execute(crashed)
+        if node not in killed
+    ]
+
+
 def reclaim_seconds(connection: Connection, app: StateJobs, killed, away=()) -> list[float]:
     """Return for each job of a killed node how long it took until another one claimed it.
 

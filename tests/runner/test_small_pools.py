@@ -45,8 +45,8 @@ def told(small):
     return events
 
 
-def all_sent(app):
-    engine = create_engine(app.engine.url)  # the pool of the app has nothing left
+def all_sent(url):
+    engine = create_engine(url)  # the pool of the app has nothing left
     try:
         with engine.connect() as connection:
             return set(connection.scalars(select(Parcel.state))) == {ParcelState.SENT}
@@ -59,7 +59,7 @@ def test_jobs_that_hold_every_connection_keep_their_leases(small, told):
     send(small, number=4)
 
     with small.running():
-        assert _wait_until(lambda: all_sent(small))
+        assert _wait_until(lambda: all_sent(small.engine.url))
 
     assert not {Event.LEASES_LOST, Event.JOB_RESCUED, Event.JOB_LATE} & set(told)
     assert told.count(Event.JOB_STARTED) == 4
@@ -72,7 +72,7 @@ def test_an_app_that_holds_every_connection_delays_no_job_that_needs_none(small,
     with small.running() as worker:
         assert _wait_until(lambda: told.count(Event.JOB_STARTED) == 2)
         with small.engine.connect(), small.engine.connect():
-            assert _wait_until(lambda: all_sent(small))
+            assert _wait_until(lambda: all_sent(small.engine.url))
             assert worker.held.is_empty
 
     assert not {Event.LEASES_LOST, Event.JOB_RESCUED, Event.JOB_LATE} & set(told)
@@ -129,6 +129,19 @@ def test_a_reserve_ends_with_the_engine_beside_which_it_is(database_url):
     assert len(closed) == 1  # a listener that came later does not see those of before
 
 
+def test_what_is_in_use_when_the_engine_is_disposed_is_closed_when_it_comes_back(database_url):
+    engine = own_engine(database_url)
+    closed = []
+    event.listen(engine, "close", lambda *_args: closed.append(1))
+    reserve = Reserve(engine, most=1)
+
+    with reserve.connect():
+        engine.dispose()
+        assert closed == []
+
+    assert closed == [1]
+
+
 def test_a_reserve_borrows_only_what_leaves_one_connection(database_url):
     engine = own_engine(database_url)
     reserve = Reserve(engine, most=1, may_borrow=True)
@@ -154,7 +167,7 @@ def test_a_user_who_wants_no_pool_gets_none(database_url):
     send(app)
 
     with app.running():
-        assert _wait_until(lambda: all_sent(app))
+        assert _wait_until(lambda: all_sent(app.engine.url))
         assert app.store._own is app.store.working
 
 
@@ -183,7 +196,7 @@ def test_a_limit_that_is_tight_is_said_and_served(postgres_url, role, caplog):
     send(app, number=20)
 
     with app.running():
-        assert _wait_until(lambda: _done(app))
+        assert _wait_until(lambda: all_sent(postgres_url))
 
     assert f"may have {BESIDE + 2} connections" in caplog.text
     close_app(app)
@@ -255,11 +268,6 @@ def _hold_a_connection(parcel, ctx):
 
 def _raise(*_args):
     raise RuntimeError("no")
-
-
-def _done(app):
-    with app.session() as session:
-        return set(session.scalars(select(Parcel.state))) == {ParcelState.SENT}
 
 
 def _wait_until(holds, within=60.0):
