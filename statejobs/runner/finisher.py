@@ -266,7 +266,13 @@ class Finisher:
         now = self._sources.clock.now()
         settlement = self.recorder.settlement(claim, Complete())
         if self._store.can_fuse or not claim.policy.has_record:
-            with self._store.single() as connection:
+            # a task's holds nothing while it waits
+            opened = (
+                self._store.transaction(yields=True)
+                if claim.policy.has_record
+                else (self._store.single())
+            )
+            with opened as connection:
                 self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
                 if self._work.land_and_finish(
                     connection, claim, settlement, now=now, changes=success.changes
@@ -302,7 +308,7 @@ class Finisher:
 
     def _conclude_once(self, claim: Claim, outcome: Outcome) -> Ended:
         _begin_finish(claim)
-        with self._store.transaction() as connection:
+        with self._store.transaction(yields=True) as connection:
             settlement, state = self.recorder.settle(connection, claim, outcome)
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         self._is_settled(claim)

@@ -15,8 +15,11 @@ from sqlalchemy.exc import DBAPIError
 
 _KNOWN = "statejobs_limits"
 _TIMEOUTS = ("lock_timeout", "statement_timeout")
+_HALF_DEADLOCK = (
+    "(extract(epoch FROM current_setting('deadlock_timeout')::interval) * 500)::integer"
+)
 _ASK = (
-    "SELECT current_setting('default_transaction_isolation'), "
+    f"SELECT {_HALF_DEADLOCK}, current_setting('default_transaction_isolation'), "
     + ", ".join(f"current_setting('{name}')" for name in _TIMEOUTS)
 )  # fmt: skip
 
@@ -29,6 +32,9 @@ class Limits:
     """What is added to BEGIN."""
     timeouts: tuple[str, ...] = ()
     """Names of the settings that would end our statements."""
+    patience: int = 0
+    """Milliseconds that a worker waits for a lock while it holds others: half of what the server
+    waits before it looks for a deadlock, so that it is the worker who yields."""
 
     @property
     def lift(self) -> str:
@@ -60,6 +66,12 @@ def limits_of(connection: Connection) -> Limits:
     return known
 
 
+def wait_as_long_as_it_takes(connection: Connection) -> None:
+    """Let the statements that follow in this transaction wait for locks without an end."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL lock_timeout TO 0")
+
+
 def send(connection: Connection, cursor: Any, statement: str) -> None:
     """Send *statement* without the way through SQLAlchemy, whose errors it meets nevertheless.
 
@@ -79,10 +91,11 @@ def send(connection: Connection, cursor: Any, statement: str) -> None:
 def _read(connection: Connection) -> Limits:
     cursor = connection.connection.cursor()
     send(connection, cursor, _ASK)
-    ((isolation, *timeouts),) = cursor.fetchall()
+    ((patience, isolation, *timeouts),) = cursor.fetchall()
     cursor.close()
     by_name = zip(_TIMEOUTS, timeouts, strict=True)
     return Limits(
         isolation="" if isolation == "read committed" else " ISOLATION LEVEL READ COMMITTED",
+        patience=max(patience, 1),
         timeouts=tuple(name for name, value in by_name if value != "0"),
     )

@@ -64,7 +64,7 @@ class Store:
 
     @contextmanager
     def transaction(
-        self, *, flushes: bool = True, lock_timeout: timedelta | None = None
+        self, *, flushes: bool = True, lock_timeout: timedelta | None = None, yields: bool = False
     ) -> Iterator[Connection]:
         """Open a connection with a write transaction; commit at the end, roll back on error.
 
@@ -72,8 +72,12 @@ class Store:
             flushes: Whether the commit waits until it is on the disk of a PostgreSQL server.
             lock_timeout: How long a statement waits for a lock on PostgreSQL; None leaves it as
                 the server has it. SQLite has its busy timeout.
+            yields: Whether it gives up a lock before the server looks for a deadlock, so that
+                whoever waits for this transaction goes on; the caller repeats it.
         """
         with self._connect(self._own) as connection:
+            if yields:
+                lock_timeout = limits_of(connection).patience * _MILLISECOND
             begin_now(connection, then=self._settings(flushes, lock_timeout))
             try:
                 yield connection

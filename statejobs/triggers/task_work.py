@@ -16,6 +16,7 @@ from statejobs.resource.domain import Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
 from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success, Whereabouts
+from statejobs.store.defaults import wait_as_long_as_it_takes
 from statejobs.store.store import Store
 from statejobs.store.together import complete_jobs, complete_one
 from statejobs.triggers.task_run import AsyncTaskRun, TaskRun, TaskSubject
@@ -135,6 +136,7 @@ class TaskWork:
         hook = subject.task.discard_hook
         if hook is None:
             return None
+        wait_as_long_as_it_takes(connection)
         info = {CLOCK: self._sources.clock, IDS: self._sources.ids}
         try:
             with (

@@ -30,6 +30,7 @@ from statejobs.runner.port import (
     Success,
     Whereabouts,
 )
+from statejobs.store.defaults import wait_as_long_as_it_takes
 from statejobs.store.faults import sqlstate_of
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.history import write_history
@@ -275,6 +276,7 @@ class RecordWork:
         hook = subject.bound.trigger.discard_hook
         if hook is None:
             return None
+        wait_as_long_as_it_takes(connection)
         info = {CLOCK: self._sources.clock, IDS: self._sources.ids}
         try:
             with (

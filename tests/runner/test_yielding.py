@@ -1,0 +1,94 @@
+"""Where a worker and somebody else wait for each other, it is the worker who yields."""
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import text, update
+
+from statejobs.store.tables import jobs
+from tests.support.parcels import (
+    Parcel,
+    attempts_of,
+    job_of,
+    load,
+    post_office,
+    script,
+    send,
+    state_of,
+)
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def app(postgres_url, clock):
+    """An app on PostgreSQL: SQLite has one writer at a time, who waits for nobody."""
+    with post_office(postgres_url, clock=clock) as opened:
+        yield opened
+
+
+class Stranger(threading.Thread):
+    """Locks a job first and its record last, with SQL of its own: against every order."""
+
+    def __init__(self, app, key):
+        super().__init__()
+        self._app, self._key = app, key
+        self.has_job, self.error, self.waited = threading.Event(), None, None
+
+    def run(self):
+        try:
+            with self._app.engine.begin() as connection:
+                connection.execute(update(jobs).values(tags=jobs.c.tags))
+                self.has_job.set()
+                time.sleep(0.2)  # noqa: TID251 - until the worker holds the record
+                began = time.monotonic()
+                connection.execute(text(f"UPDATE parcels SET note = 'seen' WHERE id = {self._key}"))
+                self.waited = time.monotonic() - began
+        except Exception as error:  # noqa: BLE001 - shown by the test
+            self.error = error
+
+
+def meet(app, body):
+    """Run one job whose worker and a stranger wait for each other."""
+    (key,) = send(app)
+    strangers = []
+
+    def work(parcel, ctx):
+        stranger = Stranger(app, parcel.id)
+        strangers.append(stranger)
+        stranger.start()
+        stranger.has_job.wait(10)
+        body(parcel, ctx)
+
+    script.send = work
+    (claim,) = app.runner().claim("default", limit=1)
+    ended = app.runner().run(claim)
+    strangers[0].join(30)
+    return key, strangers[0], ended
+
+
+def test_a_success_yields_and_is_committed_afterwards(app):
+    key, stranger, ended = meet(app, lambda parcel, _ctx: setattr(parcel, "stamps", 1))
+
+    assert (ended.outcome, stranger.error) == ("complete", None)
+    assert stranger.waited < 0.95  # the server looks for a deadlock after a second
+    assert (state_of(app, Parcel, key), attempts_of(app, Parcel, key)) == ("sent", [])
+    assert (load(app, Parcel, key).stamps, load(app, Parcel, key).note) == (1, "seen")
+
+
+def test_a_failure_yields_and_is_recorded_once(app):
+    key, stranger, ended = meet(app, lambda *_: 1 / 0)
+
+    assert (ended.outcome, stranger.error) == ("fail", None)
+    assert stranger.waited < 0.95
+    assert attempts_of(app, Parcel, key) == [(1, "failed", "ZeroDivisionError")]
+    assert job_of(app, Parcel, key).state.value == "failed"
+
+
+def test_it_yields_after_half_of_what_the_server_waits(app):
+    with app.store.transaction(yields=True) as connection:
+        assert connection.scalar(text("SHOW lock_timeout")) == "500ms"
+
+    with app.store.transaction() as connection:
+        assert connection.scalar(text("SHOW lock_timeout")) == "0"
