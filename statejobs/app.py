@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.config import Retention, WorkerSettings, check_queues
 from statejobs.domain.clock import Sources, tells_wall_time
-from statejobs.domain.job import JobState
+from statejobs.domain.job import Job, JobState
 from statejobs.errors import ConfigurationError, did_you_mean
 from statejobs.resource.domain import Domain, Registry
 from statejobs.resource.enqueue import IDS
@@ -205,9 +205,17 @@ class StateJobs:
         """Let an ended or waiting job go on now; return its state.
 
         A discarded job whose record is in its failed state goes through the declared transition
-        that runs the trigger, guards and history included.
+        that runs the trigger, guards and history included. A stuck record is moved back to where
+        its job found it.
         """
         return self._operator.retry(job_id)
+
+    def stuck_jobs(self, *, limit: int = 100) -> list[Job]:
+        """Return the discarded jobs whose record the database let nobody move, newest first.
+
+        The record still is where the job ran. `retry_job` moves it back and lets the job go on.
+        """
+        return self._operator.stuck(limit=limit)
 
     def prune(self, *, older_than: timedelta | None = None, dry_run: bool = False) -> Pruned:
         """Delete ended jobs and history that are older than the app's `retention` keeps them.

@@ -16,10 +16,11 @@ from statejobs.cli.job_text import print_history, print_jobs
 from statejobs.cli.output import clock_time, iso
 from statejobs.cli.problems import Exit, Problem, not_found
 from statejobs.cli.settings import Settings, common_options
-from statejobs.domain.job import LIVE, Job
+from statejobs.domain.job import LIVE, Job, JobState
 from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import ResourceModel
+from statejobs.triggers.stuck import is_stuck
 
 
 @click.group("record", cls=Group)
@@ -116,6 +117,15 @@ def _record_document(app: StateJobs, model: ResourceModel, record: Any) -> dict[
 
 def _why_nothing_runs(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
     """Say that a record rests in a state that promises a job, and has none that will run."""
+    for bound in model.triggers.values():
+        ended = next((j for j in jobs if j.key in {bound.key, *bound.aliases}), None)
+        runs = any(job.state is JobState.PROCESSING for job in jobs)
+        if ended is not None and not runs and is_stuck(bound, ended, state):
+            return (
+                f"it is stuck in {state!r}: job {ended.id} of {bound.key!r} is {ended.state} "
+                f"({ended.reason}). Move it back and let the job go on with: "
+                f"statejobs job retry {ended.id}"
+            )
     for key in model.spec.promised_by(state):
         mine = [job for job in jobs if job.key in {key, *model.triggers[key].aliases}]
         if any(job.state in LIVE for job in mine):

@@ -11,6 +11,7 @@ import click
 
 from statejobs.cli.documents import (
     database_name,
+    job_document,
     queue_documents,
     record_counts,
     worker_documents,
@@ -43,6 +44,7 @@ def status(settings: Settings) -> None:
         "queues": queue_documents(app),
         "workers": worker_documents(app),
         "records": record_counts(app),
+        "stuck": [job_document(job) for job in app.stuck_jobs()],
     }
     if settings.as_json:
         settings.output.json(document)
@@ -78,12 +80,25 @@ def _print_status(output: Output, document: Mapping[str, Any], now: datetime) ->
         _print_workers(output, document["workers"], now)
     else:
         output.text("none: start one with  statejobs worker")
+    if document["stuck"]:
+        output.title("Stuck")
+        _print_stuck(output, document["stuck"])
     for resource, counts in document["records"].items():
         output.title(resource)
         if output.fits(list(counts), [list(counts.values())]):
             output.table(list(counts), [list(counts.values())], right=list(counts))
         else:
             output.facts(counts)
+
+
+def _print_stuck(output: Output, stuck: Sequence[Mapping[str, Any]]) -> None:
+    """Print the records that nobody could move, and what lets them go on."""
+    rows = [
+        [job["id"], job["key"], f"{job['resource']} {job['record_id']}", job["reason"]]
+        for job in stuck
+    ]
+    output.table(["job", "key", "record", "why"], rows, right=["job"])
+    output.text("move them back and let their jobs go on with  statejobs job retry ID")
 
 
 def _print_queues(output: Output, queues: Sequence[Mapping[str, Any]]) -> None:

@@ -119,6 +119,10 @@ def backoff_step(job: Job, allowance: int) -> int:
     return max(1, allowance - (job.max_attempts - job.attempt))
 
 
+STUCK = "stuck: "
+"""How the reason of a job begins that was given up because nobody could move its record."""
+
+
 def gives_up(*, attempt: int, max_attempts: int, crashes: int, max_crashes: int) -> bool:
     """Return whether a job that has just crashed is not run again, the crash counted."""
     return crashes >= max_crashes or attempt >= max_attempts

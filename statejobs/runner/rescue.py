@@ -16,7 +16,7 @@ from statejobs.domain.backoff import safe_delay
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure
 from statejobs.domain.job import JobState
-from statejobs.domain.lifecycle import gives_up
+from statejobs.domain.lifecycle import STUCK, gives_up
 from statejobs.domain.outcome import Crash, Release
 from statejobs.domain.text import shown_text
 from statejobs.runner.points import CrashPoint, Reach
@@ -154,7 +154,7 @@ class Rescue:
             logging.ERROR if is_last else logging.WARNING,
             "job %s (%s): its worker is gone, and its record cannot be moved back: %s%s",
             expired.id, expired.key, failure.message,
-            _STUCK.format(job_id=expired.id) if is_last else "",
+            _HOW_ON.format(job_id=expired.id) if is_last else "",
             exc_info=None if isinstance(error, StatementError) else error,
         )  # fmt: skip
         if is_last and claims:
@@ -186,7 +186,7 @@ class Rescue:
         now: datetime,
         claims: list[Claim],
     ) -> bool:
-        why = f"stuck: its record cannot be moved: {failure.message}"
+        why = f"{STUCK}its record cannot be moved: {failure.message}"
         if not discard_stuck(connection, expired, why=why, now=now):
             return False
         self._record(connection, expired, failure, now)
@@ -203,7 +203,7 @@ class Rescue:
 
 
 _BACK_AGAIN = Release("rescued: its record can be moved again")
-_STUCK = (
+_HOW_ON = (
     "; the job is discarded, and the record stays where it is until: statejobs job retry {job_id}"
 )
 

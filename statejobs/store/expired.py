@@ -68,6 +68,12 @@ def discard_stuck(connection: Connection, expired: Expired, *, why: str, now: da
     return True
 
 
+def find_running(connection: Connection, dedupe_keys: Sequence[str]) -> int | None:
+    """Return the id of a processing job with one of *dedupe_keys*."""
+    found: int | None = connection.scalar(_RUNNING, {"dedupe_keys": list(dedupe_keys)})
+    return found
+
+
 def _lock_same(connection: Connection, expired: Expired) -> bool:
     given = {"job_id": expired.id, "held": expired.token}
     return connection.execute(_LOCK_SAME, given).first() is not None
@@ -82,3 +88,4 @@ _LOCK = rescue_sql.lock_expired_job()
 _LOCK_SAME = rescue_sql.lock_same_claim()
 _PUT_ASIDE = rescue_sql.put_aside()
 _DISCARD = rescue_sql.discard_stuck_job()
+_RUNNING = rescue_sql.find_running_job()

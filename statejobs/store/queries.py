@@ -62,6 +62,12 @@ class JobQueries:
             row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
         return None if row is None else job_of(row)
 
+    def stuck(self, *, limit: int = 100) -> list[Job]:
+        """Return the jobs that were given up last because their record could not be moved."""
+        query = looking_sql.find_stuck_jobs().limit(limit)
+        with self._engine.connect() as connection:
+            return [job_of(row) for row in connection.execute(query)]
+
     def attempts(self, job_id: int) -> list[dict[str, Any]]:
         """Return the attempts of a job that did not complete, oldest first."""
         query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)

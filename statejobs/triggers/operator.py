@@ -21,6 +21,8 @@ from statejobs.store.history import write_history
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.triggers.records import RecordSubject, history_row, land_record, lock_state
+from statejobs.triggers.stuck import find_stuck, is_stuck, repair
+from statejobs.triggers.ways import fire_way_back
 
 
 class Operator:
@@ -68,16 +70,20 @@ class Operator:
             return self._requeue(job, task.declared.max_attempts)
         model, bound = self._declared(job)
         with self._open_session() as session:
-            record: Any = session.get(model.cls, decode_identity(model.mapper, job.record_id or ""))
-            if record is None:
-                raise NotFoundError(
-                    f"job {job_id}: its record, {model.name} {job.record_id}, is gone"
-                )
-            if model.kernel.state_of(record) not in bound.sources:
-                _fire_retry(model, bound, record)
+            record = _load(session, model, job)
+            state = model.kernel.state_of(record)
+            if state not in bound.sources and not is_stuck(bound, job, state):
+                fire_way_back(model, bound, record)
                 session.commit()
                 return self._job(job_id).state
-        return self._requeue(job, bound.options.max_attempts)
+        if state in bound.sources:
+            return self._requeue(job, bound.options.max_attempts)
+        repair(self._store, self._sources, model, bound, job)
+        return self._job(job_id).state
+
+    def stuck(self, *, limit: int = 100) -> list[Job]:
+        """Return the jobs whose record the database let nobody move, newest first."""
+        return find_stuck(self._registry, self._store, self._queries, limit=limit)
 
     def _requeue(self, job: Job, allowance: int) -> JobState:
         try:
@@ -143,20 +149,14 @@ def _job_refused(name: str, job: Job, reason: str) -> TransitionRefusedError:
     )
 
 
-def _fire_retry(model: ResourceModel, bound: BoundTrigger, record: Any) -> None:
-    """Fire the declared transition that runs the trigger from where the record is."""
-    state = model.kernel.state_of(record)
-    ways = [
-        edge.name
-        for edge in model.spec.transitions
-        if edge.trigger == bound.key and state in edge.sources
-    ]
-    if not ways:
-        raise TransitionRefusedError(
-            "retry",
-            record=model.label(record),
-            state=state,
-            reasons=[f"no transition from {state!r} runs {bound.key!r}."],
-            available=model.kernel.available(record),
-        )
-    getattr(record, ways[0])()
+def _load(session: Session, model: ResourceModel, job: Job) -> Any:
+    identity = decode_identity(model.mapper, job.record_id or "")
+    try:
+        record: Any = session.get(model.cls, identity)
+    except LookupError as error:  # in a state that this code does not know
+        raise StateJobsError(
+            f"job {job.id}: its record, {model.name} {job.record_id}, cannot be read: {error}"
+        ) from error
+    if record is None:
+        raise NotFoundError(f"job {job.id}: its record, {model.name} {job.record_id}, is gone")
+    return record

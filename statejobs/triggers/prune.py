@@ -208,6 +208,8 @@ def _resting(
         else tuple_(*columns).in_(keys)
     )
     states = [bound.failed] if bound.failed else list(bound.sources)
+    if bound.during is not None:  # stuck
+        states.append(bound.during)
     query = select(*columns).where(where, unindexed(model.state_column).in_(states))
     return {encode_identity(row) for row in connection.execute(query)}
 

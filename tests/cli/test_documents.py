@@ -30,7 +30,8 @@ QUEUE = {"queue", "limit", "states", "oldest_queued_at", "oldest_queued_seconds"
 def test_status_shows_queues_workers_and_records(typed):
     document = typed.json("status")
 
-    assert set(document) == {"app", "database", "queues", "workers", "records"}
+    assert set(document) == {"app", "database", "queues", "workers", "records", "stuck"}
+    assert document["stuck"] == []
     assert [set(queue) for queue in document["queues"]] == [QUEUE, QUEUE]
     by_name = {queue["queue"]: queue for queue in document["queues"]}
     assert by_name["work"]["limit"] == 4

@@ -5,7 +5,7 @@ from sqlalchemy import update
 from statejobs.domain.job import JobState
 from statejobs.store.tables import jobs
 from tests.cli.conftest import job_of, state_of
-from tests.support.worker_app import Task
+from tests.support.worker_app import S, Task
 
 
 def test_retry_of_a_discarded_job_fires_the_declared_transition(typed, work):
@@ -30,6 +30,30 @@ def test_retry_asks_the_guards_of_that_transition(typed, work):
     assert result.exit_code == 4
     assert "It is locked." in result.stderr
     assert state_of(work, 3) == "failed"
+
+
+def test_a_stuck_record_is_listed_and_retry_moves_it_back(typed, work):
+    job = job_of(work, "3")
+    with work.engine.begin() as connection:
+        reason = "stuck: its record cannot be moved: not today"
+        connection.execute(
+            update(jobs).where(jobs.c.id == job.id).values(reason=reason, record_source="queued")
+        )
+        connection.execute(
+            update(Task.__table__).where(Task.__table__.c.id == 3).values(state=S.PROCESSING)
+        )
+
+    assert [stuck["id"] for stuck in typed.json("status")["stuck"]] == [job.id]
+    assert f"{reason}" in typed("status").stdout
+    shown = typed("record", "show", "Task", "3").stdout
+    assert "stuck in 'processing'" in shown
+    assert f"statejobs job retry {job.id}" in shown
+
+    assert typed("job", "retry", str(job.id)).exit_code == 0
+
+    assert state_of(work, 3) == "queued"
+    assert work.queries.transitions("Task", "3")[-1]["name"] == "rescue"
+    assert typed.json("status")["stuck"] == []
 
 
 def test_cancel_moves_the_record_to_its_failed_state(typed, work):

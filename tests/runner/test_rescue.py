@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from statejobs import JobState
+from statejobs import JobState, TransitionRefusedError, acting_as
 from tests.support.parcels import (
     BACKOFF,
     LEASE,
     Parcel,
     attempts_of,
+    fire,
     job_of,
     script,
     send,
@@ -170,6 +171,57 @@ def test_a_record_that_nobody_can_move_gets_stuck_and_its_job_says_so(app, clock
     assert state_of(app, Parcel, key) == "sending"
     assert told == [(key, job.reason)]
     assert app.runner().rescue() == 0
+
+
+def test_a_stuck_record_is_listed_until_it_can_be_moved_and_goes_on(app, clock):
+    key = stick(app, clock)
+    job = job_of(app, Parcel, key)
+    assert [stuck.id for stuck in app.stuck_jobs()] == [job.id]
+
+    with pytest.raises(TransitionRefusedError, match=r"go back to 'packed': not today"):
+        app.retry_job(job.id)
+    assert job_of(app, Parcel, key) == job
+
+    allow(app)
+    with acting_as("ada"):
+        assert app.retry_job(job.id) is JobState.QUEUED
+
+    assert app.stuck_jobs() == []
+    *_, last = app.queries.transitions("Parcel", str(key))
+    assert (last["name"], last["source"], last["target"]) == ("rescue", "sending", "packed")
+    assert (last["actor"], last["job_id"]) == ("ada", job.id)
+    assert app.drain().counts == {"complete": 1}
+    assert job_of(app, Parcel, key).idempotency_key == job.idempotency_key
+
+
+@pytest.mark.parametrize("lose", [forget_the_source, lose_the_source])
+def test_no_source_is_guessed_for_a_stuck_record(app, clock, lose):
+    key = stick(app, clock)
+    allow(app)
+    lose(app, key)
+
+    with pytest.raises(TransitionRefusedError, match=r"'renamed'|is not known"):
+        app.retry_job(job_of(app, Parcel, key).id)
+
+    assert state_of(app, Parcel, key) == "sending"
+
+
+def test_a_stuck_record_that_someone_moved_is_stuck_no_more(app, clock):
+    key = stick(app, clock)
+    allow(app)
+
+    fire(app, Parcel, key, "bounce")
+
+    assert app.stuck_jobs() == []
+
+
+def test_the_job_of_a_stuck_record_is_not_pruned(app, clock):
+    key = stick(app, clock)
+    clock.advance(timedelta(days=90))
+
+    app.prune()
+
+    assert job_of(app, Parcel, key).state is JobState.DISCARDED
 
 
 def test_a_hundred_jobs_that_cannot_be_rescued_hide_none(app, clock):

@@ -12,10 +12,13 @@ from sqlalchemy import (
     select,
 )
 
+from statejobs.domain.job import JobState
+from statejobs.domain.lifecycle import STUCK
 from statejobs.store.tables import (
     IS_OPEN,
     IS_QUEUED,
     jobs,
+    literal_state,
     transitions,
 )
 
@@ -32,6 +35,18 @@ def count_jobs() -> Select[Any]:
 def oldest_queued() -> Select[Any]:
     """Return for each queue since when its oldest queued job waits."""
     return select(jobs.c.queue, func.min(jobs.c.run_at)).where(IS_QUEUED).group_by(jobs.c.queue)
+
+
+def find_stuck_jobs() -> Select[Any]:
+    """Return jobs that were given up because their record could not be moved, newest first."""
+    return (
+        select(jobs)
+        .where(
+            jobs.c.state == literal_state(JobState.DISCARDED),
+            jobs.c.reason.startswith(STUCK, autoescape=True),
+        )
+        .order_by(jobs.c.finished_at.desc(), jobs.c.id.desc())
+    )
 
 
 def find_jobs_of_record(resource: str, record_id: str, keys: Sequence[str]) -> Executable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Executable,
     Select,
@@ -19,7 +20,7 @@ from sqlalchemy import (
 
 from statejobs.domain.job import JobState
 from statejobs.store.statements.conditions import KEYS, STILL_PROCESSING
-from statejobs.store.tables import IS_PROCESSING, jobs, literal_state, nodes
+from statejobs.store.tables import IS_OPEN, IS_PROCESSING, jobs, literal_state, nodes
 
 
 def _is_abandoned(is_processing: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -110,3 +111,9 @@ def discard_stuck_job() -> Executable:
             lease_until=None,
         )
     )
+
+
+def find_running_job() -> Select[Any]:
+    """Find a processing job among those with the given dedupe keys."""
+    keys: BindParameter[str] = bindparam("dedupe_keys", expanding=True)
+    return select(jobs.c.id).where(jobs.c.dedupe_key.in_(keys), IS_OPEN, STILL_PROCESSING).limit(1)

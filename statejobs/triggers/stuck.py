@@ -1,0 +1,158 @@
+"""Stuck records: left in `during` by a job that was given up, since nobody could move them.
+
+The one exception to "record and job agree". They are listed for people, who repair them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from statejobs.context import current_actor
+from statejobs.domain.clock import Sources
+from statejobs.domain.job import Job, JobState
+from statejobs.domain.machine import EdgeKind
+from statejobs.errors import NotFoundError, TransitionRefusedError
+from statejobs.resource.domain import Registry
+from statejobs.resource.identity import decode_identity
+from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.store.expired import find_running
+from statejobs.store.faults import is_away, words_of
+from statejobs.store.history import write_history
+from statejobs.store.queries import JobQueries
+from statejobs.store.store import Store
+from statejobs.triggers.records import (
+    Identity,
+    RecordSubject,
+    history_row,
+    key_is_in,
+    land_record,
+    lock_state,
+)
+
+REPAIRED = "rescue"
+"""Name in history of the move by which a stuck record returns to its source."""
+
+
+_MOVED = "it was moved a moment ago; look at it again."
+
+
+def is_stuck(bound: BoundTrigger, job: Job, state: str) -> bool:
+    """Return whether a record in *state* was left there by *job*, which has ended."""
+    gave_up = job.state in {JobState.DISCARDED, JobState.CANCELLED}
+    return gave_up and bound.during is not None and state == bound.during
+
+
+def find_stuck(registry: Registry, store: Store, queries: JobQueries, *, limit: int) -> list[Job]:
+    """Return the newest jobs that were given up, and whose record still is where they ran."""
+    by_key: dict[str, list[Job]] = {}
+    for job in queries.stuck(limit=limit):
+        by_key.setdefault(job.key, []).append(job)
+    found: list[Job] = []
+    with store.single() as connection:
+        for key, jobs in by_key.items():
+            declared = registry.triggers.get(key)
+            if declared is not None:
+                found += _still_stuck(connection, *declared, jobs)
+    return sorted(found, key=lambda job: job.id, reverse=True)
+
+
+def repair(
+    store: Store, sources: Sources, model: ResourceModel, bound: BoundTrigger, job: Job
+) -> None:
+    """Move the stuck record of *job* back to where the job found it, and queue the job again.
+
+    Raises:
+        TransitionRefusedError: It is no longer stuck, or still cannot be moved; says why.
+    """
+    identity = decode_identity(model.mapper, job.record_id or "")
+    source = _source_of(model, bound, job)
+    now = sources.clock.now()
+    try:
+        with store.transaction() as connection:
+            version = _lock_stuck(connection, model, bound, job, identity)
+            subject = RecordSubject(
+                model=model, bound=bound, identity=identity, source=source,
+                state=bound.during or source, version=version,
+            )  # fmt: skip
+            if not land_record(connection, subject, source, now):
+                raise _refusal(model, bound, job, _MOVED)
+            if model.has_history:
+                row = history_row(
+                    job, subject, EdgeKind.RETURN, source, now,
+                    attempt=job.attempt, reason=job.reason,
+                )  # fmt: skip
+                changes = {"name": REPAIRED, "actor": current_actor()}
+                write_history(connection, [{**row, **changes}])
+            store.requeue(connection, job.id, bound.options.max_attempts, now)
+    except SQLAlchemyError as error:
+        if is_away(error):
+            raise
+        words = words_of(error)
+        raise _refusal(
+            model, bound, job, f"the database still does not let it go back to {source!r}: {words}."
+        ) from error
+
+
+def _source_of(model: ResourceModel, bound: BoundTrigger, job: Job) -> str:
+    """Return the state in which *job* found its record; none is guessed."""
+    source = job.record_source
+    if source is None:
+        raise _refusal(model, bound, job, "the state in which its job found it is not known.")
+    if source not in bound.sources:
+        known = ", ".join(repr(state) for state in bound.sources)
+        raise _refusal(
+            model, bound, job,
+            f"its job found it in {source!r}, from which {bound.action.name!r} no longer starts "
+            f"(but from {known}). Declare that source again, or move the record with "
+            "override_state().",
+        )  # fmt: skip
+    return source
+
+
+def _lock_stuck(
+    connection: Connection, model: ResourceModel, bound: BoundTrigger, job: Job, identity: Identity
+) -> int:
+    """Lock the record of *job*; return its version."""
+    found = lock_state(connection, model, identity, skip_locked=False)
+    if found is None or found[0] != bound.during:
+        raise _refusal(model, bound, job, _MOVED)
+    record_id = job.record_id or ""
+    keys = [b.dedupe_key(record_id) for b in model.triggers.values() if b.during == bound.during]
+    running = find_running(connection, keys)
+    if running is not None:
+        raise _refusal(model, bound, job, f"job {running} runs on it: wait for its end.")
+    return found[1]
+
+
+def _refusal(
+    model: ResourceModel, bound: BoundTrigger, job: Job, reason: str
+) -> TransitionRefusedError:
+    return TransitionRefusedError(
+        REPAIRED,
+        record=f"{model.name} {job.record_id}",
+        state=bound.during or "",
+        reasons=[reason],
+    )
+
+
+def _still_stuck(
+    connection: Connection, model: ResourceModel, bound: BoundTrigger, jobs: Sequence[Job]
+) -> list[Job]:
+    by_key: dict[Identity, Job] = {}
+    for job in jobs:
+        with suppress(NotFoundError):  # the key has another type by now: there is no such record
+            by_key[decode_identity(model.mapper, job.record_id or "")] = job
+    if bound.during is None or not by_key:
+        return []
+    columns = model.table.primary_key.columns
+    rows = connection.execute(
+        select(*columns).where(
+            key_is_in(model, list(by_key), connection.dialect.name),
+            model.state_column == model.member(bound.during),
+        )
+    )
+    return [by_key[tuple(row)] for row in rows]
