@@ -51,6 +51,10 @@ class BoundTrigger:
         """Return what only one open job of this trigger and that record may have."""
         return f"{self.key}:{record_id}"
 
+    def dedupe_keys(self, record_id: str) -> list[str]:
+        """Return the same, and what jobs have that were enqueued under a former key."""
+        return [f"{key}:{record_id}" for key in (self.key, *self.aliases)]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ResourceModel:

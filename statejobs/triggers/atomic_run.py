@@ -22,7 +22,8 @@ from statejobs.store.lazy_begin import begin_now, impose_limits
 from statejobs.store.store import Store
 from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.deletion import blaming_the_action
-from statejobs.triggers.records import RecordSubject, lock_states
+from statejobs.triggers.hold import load_standing
+from statejobs.triggers.records import RecordSubject
 from statejobs.triggers.run import RecordRun, outcomes, warn_of_long_transaction
 from statejobs.triggers.session import JobSession
 
@@ -44,24 +45,24 @@ class AtomicRun:
         self._endings: dict[Claim, Ending] = {}
 
     def call(self) -> Outcome:
-        """Lock the records, and run guards and body of each; every exception becomes an outcome.
+        """Lock and load the records, and run guards and body of each.
+
+        Every exception becomes an outcome.
 
         Returns:
             That all have been run; or what kept the batch as a whole from it.
         """
-        subject: RecordSubject = self._claims[0].subject
-        identities = [claim.subject.identity for claim in self._claims]
         with outcomes() as ended:
             with ours():
                 connection = self._session.connection()
                 begin_now(connection)
-                found = lock_states(
-                    connection, subject.model, identities, for_delete=subject.bound.deletes
-                )
+                standing = load_standing(self._session, [claim.subject for claim in self._claims])
                 impose_limits(connection)
+            self._session.expunge_all()  # each goes into a session of its own
             for claim in self._claims:
-                subject = claim.subject
-                if found.get(subject.identity) == (subject.state, subject.version):
+                subject: RecordSubject = claim.subject
+                if subject.identity in standing:
+                    subject.record = standing[subject.identity]
                     self._endings[claim] = self._attempt(claim)
                 else:
                     outcome = Superseded("the record was moved away")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -27,11 +27,13 @@ from sqlalchemy.orm.attributes import set_committed_value
 from statejobs.domain.job import Job
 from statejobs.domain.machine import EdgeKind
 from statejobs.errors import NotFoundError
-from statejobs.resource.identity import decode_identity
+from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.neighbours import neighbours_of
 from statejobs.store.history import write_history
 from statejobs.store.moving import moved_values
 from statejobs.store.prepared import Prepared
+from statejobs.store.statements.claim import find_running_jobs
 from statejobs.store.tables import unindexed
 from statejobs.store.together import fits_array
 from statejobs.store.types import UtcDateTime
@@ -53,10 +55,13 @@ class LockedRecords:
 
 def lock_records(
     connection: Connection, model: ResourceModel, bound: BoundTrigger,
-    identities: Sequence[Identity],
+    identities: Sequence[Identity], *, started: Mapping[str, Collection[Identity]],
 ) -> LockedRecords:  # fmt: skip
-    """Load and lock those of *identities* that wait for their job, waiting for nobody."""
-    locked = LockedRecords()
+    """Load and lock those of *identities* that wait for their job, waiting for nobody.
+
+    *started* are the records of the jobs that this claim has taken already, by key.
+    """
+    locked, neighbours = LockedRecords(), neighbours_of(model, bound)
     query = _waiting_records(model, tuple(bound.sources), connection.dialect.name)
     is_single = len(model.table.primary_key) == 1
     keys = [identity[0] for identity in identities] if is_single else list(identities)
@@ -69,6 +74,8 @@ def lock_records(
     missing = [identity for identity in identities if identity not in locked.found]
     if missing:
         _explain_missing(connection, model, bound, missing, locked)
+    if neighbours.resting and locked.found:
+        _leave_to_others(connection, neighbours.resting, locked, started)
     return locked
 
 
@@ -178,6 +185,32 @@ class _Move:
         )
 
 
+def _leave_to_others(
+    connection: Connection, resting: Sequence[BoundTrigger], locked: LockedRecords,
+    started: Mapping[str, Collection[Identity]],
+) -> None:  # fmt: skip
+    """Call those records busy that jobs work on which need them where they are.
+
+    The records are locked: whoever claims one of those jobs waits for this claim, or comes before.
+    """
+    theirs = {
+        key: identity
+        for identity in locked.found
+        for other in resting
+        for key in other.dedupe_keys(encode_identity(identity))
+    }
+    running = connection.scalars(_RUNNING, {"dedupe_keys": [*theirs]})
+    busy = {theirs[key] for key in running}
+    for other in resting:
+        busy |= locked.found.keys() & {*started.get(other.key, ())}
+    for identity in busy:
+        del locked.found[identity]
+    locked.busy |= busy
+
+
+_RUNNING = find_running_jobs()
+
+
 @lru_cache(maxsize=256)
 def _move_to(model: ResourceModel, target: str, dialect: Dialect) -> _Move:
     return _Move(model, target, dialect)
@@ -187,7 +220,10 @@ def _explain_missing(
     connection: Connection, model: ResourceModel, bound: BoundTrigger,
     missing: Sequence[Identity], locked: LockedRecords,
 ) -> None:  # fmt: skip
-    """Tell records that someone holds from those that moved on, with one unlocked SELECT."""
+    """Tell records that are busy from those that moved on, with one unlocked SELECT.
+
+    Busy is what someone holds, and what another action works on that may bring it back.
+    """
     columns = model.table.primary_key.columns
     rows = connection.execute(
         select(*columns, stored_state(model)).where(
@@ -199,7 +235,7 @@ def _explain_missing(
         state = states.get(identity)
         if state is None:
             locked.stale[identity] = "its record is gone"
-        elif state in bound.sources:
+        elif state in bound.sources or state in neighbours_of(model, bound).passing:
             locked.busy.add(identity)
         elif state not in model.members:
             locked.misfits[identity] = f"its record is in {state!r}, which this code does not know"

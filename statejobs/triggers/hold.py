@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import Session, lazyload
 
 from statejobs.domain.outcome import GiveBack, Superseded
 from statejobs.runner.port import MovedAway
@@ -16,7 +18,8 @@ from statejobs.store.lazy_begin import (
     in_transaction,
     lift_limits,
 )
-from statejobs.triggers.records import RecordSubject, lock_states, where_to
+from statejobs.store.tables import unindexed
+from statejobs.triggers.records import Identity, RecordSubject, key_is_in, lock_states, where_to
 
 
 class RecordMoved(BaseException):
@@ -53,6 +56,28 @@ class Hold:
         if self._undone is not None:
             raise self._undone
         if self._moved is not None:
+            raise RecordMoved(self._moved.reason)
+        self._since = begun_at(connection)
+
+    def load(self, session: Session) -> None:
+        """Lock, check and load the records anew, in a transaction that begins here.
+
+        Raises:
+            RecordMoved: A record is no longer where its claim left it.
+            UndoneError: The database could not lock them.
+        """
+        try:
+            with ours():
+                connection = session.connection()
+                begin_now(connection)
+                lift_limits(connection)
+                standing = load_standing(session, self._subjects)
+                impose_limits(connection)
+        except UndoneError as undone:
+            self._undone = undone
+            raise
+        if len(standing) < len(self._subjects):
+            self._moved = Superseded("the record was moved away")
             raise RecordMoved(self._moved.reason)
         self._since = begun_at(connection)
 
@@ -96,3 +121,30 @@ class Hold:
             if now != (subject.state, subject.version):
                 self._moved = Superseded(where_to(subject, now and now[0]))
                 return
+
+
+def load_standing(session: Session, subjects: Sequence[RecordSubject]) -> dict[Identity, Any]:
+    """Lock records, waiting for others, and load them as they are then; objects are refreshed.
+
+    In the order of their keys, as whoever locks many. Those that were moved away are left out,
+    whatever is in their columns by now.
+    """
+    model, deletes = subjects[0].model, subjects[0].bound.deletes
+    keys = list(model.table.primary_key.columns)
+    query: Any = (
+        select(model.cls)
+        .where(key_is_in(model, [s.identity for s in subjects], session.connection().dialect.name))
+        .where(unindexed(model.state_column).in_({model.member(s.state) for s in subjects}))
+        .options(*([lazyload("*")] if model.eager_relations else []))
+        .order_by(*keys)
+        .with_for_update(key_share=not deletes, of=model.table)
+        .execution_options(populate_existing=True)
+    )
+    key_of, state_of = model.mapper.primary_key_from_instance, model.kernel.state_of
+    loaded = {tuple(key_of(record)): record for record in session.scalars(query).unique()}
+    left_at = {s.identity: (s.state, s.version) for s in subjects}
+    return {
+        identity: record
+        for identity, record in loaded.items()
+        if left_at[identity] == (state_of(record), record.state_version)
+    }

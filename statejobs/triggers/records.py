@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import Job
-from statejobs.domain.machine import EdgeKind
+from statejobs.domain.machine import DELETED, EdgeKind
 from statejobs.resource.identity import encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.lock_order import in_key_order
@@ -156,27 +156,27 @@ def where_to(subject: RecordSubject, state: str | None) -> str:
 
 
 def came_by_declared_move(
-    connection: Connection, subject: RecordSubject, state: str, version: int
+    connection: Connection, subject: RecordSubject, found: tuple[str, int] | None
 ) -> bool:
-    """Return whether a declared move took a record to *state*, where it is now.
+    """Return whether a declared move took a record to where it was *found*; None: it is gone.
 
-    Without history nobody can tell, and it is taken for one.
+    Its history says so. Without one nobody can tell, and it is taken for declared.
     """
     model = subject.model
     if not model.has_history:
-        return True
-    name = connection.scalar(
-        select(transitions.c.name)
+        return found is not None
+    last = connection.execute(
+        select(transitions.c.name, transitions.c.target, transitions.c.version)
         .where(
             transitions.c.resource == model.name,
             transitions.c.record_id == encode_identity(subject.identity),
-            transitions.c.version == version,
-            transitions.c.source != transitions.c.target,
-            transitions.c.target == state,
         )
+        .order_by(transitions.c.id.desc())
         .limit(1)
-    )
-    return any(edge.name == name for edge in model.spec.edges)
+    ).first()
+    if last is None or not any(edge.name == last.name for edge in model.spec.edges):
+        return False
+    return last.target == DELETED if found is None else (last.target, last.version) == found
 
 
 def read_state(connection: Connection, model: ResourceModel, identity: Identity) -> str | None:

@@ -31,7 +31,7 @@ from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.ledger import CLOCK, ledger_of
 from statejobs.runner.port import Claim, Commit
 from statejobs.runner.undone import UndoneError, give_back, ours
-from statejobs.store.lazy_begin import begin_now, begun_at, in_transaction
+from statejobs.store.lazy_begin import begun_at, in_transaction
 from statejobs.store.store import Store
 from statejobs.triggers.deletion import blaming_the_action, delete_or_refuse
 from statejobs.triggers.hold import Hold, RecordMoved
@@ -126,18 +126,11 @@ class RecordRun:
         action, record = self._subject.bound.action, self._subject.record
         with identified(self._claim), outcomes() as ended:
             if action.atomic and not self._is_within:
-                self._lock()
+                self._hold.load(self._session)
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
             action.body(record, self._ctx, **args)
         return self._hold.outcome or ended.outcome
-
-    def _lock(self) -> None:
-        """Hold the record through body and outcome."""
-        with ours():
-            connection = self._session.connection()
-            begin_now(connection)
-        self._hold(connection)
 
     def _is_writing(self) -> bool:
         return self._is_within or self._has_written()
@@ -178,7 +171,7 @@ class AsyncRecordRun:
         action, record = self._subject.bound.action, self._subject.record
         with identified(self._claim), outcomes() as ended:
             if action.atomic:
-                await self._session.run_sync(self._lock)
+                await self._session.run_sync(self._hold.load)
             await self._load_relations()
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
@@ -203,12 +196,6 @@ class AsyncRecordRun:
         """Roll back what was not committed, and give the connection back."""
         ledger_of(self._subject.record).running = None
         await self._session.close()
-
-    def _lock(self, session: Session) -> None:
-        with ours():
-            connection = session.connection()
-            begin_now(connection)
-        self._hold(connection)
 
     async def _load_relations(self) -> None:
         """Load what a touch of the record could not load here."""

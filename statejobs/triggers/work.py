@@ -114,6 +114,7 @@ class RecordWork:
         busy: list[Job] = []
         stale: dict[int, str] = {}
         misfits: list[tuple[Job, str]] = []
+        started: dict[str, set[Identity]] = {}
         for key in dict.fromkeys(job.key for job in jobs):
             model, bound = self._registry.triggers[key]
             known: dict[Identity, Job] = {}
@@ -124,7 +125,8 @@ class RecordWork:
                     known[identity] = job
             if not known:
                 continue
-            locked = lock_records(connection, model, bound, list(known))
+            locked = lock_records(connection, model, bound, list(known), started=started)
+            started.setdefault(bound.key, set()).update(locked.found)
             move_to_during(connection, model, bound, locked, now)
             ready += [
                 (known[identity], _subject(bound, identity, *found))
@@ -226,7 +228,7 @@ class RecordWork:
         return Whereabouts(
             reason=None if is_back else where_to(subject, found and found[0]),
             rests_in_source=found is not None and found[0] in subject.bound.sources,
-            is_declared=(found is not None and came_by_declared_move(connection, subject, *found)),
+            is_declared=came_by_declared_move(connection, subject, found),
         )
 
     def recover(self, connection: Connection, job: Job) -> RecordSubject | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Executable,
     ScalarSelect,
@@ -37,6 +38,7 @@ from statejobs.store.statements.conditions import (
     is_listed,
 )
 from statejobs.store.tables import (
+    IS_OPEN,
     IS_PROCESSING,
     IS_QUEUED,
     IS_WAITING_FOR_TIME,
@@ -96,6 +98,12 @@ def _may_share() -> ColumnElement[bool]:
         jobs.c.attempt + 1 < jobs.c.max_attempts,
         jobs.c.key.in_(bindparam("sturdy", expanding=True)),
     )
+
+
+def find_running_jobs() -> Select[Any]:
+    """Return which of `dedupe_keys` belong to a job that runs."""
+    keys: BindParameter[str] = bindparam("dedupe_keys", expanding=True)
+    return select(jobs.c.dedupe_key).where(jobs.c.dedupe_key.in_(keys), IS_OPEN, STILL_PROCESSING)
 
 
 def mark_processing(dialect: str) -> Executable:
