@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from statejobs.runner.keeper import HeldClaims
 from statejobs.runner.lane import Lane
 from statejobs.runner.port import Claim, Success
 from statejobs.runner.runner import Runner
+from statejobs.runner.singly import Singly
 
 log = logging.getLogger("statejobs.worker")
 
@@ -54,9 +54,10 @@ class Crew:
         self._loop_thread, self._on_loop_end = loop_thread or LoopThread(), on_loop_end
         self._is_loop_blocked = False
         self._commits_together = settings.finish_batch > 1
+        self._singly = Singly(runner.finisher, self._threads, on_ended=self._end_single)
         self._committer = Committer(
             runner.finisher, most=settings.finish_batch, on_ended=self._end,
-            on_left=self._complete_elsewhere,
+            on_left=self._singly.put,
         )  # fmt: skip
         self.lanes = [
             Lane(
@@ -191,7 +192,7 @@ class Crew:
                 if self._commits_together:
                     self._committer.put(result)
                     return
-                result = await asyncio.to_thread(self._runner.finisher.complete, result)
+                result = await self._runner.finish_aside(self._runner.finisher.complete, result)
             self._note_due(result)
         except BaseException:  # the loop serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
@@ -201,14 +202,7 @@ class Crew:
         if ended.run_at is not None:
             self._on_due(ended.run_at)
 
-    def _complete_elsewhere(self, success: Success) -> None:
-        """Finish a success by itself, in a thread that may wait for locks."""
-
-        def complete() -> None:
-            try:
-                self._note_due(self._runner.finisher.complete(success))
-            except BaseException:  # the thread serves other jobs after this one
-                log.exception("job %s could not be finished", success.claim.job.id)
-            self._end([success.claim])
-
-        self._threads.submit(complete)
+    def _end_single(self, success: Success, ended: Ended | None) -> None:
+        if ended is not None:
+            self._note_due(ended)
+        self._end([success.claim])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -21,7 +22,7 @@ from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
 from statejobs.runner.undone import UndoneError, give_back, judged, ours, passes
-from statejobs.store.faults import is_away
+from statejobs.store.faults import Fault, fault_of, is_away
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
@@ -129,6 +130,25 @@ class Finisher:
         """
         try:
             self._insist(success.claim, lambda: self._commit_own(success))
+        except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
+            return self.end(success.claim, outcome_of(error))
+        return self.end(success.claim, Complete())
+
+    def try_complete(self, success: Success, *, patience: timedelta) -> Ended | None:
+        """As `complete`, but return None when a lock was not given within *patience*."""
+
+        def has_committed() -> bool:
+            try:
+                self._commit_own(success, lock_timeout=patience)
+            except DBAPIError as error:
+                if fault_of(error) is Fault.LOCKED:
+                    return False
+                raise
+            return True
+
+        try:
+            if not self._insist(success.claim, has_committed):
+                return None
         except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
             return self.end(success.claim, outcome_of(error))
         return self.end(success.claim, Complete())
@@ -260,26 +280,20 @@ class Finisher:
         claim.is_settled = True
         return self._tell(claim, outcome, settlement, settlement.state)
 
-    def _commit_own(self, success: Success) -> None:
+    def _commit_own(self, success: Success, *, lock_timeout: timedelta | None = None) -> None:
         claim = success.claim
         _begin_finish(claim)
         now = self._sources.clock.now()
         settlement = self.recorder.settlement(claim, Complete())
         if self._store.can_fuse or not claim.policy.has_record:
-            # a task's holds nothing while it waits
-            opened = (
-                self._store.transaction(yields=True)
-                if claim.policy.has_record
-                else (self._store.single())
-            )
-            with opened as connection:
+            with self._open_for_one(claim, lock_timeout) as connection:
                 self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
                 if self._work.land_and_finish(
                     connection, claim, settlement, now=now, changes=success.changes
                 ) is None:  # fmt: skip
                     raise LateResult
         else:
-            with self._store.transaction() as connection:
+            with self._store.transaction(lock_timeout=lock_timeout) as connection:
                 rests = self._work.land(
                     connection, claim, Landing.TARGET, now=now, changes=success.changes
                 )
@@ -287,6 +301,13 @@ class Finisher:
                 self.recorder.finish_job(connection, claim, settlement, rests)
                 self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         self._is_settled(claim)
+
+    def _open_for_one(
+        self, claim: Claim, lock_timeout: timedelta | None
+    ) -> AbstractContextManager[Connection]:
+        if lock_timeout is not None or not claim.policy.has_record:
+            return self._store.single(lock_timeout=lock_timeout)
+        return self._store.transaction(yields=True)  # it may hold the record while it waits
 
     def _complete_together(self, successes: Sequence[Success]) -> frozenset[int]:
         """Return the ids of the jobs that are finished now."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
@@ -21,6 +25,11 @@ from statejobs.runner.strays import Strays
 from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MOST_ASIDE = 64  # ends of `async def` attempts at once
 
 
 class Runner:
@@ -58,6 +67,8 @@ class Runner:
         self.on_abandoned: Callable[[Claim], None] = lambda _claim: None
         """Called when a thread went on after its timeout."""
         self._reach = reach
+        # Apart from the threads of asyncio: so many may wait for locks, and hold up nobody's.
+        self._aside = ThreadPoolExecutor(_MOST_ASIDE, thread_name_prefix="statejobs-end")
 
     def claim(
         self,
@@ -89,7 +100,7 @@ class Runner:
         """Run a claimed job of an `async def` action, and commit how it ended."""
         result = await self.attempt_async(claim)
         if isinstance(result, Success):
-            return await asyncio.to_thread(self.finisher.complete, result)
+            return await self.finish_aside(self.finisher.complete, result)
         return result
 
     def attempt(self, claim: Claim) -> Ended | Success:
@@ -139,7 +150,12 @@ class Runner:
             await run.close()
         if isinstance(outcome, Complete):
             return self.finisher.end(claim, outcome)
-        return await asyncio.to_thread(self.finisher.end, claim, outcome)
+        return await self.finish_aside(self.finisher.end, claim, outcome)
+
+    async def finish_aside(self, finish: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what *finish* returns, which may wait for locks; the event loop goes on."""
+        call = partial(copy_context().run, finish, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._aside, call)
 
     def rescue(self) -> int:
         """Take back the jobs whose lease ran out, each by itself; return how many.

@@ -109,11 +109,21 @@ class Store:
         return self.dialect == "postgresql"
 
     @contextmanager
-    def single(self, *, of_leases: bool = False) -> Iterator[Connection]:
+    def single(
+        self, *, of_leases: bool = False, lock_timeout: timedelta | None = None
+    ) -> Iterator[Connection]:
         """Open a connection for one statement that is its own transaction.
 
         Where the server's defaults are not for us, it gets one that is begun and committed.
+
+        Args:
+            of_leases: Whether it is one of those that are kept for leases.
+            lock_timeout: As for `transaction`; on PostgreSQL that takes one around the statement.
         """
+        if lock_timeout is not None and self.dialect == "postgresql":
+            with self.transaction(lock_timeout=lock_timeout) as connection:
+                yield connection
+            return
         with self._connect(self._of_leases if of_leases else self._own) as connection:
             if not limits_of(connection):
                 yield connection.execution_options(**{AUTOCOMMIT: True})

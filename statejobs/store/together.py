@@ -7,6 +7,7 @@ here is simply completed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -35,6 +36,9 @@ from statejobs.store.statements.conditions import STILL_PROCESSING
 from statejobs.store.tables import jobs, literal_state, transitions, unindexed
 from statejobs.store.types import UtcDateTime
 
+BRIEFLY = timedelta(milliseconds=50)
+"""How long what many share waits for a lock: rows are skipped, but indexes, foreign keys and tables
+have locks of their own."""
 JOB_ARRAYS = {"job_id": jobs.c.id, "attempt": jobs.c.attempt, "token": jobs.c.token}
 """What names the claim of a job."""
 _PLAIN = (

@@ -99,6 +99,7 @@ class TaskWork:
                 "given_token": [job.token for job in held],
                 "moved_at": now,
             }
+            # No lock_timeout: the statement meets no index, foreign key or table of a user's.
             with self._store.single() as connection:
                 return frozenset(connection.execute(_COMPLETE_ALL, parameters).scalars())
         rows = [

@@ -18,7 +18,7 @@ from statejobs.runner.port import Success
 from statejobs.store.faults import is_away
 from statejobs.store.history import write_history
 from statejobs.store.store import Store
-from statejobs.store.together import complete_one, fits_array, move_and_complete
+from statejobs.store.together import BRIEFLY, complete_one, fits_array, move_and_complete
 from statejobs.triggers.records import RecordSubject, history_row, landing_parameters
 from statejobs.triggers.shortcut import move_with_changes, own_columns
 
@@ -38,7 +38,7 @@ def finish_together(store: Store, successes: Sequence[Success], now: datetime) -
         finished: set[int] = set()
         for group, members in _groups(successes):
             try:
-                with store.single() as connection:
+                with store.single(lock_timeout=BRIEFLY) as connection:
                     found = _finish_in_one_statement(connection, group, members, now)
                 finished |= found
             except DBAPIError as error:  # one by one, they tell whose fault it was

@@ -17,6 +17,7 @@ from sqlalchemy import insert, inspect, select
 
 from statejobs import JobState, utcnow
 from tests.support.demo import ROOT, DemoInTerminal
+from tests.support.processes import DEADLINE
 
 
 def test_every_claim_holds(finished, report):
@@ -105,7 +106,7 @@ def test_a_worker_without_supervisor_is_reported_and_the_printed_command_restart
         assert demo.wait() == 0, demo.output
     finally:
         restarted.terminate()
-        restarted.wait(20)
+        restarted.wait(DEADLINE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -116,7 +117,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(start_demo, number):
 
     demo.process.send_signal(number)
 
-    assert demo.wait(20) == 130
+    assert demo.wait() == 130
     wait_until(lambda: not is_alive(worker) and not is_alive(supervisor))
     assert list(demo.directory.iterdir()) == []
 
@@ -227,7 +228,7 @@ def is_alive(pid):
     return True
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=DEADLINE):
     pause = threading.Event().wait
     for _ in range(int(seconds * 100)):
         if condition():

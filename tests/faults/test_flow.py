@@ -17,7 +17,7 @@ NUMBER = int(os.environ.get("STATEJOBS_FAULTS", "24"))
 RATES = [0.01, 0.05]
 
 
-@pytest.mark.timeout(120 + 4 * NUMBER)
+@pytest.mark.timeout(600 + 4 * NUMBER)
 @pytest.mark.parametrize("rate", RATES)
 def test_a_drain_brings_everything_to_its_end(database_url, seed, rate):
     clock, faults = ManualClock(), Faults(seed, rate=rate, hang=0)
@@ -39,7 +39,7 @@ def test_a_drain_brings_everything_to_its_end(database_url, seed, rate):
         assert faults.counts
 
 
-@pytest.mark.timeout(120 + 4 * NUMBER)
+@pytest.mark.timeout(600 + 4 * NUMBER)
 @pytest.mark.parametrize("rate", RATES)
 def test_a_worker_brings_everything_to_its_end(database_url, seed, rate):
     faults = Faults(seed, rate=rate)

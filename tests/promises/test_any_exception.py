@@ -11,12 +11,12 @@ import pytest
 
 from statejobs import JobState
 from tests.support.parcels import Message, Parcel, enqueue, post_office, reset_script, script
-from tests.support.processes import eventually
+from tests.support.processes import DEADLINE, eventually
 from tests.support.size import size
 
 ERRORS = size(150, 10_000)
 """Exceptions on each database."""
-pytestmark = pytest.mark.timeout(size(120, 3600))
+pytestmark = pytest.mark.timeout(size(600, 3600))
 
 NAMES = sorted(
     name
@@ -114,7 +114,7 @@ def test_generated_exceptions_are_recorded_and_block_nobody(app, seed):
         return counts.get("queued", 0) + counts.get("processing", 0) == 0
 
     with app.running():
-        eventually(at_rest, seconds=size(60, 3000))
+        eventually(at_rest, seconds=size(DEADLINE, 3000))
 
     for job in app.queries.jobs(limit=4 * ERRORS):
         tried = [(row["attempt"], row["outcome"]) for row in app.queries.attempts(job.id)]

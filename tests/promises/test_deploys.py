@@ -11,13 +11,13 @@ from sqlalchemy import func, select
 from statejobs import Domain, JobContext, JobState, StateJobs, WorkerSettings, task
 from statejobs.store.tables import attempts, jobs
 from tests.promises.app import Errand, S, add, count, effects, opened
-from tests.support.processes import eventually, worker
+from tests.support.processes import DEADLINE, eventually, worker
 from tests.support.size import size
 
 APP = "tests.promises.app:make_app"
 STORMS, JOBS = size((2, 120), (60, 300))
 TASKS = size(300, 5000)
-pytestmark = pytest.mark.timeout(size(120, 1800))
+pytestmark = pytest.mark.timeout(size(600, 1800))
 
 
 def test_a_storm_of_stops_burns_no_attempt(database_url, seed, tmp_path):
@@ -34,13 +34,15 @@ def test_a_storm_of_stops_burns_no_attempt(database_url, seed, tmp_path):
                 if rng.random() < 0.3:
                     time.sleep(rng.random() / 10)  # noqa: TID251
                     run.send_signal(signal.SIGTERM)
-                assert run.wait(30) == 0
+                assert run.wait(DEADLINE) == 0
             with app.engine.connect() as connection:
                 last = connection.scalar(select(func.max(jobs.c.started_at)))
             claimed_after.append((last - at).total_seconds())
             assert count(app, Errand, S.RUNNING) == 0
         with worker(database_url, tmp_path / "log", app=APP):
-            eventually(lambda: count(app, Errand, S.DONE) == JOBS * STORMS, seconds=size(60, 600))
+            eventually(
+                lambda: count(app, Errand, S.DONE) == JOBS * STORMS, seconds=size(DEADLINE, 600)
+            )
 
         with app.engine.connect() as connection:
             assert connection.execute(select(attempts)).all() == []
@@ -98,7 +100,7 @@ def test_what_the_old_version_does_not_know_waits_for_the_new(database_url, seed
             session.commit()
         eventually(lambda: ran)
         with new.running():
-            eventually(lambda: len(ran) >= TASKS, seconds=size(30, 300))
+            eventually(lambda: len(ran) >= TASKS, seconds=size(DEADLINE, 300))
             eventually(lambda: set(new.queries.counts()["default"]) == {"completed"})
 
     found = {(job.state, job.attempt, job.crashes) for job in new.queries.jobs(limit=2 * TASKS)}

@@ -36,7 +36,7 @@ from tests.support.size import size
 
 EACH = size(12, 120)
 """Zombies of each case, on each database."""
-pytestmark = pytest.mark.timeout(size(120, 1800))
+pytestmark = pytest.mark.timeout(size(600, 1800))
 
 
 def _own(parcel, _ctx):

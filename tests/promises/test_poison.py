@@ -10,12 +10,12 @@ import pytest
 
 from statejobs import JobState
 from tests.promises.app import Call, Errand, S, Visit, add, count, effects, opened
-from tests.support.processes import eventually, worker
+from tests.support.processes import DEADLINE, eventually, worker
 from tests.support.size import size
 
 APP = "tests.promises.app:make_app"
 NEIGHBOURS = size(100, 1000)
-pytestmark = pytest.mark.timeout(size(120, 900))
+pytestmark = pytest.mark.timeout(size(600, 900))
 
 KILLERS = ["segfault", "exit", "killed"]
 
@@ -35,7 +35,7 @@ def test_what_kills_its_worker_is_given_up_and_the_others_complete(database_url,
 
         with worker(database_url, tmp_path / "log", "--processes", "2", app=APP):
             eventually(lambda: count(app, Errand, S.DONE, S.FAILED) == NEIGHBOURS + len(killers),
-                       seconds=size(90, 600))  # fmt: skip
+                       seconds=size(DEADLINE, 600))  # fmt: skip
 
         assert count(app, Errand, S.DONE) == NEIGHBOURS
         ended = {int(job.record_id): job for job in app.queries.jobs(limit=10_000)}
@@ -75,7 +75,7 @@ def test_what_blocks_its_loop_is_given_up_and_the_others_complete(database_url, 
         add(app, Call, *["nothing"] * 5, "pause", "pause")
 
         with worker(database_url, tmp_path / "log", app=APP):
-            eventually(lambda: count(app, Visit, S.FAILED) == 1, seconds=90)
+            eventually(lambda: count(app, Visit, S.FAILED) == 1)
             eventually(lambda: count(app, Call, S.DONE) == 7)
 
         (blocking,) = app.queries.jobs(resource="Visit")

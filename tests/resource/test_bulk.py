@@ -29,6 +29,7 @@ from statejobs.store.factory import async_url, make_listener
 from statejobs.store.tables import jobs
 from tests.resource.support import Step, statements_on
 from tests.support.mails import Base, Fax, Letter, Mail
+from tests.support.processes import DEADLINE
 from tests.support.shop import StoppedClock, read_history_rows, read_jobs, shop_engine
 
 
@@ -354,11 +355,11 @@ def test_workers_are_told(engine, session):
     listener.start()
     if engine.dialect.name == "sqlite":
         ready.set()
-    assert ready.wait(20)
+    assert ready.wait(DEADLINE)
     Mail.post.bulk(session, where=true())
     session.commit()
 
-    assert told.wait(20)
+    assert told.wait(DEADLINE)
     listener.stop()
 
 
@@ -379,7 +380,7 @@ def test_a_job_that_was_enqueued_while_it_waited_for_the_record_is_cancelled(pos
             thread.start()
             _wait_for_a_lock(engine)
             racer.commit()
-            thread.join(30)
+            thread.join(DEADLINE)
             session.commit()
 
         assert result == [BulkResult(moved=1)]
@@ -402,7 +403,7 @@ def test_a_record_that_was_moved_while_it_waited_is_left_alone(postgres_url):
             thread.start()
             _wait_for_a_lock(engine)
             racer.commit()
-            thread.join(30)
+            thread.join(DEADLINE)
             session.commit()
 
         assert result == [BulkResult(moved=0)]

@@ -126,7 +126,7 @@ def race(engine, order_id):
         return Counter(pool.map(run, range(RACERS)))
 
 
-@pytest.mark.timeout(size(60, 3600))
+@pytest.mark.timeout(size(300, 3600))
 @pytest.mark.parametrize(
     ("database", "isolation"),
     [

@@ -174,7 +174,7 @@ def check_history(rows, item):
     assert [row.version for row in rows] == list(range(item.state_version + 1))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_records_history_and_jobs_agree_after_every_commit(database_url):
     with shop_engine(database_url, Base) as engine:
 

@@ -187,7 +187,7 @@ def race(engine, key):
         return Counter(pool.map(run, range(RACERS)))
 
 
-@pytest.mark.timeout(size(60, 3600))
+@pytest.mark.timeout(size(300, 3600))
 def test_of_fifty_racers_of_a_self_transition_all_win(database_url):
     with shop_engine(database_url, Base, connections=RACERS) as engine:
         with Session(engine) as session:

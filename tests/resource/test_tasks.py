@@ -246,7 +246,7 @@ with app.running():
     with app.session() as session:
         wake.enqueue(session)
         session.commit()
-    sys.exit(0 if done.wait(30) else 1)
+    sys.exit(0 if done.wait(120) else 1)
 """
 
 

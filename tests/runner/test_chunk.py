@@ -25,6 +25,7 @@ from statejobs.runner.recorder import Recorder
 from statejobs.store.tables import attempts, jobs
 from tests.support.meters import SIZE, Meter, Note, meter_office, reset_script, script
 from tests.support.parcels import enqueue, fire, job_of, load, state_of
+from tests.support.processes import DEADLINE
 
 READ = [("create", None, "open"), ("start", "open", "sending"), ("complete", "sending", "read")]
 
@@ -342,7 +343,7 @@ def test_a_call_that_takes_too_long_is_a_failed_attempt_of_each(database_url, cl
         claims = runner.claim("default", limit=2)
         for claim in claims:
             claim.policy = replace(claim.policy, timeout=timedelta(seconds=0.1))
-        script.read = lambda _meters, _ctx: release.wait(30)
+        script.read = lambda _meters, _ctx: release.wait(DEADLINE)
         ended = list(attempt_chunk(runner, claims))
         release.set()
 
@@ -512,14 +513,14 @@ def test_a_worker_gives_back_a_call_that_does_not_end(database_url):
 
     def hang(_meters, _ctx):
         started.set()
-        release.wait(30)
+        release.wait(DEADLINE)
 
     script.read = hang
     settings = WorkerSettings(shutdown_grace=timedelta(seconds=0.05))
     with meter_office(database_url, None, settings=settings) as app:
         keys = read(app, 3)
         with app.running():
-            assert started.wait(30)
+            assert started.wait(DEADLINE)
         release.set()
 
         assert states(app, keys) == ["open"] * 3

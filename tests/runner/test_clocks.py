@@ -13,6 +13,7 @@ from statejobs.domain.clock import SystemClock
 from statejobs.store.tables import nodes
 from tests.support.clock import ManualClock
 from tests.support.parcels import POST, Parcel, ParcelState, close_app, post_office, script, send
+from tests.support.processes import DEADLINE
 
 pytestmark = pytest.mark.postgres
 
@@ -150,7 +151,7 @@ def test_an_injected_clock_is_used_as_it_is(postgres_url):
         assert worker_documents(app)[0]["clock_offset"] is None
 
 
-def _wait_until(holds, within=60.0):
+def _wait_until(holds, within=DEADLINE):
     give_up_at = time.monotonic() + within
     while time.monotonic() < give_up_at:
         if holds():

@@ -12,6 +12,7 @@ from statejobs.store.tables import attempts, jobs, transitions
 from tests.support.clock import NOON, ManualClock, manual_sources
 from tests.support.hostile import allow_updates, execute, refuse_deletes
 from tests.support.parcels import Letter, Parcel, post_office
+from tests.support.processes import DEADLINE
 from tests.support.shop import read_jobs
 
 DAY = timedelta(days=1)
@@ -204,7 +205,7 @@ def test_a_worker_prunes_by_itself(database_url):
         add_job(app, 1, JobState.COMPLETED, days=9)
 
         with app.running():
-            assert gone.wait(30)
+            assert gone.wait(DEADLINE)
 
         assert left(app) == []
 
@@ -272,7 +273,7 @@ def test_several_that_prune_at_once_delete_each_job_once(app):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(DEADLINE)
 
     assert left(app) == []
     assert sum(pruned.jobs[JobState.COMPLETED] for pruned in found) == 40

@@ -20,7 +20,7 @@ from tests.support.forms import (
     write_on_board,
 )
 from tests.support.parcels import attempts_of, enqueue, fire, job_of, state_of
-from tests.support.processes import eventually
+from tests.support.processes import DEADLINE, eventually
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_webhook_and_its_job_that_write_the_same_row_never_deadlock(app, form,
 
     script.body = body
     app.drain()
-    threads[0].join(30)
+    threads[0].join(DEADLINE)
 
     assert attempts_of(app, form, key) in ([], [(1, "superseded", None)])
     assert (ended, state_of(app, form, key)) in (
@@ -210,11 +210,11 @@ def test_of_two_that_lock_what_they_read_the_second_waits_and_sees(app, way):
         LOCKING_READS[way](session)
         thread = threading.Thread(target=second)
         thread.start()
-        read.wait(10)
+        read.wait(DEADLINE)
         thread.join(0.2)
         assert seen == []
         write_on_board(session)
         session.commit()
 
     assert eventually(lambda: seen == [1])
-    thread.join(10)
+    thread.join(DEADLINE)

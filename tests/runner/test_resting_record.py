@@ -24,7 +24,7 @@ from tests.support.leaflets import (
     script,
 )
 from tests.support.parcels import attempts_of, fire, load, state_of
-from tests.support.processes import eventually
+from tests.support.processes import DEADLINE, eventually
 
 FORMS = ("do_render", "do_notify", "do_fetch", "do_sign", "do_index")
 """A `def`, another, an `async def`, an atomic one, a chunk."""
@@ -84,7 +84,7 @@ def write_each_to_a_column(ready, *, flushes):
     def on_thread(name, value):
         def body(leaflet, ctx):
             (leaflet,) = leaflet if isinstance(leaflet, (list, tuple)) else (leaflet,)
-            ready.wait(20)
+            ready.wait(DEADLINE)
             setattr(leaflet, name, value)
             if flushes:
                 ctx.session.flush()

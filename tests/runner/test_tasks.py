@@ -43,6 +43,7 @@ from tests.support.errands import (
 )
 from tests.support.parcels import BACKOFF, LEASE, Parcel, enqueue, reset_script, state_of
 from tests.support.parcels import script as parcel_script
+from tests.support.processes import DEADLINE
 
 
 @pytest.fixture
@@ -312,7 +313,7 @@ def test_a_worker_in_this_process_runs_it_soon(database_url):
     with household(database_url) as app, app.running():
         ask(app, plain, 1)
 
-        assert done.wait(20)
+        assert done.wait(DEADLINE)
 
 
 # Fail and discard --------------------------------------------------------------------------------
@@ -484,7 +485,7 @@ def test_a_timeout_ends_the_attempt(app):
 
     app.drain()
 
-    assert asked.wait(10)
+    assert asked.wait(DEADLINE)
     assert tried(app, job_id) == [(1, "failed", "TimeoutError")]
     assert lines(app) == []
 
@@ -493,7 +494,7 @@ def test_a_thread_that_goes_on_after_its_timeout_writes_nothing(app):
     go_on, ended = threading.Event(), threading.Event()
 
     def body(ctx, *_args):
-        go_on.wait(20)
+        go_on.wait(DEADLINE)
         write(ctx)
         ended.set()
 
@@ -503,7 +504,7 @@ def test_a_thread_that_goes_on_after_its_timeout_writes_nothing(app):
     app.drain()
     go_on.set()
 
-    assert ended.wait(10)
+    assert ended.wait(DEADLINE)
     assert (job(app, job_id).state, lines(app)) == (JobState.DISCARDED, [])
 
 

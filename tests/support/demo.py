@@ -12,6 +12,8 @@ import termios
 import threading
 from pathlib import Path
 
+from tests.support.processes import DEADLINE
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -39,7 +41,7 @@ class Demo:
     def output(self):
         return "".join(self._lines)
 
-    def search(self, pattern, seconds=30):
+    def search(self, pattern, seconds=DEADLINE):
         """The first match in what was printed, once it is there."""
         with self._more:
             assert self._more.wait_for(lambda: self._find(pattern), seconds), self.output
@@ -49,7 +51,7 @@ class Demo:
         """The process that runs jobs."""
         return int(self.search(r"kill -9 (\d+)")[1])
 
-    def wait(self, seconds=50):
+    def wait(self, seconds=DEADLINE):
         """The exit code."""
         code = self.process.wait(seconds)
         self._reader.join(5)
@@ -59,7 +61,7 @@ class Demo:
     def end(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.wait(20)
+            self.wait(DEADLINE)
 
     def _find(self, pattern):
         return re.search(pattern, self.output, re.MULTILINE)
@@ -100,7 +102,7 @@ class DemoInTerminal:
         try:
             self._read_until(lambda: False)
         finally:
-            self.process.wait(20)
+            self.process.wait(DEADLINE)
             os.close(self._terminal)
 
     @property

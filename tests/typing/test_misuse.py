@@ -114,7 +114,7 @@ def unseen(text):
     return [line for number, line in enumerate(MISUSES, start=8) if number not in lines]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", [mypy, pyright])
 def test_the_module_of_a_typed_user_passes(checker, module):
     code, text = checker("api.py", folder=module.parent)
@@ -122,7 +122,7 @@ def test_the_module_of_a_typed_user_passes(checker, module):
     assert code == 0, text
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", [mypy, pyright])
 def test_every_misuse_is_rejected(checker, module):
     _, text = checker("misuse.py", folder=module.parent)

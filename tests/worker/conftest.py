@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import DEADLINE
 from tests.support.worker_app import Parcel, Task, make_app
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ class Running:
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
 
-    def end(self, within=8.0):
+    def end(self, within=DEADLINE):
         """Wait for its end; return the exit code."""
         return self.process.wait(within)
 
@@ -143,7 +144,7 @@ def is_alive(pid):
         return False
 
 
-def wait_until(holds, explain=lambda: "", within=9.0):
+def wait_until(holds, explain=lambda: "", within=DEADLINE):
     """Wait until *holds* returns something true; return it."""
     give_up_at = time.monotonic() + within
     while time.monotonic() < give_up_at:

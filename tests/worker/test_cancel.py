@@ -19,7 +19,7 @@ from statejobs import (
     state_column,
     task,
 )
-from tests.support.processes import eventually
+from tests.support.processes import DEADLINE, eventually
 
 
 class Base(DeclarativeBase): ...
@@ -50,7 +50,7 @@ def look_alone(ctx: JobContext) -> None:
 
 
 def wait_for_the_cancel(ctx):
-    until = time.monotonic() + 10
+    until = time.monotonic() + DEADLINE
     while not ctx.cancel_requested:
         if time.monotonic() > until:
             return
@@ -76,7 +76,7 @@ def test_a_cancel_reaches_the_running_task(app):
     with app.running():
         eventually(lambda: app.queries.job(job_id).state is JobState.PROCESSING)
         app.cancel_job(job_id)
-        eventually(lambda: app.queries.job(job_id).state is JobState.CANCELLED, seconds=8)
+        eventually(lambda: app.queries.job(job_id).state is JobState.CANCELLED)
 
 
 def test_a_cancel_reaches_the_running_action_with_its_reason_and_who_asked(app):
@@ -89,7 +89,7 @@ def test_a_cancel_reaches_the_running_action_with_its_reason_and_who_asked(app):
         eventually(lambda: app.queries.job(job.id).state is JobState.PROCESSING)
         with acting_as("user:7"):
             app.cancel_job(job.id, reason="no need")
-        eventually(lambda: app.queries.job(job.id).state is JobState.CANCELLED, seconds=8)
+        eventually(lambda: app.queries.job(job.id).state is JobState.CANCELLED)
 
     with app.session() as session:
         assert session.get(Watcher, 1).state == "failed"

@@ -90,7 +90,7 @@ def test_a_stopping_worker_waits_for_its_job(app, database_url, tmp_path):
         eventually(lambda: runner_pid(app))
         process.send_signal(signal.SIGTERM)
         go_on.touch()
-        code = process.wait(20)
+        code = process.wait(DEADLINE)
 
     assert (code, job(app).state, job(app).attempt) == (0, JobState.COMPLETED, 1)
 
@@ -103,7 +103,7 @@ def test_a_second_signal_gives_the_job_back_with_its_attempt(app, database_url, 
         process.send_signal(signal.SIGTERM)
         eventually(lambda: "stop" in (tmp_path / "log").read_text().lower())
         process.send_signal(signal.SIGTERM)
-        code = process.wait(20)
+        code = process.wait(DEADLINE)
 
     assert code == 0
     assert (job(app).state, job(app).attempt) == (JobState.QUEUED, 0)
@@ -200,7 +200,7 @@ def test_a_signal_before_the_worker_has_started_stops_it_in_order(app, database_
         eventually(lambda: catches(process.pid, signal.SIGTERM))
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(30) == 0
+        assert process.wait(DEADLINE) == 0
     assert "SIGTERM: stopping" in log.read_text()
 
 

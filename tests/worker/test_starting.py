@@ -63,7 +63,7 @@ def test_a_process_waits_for_a_database_that_is_away(app_away, server, start):
 
     server.revive()
 
-    wait_until(lambda: task(app_away, app_away.task_id).state == "completed", worker.said, 60)
+    wait_until(lambda: task(app_away, app_away.task_id).state == "completed", worker.said)
     assert "ended by itself" not in worker.said()
     assert worker.said().count("the database is away") == 1
 
