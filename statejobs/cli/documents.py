@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from statejobs.domain.job import WAITING, Job, JobState
 from statejobs.domain.machine import Edge, MachineSpec
 from statejobs.errors import did_you_mean
 from statejobs.resource.model import ResourceModel
+from statejobs.store.queries import AtLeast
 
 
 def job_document(job: Job) -> dict[str, Any]:
@@ -146,11 +147,12 @@ def queue_documents(app: StateJobs) -> list[dict[str, Any]]:
             "queue": queue,
             "limit": app.queues.get(queue),
             "states": {state.value: counts.get(queue, {}).get(state, 0) for state in JobState},
+            "at_least": [s for s, n in counts.get(queue, {}).items() if isinstance(n, AtLeast)],
             "oldest_queued_at": iso(oldest.get(queue)),
             "oldest_queued_seconds": _age(oldest.get(queue), now),
             "workers": sum(queue in worker["queues"] for worker in workers),
         }
-        for queue in known_queues(app)
+        for queue in _queues(app, counts)
     ]
 
 
@@ -172,8 +174,12 @@ def machine_document(spec: MachineSpec) -> dict[str, Any]:
 
 def known_queues(app: StateJobs) -> list[str]:
     """Return the names of all queues: declared, named by a trigger or task, or holding jobs."""
+    return _queues(app, app.queries.counts())
+
+
+def _queues(app: StateJobs, holding: Iterable[str]) -> list[str]:
     named = app.registry.named_queues()
-    return list(dict.fromkeys([*app.queues, *named, *sorted(app.queries.counts())]))
+    return list(dict.fromkeys([*app.queues, *named, *sorted(holding)]))
 
 
 def _attempt_event(row: Mapping[str, Any]) -> dict[str, Any]:

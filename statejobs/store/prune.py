@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, func, select, tuple_
+from sqlalchemy import Connection, delete, func, select
 
 from statejobs.domain.job import JobState
-from statejobs.store.statements.conditions import is_listed
-from statejobs.store.tables import attempts, jobs, literal_state, transitions
+from statejobs.store.statements.conditions import is_listed, still_in
+from statejobs.store.tables import IS_ENDED, attempts, jobs, literal_state, transitions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,41 +20,52 @@ class EndedJob:
     id: int
     key: str
     record_id: str | None
-    finished_at: datetime
 
 
-Place = tuple[datetime, int]
-START: Place = (datetime(1, 1, 1, tzinfo=UTC), 0)
+START = datetime(1, 1, 1, tzinfo=UTC)
 
 
 def find_ended(
-    connection: Connection, state: JobState, before: datetime, *, after: Place, limit: int,
-    lock: bool, only: Sequence[int] | None = None,
-) -> list[EndedJob]:  # fmt: skip
-    """Return jobs that ended in *state* before then, oldest first, from behind *after* on.
+    connection: Connection, state: JobState, before: datetime, *, after: datetime, limit: int
+) -> tuple[list[int], datetime]:
+    """Find jobs that ended in *state* between *after* and *before*, oldest first.
 
-    Args:
-        connection: Whose transaction holds the locks.
-        state: In which they ended.
-        before: How old they are.
-        after: `finished_at` and id of the last job of the batch before.
-        limit: Most of them.
-        lock: Lock them, waiting for nobody; those that others hold are left out.
-        only: None but those of these ids.
+    Returns:
+        Their ids, those of every instant but the last when there are more than *limit*; and the
+        last instant that is complete. So nothing is read twice, however many jobs ended at one
+        instant, as those of a bulk transition do; no index has their ids in order.
     """
-    place = tuple_(jobs.c.finished_at, jobs.c.id)
+    ended = (jobs.c.state == literal_state(state), IS_ENDED)
     query = (
-        select(jobs.c.id, jobs.c.key, jobs.c.record_id, jobs.c.finished_at)
-        .where(jobs.c.state == literal_state(state), jobs.c.finished_at < before, place > after)
-        .order_by(jobs.c.finished_at, jobs.c.id)
+        select(jobs.c.id, jobs.c.finished_at)
+        .where(*ended, jobs.c.finished_at > after, jobs.c.finished_at < before)
+        .order_by(jobs.c.finished_at)
         .limit(limit)
     )
-    given: dict[str, object] = {}
-    if only is not None:
-        query = query.where(is_listed(jobs.c.id, connection.dialect.name))
-        given["ids"] = list(only)
-    rows = connection.execute(query.with_for_update(skip_locked=True) if lock else query, given)
-    return [EndedJob(**row._mapping) for row in rows]  # noqa: SLF001 - its public name
+    rows = connection.execute(query).all()
+    if len(rows) < limit:
+        return [row.id for row in rows], before
+    first, last = rows[0].finished_at, rows[-1].finished_at
+    if first == last:
+        at_once = select(jobs.c.id).where(*ended, jobs.c.finished_at == last)
+        return [*connection.scalars(at_once)], last
+    complete = [row for row in rows if row.finished_at < last]
+    return [row.id for row in complete], complete[-1].finished_at
+
+
+def read_ended(
+    connection: Connection, state: JobState, before: datetime, ids: Sequence[int], *, lock: bool
+) -> list[EndedJob]:
+    """Return those of *ids* that ended in *state* before then.
+
+    With *lock* they are locked, waiting for nobody; those that others hold are left out.
+    """
+    query = select(jobs.c.id, jobs.c.key, jobs.c.record_id).where(
+        is_listed(jobs.c.id, connection.dialect.name), still_in(state), jobs.c.finished_at < before
+    )
+    if lock:
+        query = query.with_for_update(skip_locked=True)
+    return [EndedJob(**row._mapping) for row in connection.execute(query, {"ids": ids})]  # noqa: SLF001 - its public name
 
 
 def count_attempts(connection: Connection, ids: Collection[int]) -> int:

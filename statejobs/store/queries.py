@@ -8,10 +8,21 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from statejobs.domain.job import Job, JobState
+from statejobs.domain.job import ENDED, Job, JobState
 from statejobs.store.rows import job_of
 from statejobs.store.statements import looking as looking_sql
 from statejobs.store.tables import attempts, jobs, nodes, transitions
+
+MOST_COUNTED = 10_000
+"""Ended jobs of a state that `counts` reads."""
+
+
+class AtLeast(int):
+    """A number that is known to be reached, and may be exceeded; it prints as `10000+`."""
+
+    def __str__(self) -> str:
+        """Return it with a sign that says so."""
+        return f"{int(self)}+"
 
 
 class JobQueries:
@@ -87,18 +98,26 @@ class JobQueries:
         return self._rows(select(nodes).order_by(nodes.c.started_at))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many jobs each queue has in each state."""
+        """Return how many jobs each queue has in each state.
+
+        Those that ended are counted up to `MOST_COUNTED` in a state, the newest first; where there
+        are more, the numbers of that state are `AtLeast`.
+        """
         found: dict[str, dict[str, int]] = {}
         with self._engine.connect() as connection:
-            for queue, state, count in connection.execute(looking_sql.count_jobs()):
+            for queue, state, count in connection.execute(looking_sql.count_jobs(MOST_COUNTED)):
                 found.setdefault(queue, {})[state] = count
+        for state in ENDED:
+            if sum(counts.get(state, 0) for counts in found.values()) >= MOST_COUNTED:
+                for counts in found.values():
+                    counts[state] = AtLeast(counts.get(state, 0))
         return found
 
     def oldest_queued(self) -> dict[str, datetime]:
         """Return since when the oldest queued job of each queue waits."""
         with self._engine.connect() as connection:
-            rows = connection.execute(looking_sql.oldest_queued())
-            return {row[0]: row[1] for row in rows}
+            rows = [*connection.execute(looking_sql.oldest_queued())]
+        return {queue: min(at for name, at in rows if name == queue) for queue, _ in rows}
 
     def _rows(self, query: Any) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:

@@ -21,7 +21,7 @@ from statejobs.runner.blame import Blame, blame_for, is_everyones
 from statejobs.runner.halves import in_halves
 from statejobs.store import prune as statements
 from statejobs.store.faults import words_of
-from statejobs.store.prune import START, EndedJob, Place
+from statejobs.store.prune import START, EndedJob
 from statejobs.store.store import Store
 from statejobs.store.tables import unindexed
 from statejobs.telemetry import Event, Telemetry
@@ -51,18 +51,15 @@ class _Batch:
 
     state: JobState
     before: datetime
-    after: Place
-    limit: int
+    ids: Sequence[int]
     dry_run: bool
 
     def find(
         self, connection: Connection, *, lock: bool, only: Sequence[int] | None = None
     ) -> list[EndedJob]:
-        """Return those that are old enough, or those of *only*."""
-        return statements.find_ended(
-            connection, self.state, self.before, after=self.after, limit=self.limit, lock=lock,
-            only=only,
-        )  # fmt: skip
+        """Return those that are old enough still, or those of *only*."""
+        ids = self.ids if only is None else only
+        return statements.read_ended(connection, self.state, self.before, ids, lock=lock)
 
 
 class Pruner:
@@ -99,21 +96,27 @@ class Pruner:
     def _prune_jobs(
         self, state: JobState, before: datetime, batch: int, pruned: Pruned, *, dry_run: bool
     ) -> None:
-        after, is_more = START, True
-        while is_more:
-            batch_of = _Batch(state=state, before=before, after=after, limit=batch, dry_run=dry_run)
-            found = self._prune_batch(batch_of, pruned)
-            is_more = len(found) == batch
-            if is_more:
-                after = (found[-1].finished_at, found[-1].id)
+        after = START
+        while after < before:
+            with self._store.single() as connection:
+                ids, after = statements.find_ended(
+                    connection, state, before, after=after, limit=batch
+                )
+            for start in range(0, len(ids), batch):
+                part = ids[start : start + batch]
+                self._prune_batch(
+                    _Batch(state=state, before=before, ids=part, dry_run=dry_run), pruned
+                )
 
-    def _prune_batch(self, batch: _Batch, pruned: Pruned) -> Sequence[EndedJob]:
+    def _prune_batch(self, batch: _Batch, pruned: Pruned) -> None:
         """Prune a batch with one transaction; in parts, when one of it cannot be pruned."""
         try:
-            return self._prune_part(batch, pruned)
+            self._prune_part(batch, pruned)
         except Exception as error:
             if is_everyones(error):
                 raise
+        else:
+            return
         with self._store.single() as connection:
             found = batch.find(connection, lock=False)
 
@@ -122,11 +125,10 @@ class Pruner:
 
         for key, own in _by_key(found).items():
             in_halves(own, prune, partial(_is_left, f"jobs of {key}"), whole_first=True)
-        return found
 
     def _prune_part(
         self, batch: _Batch, pruned: Pruned, *, only: Sequence[int] | None = None
-    ) -> Sequence[EndedJob]:
+    ) -> None:
         with self._store.transaction() as connection:
             found = batch.find(connection, lock=not batch.dry_run, only=only)
             ids = self._unneeded(connection, batch.state, found)
@@ -134,7 +136,6 @@ class Pruner:
             attempts = act(connection, ids)
         pruned.attempts += attempts
         pruned.jobs[batch.state] += len(ids)
-        return found
 
     def _prune_history(
         self, before: datetime, batch: int, pruned: Pruned, *, dry_run: bool

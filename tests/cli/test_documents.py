@@ -24,7 +24,15 @@ STEP = {
     "at", "name", "source", "target", "version", "actor", "tenant", "job_id", "attempt", "args",
     "reason", "duration_seconds",
 }  # fmt: skip
-QUEUE = {"queue", "limit", "states", "oldest_queued_at", "oldest_queued_seconds", "workers"}
+QUEUE = {
+    "queue",
+    "limit",
+    "states",
+    "at_least",
+    "oldest_queued_at",
+    "oldest_queued_seconds",
+    "workers",
+}
 
 
 def test_status_shows_queues_workers_and_records(typed):

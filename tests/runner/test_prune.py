@@ -13,6 +13,7 @@ from tests.support.clock import NOON, ManualClock, manual_sources
 from tests.support.hostile import allow_updates, execute, refuse_deletes
 from tests.support.parcels import Letter, Parcel, post_office
 from tests.support.processes import DEADLINE
+from tests.support.plans import recording
 from tests.support.shop import read_jobs
 
 DAY = timedelta(days=1)
@@ -305,3 +306,27 @@ def test_old_jobs_of_tasks_go_whatever_they_ended_as(database_url):
     assert pruned.jobs == dict.fromkeys(ENDED, 1)
     assert left(app) == []
     app.engine.dispose()
+
+
+def test_jobs_that_ended_at_one_instant_are_read_once_however_many(app):
+    """As those of a bulk transition do. Some stay, and are not read again for each batch."""
+    for n in range(1, 8):
+        add_job(app, n, JobState.DISCARDED, days=9)
+        add_job(app, 100 + n, JobState.CANCELLED, days=9, key="unknown")
+    rest(app, 5, "lost")
+    add_job(app, 20, JobState.DISCARDED, days=8)
+    add_job(app, 21, JobState.DISCARDED, days=1)
+    with recording("statejobs_jobs") as seen:
+        pruned = app.prune()
+
+    assert pruned.jobs[JobState.DISCARDED] == 7
+    assert left(app) == [5, 21, *range(101, 108)]
+    assert sum("finished_at = " in statement for statement in seen) == 2  # one for each state
+
+
+def test_a_dry_run_counts_what_ended_at_one_instant(app):
+    for n in range(1, 8):
+        add_job(app, n, JobState.COMPLETED, days=9)
+
+    assert app.prune(dry_run=True).jobs[JobState.COMPLETED] == 7
+    assert app.prune().jobs[JobState.COMPLETED] == 7

@@ -10,31 +10,56 @@ from sqlalchemy import (
     Select,
     func,
     select,
+    union_all,
 )
 
-from statejobs.domain.job import JobState
+from statejobs.domain.job import ENDED, JobState
 from statejobs.domain.lifecycle import STUCK
 from statejobs.store.tables import (
+    IS_ENDED,
     IS_OPEN,
+    IS_PROCESSING,
     IS_QUEUED,
+    IS_WAITING_FOR_TIME,
     jobs,
     literal_state,
     transitions,
 )
 
 
-def count_jobs() -> Select[Any]:
-    """Count jobs by queue and state."""
-    return (
-        select(jobs.c.queue, jobs.c.state, func.count())
-        .group_by(jobs.c.queue, jobs.c.state)
-        .order_by(jobs.c.queue, jobs.c.state)
+def count_jobs(most_ended: int) -> Executable:
+    """Count jobs by queue and state; of each ended state only the newest *most_ended*.
+
+    Every index of ended jobs would cost each finish, and none has their queue.
+    """
+    queued = select(jobs.c.queue, literal_state(JobState.QUEUED), func.count()).where(IS_QUEUED)
+    others = select(jobs.c.queue, jobs.c.state, func.count())
+    live = (
+        queued.group_by(jobs.c.queue),  # its index has the queue
+        *(
+            others.where(condition).group_by(jobs.c.queue, jobs.c.state)
+            for condition in (IS_WAITING_FOR_TIME, IS_PROCESSING)
+        ),
     )
+    return union_all(*live, *(_count_newest(state, most_ended) for state in ENDED))
 
 
-def oldest_queued() -> Select[Any]:
-    """Return for each queue since when its oldest queued job waits."""
-    return select(jobs.c.queue, func.min(jobs.c.run_at)).where(IS_QUEUED).group_by(jobs.c.queue)
+def oldest_queued() -> Executable:
+    """Return for each queue and priority since when its oldest queued job waits.
+
+    Steps from one pair to the next along the index of claims, whatever waits in between.
+    """
+    pair = jobs.alias("pair")
+    place = (jobs.c.queue, jobs.c.priority, jobs.c.run_at, jobs.c.id)
+    first = select(jobs.c.id).where(IS_QUEUED).order_by(*place).limit(1)
+    in_queue = first.where(jobs.c.queue == pair.c.queue, jobs.c.priority > pair.c.priority)
+    in_another = first.where(jobs.c.queue > pair.c.queue)
+    following = func.coalesce(
+        *(query.correlate(pair).scalar_subquery() for query in (in_queue, in_another))
+    )
+    firsts = select(first.scalar_subquery().label("id")).cte("firsts", recursive=True)
+    firsts = firsts.union_all(select(following).join_from(firsts, pair, pair.c.id == firsts.c.id))
+    return select(jobs.c.queue, jobs.c.run_at).join_from(firsts, jobs, jobs.c.id == firsts.c.id)
 
 
 def find_stuck_jobs() -> Select[Any]:
@@ -42,6 +67,7 @@ def find_stuck_jobs() -> Select[Any]:
     return (
         select(jobs)
         .where(
+            IS_ENDED,
             jobs.c.state == literal_state(JobState.DISCARDED),
             jobs.c.reason.startswith(STUCK, autoescape=True),
         )
@@ -60,3 +86,14 @@ def find_jobs_of_record(resource: str, record_id: str, keys: Sequence[str]) -> E
         jobs.c.dedupe_key.in_([f"{key}:{record_id}" for key in keys]), IS_OPEN
     )
     return completed.union(others)
+
+
+def _count_newest(state: JobState, most: int) -> Select[Any]:
+    newest = (
+        select(jobs.c.queue)
+        .where(jobs.c.state == literal_state(state), IS_ENDED)
+        .order_by(jobs.c.finished_at.desc())
+        .limit(most)
+        .subquery()
+    )
+    return select(newest.c.queue, literal_state(state), func.count()).group_by(newest.c.queue)
