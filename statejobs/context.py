@@ -173,7 +173,8 @@ class BaseContext:
             "record_id": self.job.record_id,
             "attempt": self.job.attempt,
         }
-        return logging.LoggerAdapter(logging.getLogger("statejobs.action"), fields)
+        known = {name: value for name, value in fields.items() if value is not None}
+        return logging.LoggerAdapter(logging.getLogger("statejobs.action"), known)
 
     @property
     def checkpoint(self) -> Checkpoint:

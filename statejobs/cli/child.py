@@ -24,6 +24,7 @@ from statejobs.cli.process import HANDLED
 from statejobs.cli.settings import Settings, common_options
 from statejobs.cli.starting import Orders, once_there
 from statejobs.cli.worker import worker_options
+from statejobs.domain.job import Job
 from statejobs.errors import did_you_mean
 from statejobs.runner.supervisor import RECYCLED, Order
 from statejobs.runner.worker import Worker
@@ -164,10 +165,7 @@ def _log_stop(app: StateJobs, worker: Worker, order: str, patience: float) -> No
     worker.stop_claiming()
     claims = worker.held.all()
     now = app.sources.clock.now()
-    names = [
-        f"{c.job.id} {c.job.key} ({c.job.resource} {c.job.record_id}, {_since(c.job.started_at, now)})"  # noqa: E501
-        for c in claims[:_LISTED]
-    ]
+    names = [_named(claim.job, now) for claim in claims[:_LISTED]]
     if len(claims) > _LISTED:
         names.append(f"and {len(claims) - _LISTED} more")
     if claims:
@@ -177,6 +175,11 @@ def _log_stop(app: StateJobs, worker: Worker, order: str, patience: float) -> No
         )  # fmt: skip
     else:
         log.info("stopping: no job is running")
+
+
+def _named(job: Job, now: datetime) -> str:
+    record = f"{job.resource} {job.record_id}, " if job.resource else ""
+    return f"{job.id} {job.key} ({record}{_since(job.started_at, now)})"
 
 
 def _since(started_at: datetime | None, now: datetime) -> str:

@@ -44,7 +44,7 @@ class TextLines(logging.Formatter):
         name, level = record.name, record.levelname
         ids = "".join(f" {key}={value}" for key, value in _extra(record).items())
         head = f"{_time(record)} {level} {os.getpid()} {name}: {mask(record.getMessage())}{ids}"
-        tail = self.formatException(record.exc_info) if record.exc_info else ""
+        tail = _traceback(self, record)
         return f"{head}\n{tail}" if tail else head
 
 
@@ -63,18 +63,28 @@ class JsonLines(logging.Formatter):
             **_extra(record),
         }
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = _traceback(self, record)
         return json.dumps(entry, default=str)
 
 
 def log_event(happening: Happening) -> None:
-    """Log how attempts end, and why."""
-    if happening.event is not Event.JOB_ENDED:
-        return
-    fields = happening.fields
+    """Log how attempts end, and which jobs are cancelled before one, and why."""
+    match happening.event:
+        case Event.JOB_ENDED:
+            _log_end(happening.fields)
+        case Event.JOB_STALE:
+            job_id, reason = happening.fields["job_id"], happening.fields["reason"]
+            named = {FIELDS: {"job_id": job_id, "outcome": "stale", "reason": reason}}
+            log.info("job %s: cancelled, since it is stale: %s", job_id, reason, extra=named)
+        case _:
+            pass
+
+
+def _log_end(fields: Mapping[str, Any]) -> None:
     job, outcome = fields["job"], fields["outcome"]
     record = f" ({job.resource} {job.record_id})" if job.resource else ""
-    level = logging.INFO if fields["is_overtaken"] else _LEVELS.get(outcome, logging.INFO)
+    is_moot = fields["is_overtaken"] or (fields["reason"] or "").startswith("stale: ")
+    level = logging.INFO if is_moot else _LEVELS.get(outcome, logging.INFO)
     log.log(
         level, "job %s %s%s, attempt %s of %s%s: %s",
         job.id, job.key, record, job.attempt, job.max_attempts, _took(fields["duration"]),
@@ -106,8 +116,20 @@ def _ending(fields: Mapping[str, Any]) -> str:
         lines = failure.message.strip().splitlines()
         reason = f"{failure.error_type}: {lines[0][:_MOST_SHOWN]}" if lines else failure.error_type
     ending = _WORDS.get(fields["outcome"], fields["outcome"])
-    again = f"; again {relative(run_at, utcnow())}" if run_at else ""
+    again = f"; again {_soon(run_at)}" if run_at else ""
     return f"{ending}: {reason}{again}" if reason else f"{ending}{again}"
+
+
+def _soon(run_at: datetime) -> str:
+    """Return when it is due again; the moment may have come before its line is written."""
+    now = utcnow()
+    return relative(run_at, now) if run_at > now else "at once"
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    if not record.exc_info:
+        return ""
+    return record.exc_text or formatter.formatException(record.exc_info)
 
 
 def _job_fields(fields: Mapping[str, Any]) -> dict[str, object]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from statejobs.domain.discretion import without_values
 from statejobs.domain.text import clean_text, plain, shown_text, type_name, unprintable
 
 MESSAGE_LIMIT = 8_192
@@ -42,7 +43,8 @@ def describe_failure(error: BaseException) -> Failure:
     """Describe *error*; never raises, whatever the error does.
 
     The message holds at most 8 kB of UTF-8 and the traceback 64 kB, head and tail kept. What
-    stands after the name of a secret, and the password of a URL, is masked.
+    stands after the name of a secret, and the password of a URL, is masked; what a database repeats
+    of parameters and rows is left out.
     """
     try:
         return Failure(
@@ -56,7 +58,7 @@ def describe_failure(error: BaseException) -> Failure:
 
 def _message(error: BaseException) -> str:
     try:
-        return plain(error)
+        return without_values(error, plain(error))
     except BaseException:  # noqa: BLE001 - __str__ is the user's
         return unprintable(error)
 

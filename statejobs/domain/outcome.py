@@ -92,6 +92,10 @@ class Release:
     reason: str = "released: the worker was stopped"
 
 
+NOT_BEGUN = "given back: it had waited here for its turn"
+"""Why a job is released that was claimed ahead, and did not begin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stale:
     """The record no longer satisfies source or guard; the action was not called."""

@@ -17,7 +17,15 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.failure import Failure, describe_failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement, counted
-from statejobs.domain.outcome import Complete, Fail, GiveBack, Outcome, Release, Superseded
+from statejobs.domain.outcome import (
+    NOT_BEGUN,
+    Complete,
+    Fail,
+    GiveBack,
+    Outcome,
+    Release,
+    Superseded,
+)
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
@@ -196,9 +204,9 @@ class Finisher:
         return self._end_of_unsure(claim, outcome) or self.late(claim)
 
     def release(self, claim: Claim) -> Ended:
-        """Give a running job back at shutdown; its attempt does not count."""
+        """Give a job back, running or waiting for a slot; its attempt does not count."""
         claim.is_kept = False  # a stop does not wait for a database that is away
-        ended = self.conclude(claim, Release())
+        ended = self.conclude(claim, Release() if claim.has_begun else Release(NOT_BEGUN))
         claim.signal.set("the worker stops")
         return ended
 

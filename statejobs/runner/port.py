@@ -80,6 +80,8 @@ class Claim:
     policy: Policy
     began: float
     """Monotonic seconds at the claim."""
+    has_begun: bool = False
+    """Whether an attempt began; until then it waits for a slot."""
     signal: CancelSignal = field(default_factory=CancelSignal)
     duration: float | None = None
     """Seconds that the body took."""

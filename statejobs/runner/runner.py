@@ -170,6 +170,7 @@ class Runner:
     def begin(self, claim: Claim) -> datetime:
         """Note and tell that an attempt begins; return when."""
         self.telemetry.emit(Event.JOB_STARTED, job=claim.job)
+        claim.has_begun = True
         claim.began = self.sources.clock.monotonic()
         return self.sources.clock.now()
 

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +28,7 @@ from statejobs.runner.rescue import RESCUED_AT_ONCE
 from statejobs.runner.runner import Runner
 from statejobs.runner.staging import Staging
 from statejobs.runner.trouble import Trouble
+from statejobs.sparing import sparing
 from statejobs.store.factory import Listener
 from statejobs.store.silence import SilenceWatch
 from statejobs.telemetry import Event
@@ -105,6 +106,7 @@ class Worker:
         self._stopping = threading.Event()
         self._must_release = threading.Event()
         self._is_registered = False
+        self._log = ExitStack()
         self._main = threading.Thread(target=self._serve, name="statejobs-worker", daemon=True)
         self._must_look = True
         """Whether the queues are to be looked at, whatever is known of them."""
@@ -145,6 +147,7 @@ class Worker:
 
     def start(self) -> None:
         """Register this process, and begin to serve."""
+        self._log.enter_context(sparing())
         if not self._is_registered:
             self.register()
         for loop in self._loops:
@@ -198,6 +201,7 @@ class Worker:
         _do_all([self._crew.stop])
         left_nothing = self._leave()
         self._telemetry.emit(Event.WORKER_STOPPED, node_id=self._runner.node_id)
+        self._log.close()
         return left_nothing
 
     def run_once(self) -> bool:

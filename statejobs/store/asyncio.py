@@ -33,7 +33,7 @@ def open_async_engine(engine: Engine, *, connections: int = 15) -> AsyncEngine:
         kept = min(_KEPT, connections)
         size = {"pool_size": kept, "max_overflow": max(10, connections - kept)}
         if engine.dialect.name == "sqlite":
-            opened = create_async_engine(async_url(engine), **size)
+            opened = create_async_engine(async_url(engine), hide_parameters=True, **size)
             configure_sqlite(opened.sync_engine)
             return opened
         url = async_url(engine)
@@ -41,6 +41,7 @@ def open_async_engine(engine: Engine, *, connections: int = 15) -> AsyncEngine:
             url,
             isolation_level="AUTOCOMMIT",
             connect_args=connect_defaults(url, os.environ),
+            hide_parameters=True,
             **size,
         )
     except ModuleNotFoundError as error:

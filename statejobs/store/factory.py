@@ -92,7 +92,9 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
     try:
         if url.get_backend_name() == "sqlite":
             refuse_memory(url)  # before create_engine, whose pool for it takes no pool_size
-            return configure_sqlite(create_engine(url, pool_size=connections, max_overflow=10))
+            return configure_sqlite(
+                create_engine(url, pool_size=connections, max_overflow=10, hide_parameters=True)
+            )
         return read_prepare_threshold(
             create_engine(
                 url,
@@ -100,6 +102,7 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
                 max_overflow=10,
                 pool_use_lifo=True,
                 pool_pre_ping=False,
+                hide_parameters=True,
                 connect_args=connect_defaults(url, os.environ),
             )
         )

@@ -8,6 +8,8 @@ from enum import StrEnum
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from statejobs.domain.discretion import without_values
+
 
 class Fault(StrEnum):
     """What an error of the database says of what was tried."""
@@ -45,6 +47,8 @@ _BY_STATE = {
     "57014": Fault.INTERRUPTED,
     "23505": Fault.TAKEN,
     "23P01": Fault.TAKEN,
+    "26000": Fault.CODE,  # no such prepared statement
+    "42P05": Fault.CODE,  # prepared statement exists already
     "42501": Fault.CODE,  # insufficient privilege
     "42703": Fault.CODE,  # undefined column
     "42883": Fault.CODE,  # undefined function
@@ -96,7 +100,8 @@ def words_of(error: BaseException) -> str:
     """Return what the database itself said in *error*: without the statement and its values."""
     said = getattr(error, "orig", None) if isinstance(error, StatementError) else None
     diagnosis = getattr(said, "diag", None)
-    return str(getattr(diagnosis, "message_primary", None) or said or error)
+    words = str(getattr(diagnosis, "message_primary", None) or said or error)
+    return without_values(error, words)
 
 
 def _of_postgresql(error: DBAPIError) -> Fault:

@@ -37,6 +37,7 @@ from statejobs.store.statements.claim import find_running_jobs
 from statejobs.store.tables import unindexed
 from statejobs.store.together import fits_array
 from statejobs.store.types import UtcDateTime
+from statejobs.triggers.hidden import why_missing
 from statejobs.triggers.records import Identity, RecordSubject, history_row, key_is_in, stored_state
 
 
@@ -231,10 +232,11 @@ def _explain_missing(
         )
     )
     states = {tuple(row[:-1]): row[-1] for row in rows}
+    why = why_missing(connection, model) if len(states) < len(missing) else ""
     for identity in missing:
         state = states.get(identity)
         if state is None:
-            locked.stale[identity] = "its record is gone"
+            locked.stale[identity] = f"its record is {why}"
         elif state in bound.sources or state in neighbours_of(model, bound).passing:
             locked.busy.add(identity)
         elif state not in model.members:

@@ -2,10 +2,16 @@
 
 import json
 import logging
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
+from statejobs.cli.child import _named
 from statejobs.cli.logs import JsonLines, TextLines, log_event
+from statejobs.domain.clock import utcnow
+from statejobs.telemetry import Event, Happening
 from tests.cli.conftest import job_of
 from tests.support.worker_app import Task
 
@@ -58,3 +64,56 @@ def test_a_json_line_has_the_fields_of_the_job(logged):
     assert (entry["error_type"], entry["error_message"]) == ("RuntimeError", "the gateway is down")
     assert entry["run_at"].endswith("Z")
     assert entry["message"].startswith(f"job {job.id} ")
+
+
+def test_a_job_that_is_cancelled_as_stale_leaves_a_line(work, caplog):
+    caplog.set_level(logging.INFO, "statejobs.jobs")
+    work.telemetry.subscribe(log_event)
+    job = job_of(work, '"box 7"', "Parcel")
+    with work.engine.begin() as connection:  # past the machine, which would cancel the job
+        connection.execute(text("UPDATE parcels SET state = 'failed'"))
+
+    work.drain(queues=["slow"])
+
+    (record,) = caplog.records
+    assert record.levelname == "INFO"
+    assert record.getMessage() == (
+        f"job {job.id}: cancelled, since it is stale: its record is in 'failed', and 'carry' "
+        "starts from 'queued'"
+    )
+    entry = json.loads(JsonLines().format(record))
+    assert (entry["job_id"], entry["outcome"]) == (job.id, "stale")
+
+
+def ended(work, **fields):
+    """Tell that an attempt of a job ended."""
+    told = {
+        "outcome": "fail", "state": "failed", "duration": 0.1, "reason": None, "run_at": None,
+        "is_overtaken": False,
+    }  # fmt: skip
+    job = job_of(work, "1")
+    log_event(Happening(Event.JOB_ENDED, {"job": job, "failure": None, **told, **fields}))
+
+
+def test_what_is_due_when_its_line_is_written_is_due_at_once(work, caplog):
+    ended(work, run_at=utcnow() - timedelta(seconds=0.1))
+
+    assert caplog.records[-1].getMessage().endswith("failed; again at once")
+
+
+def test_a_record_that_needs_its_job_no_longer_is_no_warning(work, caplog):
+    caplog.set_level(logging.INFO, "statejobs.jobs")
+
+    ended(work, outcome="cancel", reason="stale: it is closed")
+
+    assert caplog.records[-1].levelname == "INFO"
+
+
+def test_jobs_of_a_stopping_worker_are_named_with_their_records(work):
+    job, now = job_of(work, "1"), utcnow()
+
+    with_record = _named(replace(job, started_at=now), now)
+    without = _named(replace(job, resource=None, record_id=None, started_at=now), now)
+
+    assert with_record == f"{job.id} task.perform (Task 1, 0.0 s)"
+    assert without == f"{job.id} task.perform (0.0 s)"

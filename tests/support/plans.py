@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+_LIST = re.compile(r"\(__\[POSTCOMPILE_(\w+)\]\)")
 _PREPARED = re.compile(r"%\((\w+)\)s")
 _SQLITE = re.compile(
     r"(?P<how>SCAN|SEARCH) (?P<table>\S+)(?: USING (?:COVERING |AUTOMATIC )*"
@@ -50,7 +51,10 @@ def recording(*tables):
 
 
 def accesses(engine, seen):
-    """Return how the database would read for each statement of *seen*."""
+    """Return how the database would read for each statement of *seen*.
+
+    Those whose parameters are None were never sent, and are planned for any parameters.
+    """
     explain = _on_sqlite if engine.dialect.name == "sqlite" else _on_postgresql
     with engine.connect() as connection:
         return [a for text, given in seen.items() for a in explain(connection, text, given)]
@@ -59,6 +63,9 @@ def accesses(engine, seen):
 def _on_sqlite(connection, statement, parameters):
     named = dict(re.findall(r"(\w+) AS (\w+)", statement))
     real = {alias: table for table, alias in named.items()}
+    if parameters is None:
+        statement = _LIST.sub("(?)", statement)
+        parameters = (None,) * statement.count("?")
     rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
     for *_, detail in rows:
         found = _SQLITE.match(detail)
@@ -73,12 +80,15 @@ def _on_postgresql(connection, statement, parameters):
     """Ask for the plan of these parameters, and for the one of any."""
     numbers = {}
     generic = _PREPARED.sub(
-        lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}", statement
+        lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}",
+        _LIST.sub(r"(%(\1)s)", statement),
     ).replace("%%", "%")
     driver = connection.connection.driver_connection
-    own = driver.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchone()[0]
-    any_ = driver.execute(f"EXPLAIN (FORMAT JSON, GENERIC_PLAN) {generic}").fetchone()[0]
-    for answer in (own, any_):
+    answers = [driver.execute(f"EXPLAIN (FORMAT JSON, GENERIC_PLAN) {generic}").fetchone()[0]]
+    if parameters is not None:
+        own = driver.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
+        answers.append(own.fetchone()[0])
+    for answer in answers:
         plan = json.loads(answer) if isinstance(answer, str) else answer
         for node in _nodes(plan[0]["Plan"]):
             yield from _reads(statement, node)

@@ -84,6 +84,7 @@ def enqueue_jobs(
             "coalesced": jobs.c.coalesced + 1,
             "cancel_requested": and_(runs, jobs.c.cancel_requested),
             "finished_at": None,
+            "progress": case((runs, jobs.c.progress), else_=None),
             "reason": case((runs, jobs.c.reason), else_=None),
         },
     )

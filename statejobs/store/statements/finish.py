@@ -13,6 +13,7 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    not_,
     or_,
     select,
     update,
@@ -63,6 +64,10 @@ def finish_job() -> Executable:
                 else_=jobs.c.checkpoint,
             ),
             returned=bindparam("new_returned"),
+            progress=case(
+                (or_(again, not_(bindparam("is_ended", type_=jobs.c.run_again.type))), None),
+                else_=jobs.c.progress,
+            ),
             run_again=false(),
             cancel_requested=false(),
             owner=None,

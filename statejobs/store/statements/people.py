@@ -54,6 +54,7 @@ def requeue_job() -> Executable:
             crashes=case((ended, 0), else_=jobs.c.crashes),
             returned=0,
             finished_at=None,
+            progress=None,
             reason=None,
         )
     )
