@@ -18,6 +18,8 @@ from statejobs.store.faults import Fault, fault_of, sqlstate_of
 _PASSES = {Fault.AWAY, Fault.READ_ONLY, Fault.CONFLICT, Fault.LOCKED, Fault.INTERRUPTED}
 _LEFT_OPEN = "25P03"
 """SQLSTATE: a transaction was left idle for longer than the server allows."""
+_IDLE = "57P05"
+"""SQLSTATE: nothing was asked for longer than the server allows, as beside a body that computes."""
 
 WasEveryones = Callable[[BaseException], bool]
 """Whether an outage met more than the connection of the body that was told of it."""
@@ -67,7 +69,8 @@ def judged(outcome: Outcome, was_everyones: WasEveryones) -> Outcome:
         case Fault.CONFLICT | Fault.READ_ONLY:
             return give_back(error)
         case Fault.AWAY if isinstance(error, SQLAlchemyError):
-            is_own = sqlstate_of(error) == _LEFT_OPEN
-            return outcome if is_own or not was_everyones(error) else give_back(error)
+            state = sqlstate_of(error)
+            is_own = state == _LEFT_OPEN or (state != _IDLE and not was_everyones(error))
+            return outcome if is_own else give_back(error)
         case _:
             return outcome

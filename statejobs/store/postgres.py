@@ -81,6 +81,7 @@ class PostgresListener:
         channel = connection.execute(
             str(sql_select(wake_channel()).compile(dialect=self._engine.dialect))
         ).fetchone()[0]
+        connection.execute(_MAY_BE_IDLE)
         connection.execute(f'LISTEN "{channel}"')
         return connection
 
@@ -99,6 +100,13 @@ class PostgresListener:
 
     def _is_stopped(self, timeout: float) -> bool:
         return bool(_wait_for([self._stop_read], timeout))
+
+
+_MAY_BE_IDLE = """
+SELECT set_config(name, '0', false) FROM pg_settings
+WHERE name = 'idle_session_timeout' AND setting <> '0'
+"""
+"""Who listens asks nothing for hours; servers before 14 have no such setting."""
 
 
 def _wait_for(descriptors: Sequence[int], timeout: float) -> set[int]:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import create_engine, make_url, select
+from sqlalchemy import create_engine, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from statejobs import WorkerSettings
@@ -113,6 +113,26 @@ def test_no_attempt_is_burnt_by_a_default_of_the_server(postgres_server, postgre
         wait_for_end(plain)
 
         assert_no_attempt_was_burnt(plain, 3 * NUMBER + 1)
+
+
+def test_who_listens_may_be_idle_for_longer_than_the_server_lets_others(
+    postgres_server, postgres_url
+):
+    listening = text("SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+                     " AND datname = current_database()")  # fmt: skip
+    with post_office(postgres_url, sources=Sources()) as plain:
+        database = make_url(postgres_url).database
+        set_default(postgres_server, database, "idle_session_timeout", "400ms")
+        with (
+            post_office(postgres_url, sources=Sources(), settings=SETTINGS) as app,
+            app.running(),
+            plain.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection,
+        ):
+            while not (before := connection.scalars(listening).all()):
+                time.sleep(0.01)  # noqa: TID251
+            time.sleep(1.2)  # noqa: TID251 - thrice as long
+
+            assert connection.scalars(listening).all() == before
 
 
 def test_an_attempt_waits_for_a_lock_longer_than_the_server_lets_others(

@@ -25,7 +25,9 @@ from tests.support.parcels import (
     steps,
 )
 
-CONFLICTS = {"40001": "serialization", "40P01": "deadlock", "25006": "read-only"}
+CONFLICTS = {
+    "40001": "serialization", "40P01": "deadlock", "25006": "read-only", "57P05": "idle session",
+}  # fmt: skip
 OWN = {
     "57014": "statement timeout",
     "55P03": "lock timeout",
