@@ -12,8 +12,8 @@ from statejobs.store.tables import attempts, jobs, transitions
 from tests.support.clock import NOON, ManualClock, manual_sources
 from tests.support.hostile import allow_updates, execute, refuse_deletes
 from tests.support.parcels import Letter, Parcel, post_office
-from tests.support.processes import DEADLINE
 from tests.support.plans import recording
+from tests.support.processes import DEADLINE
 from tests.support.shop import read_jobs
 
 DAY = timedelta(days=1)
