@@ -9,6 +9,9 @@ from statejobs.domain.backoff import LONGEST
 from statejobs.domain.job import JobState
 from statejobs.errors import ConfigurationError
 
+_LEAST_IDLE = timedelta(seconds=10)
+"""A short lease is no reason to take the transaction from a body that waits for another service."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
@@ -27,7 +30,7 @@ class WorkerSettings:
     timeout_grace: timedelta = timedelta(seconds=5)
     """How long a thread may go on after its timeout before its slot is given up."""
     idle_in_transaction: timedelta | None = None
-    """How long a transaction may stand idle on PostgreSQL; None is twice the lease."""
+    """How long a transaction may stand idle on PostgreSQL; None: two leases, at least 10 s."""
     claim_batch: int = 100
     """Most jobs claimed in one transaction; while jobs are short, as many may wait for a slot."""
     finish_batch: int = 100
@@ -54,7 +57,7 @@ class WorkerSettings:
 
     def idle_limit(self, timeout: timedelta | None = None) -> timedelta:
         """Return how long a transaction may stand idle of a body that may take *timeout*."""
-        least = self.idle_in_transaction or self.lease * 2
+        least = self.idle_in_transaction or max(self.lease * 2, _LEAST_IDLE)
         return least if timeout is None else max(least, timeout + self.timeout_grace)
 
 

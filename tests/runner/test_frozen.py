@@ -31,6 +31,7 @@ SETTINGS = WorkerSettings(
     lease=timedelta(seconds=1),
     heartbeat=timedelta(seconds=0.5),
     timeout_grace=timedelta(seconds=0.5),
+    idle_in_transaction=timedelta(seconds=2),
 )
 SHOW = text("SHOW idle_in_transaction_session_timeout")
 
@@ -161,6 +162,7 @@ def test_an_engine_of_a_user_keeps_its_own_limit(postgres_url, clock):
         ({}, None, 60),
         ({}, 50, 60),
         ({}, 300, 305),
+        ({"lease": timedelta(seconds=3), "heartbeat": timedelta(seconds=1)}, None, 10),
         ({"idle_in_transaction": timedelta(minutes=10)}, None, 600),
         ({"idle_in_transaction": timedelta(seconds=1)}, 20, 25),
     ],
