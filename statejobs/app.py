@@ -34,6 +34,7 @@ from statejobs.store.limits import check_connections
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
+from statejobs.triggers.declares import Declarations
 from statejobs.triggers.dispatch import WorkByKey
 from statejobs.triggers.operator import Operator
 from statejobs.triggers.prune import Pruned, Pruner
@@ -93,7 +94,10 @@ class StateJobs:
             info={CLOCK: self.sources.clock, IDS: self.sources.ids},
         )
         self._async_engine: AsyncEngine | None = None
-        wiring = (self.registry, self.store, self.sources, self._open_async_engine)
+        self._declarations = Declarations(self.registry, self.sources, lease=self.settings.lease)
+        wiring = (
+            self.registry, self.store, self.sources, self._open_async_engine, self._declarations,
+        )  # fmt: skip
         self._work = WorkByKey([RecordWork(*wiring), TaskWork(*wiring)])
         self._operator = Operator(
             self.registry, self.store, self.queries, self._sessions, self.sources
@@ -173,6 +177,7 @@ class StateJobs:
             watch=self._watch,
             on_loop_end=self._close_async,
             chores=self._chores(),
+            declares=self._declarations.as_json(),
         )
 
     @contextmanager

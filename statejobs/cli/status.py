@@ -21,6 +21,7 @@ from statejobs.cli.output import Output, relative, span
 from statejobs.cli.settings import Settings, common_options
 from statejobs.domain.anchor import TOLERANCE
 from statejobs.domain.job import JobState
+from statejobs.domain.waiting import OTHER_CODE
 
 _RARE = {JobState.SCHEDULED, JobState.CANCELLED}
 """States that get a column only when there is such a job, so that 80 columns suffice."""
@@ -45,6 +46,7 @@ def status(settings: Settings) -> None:
         "workers": worker_documents(app),
         "records": record_counts(app),
         "stuck": [job_document(job) for job in app.stuck_jobs()],
+        "waiting_for_other_code": app.queries.waiting_for_other_code(app.sources.clock.now()),
     }
     if settings.as_json:
         settings.output.json(document)
@@ -80,6 +82,13 @@ def _print_status(output: Output, document: Mapping[str, Any], now: datetime) ->
         _print_workers(output, document["workers"], now)
     else:
         output.text("none: start one with  statejobs worker")
+    if document["waiting_for_other_code"]:
+        output.title("Waiting for other code")
+        rows = [
+            [row["key"], row["count"], row["reason"].removeprefix(OTHER_CODE)]
+            for row in document["waiting_for_other_code"]
+        ]
+        output.table(["key", "jobs", "why"], rows, right=["jobs"])
     if document["stuck"]:
         output.title("Stuck")
         _print_stuck(output, document["stuck"])

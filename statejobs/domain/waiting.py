@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
+OTHER_CODE = "waits for other code: "
+"""How the reason of a job begins that was put back since this code does not fit it."""
 LEAST = timedelta(seconds=5)
 MOST = timedelta(minutes=10)
 _JITTER = 0.25

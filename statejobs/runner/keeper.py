@@ -82,11 +82,12 @@ class Keeper:
         self, store: Store, held: HeldClaims, *, node_id: str, settings: WorkerSettings,
         sources: Sources, telemetry: Telemetry,
         held_keys: Callable[[], str | None] = lambda: None,
+        on_forgotten: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._store, self._held, self._node_id = store, held, node_id
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
         self._timekeeper = timekeeper_of(sources.clock)
-        self._held_keys = held_keys
+        self._held_keys, self._on_forgotten = held_keys, on_forgotten
         self._renewed_at = self._watched_at = sources.clock.monotonic()
         self._rests_until = float("-inf")
 
@@ -153,6 +154,8 @@ class Keeper:
         held = self._held_keys()
         beat = self._store.beat(self._node_id, clock.now(), offset=offset, held=held)
         self._timekeeper.take(beat.told, sent=sent)
+        if not beat.is_known:  # somebody has deleted the row
+            self._on_forgotten()
 
     def _was_cut_off(self) -> bool:
         age = timedelta(seconds=self._sources.clock.monotonic() - self._renewed_at)

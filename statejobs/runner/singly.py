@@ -20,7 +20,7 @@ from statejobs.runner.port import Success
 log = logging.getLogger("statejobs.worker")
 
 _MOST = 4  # tried at a time: claims and batches need connections too
-_FIRST_PATIENCE, _LONGEST_PATIENCE = timedelta(seconds=0.25), timedelta(seconds=1)
+_FIRST_PATIENCE, _LONGEST_PATIENCE = timedelta(seconds=0.25), timedelta(seconds=0.5)
 
 
 class Singly:

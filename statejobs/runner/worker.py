@@ -60,6 +60,7 @@ class Worker:
         on_loop_end: LastOnLoop | None = None,
         watch: SilenceWatch | None = None,
         chores: Sequence[Loop] = (),
+        declares: str | None = None,
     ) -> None:
         """Make a worker; `start` begins.
 
@@ -73,9 +74,12 @@ class Worker:
             on_loop_end: Awaited on that loop when it ends.
             watch: Notices connections that stay silent.
             chores: What else shall go on while it runs.
+            declares: What its code declares, as JSON, for nodes of other code.
         """
         self.held = HeldClaims()
         self._runner, self._queues, self._settings = runner, dict(queues), settings
+        self._declares = declares
+        self._started_at: datetime | None = None
         self._sources, self._telemetry = runner.sources, runner.telemetry
         self._crew = Crew(
             runner, self.held, queues, settings=settings, on_low=self._refill,
@@ -85,7 +89,7 @@ class Worker:
         self._keeper = Keeper(
             runner.store, self.held, node_id=runner.node_id, settings=settings,
             sources=runner.sources, telemetry=runner.telemetry,
-            held_keys=runner.claiming.held.as_json,
+            held_keys=runner.claiming.held.as_json, on_forgotten=self.register,
         )  # fmt: skip
         rng = runner.sources.rng
         self._loops = [
@@ -127,9 +131,13 @@ class Worker:
         return self._queues
 
     def register(self) -> None:
-        """Write the row of this process; `start` does so itself when nobody did."""
+        """Write the row of this process; `start` does so itself when nobody did.
+
+        A heartbeat does it again, when somebody has deleted the row.
+        """
         self._runner.timekeeper.settle_doubt()
         now = self._sources.clock.now()
+        self._started_at = self._started_at or now
         with suppress(IntegrityError):  # written before, and the answer was lost
             self._runner.store.register_node(
                 {
@@ -138,8 +146,9 @@ class Worker:
                     "pid": os.getpid(),
                     "queues": msgspec.json.encode(self._queues).decode(),
                     "version": _version(),
-                    "started_at": now,
+                    "started_at": self._started_at,
                     "beat_at": now,
+                    "declares": self._declares,
                     "clock_offset": self._runner.timekeeper.offset,
                 }
             )

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from statejobs.domain.job import ENDED, Job, JobState
+from statejobs.domain.waiting import MOST
 from statejobs.store.rows import job_of
 from statejobs.store.statements import looking as looking_sql
 from statejobs.store.tables import attempts, jobs, nodes, transitions
@@ -78,6 +79,13 @@ class JobQueries:
         query = looking_sql.find_stuck_jobs().limit(limit)
         with self._engine.connect() as connection:
             return [job_of(row) for row in connection.execute(query)]
+
+    def waiting_for_other_code(self, now: datetime) -> list[dict[str, Any]]:
+        """Return what does not fit the code of the workers that met it: key, reason and count."""
+        before = now + 2 * MOST  # none is put back for longer
+        with self._engine.connect() as connection:
+            rows = connection.execute(looking_sql.count_jobs_for_other_code(), {"before": before})
+            return [dict(row._mapping) for row in rows]  # noqa: SLF001 - its public name
 
     def attempts(self, job_id: int) -> list[dict[str, Any]]:
         """Return the attempts of a job that did not complete, oldest first."""

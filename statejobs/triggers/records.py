@@ -46,6 +46,8 @@ class RecordSubject:
     """Its version since the claim."""
     record: Any | None = None
     """The loaded object; None when it is only known by its key."""
+    args: dict[str, Any] | None = None
+    """The arguments, as the claim decoded them; the first run takes them."""
 
     def version_at(self, target: str) -> int:
         """Return its version once it is in *target*: only leaving a state counts."""

@@ -265,9 +265,14 @@ def stale_reason(subject: RecordSubject) -> str | None:
 
 
 def checked_arguments(subject: RecordSubject, claim: Claim) -> dict[str, Any]:
-    """Return the stored arguments of a job, as its action takes them."""
-    action = subject.bound.action
-    return action.signature.decode(claim.job.args, subject.bound.options.upcast)
+    """Return the stored arguments of a job, as its action takes them.
+
+    A second run gets its own, whatever the first did to them.
+    """
+    taken, subject.args = subject.args, None
+    if taken is not None:
+        return taken
+    return subject.bound.action.signature.decode(claim.job.args, subject.bound.options.upcast)
 
 
 @contextmanager

@@ -35,12 +35,20 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskSubject:
     """The task of a claimed job; there is no record to find."""
 
     task: Task[..., ..., Any]
     source: str | None = None
+    args: dict[str, Any] | None = None
+    """The arguments, as the claim decoded them; the first run takes them."""
+
+    def take_args(self, stored: str) -> dict[str, Any]:
+        """Return the arguments; a second run gets its own, whatever the first did to them."""
+        taken, self.args = self.args, None
+        task = self.task
+        return task.signature.decode(stored, task.declared.upcast) if taken is None else taken
 
 
 class TaskRun:
@@ -87,7 +95,7 @@ class TaskRun:
 
     def _call(self) -> Outcome:
         with identified(self._claim), outcomes() as ended:
-            args = self._task.signature.decode(self._claim.job.args, self._task.declared.upcast)
+            args = self._claim.subject.take_args(self._claim.job.args)
             _refuse_coroutine(self._task, self._task.body(*self._context, **args))
         return ended.outcome
 
@@ -125,7 +133,7 @@ class AsyncTaskRun:
     async def call(self) -> Outcome:
         """Run the body; every exception becomes an outcome."""
         with identified(self._claim), outcomes() as ended:
-            args = self._task.signature.decode(self._claim.job.args, self._task.declared.upcast)
+            args = self._claim.subject.take_args(self._claim.job.args)
             await self._task.body(*self._context, **args)
         return ended.outcome
 

@@ -19,6 +19,8 @@ from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success,
 from statejobs.store.defaults import wait_as_long_as_it_takes
 from statejobs.store.store import Store
 from statejobs.store.together import complete_jobs, complete_one
+from statejobs.triggers.declares import Declarations
+from statejobs.triggers.fitting import fit_tasks
 from statejobs.triggers.task_run import AsyncTaskRun, TaskRun, TaskSubject
 
 if TYPE_CHECKING:
@@ -34,9 +36,10 @@ class TaskWork:
         store: Store,
         sources: Sources,
         async_engine: Callable[[], AsyncEngine],
+        declarations: Declarations,
     ) -> None:
         self._tasks, self._store, self._sources = registry.tasks, store, sources
-        self._async_engine = async_engine
+        self._async_engine, self._declarations = async_engine, declarations
         self._keys = tuple(registry.tasks)
 
     def keys(self) -> Sequence[str]:
@@ -57,10 +60,13 @@ class TaskWork:
         )
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
-        """Return that all are ready."""
-        del connection, now
-        ready = [(job, TaskSubject(self._tasks[job.key])) for job in jobs]
-        return Starts(ready=ready, busy=(), stale={})
+        """Return that all are ready whose arguments fit."""
+        del now
+        tasks = [(job, self._tasks[job.key]) for job in jobs]
+        wanted = [(job, task.signature, task.declared.upcast) for job, task in tasks]
+        fitting, misfits = fit_tasks(connection, self._declarations, wanted)
+        ready = [(job, TaskSubject(self._tasks[job.key], args=args)) for job, args in fitting]
+        return Starts(ready=ready, busy=(), stale={}, misfits=misfits)
 
     def open(self, claim: Claim, now: datetime) -> Run:
         """Return an attempt of a `def` task."""

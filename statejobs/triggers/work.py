@@ -39,7 +39,9 @@ from statejobs.store.store import Store, finish_parameters
 from statejobs.triggers.atomic_run import MOST_IN_A_BATCH, AtomicBatches
 from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.claiming import identities_of, lock_records, move_to_during, write_claims
+from statejobs.triggers.declares import Declarations
 from statejobs.triggers.deletion import land_deleted
+from statejobs.triggers.fitting import Arguments, leave_misfits
 from statejobs.triggers.records import (
     Identity,
     RecordSubject,
@@ -76,9 +78,10 @@ class RecordWork:
         store: Store,
         sources: Sources,
         async_engine: Callable[[], AsyncEngine],
+        declarations: Declarations,
     ) -> None:
         self._registry, self._store, self._sources = registry, store, sources
-        self._async_engine = async_engine
+        self._async_engine, self._declarations = async_engine, declarations
         self._keys = tuple(registry.triggers)
         self._chunks, self._batches = RecordChunks(store, sources), AtomicBatches(store, sources)
 
@@ -126,10 +129,18 @@ class RecordWork:
             if not known:
                 continue
             locked = lock_records(connection, model, bound, list(known), started=started)
+            owned = {i: (known[i], _own(bound, found[0])) for i, found in locked.found.items()}
+            args = leave_misfits(
+                connection, self._declarations, key=key, resource=model.name, locked=locked,
+                jobs=owned,
+            )  # fmt: skip
             started.setdefault(bound.key, set()).update(locked.found)
             move_to_during(connection, model, bound, locked, now)
             ready += [
-                (known[identity], _subject(bound, identity, *found))
+                (
+                    known[identity],
+                    _subject(owned[identity][1], identity, *found, args=args[identity]),
+                )
                 for identity, found in locked.found.items()
             ]
             busy += [known[identity] for identity in locked.busy]
@@ -310,17 +321,29 @@ def _fused(model: ResourceModel, changed: tuple[str, ...], dialect: Dialect) -> 
     return Prepared(fused, dialect)
 
 
+def _own(bound: BoundTrigger, record: object) -> BoundTrigger:
+    """Return the trigger as the class of *record* has it: a subclass may override the action."""
+    model: ResourceModel = type(record).__statejobs__  # type: ignore[attr-defined]
+    return model.triggers.get(bound.key, bound)
+
+
 def _subject(
-    bound: BoundTrigger, identity: Identity, record: object, state: str, version: int
+    bound: BoundTrigger,
+    identity: Identity,
+    record: object,
+    state: str,
+    version: int,
+    *,
+    args: Arguments | None,
 ) -> RecordSubject:
     model: ResourceModel = type(record).__statejobs__  # type: ignore[attr-defined]
-    own = model.triggers.get(bound.key, bound)  # a subclass may override the action
     return RecordSubject(
         model=model,
-        bound=own,
+        bound=bound,
         identity=identity,
         source=state,
-        state=own.during or state,
+        state=bound.during or state,
         version=version,
         record=record,
+        args=args,
     )

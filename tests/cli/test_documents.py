@@ -38,7 +38,9 @@ QUEUE = {
 def test_status_shows_queues_workers_and_records(typed):
     document = typed.json("status")
 
-    assert set(document) == {"app", "database", "queues", "workers", "records", "stuck"}
+    assert set(document) == {
+        "app", "database", "queues", "workers", "records", "stuck", "waiting_for_other_code",
+    }  # fmt: skip
     assert document["stuck"] == []
     assert [set(queue) for queue in document["queues"]] == [QUEUE, QUEUE]
     by_name = {queue["queue"]: queue for queue in document["queues"]}

@@ -410,12 +410,15 @@ def test_what_on_discard_enqueues_commits_with_the_discard(app, clock):
     assert (other.state, other.enqueued_at) == (JobState.COMPLETED, clock.now() - BACKOFF)
 
 
-def test_stored_arguments_that_no_longer_fit_fail_the_attempt_before_the_body(app):
+def test_stored_arguments_that_no_longer_fit_fail_the_attempt_before_the_body(app, clock):
     script.errand = lambda *_: pytest.fail("the body was called")
     job_id = ask(app)
     with app.engine.begin() as connection:
         connection.execute(update(jobs).values(args='{"date":"2030-01-01"}'))
 
+    app.drain()
+    assert app.queries.attempts(job_id) == []
+    clock.advance(minutes=13)  # no worker of another version came
     app.drain()
 
     (row,) = app.queries.attempts(job_id)

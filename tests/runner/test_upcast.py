@@ -46,10 +46,13 @@ def test_arguments_that_fit_are_not_shown_to_upcast(app):
     ],
     ids=["mends nothing", "raises", "returns no mapping"],
 )
-def test_an_upcast_that_does_not_help_fails_the_attempt(app, old_job, upcast, error):
+def test_an_upcast_that_does_not_help_fails_the_attempt(app, clock, old_job, upcast, error):
     script.upcast = upcast
 
     app.drain()
+    if not app.queries.attempts(job_of(app, Letter, old_job).id):
+        clock.advance(minutes=13)  # no worker of another version came
+        app.drain()
 
     job = job_of(app, Letter, old_job)
     (attempt,) = app.queries.attempts(job.id)

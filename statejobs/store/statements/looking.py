@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     Executable,
     Select,
+    bindparam,
     func,
     select,
     union_all,
@@ -15,6 +16,7 @@ from sqlalchemy import (
 
 from statejobs.domain.job import ENDED, JobState
 from statejobs.domain.lifecycle import STUCK
+from statejobs.domain.waiting import OTHER_CODE
 from statejobs.store.tables import (
     IS_ENDED,
     IS_OPEN,
@@ -72,6 +74,21 @@ def find_stuck_jobs() -> Select[Any]:
             jobs.c.reason.startswith(STUCK, autoescape=True),
         )
         .order_by(jobs.c.finished_at.desc(), jobs.c.id.desc())
+    )
+
+
+def count_jobs_for_other_code() -> Select[Any]:
+    """Count by key and reason the jobs that are put back, due before then, for other code."""
+    return (
+        select(jobs.c.key, jobs.c.reason, func.count().label("count"))
+        .where(
+            jobs.c.state == literal_state(JobState.SCHEDULED),
+            jobs.c.run_at <= bindparam("before", type_=jobs.c.run_at.type),
+            jobs.c.reason.startswith(OTHER_CODE, autoescape=True),
+        )
+        .group_by(jobs.c.key, jobs.c.reason)
+        .order_by(func.count().desc(), jobs.c.key)
+        .limit(20)
     )
 
 

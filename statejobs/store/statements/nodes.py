@@ -42,6 +42,12 @@ def beat_node(dialect: str) -> Executable:
     )
 
 
+def find_declarations() -> Select[Any]:
+    """Return what each worker process declares that was alive since then."""
+    since = bindparam("since", type_=nodes.c.beat_at.type)
+    return select(nodes.c.declares).where(nodes.c.beat_at >= since, nodes.c.declares.is_not(None))
+
+
 def count_held_jobs() -> Select[Any]:
     """Count the processing jobs of a worker process."""
     held = (IS_PROCESSING, jobs.c.owner == bindparam("by"))
