@@ -66,7 +66,7 @@ FINDERS = {
     "ix_statejobs_jobs_claim": r"queue =|count\(\*\)|RECURSIVE firsts",
     "ix_statejobs_jobs_due": r"min\(statejobs_jobs.run_at\)|statejobs_jobs.run_at <=|count\(\*\)",
     "ix_statejobs_jobs_lease": r"lease_until < .*(ORDER BY|owner =)|count\(\*\)",
-    "ix_statejobs_jobs_ended": r"statejobs_jobs.finished_at [>=]|count\(\*\)",
+    "ix_statejobs_jobs_ended": r"statejobs_jobs.finished_at [>=]|count\(\*\)|reason LIKE",
     **{f"ix_{table}_state": r"AS was" for table in RECORDS},
 }
 """Index that finds rows by their state → the statements that look for such rows."""
