@@ -215,7 +215,31 @@ def _rules_of_jobs(since) -> Iterator[Select]:
         (jobs.c.state.in_([JobState.PROCESSING.value, JobState.COMPLETED.value]), 1), else_=0
     )
     yield select(_rule("attempts do not add up"), *at).where(
-        recent, jobs.c.attempt != spent + open_or_done
+        recent, jobs.c.attempt != spent + open_or_done + case((_was_overtaken(), 1), else_=0)
+    )
+
+
+def _was_overtaken():
+    """Whether the history of the record alone tells how the last attempt of a job ended."""
+    recorded = select(attempts.c.id).where(
+        attempts.c.job_id == jobs.c.id, attempts.c.attempt == jobs.c.attempt
+    )
+    mine = transitions.alias()
+    its_last = select(func.max(mine.c.id)).where(
+        mine.c.resource == jobs.c.resource,
+        mine.c.record_id == jobs.c.record_id,
+        mine.c.job_id == jobs.c.id,
+    )
+    moved = select(transitions.c.id).where(
+        transitions.c.resource == jobs.c.resource,
+        transitions.c.record_id == jobs.c.record_id,
+        transitions.c.id > its_last.correlate(jobs).scalar_subquery(),
+    )
+    return and_(
+        jobs.c.state == JobState.CANCELLED.value,
+        jobs.c.reason.like("superseded: %"),
+        ~recorded.correlate(jobs).exists(),
+        moved.correlate(jobs).exists(),
     )
 
 

@@ -289,3 +289,29 @@ def test_sees_what_is_left_unfinished(app):
 
     assert verdict.unfinished == ["Errand d4 is queued", f"job 5 is {JobState.QUEUED}"]
     assert not verdict.is_clean
+
+
+@pytest.fixture
+def overtaken(app, monkeypatch):
+    """An errand that was cancelled while its action ran."""
+
+    def cancel(*_):
+        with app.session() as session:
+            session.get(Errand, "d4").cancel()
+            session.commit()
+
+    submit(app, {"d4": Does.WRITE})
+    monkeypatch.setattr(Errand, "_hesitate", cancel)
+    app.step()
+
+
+def test_knows_that_history_tells_the_end_of_a_job_that_was_overtaken(app, overtaken):
+    assert rules(app) == set()
+
+
+def test_sees_an_overtaken_job_whose_record_nobody_moved(app, overtaken):
+    with damage(app) as connection:
+        mine = jobs.c.record_id == of("d4")
+        connection.execute(update(jobs).where(mine).values(reason="given up"))
+
+    assert rules(app) == {"attempts do not add up"}
