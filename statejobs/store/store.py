@@ -51,6 +51,7 @@ class Store:
         self._lock_jobs = claim_sql.lock_jobs(self.dialect)
         self._beat = nodes_sql.beat_node(self.dialect)
         self._peeks: dict[tuple[str, ...], Any] = {}
+        self._with_begin: dict[timedelta | None, str] = {}
 
     def reserve_connections(self) -> None:
         """Keep connections for claims, outcomes and leases that no body and no app can take."""
@@ -99,9 +100,11 @@ class Store:
 
     def with_begin(self, timeout: timedelta | None = None) -> str:
         """Return the SQL that is sent with BEGIN for a body that may take *timeout*."""
-        if self.dialect != "postgresql":
-            return ""
-        return limit_idleness(self._worker_settings.idle_limit(timeout))
+        known = self._with_begin.get(timeout)
+        if known is None:
+            limit = limit_idleness(self._worker_settings.idle_limit(timeout))
+            known = self._with_begin[timeout] = limit if self.dialect == "postgresql" else ""
+        return known
 
     @property
     def can_fuse(self) -> bool:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ClauseElement, Table, Update, bindparam
+from sqlalchemy import ClauseElement, Column, Table, Update, bindparam
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import get_history, instance_state
-from sqlalchemy.orm.base import PassiveFlag
+from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.resource.flush import before_flush
 from statejobs.resource.model import ResourceModel
@@ -47,17 +46,21 @@ def own_changes_of_many(
 
 def _changed_columns(record: Any, model: ResourceModel) -> dict[str, Any] | None:
     """Return the changed columns; None when other attributes have changed, or to SQL."""
-    state = instance_state(record)
-    changed = set(state.manager) - state.unmodified
-    columns = own_columns(model)
-    if not changed <= columns.keys():
+    state, columns = instance_state(record), own_columns(model)
+    before = state.committed_state  # attribute → value in the database, of those that were set
+    if not before.keys() <= columns.keys():
         return None
     values = {
         name: state.dict.get(name)
-        for name in sorted(changed)
-        if get_history(record, name, _AS_IT_IS).has_changes()  # as a flush decides
+        for name in sorted(before)
+        if not _is_same(columns[name], state.dict.get(name), before[name])
     }
     return None if any(isinstance(v, ClauseElement) for v in values.values()) else values
+
+
+def _is_same(column: Column[Any], value: object, before: object) -> bool:
+    """Return whether a flush would see no change; asking its history takes four times as long."""
+    return column.type.compare_values(value, before) is True  # an SQL expression equals nothing
 
 
 @lru_cache(maxsize=256)
@@ -93,6 +96,3 @@ def own_columns(model: ResourceModel) -> dict[str, Any]:
         and getattr(attribute.columns[0], "table", None) is table
         and not attribute.columns[0].primary_key
     }
-
-
-_AS_IT_IS = PassiveFlag.PASSIVE_NO_INITIALIZE
