@@ -277,7 +277,9 @@ def test_what_failed_before_is_run_alone(app, clock):
     claims = app.runner().claim("default", limit=4)
     waiting = deque(calls_of(sorted(claims, key=lambda claim: claim.job.record_id)))
 
-    sizes = [len(pop_call(waiting, most=100)) for _ in range(2)]
+    sizes = []
+    while waiting:
+        sizes.append(len(pop_call(waiting, most=100)))
 
     assert sizes == [1, 3]
     for claim in claims:
