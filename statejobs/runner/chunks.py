@@ -63,11 +63,17 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
                 if len(claims) > 1 and not isinstance(outcome, GiveBack):
                     _tell_of_fallback(claims, outcome)
                     return None
-                ends = [(claim, outcome) for claim in claims]
+                ends = [(e.claim, _own_or(outcome, e, claims)) for e in endings]
     finally:
         run.close()
     left = {success.claim: success for success in successes or ()}
     return [left.get(claim) or runner.finisher.end(claim, outcome) for claim, outcome in ends]
+
+
+def _own_or(met: Outcome | None, ending: Ending, claims: Sequence[Claim]) -> Outcome | None:
+    """Return how an attempt ends whose commit *met* that: one that failed anyway, as it did."""
+    is_own = len(claims) == 1 and not isinstance(ending.outcome, Complete)
+    return ending.outcome if is_own else met
 
 
 def _tell_of_fallback(claims: Sequence[Claim], ended: Outcome | None) -> None:

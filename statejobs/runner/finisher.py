@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -21,7 +20,6 @@ from statejobs.domain.outcome import (
     NOT_BEGUN,
     Complete,
     Fail,
-    GiveBack,
     Outcome,
     Release,
     Superseded,
@@ -29,17 +27,15 @@ from statejobs.domain.outcome import (
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
-from statejobs.runner.undone import UndoneError, give_back, judged, ours, passes
-from statejobs.store.faults import Fault, fault_of, is_away
+from statejobs.runner.refused import Aside, Refused, refusal_of, tell_of
+from statejobs.runner.retries import Retries
+from statejobs.runner.undone import UndoneError, give_back, ours, passes
+from statejobs.store.faults import Fault, fault_of, is_away, words_of
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
-R = TypeVar("R")
-
 log = logging.getLogger("statejobs.runner")
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between tries of a database that is away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +67,9 @@ class Finisher:
         reach: Reach = live_on,
     ) -> None:
         self.recorder = Recorder(store, work, sources)
-        self._store, self._work, self._lease = store, work, lease
+        self._retries = Retries(store, lease=lease, sources=sources)
+        self._refused = Refused(store, work, self.recorder, sources)
+        self._store, self._work = store, work
         self._sources, self._telemetry, self._reach = sources, telemetry, reach
 
     def commit(self, session: Session, claim: Claim) -> None:
@@ -107,7 +105,9 @@ class Finisher:
             MovedAway: A record is no longer where its claim left it; likewise.
             UndoneError: A fault of the database that passes; likewise.
         """
-        endings = [replace(end, outcome=self._judged(end.claim, end.outcome)) for end in endings]
+        endings = [
+            replace(end, outcome=self._retries.judge(end.claim, end.outcome)) for end in endings
+        ]
         claims = [end.claim for end in endings]
         try:
             for claim in claims:
@@ -137,7 +137,7 @@ class Finisher:
         Its changes are known: while the database cannot, it is asked again.
         """
         try:
-            self._insist(success.claim, lambda: self._commit_own(success))
+            self._retries.insist(success.claim, lambda: self._commit_own(success))
         except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
             return self.end(success.claim, outcome_of(error))
         return self.end(success.claim, Complete())
@@ -155,7 +155,7 @@ class Finisher:
             return True
 
         try:
-            if not self._insist(success.claim, has_committed):
+            if not self._retries.insist(success.claim, has_committed):
                 return None
         except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
             return self.end(success.claim, outcome_of(error))
@@ -193,15 +193,40 @@ class Finisher:
         A database that is away is asked again for as long as the job may be ours: its token tells
         whether it still is.
         """
-        outcome = self._judged(claim, outcome)
+        outcome = self._retries.judge(claim, outcome)
         since = claim.began if isinstance(outcome, Release) else None
         try:
-            return self._insist(claim, lambda: self._conclude_once(claim, outcome), since=since)
+            return self._retries.insist(
+                claim, lambda: self._conclude_once(claim, outcome), since=since
+            )
         except LateResult:
             pass
-        except SQLAlchemyError as error:
-            log.warning("job %s: no outcome recorded: %s", claim.job.id, error)
+        except Exception as error:  # noqa: BLE001 - whatever refuses the move, the attempt has ended
+            if (ended := self._put_aside(claim, outcome, error)) is not None:
+                return ended
         return self._end_of_unsure(claim, outcome) or self.late(claim)
+
+    def _put_aside(self, claim: Claim, outcome: Outcome, error: Exception) -> Ended | None:
+        """End an attempt whose record the database does not let go; None when it stays as it is."""
+        refusal = refusal_of(claim, outcome, error)
+
+        def write() -> Aside | None:
+            with self._store.transaction(yields=True) as connection:
+                return self._refused.write(connection, refusal, claim, waits=True)
+
+        try:
+            aside = None if passes(error) else self._retries.insist(claim, write)
+        except SQLAlchemyError as failed:
+            error, aside = failed, None
+        if aside is None:
+            log.warning("job %s: no outcome recorded: %s", claim.job.id, words_of(error))
+            return None
+        self._is_settled(claim)
+        tell_of(refusal)
+        return self.ended(
+            claim, "discard" if refusal.is_last else "fail", aside.state, reason=aside.reason,
+            run_at=aside.run_at, failure=refusal.failure,
+        )  # fmt: skip
 
     def release(self, claim: Claim) -> Ended:
         """Give a job back, running or waiting for a slot; its attempt does not count."""
@@ -242,41 +267,9 @@ class Finisher:
         session.flush()
         self._reach(CrashPoint.FINISH_FLUSHED)
 
-    def _judged(self, claim: Claim, outcome: Outcome) -> Outcome:
-        """Return *outcome*, as the database's fault when it is."""
-        if claim.is_dropped and isinstance(outcome, Fail):
-            return GiveBack(failure=outcome.failure, error=outcome.error)
-        took = self._sources.clock.monotonic() - claim.began
-        return judged(outcome, lambda error: self._store.witness.was_everyones(error, within=took))
-
-    def _insist(self, claim: Claim, act: Callable[[], R], *, since: float | None = None) -> R:
-        """Return what *act* returns, once the database bears it.
-
-        While the lease is renewed it is tried for good; else until the lease would be over that
-        began now, or at *since*.
-        """
-        began = self._sources.clock.monotonic() if since is None else since
-        give_up_at = began + self._lease.total_seconds()
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                return act()
-            except SQLAlchemyError as error:
-                claim.is_unsure |= is_away(error)
-                is_over = self._sources.clock.monotonic() > give_up_at
-                if not passes(error) or (is_over and not claim.is_kept):
-                    raise
-                self._sources.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-
     def _end_of_unsure(self, claim: Claim, outcome: Outcome | None) -> Ended | None:
         """Tell of an end whose answer was lost, if it landed; return it."""
-        if not claim.is_unsure:
-            return None
-        try:
-            found = self._insist(claim, lambda: self._store.find_settled(claim.job))
-        except SQLAlchemyError:
-            return None
+        found = self._retries.find_unsure(claim)
         if found == (JobState.COMPLETED, claim.job.attempt):
             claim.is_settled = True
             return self.end(claim, Complete())
@@ -325,7 +318,7 @@ class Finisher:
         self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         try:
             finished = self._work.finish_together(left, now=self._sources.clock.now())
-        except DBAPIError as error:  # one by one, they tell whose fault it was
+        except Exception as error:  # noqa: BLE001 - one by one, they tell whose fault it was
             log.debug("%d jobs are finished one by one: %s", len(left), error)
             for success in left:
                 success.claim.is_unsure |= is_away(error)

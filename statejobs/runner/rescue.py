@@ -5,24 +5,18 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum, auto
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import StatementError
-
-from statejobs.domain.backoff import safe_delay
 from statejobs.domain.clock import Sources
-from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure
 from statejobs.domain.job import JobState
-from statejobs.domain.lifecycle import STUCK, gives_up
+from statejobs.domain.lifecycle import gives_up
 from statejobs.domain.outcome import Crash, Release
-from statejobs.domain.text import shown_text
 from statejobs.runner.points import CrashPoint, Reach
 from statejobs.runner.port import Claim, Work
 from statejobs.runner.recorder import Recorder
-from statejobs.store.expired import discard_stuck, find_expired, lock_expired, put_aside
+from statejobs.runner.refused import Refusal, Refused, tell_of
+from statejobs.store.expired import find_expired, lock_expired
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.rows import Expired
 from statejobs.store.store import Store
@@ -55,6 +49,7 @@ class Rescue:
     ) -> None:  # fmt: skip
         self._store, self._work, self._recorder, self._lease = store, work, recorder, lease
         self._sources, self._telemetry, self._reach = sources, telemetry, reach
+        self._refusals = Refused(store, work, recorder, sources)
 
     def run_once(self) -> int:
         """Take back the jobs whose lease ran out, passing those that cannot be; return how many.
@@ -134,78 +129,23 @@ class Rescue:
         return Became.RESCUED
 
     def _refused(
-        self,
-        expired: Expired,
-        error: Exception,
-        claims: list[Claim],
-        *,
-        is_last: bool,
+        self, expired: Expired, error: Exception, claims: list[Claim], *, is_last: bool
     ) -> Became:
         """Record that the record cannot be moved; try again later while limits last."""
-        failure, now = _failure_of(error), self._sources.clock.now()
+        refusal = Refusal(
+            job=expired, error=error, is_last=is_last, step=expired.crashes + 1, is_crash=True
+        )
+        claim = claims[0] if claims else None
         with self._store.transaction() as connection:
-            if is_last:
-                is_ours = self._give_up(connection, expired, failure, now, claims)
-            else:
-                is_ours = self._put_aside(connection, expired, error, failure, now)
-        if not is_ours:
-            return Became.LEFT
-        log.log(
-            logging.ERROR if is_last else logging.WARNING,
-            "job %s (%s): its worker is gone, and its record cannot be moved back: %s%s",
-            expired.id, expired.key, failure.message,
-            _HOW_ON.format(job_id=expired.id) if is_last else "",
-            exc_info=None if isinstance(error, StatementError) else error,
-        )  # fmt: skip
-        if is_last and claims:
-            job = claims[0].job
-            self._telemetry.emit(Event.JOB_RESCUED, job=job, state=JobState.DISCARDED)
+            if self._refusals.write(connection, refusal, claim) is None:
+                return Became.LEFT
+        tell_of(refusal)
+        if is_last and claim is not None:
+            self._telemetry.emit(Event.JOB_RESCUED, job=claim.job, state=JobState.DISCARDED)
         return Became.PUT_ASIDE
-
-    def _put_aside(
-        self,
-        connection: Connection,
-        expired: Expired,
-        error: Exception,
-        failure: Failure,
-        now: datetime,
-    ) -> bool:
-        backoff, rng = self._work.policy(expired.key).backoff, self._sources.rng
-        wait, _ = safe_delay(backoff, expired.crashes + 1, error, rng)
-        token = self._sources.ids()
-        if not put_aside(connection, expired, token=token, until=now + wait):
-            return False
-        self._record(connection, expired, failure, now)
-        return True
-
-    def _give_up(
-        self,
-        connection: Connection,
-        expired: Expired,
-        failure: Failure,
-        now: datetime,
-        claims: list[Claim],
-    ) -> bool:
-        why = f"{STUCK}its record cannot be moved: {failure.message}"
-        if not discard_stuck(connection, expired, why=why, now=now):
-            return False
-        self._record(connection, expired, failure, now)
-        for claim in claims:
-            self._recorder.run_discard_hook(connection, claim, why)
-        return True
-
-    def _record(
-        self, connection: Connection, expired: Expired, failure: Failure, now: datetime
-    ) -> None:
-        message = f"crashed, and its record cannot be moved back: {failure.message}"
-        told = replace(failure, message=shown_text(message, MESSAGE_LIMIT))
-        self._store.record_attempt(connection, expired, "crashed", now=now, failure=told)
 
 
 _BACK_AGAIN = Release("rescued: its record can be moved again")
-_HOW_ON = (
-    "; the job is discarded, and the record stays where it is until: statejobs job retry {job_id}"
-)
 
 
 def _outcomes(expired: Expired, *, is_last: bool) -> Sequence[Crash | Release]:
@@ -213,11 +153,3 @@ def _outcomes(expired: Expired, *, is_last: bool) -> Sequence[Crash | Release]:
     if expired.owner is not None:
         return (Crash(),)
     return (_BACK_AGAIN, Crash()) if is_last else (_BACK_AGAIN,)
-
-
-def _failure_of(error: Exception) -> Failure:
-    """Describe *error*; of the database's only its own words, not the statement and its values."""
-    failure = describe_failure(error)
-    if not isinstance(error, StatementError):
-        return failure
-    return replace(failure, message=shown_text(words_of(error), MESSAGE_LIMIT), traceback="")

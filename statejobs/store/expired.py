@@ -51,20 +51,46 @@ def lock_expired(
     return None if row is None else job_of(row)
 
 
-def put_aside(connection: Connection, expired: Expired, *, token: str, until: datetime) -> bool:
-    """Let a job wait for its next rescue *until* then; False when someone was faster."""
-    if not _lock_same(connection, expired):
+def put_aside(
+    connection: Connection,
+    expired: Expired,
+    *,
+    token: str,
+    until: datetime,
+    is_crash: bool,
+    waits: bool = False,
+) -> bool:
+    """Let a job wait for its next rescue *until* then; False when someone was faster.
+
+    Args:
+        connection: With the transaction.
+        expired: As it was seen.
+        token: A new one, which keeps its worker out.
+        until: When its record is tried to be moved again.
+        is_crash: Whether that counts as a crash.
+        waits: Whether to wait for whoever has locked it.
+    """
+    if not _lock_same(connection, expired, waits=waits):
         return False
-    given = {"job_id": expired.id, "new_token": token, "until": until}
+    given = {"job_id": expired.id, "new_token": token, "until": until, "crashed": int(is_crash)}
     connection.execute(_PUT_ASIDE, given)
     return True
 
 
-def discard_stuck(connection: Connection, expired: Expired, *, why: str, now: datetime) -> bool:
+def discard_stuck(
+    connection: Connection,
+    expired: Expired,
+    *,
+    why: str,
+    now: datetime,
+    is_crash: bool,
+    waits: bool = False,
+) -> bool:
     """Give a job up whose record nobody can move; False when someone was faster."""
-    if not _lock_same(connection, expired):
+    if not _lock_same(connection, expired, waits=waits):
         return False
-    connection.execute(_DISCARD, {"job_id": expired.id, "why": why, "now": now})
+    given = {"job_id": expired.id, "why": why, "now": now, "crashed": int(is_crash)}
+    connection.execute(_DISCARD, given)
     return True
 
 
@@ -74,9 +100,9 @@ def find_running(connection: Connection, dedupe_keys: Sequence[str]) -> int | No
     return found
 
 
-def _lock_same(connection: Connection, expired: Expired) -> bool:
+def _lock_same(connection: Connection, expired: Expired, *, waits: bool) -> bool:
     given = {"job_id": expired.id, "held": expired.token}
-    return connection.execute(_LOCK_SAME, given).first() is not None
+    return connection.execute(_LOCK_SAME[waits], given).first() is not None
 
 
 def _times(now: datetime, lease: timedelta) -> dict[str, datetime]:
@@ -85,7 +111,7 @@ def _times(now: datetime, lease: timedelta) -> dict[str, datetime]:
 
 _FIND = rescue_sql.find_expired_jobs()
 _LOCK = rescue_sql.lock_expired_job()
-_LOCK_SAME = rescue_sql.lock_same_claim()
+_LOCK_SAME = {waits: rescue_sql.lock_same_claim(waits=waits) for waits in (False, True)}
 _PUT_ASIDE = rescue_sql.put_aside()
 _DISCARD = rescue_sql.discard_stuck_job()
 _RUNNING = rescue_sql.find_running_job()

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement
@@ -99,7 +98,7 @@ class WorkByKey:
         for work, own in groups.items():
             try:
                 finished |= work.finish_together(own, now=now)
-            except DBAPIError as error:  # one by one, they tell whose fault it was
+            except Exception as error:  # noqa: BLE001 - one by one, they tell whose fault it was
                 log.debug("%d jobs are finished one by one: %s", len(own), error)
                 for success in own:
                     success.claim.is_unsure |= is_away(error)

@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.model import BoundTrigger, ResourceModel
@@ -41,7 +40,7 @@ def finish_together(store: Store, successes: Sequence[Success], now: datetime) -
                 with store.single(lock_timeout=BRIEFLY) as connection:
                     found = _finish_in_one_statement(connection, group, members, now)
                 finished |= found
-            except DBAPIError as error:  # one by one, they tell whose fault it was
+            except Exception as error:  # noqa: BLE001 - one by one, they tell whose fault it was
                 log.debug("%d jobs are finished one by one: %s", len(members), error)
                 for success in members:
                     success.claim.is_unsure |= is_away(error)

@@ -65,8 +65,8 @@ def lock_expired_job() -> Select[Any]:
     )
 
 
-def lock_same_claim() -> Select[Any]:
-    """Lock a processing job that nobody has claimed since it was looked at, waiting for nobody."""
+def lock_same_claim(*, waits: bool) -> Select[Any]:
+    """Lock a processing job that nobody has claimed since it was looked at."""
     return (
         select(jobs.c.id)
         .where(
@@ -74,7 +74,7 @@ def lock_same_claim() -> Select[Any]:
             STILL_PROCESSING,
             jobs.c.token.is_not_distinct_from(bindparam("held", type_=jobs.c.token.type)),
         )
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=not waits)
     )
 
 
@@ -88,7 +88,7 @@ def put_aside() -> Executable:
             token=bindparam("new_token"),
             lease_until=bindparam("until", type_=jobs.c.lease_until.type),
             attempt=jobs.c.attempt + 1,
-            crashes=jobs.c.crashes + 1,
+            crashes=jobs.c.crashes + bindparam("crashed", type_=jobs.c.crashes.type),
         )
     )
 
@@ -102,7 +102,7 @@ def discard_stuck_job() -> Executable:
             state=literal_state(JobState.DISCARDED),
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
-            crashes=jobs.c.crashes + 1,
+            crashes=jobs.c.crashes + bindparam("crashed", type_=jobs.c.crashes.type),
             checkpoint=None,
             run_again=false(),
             cancel_requested=false(),

@@ -1,0 +1,183 @@
+"""Jobs whose record the database does not let go: put aside while limits last, then given up.
+
+Their attempt has ended, and the record cannot go where that leads. So that nobody waits for a lease
+and each end is told, the job waits without an owner for the rounds of the rescue.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import StatementError
+
+from statejobs.domain.backoff import safe_delay
+from statejobs.domain.clock import Sources
+from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure
+from statejobs.domain.job import JobState
+from statejobs.domain.lifecycle import STUCK, backoff_step, counted
+from statejobs.domain.outcome import Cancel, Fail, GiveBack, Outcome
+from statejobs.domain.text import REASON_LIMIT, clean_text, shown_text
+from statejobs.runner.port import Claim, Work
+from statejobs.runner.recorder import Recorder
+from statejobs.store.expired import discard_stuck, put_aside
+from statejobs.store.faults import words_of
+from statejobs.store.rows import Expired
+from statejobs.store.store import Store
+
+log = logging.getLogger("statejobs.runner")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An attempt that has ended, and whose record cannot be moved."""
+
+    job: Expired
+    error: Exception
+    """What the move met."""
+    is_last: bool
+    """Whether the job is given up."""
+    step: int
+    """Which wait of the backoff is due."""
+    own: Failure | None = None
+    """What the action raised; None when it raised nothing."""
+    cause: BaseException | None = None
+    """Likewise, for the backoff."""
+    cancels: str | None = None
+    """Why the action cancelled its job, which is heeded once the record can be moved."""
+    is_crash: bool = False
+    """Whether the worker is gone."""
+
+    @property
+    def failure(self) -> Failure:
+        """What the attempt's row says."""
+        words = f"its record cannot be moved back: {self.refused.message}"
+        if self.own is not None:
+            return replace(self.own, message=_shown(f"{self.own.message}; and {words}"))
+        how = "crashed, and " if self.is_crash else ""
+        return replace(self.refused, message=_shown(f"{how}{words}"))
+
+    @property
+    def refused(self) -> Failure:
+        """Describe the refusal; of the database's only its own words, not statement and values."""
+        failure = describe_failure(self.error)
+        if not isinstance(self.error, StatementError):
+            return failure
+        return replace(failure, message=_shown(words_of(self.error)), traceback="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """Where a refusal has left its job."""
+
+    state: JobState
+    reason: str
+    run_at: datetime | None = None
+    """When the rescue tries to move its record again."""
+
+
+class Refused:
+    """Writes refusals; never commits."""
+
+    def __init__(self, store: Store, work: Work, recorder: Recorder, sources: Sources) -> None:
+        self._store, self._work, self._recorder, self._sources = store, work, recorder, sources
+
+    def write(
+        self, connection: Connection, refusal: Refusal, claim: Claim | None, *, waits: bool = False
+    ) -> Aside | None:
+        """Put the job aside, or give it up; return None when someone else has it.
+
+        Args:
+            connection: With the transaction.
+            refusal: Why.
+            claim: For the hook of a job that is given up; None when its record is not known.
+            waits: Whether it waits for whoever has locked the job.
+        """
+        if refusal.is_last:
+            return self._give_up(connection, refusal, claim, waits=waits)
+        return self._put_aside(connection, refusal, claim, waits=waits)
+
+    def _put_aside(
+        self, connection: Connection, refusal: Refusal, claim: Claim | None, *, waits: bool
+    ) -> Aside | None:
+        now, backoff = self._sources.clock.now(), self._work.policy(refusal.job.key).backoff
+        cause = refusal.cause or refusal.error
+        wait, _ = safe_delay(backoff, refusal.step, cause, self._sources.rng)
+        if claim is not None and claim.unsaved_checkpoint is not None:
+            self._store.note(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
+        is_ours = put_aside(
+            connection, refusal.job, token=self._sources.ids(), until=now + wait,
+            is_crash=refusal.is_crash, waits=waits,
+        )  # fmt: skip
+        if not is_ours:
+            return None
+        if refusal.cancels is not None:
+            self._store.request_cancel(connection, refusal.job.id, refusal.cancels)
+        self._record(connection, refusal, now)
+        why = f"its record cannot be moved: {refusal.refused.message}"
+        return Aside(state=JobState.PROCESSING, reason=why, run_at=now + wait)
+
+    def _give_up(
+        self, connection: Connection, refusal: Refusal, claim: Claim | None, *, waits: bool
+    ) -> Aside | None:
+        now = self._sources.clock.now()
+        why = f"{STUCK}its record cannot be moved: {refusal.refused.message}"
+        is_ours = discard_stuck(
+            connection, refusal.job, why=why, now=now, is_crash=refusal.is_crash, waits=waits
+        )
+        if not is_ours:
+            return None
+        self._record(connection, refusal, now)
+        if claim is not None:
+            self._recorder.run_discard_hook(connection, claim, why)
+        return Aside(state=JobState.DISCARDED, reason=why)
+
+    def _record(self, connection: Connection, refusal: Refusal, now: datetime) -> None:
+        outcome = "crashed" if refusal.is_crash else "failed"
+        self._store.record_attempt(
+            connection, refusal.job, outcome, now=now, failure=refusal.failure
+        )
+
+
+def refusal_of(claim: Claim, outcome: Outcome, error: Exception) -> Refusal:
+    """Return how an attempt that ended with *outcome* is put aside, after *error*.
+
+    One that was not to count never is the last: whether limits are used up, the rescue decides.
+    """
+    job, outcome = claim.job, counted(claim.job, outcome)
+    raised = outcome if isinstance(outcome, Fail | GiveBack) else None
+    return Refusal(
+        job=Expired(
+            id=job.id, key=job.key, attempt=job.attempt, max_attempts=job.max_attempts,
+            crashes=job.crashes, owner=job.owner, token=job.token, started_at=job.started_at,
+        ),
+        error=error,
+        is_last=job.is_last_attempt and isinstance(outcome, Fail | Cancel),
+        step=backoff_step(job, claim.policy.max_attempts),
+        own=raised.failure if raised else None,
+        cause=raised.error if raised else None,
+        cancels=clean_text(outcome.reason, REASON_LIMIT) if isinstance(outcome, Cancel) else None,
+    )  # fmt: skip
+
+
+def tell_of(refusal: Refusal) -> None:
+    """Log a refusal that was written."""
+    ended = "its worker is gone" if refusal.is_crash else "its attempt has ended"
+    log.log(
+        logging.ERROR if refusal.is_last else logging.WARNING,
+        "job %s (%s): %s, and its record cannot be moved back: %s%s",
+        refusal.job.id, refusal.job.key, ended, refusal.refused.message,
+        _HOW_ON.format(job_id=refusal.job.id) if refusal.is_last else "",
+        exc_info=None if isinstance(refusal.error, StatementError) else refusal.error,
+    )  # fmt: skip
+
+
+_HOW_ON = (
+    "; the job is discarded, and the record stays where it is until: statejobs job retry {job_id}"
+)
+
+
+def _shown(message: str) -> str:
+    return shown_text(message, MESSAGE_LIMIT)

@@ -1,0 +1,64 @@
+"""Asks the database again while it cannot, for as long as the job may be ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from statejobs.domain.clock import Sources
+from statejobs.domain.job import JobState
+from statejobs.domain.outcome import Fail, GiveBack, Outcome
+from statejobs.runner.port import Claim
+from statejobs.runner.undone import judged, passes
+from statejobs.store.faults import is_away
+from statejobs.store.store import Store
+
+R = TypeVar("R")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between tries of a database that is away
+
+
+class Retries:
+    """What a finisher does about faults that pass."""
+
+    def __init__(self, store: Store, *, lease: timedelta, sources: Sources) -> None:
+        self._store, self._lease, self._sources = store, lease, sources
+
+    def judge(self, claim: Claim, outcome: Outcome) -> Outcome:
+        """Return *outcome*, as the database's fault when it is."""
+        if claim.is_dropped and isinstance(outcome, Fail):
+            return GiveBack(failure=outcome.failure, error=outcome.error)
+        took = self._sources.clock.monotonic() - claim.began
+        return judged(outcome, lambda error: self._store.witness.was_everyones(error, within=took))
+
+    def insist(self, claim: Claim, act: Callable[[], R], *, since: float | None = None) -> R:
+        """Return what *act* returns, once the database bears it.
+
+        While the lease is renewed it is tried for good; else until the lease would be over that
+        began now, or at *since*.
+        """
+        began = self._sources.clock.monotonic() if since is None else since
+        give_up_at = began + self._lease.total_seconds()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return act()
+            except SQLAlchemyError as error:
+                claim.is_unsure |= is_away(error)
+                is_over = self._sources.clock.monotonic() > give_up_at
+                if not passes(error) or (is_over and not claim.is_kept):
+                    raise
+                self._sources.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def find_unsure(self, claim: Claim) -> tuple[JobState, int] | None:
+        """Return state and attempt of a job whose end may have landed, its answer lost."""
+        if not claim.is_unsure:
+            return None
+        try:
+            return self.insist(claim, lambda: self._store.find_settled(claim.job))
+        except SQLAlchemyError:
+            return None
