@@ -181,9 +181,9 @@ def test_a_job_that_was_claimed_again_is_neither_put_aside_nor_discarded(store):
     (found,) = find_expired(store, ["a"], LATER, lease=LEASE)
 
     with store.transaction() as connection:
-        assert put_aside(connection, found, token="new", until=NOW)
-        assert not put_aside(connection, found, token="newer", until=NOW)
-        assert not discard_stuck(connection, found, why="no", now=NOW)
+        assert put_aside(connection, found, token="new", until=NOW, is_crash=True)
+        assert not put_aside(connection, found, token="newer", until=NOW, is_crash=True)
+        assert not discard_stuck(connection, found, why="no", now=NOW, is_crash=True)
 
     (again,) = find_expired(store, ["a"], LATER, lease=LEASE)
     assert (again.token, again.owner, again.crashes, again.attempt) == ("new", None, 1, 2)

@@ -56,6 +56,7 @@ SAMPLES = {
     "record_id": ["1"],
     "keys": [["parcel.send"]],
     "suspects": [*Suspects],
+    "waits": [False, True],
 }
 """Arguments of the functions that make statements: each that makes another text."""
 
