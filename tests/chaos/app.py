@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import update
+from sqlalchemy import DDL, event, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
@@ -32,6 +32,8 @@ SKEW = "CHAOS_SKEW"
 """Environment: the file that says by how many seconds the system clock is off."""
 VERSION = "CHAOS_VERSION"
 """Environment: `new`, or `old` for the version that does not know gifts."""
+FOREIGN = "foreign."
+"""How the keys of another app's jobs begin; the state follows that nobody here may change."""
 SOON = timedelta(seconds=0.4)
 
 
@@ -74,6 +76,8 @@ class Does(StrEnum):
     """Takes its time."""
     DOOM = "doom"
     """Fails until somebody mends it."""
+    REFUSED = "refused"
+    """The database lets it not begin until somebody mends it."""
 
 
 S = State
@@ -127,6 +131,26 @@ class Errand(StatefulResource, Base):
                 raise Snooze(SOON)
             case Does.DALLY:
                 time.sleep(0.1 + int(self.id[:2], 16) / 256)  # noqa: TID251
+
+
+_IS_REFUSED = """
+    lower(CAST(NEW.does AS text)) = 'refused' AND NEW.state = 'processing' AND NOT NEW.is_mended
+"""
+_REFUSE = {
+    "sqlite": [
+        f"""CREATE TRIGGER chaos_refuse BEFORE UPDATE ON chaos_errands WHEN {_IS_REFUSED}
+        BEGIN SELECT RAISE(ABORT, 'this errand may not begin'); END""",
+    ],
+    "postgresql": [
+        """CREATE FUNCTION chaos_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'this errand may not begin'; END $$""",
+        f"""CREATE TRIGGER chaos_refuse BEFORE UPDATE ON chaos_errands FOR EACH ROW
+        WHEN ({_IS_REFUSED}) EXECUTE FUNCTION chaos_refuse()""",
+    ],
+}
+for _dialect, _statements in _REFUSE.items():
+    for _statement in _statements:
+        event.listen(Errand.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))
 
 
 class Gift(StatefulResource, Base):

@@ -5,22 +5,26 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 
 import psycopg
-from sqlalchemy import Engine, func, make_url, select
+from sqlalchemy import Engine, func, insert, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from statejobs import StateJobs
 from statejobs.domain.job import JobState
 from statejobs.store.tables import jobs, nodes
+from tests.chaos.app import FOREIGN, Does
 from tests.chaos.disk import Disk
 from tests.chaos.fleet import Fleet, Post, now, wait_until
 from tests.chaos.plan import Fault, Plan
 from tests.chaos.proxy import Proxy
 from tests.chaos.standby import Standby
+from tests.chaos.submitter import commit_surely, new_id
 from tests.support.postgres import PostgresServer
 
+_BACKLOG = 1000  # jobs
 _SILENCE = (0.5, 3.0)  # seconds
 _SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 
@@ -29,6 +33,8 @@ _SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_b
 class Field:
     """Everything that can be hurt, and what that showed."""
 
+    app: StateJobs
+    """Directly at the database, as `engine`."""
     plan: Plan
     fleet: Fleet
     engine: Engine
@@ -174,6 +180,35 @@ def _skew(field: Field) -> None:
     _until(field, lambda: field.fleet.skew(field.rng))
 
 
+def _submit_refused(field: Field) -> None:
+    id_ = new_id(field.rng)
+    with (field.fleet.directory / "acks-refused").open("a") as acks:
+        answer = commit_surely(field.app, {id_: Does.REFUSED}, acks)
+        acks.write(f"{answer} {id_}\n")
+
+
+def _flood(field: Field) -> None:
+    """Put a backlog of another app before ours, half of it to be staged."""
+    states = [JobState.QUEUED.value, JobState.SCHEDULED.value]
+    long_ago = now() - timedelta(days=1)
+    rows = [
+        {
+            "key": FOREIGN + states[number % 2], "queue": "errands", "priority": 0,
+            "state": states[number % 2], "run_at": long_ago, "args": "{}", "tags": "{}",
+            "idempotency_key": new_id(field.rng), "max_attempts": 1, "enqueued_at": long_ago,
+        }
+        for number in range(_BACKLOG)
+    ]  # fmt: skip
+
+    def insert_all() -> bool:
+        with suppress(SQLAlchemyError), field.engine.begin() as connection:
+            connection.execute(insert(jobs), rows)
+            return True
+        return False
+
+    _until(field, insert_all)
+
+
 def _has_finished_after(field: Field, at) -> bool:
     finished = select(func.count()).where(
         jobs.c.state == JobState.COMPLETED.value, jobs.c.finished_at > at
@@ -213,4 +248,6 @@ _FAULTS: dict[Fault, Callable[[Field], None]] = {
     Fault.HALF_OPEN: _half_open,
     Fault.FULL_DISK: _fill_disk,
     Fault.SKEW: _skew,
+    Fault.REFUSAL: _submit_refused,
+    Fault.FOREIGN: _flood,
 }

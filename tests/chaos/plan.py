@@ -22,6 +22,8 @@ class Fault(StrEnum):
     HALF_OPEN = "connections half open for good"
     FULL_DISK = "disk full"
     SKEW = "system clock of a worker set"
+    REFUSAL = "record that the database refuses to begin"
+    FOREIGN = "backlog of another app in our queue"
 
 
 F = Fault
@@ -77,6 +79,7 @@ PLANS = {
         faults={
             F.KILL: 12, F.PAUSE: 2, F.STORM: 1, F.RESTART: 2, F.OUTAGE: 1, F.DISCONNECT: 3,
             F.CUT: 8, F.SILENCE: 2, F.SLOW: 1, F.HALF_OPEN: 1, F.SKEW: 4,
+            F.REFUSAL: 2, F.FOREIGN: 1,
         },
         gap=1.2, pause=5, outage=5, patience=90, sample_every=0.2,
     ),
@@ -85,6 +88,7 @@ PLANS = {
         faults={
             F.KILL: 200, F.PAUSE: 10, F.STORM: 5, F.RESTART: 10, F.OUTAGE: 2, F.DISCONNECT: 20,
             F.CUT: 60, F.SILENCE: 10, F.SLOW: 5, F.HALF_OPEN: 5, F.SKEW: 30,
+            F.REFUSAL: 20, F.FOREIGN: 3,
         },
         gap=2.0, pause=45, outage=60, patience=3600, sample_every=1.0,
     ),
@@ -122,12 +126,12 @@ PLANS = {
     ),
     ("sqlite", "short"): Plan(
         database="sqlite", size="short", jobs=600, lease=3, posts=2, processes=2,
-        faults={F.KILL: 8, F.PAUSE: 1, F.STORM: 1, F.FULL_DISK: 2},
+        faults={F.KILL: 8, F.PAUSE: 1, F.STORM: 1, F.FULL_DISK: 2, F.REFUSAL: 2, F.FOREIGN: 1},
         gap=1.2, pause=5, patience=90, sample_every=0.2,
     ),
     ("sqlite", "full"): Plan(
         database="sqlite", size="full", jobs=5_000, lease=10, posts=4, processes=2,
-        faults={F.KILL: 100, F.PAUSE: 5, F.STORM: 5, F.FULL_DISK: 5},
+        faults={F.KILL: 100, F.PAUSE: 5, F.STORM: 5, F.FULL_DISK: 5, F.REFUSAL: 20, F.FOREIGN: 3},
         gap=2.0, pause=15, patience=1800, sample_every=1.0,
     ),
 }  # fmt: skip

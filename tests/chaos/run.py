@@ -31,6 +31,7 @@ from tests.chaos.report import Report
 from tests.chaos.sampler import Sampler
 from tests.chaos.standby import Standby
 from tests.chaos.verifier import (
+    IS_OURS,
     count_jobs,
     find_false_rescues,
     read_lines,
@@ -78,7 +79,7 @@ def run(plan: Plan, *, seed: int, directory: Path, say=print) -> Report:
         stack.callback(app.engine.dispose)
         engine = stack.enter_context(_own_engine(place.direct))
         field = Field(
-            plan=plan, fleet=_fleet(plan, place, directory), engine=engine,
+            app=app, plan=plan, fleet=_fleet(plan, place, directory), engine=engine,
             rng=Random(f"{seed}:faults"),
             server=place.server, standby=place.standby, proxy=place.proxy, disk=place.disk,
         )  # fmt: skip
@@ -216,7 +217,7 @@ def _heal(field: Field) -> float:
         now_running = set(running)
         tokens = now_running if tokens is None else tokens
         latest = _query(field, select(func.max(jobs.c.finished_at)))
-        waits = _query(field, select(func.count()).where(jobs.c.state == JobState.QUEUED.value))
+        waits = _query(field, select(func.count()).where(IS_OURS, _IS_QUEUED))
         return not tokens & now_running and (latest != first or waits == [0])
 
     wait_until(is_healed, within=600, tend=field.tend)
@@ -225,7 +226,7 @@ def _heal(field: Field) -> float:
 
 def _finish(field: Field, submitters: list[subprocess.Popen], say) -> bool:
     """Let everything run out; False when it did not in time."""
-    live = select(func.count()).where(jobs.c.state.in_([state.value for state in LIVE]))
+    live = select(func.count()).where(jobs.c.state.in_([state.value for state in LIVE]), IS_OURS)
     said = 0.0
 
     def is_done() -> bool:
@@ -298,4 +299,5 @@ def _end(process: subprocess.Popen) -> None:
 
 
 _HARMLESS_TO_LIVE_WORKERS = {Fault.SKEW, Fault.KILL, Fault.STORM}
+_IS_QUEUED = jobs.c.state == JobState.QUEUED.value
 _RUNS = jobs.c.state == JobState.PROCESSING.value

@@ -28,8 +28,8 @@ def submit_all(app: StateJobs, rng: Random, *, count: int, seconds: float, acks:
     began, done = time.monotonic(), 0
     while done < count:
         size = min(rng.randint(1, _LARGEST_BATCH), count - done)
-        batch = {_new_id(rng): _choose(rng) for _ in range(size)}
-        answer = _commit_surely(app, batch, acks)
+        batch = {new_id(rng): _choose(rng) for _ in range(size)}
+        answer = commit_surely(app, batch, acks)
         acks.writelines(f"{answer} {id_}\n" for id_ in batch)
         acks.flush()
         done += size
@@ -38,7 +38,7 @@ def submit_all(app: StateJobs, rng: Random, *, count: int, seconds: float, acks:
             time.sleep(ahead)  # noqa: TID251
 
 
-def _commit_surely(app: StateJobs, batch: dict[str, Does], acks: TextIO) -> str:
+def commit_surely(app: StateJobs, batch: dict[str, Does], acks: TextIO) -> str:
     """Commit *batch*, once: after an error nobody knows whether it was applied."""
     answer = ACKNOWLEDGED
     while True:
@@ -69,7 +69,7 @@ def _count_committed(app: StateJobs, batch: dict[str, Does]) -> int:
         return session.scalar(select(func.count()).where(Errand.id.in_(list(batch)))) or 0
 
 
-def _new_id(rng: Random) -> str:
+def new_id(rng: Random) -> str:
     return f"{rng.getrandbits(128):032x}"
 
 

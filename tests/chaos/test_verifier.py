@@ -1,5 +1,6 @@
 """The verifier and the invariant view see seeded damage; so their silence means something."""
 
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -7,7 +8,7 @@ from sqlalchemy import delete, insert, select, update
 
 from statejobs.domain.job import JobState
 from statejobs.store.tables import attempts, jobs, transitions
-from tests.chaos.app import LEDGER, Does, Effect, Errand, Gift, State, make_app
+from tests.chaos.app import FOREIGN, LEDGER, Does, Effect, Errand, Gift, State, make_app
 from tests.chaos.invariants import violations
 from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN
 from tests.chaos.verifier import verify
@@ -58,6 +59,18 @@ def judge(app, acks=ACKS, ledger=()):
 def rules(app):
     with app.engine.connect() as connection:
         return {row["rule"] for row in violations(connection, app)}
+
+
+def drain_until_failed(app, errand):
+    """Run what is due until *errand* has failed for good."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        app.drain()
+        with app.session() as session:
+            if session.get(Errand, errand).state == State.FAILED:
+                return
+        time.sleep(0.1)  # noqa: TID251
+    raise TimeoutError(errand)
 
 
 def of(errand):
@@ -315,3 +328,30 @@ def test_sees_an_overtaken_job_whose_record_nobody_moved(app, overtaken):
         connection.execute(update(jobs).where(mine).values(reason="given up"))
 
     assert rules(app) == {"attempts do not add up"}
+
+
+def test_a_record_that_the_database_refuses_to_begin_fails_and_can_be_mended(app):
+    submit(app, {"d4": Does.REFUSED, "e5": Does.WRITE})
+    drain_until_failed(app, "d4")
+
+    with app.session() as session:
+        assert session.get(Errand, "e5").state == State.COMPLETED
+        refused = session.get(Errand, "d4")
+        assert refused.state == State.FAILED
+        assert rules(app) == set()
+        refused.mend()
+        session.commit()
+    app.drain()
+
+    assert judge(app, acks=[*ACKS, f"{ACKNOWLEDGED} d4", f"{ACKNOWLEDGED} e5"]).is_clean
+
+
+def test_sees_a_job_of_another_app_that_was_touched(app):
+    submit(app, {"d4": Does.WRITE, "e5": Does.WRITE})
+    with damage(app) as connection:
+        foreign = update(jobs).where(jobs.c.record_id.in_([of("d4"), of("e5")]))
+        connection.execute(foreign.values(key=f"{FOREIGN}queued"))
+        connection.execute(update(jobs).where(jobs.c.record_id == of("d4")).values(attempt=1))
+
+    (touched,) = [line for line in judge(app).illegal if "another app" in line]
+    assert touched == "job 5 of another app was touched: it is queued"

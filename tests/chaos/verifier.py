@@ -5,15 +5,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import Connection, func, literal, select, text, union_all
+from sqlalchemy import Connection, func, literal, or_, select, text, union_all
 
 from statejobs import StateJobs
 from statejobs.domain.job import LIVE, JobState
 from statejobs.store.tables import attempts, jobs, transitions
-from tests.chaos.app import Does, Effect, Errand, Gift, State
+from tests.chaos.app import FOREIGN, Does, Effect, Errand, Gift, State
 from tests.chaos.invariants import violations
 from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN
 
+IS_OURS = jobs.c.key.not_like(f"{FOREIGN}%")
+"""Whether a job is not of the other app."""
 ENDS = (State.COMPLETED, State.CANCELLED)
 
 
@@ -51,6 +53,7 @@ def verify(
     _check_effects(connection, verdict)
     _check_gifts(connection, verdict)
     _check_ends(connection, verdict)
+    _check_foreign(connection, verdict)
     _check_ledger(connection, list(ledger), verdict)
     for row in violations(connection, app):
         place = f"{row['resource']} {row['record_id']}, job {row['job_id']}"
@@ -110,9 +113,17 @@ def _check_ends(connection: Connection, verdict: Verdict) -> None:
         verdict.unfinished += [f"{resource.__name__} {id_} is {state}" for id_, state in left]
     live = [state.value for state in LIVE]
     for id_, state in connection.execute(
-        select(jobs.c.id, jobs.c.state).where(jobs.c.state.in_(live))
+        select(jobs.c.id, jobs.c.state).where(jobs.c.state.in_(live), IS_OURS)
     ):
         verdict.unfinished.append(f"job {id_} is {state}")
+
+
+def _check_foreign(connection: Connection, verdict: Verdict) -> None:
+    touched = select(jobs.c.id, jobs.c.state).where(
+        ~IS_OURS, or_(jobs.c.key != FOREIGN + jobs.c.state, jobs.c.attempt != 0)
+    )
+    for id_, state in connection.execute(touched):
+        verdict.illegal.append(f"job {id_} of another app was touched: it is {state}")
 
 
 def _check_ledger(connection: Connection, ledger: list[str], verdict: Verdict) -> None:
