@@ -82,6 +82,7 @@ def count_jobs_for_other_code() -> Select[Any]:
     return (
         select(jobs.c.key, jobs.c.reason, func.count().label("count"))
         .where(
+            IS_WAITING_FOR_TIME,
             jobs.c.state == literal_state(JobState.SCHEDULED),
             jobs.c.run_at <= bindparam("before", type_=jobs.c.run_at.type),
             jobs.c.reason.startswith(OTHER_CODE, autoescape=True),
