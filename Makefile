@@ -8,6 +8,9 @@ DEV := .venv/.installed-dev
 BENCH := .venv/.installed-bench
 # Threads that wait for each other at a barrier would wait for one that died of a fault.
 FAULTY := $(BIN)/python -m pytest -n 2 -p tests.faults.functional -k 'not race'
+# What every attempt goes through, in the form of each kind of action.
+ATTEMPTS := $(patsubst %,tests/runner/test_%.py,atomic_batches cancel_requests chunk eager errors \
+	keeper run_again runner session tasks together upcast)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test chaos chaos-short lint fix docs bench bench-peers package clean
@@ -34,7 +37,7 @@ chaos: $(DEV) ## Break workers and databases at full size, with ARGS='--seed 7 -
 
 chaos-short: $(DEV) ## The same in a few minutes
 	$(BIN)/python -m tests.chaos --size short $(ARGS)
-	$(FAULTY) --fault-rate 0.03 tests/runner
+	$(FAULTY) --fault-rate 0.03 $(ATTEMPTS)
 
 lint: $(DEV) ## Check format, style, layers and types
 	$(BIN)/ruff format --check .
