@@ -20,6 +20,7 @@ _DATABASES = ("sqlite", "postgres", "failover", "clocks", "pgbouncer")
 def main() -> int:
     """Run what the command line asks for; 0 when every promise held."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and servers are seen off
+    signal.signal(signal.SIGALRM, _give_up)
     given = _read_command_line()
     if given.seed is None:
         given.seed = secrets.randbits(32)
@@ -65,10 +66,16 @@ def _run_here(given: argparse.Namespace) -> int:
         if given.logs:
             directory = given.logs.absolute() / plan.database
             directory.mkdir(parents=True)
+        signal.alarm(plan.most_seconds)
         report = run(plan, seed=given.seed, directory=directory, say=_say)
+        signal.alarm(0)
     print(f"\n{report.table()}\n", flush=True)  # noqa: T201
     _write(given.json, [report.document()])
     return 0 if report.is_clean else 1
+
+
+def _give_up(*_: object) -> None:
+    raise TimeoutError("the run hangs: see above where")
 
 
 def _write(file: Path | None, documents: list[dict]) -> None:

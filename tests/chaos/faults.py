@@ -1,5 +1,6 @@
 """The faults, one function each."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from statejobs.domain.job import JobState
 from statejobs.store.tables import jobs, nodes
 from tests.chaos.app import FOREIGN, Does
 from tests.chaos.disk import Disk
-from tests.chaos.fleet import Fleet, Post, now, wait_until
+from tests.chaos.fleet import Fleet, now, wait_until
 from tests.chaos.plan import Fault, Plan
 from tests.chaos.proxy import Proxy
 from tests.chaos.standby import Standby
@@ -45,8 +46,8 @@ class Field:
     proxy: Proxy | None = None
     disk: Disk | None = None
     done: Counter[Fault] = field(default_factory=Counter)
-    paused: list[tuple[float, Post]] = field(default_factory=list)
-    """When to go on, and who."""
+    paused: list[threading.Timer] = field(default_factory=list)
+    """Who wakes whom: nothing that this process waits for may keep it from that."""
     illegal: list[str] = field(default_factory=list)
     away: list[tuple[datetime, datetime]] = field(default_factory=list)
     """From when to when the database was away for long."""
@@ -59,7 +60,7 @@ class Field:
         self.done[fault] += 1
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; the fallen are replaced and the paused go on meanwhile."""
+        """Let time pass; the fallen are replaced meanwhile."""
         until = time.monotonic() + seconds
         while True:
             self.tend()
@@ -69,11 +70,7 @@ class Field:
             time.sleep(min(left, 0.2))  # noqa: TID251
 
     def tend(self) -> None:
-        """Replace the fallen; wake who has slept long enough."""
-        at = time.monotonic()
-        for due in [entry for entry in self.paused if entry[0] <= at]:
-            self.paused.remove(due)
-            self.fleet.resume(due[1])
+        """Replace the fallen, and note who serves."""
         self.fleet.tend()
         self.look_who_serves()
 
@@ -84,7 +81,7 @@ class Field:
 
     def wake_all(self) -> None:
         """Wait until nobody is paused any more."""
-        while self.paused:
+        while any(timer.is_alive() for timer in self.paused):
             self.wait(0.2)
 
 
@@ -94,7 +91,10 @@ def _kill(field: Field) -> None:
 
 def _pause(field: Field) -> None:
     post = _until(field, lambda: field.fleet.pause(field.rng))
-    field.paused.append((time.monotonic() + field.plan.pause, post))
+    timer = threading.Timer(field.plan.pause, field.fleet.resume, [post])
+    timer.daemon = True
+    timer.start()
+    field.paused.append(timer)
 
 
 def _storm(field: Field) -> None:

@@ -72,6 +72,11 @@ class Plan:
             count * (self.gap + takes.get(fault, 0.0)) for fault, count in self.faults.items()
         )
 
+    @property
+    def most_seconds(self) -> int:
+        """After which a run is one that hangs."""
+        return int(4 * self.seconds + 2 * self.patience + 600)
+
 
 PLANS = {
     ("postgres", "short"): Plan(
