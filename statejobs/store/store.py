@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from statejobs.store.statements import nodes as nodes_sql
 from statejobs.store.statements import people as people_sql
 from statejobs.store.statements import staging as staging_sql
 from statejobs.store.statements.conditions import database_time
+from statejobs.store.turns import Turns
 from statejobs.store.witness import Witness
 
 
@@ -44,6 +45,9 @@ class Store:
         self.working = working_engine(engine)
         """Reads in autocommit, begins at the first write; bodies of actions use this one."""
         self._own = self._of_leases = self.working
+        self.turns = Turns()
+        """Where its writers wait for each other, when the database lets one write at a time."""
+        self._turn = self.turns.taken if self.dialect == "sqlite" else nullcontext
         self._mark = Prepared(claim_sql.mark_processing(self.dialect), engine.dialect)
         self._stage_listed = staging_sql.stage_listed_jobs(self.dialect)
         self._postpone = claim_sql.postpone_jobs(self.dialect)
@@ -76,7 +80,7 @@ class Store:
             yields: Whether it gives up a lock before the server looks for a deadlock, so that
                 whoever waits for this transaction goes on; the caller repeats it.
         """
-        with self._connect(self._own) as connection:
+        with self._turn(), self._connect(self._own) as connection:
             if yields:
                 lock_timeout = limits_of(connection).patience * _MILLISECOND
             begin_now(connection, then=self._settings(flushes, lock_timeout))
