@@ -293,7 +293,7 @@ def test_the_life_of_a_job_compiles_and_fires():
     kernel.fire(job, "fail")
 
     assert job.state is JobState.FAILED
-    assert kernel.available(job) == ("retry", "cancel")
+    assert kernel.available(job) == ("retry", "defer", "cancel")
 
 
 @pytest.mark.parametrize("state", ORDER.final)
