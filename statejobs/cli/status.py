@@ -83,7 +83,7 @@ def _print_status(output: Output, document: Mapping[str, Any], now: datetime) ->
     else:
         output.text("none: start one with  statejobs worker")
     if document["waiting_for_other_code"]:
-        output.title("Waiting for other code")
+        output.title("Waiting for other code, or a worker of another role")
         rows = [
             [row["key"], row["count"], row["reason"].removeprefix(OTHER_CODE)]
             for row in document["waiting_for_other_code"]

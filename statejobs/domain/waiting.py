@@ -6,7 +6,7 @@ import random
 from datetime import timedelta
 
 OTHER_CODE = "waits for other code: "
-"""How the reason of a job begins that was put back since this code does not fit it."""
+"""How the reason of a job begins that other code, or a worker of another role, may run."""
 LEAST = timedelta(seconds=5)
 MOST = timedelta(minutes=10)
 _JITTER = 0.25

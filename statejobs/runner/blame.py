@@ -10,6 +10,7 @@ from typing import assert_never
 
 from sqlalchemy.exc import DBAPIError
 
+from statejobs.runner.port import RecordHidden
 from statejobs.store.faults import Fault, fault_of, sqlstate_of
 
 
@@ -20,6 +21,8 @@ class Blame(StrEnum):
     """The database: nothing can be claimed now."""
     KEY = "key"
     """This code, or a table that somebody has locked: no job of the key can be claimed now."""
+    ROLE = "role"
+    """What this worker's role may see and write: another worker may take the job."""
     MOMENT = "moment"
     """Somebody else's work is in the way: the same job may go well later."""
     JOB = "job"
@@ -28,6 +31,8 @@ class Blame(StrEnum):
 
 def blame_for(error: BaseException) -> Blame:
     """Return who is to blame for *error*, which a claim of several jobs or of one met."""
+    if isinstance(error, RecordHidden) or _is_refused_by_policy(error):
+        return Blame.ROLE
     match fault_of(error):
         case Fault.AWAY | Fault.READ_ONLY:
             return Blame.EVERYONE
@@ -67,4 +72,11 @@ def _blame_for_lock(error: BaseException) -> Blame:
     return Blame.MOMENT if "tuple" in context else Blame.KEY
 
 
+def _is_refused_by_policy(error: BaseException) -> bool:
+    """Return whether the policies of a table with row security let a row not be written so."""
+    is_privilege = isinstance(error, DBAPIError) and sqlstate_of(error) == _NO_PRIVILEGE
+    return is_privilege and "row-level security" in str(error)
+
+
+_NO_PRIVILEGE = "42501"
 _VALUES = re.compile(r"\d+|'[^']*'")

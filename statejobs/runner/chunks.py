@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from statejobs.domain.outcome import Complete, Fail, GiveBack, Outcome, Superseded
 from statejobs.runner.deadline import call_within
 from statejobs.runner.finisher import Ended, outcome_of
-from statejobs.runner.port import Chunk, Claim, Ending, Success
+from statejobs.runner.port import Chunk, Claim, Ending, RecordHidden, Success
 from statejobs.runner.undone import ours
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
         )
         runner.body_ended(*[claim for claim in claims if claim.duration is None])
         is_abandoned = claims[0].is_abandoned
-        if isinstance(called, Fail | Superseded) and len(claims) > 1 and not is_abandoned:
+        if _is_of_one(called) and len(claims) > 1 and not is_abandoned:
             _tell_of_fallback(claims, called)
             return None
         endings = [
@@ -60,7 +60,7 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
                     return [*run.finish(lambda session: commit(session, endings))]
             except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                 outcome = outcome_of(error)
-                if len(claims) > 1 and not isinstance(outcome, GiveBack):
+                if len(claims) > 1 and _is_of_one(outcome):
                     _tell_of_fallback(claims, outcome)
                     return None
                 ends = [(e.claim, _own_or(outcome, e, claims)) for e in endings]
@@ -68,6 +68,17 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
         run.close()
     left = {success.claim: success for success in successes or ()}
     return [left.get(claim) or runner.finisher.end(claim, outcome) for claim, outcome in ends]
+
+
+def _is_of_one(met: Outcome | None) -> bool:
+    """Return whether what a call *met* may concern one of its claims and none of the others."""
+    match met:
+        case None | Fail() | Superseded():
+            return True
+        case GiveBack(error=error):
+            return isinstance(error, RecordHidden)
+        case _:
+            return False
 
 
 def _own_or(met: Outcome | None, ending: Ending, claims: Sequence[Claim]) -> Outcome | None:
@@ -80,7 +91,7 @@ def _tell_of_fallback(claims: Sequence[Claim], ended: Outcome | None) -> None:
     level, why = logging.WARNING, "a late result"
     if isinstance(ended, Superseded):  # a transition of the user's: nobody has to look
         level, why = logging.INFO, ended.reason
-    elif isinstance(ended, Fail):
+    elif isinstance(ended, Fail | GiveBack):
         why = ended.failure.error_type
     log.log(
         level, "a call for %d jobs of %s came to nothing (%s): they are run one by one",

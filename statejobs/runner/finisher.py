@@ -25,7 +25,7 @@ from statejobs.domain.outcome import (
     Superseded,
 )
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
+from statejobs.runner.port import Claim, Ending, MovedAway, RecordHidden, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
 from statejobs.runner.refused import Aside, Refused, refusal_of, tell_of
 from statejobs.runner.retries import Retries
@@ -208,7 +208,7 @@ class Finisher:
 
     def _put_aside(self, claim: Claim, outcome: Outcome, error: Exception) -> Ended | None:
         """End an attempt whose record the database does not let go; None when it stays as it is."""
-        refusal = refusal_of(claim, outcome, error)
+        refusal = refusal_of(claim, outcome, error, self._sources.clock.now())
 
         def write() -> Aside | None:
             with self._store.transaction(yields=True) as connection:
@@ -367,7 +367,7 @@ def outcome_of(error: Exception) -> Outcome | None:
             return None
         case MovedAway():
             return Superseded(str(error))
-        case UndoneError():
+        case UndoneError() | RecordHidden():
             return give_back(error)
         case _:
             return Fail(failure=describe_failure(error), error=error)

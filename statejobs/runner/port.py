@@ -67,7 +67,7 @@ class Starts:
     stale: Mapping[int, str]
     """Job id → why the record no longer needs it."""
     misfits: Sequence[tuple[Job, str]] = ()
-    """Jobs that this code does not fit, though older or newer code may, and why."""
+    """Jobs that other code, or a worker of another role, may run, and why this one does not."""
 
 
 @dataclass(slots=True, eq=False)
@@ -224,6 +224,10 @@ class MovedAway(Exception):  # noqa: N818 - an answer, not an error
     """The record was moved away by someone else while its job ran."""
 
 
+class RecordHidden(Exception):  # noqa: N818 - an answer, not an error
+    """The database hides a record from this worker's role, which cannot tell where it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
     """Where a record went that its job no longer finds where the claim left it."""
@@ -251,6 +255,9 @@ class Work(Protocol):
         """Lock the records of locked, queued *jobs*, waiting for nobody, and move them to `during`.
 
         Writes history. Uses a fixed number of statements for each key, however many jobs.
+
+        Raises:
+            RecordHidden: Of the records of a key that are there, if any, it sees none.
         """
         ...
 
@@ -281,6 +288,7 @@ class Work(Protocol):
 
         Raises:
             MovedAway: The record is no longer where this attempt left it.
+            RecordHidden: Nobody can tell whether it is.
         """
         ...
 
@@ -295,6 +303,7 @@ class Work(Protocol):
 
         Raises:
             MovedAway: The record is no longer where this attempt left it.
+            RecordHidden: Nobody can tell whether it is.
         """
         ...
 

@@ -13,14 +13,23 @@ from datetime import datetime
 from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
-from statejobs.domain.backoff import safe_delay
+from statejobs.domain.backoff import LONGEST, safe_delay
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure
 from statejobs.domain.job import JobState
 from statejobs.domain.lifecycle import STUCK, backoff_step, counted
-from statejobs.domain.outcome import Cancel, Fail, GiveBack, Outcome
+from statejobs.domain.outcome import (
+    Cancel,
+    Fail,
+    GiveBack,
+    Outcome,
+    Release,
+    Snooze,
+    Stale,
+    Superseded,
+)
 from statejobs.domain.text import REASON_LIMIT, clean_text, shown_text
-from statejobs.runner.port import Claim, Work
+from statejobs.runner.port import Claim, RecordHidden, Work
 from statejobs.runner.recorder import Recorder
 from statejobs.store.expired import discard_stuck, put_aside
 from statejobs.store.faults import words_of
@@ -45,6 +54,10 @@ class Refusal:
     """What the action raised; None when it raised nothing."""
     cause: BaseException | None = None
     """Likewise, for the backoff."""
+    counts: bool = True
+    """Whether the attempt counts: the refusal of a move is not what a snooze asked for."""
+    due: datetime | None = None
+    """When the action asked to be run again; None: after the backoff."""
     cancels: str | None = None
     """Why the action cancelled its job, which is heeded once the record can be moved."""
     is_crash: bool = False
@@ -102,22 +115,29 @@ class Refused:
     def _put_aside(
         self, connection: Connection, refusal: Refusal, claim: Claim | None, *, waits: bool
     ) -> Aside | None:
-        now, backoff = self._sources.clock.now(), self._work.policy(refusal.job.key).backoff
-        cause = refusal.cause or refusal.error
-        wait, _ = safe_delay(backoff, refusal.step, cause, self._sources.rng)
+        now, until = self._sources.clock.now(), self._until(refusal)
+        why = f"its record cannot be moved: {refusal.refused.message}"
         if claim is not None and claim.unsaved_checkpoint is not None:
             self._store.note(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
         is_ours = put_aside(
-            connection, refusal.job, token=self._sources.ids(), until=now + wait,
-            is_crash=refusal.is_crash, waits=waits,
+            connection, refusal.job, token=self._sources.ids(), until=until, why=why,
+            is_crash=refusal.is_crash, counts=refusal.counts, waits=waits,
         )  # fmt: skip
         if not is_ours:
             return None
         if refusal.cancels is not None:
             self._store.request_cancel(connection, refusal.job.id, refusal.cancels)
-        self._record(connection, refusal, now)
-        why = f"its record cannot be moved: {refusal.refused.message}"
-        return Aside(state=JobState.PROCESSING, reason=why, run_at=now + wait)
+        if refusal.counts:
+            self._record(connection, refusal, now)
+        return Aside(state=JobState.PROCESSING, reason=why, run_at=until)
+
+    def _until(self, refusal: Refusal) -> datetime:
+        if refusal.due is not None:
+            return refusal.due
+        backoff = self._work.policy(refusal.job.key).backoff
+        cause = refusal.cause or refusal.error
+        wait, _ = safe_delay(backoff, refusal.step, cause, self._sources.rng)
+        return self._sources.clock.now() + wait
 
     def _give_up(
         self, connection: Connection, refusal: Refusal, claim: Claim | None, *, waits: bool
@@ -141,10 +161,11 @@ class Refused:
         )
 
 
-def refusal_of(claim: Claim, outcome: Outcome, error: Exception) -> Refusal:
+def refusal_of(claim: Claim, outcome: Outcome, error: Exception, now: datetime) -> Refusal:
     """Return how an attempt that ended with *outcome* is put aside, after *error*.
 
-    One that was not to count never is the last: whether limits are used up, the rescue decides.
+    One that was not to count does not, and never is the last: whether limits are used up, the
+    rescue decides. A snooze waits for its own time.
     """
     job, outcome = claim.job, counted(claim.job, outcome)
     raised = outcome if isinstance(outcome, Fail | GiveBack) else None
@@ -158,6 +179,8 @@ def refusal_of(claim: Claim, outcome: Outcome, error: Exception) -> Refusal:
         step=backoff_step(job, claim.policy.max_attempts),
         own=raised.failure if raised else None,
         cause=raised.error if raised else None,
+        counts=not isinstance(outcome, Snooze | GiveBack | Release | Stale | Superseded),
+        due=now + min(outcome.delay, LONGEST) if isinstance(outcome, Snooze) else None,
         cancels=clean_text(outcome.reason, REASON_LIMIT) if isinstance(outcome, Cancel) else None,
     )  # fmt: skip
 
@@ -170,10 +193,12 @@ def tell_of(refusal: Refusal) -> None:
         "job %s (%s): %s, and its record cannot be moved back: %s%s",
         refusal.job.id, refusal.job.key, ended, refusal.refused.message,
         _HOW_ON.format(job_id=refusal.job.id) if refusal.is_last else "",
-        exc_info=None if isinstance(refusal.error, StatementError) else refusal.error,
+        exc_info=None if isinstance(refusal.error, _SAYS_IT_ALL) else refusal.error,
     )  # fmt: skip
 
 
+_SAYS_IT_ALL = (StatementError, RecordHidden)
+"""What needs no traceback."""
 _HOW_ON = (
     "; the job is discarded, and the record stays where it is until: statejobs job retry {job_id}"
 )

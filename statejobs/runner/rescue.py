@@ -13,7 +13,7 @@ from statejobs.domain.job import JobState
 from statejobs.domain.lifecycle import gives_up
 from statejobs.domain.outcome import Crash, Release
 from statejobs.runner.points import CrashPoint, Reach
-from statejobs.runner.port import Claim, Work
+from statejobs.runner.port import Claim, RecordHidden, Work
 from statejobs.runner.recorder import Recorder
 from statejobs.runner.refused import Refusal, Refused, tell_of
 from statejobs.store.expired import find_expired, lock_expired
@@ -99,7 +99,7 @@ class Rescue:
         fault = fault_of(error)
         if fault is Fault.AWAY:
             raise error
-        if fault not in _FOR_NOW:
+        if fault not in _FOR_NOW and not isinstance(error, RecordHidden):
             return False
         unable[words_of(error)] += 1
         return True

@@ -17,7 +17,7 @@ from statejobs.domain.job import Job, changed
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.outcome import Fail
 from statejobs.domain.text import REASON_LIMIT, shown_text
-from statejobs.domain.waiting import wait_again
+from statejobs.domain.waiting import OTHER_CODE, wait_again
 from statejobs.runner.blame import Blame, blame_for, is_everyones, likeness_of
 from statejobs.runner.finisher import Ended, Finisher
 from statejobs.runner.holds import LONGEST, HeldKeys
@@ -145,6 +145,9 @@ class Unclaimed:
         if one.blame is Blame.MOMENT:
             self._put_back(job, one.error)
             return []
+        if one.blame is Blame.ROLE:
+            self._leave_to_others(job, one.error)
+            return []
         return self._spend_attempt(job, one.error)
 
     def _read(self, candidate: Candidate) -> Job | None:
@@ -168,6 +171,14 @@ class Unclaimed:
             statements.put_back(connection, job.id, now + wait, f"waits: {_words(error)}")
         self._telemetry.emit(Event.JOB_POSTPONED, job=job)
 
+    def _leave_to_others(self, job: Job, error: Exception) -> None:
+        now, why = self._sources.clock.now(), _words(error)
+        until = now + wait_again(now - job.enqueued_at, self._sources.rng)
+        with self._transaction() as connection:
+            statements.put_back(connection, job.id, until, f"{OTHER_CODE}{why}")
+        log.warning("a job of %s is left to a worker of another role: %s", job.key, why)
+        self._telemetry.emit(Event.JOB_POSTPONED, job=job)
+
     def _spend_attempt(self, job: Job, error: Exception) -> list[Ended]:
         """Count an attempt that could not begin; the record stays, unless it was the last."""
         failed = self._failed(job, error)
@@ -177,6 +188,9 @@ class Unclaimed:
             blame = blame_for(refusal)
             if blame is Blame.MOMENT:  # somebody holds the record
                 self._put_back(job, refusal)
+                return []
+            if blame is Blame.ROLE:
+                self._leave_to_others(job, refusal)
                 return []
             if blame is Blame.EVERYONE or not failed.settlement.is_ended:
                 raise

@@ -57,7 +57,9 @@ def put_aside(
     *,
     token: str,
     until: datetime,
+    why: str,
     is_crash: bool,
+    counts: bool,
     waits: bool = False,
 ) -> bool:
     """Let a job wait for its next rescue *until* then; False when someone was faster.
@@ -67,12 +69,21 @@ def put_aside(
         expired: As it was seen.
         token: A new one, which keeps its worker out.
         until: When its record is tried to be moved again.
+        why: What met the move of its record.
         is_crash: Whether that counts as a crash.
+        counts: Whether the attempt counts; the rescue that brings it back gives one back.
         waits: Whether to wait for whoever has locked it.
     """
     if not _lock_same(connection, expired, waits=waits):
         return False
-    given = {"job_id": expired.id, "new_token": token, "until": until, "crashed": int(is_crash)}
+    given = {
+        "job_id": expired.id,
+        "new_token": token,
+        "until": until,
+        "why": why,
+        "crashed": int(is_crash),
+        "counted": int(counts),
+    }
     connection.execute(_PUT_ASIDE, given)
     return True
 

@@ -37,7 +37,7 @@ from statejobs.store.statements.claim import find_running_jobs
 from statejobs.store.tables import unindexed
 from statejobs.store.together import fits_array
 from statejobs.store.types import UtcDateTime
-from statejobs.triggers.hidden import why_missing
+from statejobs.triggers.hidden import find_unlockable, why_hidden
 from statejobs.triggers.records import Identity, RecordSubject, history_row, key_is_in, stored_state
 
 
@@ -52,6 +52,8 @@ class LockedRecords:
     """Key → why it no longer needs its job."""
     misfits: dict[Identity, str] = field(default_factory=dict)
     """Key → what of it this code does not know."""
+    hidden: dict[Identity, str] = field(default_factory=dict)
+    """Key → what may hide it from the role of this worker."""
 
 
 def lock_records(
@@ -232,11 +234,10 @@ def _explain_missing(
         )
     )
     states = {tuple(row[:-1]): row[-1] for row in rows}
-    why = why_missing(connection, model) if len(states) < len(missing) else ""
     for identity in missing:
         state = states.get(identity)
         if state is None:
-            locked.stale[identity] = f"its record is {why}"
+            locked.stale[identity] = "its record is gone"
         elif state in bound.sources or state in neighbours_of(model, bound).passing:
             locked.busy.add(identity)
         elif state not in model.members:
@@ -246,3 +247,18 @@ def _explain_missing(
             locked.stale[identity] = (
                 f"its record is in {state!r}, and {bound.action.name!r} starts from {waits}"
             )
+    _tell_what_is_hidden(connection, model, locked, gone={*missing} - states.keys())
+
+
+def _tell_what_is_hidden(
+    connection: Connection, model: ResourceModel, locked: LockedRecords, *, gone: set[Identity]
+) -> None:
+    """Take out of *locked* what only looks busy or gone, since the database hides it."""
+    why = why_hidden(connection, model) if gone or locked.busy else None
+    if why is None:
+        return
+    unlockable = find_unlockable(connection, model, locked.busy) if locked.busy else set()
+    for identity in gone:
+        del locked.stale[identity]
+    locked.busy -= unlockable
+    locked.hidden |= dict.fromkeys(gone | unlockable, why)

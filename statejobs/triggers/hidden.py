@@ -1,31 +1,64 @@
-"""Says why a record is not found: it is gone, or the database hides it from this role."""
+"""Says why a record is not found: it went elsewhere, or the database hides it from this role."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Collection
 
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy.exc import DBAPIError
 
 from statejobs.resource.model import ResourceModel
+from statejobs.runner.port import MovedAway, RecordHidden
+from statejobs.store.faults import Fault, fault_of
+from statejobs.triggers.records import Identity, RecordSubject, key_is_in, read_place, where_to
 
-log = logging.getLogger("statejobs.runner")
 
-
-def why_missing(connection: Connection, model: ResourceModel) -> str:
-    """Return why a record of *model* is not found, in words that follow `its record is`."""
+def why_hidden(connection: Connection, model: ResourceModel) -> str | None:
+    """Return what may hide records of *model* from this role; None when nothing does."""
     if connection.dialect.name != "postgresql":
-        return "gone"
+        return None
     table = connection.dialect.identifier_preparer.format_table(model.table)
     found = func.to_regclass(table).cast(OID)
     is_active, role = connection.execute(
         select(func.row_security_active(found), text("current_user"))
     ).one()
     if not is_active:
-        return "gone"
-    log.warning(
-        "row security on %s applies to the role %s of this worker: records that it hides look as "
-        "if they were gone, and their jobs are cancelled. Let the policy show them, or grant the "
-        "role BYPASSRLS", table, role,
-    )  # fmt: skip
-    return f"gone, or row security on {table} hides it from the role {role}"
+        return None
+    return (
+        f"row security on {table} hides its record from the role {role}, or it is gone; let the "
+        "policies for SELECT and UPDATE show it, or grant the role BYPASSRLS"
+    )
+
+
+def find_unlockable(
+    connection: Connection, model: ResourceModel, identities: Collection[Identity]
+) -> set[Identity]:
+    """Return which records cannot be locked though nobody holds them; they are there to be read.
+
+    When somebody holds one of them, that cannot be told, and none is returned.
+    """
+    keys = model.table.primary_key.columns
+    query = (
+        select(*keys)
+        .where(key_is_in(model, list(identities), connection.dialect.name))
+        .with_for_update(key_share=True, nowait=True)
+    )
+    try:
+        with connection.begin_nested():
+            free = {tuple(row) for row in connection.execute(query)}
+    except DBAPIError as error:
+        if fault_of(error) is Fault.LOCKED:
+            return set()
+        raise
+    return {*identities} - free
+
+
+def moved_or_hidden(connection: Connection, subject: RecordSubject) -> MovedAway | RecordHidden:
+    """Return why the record of *subject* could not be locked or moved where its claim left it."""
+    place = read_place(connection, subject.model, subject.identity)
+    if place is None or place == (subject.state, subject.version):
+        why = why_hidden(connection, subject.model)
+        if why is not None:
+            return RecordHidden(why)
+    return MovedAway(where_to(subject, place and place[0]))

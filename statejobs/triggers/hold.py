@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session, lazyload
 
+from statejobs.domain.failure import describe_failure
 from statejobs.domain.outcome import GiveBack, Superseded
-from statejobs.runner.port import MovedAway
+from statejobs.runner.port import MovedAway, RecordHidden
 from statejobs.runner.undone import UndoneError, give_back, ours
 from statejobs.store.lazy_begin import (
     begin_now,
@@ -19,6 +20,7 @@ from statejobs.store.lazy_begin import (
     lift_limits,
 )
 from statejobs.store.tables import unindexed
+from statejobs.triggers.hidden import moved_or_hidden
 from statejobs.triggers.records import Identity, RecordSubject, key_is_in, lock_states, where_to
 
 
@@ -37,12 +39,12 @@ class Hold:
         self._subjects = subjects
         self._since: float | None = None
         self._undone: UndoneError | None = None
-        self._moved: Superseded | None = None
+        self._away: Superseded | GiveBack | None = None
 
     @property
     def outcome(self) -> Superseded | GiveBack | None:
         """How the attempt ends, whatever its body makes of it, when it could not be held."""
-        return give_back(self._undone) if self._undone is not None else self._moved
+        return give_back(self._undone) if self._undone is not None else self._away
 
     def __call__(self, connection: Connection) -> None:
         """Lock and check, in the transaction that *connection* has just begun.
@@ -55,8 +57,8 @@ class Hold:
             self._look(connection)
         if self._undone is not None:
             raise self._undone
-        if self._moved is not None:
-            raise RecordMoved(self._moved.reason)
+        if self._away is not None:
+            raise RecordMoved(_words(self._away))
         self._since = begun_at(connection)
 
     def load(self, session: Session) -> None:
@@ -76,9 +78,10 @@ class Hold:
         except UndoneError as undone:
             self._undone = undone
             raise
-        if len(standing) < len(self._subjects):
-            self._moved = Superseded("the record was moved away")
-            raise RecordMoved(self._moved.reason)
+        for subject in self._subjects:
+            if subject.identity not in standing:
+                self._away = _ending(moved_or_hidden(connection, subject))
+                raise RecordMoved(_words(self._away))
         self._since = begun_at(connection)
 
     def ensure(self, connection: Connection) -> None:
@@ -118,9 +121,22 @@ class Hold:
             return
         for subject in self._subjects:
             now = found.get(subject.identity)
-            if now != (subject.state, subject.version):
-                self._moved = Superseded(where_to(subject, now and now[0]))
+            if now is None:
+                self._away = _ending(moved_or_hidden(connection, subject))
                 return
+            if now != (subject.state, subject.version):
+                self._away = Superseded(where_to(subject, now[0]))
+                return
+
+
+def _ending(why: MovedAway | RecordHidden) -> Superseded | GiveBack:
+    if isinstance(why, RecordHidden):
+        return GiveBack(failure=describe_failure(why), error=why)
+    return Superseded(str(why))
+
+
+def _words(ending: Superseded | GiveBack) -> str:
+    return ending.reason if isinstance(ending, Superseded) else ending.failure.message
 
 
 def load_standing(session: Session, subjects: Sequence[RecordSubject]) -> dict[Identity, Any]:

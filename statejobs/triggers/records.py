@@ -181,6 +181,18 @@ def came_by_declared_move(
     return last.target == DELETED if found is None else (last.target, last.version) == found
 
 
+def read_place(
+    connection: Connection, model: ResourceModel, identity: Identity
+) -> tuple[str, int] | None:
+    """Return state and version of a record without locking it; None when it is not seen."""
+    row = connection.execute(
+        select(stored_state(model), model.table.c.state_version).where(
+            key_is_in(model, [identity], connection.dialect.name)
+        )
+    ).first()
+    return None if row is None else (row[0], row[1])
+
+
 def read_state(connection: Connection, model: ResourceModel, identity: Identity) -> str | None:
     """Return the state of a record without locking it; None when it is gone."""
     state: str | None = connection.execute(

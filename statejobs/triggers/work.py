@@ -15,6 +15,7 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.machine import EdgeKind
+from statejobs.domain.waiting import OTHER_CODE
 from statejobs.resource.domain import Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
@@ -25,6 +26,7 @@ from statejobs.runner.port import (
     Claim,
     MovedAway,
     Policy,
+    RecordHidden,
     Run,
     Starts,
     Success,
@@ -42,6 +44,7 @@ from statejobs.triggers.claiming import identities_of, lock_records, move_to_dur
 from statejobs.triggers.declares import Declarations
 from statejobs.triggers.deletion import land_deleted
 from statejobs.triggers.fitting import Arguments, leave_misfits
+from statejobs.triggers.hidden import find_unlockable, moved_or_hidden, why_hidden
 from statejobs.triggers.records import (
     Identity,
     RecordSubject,
@@ -130,6 +133,8 @@ class RecordWork:
                 continue
             locked = lock_records(connection, model, bound, list(known), started=started)
             owned = {i: (known[i], _own(bound, found[0])) for i, found in locked.found.items()}
+            if locked.hidden and not locked.found:
+                raise RecordHidden(next(iter(locked.hidden.values())))
             args = leave_misfits(
                 connection, self._declarations, key=key, resource=model.name, locked=locked,
                 jobs=owned,
@@ -146,6 +151,7 @@ class RecordWork:
             busy += [known[identity] for identity in locked.busy]
             stale |= {known[identity].id: why for identity, why in locked.stale.items()}
             misfits += [(known[identity], why) for identity, why in locked.misfits.items()]
+            misfits += [(known[i], f"{OTHER_CODE}{why}") for i, why in locked.hidden.items()]
         order = {job.id: place for place, job in enumerate(jobs)}
         ready.sort(key=lambda pair: order[pair[0].id])
         write_claims(connection, ready, now)
@@ -167,6 +173,7 @@ class RecordWork:
 
         Raises:
             MovedAway: Someone else moved it first.
+            RecordHidden: Nobody can tell whether someone did.
         """
         subject: RecordSubject = claim.subject
         kind = _KINDS[landing]
@@ -177,7 +184,7 @@ class RecordWork:
         if target == subject.state and kind is not EdgeKind.COMPLETE:
             return self._stay(connection, subject)  # without `during` the job moves nothing
         if not land_record(connection, subject, target, now, changes):
-            raise _moved_away(connection, subject)
+            raise moved_or_hidden(connection, subject)
         if subject.model.has_history:
             row = history_row(
                 claim.job, subject, kind, target, now,
@@ -194,6 +201,7 @@ class RecordWork:
 
         Raises:
             MovedAway: Someone else moved the record first.
+            RecordHidden: Nobody can tell whether someone did.
         """
         subject: RecordSubject = claim.subject
         target = subject.bound.target
@@ -218,7 +226,7 @@ class RecordWork:
                 return None
             raise
         if found.moved == 0:
-            raise _moved_away(connection, subject)
+            raise moved_or_hidden(connection, subject)
         return JobState(found.state)
 
     def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
@@ -235,6 +243,8 @@ class RecordWork:
         """Lock the record of an attempt that was moved away, and look where it went."""
         subject: RecordSubject = claim.subject
         found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
+        if found is None:
+            _refuse_hidden(connection, subject.model)
         is_back = found == (subject.state, subject.version)
         return Whereabouts(
             reason=None if is_back else where_to(subject, found and found[0]),
@@ -249,7 +259,7 @@ class RecordWork:
         found = None
         if identity is not None:
             found = lock_state(connection, model, identity, skip_locked=True)
-            if found is None and read_state(connection, model, identity) is not None:
+            if found is None and _is_held(connection, model, identity):
                 return None
         source = job.record_source
         if source is None:
@@ -271,6 +281,8 @@ class RecordWork:
         found = None
         if identity is not None:
             found = lock_state(connection, model, identity, skip_locked=False)
+            if found is None:
+                _refuse_hidden(connection, model)
         state, version = found if found is not None else ("", NO_VERSION)
         rests = state in bound.sources
         source = state if rests else bound.sources[0]
@@ -305,14 +317,30 @@ class RecordWork:
 
     def _stay(self, connection: Connection, subject: RecordSubject) -> bool:
         found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
+        if found is None:
+            raise moved_or_hidden(connection, subject)
         if found != (subject.state, subject.version):
-            raise MovedAway(where_to(subject, found and found[0]))
+            raise MovedAway(where_to(subject, found[0]))
         return subject.state in subject.bound.sources
 
 
-def _moved_away(connection: Connection, subject: RecordSubject) -> MovedAway:
-    state = read_state(connection, subject.model, subject.identity)
-    return MovedAway(where_to(subject, state))
+def _refuse_hidden(connection: Connection, model: ResourceModel) -> None:
+    """Say so when a record that was not found may be there for others."""
+    if (why := why_hidden(connection, model)) is not None:
+        raise RecordHidden(why)
+
+
+def _is_held(connection: Connection, model: ResourceModel, identity: Identity) -> bool:
+    """Return whether somebody holds a record that could not be locked; it may be gone instead.
+
+    Raises:
+        RecordHidden: Nobody can tell.
+    """
+    is_seen = read_state(connection, model, identity) is not None
+    why = why_hidden(connection, model)
+    if why is not None and (not is_seen or find_unlockable(connection, model, [identity])):
+        raise RecordHidden(why)
+    return is_seen
 
 
 @lru_cache(maxsize=1024)

@@ -167,22 +167,47 @@ def test_a_cancel_is_heeded_once_the_record_can_be_moved(app, clock):
     assert steps(app, Parcel, key)[-1] == ("discard", "sending", "lost")
 
 
-def test_a_snooze_whose_record_cannot_go_back_is_told_too(app, clock):
-    def snooze(_parcel, _ctx):
-        raise Snooze(hours=1)
+def snooze(_parcel, _ctx):
+    raise Snooze(hours=1)
 
+
+def test_a_snooze_whose_record_cannot_go_back_keeps_its_own_time_and_costs_no_attempt(app, clock):
     (key,) = send(app)
     refuse_moves_to(app, "packed", key)
     script.send = snooze
+    due = clock.now() + timedelta(hours=1)
 
-    run_one(app)
+    ended = run_one(app)
 
-    job, row = job_of(app, Parcel, key), attempt_of(app, key)
-    assert (job.state, job.owner, row["outcome"]) == (JobState.PROCESSING, None, "failed")
-    assert row["message"] == f"its record cannot be moved back: {NO}"
-    assert "UPDATE" not in row["message"]
+    job = job_of(app, Parcel, key)
+    assert (job.state, job.owner) == (JobState.PROCESSING, None)
+    assert (job.lease_until, ended.run_at) == (due, due)
+    assert job.reason == ended.reason == f"its record cannot be moved: {NO}"
     allow_updates(app, "parcels")
-    assert wait_and_rescue(app, clock) == 1
+    assert wait_and_rescue(app, clock) == 0  # not before its time
+    clock.advance(hours=1)
+    assert app.runner().rescue() == 1
+    job = job_of(app, Parcel, key)
+    assert (job.state, job.attempt, job.crashes) == (JobState.QUEUED, 0, 0)
+    assert attempts_of(app, Parcel, key) == []
+
+
+def test_a_snooze_on_the_last_attempt_is_not_given_up_for_a_refusal(app, clock):
+    (key,) = send(app)
+    script.send = decline
+    for _ in range(2):
+        app.drain()
+        clock.advance(hours=1)
+    refuse_moves_to(app, "packed", key)
+    script.send = snooze
+
+    app.drain()
+    clock.advance(hours=2)
+    allow_updates(app, "parcels")
+    app.runner().rescue()
+
+    job = job_of(app, Parcel, key)
+    assert (job.state, job.attempt, job.crashes) == (JobState.QUEUED, 2, 0)
 
 
 def test_a_job_that_a_stop_cannot_give_back_waits_for_no_lease(app, clock):

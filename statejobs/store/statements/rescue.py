@@ -87,7 +87,8 @@ def put_aside() -> Executable:
             owner=None,
             token=bindparam("new_token"),
             lease_until=bindparam("until", type_=jobs.c.lease_until.type),
-            attempt=jobs.c.attempt + 1,
+            reason=bindparam("why"),
+            attempt=jobs.c.attempt + bindparam("counted", type_=jobs.c.attempt.type),
             crashes=jobs.c.crashes + bindparam("crashed", type_=jobs.c.crashes.type),
         )
     )
