@@ -5,29 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import re
 import threading
 from collections.abc import Callable
 from random import Random
 from time import monotonic
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from statejobs.cli.problems import first_line, mask
+from statejobs.store.faults import is_away, will_pass
 
 log = logging.getLogger("statejobs.worker")
 T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0  # seconds between tries
 _SAY_EVERY = 10.0  # seconds between two lines of log
-
-# What waiting does not mend; in the words of the server, which gives no code while connecting.
-_WRONG = re.compile(
-    r"authentication failed|does not exist|no pg_hba\.conf entry|no password|not permitted|"
-    r"permission denied|invalid|SSL",
-)
-_SQLITE_WAITS = re.compile(r"database is locked|disk is full")
 
 
 class Orders:
@@ -70,20 +63,13 @@ def once_there(act: Callable[[], T], wait: Callable[[float], object], rng: Rando
     while True:
         try:
             return act()
-        except (OperationalError, InterfaceError) as error:
-            if not is_away(error):
+        except DBAPIError as error:
+            if not will_pass(error):
                 raise
             if monotonic() - said_at >= _SAY_EVERY:
                 said_at = monotonic()
+                what = "is away" if is_away(error) else "cannot be used"
                 reason = mask(first_line(error.orig or error))
-                log.warning("the database is away: %s; this process waits for it", reason)
+                log.warning("the database %s: %s; this process waits for it", what, reason)
         wait(pause * (0.5 + rng.random()))
         pause = min(pause * 2, _LONGEST_PAUSE)
-
-
-def is_away(error: DBAPIError) -> bool:
-    """Whether *error* says that the database is away, starting or full, not that it is wrong."""
-    said = str(error.orig or error)
-    if "sqlite" in type(error.orig).__module__:
-        return bool(_SQLITE_WAITS.search(said))
-    return not _WRONG.search(said)

@@ -13,9 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.outcome import Fail, GiveBack, Outcome
-from statejobs.store.faults import Fault, fault_of, sqlstate_of
+from statejobs.store.faults import PASSING, Fault, fault_of, sqlstate_of
 
-_PASSES = {Fault.AWAY, Fault.READ_ONLY, Fault.CONFLICT, Fault.LOCKED, Fault.INTERRUPTED}
 _LEFT_OPEN = "25P03"
 """SQLSTATE: a transaction was left idle for longer than the server allows."""
 _IDLE = "57P05"
@@ -51,7 +50,7 @@ def ours() -> Iterator[None]:
 
 def passes(error: BaseException) -> bool:
     """Return whether a statement of ours that met *error* may succeed when it is repeated."""
-    return fault_of(error) in _PASSES
+    return fault_of(error) in PASSING
 
 
 def give_back(error: BaseException) -> GiveBack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from enum import StrEnum
 
@@ -88,6 +89,31 @@ def fault_of(error: BaseException) -> Fault | None:
 def is_away(error: BaseException) -> bool:
     """Return whether *error* is an outage, which concerns everybody and nobody in particular."""
     return fault_of(error) is Fault.AWAY
+
+
+PASSING = frozenset({Fault.AWAY, Fault.READ_ONLY, Fault.CONFLICT, Fault.LOCKED, Fault.INTERRUPTED})
+"""What the same statement may not meet again."""
+
+
+def will_pass(error: BaseException) -> bool:
+    """Return whether a process that met *error* at its start may wait for a better moment.
+
+    A server that refuses a connection gives no SQLSTATE, but words.
+    """
+    if fault_of(error) not in PASSING:
+        return False
+    original = getattr(error, "orig", None)
+    if isinstance(original, sqlite3.Error):
+        return getattr(original, "sqlite_errorcode", None) != sqlite3.SQLITE_CANTOPEN
+    has_words_only = isinstance(error, DBAPIError) and sqlstate_of(error) is None
+    return not (has_words_only and _WRONG_ADDRESS.search(str(original)))
+
+
+_WRONG_ADDRESS = re.compile(
+    r"authentication failed|does not exist|no pg_hba\.conf entry|no password|not permitted|"
+    r"permission denied|invalid|SSL",
+)
+"""What a server says of a user, a database or a way to connect that it does not know."""
 
 
 def sqlstate_of(error: SQLAlchemyError) -> str | None:

@@ -1,5 +1,6 @@
 """What a starting process waits for, and what it ends with at once."""
 
+import sqlite3
 from random import Random
 from sqlite3 import OperationalError as SqliteError
 
@@ -7,11 +8,22 @@ import pytest
 from psycopg import OperationalError as PostgresError
 from sqlalchemy.exc import OperationalError
 
-from statejobs.cli.starting import is_away, once_there
+from statejobs.cli.starting import once_there
+from statejobs.store.faults import will_pass
 
 
 def failure(error):
     return OperationalError("SELECT 1", {}, error)
+
+
+def of_sqlite(words, code):
+    error = SqliteError(words)
+    error.sqlite_errorcode = code
+    return error
+
+
+def of_postgresql(words, sqlstate):
+    return type("Named", (PostgresError,), {"sqlstate": sqlstate})(words)
 
 
 @pytest.mark.parametrize(
@@ -22,12 +34,15 @@ def failure(error):
         PostgresError("FATAL:  the database system is starting up"),
         PostgresError("connection timeout expired"),
         PostgresError("failed to resolve host 'db': Temporary failure in name resolution"),
-        SqliteError("database is locked"),
+        of_postgresql("FATAL:  remaining connection slots are reserved", "53300"),
+        of_postgresql("ERROR:  cannot execute INSERT in a read-only transaction", "25006"),
+        of_sqlite("database is locked", sqlite3.SQLITE_BUSY),
+        of_sqlite("database or disk is full", sqlite3.SQLITE_FULL),
     ],
     ids=str,
 )
-def test_a_database_that_may_come_back_is_away(error):
-    assert is_away(failure(error))
+def test_a_database_that_may_come_back_is_waited_for(error):
+    assert will_pass(failure(error))
 
 
 @pytest.mark.parametrize(
@@ -37,13 +52,14 @@ def test_a_database_that_may_come_back_is_away(error):
         PostgresError('FATAL:  database "ap" does not exist'),
         PostgresError('FATAL:  no pg_hba.conf entry for host "::1", user "app"'),
         PostgresError("connection failed: fe_sendauth: no password supplied"),
-        SqliteError("unable to open database file"),
-        SqliteError("no such table: statejobs_nodes"),
+        of_postgresql('ERROR:  relation "statejobs_nodes" does not exist', "42P01"),
+        of_sqlite("unable to open database file", sqlite3.SQLITE_CANTOPEN),
+        of_sqlite("no such table: statejobs_nodes", sqlite3.SQLITE_ERROR),
     ],
     ids=str,
 )
 def test_a_wrong_configuration_is_not_waited_for(error):
-    assert not is_away(failure(error))
+    assert not will_pass(failure(error))
 
 
 def test_pauses_grow_to_a_bound_and_the_reason_is_told_once_in_a_while(caplog):
