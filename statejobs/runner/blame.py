@@ -23,6 +23,9 @@ class Blame(StrEnum):
     """This code, or a table that somebody has locked: no job of the key can be claimed now."""
     ROLE = "role"
     """What this worker's role may see and write: another worker may take the job."""
+    LOCK = "lock"
+    """A lock that a trigger or a constraint of the record's table waited for: of this row, or of a
+    table that all rows need. How many jobs meet it tells."""
     MOMENT = "moment"
     """Somebody else's work is in the way: the same job may go well later."""
     JOB = "job"
@@ -64,12 +67,14 @@ def likeness_of(error: BaseException) -> str:
 
 
 def _blame_for_lock(error: BaseException) -> Blame:
-    """Tell a lock on a whole table from one on a row, or on a place in an index."""
+    """Tell a lock on a whole table from one on a row or a place in an index, and from others."""
     original = getattr(error, "orig", None)
     if isinstance(original, sqlite3.Error):
         return Blame.EVERYONE  # it locks all or nothing
     context: str = getattr(getattr(original, "diag", None), "context", None) or ""
-    return Blame.MOMENT if "tuple" in context else Blame.KEY
+    if "tuple" in context:
+        return Blame.MOMENT
+    return Blame.LOCK if context else Blame.KEY
 
 
 def _is_refused_by_policy(error: BaseException) -> bool:

@@ -71,7 +71,7 @@ class Sifting:
         elif len(part) > 1:
             return False
         self.blamed.append(blamed)
-        if blamed.blame in {Blame.KEY, Blame.ROLE, Blame.JOB}:
+        if blamed.blame is not Blame.MOMENT:
             self._note_alike(part[0].key, error)
         return True
 

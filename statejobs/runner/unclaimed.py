@@ -36,6 +36,8 @@ SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(seconds=60)
 LOCKED_FOR = timedelta(seconds=5)
 """A key is held no longer for a table that somebody has locked: that is over soon."""
 LOCK_TIMEOUT = timedelta(seconds=0.25)
+_OF_OTHERS = {Blame.MOMENT, Blame.LOCK}
+"""What costs a job no attempt: somebody else's work is in its way."""
 
 StartsAnother = Callable[[str, set[int]], "list[Exception] | None"]
 """Takes a key, and the ids of its jobs that raised; returns what some others raised, or None."""
@@ -142,7 +144,7 @@ class Unclaimed:
         job = self._read(one.candidate)
         if job is None:
             return []
-        if one.blame is Blame.MOMENT:
+        if one.blame in _OF_OTHERS:
             self._put_back(job, one.error)
             return []
         if one.blame is Blame.ROLE:
@@ -186,7 +188,7 @@ class Unclaimed:
             is_written = self._write(job, failed, moves_record=True)
         except Exception as refusal:
             blame = blame_for(refusal)
-            if blame is Blame.MOMENT:  # somebody holds the record
+            if blame in _OF_OTHERS:  # somebody holds the record
                 self._put_back(job, refusal)
                 return []
             if blame is Blame.ROLE:

@@ -58,6 +58,8 @@ _BY_STATE = {
 }
 """By SQLSTATE, or by its class of two characters."""
 
+_EVERYONES = {Fault.AWAY, Fault.READ_ONLY}
+
 _SQLITE_TAKEN = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
 _SQLITE = {
     sqlite3.SQLITE_BUSY: Fault.LOCKED,
@@ -133,10 +135,23 @@ def words_of(error: BaseException) -> str:
 def _of_postgresql(error: DBAPIError) -> Fault:
     state = sqlstate_of(error)
     if state is not None:
-        return _BY_STATE.get(state) or _BY_STATE.get(state[:2], Fault.ROW)
+        fault = _BY_STATE.get(state) or _BY_STATE.get(state[:2], Fault.ROW)
+        return Fault.ROW if fault in _EVERYONES and _came_from_code(error) else fault
     # Without one, the driver says it itself, before a server could.
     says_away = type(error.orig).__name__ in {"OperationalError", "InterfaceError"}
     return Fault.AWAY if says_away else Fault.ROW
+
+
+def _came_from_code(error: DBAPIError) -> bool:
+    """Return whether code in the database raised *error*, and the session goes on.
+
+    A trigger that asks another server may name any state. What the server says of itself it says
+    as FATAL, or to the statement that was sent: ours do not call code that raises.
+    """
+    diagnosis = getattr(error.orig, "diag", None)
+    return bool(getattr(diagnosis, "context", None)) and (
+        getattr(diagnosis, "severity_nonlocalized", None) == "ERROR"
+    )
 
 
 def _of_sqlite(error: sqlite3.Error) -> Fault:

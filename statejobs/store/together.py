@@ -25,12 +25,11 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
-    types,
     update,
 )
-from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import JobState
+from statejobs.store.arrays import array_of
 from statejobs.store.moving import moved_values
 from statejobs.store.statements.conditions import STILL_PROCESSING
 from statejobs.store.tables import jobs, literal_state, transitions, unindexed
@@ -41,18 +40,6 @@ BRIEFLY = timedelta(milliseconds=50)
 have locks of their own."""
 JOB_ARRAYS = {"job_id": jobs.c.id, "attempt": jobs.c.attempt, "token": jobs.c.token}
 """What names the claim of a job."""
-_PLAIN = (
-    types.Boolean, types.Date, types.DateTime, types.Enum, types.Interval, types.LargeBinary,
-    types.Numeric, types.Integer, types.String, types.Time, types.Uuid,
-)  # fmt: skip
-
-
-def fits_array(column: Column[Any]) -> bool:
-    """Return whether an array of the column's values means the same; not so for arrays and JSON."""
-    plain = column.type
-    while isinstance(plain, types.TypeDecorator):
-        plain = plain.impl_instance
-    return isinstance(plain, _PLAIN)
 
 
 def complete_jobs() -> Any:
@@ -134,7 +121,7 @@ def complete_one() -> Update:
 def _given(columns: Mapping[str, Column[Any]]) -> CTE:
     return select(
         *(
-            func.unnest(bindparam(f"given_{name}", type_=postgresql.ARRAY(column.type))).label(name)
+            func.unnest(bindparam(f"given_{name}", type_=array_of(column))).label(name)
             for name, column in columns.items()
         )
     ).cte("given")

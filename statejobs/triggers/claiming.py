@@ -20,7 +20,6 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, lazyload
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -30,12 +29,12 @@ from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.resource.neighbours import neighbours_of
+from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.history import write_history
 from statejobs.store.moving import moved_values
 from statejobs.store.prepared import Prepared
 from statejobs.store.statements.claim import find_running_jobs
 from statejobs.store.tables import unindexed
-from statejobs.store.together import fits_array
 from statejobs.store.types import UtcDateTime
 from statejobs.triggers.hidden import find_unlockable, why_hidden
 from statejobs.triggers.records import Identity, RecordSubject, history_row, key_is_in, stored_state
@@ -141,7 +140,7 @@ def _waiting_records(model: ResourceModel, sources: tuple[str, ...], dialect: st
 def _is_listed(model: ResourceModel, dialect: str) -> ColumnElement[bool]:
     columns = list(model.table.primary_key.columns)
     if _has_key_arrays(model, dialect):  # the text stays the same, so it is prepared once
-        return columns[0] == any_(bindparam("keys", type_=postgresql.ARRAY(columns[0].type)))
+        return columns[0] == any_(bindparam("keys", type_=array_of(columns[0])))
     key = columns[0] if len(columns) == 1 else tuple_(*columns)
     return key.in_(bindparam("keys", expanding=True))
 

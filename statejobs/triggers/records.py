@@ -17,15 +17,14 @@ from sqlalchemy import (
     tuple_,
     type_coerce,
 )
-from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import Job
 from statejobs.domain.machine import DELETED, EdgeKind
 from statejobs.resource.identity import encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.lock_order import in_key_order
 from statejobs.store.tables import transitions
-from statejobs.store.together import fits_array
 from statejobs.triggers.shortcut import move_with_changes
 
 Identity = tuple[Any, ...]
@@ -79,7 +78,7 @@ def key_is_in(
         return tuple_(*columns).in_(list(identities))
     (column,), keys = columns, [identity[0] for identity in identities]
     if len(keys) > 1 and dialect == "postgresql" and fits_array(column):
-        return column == any_(literal(keys, postgresql.ARRAY(column.type)))  # prepared once
+        return column == any_(literal(keys, array_of(column)))  # prepared once
     return column.in_(keys)
 
 

@@ -14,10 +14,11 @@ from sqlalchemy import Connection
 from statejobs.domain.machine import EdgeKind
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import Success
+from statejobs.store.arrays import fits_array
 from statejobs.store.faults import is_away
 from statejobs.store.history import write_history
 from statejobs.store.store import Store
-from statejobs.store.together import BRIEFLY, complete_one, fits_array, move_and_complete
+from statejobs.store.together import BRIEFLY, complete_one, move_and_complete
 from statejobs.triggers.records import RecordSubject, history_row, landing_parameters
 from statejobs.triggers.shortcut import move_with_changes, own_columns
 

@@ -147,6 +147,49 @@ def test_a_place_that_an_open_transaction_may_take_holds_up_one_job_only(app):
     assert job_of(app, Parcel, waiting).attempt == 0
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("sqlstate", ["08001", "57P01", "53300", "25006", "25P03"])
+def test_a_trigger_of_one_row_that_names_an_outage_stops_nobody(app, caplog, sqlstate):
+    bad, *good = send(app, 6)
+    refuse_updates(app, "parcels", f"NEW.id = {bad}", sqlstate=sqlstate)
+
+    with caplog.at_level(logging.WARNING), app.running():
+        eventually(lambda: is_completed(app, Parcel, good))
+        eventually(lambda: job_of(app, Parcel, bad).state is JobState.FAILED)
+
+    assert "the database is" not in caplog.text
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_lock_that_the_trigger_of_one_row_does_not_get_holds_up_that_job_only(app, caplog):
+    waiting, *good = send(app, 6)
+    refuse_updates(app, "parcels", f"NEW.id = {waiting}", sqlstate="55P03")
+
+    with caplog.at_level(logging.WARNING), app.running():
+        eventually(lambda: is_completed(app, Parcel, good))
+        eventually(lambda: job_of(app, Parcel, waiting).state is JobState.SCHEDULED)
+
+    assert job_of(app, Parcel, waiting).attempt == 0
+    assert "no job of parcel.send can be claimed" not in caplog.text
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_lock_that_the_trigger_of_every_row_does_not_get_holds_the_key(app, caplog):
+    parcels, messages = send(app, 6), enqueue(app, Message, "get", 3)
+    refuse_updates(app, "parcels", "true", sqlstate="55P03")
+
+    with caplog.at_level(logging.WARNING), app.running():
+        eventually(lambda: is_completed(app, Message, messages))
+        eventually(lambda: "no job of parcel.send can be claimed" in caplog.text)
+        allow_updates(app, "parcels")
+        eventually(lambda: is_completed(app, Parcel, parcels))
+
+    assert {job_of(app, Parcel, key).attempt for key in parcels} == {1}
+
+
 def refused_write(app):
     """The error of a write while nobody may write."""
     postgres = app.engine.dialect.name == "postgresql"

@@ -41,7 +41,6 @@ def test_an_error_is_of_the_row_of_its_place_or_of_the_code(engine, statement, f
     assert fault_of(error_of(engine, statement)) is fault
 
 
-@pytest.mark.postgres
 @pytest.mark.parametrize(
     ("state", "fault"),
     [
@@ -52,11 +51,31 @@ def test_an_error_is_of_the_row_of_its_place_or_of_the_code(engine, statement, f
         ("23503", Fault.ROW), ("22P02", Fault.ROW), ("42501", Fault.CODE), ("P0001", Fault.ROW),
     ],
 )  # fmt: skip
-def test_postgresql_says_it_by_sqlstate(postgres_url, state, fault):
+def test_postgresql_says_it_by_sqlstate(state, fault):
+    said = psycopg.errors.lookup(state)("no")
+
+    assert fault_of(DBAPIError.instance("SELECT 1", {}, said, psycopg.Error)) is fault
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("state", ["08001", "08006", "57P01", "53300", "25006", "25P03"])
+def test_a_trigger_that_names_the_state_of_an_outage_is_none(postgres_url, state):
     engine = open_engine(postgres_url)
     raises = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
 
-    assert fault_of(error_of(engine, raises)) is fault
+    assert fault_of(error_of(engine, raises)) is Fault.ROW
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_what_the_server_says_of_itself_is_an_outage(postgres_url):
+    engine = open_engine(postgres_url)
+
+    with engine.connect() as connection, pytest.raises(DBAPIError) as caught:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        connection.execute(text("INSERT INTO pg_catalog.pg_largeobject_metadata VALUES (1)"))
+
+    assert fault_of(caught.value) is Fault.READ_ONLY
     engine.dispose()
 
 

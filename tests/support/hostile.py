@@ -15,13 +15,16 @@ def is_postgres(app):
     return app.engine.dialect.name == "postgresql"
 
 
-def refuse_updates(app, table, when, *, name="no_way"):
-    """Let a trigger of the database refuse every UPDATE of *table* for which *when* holds."""
+def refuse_updates(app, table, when, *, name="no_way", sqlstate="P0001"):
+    """Let a trigger of the database refuse every UPDATE of *table* for which *when* holds.
+
+    It may name any *sqlstate* of PostgreSQL.
+    """
     if is_postgres(app):
         execute(
             app,
             f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION 'the auditor says no'; END $$",
+            f"$$ BEGIN RAISE EXCEPTION 'the auditor says no' USING ERRCODE = '{sqlstate}'; END $$",
             f"CREATE TRIGGER {name} BEFORE UPDATE ON {table} FOR EACH ROW"
             f" WHEN ({when}) EXECUTE FUNCTION {name}()",
         )
