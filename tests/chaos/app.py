@@ -1,12 +1,13 @@
 """The app under fire: actions that write, fail, wait, snooze and spawn, as their record says."""
 
+import json
 import os
 import time
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import DDL, event, update
+from sqlalchemy import DDL, Dialect, Index, Text, TypeDecorator, event, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
@@ -35,6 +36,8 @@ VERSION = "CHAOS_VERSION"
 FOREIGN = "foreign."
 """How the keys of another app's jobs begin; the state follows that nobody here may change."""
 SOON = timedelta(seconds=0.4)
+HOLDS = 4.0
+"""Seconds that a deposit keeps its transaction open."""
 
 
 class Base(DeclarativeBase):
@@ -49,6 +52,19 @@ class Effect(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     record: Mapped[str] = mapped_column(index=True)
     attempt: Mapped[int]
+
+
+class Json(TypeDecorator[object]):
+    """A column type of the user's: what is no JSON, it cannot decode."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> object:
+        return None if value is None else json.loads(value)
 
 
 class State(StrEnum):
@@ -78,6 +94,12 @@ class Does(StrEnum):
     """Fails until somebody mends it."""
     REFUSED = "refused"
     """The database lets it not begin until somebody mends it."""
+    QUEUE_UP = "queue up"
+    """Takes its time in the only place that its customer has."""
+    GARBLED = "garbled"
+    """Its record cannot be loaded until somebody mends it."""
+    UNREAD = "unread"
+    """The row of its job cannot be read, so that somebody has to cancel the errand."""
 
 
 S = State
@@ -90,9 +112,13 @@ class Errand(StatefulResource, Base):
     does: Mapped[Does]
     count: Mapped[int] = mapped_column(default=0)
     is_mended: Mapped[bool] = mapped_column(default=False)
+    customer: Mapped[str | None]
+    note: Mapped[object] = mapped_column(Json, default=None, nullable=True)
     state: Mapped[State] = state_column(State, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED))
 
-    run = Trigger.on_demand("chaos.errand", queue="errands", max_attempts=6, backoff=SOON)
+    run = Trigger.on_demand(
+        "chaos.errand", queue="errands", priority=1, max_attempts=6, backoff=SOON
+    )
 
     @transition(S.DRAFT, S.QUEUED, run_trigger=run)
     def submit(self) -> None:
@@ -129,9 +155,13 @@ class Errand(StatefulResource, Base):
             case Does.NAP if "napped" not in ctx.checkpoint:
                 ctx.checkpoint["napped"] = True
                 raise Snooze(SOON)
-            case Does.DALLY:
+            case Does.DALLY | Does.QUEUE_UP:
                 time.sleep(0.1 + int(self.id[:2], 16) / 256)  # noqa: TID251
 
+
+_RUNS = text("state = 'processing'")
+Index("chaos_one_place", Errand.customer, unique=True, sqlite_where=_RUNS, postgresql_where=_RUNS)
+"""A customer has one errand run at a time."""
 
 _IS_REFUSED = """
     lower(CAST(NEW.does AS text)) = 'refused' AND NEW.state = 'processing' AND NOT NEW.is_mended
@@ -179,6 +209,52 @@ class Gift(StatefulResource, Base):
         """Nobody wants it any more."""
 
 
+class Deposit(StatefulResource, Base):
+    """Its action is atomic: record lock, body and outcome are one transaction."""
+
+    __tablename__ = "chaos_deposits"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    seen: Mapped[int] = mapped_column(default=0)
+    """How often a user has looked: a write that waits for the lock of the action."""
+    store = Trigger.on_demand("chaos.deposit", queue="errands", max_attempts=6, backoff=SOON)
+    state: Mapped[State] = state_column(
+        State, initial=S.QUEUED, final=(S.COMPLETED, S.CANCELLED), run_trigger=store
+    )
+
+    @store.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True)
+    def put_away(self, ctx: JobContext) -> None:
+        append_to_ledger(self.id, ctx)
+        ctx.session.add(Effect(record=self.id, attempt=ctx.attempt))
+        ctx.session.flush()
+        self._hold()
+
+    @transition(S.FAILED, S.QUEUED, run_trigger=store)
+    def mend(self) -> None:
+        """Try again."""
+
+    @transition([S.QUEUED, S.PROCESSING, S.FAILED], S.CANCELLED)
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+
+    def _hold(self) -> None:
+        """Say once that the transaction is open, and wait for whoever wants to stop it there."""
+        holder = holder_of(self.id)
+        if not holder.exists():
+            written = holder.with_suffix(".new")
+            written.write_text(str(os.getpid()))
+            written.rename(holder)
+            time.sleep(HOLDS)  # noqa: TID251
+
+
+RESOURCES = (Errand, Gift, Deposit)
+
+
+def holder_of(deposit: str) -> Path:
+    """Return the file that says which process has the transaction of a deposit open."""
+    return Path(os.environ[LEDGER]).with_name(f"holder-{deposit}")
+
+
 class WrongClock(SystemClock):
     """The system clock of a machine that someone sets while it runs."""
 
@@ -194,7 +270,7 @@ class WrongClock(SystemClock):
 
 def make_app(database: str) -> StateJobs:
     """The new version."""
-    return _app(database, [Errand, Gift])
+    return _app(database, list(RESOURCES))
 
 
 def make_old_app(database: str) -> StateJobs:

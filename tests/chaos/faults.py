@@ -1,96 +1,35 @@
-"""The faults, one function each."""
+"""The faults, one function each; those with a story of their own have a file."""
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from random import Random
 
 import psycopg
-from sqlalchemy import Engine, func, insert, make_url, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url
 
-from statejobs import StateJobs
-from statejobs.domain.job import JobState
-from statejobs.store.tables import jobs, nodes
-from tests.chaos.app import FOREIGN, Does
-from tests.chaos.disk import Disk
-from tests.chaos.fleet import Fleet, now, wait_until
-from tests.chaos.plan import Fault, Plan
-from tests.chaos.proxy import Proxy
-from tests.chaos.standby import Standby
-from tests.chaos.submitter import commit_surely, new_id
-from tests.support.postgres import PostgresServer
+from tests.chaos.field import Field
+from tests.chaos.fleet import now, wait_until
+from tests.chaos.freeze import freeze
+from tests.chaos.limits import limit_connections
+from tests.chaos.plan import Fault
+from tests.chaos.rows import flood, submit_refused, submit_rivals, submit_unreadable
 
-_BACKLOG = 1000  # jobs
 _SILENCE = (0.5, 3.0)  # seconds
 _SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 
 
-@dataclass
-class Field:
-    """Everything that can be hurt, and what that showed."""
-
-    app: StateJobs
-    """Directly at the database, as `engine`."""
-    plan: Plan
-    fleet: Fleet
-    engine: Engine
-    """Directly to the database."""
-    rng: Random
-    server: PostgresServer | None = None
-    standby: Standby | None = None
-    proxy: Proxy | None = None
-    disk: Disk | None = None
-    done: Counter[Fault] = field(default_factory=Counter)
-    paused: list[threading.Timer] = field(default_factory=list)
-    """Who wakes whom: nothing that this process waits for may keep it from that."""
-    illegal: list[str] = field(default_factory=list)
-    away: list[tuple[datetime, datetime]] = field(default_factory=list)
-    """From when to when the database was away for long."""
-    resume_seconds: list[float] = field(default_factory=list)
-    """From the return of the database to the next finished job."""
-
-    def inflict(self, fault: Fault) -> None:
-        """Do it, and count it."""
-        _FAULTS[fault](self)
-        self.done[fault] += 1
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass; the fallen are replaced meanwhile."""
-        until = time.monotonic() + seconds
-        while True:
-            self.tend()
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(left, 0.2))  # noqa: TID251
-
-    def tend(self) -> None:
-        """Replace the fallen, and note who serves."""
-        self.fleet.tend()
-        self.look_who_serves()
-
-    def look_who_serves(self) -> None:
-        """Note the processes that have registered; while the database is away, nothing is new."""
-        with suppress(SQLAlchemyError), self.engine.connect() as connection:
-            self.fleet.registered |= set(connection.scalars(select(nodes.c.pid)))
-
-    def wake_all(self) -> None:
-        """Wait until nobody is paused any more."""
-        while any(timer.is_alive() for timer in self.paused):
-            self.wait(0.2)
+def inflict(field: Field, fault: Fault) -> None:
+    """Do it, and count it."""
+    _FAULTS[fault](field)
+    field.done[fault] += 1
 
 
 def _kill(field: Field) -> None:
-    _until(field, lambda: field.fleet.kill(field.rng))
+    field.until(lambda: field.fleet.kill(field.rng))
 
 
 def _pause(field: Field) -> None:
-    post = _until(field, lambda: field.fleet.pause(field.rng))
+    post = field.until(lambda: field.fleet.pause(field.rng))
     timer = threading.Timer(field.plan.pause, field.fleet.resume, [post])
     timer.daemon = True
     timer.start()
@@ -98,7 +37,7 @@ def _pause(field: Field) -> None:
 
 
 def _storm(field: Field) -> None:
-    _until(field, lambda: field.fleet.storm(field.rng))
+    field.until(lambda: field.fleet.storm(field.rng))
 
 
 def _restart(field: Field) -> None:
@@ -125,13 +64,13 @@ def _fail_over(field: Field) -> None:
 
 def _outlive(field: Field, be_away: Callable[[], None]) -> None:
     """Who serves must outlive it, say little, and work soon after."""
-    _until(field, lambda: len(field.fleet.all_serving()) > 1)
+    field.until(lambda: len(field.fleet.all_serving()) > 1)
     before, said = set(field.fleet.all_serving()), len(field.fleet.logs())
     gone_at = now()
     be_away()
     field.away.append((gone_at, now()))
     back, returned_at = time.monotonic(), now()
-    if not wait_until(lambda: _has_finished_after(field, returned_at), within=60):
+    if not wait_until(lambda: field.has_finished_after(returned_at), within=60):
         field.illegal.append("no job finished within 60 s after the database was back")
     field.resume_seconds.append(time.monotonic() - back)
     gone = before - set(field.fleet.all_serving())
@@ -172,66 +111,14 @@ def _slow_down(field: Field) -> None:
 def _fill_disk(field: Field) -> None:
     struck = field.fleet.all_serving()
     field.disk.fill(struck)
+    full_at = now()
     field.wait(field.rng.uniform(1.0, 2.0) * field.plan.lease / 2)
     field.disk.free(struck)
+    field.away.append((full_at, now()))
 
 
 def _skew(field: Field) -> None:
-    _until(field, lambda: field.fleet.skew(field.rng))
-
-
-def _submit_refused(field: Field) -> None:
-    id_ = new_id(field.rng)
-    with (field.fleet.directory / "acks-refused").open("a") as acks:
-        answer = commit_surely(field.app, {id_: Does.REFUSED}, acks)
-        acks.write(f"{answer} {id_}\n")
-
-
-def _flood(field: Field) -> None:
-    """Put a backlog of another app before ours, half of it to be staged."""
-    states = [JobState.QUEUED.value, JobState.SCHEDULED.value]
-    long_ago = now() - timedelta(days=1)
-    rows = [
-        {
-            "key": FOREIGN + states[number % 2], "queue": "errands", "priority": 0,
-            "state": states[number % 2], "run_at": long_ago, "args": "{}", "tags": "{}",
-            "idempotency_key": new_id(field.rng), "max_attempts": 1, "enqueued_at": long_ago,
-        }
-        for number in range(_BACKLOG)
-    ]  # fmt: skip
-
-    def insert_all() -> bool:
-        with suppress(SQLAlchemyError), field.engine.begin() as connection:
-            connection.execute(insert(jobs), rows)
-            return True
-        return False
-
-    _until(field, insert_all)
-
-
-def _has_finished_after(field: Field, at) -> bool:
-    finished = select(func.count()).where(
-        jobs.c.state == JobState.COMPLETED.value, jobs.c.finished_at > at
-    )
-    try:
-        with field.engine.connect() as connection:
-            return bool(connection.scalar(finished))
-    except SQLAlchemyError:
-        return False
-
-
-def _until(field: Field, holds):
-    """Wait for something that can be hurt, and return it."""
-    found = None
-
-    def try_it() -> bool:
-        nonlocal found
-        found = holds()
-        return bool(found)
-
-    if not wait_until(try_it, within=60, tend=field.tend):
-        raise TimeoutError("for a minute no worker was there to hurt: see the workers' logs")
-    return found
+    field.until(lambda: field.fleet.skew(field.rng))
 
 
 _FAULTS: dict[Fault, Callable[[Field], None]] = {
@@ -248,6 +135,10 @@ _FAULTS: dict[Fault, Callable[[Field], None]] = {
     Fault.HALF_OPEN: _half_open,
     Fault.FULL_DISK: _fill_disk,
     Fault.SKEW: _skew,
-    Fault.REFUSAL: _submit_refused,
-    Fault.FOREIGN: _flood,
+    Fault.REFUSAL: submit_refused,
+    Fault.FOREIGN: flood,
+    Fault.TAKEN: submit_rivals,
+    Fault.UNREADABLE: submit_unreadable,
+    Fault.FREEZE: freeze,
+    Fault.LIMIT: limit_connections,
 }

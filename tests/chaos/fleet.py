@@ -101,6 +101,16 @@ class Fleet:
         _send_to_all(post.running.pid, signal.SIGSTOP)
         return post
 
+    def freeze(self, pid: int) -> Post | None:
+        """SIGSTOP the post of the process *pid*, if it serves and another one does, too."""
+        serving = [post for post in self.posts if self.serving(post)]
+        post = next((post for post in serving if pid in self.serving(post)), None)
+        if post is None or len(serving) < 2:
+            return None
+        post.is_paused = True
+        _send_to_all(post.running.pid, signal.SIGSTOP)
+        return post
+
     def resume(self, post: Post) -> None:
         """SIGCONT it."""
         _send_to_all(post.running.pid, signal.SIGCONT)

@@ -37,7 +37,11 @@ _WAITS = jobs.c.state.in_([state.value for state in WAITING])
 _RUNS = jobs.c.state == JobState.PROCESSING.value
 _IS_SUPERSEDED = jobs.c.cancel_requested
 _IS_STUCK = and_(jobs.c.state == JobState.DISCARDED.value, jobs.c.reason.like("stuck: %"))
-"""The one exception to "record and job agree": the database lets nobody move the record."""
+"""An exception to "record and job agree": the database lets nobody move the record."""
+IS_UNREAD = and_(
+    jobs.c.state == JobState.DISCARDED.value, jobs.c.reason.like("its row cannot be read: %")
+)
+"""The other one: what cannot be read names no record that could be moved."""
 
 
 def violations(connection: Connection, app: StateJobs, *, since: datetime = EVER) -> list[dict]:
@@ -141,11 +145,13 @@ def _rules_of_trigger(model, bound, since) -> Iterator[Select]:
     live = (  # grouped once: a count for each record would read all jobs for each
         select(
             jobs.c.record_id,
-            func.sum(case((_WAITS, 1), else_=0)).label("waiting"),
+            func.sum(case((or_(_WAITS, IS_UNREAD), 1), else_=0)).label("waiting"),
             func.sum(case((or_(_RUNS, _IS_STUCK), 1), else_=0)).label("running"),
         )
         .where(
-            jobs.c.key == bound.key, jobs.c.resource == model.name, or_(_WAITS, _RUNS, _IS_STUCK)
+            jobs.c.key == bound.key,
+            jobs.c.resource == model.name,
+            or_(_WAITS, _RUNS, _IS_STUCK, IS_UNREAD),
         )
         .group_by(jobs.c.record_id)
         .subquery()

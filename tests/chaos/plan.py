@@ -24,6 +24,10 @@ class Fault(StrEnum):
     SKEW = "system clock of a worker set"
     REFUSAL = "record that the database refuses to begin"
     FOREIGN = "backlog of another app in our queue"
+    FREEZE = "SIGSTOP in a transaction"
+    LIMIT = "connections limited"
+    TAKEN = "place that is taken"
+    UNREADABLE = "value that cannot be decoded"
 
 
 F = Fault
@@ -66,7 +70,7 @@ class Plan:
         """About how long the faults take; submitters go on for as long."""
         takes = {
             F.OUTAGE: self.outage + 1, F.FAILOVER: 3.0, F.STORM: 4.0, F.RESTART: 1.5,
-            F.SILENCE: 2.0, F.FULL_DISK: self.lease, F.KILL: 0.3,
+            F.SILENCE: 2.0, F.FREEZE: 1.0, F.LIMIT: 2.5, F.FULL_DISK: self.lease, F.KILL: 0.3,
         }  # fmt: skip
         return sum(
             count * (self.gap + takes.get(fault, 0.0)) for fault, count in self.faults.items()
@@ -84,18 +88,18 @@ PLANS = {
         faults={
             F.KILL: 12, F.PAUSE: 2, F.STORM: 1, F.RESTART: 2, F.OUTAGE: 1, F.DISCONNECT: 3,
             F.CUT: 8, F.SILENCE: 2, F.SLOW: 1, F.HALF_OPEN: 1, F.SKEW: 4,
-            F.REFUSAL: 2, F.FOREIGN: 1,
+            F.REFUSAL: 2, F.FOREIGN: 1, F.FREEZE: 1, F.LIMIT: 2, F.TAKEN: 1, F.UNREADABLE: 1,
         },
-        gap=1.2, pause=5, outage=5, patience=90, sample_every=0.2,
+        gap=1.0, pause=5, outage=5, patience=90, sample_every=0.2,
     ),
     ("postgres", "full"): Plan(
         database="postgres", size="full", jobs=50_000, lease=30, posts=6, submitters=3,
         faults={
             F.KILL: 200, F.PAUSE: 10, F.STORM: 5, F.RESTART: 10, F.OUTAGE: 2, F.DISCONNECT: 20,
             F.CUT: 60, F.SILENCE: 10, F.SLOW: 5, F.HALF_OPEN: 5, F.SKEW: 30,
-            F.REFUSAL: 20, F.FOREIGN: 3,
+            F.REFUSAL: 20, F.FOREIGN: 3, F.FREEZE: 5, F.LIMIT: 10, F.TAKEN: 20, F.UNREADABLE: 10,
         },
-        gap=2.0, pause=45, outage=60, patience=3600, sample_every=1.0,
+        gap=1.5, pause=45, outage=60, patience=3600, sample_every=1.0,
     ),
     ("clocks", "short"): Plan(
         database="clocks", size="short", jobs=600, lease=3, posts=4,
@@ -131,12 +135,18 @@ PLANS = {
     ),
     ("sqlite", "short"): Plan(
         database="sqlite", size="short", jobs=600, lease=3, posts=2, processes=2,
-        faults={F.KILL: 8, F.PAUSE: 1, F.STORM: 1, F.FULL_DISK: 2, F.REFUSAL: 2, F.FOREIGN: 1},
+        faults={
+            F.KILL: 8, F.PAUSE: 1, F.STORM: 1, F.FULL_DISK: 2, F.REFUSAL: 2, F.FOREIGN: 1,
+            F.TAKEN: 1, F.UNREADABLE: 1,
+        },
         gap=1.2, pause=5, patience=90, sample_every=0.2,
     ),
     ("sqlite", "full"): Plan(
         database="sqlite", size="full", jobs=5_000, lease=10, posts=4, processes=2,
-        faults={F.KILL: 100, F.PAUSE: 5, F.STORM: 5, F.FULL_DISK: 5, F.REFUSAL: 20, F.FOREIGN: 3},
+        faults={
+            F.KILL: 100, F.PAUSE: 5, F.STORM: 5, F.FULL_DISK: 5, F.REFUSAL: 20, F.FOREIGN: 3,
+            F.TAKEN: 10, F.UNREADABLE: 10,
+        },
         gap=2.0, pause=15, patience=1800, sample_every=1.0,
     ),
 }  # fmt: skip

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.plan import Plan
-from tests.chaos.verifier import Verdict
+from tests.chaos.verifier import Reclaim, Verdict
 
 _SHOWN = 10
+_SLOWEST = 3
 
 
 @dataclass
@@ -17,8 +18,8 @@ class Report:
     faults: dict[str, int]
     verdict: Verdict
     counts: dict[str, int]
-    reclaims: list[float]
-    """Seconds, sorted."""
+    reclaims: list[Reclaim]
+    """Fastest first."""
     seed: int = 0
     seconds: float = 0.0
     has_finished: bool = False
@@ -46,6 +47,7 @@ class Report:
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
         verdict = self.verdict
+        seconds = [reclaim.seconds for reclaim in self.reclaims]
         return {
             "database": self.plan.database,
             "size": self.plan.size,
@@ -63,8 +65,9 @@ class Report:
             "heal_seconds": round(self.heal_seconds, 1),
             "resume_seconds": [round(seconds, 1) for seconds in self.resume_seconds],
             "reclaims": len(self.reclaims),
-            "reclaim_p50_seconds": percentile(self.reclaims, 0.50),
-            "reclaim_p99_seconds": percentile(self.reclaims, 0.99),
+            "reclaim_p50_seconds": percentile(seconds, 0.50),
+            "reclaim_p99_seconds": percentile(seconds, 0.99),
+            "slowest_reclaims": [str(reclaim) for reclaim in self.reclaims[-_SHOWN:]],
             "faults": self.faults,
             "commit_answers_lost": self.cuts,
             "late_results_dropped": self.late,
@@ -111,7 +114,9 @@ class Report:
         lines = [f"{name:<34} {value}" for name, value in rows]
         shown = document["findings"][:_SHOWN]
         more = ["", "findings (all in the JSON):", *shown] if shown else []
-        return "\n".join([*lines, *more])
+        slow = [str(reclaim) for reclaim in self.reclaims[-_SLOWEST:]]
+        slow = ["", "slowest re-claims:", *slow] if slow else []
+        return "\n".join([*lines, *slow, *more])
 
 
 def percentile(ordered: list[float], share: float) -> float | None:

@@ -12,17 +12,19 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 
-from sqlalchemy import URL, Engine, func, make_url, select
+from sqlalchemy import URL, Engine, and_, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs import StateJobs
 from statejobs.domain.job import LIVE, JobState
 from statejobs.store.factory import open_engine
 from statejobs.store.tables import jobs, nodes
-from tests.chaos.app import LEASE, LEDGER, Errand, Gift, State, make_app
+from tests.chaos.app import LEASE, LEDGER, RESOURCES, Does, Errand, State, make_app
 from tests.chaos.disk import Disk, make_disk
-from tests.chaos.faults import Field
-from tests.chaos.fleet import ROOT, Fleet, Post, wait_until
+from tests.chaos.faults import inflict
+from tests.chaos.field import Field
+from tests.chaos.fleet import ROOT, Fleet, Post, now, wait_until
+from tests.chaos.limits import make_role
 from tests.chaos.people import People
 from tests.chaos.plan import Fault, Plan
 from tests.chaos.pooler import Pooler, find_pooler
@@ -34,8 +36,8 @@ from tests.chaos.verifier import (
     IS_OURS,
     count_jobs,
     find_false_rescues,
+    find_reclaims,
     read_lines,
-    reclaim_seconds,
     verify,
 )
 from tests.support.postgres import PostgresServer
@@ -146,9 +148,10 @@ def _before(server: PostgresServer, direct: URL, plan: Plan, stack: ExitStack) -
         case _:
             proxy = Proxy()
             stack.callback(proxy.stop)
-            through = direct.set(port=proxy.start(direct))
-            urls = [_text(direct), _text(through)]
-            return Place(direct=urls[0], urls=urls, server=server, proxy=proxy)
+            plain = make_role(direct)
+            through = plain.set(port=proxy.start(direct))
+            urls = [_text(plain), _text(through)]
+            return Place(direct=_text(direct), urls=urls, server=server, proxy=proxy)
 
 
 def _text(url: URL) -> str:
@@ -198,8 +201,8 @@ def _hurt(field: Field, say) -> None:
     order = field.plan.order(field.rng)
     for number, fault in enumerate(order, 1):
         field.wait(field.plan.gap * field.rng.uniform(0.5, 1.5))
-        say(f"  {number}/{len(order)} {fault}")
-        field.inflict(fault)
+        say(f"  {now():%H:%M:%S.%f} {number}/{len(order)} {fault}")
+        inflict(field, fault)
     field.wake_all()
 
 
@@ -236,17 +239,17 @@ def _finish(field: Field, submitters: list[subprocess.Popen], say) -> bool:
             said = time.monotonic()
             say(f"  finishing: {left[0] if left else '?'} live jobs")
         is_idle = left == [0] and all(process.poll() is not None for process in submitters)
-        return is_idle and _query(field, _failed_records()) == [0]
+        return is_idle and _query(field, _left_to_people()) == [0]
 
     return wait_until(is_done, within=field.plan.patience, tend=field.tend)
 
 
-def _failed_records():
-    counts = [
-        select(func.count()).where(r.state == State.FAILED).scalar_subquery()
-        for r in (Errand, Gift)
-    ]
-    return select(counts[0] + counts[1])
+def _left_to_people():
+    """How many records have failed, or wait for a job that could not be read."""
+    conditions = [resource.state == State.FAILED for resource in RESOURCES]
+    conditions.append(and_(Errand.does == Does.UNREAD, Errand.state == State.QUEUED))
+    counts = [select(func.count()).where(one).scalar_subquery() for one in conditions]
+    return select(sum(counts))
 
 
 def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> Report:
@@ -261,7 +264,7 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> R
             faults={str(fault): count for fault, count in sorted(field.done.items())},
             verdict=verdict,
             counts=count_jobs(connection),
-            reclaims=reclaim_seconds(connection, app, killed, field.away),
+            reclaims=find_reclaims(connection, app, killed, field.away),
         )
     verdict.illegal += field.illegal
     said = field.fleet.logs()

@@ -5,12 +5,14 @@ Run as `python -m tests.chaos.submitter DATABASE --seed N --count N --seconds S 
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import TextIO
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from statejobs import StateJobs
 from tests.chaos.app import Does, Errand, make_app
@@ -21,6 +23,9 @@ _WEIGHTS = {
     Does.NAP: 7, Does.DALLY: 8, Does.DOOM: 2,
 }  # fmt: skip
 _LARGEST_BATCH = 10
+
+Dress = Callable[[Session, Sequence[Errand]], None]
+"""Does something more to errands that are about to be committed."""
 
 
 def submit_all(app: StateJobs, rng: Random, *, count: int, seconds: float, acks: TextIO) -> None:
@@ -38,14 +43,27 @@ def submit_all(app: StateJobs, rng: Random, *, count: int, seconds: float, acks:
             time.sleep(ahead)  # noqa: TID251
 
 
-def commit_surely(app: StateJobs, batch: dict[str, Does], acks: TextIO) -> str:
-    """Commit *batch*, once: after an error nobody knows whether it was applied."""
+def leave_as_they_are(_session: Session, _errands: Sequence[Errand]) -> None:
+    """Do nothing to what is about to be committed."""
+
+
+def commit_surely(
+    app: StateJobs, batch: dict[str, Does], acks: TextIO, dress: Dress = leave_as_they_are
+) -> str:
+    """Commit *batch*, once: after an error nobody knows whether it was applied.
+
+    Args:
+        app: Where.
+        batch: Id → what the errand does.
+        acks: Told of locks that reach a user.
+        dress: Changes the errands before the commit.
+    """
     answer = ACKNOWLEDGED
     while True:
         try:
             if answer is RECOVERED and (found := _count_committed(app, batch)):
                 return RECOVERED if found == len(batch) else TORN
-            _commit(app, batch)
+            _commit(app, batch, dress)
         except SQLAlchemyError as error:
             if "database is locked" in str(error):
                 acks.write(f"{LOCKED} {error!r}\n".replace("\n", " ") + "\n")
@@ -55,12 +73,13 @@ def commit_surely(app: StateJobs, batch: dict[str, Does], acks: TextIO) -> str:
             return answer
 
 
-def _commit(app: StateJobs, batch: dict[str, Does]) -> None:
+def _commit(app: StateJobs, batch: dict[str, Does], dress: Dress) -> None:
     with app.session() as session:
-        for id_, does in batch.items():
-            errand = Errand(id=id_, does=does)
-            session.add(errand)
+        errands = [Errand(id=id_, does=does) for id_, does in batch.items()]
+        session.add_all(errands)
+        for errand in errands:
             errand.submit()
+        dress(session, errands)
         session.commit()
 
 

@@ -2,14 +2,18 @@
 
 import time
 from contextlib import contextmanager
+from random import Random
 
 import pytest
 from sqlalchemy import delete, insert, select, update
 
 from statejobs.domain.job import JobState
 from statejobs.store.tables import attempts, jobs, transitions
-from tests.chaos.app import FOREIGN, LEDGER, Does, Effect, Errand, Gift, State, make_app
+from tests.chaos import app as chaos_app
+from tests.chaos.app import FOREIGN, LEDGER, Deposit, Does, Effect, Errand, Gift, State, make_app
 from tests.chaos.invariants import violations
+from tests.chaos.people import People
+from tests.chaos.rows import garble
 from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN
 from tests.chaos.verifier import verify
 
@@ -35,12 +39,14 @@ def ledger(tmp_path):
     return (tmp_path / "ledger").read_text().splitlines
 
 
-def submit(app, errands):
+def submit(app, errands, dress=None, **columns):
     with app.session() as session:
-        for id_, does in errands.items():
-            errand = Errand(id=id_, does=does)
-            session.add(errand)
+        made = [Errand(id=id_, does=does, **columns) for id_, does in errands.items()]
+        session.add_all(made)
+        for errand in made:
             errand.submit()
+        if dress is not None:
+            dress(session, made)
         session.commit()
 
 
@@ -355,3 +361,96 @@ def test_sees_a_job_of_another_app_that_was_touched(app):
 
     (touched,) = [line for line in judge(app).illegal if "another app" in line]
     assert touched == "job 5 of another app was touched: it is queued"
+
+
+def drain_until_at_rest(app, *ids):
+    """Run what is due, and let people do their part, until these errands have ended."""
+    people = People(app, Random(1), every=1, cancels=0)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        app.drain()
+        people._look()
+        with app.engine.connect() as connection:
+            states = select(Errand.__table__.c.state).where(Errand.__table__.c.id.in_(ids))
+            if set(connection.scalars(states)) <= {State.COMPLETED, State.CANCELLED}:
+                return
+        time.sleep(0.1)  # noqa: TID251
+    raise TimeoutError(ids)
+
+
+def test_rivals_for_one_place_all_complete_without_a_burnt_attempt(app):
+    submit(app, dict.fromkeys(("d4", "e5", "f6"), Does.QUEUE_UP), customer="alice")
+    drain_until_at_rest(app, "d4", "e5", "f6")
+
+    verdict = judge(app, acks=[*ACKS, *(f"{ACKNOWLEDGED} {id_}" for id_ in ("d4", "e5", "f6"))])
+
+    assert verdict.is_clean, verdict
+    with app.engine.connect() as connection:
+        assert connection.execute(select(attempts)).all() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'IntegrityError: duplicate key violates unique constraint "chaos_one_place"',
+        "IntegrityError: UNIQUE constraint failed: chaos_errands.customer",
+        'OperationalError: FATAL: too many connections for role "chaos_worker"',
+        'OperationalError: FATAL: too many connections for database "chaos"',
+    ],
+)
+def test_sees_an_attempt_burnt_by_what_is_no_fault_of_the_action(app, words):
+    submit(app, {"d4": Does.STUMBLE})
+    app.step()
+    with damage(app) as connection:
+        connection.execute(update(attempts).values(message=words))
+
+    assert judge(app).illegal[-1] == f"attempt 1 of job 5 was burnt: {words}"
+
+
+def test_what_cannot_be_decoded_ends_by_itself_and_is_neither_lost_nor_unfinished(app):
+    submit(app, {"d4": Does.GARBLED, "e5": Does.UNREAD}, dress=garble)
+    submit(app, {"f6": Does.WRITE})
+    app.drain()
+
+    assert rules(app) == set()
+    drain_until_at_rest(app, "d4", "e5", "f6")
+    verdict = judge(app, acks=[*ACKS, *(f"{ACKNOWLEDGED} {id_}" for id_ in ("d4", "e5", "f6"))])
+    assert verdict.is_clean, verdict
+    with app.session() as session:
+        ends = {id_: session.get(Errand, id_).state for id_ in ("d4", "e5", "f6")}
+    assert ends == {"d4": State.COMPLETED, "e5": State.CANCELLED, "f6": State.COMPLETED}
+
+
+def test_sees_an_errand_that_waits_for_a_job_given_up_for_another_reason(app):
+    submit(app, {"e5": Does.UNREAD}, dress=garble)
+    app.drain()
+    with damage(app) as connection:
+        mine = jobs.c.record_id == of("e5")
+        connection.execute(update(jobs).where(mine).values(reason="given up"))
+
+    assert rules(app) == {"promised job is missing, or twice"}
+    assert "Errand e5 is queued" in judge(app).unfinished
+
+
+@pytest.fixture
+def deposit(app, monkeypatch):
+    """A deposit that was put away."""
+    monkeypatch.setattr(chaos_app, "HOLDS", 0.0)
+    with app.session() as session:
+        session.add(Deposit(id="d4"))
+        session.commit()
+    app.drain()
+    return "d4"
+
+
+def test_counts_a_deposit_as_asked_for_and_done(app, deposit, ledger):
+    with app.engine.connect() as connection:
+        told = [*ACKS, f"{ACKNOWLEDGED} {deposit}"]
+        assert verify(connection, app, acks=told, ledger=ledger()).is_clean
+
+
+def test_sees_a_deposit_that_was_put_away_twice(app, deposit):
+    with damage(app) as connection:
+        connection.execute(insert(Effect.__table__), {"record": deposit, "attempt": 2})
+
+    assert judge(app, acks=()).doubled == ["effects of d4 (completed): 2, not 1"]

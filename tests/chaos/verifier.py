@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, func, literal, or_, select, text, union_all
@@ -10,12 +11,16 @@ from sqlalchemy import Connection, func, literal, or_, select, text, union_all
 from statejobs import StateJobs
 from statejobs.domain.job import LIVE, JobState
 from statejobs.store.tables import attempts, jobs, transitions
-from tests.chaos.app import FOREIGN, Does, Effect, Errand, Gift, State
+from tests.chaos.app import FOREIGN, RESOURCES, Deposit, Does, Effect, Errand, Gift, State
 from tests.chaos.invariants import violations
 from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN
 
 IS_OURS = jobs.c.key.not_like(f"{FOREIGN}%")
 """Whether a job is not of the other app."""
+_COSTS_NO_ATTEMPT = (
+    "chaos_one_place", "chaos_errands.customer",  # as PostgreSQL and SQLite name the place
+    "too many connections for",
+)  # fmt: skip
 ENDS = (State.COMPLETED, State.CANCELLED)
 
 
@@ -54,6 +59,7 @@ def verify(
     _check_gifts(connection, verdict)
     _check_ends(connection, verdict)
     _check_foreign(connection, verdict)
+    _check_attempts(connection, verdict)
     _check_ledger(connection, list(ledger), verdict)
     for row in violations(connection, app):
         place = f"{row['resource']} {row['record_id']}, job {row['job_id']}"
@@ -67,7 +73,7 @@ def verify(
 def _check_submissions(connection: Connection, acks: list[str], verdict: Verdict) -> None:
     told = [line.rstrip("\n").partition(" ") for line in acks]
     promised = {id_ for answer, _, id_ in told if answer in {ACKNOWLEDGED, RECOVERED}}
-    there = set(connection.scalars(select(Errand.id)))
+    there = {id_ for r in (Errand, Deposit) for id_ in connection.scalars(select(r.id))}
     verdict.lost += [f"acknowledged, not there: {id_}" for id_ in promised - there]
     if acks:
         torn = {id_ for answer, _, id_ in told if answer == TORN}
@@ -79,7 +85,7 @@ def _check_submissions(connection: Connection, acks: list[str], verdict: Verdict
 def _check_effects(connection: Connection, verdict: Verdict) -> None:
     records = union_all(
         select(Errand.id, Errand.state, Errand.does != Does.TOUCH, Errand.count),
-        select(Gift.id, Gift.state, literal(value=True), literal(-1)),
+        *(select(r.id, r.state, literal(value=True), literal(-1)) for r in (Gift, Deposit)),
     ).subquery()
     effects = select(func.count()).where(Effect.record == records.c.id).scalar_subquery()
     for id_, state, writes, count, found in connection.execute(select(records, effects)):
@@ -106,7 +112,7 @@ def _check_gifts(connection: Connection, verdict: Verdict) -> None:
 
 
 def _check_ends(connection: Connection, verdict: Verdict) -> None:
-    for resource in (Errand, Gift):
+    for resource in RESOURCES:
         left = connection.execute(
             select(resource.id, resource.state).where(resource.state.not_in(ENDS))
         )
@@ -126,17 +132,29 @@ def _check_foreign(connection: Connection, verdict: Verdict) -> None:
         verdict.illegal.append(f"job {id_} of another app was touched: it is {state}")
 
 
+def _check_attempts(connection: Connection, verdict: Verdict) -> None:
+    """What is no fault of the action may cost it no attempt."""
+    said = [attempts.c.message.contains(words) for words in _COSTS_NO_ATTEMPT]
+    burnt = select(attempts.c.job_id, attempts.c.attempt, attempts.c.message).where(
+        attempts.c.outcome == "failed", or_(*said)
+    )
+    for job_id, attempt, message in connection.execute(burnt):
+        (line, *_) = message.splitlines()
+        verdict.illegal.append(f"attempt {attempt} of job {job_id} was burnt: {line}")
+
+
 def _check_ledger(connection: Connection, ledger: list[str], verdict: Verdict) -> None:
     if not ledger:
         return
-    keys, gifts = defaultdict(set), set(connection.scalars(select(Gift.id)))
+    keys = defaultdict(set)
+    new = {id_ for r in (Gift, Deposit) for id_ in connection.scalars(select(r.id))}
     for line in ledger:
         record, key, _, version = line.split()
         keys[record].add(key)
-        if version == "old" and record in gifts:
+        if version == "old" and record in new:
             verdict.illegal.append(f"the old version ran a key it does not know: {record}")
     verdict.illegal += [f"{r} ran under {len(k)} keys" for r, k in keys.items() if len(k) > 1]
-    for resource in (Errand, Gift):
+    for resource in RESOURCES:
         done = connection.scalars(select(resource.id).where(resource.state == State.COMPLETED))
         verdict.lost += [f"completed, never ran: {id_}" for id_ in done if id_ not in keys]
 
@@ -160,8 +178,35 @@ def find_false_rescues(connection: Connection, killed) -> list[str]:
     ]
 
 
-def reclaim_seconds(connection: Connection, app: StateJobs, killed, away=()) -> list[float]:
-    """Return for each job of a killed node how long it took until another one claimed it.
+@dataclass(frozen=True, kw_only=True)
+class Reclaim:
+    """How a job of a killed worker came to run again."""
+
+    job: int
+    attempt: int
+    """That was lost with the worker."""
+    crashes: int
+    """How many attempts of it had been lost by then."""
+    killed: datetime
+    rescued: datetime
+    claimed: datetime
+
+    @property
+    def seconds(self) -> float:
+        """From the kill to the next claim."""
+        return (self.claimed - self.killed).total_seconds()
+
+    def __str__(self) -> str:
+        rescued = (self.rescued - self.killed).total_seconds()
+        waited = (self.claimed - self.rescued).total_seconds()
+        return (
+            f"job {self.job}, attempt {self.attempt}, crash {self.crashes}: killed "
+            f"{self.killed:%H:%M:%S.%f}, rescued {rescued:.1f} s later, waited {waited:.1f} s"
+        )
+
+
+def find_reclaims(connection: Connection, app: StateJobs, killed, away=()) -> list[Reclaim]:
+    """Return for each job of a killed node how another one claimed it, fastest first.
 
     Those for which the database was away meanwhile are left out: nobody could claim them.
 
@@ -188,18 +233,32 @@ def reclaim_seconds(connection: Connection, app: StateJobs, killed, away=()) -> 
         )
         .scalar_subquery()
     )
+    earlier = attempts.alias()
+    crashes = (
+        select(func.count())
+        .where(
+            earlier.c.job_id == attempts.c.job_id,
+            earlier.c.outcome == "crashed",
+            earlier.c.finished_at <= attempts.c.finished_at,
+        )
+        .scalar_subquery()
+    )
+    found = (attempts.c.job_id, attempts.c.attempt, attempts.c.node, attempts.c.finished_at)
     rows = connection.execute(
-        select(attempts.c.node, next_start)
+        select(*found, crashes, next_start)
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(attempts.c.outcome == "crashed")
     )
-    claimed = [(killed[node], at) for node, at in rows if at and node in killed]
-    return sorted(
-        (at - since).total_seconds()
-        for since, at in claimed
-        if at > since  # else rescued before, from a pause
-        and not any(gone < at and since < back for gone, back in away)
-    )
+    reclaims = [
+        Reclaim(
+            job=job, attempt=attempt, crashes=count,
+            killed=killed[node], rescued=rescued, claimed=claimed,
+        )
+        for job, attempt, node, rescued, count, claimed in rows
+        if claimed and node in killed and claimed > killed[node]  # else rescued from a pause
+    ]  # fmt: skip
+    could = [r for r in reclaims if not any(g < r.claimed and r.killed < b for g, b in away)]
+    return sorted(could, key=lambda reclaim: reclaim.seconds)
 
 
 def read_lines(file: Path) -> list[str]:

@@ -84,6 +84,7 @@ def discard_queued_job() -> Executable:
             state=literal_state(JobState.DISCARDED),
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
+            attempt=jobs.c.attempt + 1,
         )
     )
 
