@@ -127,9 +127,12 @@ def _why_nothing_runs(model: ResourceModel, state: str, jobs: Sequence[Job]) -> 
                 f"statejobs job retry {ended.id}"
             )
     for key in model.spec.promised_by(state):
-        mine = [job for job in jobs if job.key in {key, *model.triggers[key].aliases}]
+        bound = model.triggers[key]
+        mine = [job for job in jobs if job.key in {key, *bound.aliases}]
         if any(job.state in LIVE for job in mine):
             continue
+        if mine and mine[0].state is JobState.COMPLETED and bound.target == state:
+            continue  # it has run, and leaves the record where it was
         if not mine:
             return f"it waits in {state!r} for a job of {key!r}, and there is none"
         last = mine[0]

@@ -147,15 +147,19 @@ class Crew:
             self._threads.submit(lambda: self._serve(lane))
 
     def _serve(self, lane: Lane) -> None:
-        while (call := lane.take(is_async=False)) is not None:
+        call = lane.take(is_async=False)
+        while call is not None:
             if is_alone(call):
                 self._perform(call[0])
             else:
                 self._perform_chunk(call)
+            call = lane.take(is_async=False, after=call)
 
     async def _serve_async(self, lane: Lane) -> None:
-        while (call := lane.take(is_async=True)) is not None:
+        call = lane.take(is_async=True)
+        while call is not None:
             await self._perform_async(call[0])
+            call = lane.take(is_async=True, after=call)
 
     def _perform(self, claim: Claim) -> None:
         try:

@@ -60,6 +60,7 @@ class Lane:
         self._ahead = 0
         self._taken, self._looked_at = 0, 0.0
         self._takes_many = False
+        self._longest = 0.0  # seconds that a job took, of those that ended since the last look
 
     def room(self, now: float) -> int:
         """Return how many more calls to claim jobs for at *now*, in monotonic seconds."""
@@ -91,9 +92,11 @@ class Lane:
         if is_low:
             self._on_low()
 
-    def take(self, *, is_async: bool) -> Call | None:
-        """Return the next call for a server; None ends the server."""
+    def take(self, *, is_async: bool, after: Call = ()) -> Call | None:
+        """Return the next call for a server, *after* the one that it served; None ends it."""
+        seconds = max((claim.duration or 0.0 for claim in after), default=0.0) / max(1, len(after))
         with self._lock:
+            self._longest = max(self._longest, seconds)
             before = len(self._waiting)
             is_low = self.has_more and before <= self._ahead // 2
             call = self._take(is_async=is_async)
@@ -166,10 +169,12 @@ class Lane:
         passed = now - self._looked_at
         if passed < _SHORTEST_LOOK:
             return
-        measured = min(self._most_ahead, int(self._taken / passed * AHEAD))
+        # Long jobs that end at the same moment look like a quick pace.
+        pace = self._taken / passed if self._longest < AHEAD else 0.0
+        measured = min(self._most_ahead, int(pace * AHEAD))
         # Those that share a transaction or wait for places are taken in bursts, with nothing in
         # between.
         is_in_bursts = self._takes_many or self._was_full
         self._ahead = max(measured, self._ahead // 2) if is_in_bursts else measured
         self._was_full = self._is_full
-        self._taken, self._looked_at = 0, now
+        self._taken, self._longest, self._looked_at = 0, 0.0, now

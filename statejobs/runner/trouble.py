@@ -36,6 +36,11 @@ class Trouble:
         self._rests: dict[str, _Rest] = {}
         self._told: dict[str, float] = {}
 
+    @property
+    def is_met(self) -> bool:
+        """Whether an outage was told whose end is still to be seen."""
+        return self._outage is not None
+
     def guard(self, queue: str, fill: Callable[[], bool]) -> bool:
         """Return what *fill* returns; an error that only concerns *queue* lets that rest.
 

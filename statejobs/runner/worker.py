@@ -225,7 +225,8 @@ class Worker:
             if not self.held.is_empty:
                 # A look at once would take the interpreter from what has just started.
                 self._stopping.wait(_HEAD_START)
-        if self._must_look or not any(lane.has_more for lane in self._crew.lanes):
+        has_something = any(lane.has_more for lane in self._crew.lanes)
+        if self._must_look or self._trouble.is_met or not has_something:
             self._must_look = False
             self._look()
         return self._fill_all([lane for lane in self._crew.lanes if lane.has_more])

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import update
 
-from statejobs import JobState
+from statejobs import Domain, JobState, StateJobs
 from statejobs.store.tables import jobs
-from tests.cli.conftest import job_of
+from tests.cli.conftest import Shell, job_of
+from tests.support.leaflets import Leaflet, Poster, print_shop
 from tests.support.worker_app import Task
 
 JOB = {
@@ -233,6 +234,28 @@ def test_a_record_that_waits_for_nothing_says_so(typed, work):
     )
     assert document["obstacle"] in typed("record", "show", "Task", "9").stdout
     assert typed.json("record", "show", "Task", "1")["obstacle"] is None
+
+
+def test_a_record_that_rests_where_its_job_left_it_waits_for_nothing(database_url):
+    with print_shop(database_url) as app:
+        with app.session() as session:
+            leaflet = Leaflet(id=1)
+            session.add(leaflet)
+            leaflet.approve()
+            leaflet.archive()
+            leaflet.restore()
+            session.commit()
+        assert app.drain().counts == {"complete": 1}
+    typed = Shell(app=f"{__name__}:make_print_shop", database=database_url)
+
+    document = typed.json("record", "show", "Leaflet", "1")
+
+    assert (document["state"], document["obstacle"]) == ("approved", None)
+
+
+def make_print_shop(database):
+    """For the command line."""
+    return StateJobs(database, domains=[Domain("print", resources=[Leaflet, Poster])])
 
 
 def test_a_running_job_shows_no_reason_of_an_earlier_attempt(typed, work):

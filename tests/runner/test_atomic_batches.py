@@ -325,6 +325,29 @@ def test_only_what_waits_ahead_of_short_jobs_shares_a_transaction(app):
         runner.finisher.release(claim)
 
 
+def test_long_jobs_that_end_at_the_same_moment_are_not_claimed_ahead(app):
+    ask(app, 6)
+    runner = app.runner()
+    claims = runner.claim("default", limit=6)
+    lane = Lane(
+        "default", 3, most_ahead=100, most_together=100, start_server=lambda *_: None,
+        on_low=lambda: None,
+    )  # fmt: skip
+    lane.put(calls_of(claims))
+    lane.room(0.0)
+    running = [lane.take(is_async=False) for _ in range(3)]
+    for call in running:
+        call[0].duration = 5.0
+
+    lane.room(5.0)
+    for call in running:
+        assert len(lane.take(is_async=False, after=call)) == 1
+
+    assert lane.room(5.01) == 0
+    for claim in claims:
+        runner.finisher.release(claim)
+
+
 def test_a_worker_ends_each_of_many_once(database_url):
     settings = WorkerSettings(poll=timedelta(seconds=0.1))
     queues = {"default": 2}

@@ -2,13 +2,14 @@
 
 import json
 import logging
+import threading
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from statejobs import Sources, StateJobs, WorkerSettings
 from statejobs.cli.documents import worker_documents
@@ -25,6 +26,8 @@ from tests.support.parcels import (
     close_app,
     enqueue,
     job_of,
+    reset_script,
+    script,
     send,
     state_of,
 )
@@ -47,6 +50,10 @@ def app(database_url):
     app.create_all()
     yield app
     close_app(app)
+
+
+class _ServerIsAwayError(Exception):
+    sqlstate = "57P03"
 
 
 def to_second_queue(app, kind):
@@ -99,6 +106,32 @@ def test_status_names_the_key_that_a_worker_cannot_claim_and_why(app):
 
     assert held["key"] == "parcel.send"
     assert "stamps" in held["reason"]
+
+
+def test_an_outage_is_over_when_the_database_answers_though_every_slot_is_taken(app, caplog):
+    """With no slot free and more to do, a round asks for nothing, and so learns nothing."""
+    gate, is_away = threading.Event(), threading.Event()
+    script.send = lambda *_: gate.wait(60)
+    send(app, 16)
+
+    def fail(*_args):
+        if is_away.is_set():
+            raise OperationalError("SELECT 1", {}, _ServerIsAwayError())
+
+    event.listen(app.engine, "before_cursor_execute", fail)
+    with caplog.at_level(logging.WARNING), app.running() as worker:
+        eventually(lambda: len(worker.held.all()) == 4 and worker._crew.lanes[0].has_more)
+        is_away.set()
+        eventually(lambda: "the database is away" in caplog.text)
+        threading.Event().wait(1.5)
+        said_while_away = list(caplog.messages)
+        is_away.clear()
+        eventually(lambda: "the database is back" in caplog.text)
+        gate.set()
+
+    reset_script()
+    assert not any("is back" in message for message in said_while_away)
+    assert len([m for m in caplog.messages if "the database is away" in m]) == 1
 
 
 @pytest.mark.postgres
