@@ -23,15 +23,13 @@ from statejobs.runner.sifting import Sifting
 from statejobs.runner.strays import Strays
 from statejobs.runner.unclaimed import Unclaimed
 from statejobs.store import unclaimed as statements
-from statejobs.store.store import Store
+from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.telemetry import Event, Telemetry
 
 log = logging.getLogger("statejobs.runner")
 
 POSTPONED_FOR = timedelta(seconds=1)
 """How long a job waits whose record was locked; up to half as much is added by chance."""
-LOCK_TIMEOUT = timedelta(seconds=0.25)
-"""How long a claim waits for a lock: rows that others hold are skipped, so it is for a table."""
 _NEWEST = 100
 """So many of the newest jobs are those of which some are tried, when the best all raise."""
 
@@ -102,7 +100,7 @@ class Claiming:
     def _take_in_halves(self, wanted: Wanted, keys: Sequence[str]) -> Taken:
         """Take what raised as a whole in parts, and settle those that raise by themselves."""
         queue = wanted.queue
-        with self._store.single() as connection:
+        with self._store.unwaiting() as connection:
             found = statements.find_queued(
                 connection, queue, keys, limit=wanted.limit, suspects=wanted.suspects,
                 sturdy=self._sturdy_keys(wanted.suspects),
@@ -123,7 +121,7 @@ class Claiming:
         Nothing of it is kept. They are chosen by chance among the newest, so that many that
         raise, at the head of a queue, hide none that does not.
         """
-        with self._store.single() as connection:
+        with self._store.unwaiting() as connection:
             found = statements.find_newest(connection, queue, [key], limit=_NEWEST)
         others = [candidate.id for candidate in found if candidate.id not in but]
         errors: list[Exception] = []
@@ -138,7 +136,7 @@ class Claiming:
         return errors
 
     def _could_start(self, job_id: int) -> bool:
-        with self._store.transaction(lock_timeout=LOCK_TIMEOUT) as connection:
+        with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             jobs = statements.lock_listed(connection, [job_id])
             starts = self._work.start(connection, jobs, self._sources.clock.now())
             connection.rollback()
@@ -159,7 +157,7 @@ class Claiming:
         # been; what follows from it flushes it too.
         with (
             self._strays.watching(),
-            self._store.transaction(flushes=False, lock_timeout=LOCK_TIMEOUT) as connection,
+            self._store.transaction(flushes=False, lock_timeout=TABLE_PATIENCE) as connection,
         ):
             jobs = lock(connection)
             if not jobs:

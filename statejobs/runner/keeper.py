@@ -12,8 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
 from statejobs.domain.suspects import Suspects, runs_alone
+from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.port import Claim
 from statejobs.runner.timekeeping import timekeeper_of
+from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
@@ -125,8 +127,8 @@ class Keeper:
         claims = self._held.all()
         try:
             self._timekeeper.settle_doubt()
-            has_all = self._renew(claims)
-            self._beat()
+            has_all = self._unless_locked(lambda: self._renew(claims))
+            has_all &= self._unless_locked(self._beat)
             if self._was_cut_off():
                 self.rest()
             self._renewed_at = began
@@ -148,7 +150,23 @@ class Keeper:
         if not stood_still:
             self._warn_unrenewed()
 
-    def _beat(self) -> None:
+    def _unless_locked(self, act: Callable[[], bool]) -> bool:
+        """Return what *act* returns; False when somebody has locked what it needs.
+
+        While a table is locked nobody can renew a lease, nor take a job whose lease ran out:
+        nothing was missed, and those who live are to renew theirs before anybody is rescued.
+        """
+        try:
+            return act()
+        except SQLAlchemyError as error:
+            if fault_of(error) is not Fault.LOCKED or self._store.dialect == "sqlite":
+                raise
+            blocker = who_has_locked(self._store)
+            log.warning("no lease can be renewed for now: %s: %s", blocker, words_of(error))
+            self.rest()
+            return False
+
+    def _beat(self) -> bool:
         clock, offset = self._sources.clock, self._timekeeper.offset
         sent = clock.monotonic()
         held = self._held_keys()
@@ -156,6 +174,7 @@ class Keeper:
         self._timekeeper.take(beat.told, sent=sent)
         if not beat.is_known:  # somebody has deleted the row
             self._on_forgotten()
+        return True
 
     def _was_cut_off(self) -> bool:
         age = timedelta(seconds=self._sources.clock.monotonic() - self._renewed_at)

@@ -19,7 +19,7 @@ from statejobs.runner.refused import Refusal, Refused, tell_of
 from statejobs.store.expired import find_expired, lock_expired
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.rows import Expired
-from statejobs.store.store import Store
+from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.telemetry import Event, Telemetry
 
 log = logging.getLogger("statejobs.runner")
@@ -115,7 +115,7 @@ class Rescue:
 
     def _take_back(self, expired: Expired, outcome: Crash | Release, claims: list[Claim]) -> Became:
         """Settle the attempt with *outcome*; *claims* takes the claim, once the record is known."""
-        with self._store.transaction() as connection:
+        with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             now = self._sources.clock.now()
             job = lock_expired(connection, expired.id, now, lease=self._lease)
             subject = self._work.recover(connection, job) if job is not None else None
@@ -136,7 +136,7 @@ class Rescue:
             job=expired, error=error, is_last=is_last, step=expired.crashes + 1, is_crash=True
         )
         claim = claims[0] if claims else None
-        with self._store.transaction() as connection:
+        with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             if self._refusals.write(connection, refusal, claim) is None:
                 return Became.LEFT
         tell_of(refusal)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from statejobs.runner.blame import Blame, blame_for, likeness_of
+from statejobs.runner.blockers import is_table_locked
 from statejobs.runner.halves import in_halves
 from statejobs.runner.port import Claim
-from statejobs.store.faults import Fault, fault_of
 from statejobs.store.unclaimed import Candidate
 
 ENOUGH = 3
@@ -27,7 +27,7 @@ class Blamed:
     @property
     def is_table_locked(self) -> bool:
         """Whether somebody has locked a whole table that its key needs."""
-        return self.blame is Blame.KEY and fault_of(self.error) is Fault.LOCKED
+        return is_table_locked(self.error)
 
 
 class Sifting:

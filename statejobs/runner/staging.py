@@ -43,11 +43,12 @@ class Staging:
         return frozenset(staged)
 
     def _is_refused(self, ids: Sequence[int], error: Exception) -> bool:
-        if blame_for(error) is not Blame.JOB:
+        blame = blame_for(error)
+        if blame not in {Blame.JOB, Blame.MOMENT}:
             raise error
         if len(ids) > 1:
             return False
-        if ids[0] not in self._told:
+        if blame is Blame.JOB and ids[0] not in self._told:
             self._told.add(ids[0])
             log.error("job %s is due, and the database refuses to queue it: %s", ids[0], error)
         return True

@@ -21,7 +21,7 @@ from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Work
 from statejobs.runner.recorder import Recorder
 from statejobs.store.faults import is_away
-from statejobs.store.store import Store
+from statejobs.store.store import TABLE_PATIENCE, Store
 
 log = logging.getLogger("statejobs.runner")
 
@@ -106,7 +106,7 @@ class Strays:
             return False
 
     def _give_back(self, job_id: int, token: str) -> bool:
-        with self._store.transaction() as connection:
+        with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             job = self._store.lock_claimed(connection, job_id, token)
             subject = self._work.recover(connection, job) if job is not None else None
             if job is None or subject is None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from statejobs.domain.clock import Sources
 from statejobs.runner.blame import is_everyones, likeness_of
-from statejobs.store.faults import Fault, fault_of
+from statejobs.runner.blockers import is_table_locked
+from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.telemetry import Event, Telemetry
 
 log = logging.getLogger("statejobs.worker")
@@ -29,8 +30,16 @@ class _Rest:
 class Trouble:
     """Keeps an outage from the log but for its begin and end, and one queue from the others."""
 
-    def __init__(self, sources: Sources, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        telemetry: Telemetry,
+        *,
+        who_has_locked: Callable[[], str] = lambda: "somebody has locked a table",
+    ) -> None:
+        """Make one; *who_has_locked* names tables and processes for the log."""
         self._clock, self._rng, self._telemetry = sources.clock, sources.rng, telemetry
+        self._who_has_locked = who_has_locked
         self._outage: Fault | None = None
         self._pause = _SHORTEST
         self._rests: dict[str, _Rest] = {}
@@ -104,7 +113,9 @@ class Trouble:
             return
         self._told = {c: at for c, at in self._told.items() if now - at < _TELLS_EVERY}
         self._told[cause] = now
-        if fault_of(error) in _PASSING:
+        if is_table_locked(error):
+            log.warning("%s: %s: %s", what, self._who_has_locked(), words_of(error))
+        elif fault_of(error) in _PASSING:
             log.warning("%s: %s", what, error)
         else:
             log.error("%s", what, exc_info=error)

@@ -19,13 +19,14 @@ from statejobs.domain.outcome import Fail
 from statejobs.domain.text import REASON_LIMIT, shown_text
 from statejobs.domain.waiting import OTHER_CODE, wait_again
 from statejobs.runner.blame import Blame, blame_for, is_everyones, likeness_of
+from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.finisher import Ended, Finisher
 from statejobs.runner.holds import LONGEST, HeldKeys
 from statejobs.runner.port import Claim, MovedAway, Work
 from statejobs.runner.sifting import ENOUGH, Blamed
 from statejobs.store import unclaimed as statements
 from statejobs.store.faults import words_of
-from statejobs.store.store import Store
+from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.store.unclaimed import Candidate
 from statejobs.telemetry import Event, Telemetry
 
@@ -35,7 +36,6 @@ SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(seconds=60)
 """Of a job whose place is taken."""
 LOCKED_FOR = timedelta(seconds=5)
 """A key is held no longer for a table that somebody has locked: that is over soon."""
-LOCK_TIMEOUT = timedelta(seconds=0.25)
 _OF_OTHERS = {Blame.MOMENT, Blame.LOCK}
 """What costs a job no attempt: somebody else's work is in its way."""
 
@@ -113,20 +113,14 @@ class Unclaimed:
     def _hold(self, key: str, cause: Blamed) -> None:
         longest, why = LONGEST, _words(cause.error)
         if cause.is_table_locked:
-            tables = ", ".join(self._locked_tables())
             longest = LOCKED_FOR
-            why = f"somebody has locked {tables or 'a table'}: {why}"
+            why = f"{who_has_locked(self._store)}: {why}"
         hold = self._held.hold(key, why, cause.error, longest=longest)
         log.error(
             "no job of %s can be claimed, and none of them is to blame: it is left to other "
             "workers, and tried again in %g s: %s", key, hold.wait.total_seconds(), why,
         )  # fmt: skip
         self._telemetry.emit(Event.KEY_HELD, key=key, reason=why, seconds=hold.wait.total_seconds())
-
-    def _locked_tables(self) -> list[str]:
-        with suppress(Exception), self._store.single() as connection:
-            return statements.locked_tables(connection)
-        return []
 
     def _settle_each(self, own: Sequence[Blamed]) -> list[Ended]:
         ended: list[Ended] = []
@@ -259,7 +253,7 @@ class Unclaimed:
         log.error("job %s (%s) is discarded: %s", candidate.id, candidate.key, why)
 
     def _transaction(self) -> AbstractContextManager[Connection]:
-        return self._store.transaction(lock_timeout=LOCK_TIMEOUT)
+        return self._store.transaction(lock_timeout=TABLE_PATIENCE)
 
 
 def _stuck(failed: _Failed, refusal: Exception) -> _Failed:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.domain.suspects import Suspects
+from statejobs.runner.blockers import is_table_locked, who_has_locked
 from statejobs.runner.claiming import Wanted
 from statejobs.runner.crew import Crew
 from statejobs.runner.executors import LastOnLoop, LoopThread, Threads
@@ -104,7 +105,11 @@ class Worker:
         if watch is not None:
             self._loops.append(Loop("watch", watch.run_once, _LOOK_FOR_SILENCE, rng))
         self._wake = threading.Event()
-        self._trouble = Trouble(runner.sources, runner.telemetry)
+        self._trouble = Trouble(
+            runner.sources,
+            runner.telemetry,
+            who_has_locked=partial(who_has_locked, runner.store),
+        )
         self._staging = Staging(runner.store)
         self._listener = make_listener(self.wake) if make_listener else None
         self._stopping = threading.Event()
@@ -318,7 +323,12 @@ class Worker:
 
     def _rescue(self) -> bool:
         """Take back what dead workers held; return False when there may be more of it."""
-        rescued = self._runner.rescue() if self._keeper.may_rescue else 0
+        try:
+            rescued = self._runner.rescue() if self._keeper.may_rescue else 0
+        except Exception as error:
+            if is_table_locked(error):
+                self._keeper.rest()  # nobody can renew a lease now either
+            raise
         if rescued:
             self.wake()
         return rescued < RESCUED_AT_ONCE

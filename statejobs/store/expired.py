@@ -36,7 +36,7 @@ def find_expired(
         skip: How many of the first to leave out.
     """
     given = {"keys": list(keys), "limit": limit, "skip": skip, **_times(now, lease)}
-    with store.single() as connection:
+    with store.unwaiting() as connection:
         return [
             Expired(**row._mapping)  # noqa: SLF001 - its public name
             for row in connection.execute(_FIND, given)

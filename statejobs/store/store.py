@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +28,9 @@ from statejobs.store.statements import staging as staging_sql
 from statejobs.store.statements.conditions import database_time
 from statejobs.store.turns import Turns
 from statejobs.store.witness import Witness
+
+TABLE_PATIENCE = timedelta(seconds=0.25)
+"""How long what waits for no row waits for a table that somebody has locked, as to alter it."""
 
 
 class Store:
@@ -69,7 +72,12 @@ class Store:
 
     @contextmanager
     def transaction(
-        self, *, flushes: bool = True, lock_timeout: timedelta | None = None, yields: bool = False
+        self,
+        *,
+        flushes: bool = True,
+        lock_timeout: timedelta | None = None,
+        yields: bool = False,
+        of_leases: bool = False,
     ) -> Iterator[Connection]:
         """Open a connection with a write transaction; commit at the end, roll back on error.
 
@@ -79,8 +87,10 @@ class Store:
                 the server has it. SQLite has its busy timeout.
             yields: Whether it gives up a lock before the server looks for a deadlock, so that
                 whoever waits for this transaction goes on; the caller repeats it.
+            of_leases: Whether it is one of those that are kept for leases.
         """
-        with self._turn(), self._connect(self._own) as connection:
+        engine = self._of_leases if of_leases else self._own
+        with self._turn(), self._connect(engine) as connection:
             if yields:
                 lock_timeout = limits_of(connection).patience * _MILLISECOND
             begin_now(connection, then=self._settings(flushes, lock_timeout))
@@ -128,7 +138,7 @@ class Store:
             lock_timeout: As for `transaction`; on PostgreSQL that takes one around the statement.
         """
         if lock_timeout is not None and self.dialect == "postgresql":
-            with self.transaction(lock_timeout=lock_timeout) as connection:
+            with self.transaction(lock_timeout=lock_timeout, of_leases=of_leases) as connection:
                 yield connection
             return
         with self._connect(self._of_leases if of_leases else self._own) as connection:
@@ -143,13 +153,17 @@ class Store:
                 raise
             connection.commit()
 
+    def unwaiting(self, *, of_leases: bool = False) -> AbstractContextManager[Connection]:
+        """Open a connection for one statement that waits for no row, and briefly for a table."""
+        return self.single(of_leases=of_leases, lock_timeout=TABLE_PATIENCE)
+
     # Claim
 
     def peek(self, queues: Sequence[str], keys: Sequence[str]) -> Peek:
         """Look which of *queues* have work for *keys*, and when the next job is due."""
         names = tuple(queues)
         statement = self._peeks.setdefault(names, claim_sql.peek(names, self.dialect))
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             row = connection.execute(statement, {"keys": list(keys)}).one()
         told, next_due, *has_work = row
         ready = frozenset(name for name, has in zip(names, has_work, strict=True) if has)
@@ -160,7 +174,7 @@ class Store:
     ) -> frozenset[str]:
         """Queue the jobs of *queues* and *keys* that are due; return the queues that got some."""
         given = {"queues": list(queues), "keys": list(keys), "now": now, "limit": limit}
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             return frozenset(row.queue for row in connection.execute(_STAGE, given))
 
     def find_due(
@@ -168,12 +182,12 @@ class Store:
     ) -> list[int]:
         """Return the ids of the jobs that `stage_due` would queue."""
         given = {"queues": list(queues), "keys": list(keys), "now": now, "limit": limit}
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             return list(connection.scalars(_FIND_DUE, given))
 
     def stage_listed(self, ids: Sequence[int]) -> frozenset[str]:
         """Queue those of *ids* that wait for their time; return the queues that got some."""
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             rows = connection.execute(self._stage_listed, {"ids": list(ids)})
             return frozenset(row.queue for row in rows)
 
@@ -225,7 +239,7 @@ class Store:
 
     def renew(self, ids: Sequence[int], *, by: str, until: datetime) -> list[Held]:
         """Extend leases, waiting for nobody; return those that are still held."""
-        with self.single(of_leases=True) as connection:
+        with self.unwaiting(of_leases=True) as connection:
             rows = connection.execute(
                 self._renew, {"ids": list(ids), "by": by, "until": until}
             ).all()
@@ -240,7 +254,7 @@ class Store:
 
     def find_owned(self, by: str, before: datetime) -> list[tuple[int, str]]:
         """Return id and token of the processing jobs of a node whose lease ends *before*."""
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             rows = connection.execute(_FIND_OWNED, {"by": by, "before": before}).all()
         return [(row.id, row.token) for row in rows]
 
@@ -271,7 +285,7 @@ class Store:
 
     def find_settled(self, job: Job) -> tuple[JobState, int] | None:
         """Return state and attempts of *job* when the attempt that we began has been ended."""
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             found = {"job_id": job.id, "began": job.started_at}
             row = connection.execute(_SETTLED, found).first()
         return None if row is None else (JobState(row.state), row.attempt)
@@ -321,7 +335,7 @@ class Store:
 
     def register_node(self, row: Mapping[str, object]) -> None:
         """Write the row of a worker process."""
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             connection.execute(_NODE, dict(row))
 
     def beat(
@@ -336,7 +350,7 @@ class Store:
             held: The keys that it cannot run now, as JSON.
         """
         given = {"node_id": node_id, "now": now, "offset": offset, "held_keys": held}
-        with self.single(of_leases=True) as connection:
+        with self.unwaiting(of_leases=True) as connection:
             found = connection.execute(self._beat, given).first()
         return Beat(is_known=found is not None, told=found[0] if found else None)
 
@@ -348,17 +362,17 @@ class Store:
 
     def count_held(self, node_id: str) -> int:
         """Count the jobs that a worker process holds, whether it knows of them or not."""
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             return int(connection.execute(_COUNT_HELD, {"by": node_id}).scalar_one())
 
     def remove_node(self, node_id: str) -> None:
         """Delete the row of a worker process."""
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             connection.execute(_UNNODE, {"node_id": node_id})
 
     def forget_silent_nodes(self, before: datetime) -> None:
         """Delete the rows of worker processes silent since *before*."""
-        with self.single() as connection:
+        with self.unwaiting() as connection:
             connection.execute(_SILENT, {"before": before})
 
 

@@ -22,7 +22,7 @@ from statejobs.runner.halves import in_halves
 from statejobs.store import prune as statements
 from statejobs.store.faults import words_of
 from statejobs.store.prune import START, EndedJob
-from statejobs.store.store import Store
+from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.store.tables import unindexed
 from statejobs.telemetry import Event, Telemetry
 
@@ -98,7 +98,7 @@ class Pruner:
     ) -> None:
         after = START
         while after < before:
-            with self._store.single() as connection:
+            with self._store.unwaiting() as connection:
                 ids, after = statements.find_ended(
                     connection, state, before, after=after, limit=batch
                 )
@@ -117,7 +117,7 @@ class Pruner:
                 raise
         else:
             return
-        with self._store.single() as connection:
+        with self._store.unwaiting() as connection:
             found = batch.find(connection, lock=False)
 
         def prune(part: Sequence[EndedJob]) -> None:
@@ -129,7 +129,7 @@ class Pruner:
     def _prune_part(
         self, batch: _Batch, pruned: Pruned, *, only: Sequence[int] | None = None
     ) -> None:
-        with self._store.transaction() as connection:
+        with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             found = batch.find(connection, lock=not batch.dry_run, only=only)
             ids = self._unneeded(connection, batch.state, found)
             act = statements.count_attempts if batch.dry_run else statements.delete_jobs
@@ -143,12 +143,12 @@ class Pruner:
         after, is_more = 0, True
 
         def delete(ids: Sequence[int]) -> None:
-            with self._store.transaction() as connection:
+            with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
                 statements.delete_history(connection, ids)
             pruned.history += len(ids)
 
         while is_more:
-            with self._store.single() as connection:
+            with self._store.unwaiting() as connection:
                 ids = statements.find_history(connection, before, after=after, limit=batch)
             if dry_run:
                 pruned.history += len(ids)
