@@ -2,7 +2,9 @@
 
 Each is a transaction of its own, so that it outlives whatever becomes of the attempt. On SQLite,
 where one transaction writes at a time, none can be while the action's own is open: a checkpoint is
-kept then, and written with the outcome; progress, which nobody could see, is left out.
+kept then, and written with the outcome; progress, which nobody could see, is left out. So it is on
+PostgreSQL while somebody holds the row of the job: he may wait for what the action has locked, and
+the server sees no deadlock between two sessions of one worker.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.clock import Clock
 from statejobs.domain.job import changed
 from statejobs.errors import ArgumentsError, StateJobsError
 from statejobs.runner.port import Claim
+from statejobs.store.faults import Fault, fault_of
 from statejobs.store.store import Store
 
 _PROGRESS_EVERY = 1.0  # seconds between writes
@@ -64,19 +68,32 @@ class JobNotes:
         text = _plain_json(content)
         if text is None:
             raise ArgumentsError(self._claim.job.key, "checkpoint", "is not plain JSON")
-        must_wait = self._must_wait()
-        if not must_wait and not self._write("checkpoint", text):
+        is_ours = None if self._must_wait() else self._write_in_time("checkpoint", text)
+        if is_ours is False:
             raise StateJobsError("the lease of this job is over: another attempt may be running")
-        self._claim.unsaved_checkpoint = text if must_wait else None
+        self._claim.unsaved_checkpoint = text if is_ours is None else None
         # what runs again within the attempt, as a batch does that came to nothing, finds it too
         self._claim.job = changed(self._claim.job, checkpoint=text)
 
     def _must_wait(self) -> bool:
         return self._store.dialect == "sqlite" and self._is_writing()
 
-    def _write(self, column: str, text: str) -> bool:
-        with self._store.transaction() as own:
-            return self._store.note(own, self._claim.job, column, text)
+    def _write_in_time(self, column: str, text: str) -> bool | None:
+        """Write a note, as `_write`; wait for the row while the action holds nothing itself."""
+        is_ours = self._write(column, text)
+        while is_ours is None and not (self._is_writing() or self._claim.is_lost):
+            is_ours = self._write(column, text)
+        return is_ours
+
+    def _write(self, column: str, text: str) -> bool | None:
+        """Write a note; return whether the job is ours still, None when somebody holds its row."""
+        try:
+            with self._store.transaction(yields=True) as own:
+                return self._store.note(own, self._claim.job, column, text)
+        except DBAPIError as error:
+            if self._store.dialect == "sqlite" or fault_of(error) is not Fault.LOCKED:
+                raise
+            return None
 
 
 def _plain_json(content: dict[str, Any]) -> str | None:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import create_engine, text, update
+from sqlalchemy import create_engine, select, text, update
 
 from statejobs import ConfigurationError, WorkerSettings
+from tests.support import forms
 from tests.support.errands import Line, ask, fetch, household, reset, slow
 from tests.support.errands import script as tasks
 from tests.support.parcels import (
@@ -85,6 +86,39 @@ def test_what_a_body_that_stood_idle_wrote_is_not_kept(office):
     assert state_of(office, Parcel, key) == ParcelState.PACKED
     (attempt,) = office.queries.attempts(job_of(office, Parcel, key).id)
     assert "stood idle" in attempt["message"]
+
+
+def test_a_chunk_that_stood_idle_is_told_so_and_holds_its_records_no_longer(postgres_url):
+    holds, goes_on = threading.Event(), threading.Event()
+
+    def stand_still(_records, session, _ctx):
+        forms.write_on_board(session)
+        if not goes_on.is_set():
+            holds.set()
+            goes_on.wait(60)
+
+    with forms.office(postgres_url, settings=SETTINGS) as app:
+        forms.script.body = stand_still
+        with app.session() as session:
+            chunked = [forms.Chunked() for _ in range(3)]
+            session.add_all(chunked)
+            session.flush()
+            forms.Chunked.act.enqueue_many(session, chunked)
+            session.commit()
+        frozen = threading.Thread(target=app.drain, daemon=True)
+        frozen.start()
+        assert holds.wait(30)
+        began = time.monotonic()
+        with app.engine.begin() as user:  # waits for the locks
+            user.execute(update(forms.Chunked.__table__).values(n=7))
+        waited = time.monotonic() - began
+        goes_on.set()
+        frozen.join(60)
+
+        with app.session() as session:
+            assert {c.state for c in session.scalars(select(forms.Chunked))} == {forms.S.DONE}
+        assert 0.5 < waited < 30
+        assert forms.board(app) == 3  # each by itself, once the call for all had come to nothing
 
 
 def test_every_form_of_action_limits_how_long_its_transaction_stands_idle(office):

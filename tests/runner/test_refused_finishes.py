@@ -1,8 +1,11 @@
 """An attempt whose record the database does not let go ends at once, and says what it met."""
 
+import sqlite3
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from statejobs import Cancel, JobState, Snooze
 from statejobs.runner.port import Success
@@ -15,6 +18,7 @@ from tests.support.parcels import (
     Parcel,
     attempts_of,
     job_of,
+    post_office,
     script,
     send,
     state_of,
@@ -208,6 +212,93 @@ def test_a_snooze_on_the_last_attempt_is_not_given_up_for_a_refusal(app, clock):
 
     job = job_of(app, Parcel, key)
     assert (job.state, job.attempt, job.crashes) == (JobState.QUEUED, 2, 0)
+
+
+def test_a_stale_job_whose_record_cannot_go_back_costs_no_attempt(app, clock):
+    (key,) = send(app)
+    refuse_moves_to(app, "packed", key)
+    script.may_send = lambda _parcel: False
+
+    run_one(app)
+    allow_updates(app, "parcels")
+    assert wait_and_rescue(app, clock) == 1
+
+    job = job_of(app, Parcel, key)
+    assert (job.state, job.attempt, attempts_of(app, Parcel, key)) == (JobState.QUEUED, 0, [])
+    app.drain()
+    assert job_of(app, Parcel, key).reason == "stale: The post is closed."
+
+
+def test_what_the_database_failed_and_does_not_let_go_back_costs_no_attempt(app, clock):
+    def undo(_parcel, _ctx):
+        error = sqlite3.OperationalError("database is read-only")
+        error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+        raise OperationalError("UPDATE parcels", {}, error)
+
+    (key,) = send(app)
+    refuse_moves_to(app, "packed", key)
+    script.send = undo
+
+    run_one(app)
+    job = job_of(app, Parcel, key)
+    assert (job.state, job.owner) == (JobState.PROCESSING, None)
+    allow_updates(app, "parcels")
+    assert wait_and_rescue(app, clock) == 1
+
+    job = job_of(app, Parcel, key)
+    assert (job.state, job.attempt, attempts_of(app, Parcel, key)) == (JobState.QUEUED, 0, [])
+
+
+def test_a_column_that_is_gone_when_an_action_ends_is_waited_for(app, clock):
+    (key,) = send(app)
+
+    def drop_a_column(_parcel, _ctx):
+        execute(app, "ALTER TABLE parcels RENAME COLUMN state_changed_at TO moved_at")
+        raise ValueError("card declined")
+
+    script.send = drop_a_column
+    run_one(app)
+
+    assert job_of(app, Parcel, key).owner is None
+    assert "state_changed_at" in attempt_of(app, key)["message"]
+    assert wait_and_rescue(app, clock) == 0  # this code still cannot: it counts no crash
+    execute(app, "ALTER TABLE parcels RENAME COLUMN moved_at TO state_changed_at")
+    assert wait_and_rescue(app, clock) == 1
+    job = job_of(app, Parcel, key)
+    assert (job.state, job.attempt, job.crashes) == (JobState.QUEUED, 1, 0)
+
+
+@pytest.mark.parametrize("kind", [Parcel, forms.Chunked], ids=lambda kind: kind.__name__)
+def test_a_success_that_is_refused_by_itself_fails_its_attempt_at_once(database_url, kind):
+    """As `try_complete` meets it, when a batch has left a success to be finished alone."""
+    with office(database_url) if kind is forms.Chunked else post_office(database_url) as app:
+        (key,) = fill(app, kind, 1) if kind is forms.Chunked else send(app)
+        table, done = kind.__tablename__, "done" if kind is forms.Chunked else "sent"
+        runner = app.runner()
+        (claim,) = runner.claim("default", limit=1)
+        refuse_updates(app, table, f"NEW.state = '{done}'")
+
+        ended = runner.finisher.try_complete(Success(claim, {}), patience=timedelta(seconds=1))
+
+        assert (ended.outcome, ended.state) == ("fail", JobState.FAILED)
+        (row,) = app.queries.attempts(job_of(app, kind, key).id)
+        assert NO in row["message"]
+        allow_updates(app, table)
+
+
+@pytest.mark.postgres
+def test_a_success_that_waits_for_a_lock_is_tried_again_by_itself(postgres_url):
+    with post_office(postgres_url) as app:
+        (key,) = send(app)
+        runner = app.runner()
+        (claim,) = runner.claim("default", limit=1)
+        success, patience = Success(claim, {}), timedelta(seconds=0.1)
+        with app.engine.begin() as user:
+            user.execute(text(f"SELECT 1 FROM parcels WHERE id = {key} FOR UPDATE"))
+            assert runner.finisher.try_complete(success, patience=patience) is None
+
+        assert runner.finisher.try_complete(success, patience=patience).outcome == "complete"
+        assert state_of(app, Parcel, key) == "sent"
 
 
 def test_a_job_that_a_stop_cannot_give_back_waits_for_no_lease(app, clock):

@@ -4,12 +4,15 @@ import threading
 import time
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
+from statejobs import Snooze
 from statejobs.store.tables import jobs
 from tests.support.parcels import (
+    Letter,
     Parcel,
     attempts_of,
+    enqueue,
     job_of,
     load,
     post_office,
@@ -92,3 +95,70 @@ def test_it_yields_after_half_of_what_the_server_waits(app):
 
     with app.store.transaction() as connection:
         assert connection.scalar(text("SHOW lock_timeout")) == "0"
+
+
+class Holder(threading.Thread):
+    """Holds the rows of all jobs, as an open transaction that enqueues them again does."""
+
+    def __init__(self, app):
+        super().__init__(daemon=True)
+        self._app, self.has_jobs, self.may_end = app, threading.Event(), threading.Event()
+
+    def run(self):
+        with self._app.engine.begin() as connection:
+            connection.execute(update(jobs).values(tags=jobs.c.tags))
+            self.has_jobs.set()
+            self.may_end.wait(60)
+
+
+@pytest.fixture
+def holder(app):
+    thread = Holder(app)
+    yield thread
+    thread.may_end.set()
+    if thread.ident is not None:
+        thread.join(30)
+
+
+def test_a_note_of_an_action_that_holds_its_record_waits_for_nobody_and_is_not_lost(app, holder):
+    """The holder of the job may wait for the record: no server sees that the worker waits too."""
+    (key,) = enqueue(app, Letter, "press")
+    seen = []
+
+    def note(_letter, ctx):
+        seen.append(dict(ctx.checkpoint))
+        if seen == [{}]:
+            holder.start()
+            assert holder.has_jobs.wait(10)
+            ctx.checkpoint["page"] = 1
+            ctx.progress(1, 2)
+            holder.may_end.set()
+            holder.join(30)
+            raise Snooze(seconds=1)
+
+    script.seal = note
+    app.drain()
+    app.sources.clock.advance(seconds=2)
+    app.drain()
+
+    assert seen == [{}, {"page": 1}]
+    assert (state_of(app, Letter, key), attempts_of(app, Letter, key)) == ("sealed", [])
+
+
+def test_a_checkpoint_of_an_action_that_holds_nothing_is_saved_before_it_goes_on(app, holder):
+    (key,) = send(app)
+    saved = []
+
+    def note(_parcel, ctx):
+        holder.start()
+        assert holder.has_jobs.wait(10)
+        threading.Timer(1.2, holder.may_end.set).start()  # longer than it waits at a time
+        ctx.checkpoint["page"] = 1
+        with app.engine.connect() as connection:
+            saved.append(connection.scalar(select(jobs.c.checkpoint)))
+
+    script.send = note
+    app.drain()
+
+    assert saved == ['{"page":1}']
+    assert state_of(app, Parcel, key) == "sent"

@@ -152,8 +152,7 @@ def office(url, resources=FORMS, **options):
         url,
         domains=[Domain("forms", resources=list(resources))],
         sources=manual_sources(ManualClock()),
-        settings=WorkerSettings(timeout_grace=timedelta(seconds=0.2)),
-        **options,
+        **{"settings": WorkerSettings(timeout_grace=timedelta(seconds=0.2)), **options},
     )
     try:
         app.create_all()

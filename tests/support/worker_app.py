@@ -100,11 +100,38 @@ class Parcel(StatefulResource, Base):
         self.note = f"carried by {os.getpid()}"
 
 
+class Crate(StatefulResource, Base):
+    """Carried in one transaction with its outcome, so that it stays locked meanwhile."""
+
+    __tablename__ = "crates"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    until: Mapped[str]
+    """A file; the job waits until it exists. Its process is told in another beside it."""
+    note: Mapped[str | None]
+    state: Mapped[TaskState] = state_column(
+        TaskState, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED)
+    )
+
+    lift = Trigger.on_demand("crate.lift", queue="slow", max_attempts=3)
+
+    @transition(S.DRAFT, S.QUEUED, run_trigger=lift)
+    def send(self) -> None:
+        """Have it carried."""
+
+    @lift.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True)
+    def carry(self, ctx: JobContext) -> None:
+        Path(f"{self.until}.begun").write_text(str(os.getpid()))
+        while not Path(self.until).exists():
+            time.sleep(0.02)  # noqa: TID251
+        self.note = f"carried by {os.getpid()}"
+
+
 def make_app(database: str = "sqlite:///worker_app.db") -> StateJobs:
     """The app; its leases are short, so that tests need not wait for them."""
     return StateJobs(
         database,
-        domains=[Domain("work", resources=[Task, Parcel])],
+        domains=[Domain("work", resources=[Task, Parcel, Crate])],
         queues={"work": 4, "slow": 2},
         settings=WorkerSettings(
             lease=timedelta(seconds=2),
