@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from sqlalchemy import (
     func,
     literal_column,
 )
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeDecorator
 
@@ -68,7 +70,44 @@ def decode_identity(mapper: Mapper[Any], record_id: str) -> tuple[Any, ...]:
 
 
 def _typed(column: ColumnElement[Any], value: Any) -> Any:
-    return msgspec.convert(value, type=column.type.python_type)
+    kind = column.type
+    if isinstance(kind, TypeDecorator) and kind.python_type is object:
+        return _as_loaded(kind, value)
+    return msgspec.convert(value, type=kind.python_type)
+
+
+def _as_loaded(kind: TypeDecorator[Any], value: Any) -> Any:
+    """Return the value that a column of a type of the user's is loaded with.
+
+    Such a type need not tell of which Python type its values are; but what it loads for what it
+    stores, it can be asked.
+
+    Raises:
+        ValueError: It can store no such value.
+    """
+    if _has_own(kind, "process_bind_param"):
+        with suppress(Exception):  # whatever code of the user's raises
+            return _loaded(kind, kind.process_bind_param(value, _NO_DIALECT))
+    plain = msgspec.convert(value, type=kind.impl_instance.python_type)
+    if not _has_own(kind, "process_bind_param"):
+        return _loaded(kind, plain)
+    try:
+        return _loaded(kind, kind.process_bind_param(plain, _NO_DIALECT))
+    except Exception as error:
+        raise ValueError(f"{value!r} is no value of {kind!r}") from error
+
+
+def _loaded(kind: TypeDecorator[Any], stored: Any) -> Any:
+    if not _has_own(kind, "process_result_value"):
+        return stored
+    return kind.process_result_value(stored, _NO_DIALECT)
+
+
+def _has_own(kind: TypeDecorator[Any], name: str) -> bool:
+    return getattr(type(kind), name) is not getattr(TypeDecorator, name)
+
+
+_NO_DIALECT: Dialect = DefaultDialect()
 
 
 def _part_in_sql(column: ColumnElement[Any], dialect: Dialect, where: str) -> ColumnElement[str]:

@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Column, Dialect, types
 from sqlalchemy.dialects import postgresql
 
+from statejobs.store.types import type_on_postgresql
+
 _PLAIN = (
     types.Boolean, types.Date, types.DateTime, types.Enum, types.Interval, types.LargeBinary,
     types.Numeric, types.Integer, types.String, types.Time, types.Uuid,
@@ -24,7 +26,10 @@ def as_arrays(rows: Sequence[Mapping[str, Any]]) -> tuple[frozenset[str], dict[s
 
 def fits_array(column: Column[Any]) -> bool:
     """Return whether an array of the column's values means the same; not so for arrays and JSON."""
-    return isinstance(_plain_type(column.type), _PLAIN)
+    plain, stored = column.type, type_on_postgresql(column.type)
+    while isinstance(plain, types.TypeDecorator):
+        plain = plain.impl_instance
+    return isinstance(plain, _PLAIN) and not isinstance(stored, types.ARRAY | types.JSON)
 
 
 def array_of(column: Column[Any]) -> postgresql.ARRAY[Any]:
@@ -33,7 +38,7 @@ def array_of(column: Column[Any]) -> postgresql.ARRAY[Any]:
     A value that is too long for the column must be refused by it, and must find no shorter key: an
     array of `VARCHAR(5)` would cut it off, as each explicit cast does.
     """
-    plain = _plain_type(column.type)
+    plain = type_on_postgresql(column.type)
     if isinstance(plain, types.Enum) or getattr(plain, "length", None) is None:
         return postgresql.ARRAY(column.type)
     if isinstance(plain, types.String):
@@ -58,12 +63,6 @@ class _Unbounded(types.UserDefinedType[Any]):
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
         return self.inner.dialect_impl(dialect).result_processor(dialect, coltype)
-
-
-def _plain_type(plain: types.TypeEngine[Any]) -> types.TypeEngine[Any]:
-    while isinstance(plain, types.TypeDecorator):
-        plain = plain.impl_instance
-    return plain
 
 
 def _is_constant(values: Sequence[Any]) -> bool:

@@ -21,7 +21,8 @@ from sqlalchemy import (
     func,
 )
 from sqlalchemy.exc import NoReferenceError
-from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from statejobs.store.types import type_on_postgresql
 
 Place = tuple[int, str]
 """Where a table stands among others."""
@@ -49,7 +50,7 @@ def key_order(columns: Sequence[ColumnElement[Any]]) -> Callable[[Sequence[Any]]
 
 def in_key_order(columns: Sequence[ColumnElement[Any]], dialect: str) -> list[ColumnElement[Any]]:
     """Return what SQL sorts by, to come to the same order as `key_order`."""
-    return [_as_python(column, column.type, dialect) for column in columns]
+    return [_as_python(column, dialect) for column in columns]
 
 
 def job_order(dedupe_key: str) -> tuple[int, str]:
@@ -65,11 +66,8 @@ def in_job_order(dedupe_key: ColumnElement[str], dialect: str) -> list[ColumnEle
     return [func.length(dedupe_key), _collated(dedupe_key, dialect)]
 
 
-def _as_python(
-    column: ColumnElement[Any], kind: TypeEngine[Any], dialect: str
-) -> ColumnElement[Any]:
-    while isinstance(kind, TypeDecorator):
-        kind = kind.impl_instance
+def _as_python(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+    kind = type_on_postgresql(column.type)  # elsewhere nothing is collated
     is_text = isinstance(kind, String) and not (isinstance(kind, Enum) and kind.native_enum)
     return _collated(column, dialect) if is_text else column
 

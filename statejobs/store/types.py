@@ -8,13 +8,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String, Text
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from statejobs.domain.text import clean_text
 from statejobs.domain.unknown_state import UnknownState
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """64-bit identity; SQLite counts only an INTEGER key up by itself."""
+
+
+def type_on_postgresql(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type that a column of *kind* has there, below what was made of it in Python."""
+    stored = kind.dialect_impl(_POSTGRESQL)
+    while isinstance(stored, TypeDecorator):
+        stored = stored.impl_instance
+    return stored
+
+
+_POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
