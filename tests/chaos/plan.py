@@ -99,7 +99,7 @@ PLANS = {
             F.CUT: 60, F.SILENCE: 10, F.SLOW: 5, F.HALF_OPEN: 5, F.SKEW: 30,
             F.REFUSAL: 20, F.FOREIGN: 3, F.FREEZE: 5, F.LIMIT: 10, F.TAKEN: 20, F.UNREADABLE: 10,
         },
-        gap=1.5, pause=45, outage=60, patience=3600, sample_every=1.0,
+        gap=1.3, pause=45, outage=60, patience=3600, sample_every=1.0,
     ),
     ("clocks", "short"): Plan(
         database="clocks", size="short", jobs=600, lease=3, posts=4,
@@ -109,7 +109,7 @@ PLANS = {
     ("clocks", "full"): Plan(
         database="clocks", size="full", jobs=10_000, lease=10, posts=4,
         faults={F.SKEW: 100, F.KILL: 20, F.STORM: 2},
-        gap=2.0, pause=15, patience=1800, sample_every=1.0,
+        gap=1.5, pause=15, patience=1800, sample_every=1.0,
     ),
     ("pgbouncer", "short"): Plan(
         database="pgbouncer", size="short", jobs=600, lease=3, posts=3,
@@ -121,7 +121,7 @@ PLANS = {
     ("pgbouncer", "full"): Plan(
         database="pgbouncer", size="full", jobs=10_000, lease=30, posts=4,
         faults={F.KILL: 40, F.PAUSE: 2, F.STORM: 2, F.RESTART: 3, F.OUTAGE: 1, F.DISCONNECT: 10},
-        gap=2.0, pause=45, outage=30, patience=1800, sample_every=1.0,
+        gap=1.5, pause=45, outage=30, patience=1800, sample_every=1.0,
     ),
     ("failover", "short"): Plan(
         database="failover", size="short", jobs=500, lease=3, posts=3,
@@ -131,7 +131,7 @@ PLANS = {
     ("failover", "full"): Plan(
         database="failover", size="full", jobs=10_000, lease=30, posts=4,
         faults={F.KILL: 40, F.PAUSE: 2, F.STORM: 2, F.FAILOVER: 1, F.DISCONNECT: 10},
-        gap=2.0, pause=45, patience=1800, sample_every=1.0,
+        gap=1.5, pause=45, patience=1800, sample_every=1.0,
     ),
     ("sqlite", "short"): Plan(
         database="sqlite", size="short", jobs=600, lease=3, posts=2, processes=2,
@@ -147,7 +147,7 @@ PLANS = {
             F.KILL: 100, F.PAUSE: 5, F.STORM: 5, F.FULL_DISK: 5, F.REFUSAL: 20, F.FOREIGN: 3,
             F.TAKEN: 10, F.UNREADABLE: 10,
         },
-        gap=2.0, pause=15, patience=1800, sample_every=1.0,
+        gap=1.5, pause=15, patience=1800, sample_every=1.0,
     ),
 }  # fmt: skip
 """By database and size."""
