@@ -16,11 +16,11 @@ from statejobs.domain.job import JobState
 from statejobs.store.tables import jobs, nodes
 from tests.chaos.app import Does
 from tests.chaos.disk import Disk
-from tests.chaos.fleet import Fleet, wait_until
+from tests.chaos.fleet import Fleet, now, wait_until
 from tests.chaos.plan import Fault, Plan
 from tests.chaos.proxy import Proxy
 from tests.chaos.standby import Standby
-from tests.chaos.submitter import Dress, commit_surely, leave_as_they_are
+from tests.chaos.submitter import ACKNOWLEDGED, Dress, commit_surely, leave_as_they_are
 from tests.support.postgres import PostgresServer
 
 _PATIENCE = 120.0  # seconds; only a hang takes that long
@@ -46,7 +46,10 @@ class Field:
     """Who wakes whom: nothing that this process waits for may keep it from that."""
     illegal: list[str] = field(default_factory=list)
     away: list[tuple[datetime, datetime]] = field(default_factory=list)
-    """From when to when the database was away for long."""
+    """From when to when the database was away for long, or its disk full."""
+    deserted: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """From when to when no worker served."""
+    deserted_since: datetime | None = None
     resume_seconds: list[float] = field(default_factory=list)
     """From the return of the database to the next finished job."""
 
@@ -64,11 +67,19 @@ class Field:
         """Replace the fallen, and note who serves."""
         self.fleet.tend()
         self.look_who_serves()
+        self._note_whether_deserted()
 
     def look_who_serves(self) -> None:
         """Note the processes that have registered; while the database is away, nothing is new."""
         with suppress(SQLAlchemyError), self.engine.connect() as connection:
             self.fleet.registered |= set(connection.scalars(select(nodes.c.pid)))
+
+    def _note_whether_deserted(self) -> None:
+        if not self.fleet.all_serving():
+            self.deserted_since = self.deserted_since or now()
+        elif self.deserted_since is not None:
+            self.deserted.append((self.deserted_since, now()))
+            self.deserted_since = None
 
     def wake_all(self) -> None:
         """Wait until nobody is paused any more."""
@@ -104,3 +115,8 @@ class Field:
         with (self.fleet.directory / "acks-faults").open("a") as acks:
             answer = commit_surely(self.app, errands, acks, dress)
             acks.writelines(f"{answer} {id_}\n" for id_ in errands)
+
+    def note_submitted(self, record: str) -> None:
+        """Note that a record which is no errand was committed."""
+        with (self.fleet.directory / "acks-faults").open("a") as acks:
+            acks.write(f"{ACKNOWLEDGED} {record}\n")

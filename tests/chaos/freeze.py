@@ -31,6 +31,7 @@ def freeze(field: Field) -> None:
 
 def _freeze_one(field: Field, deposit: str) -> tuple[str, Post] | None:
     field.until(lambda: _submit(field, deposit))
+    field.note_submitted(deposit)
     holder = holder_of(deposit)
     field.until(lambda: wait_until(holder.exists, within=5))
     field.look_who_serves()

@@ -264,7 +264,7 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> R
             faults={str(fault): count for fault, count in sorted(field.done.items())},
             verdict=verdict,
             counts=count_jobs(connection),
-            reclaims=find_reclaims(connection, app, killed, field.away),
+            reclaims=find_reclaims(connection, app, killed, [*field.away, *field.deserted]),
         )
     verdict.illegal += field.illegal
     said = field.fleet.logs()

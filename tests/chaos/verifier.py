@@ -208,13 +208,13 @@ class Reclaim:
 def find_reclaims(connection: Connection, app: StateJobs, killed, away=()) -> list[Reclaim]:
     """Return for each job of a killed node how another one claimed it, fastest first.
 
-    Those for which the database was away meanwhile are left out: nobody could claim them.
+    Those for which nobody could claim meanwhile are left out.
 
     Args:
         connection: To the database.
         app: The app that ran.
         killed: Node id → when its process was killed.
-        away: From when to when the database was away.
+        away: From when to when nobody could: the database was away, say.
     """
     starts = [
         edge.name
