@@ -2,6 +2,7 @@
 
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from random import Random
 
 import pytest
@@ -15,7 +16,7 @@ from tests.chaos.invariants import violations
 from tests.chaos.people import People
 from tests.chaos.rows import garble
 from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN
-from tests.chaos.verifier import verify
+from tests.chaos.verifier import find_reclaims, verify
 
 IDS = {"a1": Does.WRITE, "b2": Does.SPAWN, "c3": Does.TOUCH}
 ACKS = [f"{ACKNOWLEDGED} {id_}" for id_ in IDS]
@@ -454,3 +455,21 @@ def test_sees_a_deposit_that_was_put_away_twice(app, deposit):
         connection.execute(insert(Effect.__table__), {"record": deposit, "attempt": 2})
 
     assert judge(app, acks=()).doubled == ["effects of d4 (completed): 2, not 1"]
+
+
+def test_measures_from_the_kill_to_the_next_claim_unless_nobody_could_claim(app):
+    mine = transitions.c.record_id == of("a1")
+    with damage(app) as connection:
+        start = select(transitions).where(mine, transitions.c.name.like("%.start"))
+        claim = connection.execute(start).one()
+        rescued = {"job_id": claim.job_id, "attempt": 1, "outcome": "crashed", "node": "n"}
+        connection.execute(insert(attempts), {**rescued, "finished_at": claim.at})
+    killed = claim.at - timedelta(seconds=4)
+    away = (claim.at - timedelta(seconds=3), claim.at - timedelta(seconds=2))
+
+    with app.engine.connect() as connection:
+        (reclaim,) = find_reclaims(connection, app, {"n": killed})
+        assert find_reclaims(connection, app, {"n": killed}, [away]) == []
+
+    assert (reclaim.seconds, reclaim.crashes) == (4, 1)
+    assert "rescued 4.0 s later, waited 0.0 s" in str(reclaim)
