@@ -457,7 +457,7 @@ def test_sees_a_deposit_that_was_put_away_twice(app, deposit):
     assert judge(app, acks=()).doubled == ["effects of d4 (completed): 2, not 1"]
 
 
-def test_measures_from_the_kill_to_the_next_claim_unless_nobody_could_claim(app):
+def test_measures_from_the_kill_to_the_next_claim_or_from_when_somebody_could_claim(app):
     mine = transitions.c.record_id == of("a1")
     with damage(app) as connection:
         start = select(transitions).where(mine, transitions.c.name.like("%.start"))
@@ -469,7 +469,8 @@ def test_measures_from_the_kill_to_the_next_claim_unless_nobody_could_claim(app)
 
     with app.engine.connect() as connection:
         (reclaim,) = find_reclaims(connection, app, {"n": killed})
-        assert find_reclaims(connection, app, {"n": killed}, [away]) == []
+        (after,) = find_reclaims(connection, app, {"n": killed}, [away])
 
-    assert (reclaim.seconds, reclaim.crashes) == (4, 1)
-    assert "rescued 4.0 s later, waited 0.0 s" in str(reclaim)
+    assert (reclaim.seconds, after.seconds) == (4, 2)
+    assert "crash 1" in str(after)
+    assert "possible after 2.0 s, rescued after 4.0 s, claimed after 4.0 s" in str(after)

@@ -188,27 +188,30 @@ class Reclaim:
     crashes: int
     """How many attempts of it had been lost by then."""
     killed: datetime
+    possible: datetime
+    """When somebody was there to claim it: the kill, or the end of a bad time after it."""
     rescued: datetime
     claimed: datetime
 
     @property
     def seconds(self) -> float:
-        """From the kill to the next claim."""
-        return (self.claimed - self.killed).total_seconds()
+        """From when it was possible to the next claim."""
+        return (self.claimed - self.possible).total_seconds()
 
     def __str__(self) -> str:
-        rescued = (self.rescued - self.killed).total_seconds()
-        waited = (self.claimed - self.rescued).total_seconds()
+        times = (self.possible, self.rescued, self.claimed)
+        possible, rescued, claimed = ((at - self.killed).total_seconds() for at in times)
         return (
             f"job {self.job}, attempt {self.attempt}, crash {self.crashes}: killed "
-            f"{self.killed:%H:%M:%S.%f}, rescued {rescued:.1f} s later, waited {waited:.1f} s"
+            f"{self.killed:%H:%M:%S}, possible after {possible:.1f} s, rescued after "
+            f"{rescued:.1f} s, claimed after {claimed:.1f} s"
         )
 
 
 def find_reclaims(connection: Connection, app: StateJobs, killed, away=()) -> list[Reclaim]:
     """Return for each job of a killed node how another one claimed it, fastest first.
 
-    Those for which nobody could claim meanwhile are left out.
+    It is measured from the end of the last time in which nobody could.
 
     Args:
         connection: To the database.
@@ -253,12 +256,12 @@ def find_reclaims(connection: Connection, app: StateJobs, killed, away=()) -> li
         Reclaim(
             job=job, attempt=attempt, crashes=count,
             killed=killed[node], rescued=rescued, claimed=claimed,
+            possible=max([killed[node], *(back for _, back in away if back < claimed)]),
         )
         for job, attempt, node, rescued, count, claimed in rows
         if claimed and node in killed and claimed > killed[node]  # else rescued from a pause
     ]  # fmt: skip
-    could = [r for r in reclaims if not any(g < r.claimed and r.killed < b for g, b in away)]
-    return sorted(could, key=lambda reclaim: reclaim.seconds)
+    return sorted(reclaims, key=lambda reclaim: reclaim.seconds)
 
 
 def read_lines(file: Path) -> list[str]:
