@@ -23,6 +23,7 @@ from statejobs.runner.sifting import Sifting
 from statejobs.runner.strays import Strays
 from statejobs.runner.unclaimed import Unclaimed
 from statejobs.store import unclaimed as statements
+from statejobs.store.rows import Peek
 from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.telemetry import Event, Telemetry
 
@@ -30,8 +31,8 @@ log = logging.getLogger("statejobs.runner")
 
 POSTPONED_FOR = timedelta(seconds=1)
 """How long a job waits whose record was locked; up to half as much is added by chance."""
-_NEWEST = 100
-"""So many of the newest jobs are those of which some are tried, when the best all raise."""
+_LAST = 100
+"""So many of the last in a queue are those of which some are tried, when the first all raise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,8 @@ class Claiming:
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
         self._strays, self._reach = strays, reach
         self.held = HeldKeys(sources.clock)
+        self._with_strangers: frozenset[str] = frozenset()
+        """Queues in which the last look saw jobs that this node cannot claim."""
         self._unclaimed = Unclaimed(
             store, work, finisher, self.held, node_id=node_id, sources=sources, telemetry=telemetry
         )
@@ -74,6 +77,12 @@ class Claiming:
     def claimable_keys(self) -> Sequence[str]:
         """Return the keys of the jobs that this node can claim now."""
         return self.held.free(self._work.keys())
+
+    def look(self, queues: Sequence[str]) -> Peek:
+        """Look which of *queues* have work, and for whom; claims go by it until the next look."""
+        peek = self._store.peek(queues, self.claimable_keys())
+        self._with_strangers = peek.strangers
+        return peek
 
     def take(self, wanted: Wanted) -> Taken:
         """Take what is *wanted*, with one transaction where none of the jobs raises.
@@ -104,6 +113,7 @@ class Claiming:
             found = statements.find_queued(
                 connection, queue, keys, limit=wanted.limit, suspects=wanted.suspects,
                 sturdy=self._sturdy_keys(wanted.suspects),
+                among_strangers=queue in self._with_strangers,
             )  # fmt: skip
         candidates = fit_together(found, self._max_crashes)
         sifting = Sifting(lambda ids: self._start_listed(queue, ids))
@@ -118,11 +128,11 @@ class Claiming:
     def _starts_another(self, queue: str, key: str, but: set[int]) -> list[Exception] | None:
         """Return what starting some others of *key* raised; None when one could be started.
 
-        Nothing of it is kept. They are chosen by chance among the newest, so that many that
+        Nothing of it is kept. They are chosen by chance among the last, so that many that
         raise, at the head of a queue, hide none that does not.
         """
         with self._store.unwaiting() as connection:
-            found = statements.find_newest(connection, queue, [key], limit=_NEWEST)
+            found = statements.find_last(connection, queue, key, limit=_LAST)
         others = [candidate.id for candidate in found if candidate.id not in but]
         errors: list[Exception] = []
         for job_id in self._sources.rng.sample(others, min(len(others), 3)):
@@ -183,7 +193,7 @@ class Claiming:
         queue, limit, suspects = wanted.queue, wanted.limit, wanted.suspects
         found = self._store.lock_queued(
             connection, queue, keys, limit=limit, suspects=suspects,
-            sturdy=self._sturdy_keys(suspects),
+            sturdy=self._sturdy_keys(suspects), among_strangers=queue in self._with_strangers,
         )  # fmt: skip
         jobs = fit_together(found, self._max_crashes)
         if wanted.fills_chunks and len(jobs) == limit:
@@ -209,9 +219,7 @@ class Claiming:
             tenants = {job.tenant for job in jobs if job.key == key and not job.attempt}
             if chunk is None or chunk.only_waiting or not tenants:
                 continue
-            found = self._store.lock_queued(
-                connection, queue, [key], limit=chunk.size, suspects=Suspects.NONE
-            )
+            found = self._store.lock_trusted(connection, queue, key, limit=chunk.size)
             more += [
                 job for job in found
                 if job.id not in known and job.tenant in tenants and not job.attempt

@@ -127,6 +127,7 @@ def _refuse_held(runner: Runner) -> None:
 
 def _attempts(runner: Runner, queues: Sequence[str], loop: LoopThread) -> Iterator[Ended]:
     staging = Staging(runner.store)
+    runner.claiming.look(queues)
     while True:
         staging.run_once(queues, runner.work.keys(), runner.sources.clock.now())
         ended = step(runner, queues, loop, 1, fills_chunks=True)

@@ -274,7 +274,7 @@ class Worker:
         self._next_due = None
         queues, keys = list(self._queues), self._runner.claiming.claimable_keys()
         sent = self._sources.clock.monotonic()
-        peek = self._runner.store.peek(queues, keys)
+        peek = self._runner.claiming.look(queues)
         self._runner.timekeeper.take(peek.told, sent=sent)
         now = self._sources.clock.now()
         ready = set(peek.ready)

@@ -21,6 +21,9 @@ class Peek:
 
     next_due: datetime | None
     ready: frozenset[str]
+    """The queues that have work."""
+    strangers: frozenset[str]
+    """The queues in which jobs wait that are not for us."""
     told: datetime | None
     """The time by the database's own clock; None where it has none."""
 

@@ -16,7 +16,7 @@ from statejobs.store.missing import HOW_TO_MAKE_TABLES
 from statejobs.store.tables import VERSION_TABLE, metadata, versions
 from statejobs.store.types import CleanText, StateType, UtcDateTime
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision of the newest migration. Revisions are numbers of four digits, so that they sort."""
 
 _LOCK = int.from_bytes(b"statejob", "big")

@@ -19,13 +19,14 @@ from statejobs.store.idle import explain_idleness, limit_idleness
 from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
 from statejobs.store.reserve import OF_LEASES, SHARED, Reserve, can_reserve
-from statejobs.store.rows import Beat, Expired, Held, Peek, job_of, time_of
+from statejobs.store.rows import Beat, Expired, Held, Peek, job_of
 from statejobs.store.statements import claim as claim_sql
 from statejobs.store.statements import finish as finish_sql
 from statejobs.store.statements import nodes as nodes_sql
 from statejobs.store.statements import people as people_sql
 from statejobs.store.statements import staging as staging_sql
 from statejobs.store.statements.conditions import database_time
+from statejobs.store.strangers import lock_among_strangers, peek, sought
 from statejobs.store.turns import Turns
 from statejobs.store.witness import Witness
 
@@ -57,7 +58,6 @@ class Store:
         self._renew = claim_sql.renew_leases(self.dialect)
         self._lock_jobs = claim_sql.lock_jobs(self.dialect)
         self._beat = nodes_sql.beat_node(self.dialect)
-        self._peeks: dict[tuple[str, ...], Any] = {}
         self._with_begin: dict[timedelta | None, str] = {}
 
     def reserve_connections(self) -> None:
@@ -160,14 +160,9 @@ class Store:
     # Claim
 
     def peek(self, queues: Sequence[str], keys: Sequence[str]) -> Peek:
-        """Look which of *queues* have work for *keys*, and when the next job is due."""
-        names = tuple(queues)
-        statement = self._peeks.setdefault(names, claim_sql.peek(names, self.dialect))
+        """Look which of *queues* have work for *keys* or for others, and when a job is due."""
         with self.unwaiting() as connection:
-            row = connection.execute(statement, {"keys": list(keys)}).one()
-        told, next_due, *has_work = row
-        ready = frozenset(name for name, has in zip(names, has_work, strict=True) if has)
-        return Peek(next_due=time_of(next_due), ready=ready, told=told)
+            return peek(connection, queues, keys)
 
     def stage_due(
         self, queues: Sequence[str], keys: Sequence[str], now: datetime, *, limit: int = 1000
@@ -194,6 +189,7 @@ class Store:
     def lock_queued(
         self, connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
         suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (),
+        among_strangers: bool = False,
     ) -> list[Job]:  # fmt: skip
         """Lock up to *limit* queued jobs of *queue*, best first, waiting for nobody.
 
@@ -204,11 +200,20 @@ class Store:
             limit: How many.
             suspects: Which of those whose worker died before.
             sturdy: The keys whose suspects may share, where *suspects* are those.
+            among_strangers: Whether many others may wait in the queue: then each key is looked
+                for by itself, with a statement more.
         """
-        parameters: dict[str, Any] = {"queue": queue, "keys": list(keys), "limit": limit}
-        if suspects is Suspects.SHARING:
-            parameters["sturdy"] = list(sturdy)
+        parameters = sought(queue, keys, limit=limit, suspects=suspects, sturdy=sturdy)
+        if among_strangers:
+            return lock_among_strangers(connection, parameters, suspects)
         rows = connection.execute(_LOCK[suspects], parameters)
+        return [job_of(row) for row in rows.all()]
+
+    def lock_trusted(
+        self, connection: Connection, queue: str, key: str, *, limit: int
+    ) -> list[Job]:
+        """Lock up to *limit* queued jobs of *key* that are no suspects, waiting for nobody."""
+        rows = connection.execute(_LOCK_TRUSTED, {"queue": queue, "key": key, "limit": limit})
         return [job_of(row) for row in rows.all()]
 
     def mark_processing(
@@ -413,6 +418,7 @@ _DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
 _STAGE = staging_sql.stage_due_jobs()
 _FIND_DUE = staging_sql.find_due_jobs()
 _LOCK = {suspects: claim_sql.lock_queued_jobs(suspects) for suspects in Suspects}
+_LOCK_TRUSTED = claim_sql.lock_trusted_jobs()
 _STALE = claim_sql.cancel_stale_job()
 _FIND_OWNED = claim_sql.find_owned_jobs()
 _LOCK_CLAIMED = claim_sql.lock_claimed_job()

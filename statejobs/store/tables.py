@@ -119,6 +119,16 @@ Index(
     sqlite_where=IS_QUEUED,
 )
 Index(
+    "ix_statejobs_jobs_keys",
+    jobs.c.queue,
+    jobs.c.key,
+    jobs.c.priority,
+    jobs.c.run_at,
+    jobs.c.id,
+    postgresql_where=IS_QUEUED,
+    sqlite_where=IS_QUEUED,
+)
+Index(
     "ix_statejobs_jobs_due",
     jobs.c.run_at,
     postgresql_where=IS_WAITING_FOR_TIME,

@@ -17,6 +17,7 @@ from statejobs.domain.suspects import Suspects
 from statejobs.store.rows import job_of
 from statejobs.store.statements import unclaimed as sql
 from statejobs.store.statements.finish import insert_attempts
+from statejobs.store.strangers import find_among_strangers, sought
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +38,24 @@ class Candidate:
 
 def find_queued(
     connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
-    suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (),
+    suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (), among_strangers: bool = False,
 ) -> list[Candidate]:  # fmt: skip
     """Return what `Store.lock_queued` would lock, best first."""
-    given: dict[str, Any] = {"queue": queue, "keys": list(keys), "limit": limit}
-    if suspects is Suspects.SHARING:
-        given["sturdy"] = list(sturdy)
+    given = sought(queue, keys, limit=limit, suspects=suspects, sturdy=sturdy)
+    if among_strangers:
+        return [Candidate(*row) for row in find_among_strangers(connection, given, suspects)]
     return [Candidate(*row) for row in connection.execute(_FIND[suspects], given)]
 
 
-def find_newest(
-    connection: Connection, queue: str, keys: Sequence[str], *, limit: int
-) -> list[Candidate]:
-    """Return the up to *limit* queued jobs of *queue* that were enqueued last."""
-    given = {"queue": queue, "keys": list(keys), "limit": limit}
-    return [Candidate(*row) for row in connection.execute(_NEWEST, given)]
+def find_last(connection: Connection, queue: str, key: str, *, limit: int) -> list[Candidate]:
+    """Return the up to *limit* queued jobs of *key* in *queue* whose turn comes last."""
+    given = {"queue": queue, "key": key, "limit": limit}
+    return [Candidate(*row) for row in connection.execute(_LAST, given)]
 
 
 def lock_listed(connection: Connection, ids: Sequence[int]) -> list[Job]:
     """Lock those of *ids* that are queued, best first, waiting for nobody."""
-    rows = connection.execute(_lock(connection.dialect.name), {"ids": list(ids)})
+    rows = connection.execute(_lock(connection.dialect.name), {"ids": list(ids), "limit": len(ids)})
     return [job_of(row) for row in rows.all()]
 
 
@@ -115,7 +114,7 @@ def _lock(dialect: str) -> Select[Any]:
 
 
 _FIND = {suspects: sql.find_queued_jobs(suspects) for suspects in Suspects}
-_NEWEST = sql.find_newest_jobs()
+_LAST = sql.find_last_jobs()
 _PUT_BACK = sql.put_back_job()
 _FAIL = sql.fail_queued_job()
 _ATTEMPT = insert_attempts()

@@ -158,7 +158,7 @@ def test_an_option_may_stand_before_the_command(shell, tmp_path):
         "--app", app, "--database", f"sqlite:///{tmp_path}/x.db", "--json", "db", "upgrade"
     )
 
-    assert json.loads(result.stdout)["to"] == "0002"
+    assert json.loads(result.stdout)["to"] == "0003"
 
 
 def is_three_lines(text):

@@ -142,9 +142,9 @@ def test_a_developer_autogenerates_only_what_changed_in_our_tables(database_url,
         connection.execute(text("ALTER TABLE statejobs_nodes DROP COLUMN host"))
     engine.dispose()
 
-    command.revision(config, "Put the host back", autogenerate=True, rev_id="0003")
+    command.revision(config, "Put the host back", autogenerate=True, rev_id="0004")
 
-    written = (tmp_path / "migrations/versions/0003_put_the_host_back.py").read_text()
+    written = (tmp_path / "migrations/versions/0004_put_the_host_back.py").read_text()
     assert "batch_op.add_column(sa.Column('host', sa.Text(), nullable=False))" in written
     assert "orders" not in written
     assert VERSION_TABLE not in written
@@ -194,9 +194,9 @@ def test_processes_that_make_the_tables_at_once_all_succeed(database_url, engine
 
 def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypatch):
     broken = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (broken / "versions/0003_broken.py").write_text(
+    (broken / "versions/0004_broken.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0003', '0002'\n"
+        "revision, down_revision = '0004', '0003'\n"
         "def upgrade():\n"
         "    op.drop_index('ix_statejobs_jobs_due', 'statejobs_jobs')\n"
         "    raise ZeroDivisionError\n"
@@ -211,9 +211,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypa
 
 def test_a_migration_that_is_killed_half_way_leaves_nothing_behind(database_url, tmp_path):
     killed = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (killed / "versions/0003_killed.py").write_text(
+    (killed / "versions/0004_killed.py").write_text(
         "import os, signal\n"
-        "revision, down_revision = '0003', '0002'\n"
+        "revision, down_revision = '0004', '0003'\n"
         "def upgrade():\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -9,20 +9,13 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Executable,
-    ScalarSelect,
     Select,
-    String,
     and_,
     bindparam,
-    case,
-    exists,
     false,
-    func,
-    literal,
     or_,
     select,
     true,
-    type_coerce,
     update,
 )
 
@@ -30,42 +23,20 @@ from statejobs.domain.job import JobState
 from statejobs.domain.suspects import TOGETHER_AFTER, Suspects
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.statements.conditions import (
-    FIRST_TIME,
+    KEY_ORDER,
     KEYS,
-    LAST_TIME,
     STILL_PROCESSING,
-    database_time,
+    is_key,
     is_listed,
 )
 from statejobs.store.tables import (
     IS_OPEN,
     IS_PROCESSING,
     IS_QUEUED,
-    IS_WAITING_FOR_TIME,
     jobs,
     literal_state,
+    unindexed,
 )
-
-
-def peek(queues: Sequence[str], dialect: str) -> Select[Any]:
-    """Look, without locking, at the time, when the next job is due and which queues have work."""
-    ready = [
-        exists().where(IS_QUEUED, jobs.c.queue == queue, jobs.c.key.in_(KEYS)).label(f"q{number}")
-        for number, queue in enumerate(queues)
-    ]
-    next_due = _next_due(queues, dialect).label("next_due")
-    return select(database_time(dialect).label("told"), next_due, *ready)
-
-
-def _next_due(queues: Sequence[str], dialect: str) -> ScalarSelect[Any]:
-    """Return when the next job is due; as text on SQLite, where it may be anything."""
-    ours = IS_WAITING_FOR_TIME, jobs.c.queue.in_(queues), jobs.c.key.in_(KEYS)
-    first = func.min(jobs.c.run_at)
-    if dialect == "sqlite":
-        return select(type_coerce(first, String())).where(*ours).scalar_subquery()
-    start = literal(FIRST_TIME, jobs.c.run_at.type)
-    earliest = case((first < start, start), else_=first)
-    return select(earliest).where(*ours, jobs.c.run_at <= LAST_TIME).scalar_subquery()
 
 
 def lock_queued_jobs(suspects: Suspects) -> Select[Any]:
@@ -73,20 +44,40 @@ def lock_queued_jobs(suspects: Suspects) -> Select[Any]:
     return best_queued(select(jobs), suspects).with_for_update(skip_locked=True)
 
 
+def lock_trusted_jobs() -> Select[Any]:
+    """Lock the best queued jobs of a key that are no suspects, whatever else waits there."""
+    return (
+        select(jobs)
+        .where(IS_QUEUED, jobs.c.queue == bindparam("queue"), is_key(bindparam("key")), _IS_TRUSTED)
+        .order_by(*KEY_ORDER)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)
+    )
+
+
 def best_queued(found: Select[Any], suspects: Suspects) -> Select[Any]:
-    """Return *found* for the best queued jobs of a queue."""
-    best = (
-        found.where(IS_QUEUED, jobs.c.queue == bindparam("queue"), jobs.c.key.in_(KEYS))
+    """Return *found* for the best queued jobs of a queue.
+
+    They are read in their order, whatever is known of their keys: the index of keys, which has
+    another order, would have all of them sorted for each claim.
+    """
+    is_ours = unindexed(jobs.c.key).in_(KEYS)
+    return (
+        found.where(IS_QUEUED, jobs.c.queue == bindparam("queue"), is_ours, *beside(suspects))
         .order_by(jobs.c.priority, jobs.c.run_at, jobs.c.id)
         .limit(bindparam("limit"))
     )
+
+
+def beside(suspects: Suspects) -> Sequence[ColumnElement[bool]]:
+    """Return what must hold of a queued job that is claimed beside what runs."""
     match suspects:
         case Suspects.ANY:
-            return best
+            return ()
         case Suspects.SHARING:
-            return best.where(or_(_IS_TRUSTED, _may_share()))
+            return (or_(_IS_TRUSTED, _may_share()),)
         case Suspects.NONE:
-            return best.where(_IS_TRUSTED)
+            return (_IS_TRUSTED,)
         case _:
             assert_never(suspects)
 

@@ -7,8 +7,12 @@ from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    FromClause,
+    Integer,
+    and_,
     any_,
     bindparam,
+    cast,
     func,
     null,
 )
@@ -41,6 +45,19 @@ def is_listed(column: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
     return column.in_(bindparam("ids", expanding=True))
 
 
+KEY_ORDER = (jobs.c.key, jobs.c.priority, jobs.c.run_at, jobs.c.id)
+"""The order of queued jobs of one key, said so that only the index of keys has it."""
+
+
+def is_key(key: ColumnElement[str]) -> ColumnElement[bool]:
+    """Return whether a job is of *key*; with `KEY_ORDER`, by the index of keys.
+
+    Said as equality, the order by key would be dropped, and where the statistics are old the jobs
+    of all keys might be read in the order of claims.
+    """
+    return and_(jobs.c.key >= key, jobs.c.key <= key)
+
+
 STILL_PROCESSING = unindexed(jobs.c.state) == literal_state(JobState.PROCESSING)
 """For jobs whose ids or dedupe keys are given; `IS_PROCESSING` is for finding them."""
 
@@ -60,3 +77,9 @@ def database_time(dialect: str) -> ColumnElement[Any]:
 def is_in(*states: JobState) -> ColumnElement[bool]:
     """Return whether a job is in one of *states*."""
     return jobs.c.state.in_([literal_state(state) for state in states])
+
+
+def readable(rows: FromClause) -> tuple[ColumnElement[Any], ...]:
+    """Return what is read of *rows* of jobs before they may be decoded."""
+    numbers = (rows.c.crashes, rows.c.attempt, rows.c.max_attempts)
+    return rows.c.id, rows.c.key, *(cast(number, Integer) for number in numbers)

@@ -4,44 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Executable, Integer, Select, bindparam, cast, func, select, text, update
+from sqlalchemy import Executable, Select, bindparam, func, select, text, update
 
 from statejobs.domain.job import JobState
 from statejobs.domain.suspects import Suspects
 from statejobs.store.statements.claim import best_queued
-from statejobs.store.statements.conditions import KEYS, is_listed, still_in
+from statejobs.store.statements.conditions import (
+    KEY_ORDER,
+    is_key,
+    is_listed,
+    readable,
+    still_in,
+)
 from statejobs.store.tables import IS_QUEUED, jobs, literal_state
 
 _STILL_QUEUED = still_in(JobState.QUEUED)
-_READABLE = (
-    jobs.c.id,
-    jobs.c.key,
-    *(cast(c, Integer) for c in (jobs.c.crashes, jobs.c.attempt, jobs.c.max_attempts)),
-)
-"""What is read of a job before it may be decoded."""
 
 
 def find_queued_jobs(suspects: Suspects) -> Select[Any]:
     """Find, without locking, what a claim would lock."""
-    return best_queued(select(*_READABLE), suspects)
+    return best_queued(select(*readable(jobs)), suspects)
 
 
-def find_newest_jobs() -> Select[Any]:
-    """Find, without locking, the queued jobs that were enqueued last."""
+def find_last_jobs() -> Select[Any]:
+    """Find, without locking, the queued jobs of a key whose turn comes last."""
     return (
-        select(*_READABLE)
-        .where(IS_QUEUED, jobs.c.queue == bindparam("queue"), jobs.c.key.in_(KEYS))
-        .order_by(jobs.c.id.desc())
+        select(*readable(jobs))
+        .where(IS_QUEUED, jobs.c.queue == bindparam("queue"), is_key(bindparam("key")))
+        .order_by(*(column.desc() for column in KEY_ORDER))
         .limit(bindparam("limit"))
     )
 
 
 def lock_listed_jobs(dialect: str) -> Select[Any]:
-    """Lock those of *ids* that are queued, best first, waiting for nobody."""
+    """Lock the best of those of *ids* that are queued, waiting for nobody."""
     return (
         select(jobs)
         .where(is_listed(jobs.c.id, dialect), _STILL_QUEUED)
         .order_by(jobs.c.priority, jobs.c.run_at, jobs.c.id)
+        .limit(bindparam("limit"))
         .with_for_update(skip_locked=True)
     )
 
