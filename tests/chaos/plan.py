@@ -99,7 +99,7 @@ PLANS = {
             F.CUT: 60, F.SILENCE: 10, F.SLOW: 5, F.HALF_OPEN: 5, F.SKEW: 30,
             F.REFUSAL: 20, F.FOREIGN: 3, F.FREEZE: 5, F.LIMIT: 10, F.TAKEN: 20, F.UNREADABLE: 10,
         },
-        gap=1.3, pause=45, outage=60, patience=3600, sample_every=1.0,
+        gap=1.2, pause=45, outage=60, patience=3600, sample_every=1.0,
     ),
     ("clocks", "short"): Plan(
         database="clocks", size="short", jobs=600, lease=3, posts=4,
