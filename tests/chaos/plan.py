@@ -103,12 +103,12 @@ PLANS = {
     ),
     ("clocks", "short"): Plan(
         database="clocks", size="short", jobs=600, lease=3, posts=4,
-        faults={F.SKEW: 16, F.KILL: 3, F.STORM: 1},
+        faults={F.SKEW: 16, F.KILL: 3, F.STORM: 1, F.TAKEN: 1, F.UNREADABLE: 1},
         gap=1.2, pause=5, patience=90, sample_every=0.2,
     ),
     ("clocks", "full"): Plan(
         database="clocks", size="full", jobs=10_000, lease=10, posts=4,
-        faults={F.SKEW: 100, F.KILL: 20, F.STORM: 2},
+        faults={F.SKEW: 100, F.KILL: 20, F.STORM: 2, F.TAKEN: 5, F.UNREADABLE: 5},
         gap=1.5, pause=15, patience=1800, sample_every=1.0,
     ),
     ("pgbouncer", "short"): Plan(
@@ -125,12 +125,17 @@ PLANS = {
     ),
     ("failover", "short"): Plan(
         database="failover", size="short", jobs=500, lease=3, posts=3,
-        faults={F.KILL: 4, F.FAILOVER: 1, F.DISCONNECT: 2, F.SKEW: 2},
+        faults={
+            F.KILL: 4, F.FAILOVER: 1, F.DISCONNECT: 2, F.SKEW: 2, F.TAKEN: 1, F.UNREADABLE: 1,
+        },
         gap=1.2, pause=5, patience=90, sample_every=0.2,
     ),
     ("failover", "full"): Plan(
         database="failover", size="full", jobs=10_000, lease=30, posts=4,
-        faults={F.KILL: 40, F.PAUSE: 2, F.STORM: 2, F.FAILOVER: 1, F.DISCONNECT: 10},
+        faults={
+            F.KILL: 40, F.PAUSE: 2, F.STORM: 2, F.FAILOVER: 1, F.DISCONNECT: 10,
+            F.TAKEN: 4, F.UNREADABLE: 4,
+        },
         gap=1.5, pause=45, patience=1800, sample_every=1.0,
     ),
     ("sqlite", "short"): Plan(

@@ -301,6 +301,9 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-_HARMLESS_TO_LIVE_WORKERS = {Fault.SKEW, Fault.KILL, Fault.STORM}
+_HARMLESS_TO_LIVE_WORKERS = {
+    Fault.SKEW, Fault.KILL, Fault.STORM, Fault.REFUSAL, Fault.FOREIGN, Fault.TAKEN,
+    Fault.UNREADABLE,
+}  # fmt: skip
 _IS_QUEUED = jobs.c.state == JobState.QUEUED.value
 _RUNS = jobs.c.state == JobState.PROCESSING.value
