@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from statejobs.errors import ConfigurationError
 from statejobs.store.factory import async_url
+from statejobs.store.hearing import take_over_listeners
 from statejobs.store.idle import explain_idleness
 from statejobs.store.lazy_begin import begin_lazily
 from statejobs.store.postgres import read_prepare_threshold
@@ -35,6 +36,7 @@ def open_async_engine(engine: Engine, *, connections: int = 15) -> AsyncEngine:
         if engine.dialect.name == "sqlite":
             opened = create_async_engine(async_url(engine), hide_parameters=True, **size)
             configure_sqlite(opened.sync_engine)
+            take_over_listeners(engine, opened.sync_engine)
             return opened
         url = async_url(engine)
         opened = create_async_engine(
@@ -52,4 +54,5 @@ def open_async_engine(engine: Engine, *, connections: int = 15) -> AsyncEngine:
         ) from error
     begin_lazily(read_prepare_threshold(opened.sync_engine), "BEGIN")
     explain_idleness(opened.sync_engine)
+    take_over_listeners(engine, opened.sync_engine)
     return opened

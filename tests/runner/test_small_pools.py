@@ -6,12 +6,24 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import create_engine, event, func, make_url, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from statejobs import ConfigurationError, Event, StateJobs, WorkerSettings, configure_sqlite
+from statejobs.runner.blame import is_everyones
 from statejobs.store.reserve import BESIDE, Reserve
 from statejobs.store.tables import nodes
-from tests.support.parcels import POST, Parcel, ParcelState, close_app, script, send
+from tests.support.parcels import (
+    POST,
+    Message,
+    Parcel,
+    ParcelState,
+    close_app,
+    enqueue,
+    job_of,
+    script,
+    send,
+)
 
 SETTINGS = WorkerSettings(
     lease=timedelta(seconds=1.5),
@@ -112,6 +124,90 @@ def test_what_the_user_set_up_for_connections_happens_on_those_of_the_worker_too
         assert connection.scalar(text("SHOW application_name")) == "given late"
     assert connected
     engine.dispose()
+
+
+SET_UP = {
+    "sqlite": ("PRAGMA cache_size = 1234", "PRAGMA cache_size", 1234),
+    "postgresql": ("SET search_path TO public, warehouse", "SHOW search_path", "public, warehouse"),
+}
+
+
+def test_what_the_user_set_up_for_connections_holds_for_those_of_async_actions_too(database_url):
+    engine, seen, checked_out = own_engine(database_url), [], []
+    set_up, ask, expected = SET_UP[engine.dialect.name]
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection, _record):
+        if engine.dialect.name == "postgresql":
+            connection.autocommit = True  # so that no rollback takes it back
+        cursor = connection.cursor()
+        cursor.execute(set_up)
+        cursor.close()
+        if engine.dialect.name == "postgresql":
+            connection.autocommit = False
+
+    @event.listens_for(engine, "checkout")
+    def _note(connection, _record, _proxy):
+        checked_out.append(type(connection).__name__)
+
+    async def look(_message, ctx):
+        seen.append(await ctx.session.scalar(text(ask)))
+
+    app = StateJobs(engine, domains=[POST], settings=SETTINGS)
+    app.create_all()
+    script.fetch = look
+    enqueue(app, Message, "get")
+
+    app.drain()
+
+    assert seen == [expected]
+    assert any(name.startswith("AsyncAdapt") for name in checked_out)
+    close_app(app)
+
+
+@pytest.mark.postgres
+def test_the_password_that_the_user_gives_late_is_given_to_async_actions_too(postgres_url):
+    engine, seen = own_engine(postgres_url), []
+
+    @event.listens_for(engine, "do_connect")
+    def _give(_dialect, _record, _args, options):
+        options["application_name"] = "given late"
+
+    async def look(_message, ctx):
+        seen.append(await ctx.session.scalar(text("SHOW application_name")))
+
+    app = StateJobs(engine, domains=[POST], settings=SETTINGS)
+    app.create_all()
+    script.fetch = look
+    enqueue(app, Message, "get")
+
+    app.drain()
+
+    assert seen == ["given late"]
+    close_app(app)
+
+
+@pytest.mark.postgres
+def test_too_many_connections_pause_claims_and_count_nothing(postgres_url):
+    """Whether the server says so when it is asked to connect, or by 53300 in a session."""
+    app = StateJobs(own_engine(postgres_url), domains=[POST], settings=SETTINGS)
+    app.create_all()
+    (key,) = send(app)
+    full = True
+
+    @event.listens_for(app.engine, "before_cursor_execute")
+    def _be_full(connection, cursor, *_rest):
+        if full:
+            cursor.execute("DO $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '53300'; END $$")
+
+    with pytest.raises(DBAPIError) as met:
+        app.runner().claim("default", limit=1)
+    full = False
+
+    assert is_everyones(met.value)
+    job = job_of(app, Parcel, key)
+    assert (job.state.value, job.attempt, app.queries.attempts(job.id)) == ("queued", 0, [])
+    close_app(app)
 
 
 def test_a_reserve_ends_with_the_engine_beside_which_it_is(database_url):
