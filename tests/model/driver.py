@@ -74,6 +74,12 @@ class Item(StatefulResource, Base):
     @transition(S.RUNNING, S.WAITING, run_trigger=work)
     def bounce(self) -> None: ...
 
+    @transition(S.WAITING, S.WAITING, run_trigger=work)
+    def nudge(self) -> None: ...
+
+    @transition(S.RUNNING, S.RUNNING)
+    def watch(self) -> None: ...
+
     @transition([S.NEW, S.WAITING, S.RUNNING, S.LOST], S.GONE)
     def drop(self) -> None: ...
 
@@ -261,6 +267,7 @@ def _look_at(item, rows, steps):
     found = list({row.id: row for row in rows}.values())
     return {
         "walk": _walk(steps, item),
+        "versions": [step.version for step in steps],
         "job": _open_job(found),
         "completed": sum(row.state == "completed" for row in found),
         "runs": item.runs,
@@ -271,7 +278,7 @@ def _look_at(item, rows, steps):
 
 def _walk(steps, item):
     """The states that history tells of; what does not join up is shown as it is."""
-    assert [step.version for step in steps] == list(range(item.state_version + 1))
+    assert steps[-1].version == item.state_version
     assert [step.source for step in steps] == [None, *(step.target for step in steps[:-1])]
     assert steps[-1].target == item.state.value
     return [step.target for step in steps]

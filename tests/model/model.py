@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 ALLOWANCE, MOST_CRASHES = 3, 2
 LEASE, BACKOFF, SNOOZE = 30, 20, 300  # seconds
@@ -25,6 +26,8 @@ TRANSITIONS = {  # name -> where from, where to, whether it asks for the job
     "ask": ({"new"}, "waiting", True),
     "take_back": ({"waiting"}, "new", False),
     "bounce": ({"running"}, "waiting", True),
+    "nudge": ({"waiting"}, "waiting", True),
+    "watch": ({"running"}, "running", False),
     "drop": ({"new", "waiting", "running", "lost"}, "gone", False),
     "retry": ({"lost"}, "waiting", True),
     "reopen": ({"done", "gone"}, "new", False),
@@ -64,8 +67,10 @@ class Record:
         return self.walk[-1]
 
     @property
-    def version(self):
-        return len(self.walk) - 1
+    def versions(self):
+        """After each step: only leaving a state counts."""
+        left = [a != b for a, b in pairwise(self.walk)]
+        return [0, *accumulate(left)]
 
 
 class Model:
@@ -96,7 +101,8 @@ class Model:
         record, (sources, target, asks) = self.records[key], TRANSITIONS[name]
         if record.state not in sources:
             return False
-        self.unflushed.setdefault(key, []).append((record.state, asks))
+        left = record.state if target != record.state else None
+        self.unflushed.setdefault(key, []).append((left, asks))
         record.walk.append(target)
         return True
 
@@ -231,7 +237,8 @@ class Model:
         """What the database should say."""
         return {
             key: {
-                "walk": record.walk, "job": record.job and _shown(record.job),
+                "walk": record.walk, "versions": record.versions,
+                "job": record.job and _shown(record.job),
                 "completed": record.completed, "runs": record.runs, "effects": record.effects,
                 "tried": record.tried,
             }
