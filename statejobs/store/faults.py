@@ -135,11 +135,22 @@ def words_of(error: BaseException) -> str:
 def _of_postgresql(error: DBAPIError) -> Fault:
     state = sqlstate_of(error)
     if state is not None:
+        if _says_that_plan_is_old(error):
+            return Fault.CONFLICT
         fault = _BY_STATE.get(state) or _BY_STATE.get(state[:2], Fault.ROW)
         return Fault.ROW if fault in _EVERYONES and _came_from_code(error) else fault
     # Without one, the driver says it itself, before a server could.
     says_away = type(error.orig).__name__ in {"OperationalError", "InterfaceError"}
     return Fault.AWAY if says_away else Fault.ROW
+
+
+def _says_that_plan_is_old(error: DBAPIError) -> bool:
+    """Return whether a table was altered since the driver prepared a statement on it.
+
+    The driver prepares it anew after the rollback.
+    """
+    diagnosis = getattr(error.orig, "diag", None)
+    return getattr(diagnosis, "source_function", None) == "RevalidateCachedQuery"
 
 
 def _came_from_code(error: DBAPIError) -> bool:

@@ -80,6 +80,28 @@ def test_what_the_server_says_of_itself_is_an_outage(postgres_url):
 
 
 @pytest.mark.postgres
+def test_a_table_altered_under_a_prepared_statement_is_a_conflict_that_passes(postgres_url):
+    engine = open_engine(postgres_url)
+    query = text("SELECT * FROM seats")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE seats (id INTEGER)"))
+
+    with engine.connect() as connection:
+        for _ in range(10):  # the driver prepares what comes again
+            connection.execute(query)
+        connection.commit()
+        with engine.begin() as another:
+            another.execute(text("ALTER TABLE seats ALTER COLUMN id TYPE BIGINT"))
+        with pytest.raises(DBAPIError) as caught:
+            connection.execute(query)
+        connection.rollback()
+        again = connection.execute(query).all()
+
+    assert (fault_of(caught.value), again) == (Fault.CONFLICT, [])
+    engine.dispose()
+
+
+@pytest.mark.postgres
 def test_a_connection_that_was_ended_is_away(postgres_url):
     engine = open_engine(postgres_url)
 
