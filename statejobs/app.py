@@ -215,6 +215,10 @@ class StateJobs:
         """
         return self._operator.retry(job_id)
 
+    def why_no_retry(self, job_id: int) -> str | None:
+        """Return why `retry_job` would refuse a job now; None when it would not."""
+        return self._operator.why_no_retry(job_id)
+
     def stuck_jobs(self, *, limit: int = 100) -> list[Job]:
         """Return the discarded jobs whose record the database let nobody move, newest first.
 

@@ -7,7 +7,6 @@ at the end of the ten seconds.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -28,7 +27,6 @@ LOGGERS = (
 """Whose records are spared; those of jobs and of actions tell each something of its own."""
 WINDOW = 10.0  # seconds
 _MOST_CAUSES = 1_000
-_STATEMENT = re.compile(r"\n\[SQL: .*?\](?=\n|\Z)|\n\(Background on this error[^)]*\)", re.DOTALL)
 
 Cause = tuple[object, ...]
 Delay = Callable[[float, Callable[[], None]], threading.Timer]
@@ -119,11 +117,21 @@ class Sparing:
             if told.timer is not None:
                 told.timer.cancel()
             record, number = told.last, told.left_out
+            _bear_the_time_of_now(record)
             told.at, told.left_out, told.last, told.timer = record.created, 0, None, None
         more = f" ({number} like this within {WINDOW:g} s, of which this is the last)"
+        if number == 1:
+            more = f" (the second like this within {WINDOW:g} s)"
         record.msg, record.args = f"{record.getMessage()}{more}", None
         record.exc_info = record.exc_text = None
         logging.getLogger(record.name).callHandlers(record)
+
+
+def _bear_the_time_of_now(record: logging.LogRecord) -> None:
+    """Let *record* say when it is told: lines of a log stand in the order of their times."""
+    now = logging.makeLogRecord({})
+    record.created, record.msecs = now.created, now.msecs
+    record.relativeCreated = now.relativeCreated
 
 
 def _cause_of(record: logging.LogRecord) -> Cause:
@@ -150,10 +158,11 @@ def _hide_values(record: logging.LogRecord) -> None:
             _in_a_line(arg) if isinstance(arg, BaseException) else arg for arg in record.args
         )
     if isinstance(record.exc_info, tuple) and record.exc_info[1]:
-        record.exc_text = describe_failure(record.exc_info[1]).traceback.rstrip("\n")
+        failure = describe_failure(record.exc_info[1])
+        told = failure.traceback or f"{failure.error_type}: {failure.message}"
+        record.exc_text = told.rstrip("\n")
 
 
 def _in_a_line(error: BaseException) -> str:
-    """Return what *error* says, without the statement that SQLAlchemy quotes after it."""
-    said = describe_failure(error).message
-    return " ".join(_STATEMENT.sub("", said).split()) or type(error).__name__
+    """Return what *error* says, on one line."""
+    return " ".join(describe_failure(error).message.split()) or type(error).__name__

@@ -26,6 +26,7 @@ from statejobs.cli.starting import Orders, once_there
 from statejobs.cli.worker import worker_options
 from statejobs.domain.job import Job
 from statejobs.errors import did_you_mean
+from statejobs.runner.port import Claim
 from statejobs.runner.supervisor import RECYCLED, Order
 from statejobs.runner.worker import Worker
 from statejobs.telemetry import Event, Happening
@@ -163,18 +164,23 @@ def _log_stop(app: StateJobs, worker: Worker, order: str, patience: float) -> No
     if order == _RECYCLE:
         log.warning("a job cannot be stopped: this process ends and is replaced")
     worker.stop_claiming()
-    claims = worker.held.all()
-    now = app.sources.clock.now()
-    names = [_named(claim.job, now) for claim in claims[:_LISTED]]
-    if len(claims) > _LISTED:
-        names.append(f"and {len(claims) - _LISTED} more")
-    if claims:
-        log.info(
-            "stopping: up to %g s for %s running job(s): %s. Signal again to give them back now",
-            patience, len(claims), ", ".join(names),
-        )  # fmt: skip
-    else:
-        log.info("stopping: no job is running")
+    log.info("stopping: %s", _what_it_holds(worker.held.all(), app.sources.clock.now(), patience))
+
+
+def _what_it_holds(claims: Sequence[Claim], now: datetime, patience: float) -> str:
+    """Say what is waited for at a stop: not for what only waits here for a slot."""
+    running = [claim.job for claim in claims if claim.has_begun]
+    waiting = len(claims) - len(running)
+    rest = f"; {waiting} more that had not begun are given back" if waiting else ""
+    if not running:
+        return f"no job is running{rest}"
+    names = [_named(job, now) for job in running[:_LISTED]]
+    if len(running) > _LISTED:
+        names.append(f"and {len(running) - _LISTED} more")
+    return (
+        f"up to {patience:g} s for {len(running)} running job(s): {', '.join(names)}"
+        f"{rest}. Signal again to give back now what runs"
+    )
 
 
 def _named(job: Job, now: datetime) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from statejobs.app import StateJobs
 from statejobs.cli.output import decoded, iso
@@ -15,6 +16,7 @@ from statejobs.domain.job import WAITING, Job, JobState
 from statejobs.domain.machine import Edge, MachineSpec
 from statejobs.errors import did_you_mean
 from statejobs.resource.model import ResourceModel
+from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.queries import AtLeast
 
 
@@ -51,7 +53,8 @@ def job_document(job: Job) -> dict[str, Any]:
 
 def reason_of(job: Job) -> str | None:
     """Return the reason of *job* for the state it is in; a running one still has its last."""
-    is_old = job.state is JobState.PROCESSING and not job.cancel_requested
+    is_running = job.state is JobState.PROCESSING and job.owner is not None
+    is_old = is_running and not job.cancel_requested
     return None if is_old else job.reason
 
 
@@ -156,9 +159,22 @@ def queue_documents(app: StateJobs) -> list[dict[str, Any]]:
     ]
 
 
-def record_counts(app: StateJobs) -> dict[str, dict[str, int]]:
-    """Return how many records of each resource are in each state."""
-    return {model.name: _count(app, model) for model in app.registry.resources.values()}
+def record_counts(app: StateJobs) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Return how many records of each resource are in each state.
+
+    Returns:
+        The counts by resource, and why those were not counted that cannot be.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    uncounted: dict[str, str] = {}
+    for model in app.registry.resources.values():
+        try:
+            counts[model.name] = _count(app, model)
+        except DBAPIError as error:
+            if fault_of(error) is not Fault.CODE:
+                raise
+            uncounted[model.name] = words_of(error)
+    return counts, uncounted
 
 
 def machine_document(spec: MachineSpec) -> dict[str, Any]:

@@ -36,8 +36,9 @@ def print_jobs(output: Output, jobs: Sequence[Job], now: datetime) -> None:
 def print_job(
     output: Output, job: Job, attempts: Sequence[Mapping[str, Any]],
     history: Sequence[Mapping[str, Any]], now: datetime, *, obstacle: str | None = None,
+    no_retry: str | None = None,
 ) -> None:  # fmt: skip
-    """Print everything about one job; *obstacle* says why it will not run."""
+    """Print everything about one job; *obstacle* says why it will not run by itself."""
     output.facts(_facts(job, now))
     if attempts:
         output.title("Attempts that did not complete")
@@ -49,10 +50,15 @@ def print_job(
     if history:
         output.title(f"History of {record_name(job)}")
         print_history(output, history, now)
-    can_retry = job.state in {JobState.DISCARDED, JobState.CANCELLED, JobState.FAILED}
-    if obstacle or can_retry:
+    if obstacle or may_be_retried(job):
         output.title("Next")
-        output.text(obstacle or f"statejobs job retry {job.id}")
+        refused = f"it cannot be retried: {no_retry}" if no_retry else None
+        output.text(obstacle or refused or f"statejobs job retry {job.id}")
+
+
+def may_be_retried(job: Job) -> bool:
+    """Return whether a person may want *job* to go on."""
+    return job.state in {JobState.DISCARDED, JobState.CANCELLED, JobState.FAILED}
 
 
 def print_history(output: Output, events: Sequence[Mapping[str, Any]], now: datetime) -> None:

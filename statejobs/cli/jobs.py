@@ -17,7 +17,7 @@ from statejobs.cli.documents import (
     why_unserved,
 )
 from statejobs.cli.group import Group, explain
-from statejobs.cli.job_text import print_job, print_jobs
+from statejobs.cli.job_text import may_be_retried, print_job, print_jobs
 from statejobs.cli.output import note
 from statejobs.cli.problems import Exit, Problem, not_found, problem_of
 from statejobs.cli.settings import Settings, actor, common_options
@@ -101,18 +101,20 @@ def show_job(settings: Settings, job_id: int) -> None:
     if job.resource is not None and job.record_id is not None:
         rows = app.queries.transitions(job.resource, job.record_id)
         history = [transition_document(row) for row in rows]
+    no_retry = app.why_no_retry(job_id) if may_be_retried(job) else None
     if settings.as_json:
         document = {
             "job": job_document(job),
             "attempts": attempts,
             "history": history,
             "obstacle": why_unserved(app, job),
+            "no_retry": no_retry,
         }
         settings.output.json(document)
     else:
         print_job(
             settings.output, job, attempts, history, app.sources.clock.now(),
-            obstacle=why_unserved(app, job),
+            obstacle=why_unserved(app, job), no_retry=no_retry,
         )  # fmt: skip
 
 

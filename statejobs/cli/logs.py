@@ -13,6 +13,7 @@ from typing import Any
 from statejobs.cli.output import iso, relative
 from statejobs.cli.problems import mask
 from statejobs.domain.clock import utcnow
+from statejobs.domain.job import JobState
 from statejobs.telemetry import Event, Happening
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -117,6 +118,9 @@ def _ending(fields: Mapping[str, Any]) -> str:
         reason = f"{failure.error_type}: {lines[0][:_MOST_SHOWN]}" if lines else failure.error_type
     ending = _WORDS.get(fields["outcome"], fields["outcome"])
     again = f"; again {_soon(run_at)}" if run_at else ""
+    if run_at and fields["state"] is JobState.PROCESSING:
+        again = f"; that move is tried again {_soon(run_at)}"
+    reason = reason and reason.removeprefix(f"{ending}: ")
     return f"{ending}: {reason}{again}" if reason else f"{ending}{again}"
 
 

@@ -10,6 +10,7 @@ from enum import IntEnum
 import click
 from sqlalchemy.exc import DBAPIError
 
+from statejobs.cli.database_problems import meaning_of
 from statejobs.errors import (
     ConfigurationError,
     DefinitionError,
@@ -166,7 +167,7 @@ def _of_message(error: StateJobsError, why: str, fix: str, code: Exit) -> Proble
     what, *others = re.split(r"(?:\.|;)\s+", message, maxsplit=1)
     if not others:
         what, _, rest = message.partition(": ")
-        return Problem(what, why, rest or fix, code)
+        return Problem(what, rest or why, fix, code)
     if isinstance(error, SchemaError):
         return Problem(what, why, others[0], code)
     reason, *advice = re.split(r"(?:\.|;)\s+", others[0], maxsplit=1)
@@ -174,14 +175,6 @@ def _of_message(error: StateJobsError, why: str, fix: str, code: Exit) -> Proble
 
 
 def _of_database(error: DBAPIError) -> Problem:
-    reason = first_line(error.orig or error)
-    lacks_table = "no such table" in reason or "does not exist" in reason
-    if lacks_table and "database" not in reason:
-        fix = "statejobs db upgrade for the tables of statejobs; your own migrations for your own"
-        return Problem("a table is missing in the database", reason, fix, Exit.USAGE)
-    return Problem(
-        "the database does not answer as it should",
-        reason,
-        "look at the server and at the URL (--database, STATEJOBS_DATABASE, or your app), "
-        "then the same again",
-    )
+    meant = meaning_of(error)
+    code = Exit.USAGE if meant.is_configuration else Exit.FAILED
+    return Problem(meant.what, meant.why, meant.fix, code)

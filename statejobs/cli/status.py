@@ -21,6 +21,7 @@ from statejobs.cli.output import Output, relative, span
 from statejobs.cli.settings import Settings, common_options
 from statejobs.domain.anchor import TOLERANCE
 from statejobs.domain.job import JobState
+from statejobs.domain.lifecycle import STUCK
 from statejobs.domain.waiting import OTHER_CODE
 
 _RARE = {JobState.SCHEDULED, JobState.CANCELLED}
@@ -39,13 +40,16 @@ def status(settings: Settings) -> None:
     """  # noqa: D301 - click's mark for lines that it must not wrap
     app = settings.load()
     app.check_tables()
+    counts, uncounted = record_counts(app)
     document = {
         "app": settings.app_name(),
         "database": database_name(app),
         "queues": queue_documents(app),
         "workers": worker_documents(app),
-        "records": record_counts(app),
+        "records": counts,
+        "uncounted": uncounted,
         "stuck": [job_document(job) for job in app.stuck_jobs()],
+        "put_aside": [job_document(job) for job in app.queries.put_aside()],
         "waiting_for_other_code": app.queries.waiting_for_other_code(app.sources.clock.now()),
     }
     if settings.as_json:
@@ -89,25 +93,36 @@ def _print_status(output: Output, document: Mapping[str, Any], now: datetime) ->
             for row in document["waiting_for_other_code"]
         ]
         output.table(["key", "jobs", "why"], rows, right=["jobs"])
+    if document["put_aside"]:
+        output.title("Records that cannot be moved back yet")
+        _print_unmoved(output, document["put_aside"])
+        output.text("tried again by themselves, until their jobs are given up")
     if document["stuck"]:
         output.title("Stuck")
-        _print_stuck(output, document["stuck"])
+        _print_unmoved(output, document["stuck"])
+        output.text("move them back and let their jobs go on with  statejobs job retry ID")
     for resource, counts in document["records"].items():
         output.title(resource)
         if output.fits(list(counts), [list(counts.values())]):
             output.table(list(counts), [list(counts.values())], right=list(counts))
         else:
             output.facts(counts)
+    for resource, reason in document["uncounted"].items():
+        output.title(resource)
+        output.text(f"cannot be counted: {reason}")
 
 
-def _print_stuck(output: Output, stuck: Sequence[Mapping[str, Any]]) -> None:
-    """Print the records that nobody could move, and what lets them go on."""
+def _print_unmoved(output: Output, stuck: Sequence[Mapping[str, Any]]) -> None:
+    """Print the records that nobody could move, and why."""
     rows = [
-        [job["id"], job["key"], f"{job['resource']} {job['record_id']}", job["reason"]]
-        for job in stuck
+        [job["id"], job["key"], f"{job['resource']} {job['record_id']}", _why(job)] for job in stuck
     ]
     output.table(["job", "key", "record", "why"], rows, right=["job"])
-    output.text("move them back and let their jobs go on with  statejobs job retry ID")
+
+
+def _why(job: Mapping[str, Any]) -> str:
+    """Return the reason of a job, without what the heading says."""
+    return (job["reason"] or "").removeprefix(STUCK)
 
 
 def _print_queues(output: Output, queues: Sequence[Mapping[str, Any]]) -> None:

@@ -19,8 +19,8 @@ Upcast = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OTHER_VERSION = (
-    "The stored job was written by another version of the code; "
-    "mend its arguments with upcast= on the trigger."
+    "The stored job was written by another version of the code: workers of that version run it. "
+    "When there will be none, let upcast= of its trigger or task mend its arguments."
 )
 _REFUSED_KINDS = {
     inspect.Parameter.VAR_POSITIONAL: "its number of arguments is open",

@@ -1,7 +1,8 @@
-"""What an error of a database says, without the values that it repeats.
+"""What an error of a database says, without the values and the statement that it repeats.
 
 Drivers and SQLAlchemy quote parameters and whole rows in their messages. Those are the user's, and
-messages go to logs, to history and to whoever looks at a job.
+messages go to logs, to history and to whoever looks at a job. A statement fills a screen, and most
+are ours.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _PARAMETERS = re.compile(r"\n\[parameters: .*?\](?=\n\(Background on this error|\Z)", re.DOTALL)
+_BACKGROUND = re.compile(r"\n\(Background on this error at: \S{1,200}\)")
 _QUOTED = re.compile(r'(: )".*"', re.DOTALL)
 _ABOUT_VALUES = "22"  # the class of SQLSTATEs whose messages quote the value itself
 _MOST_LINKS = 10
@@ -21,6 +23,26 @@ _POOLED = (
 _ADVICE = {"26000": _POOLED, "42P05": _POOLED}  # a prepared statement is missing; exists already
 
 
+def is_of_statement(error: BaseException) -> bool:
+    """Return whether SQLAlchemy raised *error* for a statement, which its message then quotes."""
+    return hasattr(error, "hide_parameters")
+
+
+def said_by_database(error: BaseException) -> str | None:
+    """Return the words of the driver in *error*; None when it is none of a statement's."""
+    words = error.args[0] if is_of_statement(error) and error.args else None
+    return without_values(error, words) if isinstance(words, str) else None
+
+
+def without_statements(error: BaseException, text: str) -> str:
+    """Return *text* without the statements that *error*, and what led to it, quote in it."""
+    for link in _links(error):
+        if is_of_statement(link):
+            text = text.replace(f"\n[SQL: {getattr(link, 'statement', None)}]", "")
+            text = _BACKGROUND.sub("", text)
+    return text
+
+
 def without_values(error: BaseException, text: str) -> str:
     """Return *text*, which is what *error* says, without values; with advice where there is one.
 
@@ -28,7 +50,7 @@ def without_values(error: BaseException, text: str) -> str:
     """
     advice = dict.fromkeys(map(_advice, (links := [*_links(error)])))
     for link in links:
-        if hasattr(link, "hide_parameters"):
+        if is_of_statement(link):
             text = _PARAMETERS.sub("", text)
         for part, shown in _parts(link):
             text = text.replace(part, shown)

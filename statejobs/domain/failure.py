@@ -7,17 +7,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from statejobs.domain.discretion import without_values
+from statejobs.domain.discretion import (
+    is_of_statement,
+    said_by_database,
+    without_statements,
+    without_values,
+)
 from statejobs.domain.text import clean_text, plain, shown_text, type_name, unprintable
 
 MESSAGE_LIMIT = 8_192
 TRACEBACK_LIMIT = 65_536
+SUMMARY_LIMIT = 500
 
 _TYPE_LIMIT = 200
 _MOST_ERRORS = 50
 _MOST_LINKS = 10
 _MOST_NOTES = 20
 _MOST_FRAMES = 1_000
+_OURS = "statejobs"
+_DRIVERS = {"sqlalchemy", "psycopg", "psycopg_pool", "aiosqlite", "contextlib"}
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -30,6 +38,13 @@ class Failure:
     error_type: str
     message: str
     traceback: str
+    says: str | None = None
+    """What the database said, on a line; None when it is no error of a database."""
+
+    @property
+    def cause(self) -> str:
+        """The error in a few words, for a reason: what the database said, or the type."""
+        return self.says or self.error_type
 
 
 _FALLBACK = Failure(
@@ -44,23 +59,56 @@ def describe_failure(error: BaseException) -> Failure:
 
     The message holds at most 8 kB of UTF-8 and the traceback 64 kB, head and tail kept. What
     stands after the name of a secret, and the password of a URL, is masked; what a database repeats
-    of parameters and rows is left out.
+    of parameters and rows is left out, and so is the statement, but in the traceback of an action
+    that executed it.
     """
     try:
+        said = _said(error)
         return Failure(
             error_type=clean_text(type_name(error), _TYPE_LIMIT),
             message=shown_text(_message(error), MESSAGE_LIMIT),
             traceback=shown_text(_traceback(error), TRACEBACK_LIMIT),
+            says=said and shown_text(said, SUMMARY_LIMIT),
         )
     except BaseException:  # noqa: BLE001 - recording a failure cannot fail
         return _FALLBACK
 
 
+def _said(error: BaseException) -> str | None:
+    """Return the first line of what a database said."""
+    try:
+        lines = (said_by_database(error) or "").strip().splitlines()
+    except BaseException:  # noqa: BLE001 - a property may raise
+        return None
+    return lines[0] if lines else None
+
+
 def _message(error: BaseException) -> str:
     try:
-        return without_values(error, plain(error))
+        said = said_by_database(error)
+        if said is not None:
+            return said
+        return without_statements(error, without_values(error, plain(error)))
     except BaseException:  # noqa: BLE001 - __str__ is the user's
         return unprintable(error)
+
+
+def _message_in_traceback(error: BaseException) -> str:
+    """Return the message, with the statement where a line of the user's executed it."""
+    if not is_of_statement(error) or _callers(error)[-1:] == [_OURS]:
+        return _message(error)
+    try:
+        return without_values(error, plain(error))
+    except BaseException:  # noqa: BLE001 - as above
+        return unprintable(error)
+
+
+def _callers(error: BaseException) -> list[str]:
+    """Return the packages whose code *error* came through, but for those that pass it on."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    modules = (str(frame.f_globals.get("__name__")) for frame in frames)
+    packages = (module.partition(".")[0] for module in modules)
+    return [package for package in packages if package not in _DRIVERS]
 
 
 def _attribute(error: BaseException, name: str) -> object:
@@ -71,8 +119,13 @@ def _attribute(error: BaseException, name: str) -> object:
 
 
 def _traceback(error: BaseException) -> str:
-    """Format like the interpreter, but with every part bounded; locals are never captured."""
+    """Format like the interpreter, but with every part bounded; locals are never captured.
+
+    Of a statement of ours that the database refused there is none: it would show our insides.
+    """
     try:
+        if is_of_statement(error) and set(_callers(error)) == {_OURS}:
+            return ""
         return "".join(_chain_lines(error, set()))
     except BaseException:  # noqa: BLE001 - a traceback less is no reason to lose the message
         return "(no traceback: it could not be formatted)"
@@ -105,7 +158,7 @@ def _error_lines(error: BaseException, seen: set[int]) -> Iterator[str]:
     if stack:
         yield "Traceback (most recent call last):\n"
         yield clean_text("".join(stack.format()), TRACEBACK_LIMIT)
-    name, message = type_name(error), clean_text(_message(error), MESSAGE_LIMIT)
+    name, message = type_name(error), clean_text(_message_in_traceback(error), MESSAGE_LIMIT)
     yield f"{name}: {message}\n" if message else f"{name}\n"
     notes = _attribute(error, "__notes__")
     for note in notes[:_MOST_NOTES] if isinstance(notes, list) else ():

@@ -174,9 +174,9 @@ def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is t
         case Complete():
             return to("complete", Landing.TARGET)
         case Fail(failure=failure) if job.is_last_attempt:
-            return to("discard", Landing.FAILED, reason=f"failed: {failure.error_type}")
+            return to("discard", Landing.FAILED, reason=f"failed: {failure.cause}")
         case Fail(failure=failure):
-            return to("fail", Landing.SOURCE, run_at=now + wait, reason=failure.error_type)
+            return to("fail", Landing.SOURCE, run_at=now + wait, reason=failure.cause)
         case GiveBack(failure=failure):
             return to(
                 "give_back",
@@ -184,7 +184,7 @@ def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is t
                 attempt=job.attempt - 1,
                 returned=job.returned + 1,
                 run_at=now + _wait_of_return(job.returned),
-                reason=f"given back: {failure.error_type}",
+                reason=f"given back: {failure.cause}",
             )
         case Crash(reason=reason):
             return _after_crash(job, reason, max_crashes)

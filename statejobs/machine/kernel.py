@@ -137,7 +137,8 @@ class Kernel:
 
 def _wrong_state(state: str, edge: Edge) -> str:
     sources = " or ".join(repr(source) for source in edge.sources)
-    return f"it is in {state!r}, and {edge.name!r} starts from {sources}."
+    name, _, _ = edge.name.partition(".")  # of an action: what people call all its edges
+    return f"it is in {state!r}, and {name!r} starts from {sources}."
 
 
 def _transitions_from(spec: MachineSpec, state: str) -> tuple[str, ...]:

@@ -189,6 +189,8 @@ class Recorder:
         name = _SPENT.get(type(outcome))
         if name is None or settlement.is_overtaken:
             return  # the attempt did not count, or its end is in the history of the record
+        if isinstance(outcome, Crash) and job.owner is None:
+            return  # its attempt had ended before; only the record was waited for
         failure = outcome.failure if isinstance(outcome, Fail) else None
         now = self._sources.clock.now()
         self._store.record_attempt(

@@ -61,7 +61,12 @@ class Refusal:
     cancels: str | None = None
     """Why the action cancelled its job, which is heeded once the record can be moved."""
     is_crash: bool = False
-    """Whether the worker is gone."""
+    """Whether it counts as a crash: of a worker that is gone, or of a move that was tried again."""
+
+    @property
+    def was_put_aside(self) -> bool:
+        """Whether its attempt had ended before, and only the move was tried again."""
+        return self.job.owner is None
 
     @property
     def failure(self) -> Failure:
@@ -155,6 +160,8 @@ class Refused:
         return Aside(state=JobState.DISCARDED, reason=why)
 
     def _record(self, connection: Connection, refusal: Refusal, now: datetime) -> None:
+        if refusal.was_put_aside:
+            return  # nothing was run
         outcome = "crashed" if refusal.is_crash else "failed"
         self._store.record_attempt(
             connection, refusal.job, outcome, now=now, failure=refusal.failure
@@ -187,14 +194,21 @@ def refusal_of(claim: Claim, outcome: Outcome, error: Exception, now: datetime) 
 
 def tell_of(refusal: Refusal) -> None:
     """Log a refusal that was written."""
-    ended = "its worker is gone" if refusal.is_crash else "its attempt has ended"
+    message = f"job %s (%s): {_what_is_refused(refusal)}: %s%s"  # what is alike is told once
     log.log(
         logging.ERROR if refusal.is_last else logging.WARNING,
-        "job %s (%s): %s, and its record cannot be moved back: %s%s",
-        refusal.job.id, refusal.job.key, ended, refusal.refused.message,
+        message,
+        refusal.job.id, refusal.job.key, refusal.refused.message,
         _HOW_ON.format(job_id=refusal.job.id) if refusal.is_last else "",
         exc_info=None if isinstance(refusal.error, _SAYS_IT_ALL) else refusal.error,
     )  # fmt: skip
+
+
+def _what_is_refused(refusal: Refusal) -> str:
+    if refusal.was_put_aside:
+        return "its record still cannot be moved back"
+    ended = "its worker is gone" if refusal.is_crash else "its attempt has ended"
+    return f"{ended}, and its record cannot be moved back"
 
 
 _SAYS_IT_ALL = (StatementError, RecordHidden)

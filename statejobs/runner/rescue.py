@@ -146,10 +146,11 @@ class Rescue:
 
 
 _BACK_AGAIN = Release("rescued: its record can be moved again")
+_GIVEN_UP = Crash("given up: its record could not be moved back")
 
 
 def _outcomes(expired: Expired, *, is_last: bool) -> Sequence[Crash | Release]:
     """Return what is tried: a crash counts once, so that not the rescue after a refusal too."""
     if expired.owner is not None:
         return (Crash(),)
-    return (_BACK_AGAIN, Crash()) if is_last else (_BACK_AGAIN,)
+    return (_BACK_AGAIN, _GIVEN_UP) if is_last else (_BACK_AGAIN,)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from statejobs.domain.clock import Sources
-from statejobs.domain.failure import Failure, describe_failure
+from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure
 from statejobs.domain.job import Job, changed
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.outcome import Fail
@@ -22,7 +22,7 @@ from statejobs.runner.blame import Blame, blame_for, is_everyones, likeness_of
 from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.finisher import Ended, Finisher
 from statejobs.runner.holds import LONGEST, HeldKeys
-from statejobs.runner.port import Claim, MovedAway, Work
+from statejobs.runner.port import Claim, MovedAway, Policy, Work
 from statejobs.runner.sifting import ENOUGH, Blamed
 from statejobs.store import unclaimed as statements
 from statejobs.store.faults import words_of
@@ -89,7 +89,7 @@ class Unclaimed:
         """Hold none of *keys* any longer."""
         for key in set(keys):
             if self._held.release(key):
-                log.warning("%s is claimed again", key)
+                log.info("%s is claimed again", key)
 
     def _cause_to_hold(
         self, key: str, own: Sequence[Blamed], starts_another: StartsAnother
@@ -203,11 +203,12 @@ class Unclaimed:
         ]  # fmt: skip
 
     def _failed(self, job: Job, error: Exception) -> _Failed:
-        failure, now = describe_failure(error), self._sources.clock.now()
+        now, policy = self._sources.clock.now(), self._work.policy(job.key)
+        failure = _not_begun(describe_failure(error), policy)
         claim = Claim(
             job=changed(job, attempt=job.attempt + 1, owner=self._node_id, started_at=now),
             subject=None,
-            policy=self._work.policy(job.key),
+            policy=policy,
             began=self._sources.clock.monotonic(),
         )
         outcome = Fail(failure=failure, error=error)
@@ -254,6 +255,17 @@ class Unclaimed:
 
     def _transaction(self) -> AbstractContextManager[Connection]:
         return self._store.transaction(lock_timeout=TABLE_PATIENCE)
+
+
+def _not_begun(failure: Failure, policy: Policy) -> Failure:
+    """Let *failure* say that the action was not called: nothing of it is to be mended."""
+    to = "" if policy.during is None else f" to {policy.during!r}"
+    what = f"its record could not be moved{to}; the action was not called"
+    return replace(
+        failure,
+        message=shown_text(f"{what}: {failure.message}", MESSAGE_LIMIT),
+        says=shown_text(f"{what}: {failure.cause}", REASON_LIMIT),
+    )
 
 
 def _stuck(failed: _Failed, refusal: Exception) -> _Failed:

@@ -107,8 +107,14 @@ def will_pass(error: BaseException) -> bool:
     original = getattr(error, "orig", None)
     if isinstance(original, sqlite3.Error):
         return getattr(original, "sqlite_errorcode", None) != sqlite3.SQLITE_CANTOPEN
-    has_words_only = isinstance(error, DBAPIError) and sqlstate_of(error) is None
-    return not (has_words_only and _WRONG_ADDRESS.search(str(original)))
+    return not is_wrong_address(error)
+
+
+def is_wrong_address(error: BaseException) -> bool:
+    """Return whether the server does not know the user, the database or the way to connect."""
+    if not isinstance(error, DBAPIError) or isinstance(error.orig, sqlite3.Error):
+        return False
+    return sqlstate_of(error) is None and _WRONG_ADDRESS.search(str(error.orig)) is not None
 
 
 _WRONG_ADDRESS = re.compile(

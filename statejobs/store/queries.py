@@ -80,6 +80,12 @@ class JobQueries:
         with self._engine.connect() as connection:
             return [job_of(row) for row in connection.execute(query)]
 
+    def put_aside(self, *, limit: int = 100) -> list[Job]:
+        """Return the processing jobs whose record cannot be moved yet, the next first."""
+        query = looking_sql.find_put_aside_jobs().limit(limit)
+        with self._engine.connect() as connection:
+            return [job_of(row) for row in connection.execute(query)]
+
     def waiting_for_other_code(self, now: datetime) -> list[dict[str, Any]]:
         """Return what does not fit the code of the workers that met it: key, reason and count."""
         before = now + 2 * MOST  # none is put back for longer

@@ -407,6 +407,7 @@ def finish_parameters(
         "ended_at": now if settlement.is_ended else None,
         "finished_now": now,
         "is_ended": settlement.is_ended,
+        "completes": settlement.state is JobState.COMPLETED,
         "why": settlement.reason,
         "rests_in_source": rests_in_source,
         "allowance": allowance,

@@ -22,7 +22,7 @@ from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.triggers.records import RecordSubject, history_row, land_record, lock_state
 from statejobs.triggers.stuck import find_stuck, is_stuck, repair
-from statejobs.triggers.ways import fire_way_back
+from statejobs.triggers.ways import fire_way_back, why_no_way_back
 
 
 class Operator:
@@ -80,6 +80,24 @@ class Operator:
             return self._requeue(job, bound.options.max_attempts)
         repair(self._store, self._sources, model, bound, job)
         return self._job(job_id).state
+
+    def why_no_retry(self, job_id: int) -> str | None:
+        """Return why `retry` would refuse an ended or waiting job; None when it would not."""
+        job = self._job(job_id)
+        if job.state is JobState.PROCESSING:
+            return "it is running"
+        if job.key in self._registry.tasks:
+            return None
+        try:
+            model, bound = self._declared(job)
+            with self._open_session() as session:
+                record = _load(session, model, job)
+                state = model.kernel.state_of(record)
+                if state in bound.sources or is_stuck(bound, job, state):
+                    return None
+                return why_no_way_back(model, bound, record)
+        except StateJobsError as error:
+            return str(error).removeprefix(_no_go(job))
 
     def stuck(self, *, limit: int = 100) -> list[Job]:
         """Return the jobs whose record the database let nobody move, newest first."""
@@ -155,8 +173,12 @@ def _load(session: Session, model: ResourceModel, job: Job) -> Any:
         record: Any = session.get(model.cls, identity)
     except LookupError as error:  # in a state that this code does not know
         raise StateJobsError(
-            f"job {job.id}: its record, {model.name} {job.record_id}, cannot be read: {error}"
+            f"{_no_go(job)}its record, {model.name} {job.record_id}, cannot be read: {error}"
         ) from error
     if record is None:
-        raise NotFoundError(f"job {job.id}: its record, {model.name} {job.record_id}, is gone")
+        raise NotFoundError(f"{_no_go(job)}its record, {model.name} {job.record_id}, is gone")
     return record
+
+
+def _no_go(job: Job) -> str:
+    return f"job {job.id} cannot go on: "

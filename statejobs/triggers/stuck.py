@@ -20,7 +20,7 @@ from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.expired import find_running
-from statejobs.store.faults import is_away, words_of
+from statejobs.store.faults import Fault, fault_of, is_away, words_of
 from statejobs.store.history import write_history
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
@@ -52,11 +52,10 @@ def find_stuck(registry: Registry, store: Store, queries: JobQueries, *, limit: 
     for job in queries.stuck(limit=limit):
         by_key.setdefault(job.key, []).append(job)
     found: list[Job] = []
-    with store.single() as connection:
-        for key, jobs in by_key.items():
-            declared = registry.triggers.get(key)
-            if declared is not None:
-                found += _still_stuck(connection, *declared, jobs)
+    for key, jobs in by_key.items():
+        declared = registry.triggers.get(key)
+        if declared is not None:
+            found += _stuck_as_far_as_known(store, *declared, jobs)
     return sorted(found, key=lambda job: job.id, reverse=True)
 
 
@@ -132,11 +131,24 @@ def _refusal(
     model: ResourceModel, bound: BoundTrigger, job: Job, reason: str
 ) -> TransitionRefusedError:
     return TransitionRefusedError(
-        REPAIRED,
+        "retry",
         record=f"{model.name} {job.record_id}",
         state=bound.during or "",
         reasons=[reason],
     )
+
+
+def _stuck_as_far_as_known(
+    store: Store, model: ResourceModel, bound: BoundTrigger, jobs: Sequence[Job]
+) -> list[Job]:
+    """Return those of *jobs* that are stuck: all of them when their table is not there to ask."""
+    try:
+        with store.single() as connection:
+            return _still_stuck(connection, model, bound, jobs)
+    except SQLAlchemyError as error:
+        if fault_of(error) is not Fault.CODE:
+            raise
+        return list(jobs)
 
 
 def _still_stuck(

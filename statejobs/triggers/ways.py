@@ -30,6 +30,18 @@ def fire_way_back(model: ResourceModel, bound: BoundTrigger, record: Any) -> Non
         _await(record, way, fired)
 
 
+def why_no_way_back(model: ResourceModel, bound: BoundTrigger, record: Any) -> str | None:
+    """Return why no transition lets the job of *record* go on; None when there is one."""
+    ways = list(_ways(model, bound, record))
+    open_ways = [way for way in ways if not needed_arguments(way)]
+    if not open_ways:
+        return " ".join(_why_no_way(model, bound, record, ways))
+    if any(getattr(record, way.name).can() for way in open_ways):
+        return None
+    listed = ", ".join(repr(way.name) for way in open_ways)
+    return f"a guard of {listed} says no now."
+
+
 def needed_arguments(way: Transition[Any, Any, Any]) -> list[str]:
     """Return the names of the arguments that *way* cannot be called without."""
     return [p.name for p in way.signature.parameters.values() if p.is_required]

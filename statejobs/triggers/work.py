@@ -103,6 +103,7 @@ class RecordWork:
             timeout=options.timeout,
             is_async=bound.action.is_async,
             chunk=self._chunk(bound),
+            during=bound.during,
             deletes=bound.deletes,
         )
 

@@ -40,7 +40,8 @@ def test_status_shows_queues_workers_and_records(typed):
     document = typed.json("status")
 
     assert set(document) == {
-        "app", "database", "queues", "workers", "records", "stuck", "waiting_for_other_code",
+        "app", "database", "queues", "workers", "records", "uncounted", "stuck", "put_aside",
+        "waiting_for_other_code",
     }  # fmt: skip
     assert document["stuck"] == []
     assert [set(queue) for queue in document["queues"]] == [QUEUE, QUEUE]
@@ -262,7 +263,11 @@ def test_a_running_job_shows_no_reason_of_an_earlier_attempt(typed, work):
     job = job_of(work, "2")
     assert job.reason == "RuntimeError"
     with work.engine.begin() as connection:
-        running = {"state": JobState.PROCESSING, "started_at": work.sources.clock.now()}
+        running = {
+            "state": JobState.PROCESSING,
+            "started_at": work.sources.clock.now(),
+            "owner": "n",
+        }
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(**running))
 
     shown = {row["id"]: row["reason"] for row in typed.json("job", "list")["jobs"]}

@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from statejobs.cli.child import _named
+from statejobs.cli.child import _named, _what_it_holds
 from statejobs.cli.logs import JsonLines, TextLines, log_event
 from statejobs.domain.clock import utcnow
+from statejobs.runner.port import Claim, Policy
 from statejobs.telemetry import Event, Happening
 from tests.cli.conftest import job_of
 from tests.support.worker_app import Task
@@ -101,12 +102,40 @@ def test_what_is_due_when_its_line_is_written_is_due_at_once(work, caplog):
     assert caplog.records[-1].getMessage().endswith("failed; again at once")
 
 
+@pytest.mark.parametrize("outcome", ["give_back", "release"])
+def test_no_line_says_twice_that_its_job_is_given_back(work, caplog, outcome):
+    caplog.set_level(logging.INFO, "statejobs.jobs")
+
+    ended(work, outcome=outcome, reason="given back: it had waited here for its turn")
+
+    assert caplog.records[-1].getMessage().count("given back") == 1
+
+
 def test_a_record_that_needs_its_job_no_longer_is_no_warning(work, caplog):
     caplog.set_level(logging.INFO, "statejobs.jobs")
 
     ended(work, outcome="cancel", reason="stale: it is closed")
 
     assert caplog.records[-1].levelname == "INFO"
+
+
+def held(job, *, has_begun):
+    policy = Policy(
+        max_attempts=1, max_crashes=1, backoff=timedelta(1), timeout=None, is_async=False
+    )
+    return Claim(job=job, subject=None, policy=policy, began=0, has_begun=has_begun)
+
+
+def test_a_stop_does_not_call_running_what_only_waits_for_a_slot(work):
+    job, now = replace(job_of(work, "1"), started_at=utcnow()), utcnow()
+    waiting = [held(job, has_begun=False)] * 255
+
+    said = _what_it_holds([held(job, has_begun=True), *waiting], now, 3)
+
+    assert said.startswith("up to 3 s for 1 running job(s): ")
+    assert "; 255 more that had not begun are given back. Signal again" in said
+    assert _what_it_holds(waiting, now, 3).startswith("no job is running; 255 more")
+    assert _what_it_holds([], now, 3) == "no job is running"
 
 
 def test_jobs_of_a_stopping_worker_are_named_with_their_records(work):

@@ -44,7 +44,9 @@ def test_a_stuck_record_is_listed_and_retry_moves_it_back(typed, work):
         )
 
     assert [stuck["id"] for stuck in typed.json("status")["stuck"]] == [job.id]
-    assert f"{reason}" in typed("status").stdout
+    page = typed("status").stdout
+    assert "its record cannot be moved: not today" in page
+    assert "stuck: " not in page  # the heading says so
     shown = typed("record", "show", "Task", "3").stdout
     assert "stuck in 'processing'" in shown
     assert f"statejobs job retry {job.id}" in shown
@@ -54,6 +56,21 @@ def test_a_stuck_record_is_listed_and_retry_moves_it_back(typed, work):
     assert state_of(work, 3) == "queued"
     assert work.queries.transitions("Task", "3")[-1]["name"] == "rescue"
     assert typed.json("status")["stuck"] == []
+
+
+def test_a_record_that_cannot_be_moved_back_yet_is_on_the_page_and_in_the_list(typed, work):
+    job = job_of(work, "3")
+    reason = "its record cannot be moved: not today"
+    with work.engine.begin() as connection:
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job.id)
+            .values(state="processing", owner=None, reason=reason, finished_at=None)
+        )
+
+    assert [held["id"] for held in typed.json("status")["put_aside"]] == [job.id]
+    assert reason in typed("status").stdout
+    assert reason in typed("job", "list", "--state", "processing").stdout
 
 
 def test_cancel_moves_the_record_to_its_failed_state(typed, work):

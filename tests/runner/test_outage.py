@@ -81,7 +81,7 @@ def test_an_attempt_that_the_database_failed_is_given_back(app, clock, form, sql
 
     job = job_of(app, kind, key)
     assert (job.state, job.attempt, job.returned) == (JobState.SCHEDULED, 0, 1)
-    assert job.reason == "given back: sqlalchemy.exc.OperationalError"
+    assert job.reason.startswith("given back: (")  # and then the words of the database
     assert attempts_of(app, kind, key) == []
     let(form, None)
     clock.advance(seconds=0.1)

@@ -143,10 +143,8 @@ def test_when_its_limits_are_used_up_the_record_goes_to_failed(app, clock):
     job = job_of(app, Parcel, key)
     assert (job.state, job.crashes) == (JobState.DISCARDED, 2)
     assert state_of(app, Parcel, key) == "lost"
-    assert attempts_of(app, Parcel, key) == [
-        (1, "crashed", "sqlalchemy.exc.IntegrityError"),
-        (2, "crashed", None),
-    ]
+    assert attempts_of(app, Parcel, key) == [(1, "crashed", "sqlalchemy.exc.IntegrityError")]
+    assert job.reason == "given up: its record could not be moved back"
 
 
 def stick(app, clock):

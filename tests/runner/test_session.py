@@ -6,7 +6,7 @@ import threading
 import pytest
 from sqlalchemy import event, select, text
 
-from statejobs import JobState, StateJobsError
+from statejobs import Cancel, JobState, StateJobsError
 from tests.support.parcels import (
     Item,
     Parcel,
@@ -347,6 +347,37 @@ def test_a_checkpoint_ends_with_its_job(app):
     app.drain()
 
     assert job_of(app, Parcel, key).checkpoint is None
+
+
+@pytest.mark.parametrize("how", ["discard", "cancel"])
+def test_a_job_that_goes_on_by_a_retry_finds_what_it_saved_before_it_was_given_up(app, clock, how):
+    seen = []
+
+    def charge(_parcel, ctx):
+        seen.append((dict(ctx.checkpoint), ctx.idempotency_key))
+        if len(seen) > 3:
+            return
+        ctx.checkpoint["charged"] = True
+        if how == "cancel":
+            seen.extend(seen[:1] * 2)
+            raise Cancel("not today")
+        raise ValueError("no")
+
+    script.send = charge
+    (key,) = send(app)
+    for _ in range(3):
+        app.drain()
+        clock.advance(hours=1)
+    job = job_of(app, Parcel, key)
+    assert job.state in {JobState.DISCARDED, JobState.CANCELLED}
+
+    app.retry_job(job.id)
+    app.drain()
+
+    (before, first_key), *_, (after, last_key) = seen
+    assert (before, after) == ({}, {"charged": True})
+    assert first_key == last_key
+    assert job_of(app, Parcel, key).checkpoint is None  # it has completed
 
 
 def test_a_checkpoint_that_is_no_json_is_refused(app):

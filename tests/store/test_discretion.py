@@ -51,7 +51,27 @@ def test_rows_and_parameters_are_not_kept(engine, statements, said):
 
     assert SECRET not in failure.message + failure.traceback
     assert said in failure.message
-    assert "INSERT INTO people" in failure.message
+    assert "INSERT INTO people" in failure.traceback  # of the user's own statement it may stand
+
+
+def test_a_statement_fills_no_message(engine):
+    failure, _ = kept_of(engine, row(age=300))
+
+    assert "INSERT" not in failure.message
+    assert "sqlalche.me" not in failure.message
+    assert failure.cause == failure.message.splitlines()[0]
+    assert failure.cause.startswith(("(psycopg.errors.CheckViolation) ", "(sqlite3.IntegrityError"))
+
+
+def test_a_message_that_repeats_a_statement_is_cut_too(engine):
+    _, error = kept_of(engine, row(age=300))
+    wrapped = RuntimeError(f"cannot save: {error}")
+    wrapped.__cause__ = error
+
+    said = describe_failure(wrapped).message
+
+    assert said.startswith("cannot save: (")
+    assert "INSERT" not in said
 
 
 def test_an_error_that_repeats_another_ones_words_keeps_no_more(engine):

@@ -44,6 +44,7 @@ MAY_READ_ALL = (
         {"ix_statejobs_jobs_claim", "ix_statejobs_jobs_due", "ix_statejobs_jobs_lease"},
         "each of these indexes holds just the jobs that are counted",
     ),
+    (r"owner IS NULL", {"ix_statejobs_jobs_lease"}, "it holds just the jobs that run"),
     (r"min\(statejobs_jobs.run_at\)", {"ix_statejobs_jobs_due"}, "one row, the first"),
     (r"RECURSIVE firsts", {"ix_statejobs_jobs_claim"}, "one row, the first"),
 )

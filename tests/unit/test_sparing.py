@@ -63,6 +63,26 @@ def test_a_flood_of_one_cause_is_one_line_and_a_count(told, timers):
     ]
 
 
+def test_one_line_that_was_left_out_is_not_counted_as_a_flood(told, timers):
+    for number in range(2):
+        log.warning("job %s: no outcome recorded", number)
+
+    timers.end_the_window()
+
+    assert told()[1:] == ["job 1: no outcome recorded (the second like this within 10 s)"]
+
+
+def test_what_is_told_later_bears_the_time_at_which_it_is_told(told, timers, caplog):
+    for number in range(3):
+        log.warning("job %s", number)
+    log.warning("something else")
+
+    timers.end_the_window()
+
+    times = [record.created for record in caplog.records]
+    assert times == sorted(times)
+
+
 def test_one_timer_serves_a_flood(told, timers):
     for number in range(9):
         log.warning("job %s", number)

@@ -1,6 +1,7 @@
 """Processes that start while something is missing. Real processes, a real server that is away."""
 
 import pytest
+from sqlalchemy import make_url, text
 
 from tests.support.postgres import PostgresServer
 from tests.support.worker_app import make_app
@@ -80,13 +81,31 @@ def test_a_process_that_waits_for_its_database_stops_at_once(app_away, start):
 
 
 @pytest.mark.postgres
-def test_a_database_that_does_not_exist_is_not_waited_for(server, start):
+def test_a_worker_on_a_database_that_does_not_exist_ends_at_once(server, start):
     worker = start(server.url("nowhere"))
 
-    worker.wait_for("ended by itself")
+    assert worker.end() == 2
 
-    assert 'database "nowhere" does not exist' in worker.said()
+    assert worker.said().count('database "nowhere" does not exist') == 1
+    assert "ended by itself" not in worker.said()
     assert "waits for it" not in worker.said()
+
+
+@pytest.mark.postgres
+def test_a_worker_whose_role_may_not_read_our_tables_ends_at_once(server, start):
+    server.create_database("closed")
+    app = make_app(server.url("closed"))
+    app.create_all()
+    with app.engine.begin() as connection:
+        connection.execute(text("CREATE ROLE doorman LOGIN"))
+    app.engine.dispose()
+    url = make_url(server.url("closed")).set(username="doorman")
+    worker = start(url.render_as_string(hide_password=False))
+
+    assert worker.end() == 2
+
+    assert worker.said().count("permission denied") == 1
+    assert "ended by itself" not in worker.said()
 
 
 def test_a_process_that_still_imports_its_app_stops_at_once(start, tmp_path):

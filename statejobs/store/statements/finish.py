@@ -60,7 +60,7 @@ def finish_job() -> Executable:
             ),
             reason=case((again, None), else_=bindparam("why", type_=jobs.c.reason.type)),
             checkpoint=case(
-                (or_(again, bindparam("is_ended", type_=jobs.c.run_again.type)), None),
+                (or_(again, bindparam("completes", type_=jobs.c.run_again.type)), None),
                 else_=jobs.c.checkpoint,
             ),
             returned=bindparam("new_returned"),

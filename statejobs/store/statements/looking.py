@@ -77,6 +77,15 @@ def find_stuck_jobs() -> Select[Any]:
     )
 
 
+def find_put_aside_jobs() -> Select[Any]:
+    """Return jobs that no worker holds, since their record cannot be moved yet, the next first."""
+    return (
+        select(jobs)
+        .where(IS_PROCESSING, jobs.c.owner.is_(None))
+        .order_by(jobs.c.lease_until, jobs.c.id)
+    )
+
+
 def count_jobs_for_other_code() -> Select[Any]:
     """Count by key and reason the jobs that are put back, due before then, for other code."""
     return (

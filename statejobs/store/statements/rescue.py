@@ -104,7 +104,6 @@ def discard_stuck_job() -> Executable:
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
             crashes=jobs.c.crashes + bindparam("crashed", type_=jobs.c.crashes.type),
-            checkpoint=None,
             run_again=false(),
             cancel_requested=false(),
             owner=None,
