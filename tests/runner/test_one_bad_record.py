@@ -126,7 +126,9 @@ def test_a_bad_record_whose_attempts_are_used_up_lands_in_failed(app, raises_at_
 
     raises_at_load.clear()
     job = job_of(app, Parcel, bad)
-    assert (job.state, job.attempt, job.reason) == (JobState.DISCARDED, 3, "failed: ValueError")
+    assert (job.state, job.attempt) == (JobState.DISCARDED, 3)
+    assert job.reason.startswith("failed: ")
+    assert job.reason.endswith("ValueError")
     assert state_of(app, Parcel, bad) == "lost"
     assert steps(app, Parcel, bad)[-1] == ("discard", "packed", "lost")
     fire(app, Parcel, bad, "find")
