@@ -41,7 +41,7 @@ MAY_READ_ALL = (
     (r"WITH picked AS", {*RECORDS}, "a bulk move finds records by the condition of its caller"),
     (
         r"count\(\*\)",
-        {"ix_statejobs_jobs_claim", "ix_statejobs_jobs_due", "ix_statejobs_jobs_lease"},
+        {f"ix_statejobs_jobs_{name}" for name in ("claim", "keys", "due", "lease")},
         "each of these indexes holds just the jobs that are counted",
     ),
     (r"owner IS NULL", {"ix_statejobs_jobs_lease"}, "it holds just the jobs that run"),
@@ -61,11 +61,12 @@ SAMPLES = {
 }
 """Arguments of the functions that make statements: each that makes another text."""
 
-PARTS = {"best_queued", "is_in", "is_listed", "still_in"}
+PARTS = {"beside", "best_queued", "is_in", "is_key", "is_listed", "readable", "still_in"}
 """Functions that make parts of statements."""
 
 FINDERS = {
     "ix_statejobs_jobs_claim": r"queue =|count\(\*\)|RECURSIVE firsts",
+    "ix_statejobs_jobs_keys": r"queue =|count\(\*\)",
     "ix_statejobs_jobs_due": r"min\(statejobs_jobs.run_at\)|statejobs_jobs.run_at <=|count\(\*\)",
     "ix_statejobs_jobs_lease": r"lease_until < .*(ORDER BY|owner =)|count\(\*\)",
     "ix_statejobs_jobs_ended": r"statejobs_jobs.finished_at [>=]|count\(\*\)|reason LIKE",
