@@ -63,7 +63,8 @@ def _find_limit(engine: Engine) -> Limit | None:
     with engine.connect() as connection:
         row = connection.execute(_LIMITS).first()
         info = getattr(connection.connection.driver_connection, "info", None)
-    if row is None or row.rolsuper or getattr(info, "backend_pid", None) != row.pg_backend_pid:
+        pid = getattr(info, "backend_pid", None)  # a connection without a pool is closed below
+    if row is None or row.rolsuper or pid != row.pg_backend_pid:
         return None
     role, database = f'"{row.session_user}"', f'"{row.current_database}"'
     limits = [

@@ -299,6 +299,15 @@ def test_a_limit_that_is_tight_is_said_and_served(postgres_url, role, caplog):
 
 
 @pytest.mark.postgres
+def test_the_limit_of_a_role_is_found_without_a_pool(postgres_url, role):
+    url = make_url(postgres_url).set(username=role)
+    app = StateJobs(create_engine(url, poolclass=NullPool), domains=[POST], settings=SETTINGS)
+
+    app.worker()  # raised: the connection is closed
+    close_app(app)
+
+
+@pytest.mark.postgres
 def test_an_unlimited_role_is_asked_nothing(postgres_url, caplog):
     app = StateJobs(postgres_url, domains=[POST])
     app.create_all()
