@@ -19,7 +19,8 @@ from statejobs.runner.keeper import HeldClaims
 from statejobs.runner.lane import Lane
 from statejobs.runner.port import Claim, Success
 from statejobs.runner.runner import Runner
-from statejobs.runner.singly import Singly
+from statejobs.runner.singly import MOST, Singly
+from statejobs.store.reserve import most_waiting
 
 log = logging.getLogger("statejobs.worker")
 
@@ -54,7 +55,10 @@ class Crew:
         self._loop_thread, self._on_loop_end = loop_thread or LoopThread(), on_loop_end
         self._is_loop_blocked = False
         self._commits_together = settings.finish_batch > 1
-        self._singly = Singly(runner.finisher, self._threads, on_ended=self._end_single)
+        self._singly = Singly(
+            runner.finisher, self._threads, on_ended=self._end_single,
+            most=min(MOST, most_waiting(runner.store.engine) or MOST),
+        )  # fmt: skip
         self._committer = Committer(
             runner.finisher, most=settings.finish_batch, on_ended=self._end,
             on_left=self._singly.put,

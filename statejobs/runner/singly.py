@@ -19,7 +19,8 @@ from statejobs.runner.port import Success
 
 log = logging.getLogger("statejobs.worker")
 
-_MOST = 4  # tried at a time: claims and batches need connections too
+MOST = 4
+"""Successes that are tried at a time: claims and batches need connections too."""
 _FIRST_PATIENCE, _LONGEST_PATIENCE = timedelta(seconds=0.25), timedelta(seconds=0.5)
 
 
@@ -28,7 +29,7 @@ class Singly:
 
     def __init__(
         self, finisher: Finisher, threads: Threads, *,
-        on_ended: Callable[[Success, Ended | None], None],
+        on_ended: Callable[[Success, Ended | None], None], most: int = MOST,
     ) -> None:  # fmt: skip
         """Make a line.
 
@@ -36,8 +37,10 @@ class Singly:
             finisher: Commits.
             threads: Where that waits.
             on_ended: Called with each success once it ended, and how; None when nobody can tell.
+            most: How many are tried at a time.
         """
         self._finisher, self._threads, self._on_ended = finisher, threads, on_ended
+        self._most = most
         self._line: list[tuple[int, int, Success]] = []  # by how often tried, then as they came
         self._numbers = count()
         self._serving = 0
@@ -47,7 +50,7 @@ class Singly:
         """Finish *success* soon."""
         with self._lock:
             self._stand(success, tries=0)
-            starts = self._serving < _MOST
+            starts = self._serving < self._most
             self._serving += starts
         if starts:
             self._threads.submit(self._serve)

@@ -27,6 +27,16 @@ def can_reserve(engine: Engine) -> bool:
     return isinstance(engine.pool, QueuePool)
 
 
+def most_waiting(engine: Engine) -> int | None:
+    """Return how many outcomes may wait for locks at a time, so that claims find a connection.
+
+    None where no pool can be used up. A quarter of the pool is what bodies leave idle, if any.
+    """
+    if not isinstance(engine.pool, QueuePool):
+        return None
+    return max(SHARED - 1, engine.pool.size() // 4)
+
+
 class Reserve(OptionEngine):
     """The same database with the same events as another engine, and a few connections beside."""
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 import pytest
-from sqlalchemy import ForeignKey, func, select, text
+from sqlalchemy import ForeignKey, create_engine, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
@@ -104,24 +104,30 @@ def lock(request):
     return request.param
 
 
-@pytest.fixture
-def app(postgres_url):
+@contextmanager
+def press(database):
     """An app on the real clock."""
     script.clear()
     ready.clear()
     opened = StateJobs(
-        postgres_url,
+        database,
         domains=[Domain("waits", resources=[Page, Mail], tasks=[other])],
         queues={"pages": 40, "mails": 40, "other": 10},
         settings=WorkerSettings(poll=timedelta(seconds=0.1)),
     )
     opened.create_all()
     with opened.session() as session:
-        session.add(Shelf(id=1))
+        session.merge(Shelf(id=1))
         session.commit()
     yield opened
     ready.set()
     close_app(opened)
+
+
+@pytest.fixture
+def app(postgres_url):
+    with press(postgres_url) as opened:
+        yield opened
 
 
 @contextmanager
@@ -200,6 +206,20 @@ def test_more_waiting_finishes_than_connections_hold_up_nobody(app):
             eventually(lambda: ended(app, "other") == 50)
             eventually(lambda: ended(app, "pages") == 100)
         eventually(lambda: ended(app, "pages") == 200)
+
+
+def test_finishes_that_wait_leave_a_connection_where_the_pool_is_used_up(postgres_url):
+    sql, changes = LOCKS["foreign key"]
+    engine = create_engine(postgres_url, pool_size=3, max_overflow=0)
+    with press(postgres_url) as user, press(engine) as app:
+        script.update(dict.fromkeys(add(user, Page, 40), changes))
+        add_tasks(user, 50)
+        with app.running():
+            eventually(lambda: ended(user, "pages", "processing") == 40)
+            with held(user, sql), engine.connect(), engine.connect(), engine.connect():
+                ready.set()
+                eventually(lambda: ended(user, "other") == 50, seconds=20)
+            eventually(lambda: ended(user, "pages") == 40)
 
 
 def test_ends_of_async_attempts_that_wait_for_locks_hold_up_no_other(app):
