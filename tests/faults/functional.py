@@ -29,19 +29,6 @@ from tests.support.faulty_dbapi import Faults, faulty_engine
 
 OURS = Path(statejobs.__file__).parent
 TESTS = Path(__file__).parents[1]
-MENDED_LAST = {
-    "test_a_column_that_is_not_migrated_yet_burns_no_attempt",
-    "test_a_drain_says_which_key_cannot_be_claimed_and_why",
-    "test_a_due_time_outside_of_all_calendars_stops_no_look",
-    "test_a_job_whose_own_row_cannot_be_read_is_discarded_by_its_id",
-    "test_a_state_that_this_code_does_not_know_waits_for_code_that_does",
-    "test_status_names_the_key_that_a_worker_cannot_claim_and_why",
-    "test_the_jobs_of_a_missing_table_keep_no_others",
-}
-"""Tests that make rows or tables unreadable past us, and mend them in their last lines.
-
-A fault ends them before, and then nobody can read what record, job and history say.
-"""
 _DEAD_THREAD = "pytest.PytestUnhandledThreadExceptionWarning"
 
 
@@ -86,12 +73,8 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items):
-        """Leave out what draws examples until one fails, since here every one may; and damage."""
-        items[:] = [
-            item
-            for item in items
-            if not hasattr(item.obj, "hypothesis") and item.originalname not in MENDED_LAST
-        ]
+        """Leave out what draws examples until one fails, since here every one may."""
+        items[:] = [item for item in items if not hasattr(item.obj, "hypothesis")]
         for item in items:  # a thread of a test may die of a fault
             item.add_marker(pytest.mark.filterwarnings(f"ignore::{_DEAD_THREAD}"))
 

@@ -193,9 +193,10 @@ def test_who_waited_long_for_a_taken_place_waits_as_long_again_but_a_minute_at_m
         app.runner().run(claim)
 
 
-def test_a_column_that_is_not_migrated_yet_burns_no_attempt(app, clock):
+def test_a_column_that_is_not_migrated_yet_burns_no_attempt(app, clock, mending):
     keys = send(app, 5)
     enqueue(app, Message, "get", 2)
+    mend = mending("ALTER TABLE parcels RENAME COLUMN stamps_before TO stamps")
     execute(app, "ALTER TABLE parcels RENAME COLUMN stamps TO stamps_before")
     runner = app.runner()
 
@@ -205,7 +206,7 @@ def test_a_column_that_is_not_migrated_yet_burns_no_attempt(app, clock):
 
     assert runner.claiming.held.all().keys() == {"parcel.send"}
     assert [row.attempt for row in _rows(app, "parcel.send")] == [0] * 5
-    execute(app, "ALTER TABLE parcels RENAME COLUMN stamps_before TO stamps")
+    mend()
     for claim in claims:
         runner.finisher.release(claim)
     clock.advance(seconds=1.1)
@@ -243,18 +244,20 @@ def test_the_same_error_of_every_record_of_a_key_burns_no_attempt(app, raises_at
     assert "cannot decipher" in told[0]["reason"]
 
 
-def test_a_drain_says_which_key_cannot_be_claimed_and_why(app):
+def test_a_drain_says_which_key_cannot_be_claimed_and_why(app, mending):
     send(app, 2)
+    mend = mending("ALTER TABLE parcels RENAME COLUMN stamps_before TO stamps")
     execute(app, "ALTER TABLE parcels RENAME COLUMN stamps TO stamps_before")
 
     with pytest.raises(StateJobsError, match=r"no job of parcel\.send can be claimed.*stamps"):
         app.drain()
 
-    execute(app, "ALTER TABLE parcels RENAME COLUMN stamps_before TO stamps")
+    mend()
 
 
-def test_a_state_that_this_code_does_not_know_waits_for_code_that_does(app, clock):
+def test_a_state_that_this_code_does_not_know_waits_for_code_that_does(app, clock, mending):
     new, *old = keys = send(app, 4)
+    mend = mending(f"UPDATE parcels SET state = 'packed' WHERE id = {new}")
     put_in_state(app, "parcels", new, "on_hold")
     clock.advance(minutes=1)
 
@@ -264,18 +267,19 @@ def test_a_state_that_this_code_does_not_know_waits_for_code_that_does(app, cloc
     assert (job.state, job.attempt) == (JobState.SCHEDULED, 0)
     assert "'on_hold', which this code does not know" in job.reason
     assert timedelta(seconds=60) <= job.run_at - clock.now() <= timedelta(seconds=75)
-    put_in_state(app, "parcels", new, "packed")
+    mend()
     assert states(app, keys) == ["packed", *["sent"] * len(old)]
 
 
-def test_a_job_whose_own_row_cannot_be_read_is_discarded_by_its_id(app):
+def test_a_job_whose_own_row_cannot_be_read_is_discarded_by_its_id(app, mending):
     bad, *good = keys = send(app, 4)
+    mend = mending(f"UPDATE statejobs_jobs SET started_at = NULL WHERE record_id = '{bad}'")
     never = "infinity" if is_postgres(app) else "soon"
     execute(app, f"UPDATE statejobs_jobs SET started_at = '{never}' WHERE record_id = '{bad}'")
 
     claim_all(app)
 
-    execute(app, f"UPDATE statejobs_jobs SET started_at = NULL WHERE record_id = '{bad}'")
+    mend()
     assert states(app, keys) == ["packed", *["sent"] * len(good)]
     job = job_of(app, Parcel, bad)
     assert (job.state, job.attempt) == (JobState.DISCARDED, 1)
@@ -284,8 +288,10 @@ def test_a_job_whose_own_row_cannot_be_read_is_discarded_by_its_id(app):
 
 
 @pytest.mark.parametrize("never", ["-infinity", "infinity", "0044-03-15 12:00:00 BC"])
-def test_a_due_time_outside_of_all_calendars_stops_no_look(app, never, clock):
+def test_a_due_time_outside_of_all_calendars_stops_no_look(app, never, clock, mending):
     bad, good = send(app, 2, delay=timedelta(seconds=5))
+    past = (clock.now() - timedelta(days=1)).isoformat(sep=" ")
+    mending(f"UPDATE statejobs_jobs SET run_at = '{past}' WHERE record_id = '{bad}'")
     execute(app, f"UPDATE statejobs_jobs SET run_at = '{never}' WHERE record_id = '{bad}'")
     clock.advance(seconds=10)
 
@@ -294,8 +300,6 @@ def test_a_due_time_outside_of_all_calendars_stops_no_look(app, never, clock):
     assert state_of(app, Parcel, good) == "sent"
     runner = app.runner()
     app.store.peek(["default"], runner.work.keys())
-    past = (clock.now() - timedelta(days=1)).isoformat(sep=" ")
-    execute(app, f"UPDATE statejobs_jobs SET run_at = '{past}' WHERE record_id = '{bad}'")
 
 
 @pytest.mark.parametrize("record_id", ["9" * 30, "not a number", "[1,2]"])

@@ -230,15 +230,16 @@ def test_one_job_that_cannot_be_deleted_keeps_no_other(app, caplog):
     allow_updates(app, "statejobs_jobs")
 
 
-def test_the_jobs_of_a_missing_table_keep_no_others(app):
+def test_the_jobs_of_a_missing_table_keep_no_others(app, mending):
     for number in range(1, 7):
         key = "letter.seal" if number % 2 else "parcel.send"
         add_job(app, number, JobState.DISCARDED, days=5, key=key)
+    mend = mending("ALTER TABLE letters_before RENAME TO letters")
     execute(app, "ALTER TABLE letters RENAME TO letters_before")
 
     app.prune()
 
-    execute(app, "ALTER TABLE letters_before RENAME TO letters")
+    mend()
     assert left(app) == [1, 3, 5]
 
 

@@ -280,8 +280,9 @@ def test_being_superseded_by_a_declared_transition_is_a_normal_end(
     assert [written(app, key)[0] for key in keys] == [None, "r"]
 
 
-def test_being_superseded_past_the_machine_is_told(app, endings):
+def test_being_superseded_past_the_machine_is_told(app, endings, mending):
     (key,) = approved(app, Leaflet, "do_render")
+    mend = mending("UPDATE leaflets SET state = 'approved' WHERE state = 'archived'")
 
     def renders(_leaflet, _ctx):
         with app.engine.begin() as connection:
@@ -292,8 +293,7 @@ def test_being_superseded_past_the_machine_is_told(app, endings):
 
     assert [one.fields["is_overtaken"] for one in endings] == [False]
     assert attempts_of(app, Leaflet, key) == [(1, "superseded", None)]
-    with app.engine.begin() as connection:
-        connection.execute(update(Leaflet.__table__).values(state="approved"))
+    mend()
 
 
 def test_being_superseded_by_an_override_is_told(app, endings):

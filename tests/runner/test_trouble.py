@@ -94,13 +94,14 @@ def test_one_bad_record_disturbs_no_other_queue_and_nobody_says_the_database_is_
     allow_updates(app, "parcels")
 
 
-def test_status_names_the_key_that_a_worker_cannot_claim_and_why(app):
+def test_status_names_the_key_that_a_worker_cannot_claim_and_why(app, mending):
     (parcel,) = send(app)
+    mend = mending("ALTER TABLE parcels RENAME COLUMN stamps_before TO stamps")
     execute(app, "ALTER TABLE parcels RENAME COLUMN stamps TO stamps_before")
 
     with app.running():
         (held,) = eventually(lambda: worker_documents(app)[0]["held_keys"])
-        execute(app, "ALTER TABLE parcels RENAME COLUMN stamps_before TO stamps")
+        mend()
         eventually(lambda: is_completed(app, Parcel, [parcel]))
         eventually(lambda: not worker_documents(app)[0]["held_keys"])
 
