@@ -34,6 +34,7 @@ chaos: $(DEV) ## Break workers and databases at full size, with ARGS='--seed 7 -
 	for default in default_transaction_isolation=serializable "default_transaction_isolation=repeatable read" \
 			lock_timeout=200ms statement_timeout=500ms idle_session_timeout=2s; do \
 		$(BIN)/python -m pytest -n 2 -p tests.faults.settings --database-setting "$$default" tests/runner || exit 1; done
+	$(BIN)/python -m pytest -n 2 -p tests.faults.settings --pool-size 3 --connection-limit 7 tests/runner
 
 chaos-short: $(DEV) ## The same in a few minutes
 	$(BIN)/python -m tests.chaos --size short $(ARGS)

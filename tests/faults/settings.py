@@ -1,18 +1,76 @@
 """The suite on a server whose defaults are others, or that lets few in: a plugin of pytest.
 
-    pytest -p tests.faults.settings --database-setting lock_timeout=200ms -m postgres tests/runner
+    pytest -p tests.faults.settings --database-setting lock_timeout=200ms tests/runner
 
-Nothing fails here that does not fail without it: no test may tell the difference.
+Nothing fails here that does not fail without it: no test may tell the difference, but for those
+that `TELLING` names with the reason.
 """
 
 import os
+from dataclasses import dataclass
 
-import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
 from statejobs.store import factory
 from tests.support.postgres import PostgresDatabases
+
+ISOLATION = "default_transaction_isolation"
+CONNECTIONS = "connections"
+TIMEOUTS = "lock_timeout", "statement_timeout"
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Tests that may tell the difference: what they assert is not promised on such a server."""
+
+    reason: str
+    settings: tuple[str, ...]
+    """Under which of them the tests are left out."""
+    tests: frozenset[str]
+
+
+TELLING = (
+    Telling(
+        "they count statements, and where the defaults are hostile ours are begun and committed",
+        settings=(ISOLATION, *TIMEOUTS),
+        tests=frozenset(
+            {
+                "test_a_body_that_only_read_ends_without_a_transaction",
+                "test_a_body_that_wrote_nothing_ends_with_one_statement",
+                "test_an_async_task_that_wrote_nothing_ends_with_one_statement",
+            }
+        ),
+    ),
+    Telling(
+        "a session of a user waits for a row, and then the server refuses it, as it must",
+        settings=(ISOLATION,),
+        tests=frozenset({"test_of_two_that_lock_what_they_read_the_second_waits_and_sees"}),
+    ),
+    Telling(
+        "two workers, or commits that stand still, take more connections than there are",
+        settings=(CONNECTIONS,),
+        tests=frozenset(
+            {
+                "test_a_node_whose_clock_is_wrong_takes_no_live_job_and_loses_none_of_its_own",
+                "test_no_body_runs_while_too_many_wait_for_their_commit",
+            }
+        ),
+    ),
+    Telling(
+        "the role that the tests use is limited: it may make no others, and is told of",
+        settings=(CONNECTIONS,),
+        tests=frozenset(
+            {
+                "test_a_limit_that_is_tight_is_said_and_served",
+                "test_the_limit_of_a_role_is_found_without_a_pool",
+                "test_a_limit_that_leaves_no_connection_for_jobs_is_refused_by_its_number",
+                "test_an_unlimited_role_is_asked_nothing",
+                "test_row_security_that_hides_a_record_is_named",
+            }
+        ),
+    ),
+)
 
 ROLE = f"statejobs_limited_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
 """Each process of a test run has its own, since the limit is one of the role."""
@@ -38,11 +96,18 @@ def pytest_configure(config):
         _limit_pools(config.getoption("--pool-size"))
 
 
-def pytest_collection_modifyitems(items):
-    """Leave SQLite alone: it has none of these."""
+def pytest_collection_modifyitems(config, items):
+    """Leave SQLite alone, which has none of these; and tests that may tell the difference."""
+    given = {one.split("=", 1)[0] for one in config.getoption("--database-setting")}
+    if config.getoption("--connection-limit") is not None:
+        given.add(CONNECTIONS)
+    may_tell = {test for one in TELLING if given & {*one.settings} for test in one.tests}
+    kept, left = [], []
     for item in items:
-        if item.get_closest_marker("postgres") is None:
-            item.add_marker(pytest.mark.skip(reason="only PostgreSQL has such settings"))
+        is_served = item.get_closest_marker("postgres") or "postgres_url" in item.fixturenames
+        (kept if is_served and item.originalname not in may_tell else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 def set_default(server, database, setting, value):

@@ -8,6 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from statejobs import StaleTransitionError
+from statejobs.store.defaults import wait_as_long_as_it_takes
 from statejobs.store.lazy_begin import in_transaction
 from tests.support.forms import (
     FORMS,
@@ -34,6 +35,7 @@ def webhook(app, form, key, ended):
     """Move the record, then write what its job writes as well; as a request of a user does."""
     try:
         with app.session() as session:
+            wait_as_long_as_it_takes(session.connection())
             session.get_one(form, key).stop()
             session.flush()
             write_on_board(session)

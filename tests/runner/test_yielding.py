@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from statejobs import Snooze
+from statejobs.store.defaults import wait_as_long_as_it_takes
 from statejobs.store.tables import jobs
 from tests.support.parcels import (
     Letter,
@@ -42,6 +43,7 @@ class Stranger(threading.Thread):
     def run(self):
         try:
             with self._app.engine.begin() as connection:
+                wait_as_long_as_it_takes(connection)
                 connection.execute(update(jobs).values(tags=jobs.c.tags))
                 self.has_job.set()
                 time.sleep(0.2)  # noqa: TID251 - until the worker holds the record
