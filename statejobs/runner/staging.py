@@ -31,7 +31,7 @@ class Staging:
         try:
             return self._store.stage_due(queues, keys, now, limit=_BATCH)
         except Exception as error:
-            if blame_for(error) is not Blame.JOB:
+            if blame_for(error) not in {Blame.JOB, Blame.LOCK}:
                 raise
         due = self._store.find_due(queues, keys, now, limit=_SMALL_BATCH)
         staged: set[str] = set()
@@ -44,7 +44,7 @@ class Staging:
 
     def _is_refused(self, ids: Sequence[int], error: Exception) -> bool:
         blame = blame_for(error)
-        if blame not in {Blame.JOB, Blame.MOMENT}:
+        if blame not in {Blame.JOB, Blame.LOCK, Blame.MOMENT}:
             raise error
         if len(ids) > 1:
             return False

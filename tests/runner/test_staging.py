@@ -38,6 +38,23 @@ def test_a_due_job_that_the_database_refuses_to_queue_keeps_no_other_from_it(app
     allow_updates(app, "statejobs_jobs")
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_due_job_that_somebody_holds_keeps_no_other_from_it_beside_a_refused_one(app, clock):
+    refused, held, *good = send(app, 6, delay=SOON)
+    job_id = job_of(app, Parcel, refused).id
+    refuse_updates(app, "statejobs_jobs", f"NEW.id = {job_id}")
+    clock.advance(seconds=10)
+
+    with app.engine.begin() as user:
+        user.execute(text(f"SELECT 1 FROM statejobs_jobs WHERE record_id = '{held}' FOR UPDATE"))
+        stage(app)
+
+    assert states(app, good) == [JobState.QUEUED] * 4
+    assert states(app, [refused, held]) == [JobState.SCHEDULED] * 2
+    allow_updates(app, "statejobs_jobs")
+
+
 def test_only_queues_that_are_served_and_keys_that_are_known_are_staged(app, clock):
     elsewhere, unknown, ours = keys = send(app, 3, delay=SOON)
     execute(
