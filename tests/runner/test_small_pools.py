@@ -188,25 +188,24 @@ def test_the_password_that_the_user_gives_late_is_given_to_async_actions_too(pos
 
 
 @pytest.mark.postgres
-def test_too_many_connections_pause_claims_and_count_nothing(postgres_url):
-    """Whether the server says so when it is asked to connect, or by 53300 in a session."""
-    app = StateJobs(own_engine(postgres_url), domains=[POST], settings=SETTINGS)
-    app.create_all()
+def test_too_many_connections_pause_claims_and_count_nothing(postgres_url, role):
+    url = make_url(postgres_url).set(username=role)
+    app = StateJobs(own_engine(url), domains=[POST], settings=SETTINGS)
     (key,) = send(app)
-    full = True
+    runner = app.runner()
+    app.engine.dispose()
+    _execute(postgres_url, f"ALTER ROLE {role} CONNECTION LIMIT 1")
+    other = create_engine(url)
 
-    @event.listens_for(app.engine, "before_cursor_execute")
-    def _be_full(connection, cursor, *_rest):
-        if full:
-            cursor.execute("DO $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '53300'; END $$")
+    with other.connect(), pytest.raises(DBAPIError) as met:
+        runner.claim("default", limit=1)
 
-    with pytest.raises(DBAPIError) as met:
-        app.runner().claim("default", limit=1)
-    full = False
-
+    other.dispose()
     assert is_everyones(met.value)
     job = job_of(app, Parcel, key)
     assert (job.state.value, job.attempt, app.queries.attempts(job.id)) == ("queued", 0, [])
+    (claim,) = runner.claim("default", limit=1)
+    assert runner.run(claim).outcome == "complete"
     close_app(app)
 
 
