@@ -90,7 +90,7 @@ PLANS = {
             F.CUT: 8, F.SILENCE: 2, F.SLOW: 1, F.HALF_OPEN: 1, F.SKEW: 4,
             F.REFUSAL: 2, F.FOREIGN: 1, F.FREEZE: 1, F.LIMIT: 2, F.TAKEN: 1, F.UNREADABLE: 1,
         },
-        gap=1.0, pause=5, outage=5, patience=90, sample_every=0.2,
+        gap=1.0, pause=5, outage=5, patience=180, sample_every=0.2,
     ),
     ("postgres", "full"): Plan(
         database="postgres", size="full", jobs=50_000, lease=30, posts=6, submitters=3,
@@ -104,7 +104,7 @@ PLANS = {
     ("clocks", "short"): Plan(
         database="clocks", size="short", jobs=600, lease=3, posts=4,
         faults={F.SKEW: 16, F.KILL: 3, F.STORM: 1, F.TAKEN: 1, F.UNREADABLE: 1},
-        gap=1.2, pause=5, patience=90, sample_every=0.2,
+        gap=1.2, pause=5, patience=180, sample_every=0.2,
     ),
     ("clocks", "full"): Plan(
         database="clocks", size="full", jobs=10_000, lease=10, posts=4,
@@ -116,7 +116,7 @@ PLANS = {
         faults={
             F.KILL: 5, F.PAUSE: 1, F.RESTART: 1, F.OUTAGE: 1, F.DISCONNECT: 2, F.SKEW: 2,
         },
-        gap=1.2, pause=5, outage=5, patience=90, sample_every=0.2,
+        gap=1.2, pause=5, outage=5, patience=180, sample_every=0.2,
     ),
     ("pgbouncer", "full"): Plan(
         database="pgbouncer", size="full", jobs=10_000, lease=30, posts=4,
@@ -128,7 +128,7 @@ PLANS = {
         faults={
             F.KILL: 4, F.FAILOVER: 1, F.DISCONNECT: 2, F.SKEW: 2, F.TAKEN: 1, F.UNREADABLE: 1,
         },
-        gap=1.2, pause=5, patience=90, sample_every=0.2,
+        gap=1.2, pause=5, patience=180, sample_every=0.2,
     ),
     ("failover", "full"): Plan(
         database="failover", size="full", jobs=10_000, lease=30, posts=4,
@@ -144,7 +144,7 @@ PLANS = {
             F.KILL: 8, F.PAUSE: 1, F.STORM: 1, F.FULL_DISK: 2, F.REFUSAL: 2, F.FOREIGN: 1,
             F.TAKEN: 1, F.UNREADABLE: 1,
         },
-        gap=1.2, pause=5, patience=90, sample_every=0.2,
+        gap=1.2, pause=5, patience=180, sample_every=0.2,
     ),
     ("sqlite", "full"): Plan(
         database="sqlite", size="full", jobs=5_000, lease=10, posts=4, processes=2,
