@@ -106,6 +106,14 @@ def _refuse_misfits(
     uses = [(attribute, declaration.run_trigger)]
     uses += [(n, v.run_trigger) for n, v in declared.items() if isinstance(v, Transition)]
     for name, run in uses:
+        if isinstance(run, list | tuple | set):
+            raise DefinitionError(
+                f"{cls.__name__}.{name}",
+                "its run_trigger is several triggers",
+                why="a move runs one trigger",
+                fix="name one, and enqueue the action of the other where the move is fired, "
+                f"in the same session: {cls.__name__}.other_action.enqueue(session, record)",
+            )
         if run is not None and not isinstance(run, Trigger):
             raise DefinitionError(
                 f"{cls.__name__}.{name}",

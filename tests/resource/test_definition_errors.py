@@ -590,6 +590,26 @@ def test_a_trigger_is_given_as_the_object_not_by_name():
     ]
 
 
+def test_two_triggers_of_one_move_name_how_the_second_is_enqueued():
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(StatefulResource, base()):
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+            charge = Trigger.on_demand("bill.charge")
+            notify = Trigger.on_demand("bill.notify")
+
+            @charge.action(B.QUEUED, B.PAID)
+            def pay(self, ctx: JobContext) -> None: ...
+
+            @transition(B.OPEN, B.QUEUED, run_trigger=[charge, notify])
+            def submit(self): ...
+
+    what, why, fix = said(refused)
+    assert what == "Bill.submit: its run_trigger is several triggers"
+    assert why == "  why: a move runs one trigger"
+    assert fix.endswith("in the same session: Bill.other_action.enqueue(session, record)")
+
+
 def test_a_guard_is_given_as_the_function_not_by_name():
     with pytest.raises(DefinitionError) as refused:
 
