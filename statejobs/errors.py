@@ -104,8 +104,9 @@ class StaleTransitionError(StateJobsError):
 
     def __init__(self, transition: str, *, record: str, expected: str, found: str | None) -> None:
         now = "it is gone" if found is None else f"it is in {found!r}"
+        called, _, _ = transition.partition(".")  # of an action's edge: what people call it
         super().__init__(
-            f"{record}: {transition!r} expected {expected!r}, but {now}. "
+            f"{record}: {called!r} expected {expected!r}, but {now}. "
             "Someone else was first: roll back, load the record again and decide anew."
         )
         self.transition, self.record = transition, record

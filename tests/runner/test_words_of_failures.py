@@ -6,15 +6,18 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from statejobs import JobState
+from statejobs import JobState, StaleTransitionError, TransitionRefusedError
 from statejobs.cli.logs import log_event
 from statejobs.sparing import sparing
 from tests.support.hostile import allow_updates, execute, is_postgres, refuse_updates
 from tests.support.parcels import (
     BACKOFF,
     Parcel,
+    add,
     attempts_of,
+    fire,
     job_of,
+    load,
     script,
     send,
     steps,
@@ -147,6 +150,31 @@ def test_a_retry_of_a_stuck_record_is_refused_under_the_name_that_was_typed(app,
     assert "rescue" not in str(refused.value)
     assert NO in str(refused.value)
     allow_updates(app, "parcels")
+
+
+def test_a_refusal_calls_an_action_as_people_do(app):
+    with app.session() as session:
+        parcel = Parcel(id=7)
+        session.add(parcel)
+        parcel.drop()
+        with pytest.raises(TransitionRefusedError) as refused:
+            parcel.send_off(None)
+
+    assert "'send_off' starts from" in str(refused.value)
+    assert "send_off." not in str(refused.value)
+
+
+def test_an_action_that_came_too_late_is_called_as_people_do(app):
+    key = add(app, Parcel())
+    parcel = load(app, Parcel, key)
+    fire(app, Parcel, key, "drop")
+    with app.session() as session:
+        session.add(parcel)
+        parcel.send_off(None)
+        with pytest.raises(StaleTransitionError) as late:
+            session.flush()
+
+    assert "'send_off' expected 'packed'" in str(late.value)
 
 
 def test_a_check_of_the_users_is_told_with_its_name(app):
