@@ -24,7 +24,8 @@ from statejobs.runner.strays import Strays
 from statejobs.runner.unclaimed import Unclaimed
 from statejobs.store import unclaimed as statements
 from statejobs.store.rows import Peek
-from statejobs.store.store import TABLE_PATIENCE, Store
+from statejobs.store.store import Store
+from statejobs.store.transactions import TABLE_PATIENCE
 from statejobs.telemetry import Event, Telemetry
 
 log = logging.getLogger("statejobs.runner")

@@ -19,7 +19,8 @@ from statejobs.runner.refused import Refusal, Refused, tell_of
 from statejobs.store.expired import find_expired, lock_expired
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.rows import Expired
-from statejobs.store.store import TABLE_PATIENCE, Store
+from statejobs.store.store import Store
+from statejobs.store.transactions import TABLE_PATIENCE
 from statejobs.telemetry import Event, Telemetry
 
 log = logging.getLogger("statejobs.runner")

@@ -21,7 +21,8 @@ from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Work
 from statejobs.runner.recorder import Recorder
 from statejobs.store.faults import is_away
-from statejobs.store.store import TABLE_PATIENCE, Store
+from statejobs.store.store import Store
+from statejobs.store.transactions import TABLE_PATIENCE
 
 log = logging.getLogger("statejobs.runner")
 

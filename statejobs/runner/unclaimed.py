@@ -26,7 +26,8 @@ from statejobs.runner.port import Claim, MovedAway, Policy, Work
 from statejobs.runner.sifting import ENOUGH, Blamed
 from statejobs.store import unclaimed as statements
 from statejobs.store.faults import words_of
-from statejobs.store.store import TABLE_PATIENCE, Store
+from statejobs.store.store import Store
+from statejobs.store.transactions import TABLE_PATIENCE
 from statejobs.store.unclaimed import Candidate
 from statejobs.telemetry import Event, Telemetry
 

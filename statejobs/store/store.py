@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
@@ -14,11 +13,7 @@ from statejobs.domain.failure import Failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Settlement
 from statejobs.domain.suspects import Suspects
-from statejobs.store.defaults import limits_of
-from statejobs.store.idle import explain_idleness, limit_idleness
-from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.prepared import Prepared
-from statejobs.store.reserve import OF_LEASES, SHARED, Reserve, can_reserve
 from statejobs.store.rows import Beat, Expired, Held, Peek, job_of
 from statejobs.store.statements import claim as claim_sql
 from statejobs.store.statements import finish as finish_sql
@@ -27,14 +22,10 @@ from statejobs.store.statements import people as people_sql
 from statejobs.store.statements import staging as staging_sql
 from statejobs.store.statements.conditions import database_time
 from statejobs.store.strangers import lock_among_strangers, peek, sought
-from statejobs.store.turns import Turns
-from statejobs.store.witness import Witness
-
-TABLE_PATIENCE = timedelta(seconds=0.25)
-"""How long what waits for no row waits for a table that somebody has locked, as to alter it."""
+from statejobs.store.transactions import Transactions
 
 
-class Store:
+class Store(Transactions):
     """The job tables of one database.
 
     Every method takes the connection on which it works, except those that are a transaction of
@@ -42,120 +33,13 @@ class Store:
     """
 
     def __init__(self, engine: Engine, *, settings: WorkerSettings | None = None) -> None:
-        self.engine = engine
-        self._worker_settings = settings or WorkerSettings()
-        self.dialect = engine.dialect.name
-        self.witness = Witness(engine)
-        self.working = working_engine(engine)
-        """Reads in autocommit, begins at the first write; bodies of actions use this one."""
-        self._own = self._of_leases = self.working
-        self.turns = Turns()
-        """Where its writers wait for each other, when the database lets one write at a time."""
-        self._turn = self.turns.taken if self.dialect == "sqlite" else nullcontext
+        super().__init__(engine, settings=settings)
         self._mark = Prepared(claim_sql.mark_processing(self.dialect), engine.dialect)
         self._stage_listed = staging_sql.stage_listed_jobs(self.dialect)
         self._postpone = claim_sql.postpone_jobs(self.dialect)
         self._renew = claim_sql.renew_leases(self.dialect)
         self._lock_jobs = claim_sql.lock_jobs(self.dialect)
         self._beat = nodes_sql.beat_node(self.dialect)
-        self._with_begin: dict[timedelta | None, str] = {}
-
-    def reserve_connections(self) -> None:
-        """Keep connections for claims, outcomes and leases that no body and no app can take."""
-        if self._own is self.working and can_reserve(self.engine):
-            self._own = Reserve(self.working, most=SHARED, may_borrow=True)
-            self._of_leases = Reserve(self.working, most=OF_LEASES)
-
-    def _connect(self, engine: Engine) -> Connection:
-        with self.witness.trusting():
-            return engine.connect()
-
-    @contextmanager
-    def transaction(
-        self,
-        *,
-        flushes: bool = True,
-        lock_timeout: timedelta | None = None,
-        yields: bool = False,
-        of_leases: bool = False,
-    ) -> Iterator[Connection]:
-        """Open a connection with a write transaction; commit at the end, roll back on error.
-
-        Args:
-            flushes: Whether the commit waits until it is on the disk of a PostgreSQL server.
-            lock_timeout: How long a statement waits for a lock on PostgreSQL; None leaves it as
-                the server has it. SQLite has its busy timeout.
-            yields: Whether it gives up a lock before the server looks for a deadlock, so that
-                whoever waits for this transaction goes on; the caller repeats it.
-            of_leases: Whether it is one of those that are kept for leases.
-        """
-        engine = self._of_leases if of_leases else self._own
-        with self._turn(), self._connect(engine) as connection:
-            if yields:
-                lock_timeout = limits_of(connection).patience * _MILLISECOND
-            begin_now(connection, then=self._settings(flushes, lock_timeout))
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
-
-    def _settings(self, flushes: bool, lock_timeout: timedelta | None) -> str:  # noqa: FBT001
-        """Return what a transaction sets for itself, as SQL."""
-        if self.dialect != "postgresql":
-            return ""
-        settings = [self.with_begin()]
-        if not flushes:
-            settings.append(_DO_NOT_FLUSH)
-        if lock_timeout is not None:
-            settings.append(f"SET LOCAL lock_timeout TO {lock_timeout // _MILLISECOND}")
-        return "; ".join(settings)
-
-    def with_begin(self, timeout: timedelta | None = None) -> str:
-        """Return the SQL that is sent with BEGIN for a body that may take *timeout*."""
-        known = self._with_begin.get(timeout)
-        if known is None:
-            limit = limit_idleness(self._worker_settings.idle_limit(timeout))
-            known = self._with_begin[timeout] = limit if self.dialect == "postgresql" else ""
-        return known
-
-    @property
-    def can_fuse(self) -> bool:
-        """Whether one statement may move a record, finish its job and write history."""
-        return self.dialect == "postgresql"
-
-    @contextmanager
-    def single(
-        self, *, of_leases: bool = False, lock_timeout: timedelta | None = None
-    ) -> Iterator[Connection]:
-        """Open a connection for one statement that is its own transaction.
-
-        Where the server's defaults are not for us, it gets one that is begun and committed.
-
-        Args:
-            of_leases: Whether it is one of those that are kept for leases.
-            lock_timeout: As for `transaction`; on PostgreSQL that takes one around the statement.
-        """
-        if lock_timeout is not None and self.dialect == "postgresql":
-            with self.transaction(lock_timeout=lock_timeout, of_leases=of_leases) as connection:
-                yield connection
-            return
-        with self._connect(self._of_leases if of_leases else self._own) as connection:
-            if not limits_of(connection):
-                yield connection.execution_options(**{AUTOCOMMIT: True})
-                return
-            begin_now(connection)
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
-
-    def unwaiting(self, *, of_leases: bool = False) -> AbstractContextManager[Connection]:
-        """Open a connection for one statement that waits for no row, and briefly for a table."""
-        return self.single(of_leases=of_leases, lock_timeout=TABLE_PATIENCE)
 
     # Claim
 
@@ -381,16 +265,6 @@ class Store:
             connection.execute(_SILENT, {"before": before})
 
 
-def working_engine(engine: Engine) -> Engine:
-    """Return *engine* as workers use it: reading in autocommit, beginning at the first write."""
-    if engine.dialect.name == "sqlite":
-        return engine  # configure_sqlite made it so
-    working = engine.execution_options(isolation_level="AUTOCOMMIT")
-    begin_lazily(working, "BEGIN")
-    explain_idleness(working)
-    return working
-
-
 def finish_parameters(
     job: Job, settlement: Settlement, *, now: datetime, rests_in_source: bool, allowance: int
 ) -> dict[str, Any]:
@@ -414,8 +288,6 @@ def finish_parameters(
     }
 
 
-_MILLISECOND = timedelta(milliseconds=1)
-_DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
 _STAGE = staging_sql.stage_due_jobs()
 _FIND_DUE = staging_sql.find_due_jobs()
 _LOCK = {suspects: claim_sql.lock_queued_jobs(suspects) for suspects in Suspects}

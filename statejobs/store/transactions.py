@@ -1,0 +1,148 @@
+"""How workers reach their database: which connections they take, and what a transaction sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+
+from sqlalchemy import Connection, Engine
+
+from statejobs.config import WorkerSettings
+from statejobs.store.defaults import limits_of
+from statejobs.store.idle import explain_idleness, limit_idleness
+from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
+from statejobs.store.reserve import OF_LEASES, SHARED, Reserve, can_reserve
+from statejobs.store.turns import Turns
+from statejobs.store.witness import Witness
+
+TABLE_PATIENCE = timedelta(seconds=0.25)
+"""How long what waits for no row waits for a table that somebody has locked, as to alter it."""
+
+
+class Transactions:
+    """Opens connections to one database, with what each is begun with."""
+
+    def __init__(self, engine: Engine, *, settings: WorkerSettings | None = None) -> None:
+        self.engine = engine
+        self._worker_settings = settings or WorkerSettings()
+        self.dialect = engine.dialect.name
+        self.witness = Witness(engine)
+        self.working = working_engine(engine)
+        """Reads in autocommit, begins at the first write; bodies of actions use this one."""
+        self._own = self._of_leases = self.working
+        self.turns = Turns()
+        """Where its writers wait for each other, when the database lets one write at a time."""
+        self._turn = self.turns.taken if self.dialect == "sqlite" else nullcontext
+        self._with_begin: dict[timedelta | None, str] = {}
+
+    def reserve_connections(self) -> None:
+        """Keep connections for claims, outcomes and leases that no body and no app can take."""
+        if self._own is self.working and can_reserve(self.engine):
+            self._own = Reserve(self.working, most=SHARED, may_borrow=True)
+            self._of_leases = Reserve(self.working, most=OF_LEASES)
+
+    def _connect(self, engine: Engine) -> Connection:
+        with self.witness.trusting():
+            return engine.connect()
+
+    @contextmanager
+    def transaction(
+        self,
+        *,
+        flushes: bool = True,
+        lock_timeout: timedelta | None = None,
+        yields: bool = False,
+        of_leases: bool = False,
+    ) -> Iterator[Connection]:
+        """Open a connection with a write transaction; commit at the end, roll back on error.
+
+        Args:
+            flushes: Whether the commit waits until it is on the disk of a PostgreSQL server.
+            lock_timeout: How long a statement waits for a lock on PostgreSQL; None leaves it as
+                the server has it. SQLite has its busy timeout.
+            yields: Whether it gives up a lock before the server looks for a deadlock, so that
+                whoever waits for this transaction goes on; the caller repeats it.
+            of_leases: Whether it is one of those that are kept for leases.
+        """
+        engine = self._of_leases if of_leases else self._own
+        with self._turn(), self._connect(engine) as connection:
+            if yields:
+                lock_timeout = limits_of(connection).patience * _MILLISECOND
+            begin_now(connection, then=self._settings(flushes, lock_timeout))
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    def _settings(self, flushes: bool, lock_timeout: timedelta | None) -> str:  # noqa: FBT001
+        """Return what a transaction sets for itself, as SQL."""
+        if self.dialect != "postgresql":
+            return ""
+        settings = [self.with_begin()]
+        if not flushes:
+            settings.append(_DO_NOT_FLUSH)
+        if lock_timeout is not None:
+            settings.append(f"SET LOCAL lock_timeout TO {lock_timeout // _MILLISECOND}")
+        return "; ".join(settings)
+
+    def with_begin(self, timeout: timedelta | None = None) -> str:
+        """Return the SQL that is sent with BEGIN for a body that may take *timeout*."""
+        known = self._with_begin.get(timeout)
+        if known is None:
+            limit = limit_idleness(self._worker_settings.idle_limit(timeout))
+            known = self._with_begin[timeout] = limit if self.dialect == "postgresql" else ""
+        return known
+
+    @property
+    def can_fuse(self) -> bool:
+        """Whether one statement may move a record, finish its job and write history."""
+        return self.dialect == "postgresql"
+
+    @contextmanager
+    def single(
+        self, *, of_leases: bool = False, lock_timeout: timedelta | None = None
+    ) -> Iterator[Connection]:
+        """Open a connection for one statement that is its own transaction.
+
+        Where the server's defaults are not for us, it gets one that is begun and committed.
+
+        Args:
+            of_leases: Whether it is one of those that are kept for leases.
+            lock_timeout: As for `transaction`; on PostgreSQL that takes one around the statement.
+        """
+        if lock_timeout is not None and self.dialect == "postgresql":
+            with self.transaction(lock_timeout=lock_timeout, of_leases=of_leases) as connection:
+                yield connection
+            return
+        with self._connect(self._of_leases if of_leases else self._own) as connection:
+            if not limits_of(connection):
+                yield connection.execution_options(**{AUTOCOMMIT: True})
+                return
+            begin_now(connection)
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    def unwaiting(self, *, of_leases: bool = False) -> AbstractContextManager[Connection]:
+        """Open a connection for one statement that waits for no row, and briefly for a table."""
+        return self.single(of_leases=of_leases, lock_timeout=TABLE_PATIENCE)
+
+
+def working_engine(engine: Engine) -> Engine:
+    """Return *engine* as workers use it: reading in autocommit, beginning at the first write."""
+    if engine.dialect.name == "sqlite":
+        return engine  # configure_sqlite made it so
+    working = engine.execution_options(isolation_level="AUTOCOMMIT")
+    begin_lazily(working, "BEGIN")
+    explain_idleness(working)
+    return working
+
+
+_MILLISECOND = timedelta(milliseconds=1)
+_DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
