@@ -462,7 +462,7 @@ def test_measures_from_the_kill_to_the_next_claim_or_from_when_somebody_could_cl
     with damage(app) as connection:
         start = select(transitions).where(mine, transitions.c.name.like("%.start"))
         claim = connection.execute(start).one()
-        rescued = {"job_id": claim.job_id, "attempt": 1, "outcome": "crashed", "node": "n"}
+        rescued = {"job_id": claim.job_id, "attempt": 0, "outcome": "crashed", "node": "n"}
         connection.execute(insert(attempts), {**rescued, "finished_at": claim.at})
     killed = claim.at - timedelta(seconds=4)
     away = (claim.at - timedelta(seconds=3), claim.at - timedelta(seconds=2))

@@ -232,7 +232,7 @@ def find_reclaims(connection: Connection, app: StateJobs, killed, away=()) -> li
             transitions.c.record_id == jobs.c.record_id,
             transitions.c.job_id == attempts.c.job_id,
             transitions.c.name.in_(starts),
-            transitions.c.at >= attempts.c.finished_at,
+            transitions.c.attempt > attempts.c.attempt,  # clocks of nodes differ a little
         )
         .scalar_subquery()
     )
