@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from statejobs.domain.failure import describe_failure
+from statejobs.domain.failure import describe_failure, traceback_of
 
 LOGGERS = (
     "statejobs",
@@ -158,9 +158,7 @@ def _hide_values(record: logging.LogRecord) -> None:
             _in_a_line(arg) if isinstance(arg, BaseException) else arg for arg in record.args
         )
     if isinstance(record.exc_info, tuple) and record.exc_info[1]:
-        failure = describe_failure(record.exc_info[1])
-        told = failure.traceback or f"{failure.error_type}: {failure.message}"
-        record.exc_text = told.rstrip("\n")
+        record.exc_text = traceback_of(record.exc_info[1]).rstrip("\n")
 
 
 def _in_a_line(error: BaseException) -> str:

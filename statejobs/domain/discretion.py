@@ -29,9 +29,15 @@ def is_of_statement(error: BaseException) -> bool:
 
 
 def said_by_database(error: BaseException) -> str | None:
-    """Return the words of the driver in *error*; None when it is none of a statement's."""
+    """Return the words of the driver in *error*, and what explains them.
+
+    None when it is none of a statement's.
+    """
     words = error.args[0] if is_of_statement(error) and error.args else None
-    return without_values(error, words) if isinstance(words, str) else None
+    if not isinstance(words, str):
+        return None
+    explained = (detail for detail in getattr(error, "detail", ()) if isinstance(detail, str))
+    return without_values(error, "\n".join([words, *explained]))
 
 
 def without_statements(error: BaseException, text: str) -> str:

@@ -67,7 +67,7 @@ def describe_failure(error: BaseException) -> Failure:
         return Failure(
             error_type=clean_text(type_name(error), _TYPE_LIMIT),
             message=shown_text(_message(error), MESSAGE_LIMIT),
-            traceback=shown_text(_traceback(error), TRACEBACK_LIMIT),
+            traceback=_traceback_to_keep(error),
             says=said and shown_text(said, SUMMARY_LIMIT),
         )
     except BaseException:  # noqa: BLE001 - recording a failure cannot fail
@@ -118,14 +118,22 @@ def _attribute(error: BaseException, name: str) -> object:
         return None
 
 
-def _traceback(error: BaseException) -> str:
-    """Format like the interpreter, but with every part bounded; locals are never captured.
+def traceback_of(error: BaseException) -> str:
+    """Format like the interpreter, but bounded and redacted; locals are never captured."""
+    return shown_text(_traceback(error), TRACEBACK_LIMIT)
 
-    Of a statement of ours that the database refused there is none: it would show our insides.
-    """
+
+def _traceback_to_keep(error: BaseException) -> str:
+    """Return none of a statement of ours that the database refused: it would show our insides."""
     try:
-        if is_of_statement(error) and set(_callers(error)) == {_OURS}:
-            return ""
+        is_ours = is_of_statement(error) and set(_callers(error)) == {_OURS}
+    except BaseException:  # noqa: BLE001 - a frame may hold any globals
+        is_ours = False
+    return "" if is_ours else traceback_of(error)
+
+
+def _traceback(error: BaseException) -> str:
+    try:
         return "".join(_chain_lines(error, set()))
     except BaseException:  # noqa: BLE001 - a traceback less is no reason to lose the message
         return "(no traceback: it could not be formatted)"

@@ -53,7 +53,7 @@ def test_status_shows_queues_workers_and_records(typed):
     assert by_name["slow"]["oldest_queued_seconds"] >= 0
     assert document["workers"] == []
     assert document["records"]["Task"]["failed"] == 1
-    assert list(document["records"]) == ["Task", "Parcel"]
+    assert list(document["records"]) == ["Task", "Parcel", "Crate"]
 
 
 def test_status_shows_a_worker_with_its_last_heartbeat(typed, work):
@@ -109,7 +109,7 @@ def test_job_show_shows_job_attempts_and_history(typed, work):
 
     document = typed.json("job", "show", str(job.id))
 
-    assert set(document) == {"job", "attempts", "history", "obstacle"}
+    assert set(document) == {"job", "attempts", "history", "obstacle", "no_retry"}
     assert set(document["job"]) == JOB
     assert [attempt["attempt"] for attempt in document["attempts"]] == [1, 2]
     assert set(document["attempts"][0]) == ATTEMPT
