@@ -231,7 +231,7 @@ def test_a_record_elsewhere_is_not_enqueued(session, engine):
         Mail.deliver.enqueue(session, mail, "x")
     session.commit()
 
-    assert refused.value.reasons == ("it is in 'new', and 'deliver.start' starts from 'queued'.",)
+    assert refused.value.reasons == ("it is in 'new', and 'deliver' starts from 'queued'.",)
     assert read_jobs(engine) == []
 
 

@@ -329,7 +329,7 @@ def test_an_action_called_directly_is_refused_from_elsewhere():
         order.process_payment(None)
 
     assert refused.value.reasons == (
-        "it is in 'draft', and 'process_payment.start' starts from 'queued'.",
+        "it is in 'draft', and 'process_payment' starts from 'queued'.",
     )
 
 
