@@ -131,6 +131,8 @@ Index(
 Index(
     "ix_statejobs_jobs_due",
     jobs.c.run_at,
+    jobs.c.queue,
+    jobs.c.key,
     postgresql_where=IS_WAITING_FOR_TIME,
     sqlite_where=IS_WAITING_FOR_TIME,
 )

@@ -250,6 +250,18 @@ def test_a_backlog_of_strangers_makes_no_look_and_no_claim_read_more(store, name
     assert all(now <= most for now, most in zip(beside, allowed, strict=True)), (alone, beside)
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_scheduled_jobs_of_strangers_are_passed_over_within_the_index(store):
+    put_many(store, "stranger.00000", state="scheduled")
+    put_many(store, "m.middle", count=3, state="scheduled")
+    remember_statistics(store)
+    due = lambda: store.find_due(["q"], OURS, NOW, limit=100)  # noqa: E731
+
+    assert effort_of(lambda: store.peek(["q"], OURS), store.engine) < BACKLOG / 20
+    assert effort_of(due, store.engine) < BACKLOG / 20
+
+
 def test_the_usual_claim_sorts_no_backlog_of_keys_that_the_planner_takes_for_rare(store):
     put_strangers(store)
     put(store, [{"key": "m.middle"}])
