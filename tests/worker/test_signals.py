@@ -188,9 +188,9 @@ def test_an_idle_worker_asks_little(app):
         time.sleep(1.5)  # noqa: TID251 - it looks about when it starts, and when it listens
         statements.clear()
         time.sleep(5)  # noqa: TID251
-        count = len(statements)
+        asked = [statement for statement in statements if not statement.startswith("BEGIN")]
 
-    assert count <= 10, statements
+    assert len(asked) <= 10, statements
 
 
 def test_a_signal_before_the_worker_has_started_stops_it_in_order(app, database_url, tmp_path):
