@@ -70,12 +70,8 @@ class Transactions:
             if yields:
                 lock_timeout = limits_of(connection).patience * _MILLISECOND
             begin_now(connection, then=self._settings(flushes, lock_timeout))
-            try:
+            with _committed(connection):
                 yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
 
     def _settings(self, flushes: bool, lock_timeout: timedelta | None) -> str:  # noqa: FBT001
         """Return what a transaction sets for itself, as SQL."""
@@ -122,16 +118,23 @@ class Transactions:
                 yield connection.execution_options(**{AUTOCOMMIT: True})
                 return
             begin_now(connection)
-            try:
+            with _committed(connection):
                 yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
 
     def unwaiting(self, *, of_leases: bool = False) -> AbstractContextManager[Connection]:
         """Open a connection for one statement that waits for no row, and briefly for a table."""
         return self.single(of_leases=of_leases, lock_timeout=TABLE_PATIENCE)
+
+
+@contextmanager
+def _committed(connection: Connection) -> Iterator[None]:
+    """Commit what is done meanwhile, or roll it back."""
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
 
 
 def working_engine(engine: Engine) -> Engine:
