@@ -99,6 +99,13 @@ class BulkError(StateJobsError):
         self.where, self.what, self.why, self.fix = where, what, why, fix
 
 
+class RecordKeptError(StateJobsError):
+    """The database took the move of a record without an error, and left it where it was."""
+
+    def __init__(self) -> None:
+        super().__init__("the database did not move the record: a trigger keeps it")
+
+
 class StaleTransitionError(StateJobsError):
     """Another transaction moved the record first; nothing of this flush was written."""
 

@@ -24,6 +24,7 @@ from statejobs.domain.outcome import (
     Release,
     Superseded,
 )
+from statejobs.errors import RecordKeptError
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Ending, MovedAway, RecordHidden, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
@@ -284,24 +285,35 @@ class Finisher:
     def _commit_own(self, success: Success, *, lock_timeout: timedelta | None = None) -> None:
         claim = success.claim
         _begin_finish(claim)
-        now = self._sources.clock.now()
-        settlement = self.recorder.settlement(claim, Complete())
         if self._store.can_fuse or not claim.policy.has_record:
-            with self._open_for_one(claim, lock_timeout) as connection:
-                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-                if self._work.land_and_finish(
-                    connection, claim, settlement, now=now, changes=success.changes
-                ) is None:  # fmt: skip
-                    raise LateResult
+            try:
+                self._commit_fused(success, lock_timeout)
+            except RecordKeptError:  # a move that has nothing to write may end all the same
+                self._commit_in_steps(success, lock_timeout)
         else:
-            with self._store.transaction(lock_timeout=lock_timeout) as connection:
-                rests = self._work.land(
-                    connection, claim, Landing.TARGET, now=now, changes=success.changes
-                )
-                self._reach(CrashPoint.FINISH_RECORD_MOVED)
-                self.recorder.finish_job(connection, claim, settlement, rests)
-                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+            self._commit_in_steps(success, lock_timeout)
         self._is_settled(claim)
+
+    def _commit_fused(self, success: Success, lock_timeout: timedelta | None) -> None:
+        claim, now = success.claim, self._sources.clock.now()
+        settlement = self.recorder.settlement(claim, Complete())
+        with self._open_for_one(claim, lock_timeout) as connection:
+            self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+            if self._work.land_and_finish(
+                connection, claim, settlement, now=now, changes=success.changes
+            ) is None:  # fmt: skip
+                raise LateResult
+
+    def _commit_in_steps(self, success: Success, lock_timeout: timedelta | None) -> None:
+        claim, now = success.claim, self._sources.clock.now()
+        settlement = self.recorder.settlement(claim, Complete())
+        with self._store.transaction(lock_timeout=lock_timeout) as connection:
+            rests = self._work.land(
+                connection, claim, Landing.TARGET, now=now, changes=success.changes
+            )
+            self._reach(CrashPoint.FINISH_RECORD_MOVED)
+            self.recorder.finish_job(connection, claim, settlement, rests)
+            self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
 
     def _open_for_one(
         self, claim: Claim, lock_timeout: timedelta | None

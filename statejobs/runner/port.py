@@ -260,6 +260,7 @@ class Work(Protocol):
 
         Raises:
             RecordHidden: Of the records of a key that are there, if any, it sees none.
+            RecordKeptError: The database does not let one of them go.
         """
         ...
 
@@ -291,6 +292,7 @@ class Work(Protocol):
         Raises:
             MovedAway: The record is no longer where this attempt left it.
             RecordHidden: Nobody can tell whether it is.
+            RecordKeptError: It is, and the database does not let it go.
         """
         ...
 
@@ -306,6 +308,7 @@ class Work(Protocol):
         Raises:
             MovedAway: The record is no longer where this attempt left it.
             RecordHidden: Nobody can tell whether it is.
+            RecordKeptError: It is, and the database does not let it go.
         """
         ...
 

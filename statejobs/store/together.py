@@ -54,7 +54,8 @@ def move_and_complete(
 ) -> Any:
     """Move the records of many jobs and complete these, in one statement.
 
-    Locks are taken in the order record, job, and none is waited for. Parameters are the arrays
+    Locks are taken in the order record, job, and none is waited for. A job whose record did not
+    move, since a trigger of the database kept it, is left as it is. Parameters are the arrays
     `given_…` of `JOB_ARRAYS`, `pk_N`, `was`, `version` and `c_…` for each changed column; and
     `becomes` and `moved_at`; for history also `given_duration`, `of_resource` and `of_edge`.
     Returns the ids of the jobs.
@@ -97,10 +98,11 @@ def move_and_complete(
                 **{column: given.c[f"c_{name}"] for name, column in changed.items()},
             }
         )
+        .returning(given.c.job_id.label("id"))
         .cte("moved")
     )
-    finish = _complete(held).add_cte(moved)
-    return finish.add_cte(_write_history(given, held, at)) if has_history else finish
+    finish = _complete(moved)
+    return finish.add_cte(_write_history(given, moved, at)) if has_history else finish
 
 
 def complete_one() -> Update:
@@ -141,8 +143,8 @@ def _lock_jobs(given: CTE, records: Sequence[CTE]) -> Select[Any]:
     )
 
 
-def _complete(held: CTE) -> Any:
-    return update(jobs).where(jobs.c.id == held.c.id).values(_completed()).returning(jobs.c.id)
+def _complete(found: CTE) -> Any:
+    return update(jobs).where(jobs.c.id == found.c.id).values(_completed()).returning(jobs.c.id)
 
 
 def _completed() -> dict[str, Any]:
@@ -159,7 +161,7 @@ def _completed() -> dict[str, Any]:
     }
 
 
-def _write_history(given: CTE, held: CTE, at: ColumnElement[Any]) -> CTE:
+def _write_history(given: CTE, moved: CTE, at: ColumnElement[Any]) -> CTE:
     target = bindparam("becomes", type_=transitions.c.target.type)
     row = {
         "resource": bindparam("of_resource", type_=transitions.c.resource.type),
@@ -178,7 +180,7 @@ def _write_history(given: CTE, held: CTE, at: ColumnElement[Any]) -> CTE:
     rows = (
         select(*(value.label(name) for name, value in row.items()))
         .select_from(given)
-        .join(held, held.c.id == given.c.job_id)
+        .join(moved, moved.c.id == given.c.job_id)
         .join(jobs, jobs.c.id == given.c.job_id)
     )
     return insert(transitions).from_select(list(row), rows).cte("history")

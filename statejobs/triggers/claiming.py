@@ -25,7 +25,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from statejobs.domain.job import Job
 from statejobs.domain.machine import EdgeKind
-from statejobs.errors import NotFoundError
+from statejobs.errors import NotFoundError, RecordKeptError
 from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.resource.neighbours import neighbours_of
@@ -85,14 +85,22 @@ def move_to_during(
     connection: Connection, model: ResourceModel, bound: BoundTrigger,
     locked: LockedRecords, now: datetime,
 ) -> None:  # fmt: skip
-    """Move locked records to the state in which their job runs, with one statement."""
+    """Move locked records to the state in which their job runs, with one statement.
+
+    Raises:
+        RecordKeptError: The database left one where it was.
+    """
     if bound.during is None or not locked.found:
         return
     move = _move_to(model, bound.during, connection.dialect)
-    move.execute(connection, list(locked.found), now)
-    for identity, (record, state, version) in locked.found.items():
-        if state == bound.during:
-            continue
+    leaving = [i for i, (_, state, _) in locked.found.items() if state != bound.during]
+    staying = [i for i, (_, state, _) in locked.found.items() if state == bound.during]
+    if leaving and move.execute(connection, leaving, now) != len(leaving):
+        raise RecordKeptError
+    if staying:  # a database may leave out what changes nothing
+        move.execute(connection, staying, now)
+    for identity in leaving:
+        record, state, version = locked.found[identity]
         set_committed_value(record, model.attribute, model.member(bound.during))
         set_committed_value(record, "state_version", version + 1)
         set_committed_value(record, "state_changed_at", now)
@@ -171,20 +179,20 @@ class _Move:
             dialect,
         )
 
-    def execute(
-        self, connection: Connection, identities: Sequence[Identity], now: datetime
-    ) -> None:
+    def execute(self, connection: Connection, identities: Sequence[Identity], now: datetime) -> int:
+        """Return how many it moved."""
         if self._has_arrays:
             keys = [identity[0] for identity in identities]
-            self._statement.execute(connection, {"keys": keys, "moved_at": now})
-            return
-        self._statement.execute(
+            found = self._statement.execute(connection, {"keys": keys, "moved_at": now})
+            return found.rowcount
+        found = self._statement.execute(
             connection,
             [
                 {"moved_at": now, **{f"pk_{n}": value for n, value in enumerate(identity)}}
                 for identity in identities
             ],
         )
+        return found.rowcount
 
 
 def _leave_to_others(

@@ -13,7 +13,7 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.job import ENDED, WAITING, Job, JobState
 from statejobs.domain.machine import EdgeKind
 from statejobs.domain.text import REASON_LIMIT, clean_text
-from statejobs.errors import NotFoundError, StateJobsError, TransitionRefusedError
+from statejobs.errors import NotFoundError, RecordKeptError, StateJobsError, TransitionRefusedError
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
@@ -131,7 +131,9 @@ class Operator:
             version=found[1],
         )  # fmt: skip
         now = self._sources.clock.now()
-        land_record(connection, subject, bound.failed, now)
+        has_moved = land_record(connection, subject, bound.failed, now)
+        if not has_moved and bound.failed != subject.state:  # nobody else can: it is locked
+            raise RecordKeptError
         if model.has_history:
             row = history_row(
                 job, subject, EdgeKind.DISCARD, bound.failed, now,

@@ -37,6 +37,10 @@ REPAIRED = "rescue"
 """Name in history of the move by which a stuck record returns to its source."""
 
 
+_KEPT = (
+    "the database still does not let it go back to {source!r}: it took the move and left the "
+    "record where it was. Mend the trigger that keeps it."
+)
 _MOVED = "it was moved a moment ago; look at it again."
 
 
@@ -78,7 +82,7 @@ def repair(
                 state=bound.during or source, version=version,
             )  # fmt: skip
             if not land_record(connection, subject, source, now):
-                raise _refusal(model, bound, job, _MOVED)
+                raise _refusal(model, bound, job, _KEPT.format(source=source))  # it is locked
             if model.has_history:
                 row = history_row(
                     job, subject, EdgeKind.RETURN, source, now,

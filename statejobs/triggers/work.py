@@ -45,6 +45,7 @@ from statejobs.triggers.declares import Declarations
 from statejobs.triggers.deletion import land_deleted
 from statejobs.triggers.fitting import Arguments, leave_misfits
 from statejobs.triggers.hidden import find_unlockable, moved_or_hidden, why_hidden
+from statejobs.triggers.kept import is_written_already, why_not_moved
 from statejobs.triggers.records import (
     Identity,
     RecordSubject,
@@ -175,6 +176,7 @@ class RecordWork:
         Raises:
             MovedAway: Someone else moved it first.
             RecordHidden: Nobody can tell whether someone did.
+            RecordKeptError: Nobody did, and the database does not let it go.
         """
         subject: RecordSubject = claim.subject
         kind = _KINDS[landing]
@@ -184,8 +186,10 @@ class RecordWork:
         target = subject.resting(kind)
         if target == subject.state and kind is not EdgeKind.COMPLETE:
             return self._stay(connection, subject)  # without `during` the job moves nothing
-        if not land_record(connection, subject, target, now, changes):
-            raise moved_or_hidden(connection, subject)
+        if not land_record(connection, subject, target, now, changes) and not is_written_already(
+            connection, subject, target, changes or {}
+        ):
+            raise why_not_moved(connection, subject)
         if subject.model.has_history:
             row = history_row(
                 claim.job, subject, kind, target, now,
@@ -203,6 +207,7 @@ class RecordWork:
         Raises:
             MovedAway: Someone else moved the record first.
             RecordHidden: Nobody can tell whether someone did.
+            RecordKeptError: Nobody did, and the database does not let it go.
         """
         subject: RecordSubject = claim.subject
         target = subject.bound.target
@@ -227,7 +232,7 @@ class RecordWork:
                 return None
             raise
         if found.moved == 0:
-            raise moved_or_hidden(connection, subject)
+            raise why_not_moved(connection, subject)
         return JobState(found.state)
 
     def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:

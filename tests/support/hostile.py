@@ -54,6 +54,37 @@ def refuse_deletes(app, table, when, *, name="no_way"):
         )
 
 
+def swallow_updates(app, table, when, *, name="no_way"):
+    """Let a trigger of the database leave out, without an error, UPDATEs for which *when* holds."""
+    if is_postgres(app):
+        execute(
+            app,
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RETURN NULL; END $$",
+            f"CREATE TRIGGER {name} BEFORE UPDATE ON {table} FOR EACH ROW"
+            f" WHEN ({when}) EXECUTE FUNCTION {name}()",
+        )
+    else:
+        execute(
+            app,
+            f"CREATE TRIGGER {name} BEFORE UPDATE ON {table} WHEN {when}"
+            " BEGIN SELECT RAISE(IGNORE); END",
+        )
+
+
+def swallow_redundant_updates(app, table, columns, *, name="no_way"):
+    """Let the database leave out UPDATEs that change none of *columns* of *table*."""
+    if is_postgres(app):
+        execute(
+            app,
+            f"CREATE TRIGGER {name} BEFORE UPDATE ON {table} FOR EACH ROW"
+            " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        )
+    else:
+        same = " AND ".join(f"NEW.{column} IS OLD.{column}" for column in columns)
+        swallow_updates(app, table, same, name=name)
+
+
 def allow_updates(app, table, *, name="no_way"):
     """Drop the trigger again."""
     on = f" ON {table}" if is_postgres(app) else ""
