@@ -106,6 +106,13 @@ class RecordKeptError(StateJobsError):
         super().__init__("the database did not move the record: a trigger keeps it")
 
 
+class RowRefusedError(StateJobsError):
+    """Code in the database raised again and again, for one row, what else would pass."""
+
+    def __init__(self, words: str, *, times: int) -> None:
+        super().__init__(f"{words} (raised by code in the database, {times} times in a row)")
+
+
 class StaleTransitionError(StateJobsError):
     """Another transaction moved the record first; nothing of this flush was written."""
 

@@ -15,6 +15,7 @@ from statejobs.runner.deadline import call_within
 from statejobs.runner.finisher import Ended, outcome_of
 from statejobs.runner.port import Chunk, Claim, Ending, RecordHidden, Success
 from statejobs.runner.undone import ours
+from statejobs.store.faults import may_last
 
 if TYPE_CHECKING:
     from statejobs.runner.runner import Runner
@@ -76,7 +77,7 @@ def _is_of_one(met: Outcome | None) -> bool:
         case None | Fail() | Superseded():
             return True
         case GiveBack(error=error):
-            return isinstance(error, RecordHidden)
+            return isinstance(error, RecordHidden) or (error is not None and may_last(error))
         case _:
             return False
 

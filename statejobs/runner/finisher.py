@@ -24,14 +24,14 @@ from statejobs.domain.outcome import (
     Release,
     Superseded,
 )
-from statejobs.errors import RecordKeptError
+from statejobs.errors import RecordKeptError, RowRefusedError
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Ending, MovedAway, RecordHidden, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
 from statejobs.runner.refused import Aside, Refused, refusal_of, tell_of
 from statejobs.runner.retries import Retries
 from statejobs.runner.undone import UndoneError, give_back, ours, passes
-from statejobs.store.faults import Fault, fault_of, is_away, words_of
+from statejobs.store.faults import Fault, fault_of, is_away, may_last, words_of
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
@@ -150,7 +150,7 @@ class Finisher:
             try:
                 self._commit_own(success, lock_timeout=patience)
             except DBAPIError as error:
-                if fault_of(error) is Fault.LOCKED:
+                if fault_of(error) is Fault.LOCKED and not may_last(error):
                     return False
                 raise
             return True
@@ -217,7 +217,7 @@ class Finisher:
 
         try:
             aside = None if passes(error) else self._retries.insist(claim, write)
-        except SQLAlchemyError as failed:
+        except (SQLAlchemyError, RowRefusedError) as failed:
             error, aside = failed, None
         if aside is None:
             log.warning("job %s: no outcome recorded: %s", claim.job.id, words_of(error))

@@ -29,7 +29,7 @@ from statejobs.domain.outcome import (
     Superseded,
 )
 from statejobs.domain.text import REASON_LIMIT, clean_text, shown_text
-from statejobs.errors import RecordKeptError
+from statejobs.errors import RecordKeptError, RowRefusedError
 from statejobs.runner.port import Claim, RecordHidden, Work
 from statejobs.runner.recorder import Recorder
 from statejobs.store.expired import discard_stuck, put_aside
@@ -212,7 +212,7 @@ def _what_is_refused(refusal: Refusal) -> str:
     return f"{ended}, and its record cannot be moved back"
 
 
-_SAYS_IT_ALL = (StatementError, RecordHidden, RecordKeptError)
+_SAYS_IT_ALL = (StatementError, RecordHidden, RecordKeptError, RowRefusedError)
 """What needs no traceback."""
 _HOW_ON = (
     "; the job is discarded, and the record stays where it is until: statejobs job retry {job_id}"

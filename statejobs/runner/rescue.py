@@ -16,8 +16,9 @@ from statejobs.runner.points import CrashPoint, Reach
 from statejobs.runner.port import Claim, RecordHidden, Work
 from statejobs.runner.recorder import Recorder
 from statejobs.runner.refused import Refusal, Refused, tell_of
+from statejobs.runner.retries import MOST_OF_CODE
 from statejobs.store.expired import find_expired, lock_expired
-from statejobs.store.faults import Fault, fault_of, words_of
+from statejobs.store.faults import Fault, fault_of, has_come_from_code, words_of
 from statejobs.store.rows import Expired
 from statejobs.store.store import Store
 from statejobs.store.transactions import TABLE_PATIENCE
@@ -51,6 +52,8 @@ class Rescue:
         self._store, self._work, self._recorder, self._lease = store, work, recorder, lease
         self._sources, self._telemetry, self._reach = sources, telemetry, reach
         self._refusals = Refused(store, work, recorder, sources)
+        self._met: Counter[int] = Counter()
+        """Job → how many rounds met what code in the database raised for its record."""
 
     def run_once(self) -> int:
         """Take back the jobs whose lease ran out, passing those that cannot be; return how many.
@@ -87,23 +90,38 @@ class Rescue:
         refusal: Exception | None = None
         for outcome in _outcomes(expired, is_last=is_last):
             try:
-                return self._take_back(expired, outcome, claims)
+                became = self._take_back(expired, outcome, claims)
             except Exception as error:  # noqa: BLE001 - whatever its record does, the others go on
-                if self._is_for_now(error, unable):
+                if self._is_for_now(expired.id, error, unable):
                     return Became.LEFT
                 refusal = error
+            else:
+                self._met.pop(expired.id, None)
+                return became
         assert refusal is not None  # noqa: S101 - there is always something to try
         return self._refused(expired, refusal, claims, is_last=is_last)
 
-    def _is_for_now(self, error: Exception, unable: Counter[str]) -> bool:
+    def _is_for_now(self, job_id: int, error: Exception, unable: Counter[str]) -> bool:
         """Return whether *error* says nothing against the record; raise it when all must wait."""
         fault = fault_of(error)
         if fault is Fault.AWAY:
             raise error
         if fault not in _FOR_NOW and not isinstance(error, RecordHidden):
             return False
+        if has_come_from_code(error) and self._is_of_row(job_id, fault):
+            return False
         unable[words_of(error)] += 1
         return True
+
+    def _is_of_row(self, job_id: int, fault: Fault | None) -> bool:
+        """Return whether what code in the database raised for one row is taken for its refusal.
+
+        What else passes is, once it has met that many rounds.
+        """
+        if fault is Fault.CODE:
+            return True
+        self._met[job_id] += 1
+        return self._met[job_id] >= MOST_OF_CODE
 
     def _is_last(self, expired: Expired) -> bool:
         policy = self._work.policy(expired.key)

@@ -11,14 +11,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from statejobs.domain.clock import Sources
 from statejobs.domain.job import JobState
 from statejobs.domain.outcome import Fail, GiveBack, Outcome
+from statejobs.errors import RowRefusedError
 from statejobs.runner.port import Claim
 from statejobs.runner.undone import judged, passes
-from statejobs.store.faults import is_away
+from statejobs.store.faults import is_away, may_last, words_of
 from statejobs.store.store import Store
 
 R = TypeVar("R")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between tries of a database that is away
+MOST_OF_CODE = 10
+"""How often what code in the database raised is taken for a fault that passes."""
 
 
 class Retries:
@@ -39,10 +42,13 @@ class Retries:
 
         While the lease is renewed it is tried for good; else until the lease would be over that
         began now, or at *since*.
+
+        Raises:
+            RowRefusedError: What code in the database raised did not pass.
         """
         began = self._sources.clock.monotonic() if since is None else since
         give_up_at = began + self._lease.total_seconds()
-        pause = _FIRST_PAUSE
+        pause, of_code = _FIRST_PAUSE, 0
         while True:
             try:
                 return act()
@@ -51,6 +57,9 @@ class Retries:
                 is_over = self._sources.clock.monotonic() > give_up_at
                 if not passes(error) or (is_over and not claim.is_kept):
                     raise
+                of_code += may_last(error)
+                if of_code == MOST_OF_CODE:
+                    raise RowRefusedError(words_of(error), times=of_code) from error
                 self._sources.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -60,5 +69,5 @@ class Retries:
             return None
         try:
             return self.insist(claim, lambda: self._store.find_settled(claim.job))
-        except SQLAlchemyError:
+        except (SQLAlchemyError, RowRefusedError):
             return None

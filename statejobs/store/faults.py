@@ -97,6 +97,28 @@ PASSING = frozenset({Fault.AWAY, Fault.READ_ONLY, Fault.CONFLICT, Fault.LOCKED, 
 """What the same statement may not meet again."""
 
 
+_KEY_QUERY = "SELECT 1 FROM ONLY "
+"""How the query of a foreign key begins."""
+
+
+def may_last(error: BaseException) -> bool:
+    """Return whether code in the database named a fault that passes, for a row it may never let by.
+
+    The server itself names what it waits for: a tuple, of a table or an index. A conflict that a
+    foreign key meets comes with its query.
+    """
+    return fault_of(error) in PASSING and has_come_from_code(error)
+
+
+def has_come_from_code(error: BaseException) -> bool:
+    """Return whether code in the database raised *error* for a row, as far as can be told."""
+    if not isinstance(error, DBAPIError) or not _came_from_code(error):
+        return False
+    context = _context_of(error)
+    is_of_key = all(_KEY_QUERY in line for line in context.splitlines())
+    return not is_of_key and "tuple" not in context
+
+
 def will_pass(error: BaseException) -> bool:
     """Return whether a process that met *error* at its start may wait for a better moment.
 
@@ -166,9 +188,14 @@ def _came_from_code(error: DBAPIError) -> bool:
     as FATAL, or to the statement that was sent: ours do not call code that raises.
     """
     diagnosis = getattr(error.orig, "diag", None)
-    return bool(getattr(diagnosis, "context", None)) and (
-        getattr(diagnosis, "severity_nonlocalized", None) == "ERROR"
-    )
+    is_error = getattr(diagnosis, "severity_nonlocalized", None) == "ERROR"
+    return is_error and bool(_context_of(error))
+
+
+def _context_of(error: DBAPIError) -> str:
+    """Return what the server was doing for the statement when it met *error*."""
+    diagnosis = getattr(error.orig, "diag", None)
+    return getattr(diagnosis, "context", None) or ""
 
 
 def _of_sqlite(error: sqlite3.Error) -> Fault:

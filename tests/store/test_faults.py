@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from statejobs.store.factory import open_engine
-from statejobs.store.faults import Fault, fault_of, is_away
+from statejobs.store.faults import Fault, fault_of, is_away, may_last
 
 
 @pytest.fixture
@@ -64,6 +64,64 @@ def test_a_trigger_that_names_the_state_of_an_outage_is_none(postgres_url, state
     raises = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
 
     assert fault_of(error_of(engine, raises)) is Fault.ROW
+    engine.dispose()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("state", ["40001", "55P03", "57014"])
+def test_what_passes_may_last_when_code_in_the_database_raised_it(postgres_url, state):
+    engine = open_engine(postgres_url)
+    raises = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
+
+    assert may_last(error_of(engine, raises))
+    engine.dispose()
+
+
+SEATS = """
+    CREATE TABLE halls (id INTEGER PRIMARY KEY, n INTEGER);
+    INSERT INTO halls VALUES (1, 0);
+    CREATE TABLE chairs (hall INTEGER REFERENCES halls);
+    CREATE FUNCTION count_up() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN UPDATE halls SET n = n + 1 WHERE id = 1; RETURN NEW; END $$;
+"""
+COUNTED = "CREATE TRIGGER counted BEFORE INSERT ON chairs FOR EACH ROW EXECUTE FUNCTION count_up()"
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("more", [COUNTED, "SELECT 1"], ids=["trigger", "foreign key"])
+def test_a_lock_on_a_row_that_code_or_a_key_waits_for_passes(postgres_url, more):
+    engine = open_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(SEATS)
+        connection.exec_driver_sql(more)
+
+    with engine.connect() as holder:
+        holder.execute(text("SELECT 1 FROM halls FOR UPDATE"))
+        with engine.connect() as connection, pytest.raises(DBAPIError) as caught:
+            connection.execute(text("SET LOCAL lock_timeout = 50"))
+            connection.execute(text("INSERT INTO chairs VALUES (1)"))
+
+    assert fault_of(caught.value) is Fault.LOCKED
+    assert not may_last(caught.value)
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_a_conflict_that_a_foreign_key_meets_passes(postgres_url):
+    engine = open_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(SEATS)
+
+    with engine.connect() as connection, pytest.raises(DBAPIError) as caught:
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        connection.execute(text("SELECT 1"))
+        with engine.begin() as another:
+            another.execute(text("UPDATE halls SET id = 2"))
+            another.execute(text("UPDATE halls SET id = 1"))
+        connection.execute(text("INSERT INTO chairs VALUES (1)"))
+
+    assert fault_of(caught.value) is Fault.CONFLICT
+    assert not may_last(caught.value)
     engine.dispose()
 
 
