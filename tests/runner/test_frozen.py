@@ -34,7 +34,17 @@ SETTINGS = WorkerSettings(
     timeout_grace=timedelta(seconds=0.5),
     idle_in_transaction=timedelta(seconds=2),
 )
+WAIT_ON = text("SET LOCAL lock_timeout TO 0; SET LOCAL statement_timeout TO 0")
 SHOW = text("SHOW idle_in_transaction_session_timeout")
+
+
+def seconds_to_write(app, statement):
+    """Write as a user who waits for locks for as long as it takes; return how long it took."""
+    began = time.monotonic()
+    with app.engine.begin() as user:
+        user.execute(WAIT_ON)
+        user.execute(statement)
+    return time.monotonic() - began
 
 
 @pytest.fixture
@@ -57,12 +67,10 @@ def test_a_frozen_atomic_action_holds_its_record_for_two_leases_only(office):
     frozen.start()
     assert holds.wait(30)
 
-    began = time.monotonic()
     try:
-        with office.engine.begin() as user:  # waits for the lock
-            user.execute(text("SET LOCAL lock_timeout TO 0; SET LOCAL statement_timeout TO 0"))
-            user.execute(update(Letter.__table__).where(Letter.id == key).values(grams=7))
-        waited = time.monotonic() - began
+        waited = seconds_to_write(
+            office, update(Letter.__table__).where(Letter.id == key).values(grams=7)
+        )
     finally:
         goes_on.set()
         frozen.join(30)
@@ -111,12 +119,11 @@ def test_a_chunk_that_stood_idle_is_told_so_and_holds_its_records_no_longer(post
         frozen = threading.Thread(target=app.drain, daemon=True)
         frozen.start()
         assert holds.wait(30)
-        began = time.monotonic()
-        with app.engine.begin() as user:  # waits for the locks
-            user.execute(update(forms.Chunked.__table__).values(n=7))
-        waited = time.monotonic() - began
-        goes_on.set()
-        frozen.join(60)
+        try:
+            waited = seconds_to_write(app, update(forms.Chunked.__table__).values(n=7))
+        finally:
+            goes_on.set()
+            frozen.join(60)
 
         with app.session() as session:
             assert {c.state for c in session.scalars(select(forms.Chunked))} == {forms.S.DONE}
