@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -72,12 +73,21 @@ def test_holds_on_postgresql_in_plain_lines(start_demo, postgres_url):
     assert "The most eventful order" in demo.output
 
 
+def has_stopped_at_work(pid, jobs):
+    """Stop a process; let it go on, and return False, when it holds no job."""
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.1)  # noqa: TID251 - what it has sent may still be done
+    if jobs.queries.jobs(states=[JobState.PROCESSING]):
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+
 def test_a_killed_worker_loses_nothing_and_charges_nobody_twice(start_demo, database_url):
     demo = start_demo("--plain", "--orders", "40", "--database", database_url)
     pid = demo.worker_pid()
     with open_shop(database_url) as jobs:
-        wait_until(lambda: jobs.queries.jobs(states=[JobState.PROCESSING]))
-
+        wait_until(lambda: has_stopped_at_work(pid, jobs))
         os.kill(pid, signal.SIGKILL)
 
         assert demo.wait() == 0, demo.output
