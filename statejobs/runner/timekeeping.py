@@ -97,17 +97,17 @@ class DatabaseClock:
             return
         received = self._wall.monotonic()
         with self._lock:
-            before = self.now()
+            before, is_first = self.now(), self._anchor.course is None
             was_set = self._anchor.take(
                 Sample(told=told, sent=sent, received=received), at=self._wall.monotonic()
             )
             self._sampled_at, self._wall_ahead = received, self._measure_wall()
             step = (self.now() - before).total_seconds()
             is_told = was_set and abs(step) > TOLERANCE
-            if is_told:
+            if is_told and not is_first:  # before the first nothing was judged by it
                 self._set_at = received
         if is_told:
-            self._tell(step)
+            self._tell(step, "" if is_first else ": no job is rescued for one lease")
 
     def settle_doubt(self) -> None:
         """Measure before a decision, when the clock may be wrong: after a suspend, for instance.
@@ -142,10 +142,10 @@ class DatabaseClock:
     def _measure_wall(self) -> float:
         return self._wall.now().timestamp() - self._wall.monotonic()
 
-    def _tell(self, step: float) -> None:
+    def _tell(self, step: float, so: str) -> None:
         log.warning(
-            "the clock was %.1f s %s the database's, and was set: no job is rescued for one lease",
-            abs(step), "behind" if step > 0 else "ahead of",
+            "the clock was %.1f s %s the database's, and was set%s",
+            abs(step), "behind" if step > 0 else "ahead of", so,
         )  # fmt: skip
         self._telemetry.emit(Event.CLOCK_SET, seconds=step, offset=self.offset)
 

@@ -104,6 +104,7 @@ def test_a_wrong_wall_clock_is_told_at_the_first_sample(machine, told):
     assert is_right(clock, machine)
     assert clock.offset == 40
     assert told[0].fields == {"seconds": pytest.approx(-40), "offset": 40}
+    assert not clock.was_set_within(LEASE)  # nothing was judged by it before
 
 
 def test_a_database_that_has_another_time_after_a_failover_is_believed(clock, machine):
