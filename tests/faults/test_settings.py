@@ -20,6 +20,7 @@ from tests.support.parcels import (
     contradictions,
     enqueue,
     post_office,
+    reset_script,
     script,
     send,
 )
@@ -54,6 +55,8 @@ async def read_and_write(message, ctx):
 @pytest.fixture(autouse=True)
 def _bodies():
     script.send, script.seal, script.fetch = write_item, count, read_and_write
+    yield
+    reset_script()
 
 
 FORMS = ((Parcel, "send_off"), (Letter, "press"), (Message, "get"))
