@@ -87,5 +87,7 @@ def test_what_blocks_its_loop_is_given_up_and_the_others_complete(database_url, 
             # ends, so that nothing can be recorded: a crash.
             errors = [row["error_type"] for row in app.queries.attempts(blocking.id)]
             assert errors == ["TimeoutError", "TimeoutError"]
-            assert {job.attempt for job in others} == {1}
+            # One that was just writing keeps its record locked, as on SQLite: that is rare.
+            assert {job.attempt - job.crashes for job in others} == {1}
+            assert sum(job.crashes for job in others) <= 1
     assert "cannot be stopped: it was abandoned" in (tmp_path / "log").read_text()
