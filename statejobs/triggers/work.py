@@ -43,8 +43,9 @@ from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.claiming import identities_of, lock_records, move_to_during, write_claims
 from statejobs.triggers.declares import Declarations
 from statejobs.triggers.deletion import land_deleted
+from statejobs.triggers.finding import find_at_rest, find_left, refuse_hidden
 from statejobs.triggers.fitting import Arguments, leave_misfits
-from statejobs.triggers.hidden import find_unlockable, moved_or_hidden, why_hidden
+from statejobs.triggers.hidden import moved_or_hidden
 from statejobs.triggers.kept import is_written_already, why_not_moved
 from statejobs.triggers.records import (
     Identity,
@@ -54,7 +55,6 @@ from statejobs.triggers.records import (
     land_record,
     landing_parameters,
     lock_state,
-    read_state,
     where_to,
 )
 from statejobs.triggers.run import AsyncRecordRun, RecordRun
@@ -64,8 +64,6 @@ from statejobs.triggers.together import finish_together
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-NO_VERSION = -1
-"""No record has it: landing then finds that someone else moved it."""
 _KINDS = {
     Landing.TARGET: EdgeKind.COMPLETE,
     Landing.SOURCE: EdgeKind.RETURN,
@@ -250,7 +248,7 @@ class RecordWork:
         subject: RecordSubject = claim.subject
         found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
         if found is None:
-            _refuse_hidden(connection, subject.model)
+            refuse_hidden(connection, subject.model)
         is_back = found == (subject.state, subject.version)
         return Whereabouts(
             reason=None if is_back else where_to(subject, found and found[0]),
@@ -260,46 +258,11 @@ class RecordWork:
 
     def recover(self, connection: Connection, job: Job) -> RecordSubject | None:
         """Lock the record of a job whose worker is gone; None when someone holds it."""
-        model, bound = self._registry.triggers[job.key]
-        ((_, identity),) = identities_of(model, [job])
-        found = None
-        if identity is not None:
-            found = lock_state(connection, model, identity, skip_locked=True)
-            if found is None and _is_held(connection, model, identity):
-                return None
-        source = job.record_source
-        if source is None:
-            raise LookupError("the state in which the job found its record is not known")
-        is_where_it_was = found is not None and found[0] == (bound.during or source)
-        return RecordSubject(
-            model=model,
-            bound=bound,
-            identity=identity or (),
-            source=source,
-            state=bound.during or source,
-            version=found[1] if found is not None and is_where_it_was else NO_VERSION,
-        )
+        return find_left(self._registry, connection, job)
 
     def find_at_rest(self, connection: Connection, job: Job) -> RecordSubject:
         """Lock the record of a job that could not be claimed."""
-        model, bound = self._registry.triggers[job.key]
-        ((_, identity),) = identities_of(model, [job])
-        found = None
-        if identity is not None:
-            found = lock_state(connection, model, identity, skip_locked=False)
-            if found is None:
-                _refuse_hidden(connection, model)
-        state, version = found if found is not None else ("", NO_VERSION)
-        rests = state in bound.sources
-        source = state if rests else bound.sources[0]
-        return RecordSubject(
-            model=model,
-            bound=bound,
-            identity=identity or (),
-            source=source,
-            state=source,
-            version=version if rests else NO_VERSION,
-        )
+        return find_at_rest(self._registry, connection, job)
 
     def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
         """Run the trigger's `on_discard` in a savepoint; return what it raised."""
@@ -328,25 +291,6 @@ class RecordWork:
         if found != (subject.state, subject.version):
             raise MovedAway(where_to(subject, found[0]))
         return subject.state in subject.bound.sources
-
-
-def _refuse_hidden(connection: Connection, model: ResourceModel) -> None:
-    """Say so when a record that was not found may be there for others."""
-    if (why := why_hidden(connection, model)) is not None:
-        raise RecordHidden(why)
-
-
-def _is_held(connection: Connection, model: ResourceModel, identity: Identity) -> bool:
-    """Return whether somebody holds a record that could not be locked; it may be gone instead.
-
-    Raises:
-        RecordHidden: Nobody can tell.
-    """
-    is_seen = read_state(connection, model, identity) is not None
-    why = why_hidden(connection, model)
-    if why is not None and (not is_seen or find_unlockable(connection, model, [identity])):
-        raise RecordHidden(why)
-    return is_seen
 
 
 @lru_cache(maxsize=1024)
