@@ -20,56 +20,20 @@ def refuse_updates(app, table, when, *, name="no_way", sqlstate="P0001"):
 
     It may name any *sqlstate* of PostgreSQL.
     """
-    if is_postgres(app):
-        execute(
-            app,
-            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN RAISE EXCEPTION 'the auditor says no' USING ERRCODE = '{sqlstate}'; END $$",
-            f"CREATE TRIGGER {name} BEFORE UPDATE ON {table} FOR EACH ROW"
-            f" WHEN ({when}) EXECUTE FUNCTION {name}()",
-        )
-    else:
-        execute(
-            app,
-            f"CREATE TRIGGER {name} BEFORE UPDATE ON {table} WHEN {when}"
-            " BEGIN SELECT RAISE(ABORT, 'the auditor says no'); END",
-        )
+    raising = f"{_RAISE} USING ERRCODE = '{sqlstate}'"
+    _make_trigger(app, "UPDATE", table, when, name=name, on_postgres=raising, on_sqlite=_ABORT)
 
 
 def refuse_deletes(app, table, when, *, name="no_way"):
     """Let a trigger of the database refuse every DELETE of *table* for which *when* holds."""
-    if is_postgres(app):
-        execute(
-            app,
-            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION 'the auditor says no'; END $$",
-            f"CREATE TRIGGER {name} BEFORE DELETE ON {table} FOR EACH ROW"
-            f" WHEN ({when}) EXECUTE FUNCTION {name}()",
-        )
-    else:
-        execute(
-            app,
-            f"CREATE TRIGGER {name} BEFORE DELETE ON {table} WHEN {when}"
-            " BEGIN SELECT RAISE(ABORT, 'the auditor says no'); END",
-        )
+    _make_trigger(app, "DELETE", table, when, name=name, on_postgres=_RAISE, on_sqlite=_ABORT)
 
 
 def swallow_updates(app, table, when, *, name="no_way"):
     """Let a trigger of the database leave out, without an error, UPDATEs for which *when* holds."""
-    if is_postgres(app):
-        execute(
-            app,
-            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RETURN NULL; END $$",
-            f"CREATE TRIGGER {name} BEFORE UPDATE ON {table} FOR EACH ROW"
-            f" WHEN ({when}) EXECUTE FUNCTION {name}()",
-        )
-    else:
-        execute(
-            app,
-            f"CREATE TRIGGER {name} BEFORE UPDATE ON {table} WHEN {when}"
-            " BEGIN SELECT RAISE(IGNORE); END",
-        )
+    _make_trigger(
+        app, "UPDATE", table, when, name=name, on_postgres="RETURN NULL", on_sqlite="RAISE(IGNORE)"
+    )
 
 
 def swallow_redundant_updates(app, table, columns, *, name="no_way"):
@@ -83,6 +47,27 @@ def swallow_redundant_updates(app, table, columns, *, name="no_way"):
     else:
         same = " AND ".join(f"NEW.{column} IS OLD.{column}" for column in columns)
         swallow_updates(app, table, same, name=name)
+
+
+def _make_trigger(app, event, table, when, *, name, on_postgres, on_sqlite):
+    if is_postgres(app):
+        execute(
+            app,
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN {on_postgres}; END $$",
+            f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW"
+            f" WHEN ({when}) EXECUTE FUNCTION {name}()",
+        )
+    else:
+        execute(
+            app,
+            f"CREATE TRIGGER {name} BEFORE {event} ON {table} WHEN {when}"
+            f" BEGIN SELECT {on_sqlite}; END",
+        )
+
+
+_RAISE = "RAISE EXCEPTION 'the auditor says no'"
+_ABORT = "RAISE(ABORT, 'the auditor says no')"
 
 
 def allow_updates(app, table, *, name="no_way"):
