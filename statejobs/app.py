@@ -29,6 +29,7 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
+from statejobs.store.cutting import Cutter
 from statejobs.store.factory import make_listener, make_watch, open_engine
 from statejobs.store.limits import check_connections
 from statejobs.store.queries import JobQueries
@@ -94,6 +95,7 @@ class StateJobs:
             info={CLOCK: self.sources.clock, IDS: self.sources.ids},
         )
         self._async_engine: AsyncEngine | None = None
+        self._async_cutter: Cutter | None = None
         self._declarations = Declarations(self.registry, self.sources, lease=self.settings.lease)
         wiring = (
             self.registry, self.store, self.sources, self._open_async_engine, self._declarations,
@@ -176,6 +178,7 @@ class StateJobs:
             ),
             watch=self._watch,
             on_loop_end=self._close_async,
+            on_loop_blocked=self._cut_async,
             chores=self._chores(),
             declares=self._declarations.as_json(),
         )
@@ -290,11 +293,17 @@ class StateJobs:
         if self._async_engine is not None:
             await self._async_engine.dispose()
 
+    def _cut_async(self) -> None:
+        """End the connections of `async def` actions, whose loop stands still."""
+        if self._async_cutter is not None:
+            self._async_cutter.cut()
+
     def _open_async_engine(self) -> AsyncEngine:
         if self._async_engine is None:
             from statejobs.store.asyncio import open_async_engine  # noqa: PLC0415 - async extra
 
             self._async_engine = open_async_engine(self.engine, connections=self._slots)
+            self._async_cutter = Cutter(self._async_engine.sync_engine)
             self.store.witness.include(self._async_engine.sync_engine)
             if self._watch is not None:
                 self._watch.include(self._async_engine.sync_engine)

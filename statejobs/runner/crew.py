@@ -35,6 +35,7 @@ class Crew:
         settings: WorkerSettings, on_low: Callable[[], None], on_due: Callable[[datetime], None],
         threads: Threads | None = None, loop_thread: LoopThread | None = None,
         on_loop_end: LastOnLoop | None = None,
+        on_loop_blocked: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         """Make a crew; `start` begins.
 
@@ -48,11 +49,14 @@ class Crew:
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
             on_loop_end: Awaited on that loop when it ends, to close what belongs to it.
+            on_loop_blocked: Called when a body blocks that loop for good, to let go of what others
+                on it hold.
         """
         self._runner, self._held, self._on_due, self._on_low = runner, held, on_due, on_low
         self._clock = runner.sources.clock
         self._threads = threads or DaemonThreads()
         self._loop_thread, self._on_loop_end = loop_thread or LoopThread(), on_loop_end
+        self._on_loop_blocked = on_loop_blocked or (lambda: None)
         self._is_loop_blocked = False
         self._commits_together = settings.finish_batch > 1
         self._singly = Singly(
@@ -103,6 +107,7 @@ class Crew:
         if blocking is None:
             return
         self._is_loop_blocked = True
+        self._on_loop_blocked()
         self._runner.abandon(blocking)
         self._runner.finisher.end(blocking, give_up_blocking(blocking))
         on_loop = [claim for claim in claims if claim.policy.is_async]

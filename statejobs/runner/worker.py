@@ -59,6 +59,7 @@ class Worker:
         threads: Threads | None = None,
         loop_thread: LoopThread | None = None,
         on_loop_end: LastOnLoop | None = None,
+        on_loop_blocked: Callable[[], None] | None = None,
         watch: SilenceWatch | None = None,
         chores: Sequence[Loop] = (),
         declares: str | None = None,
@@ -73,6 +74,7 @@ class Worker:
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
             on_loop_end: Awaited on that loop when it ends.
+            on_loop_blocked: Called when a body blocks that loop for good.
             watch: Notices connections that stay silent.
             chores: What else shall go on while it runs.
             declares: What its code declares, as JSON, for nodes of other code.
@@ -85,7 +87,7 @@ class Worker:
         self._crew = Crew(
             runner, self.held, queues, settings=settings, on_low=self._refill,
             on_due=self._note_due, threads=threads, loop_thread=loop_thread,
-            on_loop_end=on_loop_end,
+            on_loop_end=on_loop_end, on_loop_blocked=on_loop_blocked,
         )  # fmt: skip
         self._keeper = Keeper(
             runner.store, self.held, node_id=runner.node_id, settings=settings,

@@ -65,6 +65,7 @@ class Call(StatefulResource, Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     does: Mapped[str] = mapped_column(default="nothing")
+    noted: Mapped[str] = mapped_column(default="")
     run = Trigger.on_demand(
         "call.run", queue="calls", max_attempts=2, backoff=timedelta(seconds=0.2),
         timeout=timedelta(seconds=30),
@@ -75,6 +76,10 @@ class Call(StatefulResource, Base):
     async def go(self, ctx: AsyncJobContext) -> None:
         await asyncio.sleep(3 if self.does == "pause" else 0)
         ctx.session.add(Effect(errand=f"call {self.id}"))
+        if self.does == "write and wait":
+            self.noted = "its row is locked from here on"
+            await ctx.session.flush()
+            await asyncio.sleep(3)
         DEEDS[self.does](ctx)
 
 
@@ -161,6 +166,7 @@ DEEDS = {
     "pause": _nothing,
     "hang": _hang,
     "block": _block,
+    "write and wait": _nothing,
     "segfault": _segfault,
     "exit": _exit,
     "killed": _killed,
