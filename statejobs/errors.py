@@ -102,8 +102,8 @@ class BulkError(StateJobsError):
 class RecordKeptError(StateJobsError):
     """The database took the move of a record without an error, and left it where it was."""
 
-    def __init__(self) -> None:
-        super().__init__("the database did not move the record: a trigger keeps it")
+    def __init__(self, record: str = "the record") -> None:
+        super().__init__(f"the database did not move {record}: a trigger keeps it")
 
 
 class RowRefusedError(StateJobsError):

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.attributes import set_committed_value
 
 from statejobs.domain.machine import DELETED
-from statejobs.errors import StaleTransitionError
+from statejobs.errors import RecordKeptError, StaleTransitionError
 from statejobs.resource.ledger import Step
 from statejobs.resource.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of
@@ -112,6 +112,7 @@ def move_records(connection: Connection, moved: Sequence[Moved]) -> None:
 
     Raises:
         StaleTransitionError: Another transaction moved one of them first.
+        RecordKeptError: A trigger of the database left out the move, without an error.
     """
     model = moved[0].model
     order = key_order(model.mapper.primary_key)
@@ -123,7 +124,7 @@ def move_records(connection: Connection, moved: Sequence[Moved]) -> None:
             move_statement(model.table, column), rows if len(rows) > 1 else rows[0]
         )
     if found.rowcount != len(ordered):
-        raise _loser(connection, model, ordered)
+        raise _why_not(connection, model, ordered)
     for m in ordered:
         set_committed_value(m.record, m.model.attribute, m.model.member(m.written))
         set_committed_value(m.record, "state_version", m.last_version)
@@ -157,22 +158,36 @@ def _parameters(moved: Moved) -> dict[str, Any]:
     }
 
 
-def _loser(
+def _why_not(
     connection: Connection, model: ResourceModel, moved: Sequence[Moved]
-) -> StaleTransitionError:
-    """Find the record that someone else had moved, and where it is."""
+) -> StaleTransitionError | RecordKeptError:
+    """Find the record that did not move: someone was first, or the database keeps it."""
+    found = {m: _place(connection, model, m) for m in moved}
+    for m, place in found.items():
+        is_moved = place is not None and place[:2] == (m.written, m.last_version)
+        if place is not None and is_moved and m.left_at in {None, place[2]}:
+            continue  # or kept, if it was to stay where it is
+        is_kept = place is not None and place[:2] == (m.steps[0].source, m.version)
+        if is_kept:
+            return RecordKeptError(model.label(m.record))
+        return _stale(m, found=place and place[0])
+    stay = [m for m in moved if (m.written, m.last_version) == (m.steps[0].source, m.version)]
+    if stay:
+        names = [model.label(m.record) for m in stay]
+        return RecordKeptError(names[0] if len(names) == 1 else f"one of {', '.join(names)}")
+    return _stale(moved[0], found=moved[0].written)  # the same move, at the same time
+
+
+def _place(
+    connection: Connection, model: ResourceModel, moved: Moved
+) -> tuple[str, int, datetime] | None:
+    """Return state, version and time of a record as stored."""
     table = model.table
     columns = (model.state_column, table.c.state_version, table.c.state_changed_at)
-    found: dict[Moved, str | None] = {}
-    for m in moved:
-        identity = model.mapper.primary_key_from_instance(m.record)
-        keys = zip(table.primary_key.columns, identity, strict=True)
-        row = connection.execute(select(*columns).where(*(c == v for c, v in keys))).first()
-        found[m] = None if row is None else str(row[0].value)
-        is_moved = row is not None and (found[m], row[1]) == (m.written, m.last_version)
-        if row is None or not is_moved or m.left_at not in {None, row[2]}:
-            return _stale(m, found=found[m])
-    return _stale(moved[0], found=found[moved[0]])  # the same move, at the same time
+    identity = model.mapper.primary_key_from_instance(moved.record)
+    keys = zip(table.primary_key.columns, identity, strict=True)
+    row = connection.execute(select(*columns).where(*(c == v for c, v in keys))).first()
+    return None if row is None else (str(row[0].value), row[1], row[2])
 
 
 def _stale(moved: Moved, *, found: str | None, known: bool = True) -> StaleTransitionError:

@@ -1,9 +1,9 @@
 """A trigger of the database that leaves out our UPDATE without an error has refused the move."""
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 
-from statejobs import JobState, StateJobsError, TransitionRefusedError
+from statejobs import JobState, RecordKeptError, StateJobsError, TransitionRefusedError
 from statejobs.runner.port import Success
 from statejobs.store.tables import transitions
 from tests.support import forms
@@ -196,3 +196,34 @@ def test_a_value_of_a_resting_record_that_is_kept_is_not_lost_silently(database_
 
         reset_script()
         assert attempts_of(app, Leaflet, key) == [(1, "failed", REFUSED)]
+
+
+def test_a_kept_record_is_told_to_whoever_moves_it_in_a_flush(app):
+    kept, *others = send(app, 4)
+    keep_from(app, "dropped", kept)
+
+    with app.session() as session:
+        for parcel in session.scalars(select(Parcel)):
+            parcel.drop()
+        with pytest.raises(RecordKeptError, match=f"did not move Parcel {kept}: a trigger keeps"):
+            session.commit()
+    assert {state_of(app, Parcel, key) for key in (kept, *others)} == {"packed"}
+
+    with app.session() as session:
+        assert Parcel.drop.bulk(session, where=true()).moved == len(others)
+        session.commit()
+    assert state_of(app, Parcel, kept) == "packed"
+    assert {state_of(app, Parcel, key) for key in others} == {"dropped"}
+
+
+def test_a_record_whose_stay_is_kept_is_told_among_many(database_url):
+    with print_shop(database_url) as app:
+        keys = approved(app, Leaflet, "do_render", number=3)
+        swallow_updates(app, "leaflets", f"NEW.id = {keys[1]}")
+        names = ", ".join(f"Leaflet {key}" for key in keys)
+
+        with app.session() as session:
+            for leaflet in session.scalars(select(Leaflet)):
+                leaflet.touch()
+            with pytest.raises(RecordKeptError, match=f"did not move one of {names}: a trigger"):
+                session.commit()
