@@ -165,7 +165,7 @@ def test_a_round_takes_back_a_hundred_and_the_next_comes_soon(app, clock):
 def idle_app(database_url):
     """An app on the real clock whose worker looks for work by itself once in ten minutes."""
     settings = WorkerSettings(
-        lease=timedelta(seconds=1), heartbeat=timedelta(seconds=0.3),
+        lease=timedelta(seconds=3), heartbeat=timedelta(seconds=0.3),
         rescue=timedelta(seconds=0.3), poll=timedelta(minutes=10),
     )  # fmt: skip
     app = StateJobs(

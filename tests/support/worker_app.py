@@ -81,7 +81,7 @@ class Parcel(StatefulResource, Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     until: Mapped[str]
-    """A file; the job waits until it exists."""
+    """A file; the job waits until it exists. Its process is told in another beside it."""
     note: Mapped[str | None]
     state: Mapped[TaskState] = state_column(
         TaskState, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED)
@@ -95,6 +95,7 @@ class Parcel(StatefulResource, Base):
 
     @ship.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
     def carry(self, ctx: JobContext) -> None:
+        Path(f"{self.until}.begun").write_text(str(os.getpid()))
         while not Path(self.until).exists():
             time.sleep(0.02)  # noqa: TID251
         self.note = f"carried by {os.getpid()}"

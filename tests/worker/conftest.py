@@ -108,6 +108,11 @@ def send_parcel(app, until):
         session.commit()
 
 
+def wait_until_carried(until):
+    """Wait until the job that *until* ends has begun; a claim alone is given back at a stop."""
+    wait_until(Path(f"{until}.begun").exists)
+
+
 def parcel(app):
     """The parcel as committed."""
     with app.session() as session:

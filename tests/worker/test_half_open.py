@@ -15,7 +15,14 @@ from statejobs.store.silence import LET_GO_AFTER, SilenceWatch
 from tests.chaos.proxy import Proxy
 from tests.support.processes import DEADLINE
 from tests.support.worker_app import make_app
-from tests.worker.conftest import is_alive, send_parcel, submit_task, task, wait_until
+from tests.worker.conftest import (
+    is_alive,
+    send_parcel,
+    submit_task,
+    task,
+    wait_until,
+    wait_until_carried,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -89,7 +96,7 @@ def test_a_stop_while_the_network_is_silent_keeps_to_the_grace(
 ):
     send_parcel(app, tmp_path / "never")
     worker = start_worker(behind, "--grace", "2")
-    wait_until(lambda: app.queries.counts()["slow"].get("processing"), worker.said)
+    wait_until_carried(tmp_path / "never")
     (child,) = worker.children()
 
     proxy.fall_silent(60, lose=False)

@@ -218,11 +218,11 @@ def test_survives_a_full_stack():
 )
 def test_ten_megabytes_take_no_seconds(part):
     error = raised(ValueError(part * (10_000_000 // len(part))), KeyError(part * 100_000))
-    begin = time.perf_counter()
+    begin = time.process_time()
 
     described = describe_failure(error)
 
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
     assert_storable(described)
 
 
