@@ -14,6 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from bench.app import QUEUE, TASK_QUEUE, noop
 from bench.databases import Database
 from statejobs import StatefulResource, metadata, utcnow
+from statejobs.store.statements.enqueue import wake_channel
 
 jobs = metadata.tables["statejobs_jobs"]
 transitions = metadata.tables["statejobs_transitions"]
@@ -96,7 +97,7 @@ def enqueue_tasks(
         if noop is not None:
             noop.enqueue(session)  # the last one through the API, which wakes the workers
         elif not database.is_sqlite:
-            connection.execute(select(func.pg_notify("statejobs_public", "")))
+            connection.execute(select(func.pg_notify(wake_channel(), "")))
         before_commit()
         session.commit()
     return int(before)

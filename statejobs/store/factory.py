@@ -13,13 +13,8 @@ from sqlalchemy.exc import ArgumentError
 from statejobs.errors import ConfigurationError
 from statejobs.store.postgres import PostgresListener, read_prepare_threshold
 from statejobs.store.silence import SilenceWatch, connect_defaults
-from statejobs.store.sqlite import (
-    SqliteListener,
-    configure_sqlite,
-    is_configured,
-    refuse_memory,
-    wake_listeners,
-)
+from statejobs.store.sqlite import configure_sqlite, is_configured, refuse_memory
+from statejobs.store.wake import SqliteListener, wake_listeners
 
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}

@@ -66,7 +66,8 @@ def _find_limit(engine: Engine) -> Limit | None:
         pid = getattr(info, "backend_pid", None)  # a connection without a pool is closed below
     if row is None or row.rolsuper or pid != row.pg_backend_pid:
         return None
-    role, database = f'"{row.session_user}"', f'"{row.current_database}"'
+    quote = engine.dialect.identifier_preparer.quote_identifier
+    role, database = quote(row.session_user), quote(row.current_database)
     limits = [
         Limit(f"role {role}", row.rolconnlimit, f"ALTER ROLE {role} CONNECTION LIMIT"),
         Limit(

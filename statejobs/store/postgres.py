@@ -42,18 +42,26 @@ class PostgresListener:
         self._engine = engine
         self._on_wake = on_wake
         self._rng = rng
-        self._stop_read, self._stop_write = os.pipe()
+        self._stop_read = self._stop_write = -1
         self._thread = threading.Thread(target=self._run, name="statejobs-listen", daemon=True)
 
     def start(self) -> None:
         """Listen from now on."""
+        try:
+            self._stop_read, self._stop_write = os.pipe()
+        except OSError as error:  # no descriptor: polling goes on
+            log.debug("cannot listen: %s", error)
+            return
         self._thread.start()
 
     def stop(self) -> None:
         """Stop listening and close the connection."""
+        if self._stop_write < 0:
+            return  # never started
         os.write(self._stop_write, b"s")
         self._thread.join(timeout=5)
         os.close(self._stop_write)
+        self._stop_write = -1
 
     def _run(self) -> None:
         wait = 0.1
@@ -82,7 +90,8 @@ class PostgresListener:
             str(sql_select(wake_channel()).compile(dialect=self._engine.dialect))
         ).fetchone()[0]
         connection.execute(_MAY_BE_IDLE)
-        connection.execute(f'LISTEN "{channel}"')
+        quoted = self._engine.dialect.identifier_preparer.quote_identifier(channel)
+        connection.execute(f"LISTEN {quoted}")
         return connection
 
     def _listen(self, connection: Any) -> None:

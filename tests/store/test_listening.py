@@ -4,13 +4,13 @@ import os
 import random
 import resource
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event, func, select, text
 
-from statejobs import configure_sqlite
-from statejobs.store.factory import make_listener, wake_workers
+from statejobs.store.factory import make_listener
 from statejobs.store.postgres import PostgresListener
 from statejobs.store.statements.enqueue import wake_channel
 
@@ -63,24 +63,65 @@ def test_it_takes_no_connection_of_a_pool_that_is_used_up(postgres_url):
     engine.dispose()
 
 
-def test_a_hint_that_cannot_be_sent_for_want_of_a_descriptor_says_nothing(sqlite_url):
-    """The transaction is committed already: an error would make its caller do it twice."""
-    engine = configure_sqlite(create_engine(sqlite_url))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with closing(engine.raw_connection()):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-        try:
-            wake_workers(engine)
-            listener = make_listener(engine, "node", lambda: None, random.Random(0))
-            listener.start()  # finds its work by looking
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    listener.stop()
+HOSTILE = 'a"; CREATE TABLE pwned (i int); --'
+NAMES = ["t" * 54, "é" * 31, HOSTILE, "a%b", "MiXed case"]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("name", NAMES)
+def test_a_worker_is_woken_whatever_its_schema_is_called(postgres_url, name):
+    quoted = '"' + name.replace('"', '""') + '"'
+    engine = create_engine(postgres_url)
+    event.listen(engine, "connect", lambda connection, _record: use_schema(connection, quoted))
+    woken = threading.Semaphore(0)
+    listener = PostgresListener(engine, woken.release, random.Random(0))
+    listener.start()
+    try:
+        assert woken.acquire(timeout=30)
+        notify(engine)
+        assert woken.acquire(timeout=30)
+    finally:
+        listener.stop()
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT to_regclass('pwned'), to_regclass('public.pwned')"))
+        assert found.one() == (None, None)
     engine.dispose()
 
 
-def notify(engine):
-    from sqlalchemy import func, select
+@pytest.mark.postgres
+def test_schemas_have_channels_of_their_own(postgres_url):
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        channels = set()
+        for name in ("a", "b" * 63):
+            connection.execute(text(f'CREATE SCHEMA "{name}"'))
+            connection.execute(text(f'SET LOCAL search_path TO "{name}"'))
+            channels.add(connection.scalar(select(wake_channel())))
+    engine.dispose()
 
+    assert len(channels) == 2
+    assert max(map(len, channels)) <= 26
+
+
+def test_a_listener_that_was_never_started_keeps_no_descriptor():
+    before = len([*Path("/proc/self/fd").iterdir()])
+
+    listeners = [
+        PostgresListener(create_engine("postgresql+psycopg://"), print, random.Random(0))
+        for _ in range(10)
+    ]
+    for listener in listeners:
+        listener.stop()
+
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+def use_schema(connection, quoted):
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+    connection.execute(f"SET search_path TO {quoted}")
+    connection.commit()
+
+
+def notify(engine):
     with engine.begin() as connection:
         connection.execute(select(func.pg_notify(wake_channel(), "")))

@@ -10,9 +10,11 @@ from sqlalchemy import (
     Executable,
     Select,
     Table,
+    Text,
     and_,
     bindparam,
     case,
+    cast,
     func,
     insert,
     literal_column,
@@ -112,8 +114,13 @@ def _has_locked(columns: Sequence[ColumnElement[Any]], dialect: str) -> ColumnEl
 
 
 def wake_channel() -> ColumnElement[str]:
-    """Return the channel of this installation: one for each schema."""
-    return func.concat(literal_column("'statejobs_'"), func.current_schema())
+    """Return the channel of this installation: one for each schema, of 26 characters at most.
+
+    A hash, since a schema's name may be as long as a channel's, and hold anything.
+    """
+    schema = cast(func.current_schema(), Text)
+    digest = func.to_hex(func.hashtextextended(schema, literal_column("0")))
+    return func.concat(literal_column("'statejobs_'"), digest)
 
 
 def cancel_left_jobs(states: Sequence[JobState] = WAITING) -> Executable:
