@@ -9,6 +9,7 @@ from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
 from statejobs.errors import BindMismatchError, ConfigurationError
+from statejobs.store.autocommit import refuse_autocommit
 from statejobs.store.tables import jobs
 
 
@@ -17,6 +18,7 @@ def connection_for(session: Session, mapper: Mapper[Any]) -> Connection:
 
     Raises:
         BindMismatchError: The session would write jobs into another database.
+        ConfigurationError: It is in AUTOCOMMIT.
     """
     record_bind = session.get_bind(mapper=mapper)
     try:
@@ -25,17 +27,17 @@ def connection_for(session: Session, mapper: Mapper[Any]) -> Connection:
         job_bind = record_bind
     if _engine(record_bind).pool is not _engine(job_bind).pool:
         raise BindMismatchError(mapper.class_.__name__, _name(record_bind), _name(job_bind))
-    return session.connection(bind_arguments={"mapper": mapper})
+    return _atomic(session.connection(bind_arguments={"mapper": mapper}))
 
 
 def connection_for_jobs(session: Session) -> Connection:
     """Return the session's own connection for jobs that belong to no record.
 
     Raises:
-        ConfigurationError: The session is bound to models only.
+        ConfigurationError: The session is bound to models only, or is in AUTOCOMMIT.
     """
     try:
-        return session.connection(bind_arguments={"clause": jobs})
+        connection = session.connection(bind_arguments={"clause": jobs})
     except UnboundExecutionError:
         raise ConfigurationError(
             "this session has no engine for the job tables",
@@ -43,6 +45,12 @@ def connection_for_jobs(session: Session) -> Connection:
             fix="make it with Session(engine), or add "
             "statejobs.metadata.tables['statejobs_jobs']: engine to its binds",
         ) from None
+    return _atomic(connection)
+
+
+def _atomic(connection: Connection) -> Connection:
+    refuse_autocommit(connection)
+    return connection
 
 
 def _engine(bind: Engine | Connection) -> Engine:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event
-from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
+from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
 from statejobs.domain.clock import random_id
@@ -44,6 +44,15 @@ class Plan:
 
     now: datetime
     moved: list[Moved] = field(default_factory=list)
+    connections: dict[Mapper[Any], Connection] = field(default_factory=dict)
+    """Where each mapper's records, history and jobs are written."""
+
+    def connection(self, session: Session, moved: Moved) -> Connection:
+        """Return the connection for *moved*, looked for once; what cannot serve is refused."""
+        mapper = moved.model.mapper
+        if mapper not in self.connections:
+            self.connections[mapper] = connection_for(session, mapper)
+        return self.connections[mapper]
 
 
 def listen_to_sessions() -> None:
@@ -67,14 +76,14 @@ def before_flush(session: Session, _context: UOWTransaction, _instances: Any) ->
     for record in records:
         moved = _plan_move(record, plan.now)
         plan.moved.append(moved)
+        plan.connection(session, moved)  # before anything is written
         if moved.is_new:
             _set_first_version(moved)
         else:
             existing.setdefault(moved.model.table, []).append(moved)
     lock_in_order(session, [moved for group in existing.values() for moved in group])
     for table in sorted(existing, key=place_of):
-        connection = connection_for(session, existing[table][0].model.mapper)
-        move_records(connection, existing[table])
+        move_records(plan.connection(session, existing[table][0]), existing[table])
     session.info[_PLAN] = plan
 
 
@@ -114,7 +123,7 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
         return
     by_connection: dict[Connection, list[Moved]] = {}
     for moved in plan.moved:
-        connection = connection_for(session, moved.model.mapper)
+        connection = plan.connection(session, moved)
         by_connection.setdefault(connection, []).append(moved)
     ids = session.info.get(IDS, random_id)
     for connection, group in by_connection.items():

@@ -11,6 +11,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from statejobs.errors import ConfigurationError
+from statejobs.store.autocommit import refuse_autocommit_engine
 from statejobs.store.postgres import PostgresListener, read_prepare_threshold
 from statejobs.store.silence import SilenceWatch, connect_defaults
 from statejobs.store.sqlite import configure_sqlite, is_configured, refuse_memory
@@ -81,6 +82,7 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
                 why="its transactions begin as readers, and cannot wait for their turn to write",
                 fix="call statejobs.configure_sqlite(engine) right after create_engine()",
             )
+        refuse_autocommit_engine(database)
         parse_url(database.url)
         return database
     url = parse_url(database)
