@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import Self
+from weakref import WeakSet
 
 from sqlalchemy import URL, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
@@ -16,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from statejobs.config import Retention, WorkerSettings, check_queues
 from statejobs.domain.clock import Sources, tells_wall_time
 from statejobs.domain.job import Job, JobState
-from statejobs.errors import ConfigurationError, did_you_mean
+from statejobs.errors import ConfigurationError, StateJobsError, did_you_mean
 from statejobs.resource.domain import Domain, Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
@@ -29,9 +31,10 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
-from statejobs.store.cutting import Cutter
 from statejobs.store.factory import make_listener, make_watch, open_engine
+from statejobs.store.forks import renew_in_children
 from statejobs.store.limits import check_connections
+from statejobs.store.loops import AsyncEngines
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
@@ -42,14 +45,14 @@ from statejobs.triggers.prune import Pruned, Pruner
 from statejobs.triggers.task_work import TaskWork
 from statejobs.triggers.work import RecordWork
 
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
 log = logging.getLogger("statejobs.app")
 
 
 class StateJobs:
-    """An app: a database, the domains whose jobs it runs, and the queues that it serves."""
+    """An app: a database, the domains whose jobs it runs, and the queues that it serves.
+
+    As a context manager it is closed at the end.
+    """
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class StateJobs:
         self.registry = Registry(self.domains)
         self._slots = sum(self.queues.values())
         self.engine = open_engine(database, connections=self._slots)
+        self._is_engine_ours = self.engine is not database
+        renew_in_children(self.engine)
         self.store = Store(self.engine, settings=self.settings)
         self.sources = self._on_time(sources or Sources())
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)
@@ -94,11 +99,13 @@ class StateJobs:
             expire_on_commit=False,
             info={CLOCK: self.sources.clock, IDS: self.sources.ids},
         )
-        self._async_engine: AsyncEngine | None = None
-        self._async_cutter: Cutter | None = None
+        self._async_engines = AsyncEngines(
+            self.engine, connections=self._slots, on_open=self._watch_engine
+        )
         self._declarations = Declarations(self.registry, self.sources, lease=self.settings.lease)
         wiring = (
-            self.registry, self.store, self.sources, self._open_async_engine, self._declarations,
+            self.registry, self.store, self.sources, self._async_engines.of_this_loop,
+            self._declarations,
         )  # fmt: skip
         self._work = WorkByKey([RecordWork(*wiring), TaskWork(*wiring)])
         self._operator = Operator(
@@ -109,7 +116,8 @@ class StateJobs:
             sources=self.sources, telemetry=self.telemetry,
         )  # fmt: skip
         self._reach = reach
-        self._loop = LoopThread()
+        self._workers: WeakSet[Worker] = WeakSet()
+        self._is_closed = False
 
     # Database
 
@@ -118,16 +126,19 @@ class StateJobs:
 
         For SQLite, demos and tests; elsewhere run `statejobs db upgrade` and your own migrations.
         """
+        self._refuse_closed()
         schema.create_tables(self.engine)
         for metadata in self._metadata():
             metadata.create_all(self.engine)
 
     def session(self) -> Session:
         """Return a new session on the app's database; any session of yours works as well."""
+        self._refuse_closed()
         return self._sessions()
 
     def check_tables(self) -> None:
         """Raise `SchemaError` when tables of statejobs are missing or of another version."""
+        self._refuse_closed()
         schema.check_tables(self.engine)
         self._refresh_clock()
 
@@ -142,15 +153,18 @@ class StateJobs:
         """
         self.check_tables()
         self._warn_of_unserved(self.queues)
-        return drain(self.runner(), self._known(queues), self._loop, most=most)
+        with self._engine_room() as (runner, loop):
+            return drain(runner, self._known(queues), loop, most=most)
 
     def step(self, n: int = 1) -> list[Ended]:
         """Claim up to *n* jobs, run and finish each, in this thread."""
-        self._refresh_clock()
-        return step(self.runner(), list(self.queues), self._loop, n)
+        with self._engine_room() as (runner, loop):
+            self._refresh_clock()
+            return step(runner, list(self.queues), loop, n)
 
     def runner(self) -> Runner:
         """Return a new engine under a node id of its own."""
+        self._refuse_closed()
         return Runner(
             self.store,
             self._work,
@@ -163,13 +177,14 @@ class StateJobs:
 
     def worker(self, queues: Mapping[str, int] | None = None) -> Worker:
         """Return a worker for this process; call its `start` and `stop`."""
+        self._refuse_closed()
         served = check_queues(dict(queues or self.queues))
         self.check_tables()
         check_connections(self.engine, slots=sum(served.values()))
         self._warn_of_unserved({*self.queues, *served})
         self.store.reserve_connections()
         runner = self.runner()
-        return Worker(
+        worker = Worker(
             runner,
             served,
             settings=self.settings,
@@ -177,11 +192,13 @@ class StateJobs:
                 self.engine, runner.node_id, wake, self.sources.rng
             ),
             watch=self._watch,
-            on_loop_end=self._close_async,
-            on_loop_blocked=self._cut_async,
+            on_loop_end=self._async_engines.close_of_this_loop,
+            on_loop_blocked=self._async_engines.cut,
             chores=self._chores(),
             declares=self._declarations.as_json(),
         )
+        self._workers.add(worker)
+        return worker
 
     @contextmanager
     def running(self) -> Iterator[Worker]:
@@ -202,6 +219,35 @@ class StateJobs:
             yield
         finally:
             await asyncio.to_thread(worker.stop)
+
+    # End
+
+    def close(self) -> None:
+        """Stop the workers that run here, and close the connections.
+
+        Those of an engine of yours stay open, but for the few that workers had beside its pool.
+        The app cannot be used again; sessions that are open keep their connection until they end.
+        """
+        for worker in tuple(self._workers):
+            if worker.is_running:
+                worker.stop()
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.store.close()
+        if self._watch is not None:
+            self._watch.close()
+        if self._is_engine_ours:
+            self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
 
     # People
 
@@ -244,6 +290,23 @@ class StateJobs:
         return self._pruner.prune(chosen, dry_run=dry_run)
 
     # Wiring
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise StateJobsError(
+                "this app was closed, and its connections with it. Make a StateJobs where you "
+                "need one, and close it after its last use"
+            )
+
+    @contextmanager
+    def _engine_room(self) -> Iterator[tuple[Runner, LoopThread]]:
+        """Give what runs jobs here, and a loop for those that are async; neither outlives it."""
+        runner, loop = self.runner(), LoopThread()
+        try:
+            yield runner, loop
+        finally:
+            loop.stop(self._async_engines.close_of_this_loop)
+            runner.close()
 
     def _on_time(self, sources: Sources) -> Sources:
         """Let a clock that may be wrong follow the database's, where that has one."""
@@ -288,23 +351,8 @@ class StateJobs:
     def _metadata(self) -> list[MetaData]:
         return list(dict.fromkeys(m.table.metadata for m in self.registry.resources.values()))
 
-    async def _close_async(self) -> None:
-        """Close the connections of `async def` actions: they belong to the loop that ends."""
-        if self._async_engine is not None:
-            await self._async_engine.dispose()
-
-    def _cut_async(self) -> None:
-        """End the connections of `async def` actions, whose loop stands still."""
-        if self._async_cutter is not None:
-            self._async_cutter.cut()
-
-    def _open_async_engine(self) -> AsyncEngine:
-        if self._async_engine is None:
-            from statejobs.store.asyncio import open_async_engine  # noqa: PLC0415 - async extra
-
-            self._async_engine = open_async_engine(self.engine, connections=self._slots)
-            self._async_cutter = Cutter(self._async_engine.sync_engine)
-            self.store.witness.include(self._async_engine.sync_engine)
-            if self._watch is not None:
-                self._watch.include(self._async_engine.sync_engine)
-        return self._async_engine
+    def _watch_engine(self, engine: Engine) -> None:
+        """Notice what becomes of the connections of another *engine* on the database."""
+        self.store.witness.include(engine)
+        if self._watch is not None:
+            self._watch.include(engine)

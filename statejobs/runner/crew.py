@@ -13,7 +13,14 @@ from statejobs.runner.calls import Call, calls_of, is_alone
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.committer import Committer
 from statejobs.runner.deadline import find_blocking, give_up_blocking
-from statejobs.runner.executors import DaemonThreads, LastOnLoop, LoopThread, Threads, run_all
+from statejobs.runner.executors import (
+    DaemonThreads,
+    LastOnLoop,
+    LoopThread,
+    OnLoopBlocked,
+    Threads,
+    run_all,
+)
 from statejobs.runner.finisher import Ended
 from statejobs.runner.keeper import HeldClaims
 from statejobs.runner.lane import Lane
@@ -35,7 +42,7 @@ class Crew:
         settings: WorkerSettings, on_low: Callable[[], None], on_due: Callable[[datetime], None],
         threads: Threads | None = None, loop_thread: LoopThread | None = None,
         on_loop_end: LastOnLoop | None = None,
-        on_loop_blocked: Callable[[], None] | None = None,
+        on_loop_blocked: OnLoopBlocked | None = None,
     ) -> None:  # fmt: skip
         """Make a crew; `start` begins.
 
@@ -49,14 +56,13 @@ class Crew:
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
             on_loop_end: Awaited on that loop when it ends, to close what belongs to it.
-            on_loop_blocked: Called when a body blocks that loop for good, to let go of what others
-                on it hold.
+            on_loop_blocked: Called when a body blocks that loop for good.
         """
         self._runner, self._held, self._on_due, self._on_low = runner, held, on_due, on_low
         self._clock = runner.sources.clock
         self._threads = threads or DaemonThreads()
         self._loop_thread, self._on_loop_end = loop_thread or LoopThread(), on_loop_end
-        self._on_loop_blocked = on_loop_blocked or (lambda: None)
+        self._on_loop_blocked = on_loop_blocked
         self._is_loop_blocked = False
         self._commits_together = settings.finish_batch > 1
         self._singly = Singly(
@@ -107,7 +113,8 @@ class Crew:
         if blocking is None:
             return
         self._is_loop_blocked = True
-        self._on_loop_blocked()
+        if self._on_loop_blocked is not None and self._loop_thread.loop is not None:
+            self._on_loop_blocked(self._loop_thread.loop)
         self._runner.abandon(blocking)
         self._runner.finisher.end(blocking, give_up_blocking(blocking))
         on_loop = [claim for claim in claims if claim.policy.is_async]

@@ -14,8 +14,12 @@ from typing import Any, Protocol, TypeVar
 
 log = logging.getLogger("statejobs.worker")
 
+_ENDS_WITHIN = 5.0  # seconds, unless a body blocks it
+
 T = TypeVar("T")
 Task = Callable[[], None]
+OnLoopBlocked = Callable[[asyncio.AbstractEventLoop], None]
+"""Called with a loop that a body blocks for good, to let go of what others on it hold."""
 LastOnLoop = Callable[[], Coroutine[Any, Any, None]]
 """What is awaited on a loop before it ends."""
 
@@ -99,7 +103,13 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop, once something was run on it."""
+        return self._loop
 
     @property
     def running_task(self) -> str | None:
@@ -117,25 +127,32 @@ class LoopThread:
         return self.submit(coroutine).result()
 
     def stop(self, last: LastOnLoop | None = None) -> None:
-        """Await *last* on the loop, then end it; pending tasks are dropped."""
+        """Await *last* on the loop, then end it; pending tasks are dropped.
+
+        Without *last* nobody waits: the loop may be blocked for good.
+        """
         with self._lock:
             loop, self._loop = self._loop, None
-        if loop is None:
+            thread, self._thread = self._thread, None
+        if loop is None or thread is None:
             return
         if last is not None:
             try:
-                asyncio.run_coroutine_threadsafe(last(), loop).result(timeout=5)
+                asyncio.run_coroutine_threadsafe(last(), loop).result(timeout=_ENDS_WITHIN)
             except Exception as error:  # noqa: BLE001 - the loop ends whatever that met
                 log.debug("the end of the event loop: %r", error)
         loop.call_soon_threadsafe(loop.stop)
+        if last is not None:
+            thread.join(timeout=_ENDS_WITHIN)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                threading.Thread(
+                self._thread = threading.Thread(
                     target=_serve_loop, args=(loop,), name="statejobs-loop", daemon=True
-                ).start()
+                )
+                self._thread.start()
                 self._loop = loop
             return self._loop
 

@@ -70,6 +70,10 @@ class Runner:
         # Apart from the threads of asyncio: so many may wait for locks, and hold up nobody's.
         self._aside = ThreadPoolExecutor(_MOST_ASIDE, thread_name_prefix="statejobs-end")
 
+    def close(self) -> None:
+        """End the idle threads."""
+        self._aside.shutdown(wait=False)
+
     def claim(
         self,
         queue: str,

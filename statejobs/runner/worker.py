@@ -20,7 +20,7 @@ from statejobs.domain.suspects import Suspects
 from statejobs.runner.blockers import is_table_locked, who_has_locked
 from statejobs.runner.claiming import Wanted
 from statejobs.runner.crew import Crew
-from statejobs.runner.executors import LastOnLoop, LoopThread, Threads
+from statejobs.runner.executors import LastOnLoop, LoopThread, OnLoopBlocked, Threads
 from statejobs.runner.keeper import HeldClaims, Keeper
 from statejobs.runner.lane import Lane
 from statejobs.runner.loop import Loop
@@ -49,6 +49,9 @@ MakeListener = Callable[[Callable[[], None]], Listener]
 class Worker:
     """Serves queues until it is stopped."""
 
+    _process: int | None = None
+    """Which process runs it, from its start to its stop."""
+
     def __init__(
         self,
         runner: Runner,
@@ -59,7 +62,7 @@ class Worker:
         threads: Threads | None = None,
         loop_thread: LoopThread | None = None,
         on_loop_end: LastOnLoop | None = None,
-        on_loop_blocked: Callable[[], None] | None = None,
+        on_loop_blocked: OnLoopBlocked | None = None,
         watch: SilenceWatch | None = None,
         chores: Sequence[Loop] = (),
         declares: str | None = None,
@@ -171,6 +174,7 @@ class Worker:
         self._crew.start()
         if self._listener:
             self._listener.start()
+        self._process = os.getpid()
         self._main.start()
         self._telemetry.emit(Event.WORKER_STARTED, node_id=self._runner.node_id)
 
@@ -178,6 +182,11 @@ class Worker:
         """Look for work now."""
         self._is_hinted = self._must_look = True
         self._wake.set()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started in this process, and not stopped since."""
+        return self._process == os.getpid()
 
     def stop_claiming(self) -> None:
         """Claim nothing more; what runs goes on."""
@@ -201,6 +210,8 @@ class Worker:
         Returns:
             Whether nothing is left in `processing` that another worker would have to rescue.
         """
+        if not self.is_running:
+            return self.held.is_empty  # stopped before, or a copy that a fork made
         self.stop_claiming()
         patience = (grace if grace is not None else self._settings.shutdown_grace).total_seconds()
         began = self._sources.clock.monotonic()
@@ -214,7 +225,8 @@ class Worker:
         _do_all([self._crew.give_back_all])
         _do_all(loop.stop for loop in self._loops)
         _do_all([self._listener.stop] if self._listener else [])
-        _do_all([self._crew.stop])
+        _do_all([self._crew.stop, self._runner.close])
+        self._process = None
         left_nothing = self._leave()
         self._telemetry.emit(Event.WORKER_STOPPED, node_id=self._runner.node_id)
         self._log.close()

@@ -30,8 +30,9 @@ def limit_idleness(limit: timedelta) -> str:
 
 def explain_idleness(engine: Engine) -> None:
     """Let the error of a transaction that was ended for standing idle say why."""
-    if not event.contains(engine, "handle_error", _explain):
-        event.listen(engine, "handle_error", _explain)
+    # Views of one engine share its dialect, and each would add another.
+    if not event.contains(engine.dialect, "handle_error", _explain):
+        event.listen(engine.dialect, "handle_error", _explain)
 
 
 def _explain(context: ExceptionContext) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import Engine, Pool, PoolProxiedConnection, QueuePool, event
 from sqlalchemy.engine.base import OptionEngine
 
+from statejobs.store.forks import leave_to_parent
+
 SHARED = 2
 """Connections for claims, outcomes and rescue."""
 OF_LEASES = 1
@@ -61,12 +63,19 @@ class Reserve(OptionEngine):
                 return lender.connect()
         return self._own.connect()
 
+    def close(self) -> None:
+        """Close its own connections, for good."""
+        event.remove(_root_of(self._lender), "engine_disposed", self._let_go)
+        self._let_go(self._lender)
+
     def _let_go(self, _engine: Engine) -> None:
         """Close what is idle with the pool beside; a forked copy leaves it to its parent."""
         before, self._own = self._own, self._own.recreate()
         if os.getpid() == self._process:
             event.listen(before, "checkin", _close)  # what is in use now
             before.dispose()
+        else:
+            leave_to_parent(before)
         self._process = os.getpid()
 
 

@@ -84,6 +84,10 @@ class SilenceWatch:
         """Watch the connections that *engine* makes from now on."""
         event.listen(engine, "connect", self._note)
 
+    def close(self) -> None:
+        """Watch no more: the engine may be a user's, and live on."""
+        event.remove(self._engine, "connect", self._note)
+
     def run_once(self) -> int:
         """Close the connections whose answers will not come; return how many."""
         now = self._monotonic()

@@ -42,6 +42,14 @@ class Transactions:
             self._own = Reserve(self.working, most=SHARED, may_borrow=True)
             self._of_leases = Reserve(self.working, most=OF_LEASES)
 
+    def close(self) -> None:
+        """Close the connections beside the pool, and watch those in it no more."""
+        for engine in (self._own, self._of_leases):
+            if isinstance(engine, Reserve):
+                engine.close()
+        self._own = self._of_leases = self.working
+        self.witness.close()
+
     def _connect(self, engine: Engine) -> Connection:
         with self.witness.trusting():
             return engine.connect()

@@ -21,6 +21,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from statejobs.store.faults import is_away
 
+Listeners = list[tuple[str, Callable[..., None]]]
+"""Names of events with what hears them."""
+
 _TOGETHER = 10.0
 """Seconds within which connections are lost together."""
 _GRACE = 100  # milliseconds for the other ends to close, one after the other
@@ -40,15 +43,28 @@ class Witness:
         self._connections: list[weakref.ref[Any]] = []
         self._losses: deque[float] = deque(maxlen=100)
         self._lock, self._here = threading.Lock(), threading.local()
-        self.include(engine)
+        self._of_engine = self._listeners_for(engine)
+        _listen(engine, self._of_engine)
 
     def include(self, engine: Engine) -> None:
         """Watch the connections that *engine* makes from now on."""
-        event.listen(engine, "handle_error", self._note_error)
-        if engine.dialect.name == "postgresql":
-            event.listen(engine, "connect", self._note_connection)
-            event.listen(engine, "checkin", _note_rest)
-            event.listen(engine, "checkout", self._refuse_dead_of(engine.dialect))
+        _listen(engine, self._listeners_for(engine))
+
+    def close(self) -> None:
+        """Watch no more: the engine may be a user's, and live on."""
+        for name, listener in self._of_engine:
+            event.remove(self._engine, name, listener)
+        self._of_engine = []
+
+    def _listeners_for(self, engine: Engine) -> Listeners:
+        if engine.dialect.name != "postgresql":
+            return [("handle_error", self._note_error)]
+        return [
+            ("handle_error", self._note_error),
+            ("connect", self._note_connection),
+            ("checkin", self._note_rest),
+            ("checkout", self._refuse_dead_of(engine.dialect)),
+        ]
 
     @contextmanager
     def trusting(self) -> Iterator[None]:
@@ -82,6 +98,9 @@ class Witness:
         with self._lock:
             self._connections = [ref for ref in self._connections if ref() is not None]
             self._connections.append(weakref.ref(record.driver_connection))
+
+    def _note_rest(self, _dbapi_connection: Any, record: Any) -> None:
+        record.info[_RESTED] = time.perf_counter()
 
     def _note_error(self, context: ExceptionContext) -> None:
         error = context.sqlalchemy_exception
@@ -133,8 +152,9 @@ class Witness:
         return age < within
 
 
-def _note_rest(_dbapi_connection: Any, record: Any) -> None:
-    record.info[_RESTED] = time.perf_counter()
+def _listen(engine: Engine, listeners: Listeners) -> None:
+    for name, listener in listeners:
+        event.listen(engine, name, listener)
 
 
 def _hung_up(connections: Iterable[Any], patience: int) -> bool:

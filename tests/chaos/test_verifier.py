@@ -30,9 +30,8 @@ def app(database_url, tmp_path, monkeypatch):
     app.create_all()
     submit(app, IDS)
     app.drain()
-    app._loop.run(app._async_engine.dispose())  # its connections belong to the loop
     yield app
-    app.engine.dispose()
+    app.close()
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
 """An atomic action sees its record as it is under its lock, not as it was claimed."""
 
 from collections import deque
+from functools import partial
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from statejobs.runner.calls import calls_of, pop_call
 from statejobs.runner.chunks import attempt_chunk
 from tests.support.forms import Atomic, AwaitedAtomic, office, script
-from tests.support.parcels import enqueue, job_of, load, state_of
+from tests.support.parcels import enqueue, job_of, load, run_async, state_of
 
 KINDS = [Atomic, AwaitedAtomic]
 
@@ -31,7 +32,7 @@ def adds_one(records, _session, _ctx):
 
 def run(app, claim):
     if claim.policy.is_async:
-        return app._loop.run(app.runner().run_async(claim))
+        return run_async(app, claim)
     return app.runner().run(claim)
 
 
@@ -82,15 +83,20 @@ def test_a_batch_loads_its_records_with_one_statement(app):
     assert {state_of(app, Atomic, key) for key in keys} == {"done"}
 
 
+def _note_statement(sent, *event):
+    sent.append(event[2])
+
+
 def test_it_locks_and_loads_with_one_statement(app, kind):
     enqueue(app, kind, "act")
     (claim,) = app.runner().claim("default", limit=1)
     sent = []
-    engines = [app.engine, *([app._async_engine.sync_engine] if app._async_engine else [])]
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", lambda *a: sent.append(a[2]))
+    note = partial(_note_statement, sent)
+    event.listen(Engine, "before_cursor_execute", note)
 
     run(app, claim)
+
+    event.remove(Engine, "before_cursor_execute", note)
 
     table = kind.__table__.name
     assert sum(text.startswith("SELECT") and f"FROM {table}" in text for text in sent) <= 1

@@ -23,7 +23,7 @@ from tests.support.leaflets import (
     reset_script,
     script,
 )
-from tests.support.parcels import attempts_of, fire, load, state_of
+from tests.support.parcels import attempts_of, fire, load, run_async, state_of
 from tests.support.processes import DEADLINE, eventually
 
 FORMS = ("do_render", "do_notify", "do_fetch", "do_sign", "do_index")
@@ -210,7 +210,7 @@ def test_a_record_that_left_and_came_back_has_left(app, form):
 def run(app, claim):
     """Run a claim alone, as it stands."""
     if claim.policy.is_async:
-        return app._loop.run(app.runner().run_async(claim))
+        return run_async(app, claim)
     return app.runner().run(claim)
 
 

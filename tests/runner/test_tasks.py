@@ -41,7 +41,7 @@ from tests.support.errands import (
     slow,
     tried,
 )
-from tests.support.parcels import BACKOFF, LEASE, Parcel, enqueue, reset_script, state_of
+from tests.support.parcels import BACKOFF, LEASE, Parcel, enqueue, reset_script, run_async, state_of
 from tests.support.parcels import script as parcel_script
 from tests.support.processes import DEADLINE
 
@@ -703,20 +703,19 @@ def test_an_async_task_that_wrote_nothing_ends_with_one_statement(app):
     script.fetch = body
     ask(app, fetch_plain, "a")
     ask(app, fetch, "b")
-    runner = app.runner()
-    claims = runner.claim("default", limit=2)
+    claims = app.runner().claim("default", limit=2)
 
-    sent = statements_of(app, lambda: [app._loop.run(runner.run_async(claim)) for claim in claims])
+    sent = statements_of(app, lambda: [run_async(app, claim) for claim in claims])
 
     assert seen == ["a", "b"]
     assert sent == ["UPDATE", "UPDATE"]
 
 
-def test_an_async_task_without_a_context_opens_no_async_engine(app):
+def test_an_async_task_without_a_context_opens_no_async_engine(app, monkeypatch):
+    monkeypatch.delattr("statejobs.store.asyncio.open_async_engine")
     ask(app, fetch_plain, "a")
 
     assert app.drain().counts == {"complete": 1}
-    assert app._async_engine is None
 
 
 def test_a_coroutine_that_a_decorator_hid_fails_the_attempt(database_url):

@@ -231,10 +231,14 @@ def post_office(url, *, clock=None, prefix="", settings=None, sources=None, **op
 
 def close_app(app):
     """Close every connection of *app*."""
-    if app._async_engine is not None:
-        app._loop.run(app._async_engine.dispose())
-    app._loop.stop()
-    app.engine.dispose()
+    app.close()
+    app.engine.dispose()  # one that the test made
+
+
+def run_async(app, claim):
+    """Run a claimed job of an `async def` body, as a drain does."""
+    with app._engine_room() as (runner, loop):
+        return loop.run(runner.run_async(claim))
 
 
 def add(app, *records):
