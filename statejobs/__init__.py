@@ -1,9 +1,10 @@
 """State-machine-first domain models whose transitions run background jobs."""
 
+from statejobs.acting import ActingMiddleware, acting_as, tenant
 from statejobs.app import StateJobs
 from statejobs.chunk import ChunkContext
 from statejobs.config import Retention, WorkerSettings
-from statejobs.context import AsyncJobContext, JobContext, acting_as, tenant
+from statejobs.context import AsyncJobContext, JobContext
 from statejobs.domain.backoff import Backoff, Exponential
 from statejobs.domain.clock import Clock, Sources, SystemClock, utcnow
 from statejobs.domain.job import BulkResult, Enqueued, EnqueueResult, Job, JobState
@@ -41,6 +42,7 @@ from statejobs.telemetry import Event, Happening
 from statejobs.triggers.prune import Pruned
 
 __all__ = [
+    "ActingMiddleware",
     "ArgumentsError",
     "AsyncJobContext",
     "Backoff",

@@ -1,59 +1,19 @@
-"""What an action sees of its run, and who acts."""
+"""What an action sees of its run."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.orm import Session
 
 from statejobs.domain.job import Job
-from statejobs.domain.text import NAME_LIMIT, clean_text
 from statejobs.errors import StateJobsError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
-
-_actor: ContextVar[str | None] = ContextVar("statejobs_actor", default=None)
-_tenant: ContextVar[str | None] = ContextVar("statejobs_tenant", default=None)
-
-
-@contextmanager
-def acting_as(actor: str) -> Iterator[None]:
-    """Name who acts, for instance `"user:7"`; stored with history and jobs made inside."""
-    token = _actor.set(_name(actor))
-    try:
-        yield
-    finally:
-        _actor.reset(token)
-
-
-@contextmanager
-def tenant(name: str) -> Iterator[None]:
-    """Name the tenant for whom everything inside is done; stored with history and jobs."""
-    token = _tenant.set(_name(name))
-    try:
-        yield
-    finally:
-        _tenant.reset(token)
-
-
-def current_actor() -> str | None:
-    """Return who acts now, if anyone was named."""
-    return _actor.get()
-
-
-def current_tenant() -> str | None:
-    """Return the present tenant, if one was named."""
-    return _tenant.get()
-
-
-def _name(text: str | None) -> str | None:
-    return None if text is None else clean_text(text, NAME_LIMIT)
 
 
 class Notes(Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
+from statejobs.acting import acting_as
 from statejobs.app import StateJobs
 from statejobs.cli.documents import (
     attempt_document,
@@ -21,7 +22,6 @@ from statejobs.cli.job_text import may_be_retried, print_job, print_jobs
 from statejobs.cli.output import note
 from statejobs.cli.problems import Exit, Problem, not_found, problem_of
 from statejobs.cli.settings import Settings, actor, common_options
-from statejobs.context import acting_as
 from statejobs.domain.job import Job, JobState
 from statejobs.errors import StateJobsError, did_you_mean
 

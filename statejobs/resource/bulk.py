@@ -34,7 +34,7 @@ from statejobs.resource.bulk_checks import (
 from statejobs.resource.bulk_move import pick_and_move, pick_and_move_each
 from statejobs.resource.bulk_session import held_records, tell_session
 from statejobs.resource.enqueue import IDS, WAKE, history_args, new_job
-from statejobs.resource.ledger import Step, clock_of, value_of
+from statejobs.resource.ledger import Step, clock_of, job_of, value_of
 from statejobs.store import bulk as statements
 from statejobs.store.bulk import MovedRow
 from statejobs.store.faults import Fault, fault_of
@@ -57,6 +57,8 @@ class BulkMove:
     """Column name → value, written with the state."""
     step: Step
     at: datetime
+    job: Mapping[str, int | None]
+    """The job whose action has the session, if one has, as history names it."""
     limit: int | None
 
     @property
@@ -91,6 +93,7 @@ def move_in_bulk(
         values=values_in_sql(model, declared, values or {}),
         step=Step(name=declared.name, source=None, target=value_of(declared.target), args=given),
         at=at,
+        job=job_of(session.info),
         limit=limit,
     )
     connection = connection_for(session, model.mapper)
@@ -155,8 +158,7 @@ def _history(move: BulkMove, rows: FromClause) -> Any:
             "target": step.target,
             "actor": step.actor,
             "tenant": step.tenant,
-            "job_id": None,
-            "attempt": None,
+            **move.job,
             "args": history_args(step),
             "reason": None,
             "duration": None,

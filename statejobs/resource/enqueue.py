@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy.orm import Session
 
-from statejobs.context import current_actor, current_tenant
+from statejobs.acting import current_actor, current_tenant
 from statejobs.domain.clock import IdSource, random_id
 from statejobs.domain.job import EnqueueResult, JobState, NewJob
 from statejobs.domain.shown_arguments import encode_lossy

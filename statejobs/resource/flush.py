@@ -6,7 +6,7 @@ their other columns; `after_flush` writes history and jobs. All on the caller's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from statejobs.errors import StateJobsError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.enqueue import IDS, WAKE, history_args, promised_job
 from statejobs.resource.flush_locks import lock_in_order
-from statejobs.resource.ledger import Ledger, Step, clock_of, ledger_of, pending_steps
+from statejobs.resource.ledger import Ledger, Step, clock_of, job_of, ledger_of, pending_steps
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
 from statejobs.resource.protect import refuse_bulk_write, stage_creation
@@ -43,6 +43,8 @@ class Plan:
     """What one flush writes for the records that moved."""
 
     now: datetime
+    job: Mapping[str, int | None]
+    """The job whose action has the session, if one has, as history names it."""
     moved: list[Moved] = field(default_factory=list)
     connections: dict[Mapper[Any], Connection] = field(default_factory=dict)
     """Where each mapper's records, history and jobs are written."""
@@ -71,7 +73,7 @@ def before_flush(session: Session, _context: UOWTransaction, _instances: Any) ->
     records += [r for r in session.deleted if _has_moved(r) and _deletes_itself(r)]
     if not records:
         return
-    plan = Plan(now=clock_of(session.info).now())
+    plan = Plan(now=clock_of(session.info).now(), job=job_of(session.info))
     existing: dict[Table, list[Moved]] = {}
     for record in records:
         moved = _plan_move(record, plan.now)
@@ -127,21 +129,22 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
         by_connection.setdefault(connection, []).append(moved)
     ids = session.info.get(IDS, random_id)
     for connection, group in by_connection.items():
-        if _write(connection, group, plan.now, ids):
+        if _write(connection, group, plan, ids):
             session.info.setdefault(WAKE, set()).add(connection.engine)
     for moved in plan.moved:
         _close(session, moved)
     _refuse_late_steps(session)
 
 
-def _write(connection: Connection, group: Sequence[Moved], now: datetime, ids: Any) -> bool:
+def _write(connection: Connection, group: Sequence[Moved], plan: Plan, ids: Any) -> bool:
     """Write history and jobs; return whether there may be work for a worker."""
     with explain_missing_tables(connection):
-        return _write_rows(connection, group, now, ids)
+        return _write_rows(connection, group, plan, ids)
 
 
-def _write_rows(connection: Connection, group: Sequence[Moved], now: datetime, ids: Any) -> bool:
-    history = [row for moved in group if moved.model.has_history for row in history_rows(moved)]
+def _write_rows(connection: Connection, group: Sequence[Moved], plan: Plan, ids: Any) -> bool:
+    now, logged = plan.now, [moved for moved in group if moved.model.has_history]
+    history = [{**row, **plan.job} for moved in logged for row in history_rows(moved)]
     if history:
         write_history(connection, history)
     left: dict[str, str] = {}
@@ -160,7 +163,7 @@ def _write_rows(connection: Connection, group: Sequence[Moved], now: datetime, i
 
 
 def history_rows(moved: Moved) -> Iterator[dict[str, Any]]:
-    """Return a row for each step of a record."""
+    """Return a row for each step of a record, but for the job that made them."""
     record_id = moved.record_id
     for version, step in zip(moved.versions, moved.steps, strict=True):
         yield {
@@ -172,8 +175,6 @@ def history_rows(moved: Moved) -> Iterator[dict[str, Any]]:
             "version": version,
             "actor": step.actor,
             "tenant": step.tenant,
-            "job_id": None,
-            "attempt": None,
             "args": history_args(step),
             "reason": step.reason,
             "duration": step.duration,

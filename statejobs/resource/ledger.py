@@ -12,11 +12,13 @@ from typing import Any
 from sqlalchemy.orm import object_session
 from sqlalchemy.orm.attributes import instance_state
 
-from statejobs.context import current_actor, current_tenant
+from statejobs.acting import current_actor, current_tenant
 from statejobs.domain.clock import Clock, SystemClock
 
 CLOCK = "statejobs.clock"
 """Key in `session.info` of the clock that firing reads."""
+JOB = "statejobs.job"
+"""Key in `session.info` of id and attempt of the job whose action has the session."""
 _LEDGER = "statejobs.ledger"
 _SYSTEM = SystemClock()
 
@@ -91,6 +93,12 @@ def clock_of(info: Mapping[Any, Any]) -> Clock:
     """Return the clock of a session with *info*."""
     clock: Clock = info.get(CLOCK, _SYSTEM)
     return clock
+
+
+def job_of(info: Mapping[Any, Any]) -> dict[str, int | None]:
+    """Return which job moves records through a session with *info*, as history names it."""
+    job_id, attempt = info.get(JOB, (None, None))
+    return {"job_id": job_id, "attempt": attempt}
 
 
 def value_of(state: object) -> str:

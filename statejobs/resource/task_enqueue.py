@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy.orm import Session
 
-from statejobs.context import current_actor, current_tenant
+from statejobs.acting import current_actor, current_tenant
 from statejobs.domain.clock import random_id
 from statejobs.domain.job import Enqueued, EnqueueResult, JobState, NewJob
 from statejobs.errors import ArgumentsError

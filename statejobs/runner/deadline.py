@@ -61,6 +61,7 @@ async def call_within_async(
 ) -> Outcome:
     """Await an async body under the timeout of *claim*; when the time is up it is cancelled.
 
+    It has a task of its own, so that no other attempt sees what it does to its context.
     A body that blocks the loop blocks this as well: `give_up_blocking` is called from elsewhere.
     """
     timeout, process = claim.policy.timeout, os.getpid()
@@ -70,9 +71,9 @@ async def call_within_async(
         end_copy_of(process, claim)
         return outcome
 
-    if timeout is None:
-        return await call_here()
     task = asyncio.create_task(call_here(), name=_task_name(claim))
+    if timeout is None:
+        return await task
     done, _ = await asyncio.wait({task}, timeout=timeout.total_seconds())
     if done:
         return task.result()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
+from statejobs.acting import acting_for_job
 from statejobs.chunk import ChunkContext
-from statejobs.context import acting_as, tenant
 from statejobs.domain.clock import Sources
 from statejobs.domain.outcome import Complete, Outcome, Stale
 from statejobs.resource.ledger import ledger_of
@@ -31,7 +31,7 @@ from statejobs.triggers.run import (
     stale_reason,
     warn_of_long_transaction,
 )
-from statejobs.triggers.session import JobSession
+from statejobs.triggers.session import JobSession, session_info
 from statejobs.triggers.shortcut import own_changes_of_many
 from statejobs.triggers.together import finish_within
 
@@ -53,8 +53,9 @@ class ChunkRun:
         self._session.on_begin = self._hold
         self._stale: dict[Claim, Stale] = {}
         self._ctx = self._context(claims, now)
+        self._session.info.update(session_info(sources))  # of many jobs: history names none
         for claim in claims:
-            prepare(self._session, claim.subject.record, sources, self._action.name)
+            prepare(self._session, claim.subject.record, self._action.name)
 
     def call(self) -> Outcome:
         """Run guards and body in a context of its own; every exception becomes an outcome."""
@@ -176,13 +177,8 @@ class RecordChunks:
         return finish_within(self.store, connection, successes, now)
 
 
-@contextmanager
-def _identified(claims: Sequence[Claim]) -> Iterator[None]:
+def _identified(claims: Sequence[Claim]) -> AbstractContextManager[None]:
     """Act for the tenant of the jobs, and for their actor when they have one and the same."""
     first = claims[0].job
-    with ExitStack() as stack:
-        if first.tenant is not None:
-            stack.enter_context(tenant(first.tenant))
-        if first.actor is not None and all(c.job.actor == first.actor for c in claims):
-            stack.enter_context(acting_as(first.actor))
-        yield
+    is_one = all(claim.job.actor == first.actor for claim in claims)
+    return acting_for_job(first.actor if is_one else None, first.tenant)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from statejobs.context import current_actor
+from statejobs.acting import current_actor
 from statejobs.domain.clock import Sources
 from statejobs.domain.job import ENDED, WAITING, Job, JobState
 from statejobs.domain.machine import EdgeKind

@@ -6,14 +6,15 @@ import contextvars
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from statejobs.context import AsyncJobContext, JobContext, acting_as, tenant
+from statejobs.acting import acting_for_job
+from statejobs.context import AsyncJobContext, JobContext
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.outcome import (
@@ -27,8 +28,8 @@ from statejobs.domain.outcome import (
     request_of,
 )
 from statejobs.machine.guard import Guard
-from statejobs.resource.enqueue import IDS, WAKE
-from statejobs.resource.ledger import CLOCK, ledger_of
+from statejobs.resource.enqueue import WAKE
+from statejobs.resource.ledger import ledger_of
 from statejobs.runner.port import Claim, Commit
 from statejobs.runner.undone import UndoneError, give_back, ours
 from statejobs.store.lazy_begin import begun_at, in_transaction
@@ -37,7 +38,7 @@ from statejobs.triggers.deletion import blaming_the_action, delete_or_refuse
 from statejobs.triggers.hold import Hold, RecordMoved
 from statejobs.triggers.notes import JobNotes
 from statejobs.triggers.records import RecordSubject
-from statejobs.triggers.session import JobSession
+from statejobs.triggers.session import JobSession, session_info
 from statejobs.triggers.shortcut import own_changes
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class RecordRun:
         self._is_within = within is not None
         bind = store.working if within is None else within.connection()
         self._session = JobSession(bind, join_transaction_mode="create_savepoint")
-        prepare(self._session, subject.record, sources, subject.bound.action.name)
+        self._session.info.update(session_info(sources, claim.job))
+        prepare(self._session, subject.record, subject.bound.action.name)
         self._hold = Hold([subject])
         if within is None:
             self._session.with_begin = store.with_begin(claim.policy.timeout)
@@ -160,7 +162,8 @@ class AsyncRecordRun:
         sync: Any = self._session.sync_session
         sync.with_begin = store.with_begin(claim.policy.timeout)
         sync.on_begin = self._hold
-        prepare(self._session.sync_session, subject.record, sources, subject.bound.action.name)
+        sync.info.update(session_info(sources, claim.job))
+        prepare(sync, subject.record, subject.bound.action.name)
         notes = JobNotes(store, claim, sources.clock, lambda: is_writing(sync))
         self._ctx = AsyncJobContext(
             session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
@@ -243,10 +246,8 @@ class _IsStale(Exception):  # noqa: N818 - an answer, not an error
         self.outcome = Stale(reason)
 
 
-def prepare(session: Session, record: Any, sources: Sources, action: str) -> None:
+def prepare(session: Session, record: Any, action: str) -> None:
     """Hand *record* to the session of an action that will run on it."""
-    session.info[CLOCK] = sources.clock
-    session.info[IDS] = sources.ids
     session.add(record)
     ledger_of(record).running = action
 
@@ -275,15 +276,9 @@ def checked_arguments(subject: RecordSubject, claim: Claim) -> dict[str, Any]:
     return subject.bound.action.signature.decode(claim.job.args, subject.bound.options.upcast)
 
 
-@contextmanager
-def identified(claim: Claim) -> Iterator[None]:
-    """Act for the actor and tenant of the job."""
-    with ExitStack() as stack:
-        if claim.job.actor is not None:
-            stack.enter_context(acting_as(claim.job.actor))
-        if claim.job.tenant is not None:
-            stack.enter_context(tenant(claim.job.tenant))
-        yield
+def identified(claim: Claim) -> AbstractContextManager[None]:
+    """Act for the actor and tenant of the job, or for nobody."""
+    return acting_for_job(claim.job.actor, claim.job.tenant)
 
 
 def warn_of_long_transaction(claim: Claim, connection: Connection | None) -> None:

@@ -9,8 +9,18 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from statejobs.domain.clock import Sources
+from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
+from statejobs.resource.enqueue import IDS
+from statejobs.resource.ledger import CLOCK, JOB
 from statejobs.store.lazy_begin import ON_BEGIN, WITH_BEGIN
+
+
+def session_info(sources: Sources, job: Job | None = None) -> dict[str, Any]:
+    """Return what the session of an action knows: clock, ids, and the *job* that history names."""
+    info: dict[str, Any] = {CLOCK: sources.clock, IDS: sources.ids}
+    return info if job is None else {**info, JOB: (job.id, job.attempt)}
 
 
 class JobSession(Session):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from statejobs.context import current_actor
+from statejobs.acting import current_actor
 from statejobs.domain.clock import Sources
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.machine import EdgeKind

@@ -16,8 +16,6 @@ from statejobs.context import AsyncJobContext, JobContext
 from statejobs.domain.clock import Sources
 from statejobs.domain.outcome import Outcome
 from statejobs.errors import StateJobsError
-from statejobs.resource.enqueue import IDS
-from statejobs.resource.ledger import CLOCK
 from statejobs.resource.task import Task
 from statejobs.runner.port import Claim, Commit
 from statejobs.store.lazy_begin import in_transaction
@@ -29,7 +27,7 @@ from statejobs.triggers.run import (
     outcomes,
     warn_of_long_transaction,
 )
-from statejobs.triggers.session import JobSession
+from statejobs.triggers.session import JobSession, session_info
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -60,7 +58,7 @@ class TaskRun:
         self._session: JobSession | None = None
         self._context: tuple[JobContext, ...] = ()
         if self._task.takes_context:
-            self._session = JobSession(store.working, info=_info(sources))
+            self._session = JobSession(store.working, info=session_info(sources, claim.job))
             self._session.with_begin = store.with_begin(claim.policy.timeout)
             session = self._session
             notes = JobNotes(store, claim, sources.clock, lambda: self._has_written(session))
@@ -120,7 +118,7 @@ class AsyncTaskRun:
         self._session: AsyncSession | None = None
         self._context: tuple[AsyncJobContext, ...] = ()
         if self._task.takes_context:
-            self._session = _async_session(open_engine(), sources)
+            self._session = _async_session(open_engine(), session_info(sources, claim.job))
             sync: Any = self._session.sync_session
             sync.with_begin = store.with_begin(claim.policy.timeout)
             notes = JobNotes(store, claim, sources.clock, lambda: is_writing(sync))
@@ -157,10 +155,10 @@ class AsyncTaskRun:
             await self._session.close()
 
 
-def _async_session(engine: AsyncEngine, sources: Sources) -> AsyncSession:
+def _async_session(engine: AsyncEngine, info: dict[str, Any]) -> AsyncSession:
     from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - needs the async extra
 
-    return AsyncSession(engine, sync_session_class=JobSession, info=_info(sources))
+    return AsyncSession(engine, sync_session_class=JobSession, info=info)
 
 
 def _refuse_coroutine(task: Task[..., ..., Any], result: object) -> None:
@@ -172,10 +170,6 @@ def _refuse_coroutine(task: Task[..., ..., Any], result: object) -> None:
         f"task {task.key!r}: {task.name}() returned a coroutine, which was not run. "
         "Make the decorator between it and @task an `async def` as well"
     )
-
-
-def _info(sources: Sources) -> dict[str, Any]:
-    return {CLOCK: sources.clock, IDS: sources.ids}
 
 
 def _has_pending(session: Session) -> bool:

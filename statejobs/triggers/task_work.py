@@ -13,13 +13,11 @@ from statejobs.domain.clock import Sources
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.resource.domain import Registry
-from statejobs.resource.enqueue import IDS
-from statejobs.resource.ledger import CLOCK
 from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success, Whereabouts
-from statejobs.store.defaults import wait_as_long_as_it_takes
 from statejobs.store.store import Store
 from statejobs.store.together import complete_jobs, complete_one
 from statejobs.triggers.declares import Declarations
+from statejobs.triggers.discarding import run_hook
 from statejobs.triggers.fitting import fit_tasks
 from statejobs.triggers.task_run import AsyncTaskRun, TaskRun, TaskSubject
 
@@ -143,21 +141,13 @@ class TaskWork:
         hook = subject.task.discard_hook
         if hook is None:
             return None
-        wait_as_long_as_it_takes(connection)
-        info = {CLOCK: self._sources.clock, IDS: self._sources.ids}
-        try:
-            with (
-                Session(connection, join_transaction_mode="create_savepoint", info=info) as session,
-                session.begin(),
-            ):
-                hook(
-                    session,
-                    reason,
-                    **subject.task.signature.decode(claim.job.args, subject.task.declared.upcast),
-                )
-        except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands
-            return error
-        return None
+
+        def call(session: Session) -> None:
+            declared = subject.task.declared
+            args = subject.task.signature.decode(claim.job.args, declared.upcast)
+            hook(session, reason, **args)
+
+        return run_hook(connection, claim, self._sources, call)
 
 
 _COMPLETE_ALL = complete_jobs()

@@ -17,8 +17,6 @@ from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.machine import EdgeKind
 from statejobs.domain.waiting import OTHER_CODE
 from statejobs.resource.domain import Registry
-from statejobs.resource.enqueue import IDS
-from statejobs.resource.ledger import CLOCK
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import (
     AsyncRun,
@@ -32,7 +30,6 @@ from statejobs.runner.port import (
     Success,
     Whereabouts,
 )
-from statejobs.store.defaults import wait_as_long_as_it_takes
 from statejobs.store.faults import sqlstate_of
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.history import write_history
@@ -43,6 +40,7 @@ from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.claiming import identities_of, lock_records, move_to_during, write_claims
 from statejobs.triggers.declares import Declarations
 from statejobs.triggers.deletion import land_deleted
+from statejobs.triggers.discarding import run_hook
 from statejobs.triggers.finding import find_at_rest, find_left, refuse_hidden
 from statejobs.triggers.fitting import Arguments, leave_misfits
 from statejobs.triggers.hidden import moved_or_hidden
@@ -270,19 +268,13 @@ class RecordWork:
         hook = subject.bound.trigger.discard_hook
         if hook is None:
             return None
-        wait_as_long_as_it_takes(connection)
-        info = {CLOCK: self._sources.clock, IDS: self._sources.ids}
-        try:
-            with (
-                Session(connection, join_transaction_mode="create_savepoint", info=info) as session,
-                session.begin(),
-            ):
-                record: Any = session.get(subject.model.cls, subject.identity)
-                if record is not None:
-                    hook(record, session, reason)
-        except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands
-            return error
-        return None
+
+        def call(session: Session) -> None:
+            record: Any = session.get(subject.model.cls, subject.identity)
+            if record is not None:
+                hook(record, session, reason)
+
+        return run_hook(connection, claim, self._sources, call)
 
     def _stay(self, connection: Connection, subject: RecordSubject) -> bool:
         found = lock_state(connection, subject.model, subject.identity, skip_locked=False)

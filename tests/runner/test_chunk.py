@@ -18,7 +18,7 @@ from statejobs import (
     acting_as,
     tenant,
 )
-from statejobs.context import current_actor, current_tenant
+from statejobs.acting import current_actor, current_tenant
 from statejobs.domain.outcome import Snooze
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.recorder import Recorder

@@ -391,7 +391,7 @@ def test_a_checkpoint_that_is_no_json_is_refused(app):
 
 def test_a_body_in_a_thread_sees_actor_and_tenant(app):
     from statejobs import acting_as, tenant
-    from statejobs.context import current_actor, current_tenant
+    from statejobs.acting import current_actor, current_tenant
 
     seen = []
     script.send = lambda _p, ctx: seen.append(

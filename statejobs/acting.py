@@ -1,0 +1,147 @@
+"""Who acts, and for which tenant: stored with the history and the jobs that are made meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+from statejobs.domain.text import NAME_LIMIT, clean_text
+
+log = logging.getLogger("statejobs.acting")
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+NameOf: TypeAlias = Callable[[Scope], str | None]
+"""Returns the name that holds for a request, or None."""
+
+_Names: TypeAlias = dict[str, str | None]
+
+_actor: ContextVar[str | None] = ContextVar("statejobs_actor", default=None)
+_tenant: ContextVar[str | None] = ContextVar("statejobs_tenant", default=None)
+_request: ContextVar[_Names | None] = ContextVar("statejobs_request", default=None)
+"""What threads of a request named: each runs in a copy of its context, which nobody reads."""
+
+
+@contextmanager
+def acting_as(actor: str) -> Iterator[None]:
+    """Name who acts, for instance `"user:7"`; stored with history and jobs made inside."""
+    with _naming(_actor, actor):
+        yield
+
+
+@contextmanager
+def tenant(name: str) -> Iterator[None]:
+    """Name the tenant for whom everything inside is done; stored with history and jobs."""
+    with _naming(_tenant, name):
+        yield
+
+
+@contextmanager
+def acting_for_job(actor: str | None, tenant: str | None) -> Iterator[None]:
+    """Act as a job does: for those who are stored with it, whoever acts where it is run."""
+    request, who, whose = _request.set(None), _actor.set(actor), _tenant.set(tenant)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # a coroutine that is thrown away ends in another context
+            _tenant.reset(whose)
+            _actor.reset(who)
+            _request.reset(request)
+
+
+def current_actor() -> str | None:
+    """Return who acts now, if anyone was named."""
+    return _named(_actor)
+
+
+def current_tenant() -> str | None:
+    """Return the present tenant, if one was named."""
+    return _named(_tenant)
+
+
+class ActingMiddleware:
+    """ASGI middleware: lets a request act as one person, for one tenant.
+
+    What a dependency in a thread names with `acting_as` and `tenant` then holds for the endpoint
+    as well, which runs in another one: `def` dependencies of FastAPI and Starlette.
+
+        app.add_middleware(ActingMiddleware, actor=lambda scope: f"user:{scope['user'].id}")
+    """
+
+    def __init__(
+        self, app: AsgiApp, *, actor: NameOf | None = None, tenant: NameOf | None = None
+    ) -> None:
+        """Wrap *app*.
+
+        Args:
+            app: What answers the requests.
+            actor: Returns who acts, from the scope of a request; None names nobody.
+            tenant: Returns for whom.
+        """
+        self._app, self._actor, self._tenant = app, actor, tenant
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; what was named ends with it."""
+        if scope["type"] == "lifespan":  # workers that it starts act for nobody
+            await self._app(scope, receive, send)
+            return
+        token = _request.set({})
+        try:
+            with ExitStack() as stack:
+                for name_of, naming in ((self._actor, acting_as), (self._tenant, tenant)):
+                    name = None if name_of is None else name_of(scope)
+                    if name is not None:
+                        stack.enter_context(naming(name))
+                await self._app(scope, receive, send)
+        finally:
+            _request.reset(token)
+
+
+@contextmanager
+def _naming(variable: ContextVar[str | None], text: str | None) -> Iterator[None]:
+    name = None if text is None else clean_text(text, NAME_LIMIT)
+    token = variable.set(name)
+    shared = None if _is_in_loop() else _request.get()
+    before = None if shared is None else shared.get(variable.name)
+    if shared is not None:
+        shared[variable.name] = name
+    try:
+        yield
+    finally:
+        if shared is not None:
+            shared[variable.name] = before
+        try:
+            variable.reset(token)
+        except ValueError:  # it was entered elsewhere; there it ends with its context
+            if shared is None:
+                log.warning(_UNHEARD, name, variable.name.removeprefix("statejobs_"))
+
+
+def _named(variable: ContextVar[str | None]) -> str | None:
+    name = variable.get()
+    if name is not None:
+        return name
+    shared = _request.get()
+    return None if shared is None else shared.get(variable.name)
+
+
+def _is_in_loop() -> bool:
+    """Return whether this is code of an event loop, whose context is that of its task."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+_UNHEARD = (
+    "%r was named as %s in one context and left in another, so what came between may have been "
+    "done in nobody's name. In a `def` dependency of FastAPI, which runs in a thread of its own, "
+    "add statejobs.ActingMiddleware to the app, or make the dependency an `async def`"
+)

@@ -1,0 +1,41 @@
+"""Runs what a user wants done when a job has given up."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from statejobs.domain.clock import Sources
+from statejobs.runner.port import Claim
+from statejobs.store.defaults import wait_as_long_as_it_takes
+from statejobs.triggers.run import identified
+from statejobs.triggers.session import session_info
+
+
+def run_hook(
+    connection: Connection, claim: Claim, sources: Sources, hook: Callable[[Session], object]
+) -> BaseException | None:
+    """Call *hook* in a savepoint and a context of its own, in the name of the job.
+
+    Returns:
+        What it raised; nothing that it wrote is kept then.
+    """
+    wait_as_long_as_it_takes(connection)
+    info = session_info(sources, claim.job)
+
+    def call() -> BaseException | None:
+        try:
+            with (
+                identified(claim),
+                Session(connection, join_transaction_mode="create_savepoint", info=info) as session,
+                session.begin(),
+            ):
+                hook(session)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands
+            return error
+        return None
+
+    return contextvars.copy_context().run(call)
