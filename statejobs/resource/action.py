@@ -143,7 +143,8 @@ class BoundAction(Generic[C, P, T]):
     def __call__(self, ctx: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the body and walk the record source → during → target.
 
-        If the body raises, the record is as before.
+        If the body raises, the record is in the state that it came from; its attributes stay as the
+        body left them, which a job would roll back.
 
         Raises:
             TransitionRefusedError: The record is not in a source, or a guard said no.

@@ -29,7 +29,8 @@ class EnqueuedChunk(EnqueuedAction[R, []], Generic[R]):
     def __call__(self, records: Sequence[R], ctx: ChunkContext, /) -> None:
         """Run the body and walk each record source → during → target.
 
-        If the body raises, the records are as before; so are those that it gave another outcome.
+        If the body raises, the records are in the state that they came from, and so are those that
+        it gave another outcome; attributes stay as the body left them.
 
         Raises:
             TransitionRefusedError: A record is not in a source, or a guard said no.

@@ -20,6 +20,7 @@ from statejobs.domain.job import NewJob
 from statejobs.domain.machine import DELETED
 from statejobs.errors import StateJobsError
 from statejobs.resource.binds import connection_for
+from statejobs.resource.computed import tell_computed
 from statejobs.resource.enqueue import IDS, WAKE, history_args, promised_job
 from statejobs.resource.flush_locks import lock_in_order
 from statejobs.resource.ledger import Ledger, Step, clock_of, job_of, ledger_of, pending_steps
@@ -85,7 +86,8 @@ def before_flush(session: Session, _context: UOWTransaction, _instances: Any) ->
             existing.setdefault(moved.model.table, []).append(moved)
     lock_in_order(session, [moved for group in existing.values() for moved in group])
     for table in sorted(existing, key=place_of):
-        move_records(plan.connection(session, existing[table][0]), existing[table])
+        connection = plan.connection(session, existing[table][0])
+        tell_computed(connection, *move_records(connection, existing[table]))
     session.info[_PLAN] = plan
 
 

@@ -10,7 +10,17 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Connection, Table, Update, and_, bindparam, func, select, update
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -107,8 +117,13 @@ def move_statement(table: Table, attribute_column: str) -> Update:
     )
 
 
-def move_records(connection: Connection, moved: Sequence[Moved]) -> None:
+def move_records(
+    connection: Connection, moved: Sequence[Moved]
+) -> tuple[Sequence[Moved], CursorResult[Any]]:
     """Move *moved*, all of one table, and tell the ORM that their state is in the database.
+
+    Returns:
+        The records in the order in which they were moved, and the result of the UPDATE.
 
     Raises:
         StaleTransitionError: Another transaction moved one of them first.
@@ -130,6 +145,7 @@ def move_records(connection: Connection, moved: Sequence[Moved]) -> None:
         set_committed_value(m.record, "state_version", m.last_version)
         if m.left_at is not None:
             set_committed_value(m.record, "state_changed_at", m.left_at)
+    return ordered, found
 
 
 @contextmanager

@@ -216,8 +216,9 @@ def transition(
 ) -> Callable[[Callable[Concatenate[R, P], T]], Transition[R, P, T]]:
     """Declare that the decorated method moves its record from *source* to *target*.
 
-    The body runs first; if it raises, nothing has changed. It may be `async def`, and takes
-    whatever parameters the caller shall give.
+    The body runs first; if it raises, state, history and jobs do not change. Attributes stay as
+    the body left them: assign after whatever may raise, or roll the session back. The body may be
+    `async def`, and takes whatever parameters the caller shall give.
 
     Args:
         source: State or states from which it may fire.

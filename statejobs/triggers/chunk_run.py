@@ -33,6 +33,7 @@ from statejobs.triggers.run import (
 )
 from statejobs.triggers.session import JobSession, session_info
 from statejobs.triggers.shortcut import own_changes_of_many
+from statejobs.triggers.taken_out import refuse_lost_writes
 from statejobs.triggers.together import finish_within
 
 R = TypeVar("R")
@@ -90,6 +91,7 @@ class ChunkRun:
         subjects = [claim.subject for claim in self._completing()]
         with blaming_the_action(self._session, self._hold, subjects):
             delete_or_refuse(self._session, self._hold, subjects)
+            refuse_lost_writes(self._session, subjects)
             return commit(self._session)
 
     def close(self) -> None:

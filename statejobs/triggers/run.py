@@ -40,6 +40,7 @@ from statejobs.triggers.notes import JobNotes
 from statejobs.triggers.records import RecordSubject
 from statejobs.triggers.session import JobSession, session_info
 from statejobs.triggers.shortcut import own_changes
+from statejobs.triggers.taken_out import refuse_lost_writes
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -109,6 +110,7 @@ class RecordRun:
         delete_or_refuse(self._session, None, [self._subject])
         changes = own_changes(self._session, self._subject.record, self._subject.model)
         if changes is None:
+            refuse_lost_writes(self._session, [self._subject])
             self._session.flush()
         if self._session.was_used:
             woken = self._session.info.pop(WAKE, set())
@@ -211,6 +213,7 @@ class AsyncRecordRun:
 def _finish(session: Session, hold: Hold, subject: RecordSubject, commit: Commit) -> None:
     with blaming_the_action(session, hold, [subject]):
         delete_or_refuse(session, hold, [subject])
+        refuse_lost_writes(session, [subject])
         commit(session)
 
 
