@@ -1,4 +1,7 @@
-"""Finds the app: --app, then STATEJOBS_APP, then [tool.statejobs] of the nearest pyproject.toml."""
+"""Finds the app: --app, then STATEJOBS_APP, then [tool.statejobs] of the nearest pyproject.toml.
+
+One above the current directory counts only if nobody else may have written it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from statejobs.app import StateJobs
+from statejobs.cli.owners import is_ours_alone
 from statejobs.cli.problems import Exit, Problem, first_line, where_raised
 from statejobs.errors import StateJobsError, did_you_mean
 from statejobs.store.factory import parse_url
@@ -44,6 +48,14 @@ def find_source(flag: str | None, environ: Mapping[str, str], directory: Path) -
         return Source(spec=named, origin=APP_VARIABLE)
     places = (directory, *directory.parents)
     file = next((p / "pyproject.toml" for p in places if (p / "pyproject.toml").is_file()), None)
+    if file is not None and file.parent != directory and not is_ours_alone(file):
+        raise Problem(
+            f"{file} is not used: others than you may have written it",
+            "an app that it names would be imported, and so run; in a directory above the current "
+            "one it must be yours, and writable by nobody else, and so must its directory",
+            "say --app, or go to the directory that holds it",
+            Exit.USAGE,
+        )
     if file is not None and (named := _read_spec(file)):
         return Source(spec=named, origin=f"[tool.statejobs] of {file}", directory=file.parent)
     third = f"no [tool.statejobs] app in {file}" if file else f"no pyproject.toml above {directory}"

@@ -14,7 +14,7 @@ from statejobs.errors import ConfigurationError
 from statejobs.store.autocommit import refuse_autocommit_engine
 from statejobs.store.postgres import PostgresListener, read_prepare_threshold
 from statejobs.store.silence import SilenceWatch, connect_defaults
-from statejobs.store.sqlite import configure_sqlite, is_configured, refuse_memory
+from statejobs.store.sqlite import configure_sqlite, is_configured, keep_private, refuse_memory
 from statejobs.store.wake import SqliteListener, wake_listeners
 
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
@@ -89,8 +89,10 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
     try:
         if url.get_backend_name() == "sqlite":
             refuse_memory(url)  # before create_engine, whose pool for it takes no pool_size
-            return configure_sqlite(
-                create_engine(url, pool_size=connections, max_overflow=10, hide_parameters=True)
+            return keep_private(
+                configure_sqlite(
+                    create_engine(url, pool_size=connections, max_overflow=10, hide_parameters=True)
+                )
             )
         return read_prepare_threshold(
             create_engine(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from sqlalchemy import URL, Engine, event
 
@@ -11,6 +14,8 @@ from statejobs.errors import ConfigurationError
 from statejobs.store.lazy_begin import begin_lazily
 
 BEGIN = "BEGIN IMMEDIATE"
+_NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+_OWNER_ALONE = 0o600
 
 
 def configure_sqlite(
@@ -60,6 +65,24 @@ def configure_sqlite(
     return engine
 
 
+def keep_private(engine: Engine) -> Engine:
+    """Let a file that *engine* makes be for its owner alone, if the umask lets it; return it.
+
+    One that is there keeps its mode, and so do the files that SQLite makes beside it.
+    """
+    path = database_path(engine)
+    makes_it = engine.url.query.get("mode", "rwc") == "rwc"
+
+    def make(*_: object) -> None:
+        if path is not None and makes_it:
+            # SQLite says better than we could why there can be none.
+            with suppress(OSError):
+                os.close(os.open(os.path.realpath(path), _NEW_FILE, _OWNER_ALONE))
+
+    event.listen(engine, "do_connect", make)
+    return engine
+
+
 def _end_transaction(connection: Any, record: Any) -> None:
     """A COMMIT that failed leaves its transaction open, and SQLAlchemy does not roll it back.
 
@@ -100,7 +123,8 @@ def database_path(engine: Engine) -> Path | None:
 
 def _file_of(url: URL) -> Path | None:
     name = url.database or ""
-    path = name.removeprefix("file:").split("?")[0]
+    is_uri = name.startswith("file:")
+    path = unquote(name.removeprefix("file:").split("?")[0]) if is_uri else name
     if path in {"", ":memory:"} or url.query.get("mode") == "memory" or "mode=memory" in name:
         return None
     return Path(path).absolute()

@@ -1,5 +1,8 @@
 """Which app: flag, then environment, then file."""
 
+import grp
+import os
+import pwd
 import sys
 from pathlib import Path
 
@@ -49,6 +52,59 @@ def test_the_directory_of_the_file_is_searched_for_the_app(tmp_path, monkeypatch
     app = load_app(source, f"sqlite:///{tmp_path}/x.db", tmp_path / "deep")
 
     assert isinstance(app, StateJobs)
+
+
+@pytest.fixture
+def nested(tmp_path):
+    """A directory whose parent has a file that names an app."""
+    (tmp_path / "pyproject.toml").write_text('[tool.statejobs]\napp = "shop:jobs"\n')
+    tmp_path.chmod(0o755)
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    return deep
+
+
+@pytest.mark.parametrize("what", [".", "pyproject.toml"])
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_file_above_that_others_may_write_is_not_used(nested, what, mode):
+    (nested.parent / what).chmod(mode)
+
+    with pytest.raises(Problem) as caught:
+        find_source(None, {}, nested)
+
+    assert str(nested.parent / "pyproject.toml") in caught.value.what
+    assert "say --app" in caught.value.fix
+    assert find_source(None, {}, nested.parent).spec == "shop:jobs"
+    assert find_source("other:jobs", {}, nested).spec == "other:jobs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("what", [".", "pyproject.toml"])
+def test_a_file_above_that_is_somebody_elses_is_not_used(nested, what):
+    os.chown(nested.parent / what, 65534, 65534)
+
+    with pytest.raises(Problem):
+        find_source(None, {}, nested)
+
+    assert find_source(None, {}, nested.parent).spec == "shop:jobs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_group_of_others_may_not_write_a_file_above(nested):
+    os.chown(nested.parent / "pyproject.toml", 0, 65534)
+    (nested.parent / "pyproject.toml").chmod(0o664)
+
+    with pytest.raises(Problem):
+        find_source(None, {}, nested)
+
+
+def test_the_group_of_the_user_alone_may_write_it(nested):
+    group = grp.getgrgid(os.getegid())
+    if group.gr_name != pwd.getpwuid(os.geteuid()).pw_name or group.gr_mem:
+        pytest.skip("this user has no group of his own")
+    (nested.parent / "pyproject.toml").chmod(0o664)
+
+    assert find_source(None, {}, nested).spec == "shop:jobs"
 
 
 def test_a_function_is_told_the_database(tmp_path):
