@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +32,9 @@ from statejobs.resource.bulk_checks import (
     values_in_sql,
 )
 from statejobs.resource.bulk_move import pick_and_move, pick_and_move_each
+from statejobs.resource.bulk_rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.resource.bulk_session import held_records, tell_session
-from statejobs.resource.enqueue import IDS, WAKE, history_args, new_job
+from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.ledger import Step, clock_of, job_of, value_of
 from statejobs.store import bulk as statements
 from statejobs.store.bulk import MovedRow
@@ -42,8 +43,6 @@ from statejobs.store.faults import Fault, fault_of
 if TYPE_CHECKING:
     from statejobs.resource.model import BoundTrigger, ResourceModel
     from statejobs.resource.transition import Transition
-
-_MOST_ROWS = 100_000  # of one statement that takes rows from Python
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,7 +90,9 @@ def move_in_bulk(
         declared=declared,
         criteria=(where, *guards_in_sql(owner, declared)),
         values=values_in_sql(model, declared, values or {}),
-        step=Step(name=declared.name, source=None, target=value_of(declared.target), args=given),
+        step=Step(
+            name=declared.name, source=None, target=value_of(declared.target), args=given, at=at
+        ),
         at=at,
         job=job_of(session.info),
         limit=limit,
@@ -134,8 +135,8 @@ def _move_by_steps(
     else:
         moved = pick_and_move_each(connection, move)
     outcomes: Counter[str] = Counter()
-    for start in range(0, len(moved), _MOST_ROWS):
-        part = moved[start : start + _MOST_ROWS]
+    for start in range(0, len(moved), MOST_ROWS):
+        part = moved[start : start + MOST_ROWS]
         rows = statements.rows_from_python(connection.dialect.name, part)
         if move.model.has_history:
             connection.execute(_history(move, rows))
@@ -149,38 +150,13 @@ def _move_by_steps(
 
 
 def _history(move: BulkMove, rows: FromClause) -> Any:
-    step = move.step
-    return statements.history_of_rows(
-        rows,
-        {
-            "resource": move.model.name,
-            "name": step.name,
-            "target": step.target,
-            "actor": step.actor,
-            "tenant": step.tenant,
-            **move.job,
-            "args": history_args(step),
-            "reason": None,
-            "duration": None,
-            "at": move.at,
-        },
-    )
+    return history_of_all(move.model, move.step, rows, job=move.job)
 
 
 def _jobs(connection: Connection, move: BulkMove, rows: FromClause, salt: str) -> Any:
     bound = move.promised
     assert bound is not None  # noqa: S101 - the caller has looked
-    given = bound.options.args or {}
-    assert not callable(given)  # noqa: S101 - refused before
-    signature = bound.action.signature
-    job = new_job(
-        move.model, bound, "", args=signature.encode(signature.bind((), given)), now=move.at,
-        run_at=move.at, ids=lambda: salt, actor=move.step.actor, tenant=move.step.tenant,
-    )  # fmt: skip
-    same = {**asdict(job), "state": job.state.value}
-    return statements.jobs_of_rows(
-        connection.dialect.name, rows, same, key_prefix=bound.dedupe_key(""), salt=salt
-    )
+    return jobs_of_all(connection, move.model, bound, move.step, rows, salt=salt)
 
 
 def _end_jobs_left(connection: Connection, move: BulkMove, rows: FromClause) -> None:

@@ -1,10 +1,20 @@
-"""What Python writes into columns with `onupdate=` when SQL alone updates a row."""
+"""What Python writes into columns by itself when SQL alone inserts or updates a row."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Table
+
+CREATED_AT = "statejobs_created_at"
+"""Execution option of an INSERT: when the records come into their initial state."""
+
+
+def created_at(context: Any) -> datetime | None:
+    """Return when the records of an INSERT are created; None where nobody told, past a session."""
+    at: datetime | None = context.execution_options.get(CREATED_AT)
+    return at
 
 
 def onupdate_values(table: Table) -> dict[str, Any]:

@@ -19,14 +19,16 @@ from statejobs.domain.clock import random_id
 from statejobs.domain.job import NewJob
 from statejobs.domain.machine import DELETED
 from statejobs.errors import StateJobsError
+from statejobs.resource.beginning import begin_with_a_move, begin_with_creation
 from statejobs.resource.binds import connection_for
 from statejobs.resource.computed import tell_computed
+from statejobs.resource.doors import serve_or_refuse
 from statejobs.resource.enqueue import IDS, WAKE, history_args, promised_job
 from statejobs.resource.flush_locks import lock_in_order
 from statejobs.resource.ledger import Ledger, Step, clock_of, job_of, ledger_of, pending_steps
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
-from statejobs.resource.protect import refuse_bulk_write, stage_creation
+from statejobs.resource.old_doors import close_old_doors
 from statejobs.store.enqueue import cancel_left, enqueue
 from statejobs.store.factory import wake_workers
 from statejobs.store.history import write_history
@@ -63,15 +65,13 @@ def listen_to_sessions() -> None:
     for name, listener in _LISTENERS.items():
         if not event.contains(Session, name, listener):
             event.listen(Session, name, listener)
+    close_old_doors()
 
 
-def before_flush(session: Session, _context: UOWTransaction, _instances: Any) -> None:
+def before_flush(session: Session, _context: UOWTransaction, instances: Any) -> None:
     """Move the records that made steps, before the unit of work writes their other columns."""
-    for record in session.new:
-        if hasattr(type(record), "__statejobs__") and not pending_steps(record):
-            stage_creation(record)  # merge() and make_transient() construct nothing
-    records = [r for r in (*session.new, *session.dirty) if _has_moved(r)]
-    records += [r for r in session.deleted if _has_moved(r) and _deletes_itself(r)]
+    session.info.pop(_PLAN, None)  # of a flush that had nothing to write
+    records = _records_that_moved(session, instances)
     if not records:
         return
     plan = Plan(now=clock_of(session.info).now(), job=job_of(session.info))
@@ -89,6 +89,25 @@ def before_flush(session: Session, _context: UOWTransaction, _instances: Any) ->
         connection = plan.connection(session, existing[table][0])
         tell_computed(connection, *move_records(connection, existing[table]))
     session.info[_PLAN] = plan
+
+
+def _records_that_moved(session: Session, instances: Any) -> list[Any]:
+    """Return the records that made steps; of those stored, only what is among *instances*.
+
+    Which new records the unit of work will write, it alone knows: the plan drops the others later.
+    """
+    found = [record for record in session.new if hasattr(type(record), "__statejobs__")]
+    for record in found:
+        begin_with_creation(record)
+    chosen = set(map(id, instances or ()))
+    for record in session.dirty:
+        is_flushed = not chosen or id(record) in chosen
+        if is_flushed and hasattr(type(record), "__statejobs__"):
+            begin_with_a_move(record)
+            if pending_steps(record):
+                found.append(record)
+    leaving = (record for record in session.deleted if not chosen or id(record) in chosen)
+    return [*found, *(r for r in leaving if _has_moved(r) and _deletes_itself(r))]
 
 
 def _has_moved(record: object) -> bool:
@@ -120,11 +139,20 @@ def _set_first_version(moved: Moved) -> None:
         set_attribute(moved.record, "state_changed_at", moved.left_at)
 
 
-def _after_flush(session: Session, _context: UOWTransaction) -> None:
+def _after_flush(session: Session, context: UOWTransaction) -> None:
     plan: Plan | None = session.info.pop(_PLAN, None)
-    if plan is None:
-        _refuse_late_steps(session)
-        return
+    if plan is not None:
+        plan.moved = [moved for moved in plan.moved if _is_written(moved, context)]
+        _write_plan(session, plan)
+    _refuse_late_steps(context)
+
+
+def _is_written(moved: Moved, context: UOWTransaction) -> bool:
+    """Whether a new record was inserted: not one left for later, nor an orphan that was let go."""
+    return not moved.is_new or instance_state(moved.record) in context.states
+
+
+def _write_plan(session: Session, plan: Plan) -> None:
     by_connection: dict[Connection, list[Moved]] = {}
     for moved in plan.moved:
         connection = plan.connection(session, moved)
@@ -135,7 +163,6 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
             session.info.setdefault(WAKE, set()).add(connection.engine)
     for moved in plan.moved:
         _close(session, moved)
-    _refuse_late_steps(session)
 
 
 def _write(connection: Connection, group: Sequence[Moved], plan: Plan, ids: Any) -> bool:
@@ -226,16 +253,19 @@ def _close(session: Session, moved: Moved) -> None:
         inserted.setdefault(ledger, []).extend((step, within) for step in moved.steps)
 
 
-def _refuse_late_steps(session: Session) -> None:
-    """A step that an ORM event fired during the flush came too late for its plan."""
-    for record in (*session.new, *session.dirty):
-        if _has_moved(record):
-            model: ResourceModel = type(record).__statejobs__
-            name = pending_steps(record)[0].name
-            raise StateJobsError(
-                f"{model.label(record)}: {name!r} was fired while the session was flushing, too "
-                "late to be written with it. Fire it before the flush, not in an ORM event"
-            )
+def _refuse_late_steps(context: UOWTransaction) -> None:
+    """Refuse steps that the flush did not know of when it made its plan."""
+    for state, (is_deleted, is_only_read) in context.states.items():
+        record = None if is_deleted or is_only_read else state.obj()
+        if record is None or not _has_moved(record):
+            continue
+        model: ResourceModel = type(record).__statejobs__
+        name = pending_steps(record)[0].name
+        raise StateJobsError(
+            f"{model.label(record)}: {name!r} was fired while the session was flushing, or "
+            "flush([…]) wrote the record along with another: too late to be written with it. "
+            "Fire it before the flush, not in an ORM event, and flush the whole session"
+        )
 
 
 def _restage(session: Session, record: Any) -> None:
@@ -274,11 +304,11 @@ def _is_in(inner: SessionTransaction | None, outer: SessionTransaction) -> bool:
     return inner is outer
 
 
-_LISTENERS: dict[str, Callable[..., None]] = {
+_LISTENERS: dict[str, Callable[..., Any]] = {
     "before_flush": before_flush,
     "after_flush": _after_flush,
     "persistent_to_transient": _restage,
     "after_commit": _after_commit,
     "after_soft_rollback": _after_rollback,
-    "do_orm_execute": refuse_bulk_write,
+    "do_orm_execute": serve_or_refuse,
 }

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from sqlalchemy import Integer, event
 from sqlalchemy.orm import Mapped, mapped_column
 
 from statejobs.domain.machine import MachineSpec
-from statejobs.errors import DefinitionError
+from statejobs.errors import DefinitionError, ProtectedStateError
 from statejobs.resource.compile import (
     compile_resource,
     find_state_column,
 )
+from statejobs.resource.defaults import created_at
+from statejobs.resource.doors import RESOURCE
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.ledger import ledger_of
 from statejobs.resource.model import ResourceModel
@@ -63,7 +65,9 @@ class StatefulResource:
         root = _root_of(cls)
         if root is cls:
             cls.state_version = mapped_column(Integer, insert_default=0, nullable=False)
-            cls.state_changed_at = mapped_column(UtcDateTime, nullable=True)
+            cls.state_changed_at = mapped_column(
+                UtcDateTime, nullable=True, insert_default=created_at
+            )
         name = getattr(root, "__resource__", root.__name__)
         model = compile_resource(cls, attribute, declaration, name=name)
         cls.__statejobs__ = model
@@ -74,6 +78,17 @@ class StatefulResource:
             event.listen(cls, "expire", drop_pending, propagate=True)
             _protect(cls, attribute)
         listen_to_sessions()
+
+    def __copy__(self) -> NoReturn:
+        """Refuse a shallow copy, as of `copy.copy` and `model_copy`.
+
+        It would share what SQLAlchemy and the machine know of the original, and be stored as it.
+        """
+        name = type(self).__name__
+        raise ProtectedStateError(
+            f"{type(self).__statejobs__.label(self)}: a shallow copy would be the same record to "
+            f"SQLAlchemy and to the machine. Make another: {name}(…)"
+        )
 
     def available_transitions(self) -> tuple[str, ...]:
         """Return the names of the transitions that could fire now; guards are asked."""
@@ -101,6 +116,8 @@ def _protect(cls: type, attribute: str) -> None:
     def guard_one(_cls: type, name: str, instrumented: Any) -> None:
         if name in guards:
             guards[name](instrumented)
+        if name == attribute:
+            instrumented.parent.local_table.info[RESOURCE] = cls.__dict__["__statejobs__"]
 
     if "__mapper__" not in vars(cls):  # SQLModel maps later
         event.listen(cls, "attribute_instrument", guard_one)

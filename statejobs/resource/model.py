@@ -126,6 +126,19 @@ class ResourceModel:
         column: Column[Any] = self.mapper.columns[self.attribute]
         return column
 
+    @cached_property
+    def machine_names(self) -> frozenset[str]:
+        """What the columns that only the machine writes are called, as attributes and in SQL."""
+        state = self.state_column
+        return frozenset(
+            {self.attribute, state.key, state.name, "state_version", "state_changed_at"}
+        )
+
+    @cached_property
+    def tells_of_creation(self) -> bool:
+        """Whether creation leaves more than the record: history, or a job."""
+        return self.has_history or bool(self.spec.promised_by(self.spec.initial))
+
     def member(self, value: str) -> enum.Enum:
         """Return the state stored as *value*."""
         return self.members[value]

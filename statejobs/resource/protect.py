@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.orm import ORMExecuteState, class_mapper
-from sqlalchemy.orm.attributes import set_attribute
+from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.base import LoaderCallableStatus
 
 from statejobs.domain.text import REASON_LIMIT, clean_text
 from statejobs.errors import ProtectedStateError
+from statejobs.resource.beginning import promised_by, stage_creation
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 
 if TYPE_CHECKING:
@@ -34,23 +34,10 @@ def start_in_initial_state(record: Any, _args: Any, kwargs: dict[str, Any]) -> N
     stage_creation(record)
 
 
-def stage_creation(record: Any) -> None:
-    """Stage the first step of a record that has none; one that was copied keeps its state."""
-    model: ResourceModel = type(record).__statejobs__
-    ledger = ledger_of(record)
-    state = vars(record).get(model.attribute)
-    if state is None:
-        state = model.declaration.initial
-        with ledger.writing():
-            set_attribute(record, model.attribute, state)
-    target = value_of(state)
-    trigger = _promised(model, target)
-    ledger.pending.append(Step(name="create", source=None, target=target, trigger=trigger))
-
-
 def protect_state(attribute: Any) -> None:
     """Refuse assignments to *attribute* that do not come from the machine."""
     event.listen(attribute, "set", _assign_state, propagate=True, active_history=True)
+    event.listen(attribute, "remove", _refuse_removal, propagate=True)
 
 
 def protect_count(attribute: Any) -> None:
@@ -97,53 +84,16 @@ def override_state(record: Any, *, reason: str) -> Iterator[None]:
         ledger.reason = before
 
 
-def _promised(model: ResourceModel, target: str) -> str | None:
-    return next(iter(model.spec.promised_by(target)), None)
-
-
-def refuse_bulk_write(execution: ORMExecuteState) -> None:
-    """Refuse an ORM-enabled `update(…)` or `insert(…)` that sets a state past its machine."""
-    if not (execution.is_update or execution.is_insert) or execution.bind_mapper is None:
-        return
-    model: ResourceModel | None = getattr(execution.bind_mapper.class_, "__statejobs__", None)
-    if model is None:
-        return
-    protected = {model.attribute, model.state_column.key, "state_version", "state_changed_at"}
-    written = sorted(protected & _written_names(execution))
-    if not written:
-        return
-    kind, instead = "update", "Fire a transition on each record instead"
-    if execution.is_insert:
-        initial = value_of(model.declaration.initial)
-        kind, instead = "insert", f"Leave it out, so that the records start in {initial!r}"
-    raise ProtectedStateError(
-        f"{kind}({model.cls.__name__}) sets {written[0]!r}: that would skip guards, "
-        f"history and jobs. {instead}"
-    )
-
-
-def _written_names(execution: ORMExecuteState) -> set[str]:
-    """Return the columns that a statement sets, by values() or by parameter sets."""
-    statement: Any = execution.statement
-    # There is no public way to read the SET of an Update; a test holds these lines.
-    pairs = [*(statement._values or {}), *_ordered(statement)]  # noqa: SLF001
-    for rows in statement._multi_values:  # noqa: SLF001
-        pairs += [column for row in rows for column in row]
-    names = {str(getattr(column, "key", column)) for column in pairs}
-    given = execution.parameters
-    for parameters in [given] if isinstance(given, dict) else given or ():
-        names.update(parameters)
-    return names
-
-
-def _ordered(statement: Any) -> list[Any]:
-    return [column for column, _ in getattr(statement, "_ordered_values", None) or ()]
-
-
 def _assign_state(record: Any, value: Any, old: Any, _initiator: Any) -> None:
     """Let the machine assign, stage what an override assigns, refuse the rest."""
     ledger = ledger_of(record)
-    if ledger.may_write or _is_unchanged(value, old):
+    if ledger.may_write:
+        return
+    if ledger.pending:  # __dict__ may hold another: pydantic validates straight into it
+        old = ledger.pending[-1].target
+        if value_of(value) == old:
+            return
+    elif _is_unchanged(value, old):
         return
     model: ResourceModel = type(record).__statejobs__
     text = value.value if isinstance(value, enum.Enum) else value
@@ -164,10 +114,17 @@ def _assign_state(record: Any, value: Any, old: Any, _initiator: Any) -> None:
             name="override",
             source=value_of(old),
             target=value_of(value),
-            trigger=_promised(model, value_of(value)),
+            trigger=promised_by(model, value_of(value)),
             reason=ledger.reason,
             at=time_of(record),
         )
+    )
+
+
+def _refuse_removal(record: Any, _value: Any, _initiator: Any) -> None:
+    model: ResourceModel = type(record).__statejobs__
+    raise ProtectedStateError(
+        f"{model.label(record)}: its {model.attribute} cannot be deleted: a record always has one"
     )
 
 

@@ -38,12 +38,12 @@ from statejobs.store.tables import IS_OPEN, jobs, literal_state, transitions
 
 
 class MovedRow(NamedTuple):
-    """A record that a bulk transition moved."""
+    """A record that moved together with others."""
 
     record_id: str
     version: int
-    was: str
-    """The state that it left."""
+    was: str | None
+    """The state that it left; None for one that was created."""
 
 
 def rows_from_python(dialect: str, moved: Sequence[MovedRow]) -> FromClause:

@@ -385,8 +385,9 @@ def test_a_step_fired_by_another_listener_of_the_flush_is_refused(session, engin
     session.rollback()
 
     assert str(refused.value) == (
-        f"Order {order.id}: 'submit' was fired while the session was flushing, too late to be "
-        "written with it. Fire it before the flush, not in an ORM event"
+        f"Order {order.id}: 'submit' was fired while the session was flushing, or "
+        "flush([…]) wrote the record along with another: too late to be written with it. "
+        "Fire it before the flush, not in an ORM event, and flush the whole session"
     )
     assert read_jobs(engine) == []
 

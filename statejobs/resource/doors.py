@@ -1,0 +1,119 @@
+"""INSERT and UPDATE through a session, past its records: each is served, refused, or none of ours.
+
+A table in the reference manual lists these doors; a test holds each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import ORMExecuteState
+
+from statejobs.errors import BulkError, ProtectedStateError
+from statejobs.resource.creation import create_records
+from statejobs.resource.ledger import value_of
+
+if TYPE_CHECKING:
+    from statejobs.resource.model import ResourceModel
+
+RESOURCE = "statejobs.resource"
+"""Key in `Table.info` of the model whose records the table holds."""
+
+
+def serve_or_refuse(execution: ORMExecuteState) -> Any:
+    """Let an INSERT write history and jobs too; refuse a statement that sets a state itself.
+
+    Raises:
+        ProtectedStateError: It would write a state past its machine.
+        BulkError: It would create records without the history and the jobs that they promise.
+    """
+    if not (execution.is_insert or execution.is_update):
+        return None
+    statement = _statement_that_writes(execution)
+    model = _model_of(statement)
+    if model is None:
+        return None
+    _refuse_machine_columns(execution, statement, model)
+    if execution.is_update or not model.tells_of_creation:
+        return None
+    if statement is not execution.statement:
+        raise _read_back(model)
+    return create_records(execution, statement, model, updates=_updated_on_conflict(statement))
+
+
+def _statement_that_writes(execution: ORMExecuteState) -> Any:
+    """Return the statement itself, or the one that `from_statement()` reads from."""
+    statement: Any = execution.statement
+    return statement.element if execution.is_from_statement else statement
+
+
+def _model_of(statement: Any) -> ResourceModel | None:
+    """Return the resource whose records a statement writes, by its class or by its table."""
+    described = statement.entity_description
+    model = getattr(described.get("type"), "__statejobs__", None)
+    return model or getattr(described["table"], "info", {}).get(RESOURCE)
+
+
+def _refuse_machine_columns(
+    execution: ORMExecuteState, statement: Any, model: ResourceModel
+) -> None:
+    names = {_without_synonym(model, name) for name in _written_names(execution, statement)}
+    written = sorted(model.machine_names & names)
+    if not written:
+        return
+    kind, instead = "update", "Fire a transition on each record instead"
+    if execution.is_insert:
+        initial = value_of(model.declaration.initial)
+        kind, instead = "insert", f"Leave it out, so that the records start in {initial!r}"
+    raise ProtectedStateError(
+        f"{kind}({model.cls.__name__}) sets {written[0]!r}: that would skip guards, "
+        f"history and jobs. {instead}"
+    )
+
+
+def _without_synonym(model: ResourceModel, name: str) -> str:
+    synonym = model.mapper.synonyms.get(name)
+    return name if synonym is None else str(synonym.name)
+
+
+def _written_names(execution: ORMExecuteState, statement: Any) -> Iterator[str]:
+    """Return the columns that a statement sets, wherever it names them."""
+    # There is no public way to read what an Insert or Update sets; a test holds these lines.
+    yield from map(_name, statement._values or ())  # noqa: SLF001
+    for rows in statement._multi_values:  # noqa: SLF001
+        for row in rows:
+            yield from map(_name, row if isinstance(row, dict) else _first_columns(statement, row))
+    for column, _ in getattr(statement, "_ordered_values", None) or ():
+        yield _name(column)
+    yield from map(_name, getattr(statement, "_select_names", None) or ())
+    yield from map(_name, _updated_on_conflict(statement))
+    given = execution.parameters
+    for parameters in [given] if isinstance(given, dict) else given or ():
+        yield from map(str, parameters)
+
+
+def _first_columns(statement: Any, row: Any) -> list[Any]:
+    """Return the columns of a row that is given by position."""
+    return list(statement.table.c)[: len(row)]
+
+
+def _name(column: Any) -> str:
+    return str(getattr(column, "key", column))
+
+
+def _updated_on_conflict(statement: Any) -> list[Any]:
+    """Return the columns that ON CONFLICT DO UPDATE sets."""
+    clause = getattr(statement, "_post_values_clause", None)
+    updated = getattr(clause, "update_values_to_set", None) or {}
+    return list(dict(updated))  # SQLAlchemy 2.0 has pairs
+
+
+def _read_back(model: ResourceModel) -> BulkError:
+    name = model.cls.__name__
+    return BulkError(
+        f"select(…).from_statement(insert({name}))",
+        "creates records in a statement that reads",
+        why="their history and the jobs that they promise would not be written",
+        fix=f"execute the insert itself: session.scalars(insert({name}).returning({name}))",
+    )
