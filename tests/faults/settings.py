@@ -49,10 +49,11 @@ TELLING = (
         tests=frozenset({"test_of_two_that_lock_what_they_read_the_second_waits_and_sees"}),
     ),
     Telling(
-        "two workers, or commits that stand still, take more connections than there are",
+        "two workers, idle commits or the test itself take more connections than there are",
         settings=(CONNECTIONS,),
         tests=frozenset(
             {
+                "test_finishes_that_wait_leave_a_connection_where_the_pool_is_used_up",
                 "test_a_node_whose_clock_is_wrong_takes_no_live_job_and_loses_none_of_its_own",
                 "test_no_body_runs_while_too_many_wait_for_their_commit",
                 "test_no_live_job_is_taken_for_dead_beside_a_lock_that_outlasts_its_lease",

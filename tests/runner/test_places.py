@@ -100,6 +100,13 @@ class Gate:
         self.is_open = threading.Event()
         self.refuses_batches = False
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        """Let a worker end whatever the test met."""
+        self.is_open.set()
+
     def reach(self, point):
         if point is not CrashPoint.FINISH_BEFORE_COMMIT:
             return
@@ -159,7 +166,7 @@ def test_no_body_runs_while_too_many_wait_for_their_commit(app, gate, kind, refu
     gate.refuses_batches = refuses_batches
     ask(app, kind, 10 * PLACES)
 
-    with app.running():
+    with app.running(), gate:
         eventually(lambda: len(ran) == PLACES)
         time.sleep(A_WHILE)  # noqa: TID251 - what should not happen would happen now
         assert len(ran) == PLACES
@@ -172,7 +179,7 @@ def test_no_body_runs_while_too_many_wait_for_their_commit(app, gate, kind, refu
 def test_the_records_of_a_call_count_one_by_one(app, gate):
     ask(app, Five, 50)
 
-    with app.running():
+    with app.running(), gate:
         eventually(lambda: len(ran) == 10)
         time.sleep(A_WHILE)  # noqa: TID251
         assert len(ran) == 10
@@ -183,7 +190,7 @@ def test_the_records_of_a_call_count_one_by_one(app, gate):
 def test_a_call_larger_than_all_places_runs_when_nothing_else_is_unrecorded(app, gate):
     ask(app, Score, 60)
 
-    with app.running():
+    with app.running(), gate:
         eventually(lambda: len(ran) == 20)
         time.sleep(A_WHILE)  # noqa: TID251
         assert len(ran) == 20
@@ -196,7 +203,7 @@ def test_a_call_larger_than_all_places_runs_when_nothing_else_is_unrecorded(app,
 def test_the_event_loop_serves_other_queues_while_one_has_no_place(app, gate):
     ask(app, awaits, 2 * PLACES)
 
-    with app.running():
+    with app.running(), gate:
         eventually(lambda: ran.count("awaits") == PLACES)
         ask(app, other, 1)
         eventually(lambda: "other" in ran)
@@ -218,7 +225,7 @@ def test_what_has_no_place_is_given_back_and_not_claimed_again_at_once(app, gate
         time.sleep(A_WHILE)  # noqa: TID251 - what should not happen would happen now
         return not claims and counts(app).get("processing") == PLACES
 
-    with app.running():
+    with app.running(), gate:
         eventually(lambda: len(ran) == PLACES)
         eventually(is_quiet)
         gate.is_open.set()

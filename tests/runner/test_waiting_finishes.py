@@ -218,7 +218,7 @@ def test_finishes_that_wait_leave_a_connection_where_the_pool_is_used_up(postgre
             eventually(lambda: ended(user, "pages", "processing") == 40)
             with held(user, sql), engine.connect(), engine.connect(), engine.connect():
                 ready.set()
-                eventually(lambda: ended(user, "other") == 50, seconds=20)
+                eventually(lambda: ended(user, "other") == 50)
             eventually(lambda: ended(user, "pages") == 40)
 
 
