@@ -92,7 +92,7 @@ class TransitionRefusedError(StateJobsError):
 
 
 class BulkError(StateJobsError):
-    """A transition cannot move many records with SQL alone."""
+    """SQL alone cannot move or create many records as they are declared."""
 
     def __init__(self, where: str, what: str, *, why: str, fix: str) -> None:
         super().__init__(f"{where}: {what}\n  why: {why}\n  fix: {fix}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from statejobs.resource.model import ResourceModel
 
 RESOURCE = "statejobs.resource"
-"""Key in `Table.info` of the model whose records the table holds."""
+"""Key in `Column.info` of the model whose state the column holds."""
 
 
 def serve_or_refuse(execution: ORMExecuteState) -> Any:
@@ -35,6 +35,7 @@ def serve_or_refuse(execution: ORMExecuteState) -> Any:
     if model is None:
         return None
     _refuse_machine_columns(execution, statement, model)
+    _refuse_replacing(statement, model)
     if execution.is_update or not model.tells_of_creation:
         return None
     if statement is not execution.statement:
@@ -51,15 +52,18 @@ def _statement_that_writes(execution: ORMExecuteState) -> Any:
 def _model_of(statement: Any) -> ResourceModel | None:
     """Return the resource whose records a statement writes, by its class or by its table."""
     described = statement.entity_description
-    model = getattr(described.get("type"), "__statejobs__", None)
-    return model or getattr(described["table"], "info", {}).get(RESOURCE)
+    model: ResourceModel | None = getattr(described.get("type"), "__statejobs__", None)
+    if model is not None or "type" in described:
+        return model
+    columns = getattr(described["table"], "columns", ())
+    return next((c.info[RESOURCE] for c in columns if RESOURCE in c.info), None)
 
 
 def _refuse_machine_columns(
     execution: ORMExecuteState, statement: Any, model: ResourceModel
 ) -> None:
-    names = {_without_synonym(model, name) for name in _written_names(execution, statement)}
-    written = sorted(model.machine_names & names)
+    names = set(_written_names(execution, statement))
+    written = sorted(model.machine_names & {_column_behind(model, name) for name in names})
     if not written:
         return
     kind, instead = "update", "Fire a transition on each record instead"
@@ -72,9 +76,23 @@ def _refuse_machine_columns(
     )
 
 
-def _without_synonym(model: ResourceModel, name: str) -> str:
-    synonym = model.mapper.synonyms.get(name)
-    return name if synonym is None else str(synonym.name)
+def _refuse_replacing(statement: Any, model: ResourceModel) -> None:
+    """Refuse INSERT OR REPLACE of SQLite, which begins the record that is there anew."""
+    words = " ".join(str(prefix) for prefix, _ in statement._prefixes)  # noqa: SLF001
+    if "REPLACE" in words.upper():
+        raise ProtectedStateError(
+            f"insert({model.cls.__name__}) with {words!r} would take a record back to its initial "
+            "state, past guards, history and jobs. Use on_conflict_do_nothing(), and update what "
+            "was there"
+        )
+
+
+def _column_behind(model: ResourceModel, name: str) -> str:
+    """Return what a synonym or a hybrid attribute stands for; any other name as it is."""
+    if name in model.mapper.columns:
+        return name
+    expression = getattr(getattr(model.cls, name, None), "expression", None)
+    return str(getattr(expression, "key", name))
 
 
 def _written_names(execution: ORMExecuteState, statement: Any) -> Iterator[str]:

@@ -117,7 +117,7 @@ def _protect(cls: type, attribute: str) -> None:
         if name in guards:
             guards[name](instrumented)
         if name == attribute:
-            instrumented.parent.local_table.info[RESOURCE] = cls.__dict__["__statejobs__"]
+            instrumented.parent.columns[name].info[RESOURCE] = cls.__statejobs__  # type: ignore[attr-defined]
 
     if "__mapper__" not in vars(cls):  # SQLModel maps later
         event.listen(cls, "attribute_instrument", guard_one)

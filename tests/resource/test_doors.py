@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import ForeignKey, func, insert, literal, select, update
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -36,6 +37,10 @@ class Order(StatefulResource, Base):
     total: Mapped[int] = mapped_column(default=0)
     state: Mapped[Step] = state_column(Step, initial=Step.NEW)
     status = synonym("state")
+
+    @hybrid_property
+    def phase(self):
+        return self.state
 
 
 class Quiet(StatefulResource, Base):
@@ -114,6 +119,7 @@ SETS_STATE = {
         insert(Order).from_select(["total", "state"], select(Order.total, Order.state)), None
     ),
     "synonym": (insert(Order).values(status=Step.DONE), None),
+    "hybrid attribute": (insert(Order).values(phase=Step.DONE), None),
     "table": (insert(TABLE).values(state=Step.DONE), None),
     "conflict": (
         sqlite.insert(Order).on_conflict_do_update(
@@ -133,6 +139,8 @@ SETS_STATE = {
     "update": (update(Order).values(state=Step.DONE), None),
     "update of the table": (update(TABLE).values(state=Step.DONE), None),
     "update by synonym": (update(Order).values(status=Step.DONE), None),
+    "update by hybrid attribute": (update(Order).values({Order.phase: Step.DONE}), None),
+    "update by its name": (update(Order).values(phase=Step.DONE), None),
     "update by key": (update(Order), [{"id": 1, "state": Step.DONE}]),
     "update to what SQL makes": (update(Order).values(state=func.lower("DONE")), None),
     "update read back": (
@@ -242,6 +250,23 @@ def test_sqlite_does_not_tell_an_upsert_that_creates_from_one_that_updates(sqlit
         "  why: only those that it inserted are created: they get history, and jobs\n"
         "  fix: insert with on_conflict_do_nothing(), then update(Order) what was there"
     )
+
+
+@pytest.mark.parametrize("cls", [Order, Quiet])
+def test_replacing_a_record_is_refused(sqlite_url, cls):
+    with shop_engine(sqlite_url, Base) as engine, Session(engine) as session:
+        session.execute(insert(cls), [{"id": 1}])
+        with pytest.raises(ProtectedStateError, match="would take a record back to its initial"):
+            session.execute(insert(cls).prefix_with("or replace"), [{"id": 1}])
+
+
+def test_ignoring_a_record_that_is_there_creates_only_the_others(sqlite_url):
+    with shop_engine(sqlite_url, Base) as engine, Session(engine) as session:
+        session.execute(insert(Order), [{"id": 1}])
+        session.execute(insert(Order).prefix_with("OR IGNORE"), [{"id": 1}, {"id": 2}])
+        session.commit()
+
+        assert [row.record_id for row in read_history_rows(engine)] == ["1", "2"]
 
 
 def test_the_base_of_a_family_may_be_inserted(engine):

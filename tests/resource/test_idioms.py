@@ -4,6 +4,7 @@ import dataclasses
 from contextlib import suppress
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import UnmappedInstanceError
 from sqlmodel import SQLModel
@@ -40,7 +41,7 @@ def construct_unchecked(state):
     return Modelled.model_construct(title="x", state=state)
 
 
-def update(state):
+def set_later(state):
     return Modelled(title="x").sqlmodel_update({"state": state})
 
 
@@ -52,9 +53,15 @@ def deep_copy_with_update(state):
     return Modelled(title="x").model_copy(update={"state": state}, deep=True)
 
 
+@pytest.mark.parametrize("target", [Modelled, Modelled.__table__], ids=["class", "table"])
+def test_a_statement_on_a_table_that_was_mapped_late_is_refused_too(models, target):
+    with Session(models) as session, pytest.raises(ProtectedStateError):
+        session.execute(update(target).values(state=Step.DONE))
+
+
 @pytest.mark.parametrize(
     "make",
-    [construct, validate, validate_with_update, validate_json, construct_unchecked, update,
+    [construct, validate, validate_with_update, validate_json, construct_unchecked, set_later,
      copy_with_update, deep_copy_with_update],
 )  # fmt: skip
 def test_no_idiom_of_pydantic_makes_a_record_in_another_state(models, make):
