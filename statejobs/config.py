@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from statejobs.domain.backoff import LONGEST
 from statejobs.domain.job import JobState
+from statejobs.domain.whole import is_whole
 from statejobs.errors import ConfigurationError
 
 _LEAST_IDLE = timedelta(seconds=10)
@@ -116,9 +117,9 @@ def check_queues(queues: dict[str, int]) -> dict[str, int]:
             fix="say queues={'default': 10}, or leave queues out",
         )
     for name, limit in queues.items():
-        if not name or limit < 1:
+        if not name or not is_whole(limit) or limit < 1:
             raise ConfigurationError(
-                f"queue {name!r}: limit {limit} must be at least 1",
+                f"queue {name!r}: limit {limit!r} must be a whole number from 1 on",
                 why="it is how many jobs of the queue a worker runs at once",
                 fix="leave the queue out to not serve it",
             )

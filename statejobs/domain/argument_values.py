@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from math import isfinite
 from typing import Any, NamedTuple
 
 import msgspec
@@ -168,6 +169,8 @@ def _check_shape(value: object, place: Place) -> None:
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             raise Refusal(f"{place} is a datetime without a zone; give it one: tzinfo=UTC")
+    elif isinstance(value, float) and not isfinite(value):
+        raise Refusal(f"{place} is {value!r}, and JSON has no such number; pass None or text")
     elif isinstance(value, dict):
         for key in value:
             if type(key) is not str:

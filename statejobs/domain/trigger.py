@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from statejobs.domain.backoff import LONGEST, Backoff, Exponential
 from statejobs.domain.text import NAME_LIMIT, clean_text
+from statejobs.domain.whole import is_whole
 from statejobs.errors import DefinitionError
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -54,19 +55,19 @@ class RunOptions:
         _check_name(where, "queue", self.queue, longest=100)
         tags = tuple(clean_text(tag, NAME_LIMIT) for tag in self.tags)
         object.__setattr__(self, "tags", tags)
-        if not 0 <= self.priority <= 9:  # noqa: PLR2004 - the documented range
+        if not is_whole(self.priority) or not 0 <= self.priority <= 9:  # noqa: PLR2004 - the documented range
             raise DefinitionError(
                 where,
-                f"priority={self.priority}",
+                f"priority={self.priority!r}",
                 why="priorities order the jobs inside a queue, from 0 (first) to 9 (last)",
                 fix="give a number from 0 to 9",
             )
         for option in ("max_attempts", "max_crashes"):
             value: int = getattr(self, option)
-            if value < 1:
+            if not is_whole(value) or value < 1:
                 raise DefinitionError(
                     where,
-                    f"{option}={value}",
+                    f"{option}={value!r}",
                     why="a job needs at least one attempt",
                     fix=f"give {option}=1 or more",
                 )
@@ -96,7 +97,7 @@ class TriggerOptions(RunOptions):
     def __post_init__(self) -> None:
         """Refuse values that no one can mean."""
         RunOptions.__post_init__(self)  # a slotted dataclass is another class than super() knows
-        if self.chunk is not None and (type(self.chunk) is not int or self.chunk < 1):
+        if self.chunk is not None and (not is_whole(self.chunk) or self.chunk < 1):
             raise DefinitionError(
                 f"{self.kind} {self.key!r}",
                 f"chunk={self.chunk!r}",

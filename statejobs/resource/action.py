@@ -20,6 +20,7 @@ from statejobs.domain.backoff import LONGEST
 from statejobs.domain.clock import FIRST, LAST
 from statejobs.domain.job import EnqueueResult
 from statejobs.domain.machine import DELETED
+from statejobs.domain.whole import is_whole
 from statejobs.resource.enqueue import enqueue_action
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.transition import Guard, refused, short_name
@@ -66,7 +67,8 @@ class JobOptions:
 
 
 def _check_type(name: str, value: object, kind: type, example: str) -> None:
-    if value is not None and not isinstance(value, kind):
+    is_kind = is_whole(value) if kind is int else isinstance(value, kind)
+    if value is not None and not is_kind:
         raise TypeError(f"{name}={value!r} is not a {kind.__name__}; say {name}={example}")
 
 
