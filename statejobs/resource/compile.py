@@ -12,7 +12,7 @@ from sqlalchemy.orm import MappedColumn
 from statejobs.context import AsyncJobContext, JobContext
 from statejobs.domain.arguments import Signature
 from statejobs.domain.machine import DELETED
-from statejobs.errors import DefinitionError
+from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.resource.action import Action
 from statejobs.resource.chunk_action import ChunkAction
 from statejobs.resource.chunk_checks import check_chunk
@@ -106,7 +106,7 @@ def _refuse_misfits(
     uses = [(attribute, declaration.run_trigger)]
     uses += [(n, v.run_trigger) for n, v in declared.items() if isinstance(v, Transition)]
     for name, run in uses:
-        if isinstance(run, list | tuple | set):
+        if isinstance(run, list | tuple | set | frozenset | dict):
             raise DefinitionError(
                 f"{cls.__name__}.{name}",
                 "its run_trigger is several triggers",
@@ -119,7 +119,7 @@ def _refuse_misfits(
                 f"{cls.__name__}.{name}",
                 f"its run_trigger {run!r} is a {type(run).__name__}, not a trigger",
                 why="a name would be looked up only when the transition fires",
-                fix=f"give the trigger itself, declared above: run_trigger={run}",
+                fix=_trigger_meant(run, declared),
             )
     for name, value in declared.items():
         for guard in getattr(value, "guards", ()):
@@ -128,8 +128,26 @@ def _refuse_misfits(
                     f"{cls.__name__}.{name}",
                     f"its guard {guard!r} is a {type(guard).__name__}, which cannot be called",
                     why="a guard is asked with the record, and answers yes or no",
-                    fix=f"give the function itself, declared above: guard={guard}",
+                    fix=f"give the function itself, declared above: guard={_name_of(guard)}",
                 )
+
+
+def _trigger_meant(run: object, declared: Mapping[str, Any]) -> str:
+    """Return what to write in place of *run*: a trigger of the class, and which one."""
+    names = [name for name, value in declared.items() if isinstance(value, Trigger)]
+    if isinstance(run, Action):
+        names = [name for name in names if declared[name] is run.trigger] or names
+    if isinstance(run, str) and run in names:
+        names = [run]
+    if not names:
+        return "declare one above: charge = Trigger.on_demand('order.charge')"
+    hint = f"; {did_you_mean(run, names)}" if isinstance(run, str) and len(names) > 1 else ""
+    said = " or ".join(f"run_trigger={name}" for name in names)
+    return f"give the trigger itself, declared above: {said}{hint}"
+
+
+def _name_of(guard: object) -> str:
+    return guard if isinstance(guard, str) and guard.isidentifier() else "has_amount"
 
 
 def _state_uses(

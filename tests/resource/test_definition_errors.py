@@ -590,6 +590,33 @@ def test_a_trigger_is_given_as_the_object_not_by_name():
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (lambda b: b["pay"], "run_trigger=charge"),
+        (lambda b: b["charge"].options, "run_trigger=charge or run_trigger=notify"),
+        (lambda _: "chrage", "run_trigger=charge or run_trigger=notify; did you mean 'charge'?"),
+        (lambda _: "notify", "run_trigger=notify"),
+        (lambda _: True, "run_trigger=charge or run_trigger=notify"),
+    ],
+    ids=["action", "options", "misspelt", "name", "flag"],
+)
+def test_advice_for_what_is_no_trigger_names_those_that_are(given, meant):
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(StatefulResource, base()):
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+            charge = Trigger.on_demand("bill.charge")
+            notify = Trigger.on_demand("bill.notify")
+
+            @charge.action(B.QUEUED, B.PAID)
+            def pay(self, ctx: JobContext) -> None: ...
+
+            submit = transition(B.OPEN, B.QUEUED, run_trigger=given(locals()))(lambda self: None)
+
+    assert said(refused)[-1] == f"  fix: give the trigger itself, declared above: {meant}"
+
+
 def test_two_triggers_of_one_move_name_how_the_second_is_enqueued():
     with pytest.raises(DefinitionError) as refused:
 
