@@ -23,6 +23,8 @@ from statejobs.store.factory import parse_url
 
 APP_VARIABLE = "STATEJOBS_APP"
 DATABASE_VARIABLE = "STATEJOBS_DATABASE"
+_KEYS = ("app",)
+"""What `[tool.statejobs]` may hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,14 @@ def _read_spec(file: Path) -> str | None:
         ) from error
     table: Any = settings.get("tool", {}).get("statejobs", {})
     spec = table.get("app") if isinstance(table, dict) else None
+    for key in table if isinstance(table, dict) else ():
+        if key not in _KEYS:
+            raise Problem(
+                f"[tool.statejobs] of {file}: no setting {key!r}; {did_you_mean(key, _KEYS)}",
+                "a setting that is silently ignored would not do what it says",
+                "correct the name, or leave it out",
+                Exit.USAGE,
+            )
     if spec is not None and not isinstance(spec, str):
         raise Problem(
             f"[tool.statejobs] of {file}: app is not text",

@@ -42,6 +42,18 @@ def test_flag_wins_over_environment_over_file(project, flag, environment, file):
         assert find_source(flag, environ, project / "deep").spec == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"), [('ap = "shop:jobs"', "did you mean 'app'?"), ("workers = 4", "known: app")]
+)
+def test_an_unknown_setting_of_a_file_is_an_error(tmp_path, line, hint):
+    (tmp_path / "pyproject.toml").write_text(f"[tool.statejobs]\n{line}\n")
+
+    with pytest.raises(Problem) as caught:
+        find_source(None, {}, tmp_path)
+
+    assert hint in caught.value.what
+
+
 def test_the_directory_of_the_file_is_searched_for_the_app(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text('[tool.statejobs]\napp = "from_file:make"\n')
     (tmp_path / "from_file.py").write_text("from tests.support.worker_app import make_app as make")
