@@ -75,8 +75,11 @@ class LiveScreen(QuietScreen):
         if scene.worker_ending is None:
             if pid is None:
                 return Text("No worker runs now: orders wait in the database.", "yellow")
+            if not scene.progress.running:
+                return Text(f"Process {pid} waits for orders.")
             return Text.assemble(
-                f"Process {pid} runs the jobs. To see a recovery, type elsewhere: ",
+                f"Process {pid} holds {scene.progress.running} jobs now. To see them recovered, "
+                "type elsewhere: ",
                 (f"kill -9 {pid}", "bold"),
             )
         now = f" Process {pid} runs the jobs." if pid else " Start another, as said above."

@@ -76,6 +76,11 @@ class Progress:
         return sum(self.states.values())
 
     @property
+    def running(self) -> int:
+        """How many orders are being paid now."""
+        return self.states[S.PROCESSING]
+
+    @property
     def ended(self) -> int:
         """How many orders are in a final state."""
         return sum(self.states[state] for state in FINAL)

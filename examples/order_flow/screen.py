@@ -98,10 +98,11 @@ class PlainScreen(QuietScreen):
         """Print what is due."""
         super().show(scene)
         progress = scene.progress
-        if progress.worker not in {None, self._worker}:
+        if progress.running and progress.worker not in {None, self._worker}:
             self._worker = progress.worker
             print(
-                f"Process {self._worker} runs the jobs. To see a recovery: kill -9 {self._worker}\n"
+                f"Process {self._worker} holds {progress.running} jobs now. "
+                f"To see them recovered: kill -9 {self._worker}\n"
                 f"Should no worker be left, start one:\n{self._restart}",
                 flush=True,
             )

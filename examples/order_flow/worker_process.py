@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,11 @@ from order_flow.gateway import ADDRESS_VARIABLE
 COMMAND = (sys.executable, *["-m", "statejobs", "worker", "--app", "order_flow.app:make_app"])
 _PACKAGES = str(Path(__file__).resolve().parents[1])
 _PATIENCE = 15.0  # seconds that it may take to end after SIGTERM
+
+
+def _without_ours(environ: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what is said to other workers, such as which queues they serve."""
+    return {k: v for k, v in environ.items() if not k.startswith("STATEJOBS_")}
 
 
 class WorkerProcess:
@@ -38,7 +44,7 @@ class WorkerProcess:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - a command of ours
                 COMMAND,
-                env={**os.environ, **self._environment},
+                env={**_without_ours(os.environ), **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
