@@ -10,6 +10,7 @@ from statejobs.domain.clock import Clock, Sources, SystemClock, utcnow
 from statejobs.domain.job import BulkResult, Enqueued, EnqueueResult, Job, JobState
 from statejobs.domain.machine import MachineSpec
 from statejobs.domain.outcome import Cancel, Snooze
+from statejobs.domain.redaction import Redaction
 from statejobs.errors import (
     ArgumentsError,
     BindMismatchError,
@@ -69,6 +70,7 @@ __all__ = [
     "ProtectedStateError",
     "Pruned",
     "RecordKeptError",
+    "Redaction",
     "Retention",
     "RowRefusedError",
     "SchemaError",

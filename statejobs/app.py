@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from statejobs.config import Retention, WorkerSettings, check_queues
 from statejobs.domain.clock import Sources, tells_wall_time
 from statejobs.domain.job import Job, JobState
+from statejobs.domain.redaction import Redaction, redaction_of
 from statejobs.errors import ConfigurationError, StateJobsError, did_you_mean
 from statejobs.resource.domain import Domain, Registry
 from statejobs.resource.enqueue import IDS
@@ -62,6 +63,7 @@ class StateJobs:
         queues: Mapping[str, int] | None = None,
         settings: WorkerSettings | None = None,
         retention: Retention | None = None,
+        redact: Redaction | Iterable[str] | None = None,
         sources: Sources | None = None,
         reach: Reach = live_on,
     ) -> None:
@@ -73,6 +75,8 @@ class StateJobs:
             queues: Queue → how many of its jobs one worker process runs at once.
             settings: Leases, polls and graces of workers.
             retention: How long ended jobs and history are kept.
+            redact: What history, errors, logs and the command line hide: words in names of
+                arguments, beside the usual ones.
             sources: Clock, ids and chance; tests pass their own.
             reach: Called at each named crash point; tests let the process die there.
 
@@ -85,12 +89,13 @@ class StateJobs:
         self.retention = retention or Retention()
         self.telemetry = Telemetry()
         self.domains = tuple(domains)
-        self.registry = Registry(self.domains)
+        self.redaction = redaction_of(redact)
+        self.registry = Registry(self.domains, self.redaction)
         self._slots = sum(self.queues.values())
         self.engine = open_engine(database, connections=self._slots)
         self._is_engine_ours = self.engine is not database
         renew_in_children(self.engine)
-        self.store = Store(self.engine, settings=self.settings)
+        self.store = Store(self.engine, settings=self.settings, redaction=self.redaction)
         self.sources = self._on_time(sources or Sources())
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.queries = JobQueries(self.engine, self._keys_of)

@@ -85,10 +85,11 @@ class TransitionRefusedError(StateJobsError):
         reasons: Sequence[str],
         available: Sequence[str] = (),
     ) -> None:
+        available = tuple(name for name in available if name != transition)
         can = f" From {state!r} you can: {', '.join(available)}." if available else ""
         super().__init__(f"{record} cannot {transition!r}: {' '.join(reasons)}{can}")
         self.transition, self.record, self.state = transition, record, state
-        self.reasons, self.available = tuple(reasons), tuple(available)
+        self.reasons, self.available = tuple(reasons), available
 
 
 class BulkError(StateJobsError):

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from statejobs.domain.failure import describe_failure, traceback_of
+from statejobs.domain.redaction import DEFAULT, Redaction
+from statejobs.domain.visible import visible, visible_line
 
 LOGGERS = (
     "statejobs",
@@ -40,9 +42,9 @@ def _delay(seconds: float, act: Callable[[], None]) -> threading.Timer:
 
 
 @contextmanager
-def sparing(delay: Delay = _delay) -> Iterator[None]:
+def sparing(delay: Delay = _delay, *, redaction: Redaction = DEFAULT) -> Iterator[None]:
     """Spare the log as long as the context is open; tests pass a *delay* of their own."""
-    spared = Sparing(delay)
+    spared = Sparing(delay, redaction)
     for name in LOGGERS:
         logging.getLogger(name).addFilter(spared.filter)
     try:
@@ -66,15 +68,15 @@ class _Told:
 class Sparing:
     """Decides for each record of a logger whether it is told."""
 
-    def __init__(self, delay: Delay) -> None:
-        self._delay = delay
+    def __init__(self, delay: Delay, redaction: Redaction = DEFAULT) -> None:
+        self._delay, self._redaction = delay, redaction
         self._causes: OrderedDict[Cause, _Told] = OrderedDict()
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether *record* is told now; it then holds no values."""
         cause = _cause_of(record)
-        _hide_values(record)
+        _hide_values(record, self._redaction)
         if record.levelno < logging.WARNING:
             return True
         with self._lock:
@@ -151,16 +153,19 @@ def _kind_of(error: BaseException) -> Cause:
     return type(error), state, where
 
 
-def _hide_values(record: logging.LogRecord) -> None:
-    """Let *record* say of errors what `describe_failure` would."""
+def _hide_values(record: logging.LogRecord, redaction: Redaction) -> None:
+    """Let *record* say of errors what `describe_failure` would, and forge no line."""
     if isinstance(record.args, tuple):
         record.args = tuple(
-            _in_a_line(arg) if isinstance(arg, BaseException) else arg for arg in record.args
+            visible_line(_in_a_line(arg, redaction) if isinstance(arg, BaseException) else arg)
+            if isinstance(arg, str | BaseException)
+            else arg
+            for arg in record.args
         )
     if isinstance(record.exc_info, tuple) and record.exc_info[1]:
-        record.exc_text = traceback_of(record.exc_info[1]).rstrip("\n")
+        record.exc_text = visible(traceback_of(record.exc_info[1], redaction).rstrip("\n"))
 
 
-def _in_a_line(error: BaseException) -> str:
+def _in_a_line(error: BaseException, redaction: Redaction) -> str:
     """Return what *error* says, on one line."""
-    return " ".join(describe_failure(error).message.split()) or type(error).__name__
+    return " ".join(describe_failure(error, redaction).message.split()) or type(error).__name__

@@ -56,7 +56,7 @@ def worker_process(
     pipe = _take_stdin()
     threading.Thread(target=_read_orders, args=(pipe, orders.given, hasten), daemon=True).start()
     app = settings.load()
-    set_up_logging(log_level, log_format)
+    set_up_logging(log_level, log_format, app.redaction)
     patience = app.settings.shutdown_grace.total_seconds() if grace is None else grace
     served = _queues(app, queues)
     worker = once_there(lambda: app.worker(served), app.sources.sleep, app.sources.rng)
@@ -193,4 +193,4 @@ def _since(started_at: datetime | None, now: datetime) -> str:
 
 
 def _listed(queues: Mapping[str, int]) -> str:
-    return ",".join(f"{name}:{limit}" for name, limit in queues.items())
+    return ", ".join(f"{name} ({limit})" for name, limit in queues.items())

@@ -8,7 +8,6 @@ from contextlib import redirect_stdout
 import click
 
 from statejobs.cli.group import Group
-from statejobs.cli.output import note
 from statejobs.cli.problems import Exit, Problem, problem_of
 from statejobs.cli.settings import Settings, common_options
 from statejobs.errors import SchemaError
@@ -16,6 +15,7 @@ from statejobs.store import schema
 
 
 @click.group("db", cls=Group)
+@common_options
 def database_group() -> None:
     """Make and check the tables of statejobs."""
 
@@ -42,9 +42,11 @@ def upgrade(settings: Settings, *, sql: bool) -> None:
     if settings.as_json:
         settings.output.json({"from": before, "to": schema.HEAD, "changed": before != schema.HEAD})
     elif before == schema.HEAD:
-        note(f"the tables are at revision {before} already")
+        settings.output.note(f"the tables are at revision {before} already")
     else:
-        note(f"the tables are at revision {schema.HEAD} now; before: {before or 'none'}")
+        settings.output.note(
+            f"the tables are at revision {schema.HEAD} now; before: {before or 'none'}"
+        )
 
 
 @database_group.command("check")
@@ -68,10 +70,12 @@ def check(settings: Settings) -> int:
     if settings.as_json:
         settings.output.json(document)
     elif problem is None:
-        note(f"the tables are as they should be (revision {revision or 'of your own Alembic'})")
+        settings.output.note(
+            f"the tables are as they should be (revision {revision or 'of your own Alembic'})"
+        )
     if problem is None:
         return Exit.OK
-    note(problem.lines())
+    settings.output.note(problem.lines())
     return Exit.FAILED
 
 

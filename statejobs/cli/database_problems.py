@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.discretion import without_values
+from statejobs.domain.redaction import DEFAULT
 from statejobs.store.faults import Fault, fault_of, is_wrong_address, sqlstate_of
 
 
@@ -68,4 +69,4 @@ def _missing(error: DBAPIError, why: str) -> str | None:
 def _first_line(error: DBAPIError) -> str:
     original = error.orig or error
     lines = without_values(original, str(original)).strip().splitlines()
-    return lines[0] if lines else type(original).__name__
+    return DEFAULT.text(lines[0]) if lines else type(original).__name__

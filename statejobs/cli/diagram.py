@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from statejobs.cli.completion import complete, resource_names
 from statejobs.cli.documents import machine_document
 from statejobs.cli.problems import not_found
 from statejobs.cli.settings import Settings, common_options
@@ -16,7 +17,7 @@ JOB = "job"
 
 
 @click.command()
-@click.argument("resource", required=False)
+@click.argument("resource", required=False, shell_complete=complete(resource_names))
 @common_options
 @click.pass_obj
 def diagram(settings: Settings, resource: str | None) -> None:

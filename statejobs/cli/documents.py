@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +11,14 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.app import StateJobs
-from statejobs.cli.output import decoded, iso
+from statejobs.cli.output import iso
 from statejobs.domain.job import WAITING, Job, JobState
 from statejobs.domain.machine import Edge, MachineSpec
+from statejobs.domain.shown import decoded, shown_row
+from statejobs.domain.text import NAME_LIMIT, shown_text
 from statejobs.errors import did_you_mean
 from statejobs.resource.model import ResourceModel
+from statejobs.runner.worker import SILENT_NODE
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.queries import AtLeast
 
@@ -101,14 +104,40 @@ def transition_document(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def attempts_of(app: StateJobs, job_id: int) -> list[dict[str, Any]]:
+    """Return the attempts of a job that did not complete, as they may be shown."""
+    return [shown_row(row, app.redaction) for row in app.queries.attempts(job_id)]
+
+
+def last_errors(app: StateJobs, jobs: Sequence[Job]) -> dict[int, str]:
+    """Return what the last attempt of each job raised that did not end well, on a line."""
+    waits = [job.id for job in jobs if job.state is not JobState.COMPLETED and job.attempt]
+    found = app.queries.last_errors(waits)
+    return {
+        job_id: shown_text(_in_a_line(*error), NAME_LIMIT, app.redaction)
+        for job_id, error in found.items()
+    }
+
+
+def _in_a_line(kind: str, message: str) -> str:
+    lines = message.strip().splitlines()
+    return f"{kind}: {lines[0]}" if lines else kind
+
+
+def steps_of(app: StateJobs, resource: str, record_id: str) -> list[dict[str, Any]]:
+    """Return the history of a record, as it may be shown."""
+    rows = app.queries.transitions(resource, record_id)
+    return [shown_row(row, app.redaction) for row in rows]
+
+
 def timeline(app: StateJobs, resource: str, record_id: str) -> list[dict[str, Any]]:
     """Return what happened to a record, oldest first: its steps, and its attempts that failed."""
     jobs = app.queries.jobs(resource=resource, record_id=record_id)
-    rows = [row for job in jobs for row in app.queries.attempts(job.id)]
+    rows = [row for job in jobs for row in attempts_of(app, job.id)]
     failed = deque(sorted(rows, key=lambda row: row["finished_at"]))
     events: list[dict[str, Any]] = []
     # Steps stay in the order of their rows: the clocks of several machines may disagree.
-    for step in app.queries.transitions(resource, record_id):
+    for step in steps_of(app, resource, record_id):
         while failed and failed[0]["finished_at"] < step["at"]:
             events.append(_attempt_event(failed.popleft()))
         events.append({"kind": "transition", **transition_document(step)})
@@ -122,7 +151,7 @@ def database_name(app: StateJobs) -> str:
 
 
 def worker_documents(app: StateJobs) -> list[dict[str, Any]]:
-    """Return the worker processes that are registered."""
+    """Return the worker processes that live, or died not long ago."""
     now = app.sources.clock.now()
     return [
         {
@@ -137,7 +166,8 @@ def worker_documents(app: StateJobs) -> list[dict[str, Any]]:
             "held_keys": decoded(row["held"]) if row["held"] else [],
             "lives": now - row["beat_at"] < app.settings.lease,
         }
-        for row in app.queries.nodes()
+        for row in (shown_row(node, app.redaction) for node in app.queries.nodes())
+        if now - row["beat_at"] < SILENT_NODE  # where no worker lives, none forgets it
     ]
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
+from sqlalchemy.exc import DBAPIError
 
-from statejobs.cli.output import note
 from statejobs.cli.problems import Exit, Problem, problem_of
 from statejobs.cli.settings import Settings
+from statejobs.domain.failure import traceback_of
 from statejobs.errors import did_you_mean
 
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -41,29 +41,46 @@ class Program(Group):
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> NoReturn:
         """Run one command, then exit."""
-        settings = options.setdefault("obj", Settings())
+        settings, stdout = options.setdefault("obj", Settings()), sys.stdout
         options["standalone_mode"] = False
         try:
             code = super().main(args, *others, **options)
         except _NO_ARGUMENTS as error:
-            note(error.format_message())
+            settings.output.note(error.format_message())
             sys.exit(Exit.USAGE)
         except click.Abort:
-            note("interrupted")
+            settings.output.note("interrupted")
             sys.exit(Exit.INTERRUPTED)
+        except SystemExit:
+            if sys.stdout is not stdout:  # click met a reader that went away, and replaced it
+                sys.exit(Exit.OK)
+            raise
         except Exception as error:
             problem = problem_of(error)
             if problem is None:
                 raise
             explain(problem, settings, error)
             sys.exit(problem.code)
-        sys.exit(code if isinstance(code, int) else Exit.OK)
+        sys.exit(_exit_code(code, settings))
+
+
+def _exit_code(code: object, settings: Settings) -> int:
+    """Return how a command ends that did what it was asked: well, if what it said was taken."""
+    problem = settings.output.terminal.problem
+    if problem is not None:
+        reason = problem.strerror or problem
+        settings.output.note(f"error: standard output could not be written: {reason}")
+        return Exit.FAILED
+    return code if isinstance(code, int) else Exit.OK
 
 
 def explain(problem: Problem, settings: Settings, error: BaseException | None = None) -> None:
     """Print *problem*: three lines on stderr, and the document with `--json`."""
+    output = settings.output
     if settings.debug and error is not None:
-        traceback.print_exception(error)
-    note(problem.lines())
+        output.note(traceback_of(error, settings.redaction).rstrip())
+    if isinstance(error, DBAPIError):
+        problem.why = settings.redaction.text(problem.why)
+    output.note(problem.lines())
     if settings.as_json:
-        settings.output.json(problem.document())
+        output.json(problem.document())

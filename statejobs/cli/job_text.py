@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from statejobs.cli.documents import reason_of
 from statejobs.cli.output import Output, clock_time, relative, span
 from statejobs.domain.job import ENDED, Job, JobState
+from statejobs.domain.shown import decoded
+from statejobs.domain.text import clean_text
+
+EMPTY: Mapping[int, str] = MappingProxyType({})
+_MOST_OF_ARGUMENTS, _MOST_OF_ONE = 60, 24  # characters
+_MOST_NAMED = 20
 
 
-def print_jobs(output: Output, jobs: Sequence[Job], now: datetime) -> None:
-    """Print one line for each job."""
+def print_jobs(
+    output: Output, jobs: Sequence[Job], now: datetime, errors: Mapping[int, str] = EMPTY
+) -> None:
+    """Print one line for each job, with what its last attempt raised."""
+    arguments = {job.id: short_arguments(job.args) for job in jobs}
+    args = ["args"] if any(arguments.values()) else []
     output.table(
-        ["id", "state", "key", "record", "queue", "attempt", "when", "reason"],
+        ["id", "state", "key", "record", "queue", "attempt", "when", *args, "reason"],
         [
             [
                 job.id,
@@ -25,12 +37,40 @@ def print_jobs(output: Output, jobs: Sequence[Job], now: datetime) -> None:
                 job.queue,
                 f"{job.attempt}/{job.max_attempts}",
                 _when(job, now),
-                reason_of(job),
+                *([arguments[job.id]] if args else []),
+                why(job, errors.get(job.id)),
             ]
             for job in jobs
         ],
         right=["id", "attempt"],
+        below=["reason", *args, "queue", "record", "when", "attempt", "key"],
     )
+
+
+def why(job: Job, error: str | None) -> str | None:
+    """Return the reason of *job* with the message of its last *error*, if that is the reason."""
+    reason = reason_of(job)
+    if error is None or reason is None:
+        return reason
+    kind, _, _ = error.partition(": ")
+    return f"{reason.removesuffix(kind)}{error}" if reason.endswith(kind) else reason
+
+
+def short_arguments(text: str) -> str:
+    """Return stored arguments in a few words: `amount=5, to="Ada"`."""
+    values = decoded(text)
+    if not isinstance(values, dict):
+        return clean_text(values, _MOST_OF_ARGUMENTS)
+    shown = (f"{name}={_short(value)}" for name, value in values.items())
+    return _cut(", ".join(islice(shown, _MOST_NAMED)), _MOST_OF_ARGUMENTS)
+
+
+def _short(value: object) -> str:
+    return _cut(json.dumps(value, ensure_ascii=False), _MOST_OF_ONE)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def print_job(
@@ -43,7 +83,7 @@ def print_job(
     if attempts:
         output.title("Attempts that did not complete")
         for attempt in attempts:
-            output.text(f"{attempt['attempt']}  {_attempt(attempt)}")
+            output.paragraph(f"{attempt['attempt']}  {_attempt(attempt)}")
         if attempts[-1]["traceback"]:
             output.title("Last traceback")
             output.text(attempts[-1]["traceback"].rstrip())
@@ -53,7 +93,7 @@ def print_job(
     if obstacle or may_be_retried(job):
         output.title("Next")
         refused = f"it cannot be retried: {no_retry}" if no_retry else None
-        output.text(obstacle or refused or f"statejobs job retry {job.id}")
+        output.paragraph(obstacle or refused or f"statejobs job retry {job.id}")
 
 
 def may_be_retried(job: Job) -> bool:
@@ -66,6 +106,7 @@ def print_history(output: Output, events: Sequence[Mapping[str, Any]], now: date
     output.table(
         ["at (UTC)", "what", "move", "by", "note"],
         [_attempt_row(e, now) if e.get("kind") == "attempt" else _step_row(e, now) for e in events],
+        below=["note", "by", "move"],
     )
 
 
@@ -116,8 +157,11 @@ def _moment(at: datetime | None, now: datetime) -> str:
 def _progress(text: str | None) -> str | None:
     if text is None:
         return None
-    progress = json.loads(text)
-    return f"{progress['done']} of {progress['total']}"
+    progress = decoded(text)
+    try:
+        return f"{progress['done']} of {progress['total']}"
+    except (KeyError, TypeError):
+        return f"(cannot be read) {text}"
 
 
 def _attempt(attempt: Mapping[str, Any]) -> str:

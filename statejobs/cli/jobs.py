@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,20 +11,32 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.acting import acting_as
 from statejobs.app import StateJobs
+from statejobs.cli.completion import (
+    complete,
+    job_states,
+    key_names,
+    queue_names,
+    resource_names,
+)
 from statejobs.cli.documents import (
     attempt_document,
+    attempts_of,
     job_document,
     known_queues,
+    last_errors,
+    steps_of,
     transition_document,
     why_unserved,
 )
 from statejobs.cli.group import Group, explain
 from statejobs.cli.job_text import may_be_retried, print_job, print_jobs
-from statejobs.cli.output import note
 from statejobs.cli.problems import Exit, Problem, not_found, problem_of
 from statejobs.cli.settings import Settings, actor, common_options
 from statejobs.domain.job import Job, JobState
+from statejobs.domain.shown import shown_job
 from statejobs.errors import StateJobsError, did_you_mean
+
+MOST_LISTED = 1_000_000
 
 
 def read_states(
@@ -38,6 +51,7 @@ def read_states(
 
 
 @click.group("job", cls=Group)
+@common_options
 def job_group() -> None:
     """Look at jobs, retry them, cancel them."""
 
@@ -45,15 +59,27 @@ def job_group() -> None:
 @job_group.command("list")
 @click.option(
     "--state", "states", metavar="STATE", multiple=True, callback=read_states,
+    shell_complete=job_states,
     help="Only jobs in this state; may be given several times.",
 )  # fmt: skip
-@click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
 @click.option(
-    "--key", metavar="KEY", help='Only jobs of this trigger or task, for instance "order.charge".'
+    "--queue", metavar="NAME", shell_complete=complete(queue_names),
+    help="Only jobs of this queue.",
+)  # fmt: skip
+@click.option(
+    "--key",
+    metavar="KEY",
+    shell_complete=complete(key_names),
+    help='Only jobs of this trigger or task, for instance "order.charge".',
 )
-@click.option("--resource", metavar="NAME", help="Only jobs of records of this resource.")
+@click.option(
+    "--resource", metavar="NAME", shell_complete=complete(resource_names),
+    help="Only jobs of records of this resource.",
+)  # fmt: skip
 @click.option("--record", metavar="ID", help="Only jobs of the record with this primary key.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1, MOST_LISTED), help="How many."
+)
 @common_options
 @click.pass_obj
 def list_jobs(
@@ -74,17 +100,18 @@ def list_jobs(
     )
     if not found:
         _check_names(app, queue=queue, key=key, resource=resource)
-    shown = found[:limit]
+    shown = [shown_job(job, app.redaction) for job in found[:limit]]
     if settings.as_json:
-        jobs = [job_document(job) for job in shown]
+        errors = last_errors(app, shown)
+        jobs = [{**job_document(job), "error": errors.get(job.id)} for job in shown]
         settings.output.json({"jobs": jobs, "has_more": len(found) > limit})
         return
     if not shown:
-        note("no job matches")
+        settings.output.note("no job matches")
         return
-    print_jobs(settings.output, shown, app.sources.clock.now())
+    print_jobs(settings.output, shown, app.sources.clock.now(), last_errors(app, shown))
     if len(found) > limit:
-        note(f"the newest {limit}; more with --limit")
+        settings.output.note(f"the newest {limit}; more with --limit")
 
 
 @job_group.command("show")
@@ -95,11 +122,11 @@ def show_job(settings: Settings, job_id: int) -> None:
     """Show a job, its attempts, and the history of its record."""
     app = settings.load()
     app.check_tables()
-    job = _find(app, job_id)
-    attempts = [attempt_document(row) for row in app.queries.attempts(job_id)]
+    job = shown_job(_find(app, job_id), app.redaction)
+    attempts = [attempt_document(row) for row in attempts_of(app, job_id)]
     history = []
     if job.resource is not None and job.record_id is not None:
-        rows = app.queries.transitions(job.resource, job.record_id)
+        rows = steps_of(app, job.resource, job.record_id)
         history = [transition_document(row) for row in rows]
     no_retry = app.why_no_retry(job_id) if may_be_retried(job) else None
     if settings.as_json:
@@ -166,7 +193,7 @@ def _for_each(
             problem = problem_of(error)
             if problem is None:
                 raise
-            explain(problem, Settings(debug=settings.debug), error)
+            explain(problem, replace(settings, as_json=False), error)
             results.append({"id": job_id, "state": None, **problem.document()})
             code = code or problem.code
             continue

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from textwrap import indent
 from typing import Any
 
-from statejobs.cli.output import iso, relative
-from statejobs.cli.problems import mask
+from statejobs.cli.output import as_json, iso, relative
 from statejobs.domain.clock import utcnow
+from statejobs.domain.failure import traceback_of
 from statejobs.domain.job import JobState
+from statejobs.domain.redaction import DEFAULT, MASK, Redaction
+from statejobs.domain.shown_arguments import masked
+from statejobs.domain.visible import visible, visible_line
 from statejobs.telemetry import Event, Happening
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -26,31 +30,49 @@ _MOST_SHOWN = 300  # characters of an error's message in a line of text
 log = logging.getLogger("statejobs.jobs")
 
 
-def set_up_logging(level: str, style: str) -> None:
+def set_up_logging(level: str, style: str, redaction: Redaction = DEFAULT) -> None:
     """Log to stderr, unless the app has set up logging itself."""
     root = logging.getLogger()
     if root.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if style == "json" else TextLines())
+    handler.setFormatter(JsonLines(redaction) if style == "json" else TextLines(redaction))
     root.addHandler(handler)
     root.setLevel(level.upper())
+    threading.excepthook = _log_end_of_thread
+
+
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread; Python would print it as it is."""
+    error = ended.exc_value
+    named = ended.thread.name if ended.thread else "a thread"
+    if error is not None and not isinstance(error, SystemExit):
+        log.error("%s ended", named, exc_info=(type(error), error, ended.exc_traceback))
 
 
 class TextLines(logging.Formatter):
     """`2026-11-24T10:22:31.123Z INFO 4711 statejobs.worker: message`."""
 
+    def __init__(self, redaction: Redaction = DEFAULT) -> None:
+        super().__init__()
+        self._redaction = redaction
+
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; a traceback follows on lines of its own."""
+        """Return the line; a traceback follows, indented: what it quotes can forge no line."""
         name, level = record.name, record.levelname
         ids = "".join(f" {key}={value}" for key, value in _extra(record).items())
-        head = f"{_time(record)} {level} {os.getpid()} {name}: {mask(record.getMessage())}{ids}"
-        tail = _traceback(self, record)
-        return f"{head}\n{tail}" if tail else head
+        said = self._redaction.text(f"{record.getMessage()}{ids}")
+        head = visible_line(f"{_time(record)} {level} {os.getpid()} {name}: {said}")
+        tail = visible(_traceback(record, self._redaction))
+        return f"{head}\n{indent(tail, '  ', lambda _: True)}" if tail else head
 
 
 class JsonLines(logging.Formatter):
     """One JSON object for each line, with the ids of the job when there is one."""
+
+    def __init__(self, redaction: Redaction = DEFAULT) -> None:
+        super().__init__()
+        self._redaction = redaction
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the object."""
@@ -58,14 +80,20 @@ class JsonLines(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": mask(record.getMessage()),
+            "message": self._redaction.text(record.getMessage()),
             "pid": os.getpid(),
-            **getattr(record, FIELDS, {}),
-            **_extra(record),
+            **self._shown(getattr(record, FIELDS, {})),
+            **self._shown(_extra(record)),
         }
         if record.exc_info:
-            entry["traceback"] = _traceback(self, record)
-        return json.dumps(entry, default=str)
+            entry["traceback"] = _traceback(record, self._redaction)
+        return as_json(entry)
+
+    def _shown(self, fields: Mapping[str, object]) -> dict[str, object]:
+        return {
+            name: MASK if self._redaction.hides(name) else masked(_plain(value), self._redaction)
+            for name, value in fields.items()
+        }
 
 
 def log_event(happening: Happening) -> None:
@@ -76,7 +104,8 @@ def log_event(happening: Happening) -> None:
         case Event.JOB_STALE:
             job_id, reason = happening.fields["job_id"], happening.fields["reason"]
             named = {FIELDS: {"job_id": job_id, "outcome": "stale", "reason": reason}}
-            log.info("job %s: cancelled, since it is stale: %s", job_id, reason, extra=named)
+            shown = visible_line(str(reason))
+            log.info("job %s: cancelled, since it is stale: %s", job_id, shown, extra=named)
         case _:
             pass
 
@@ -89,7 +118,7 @@ def _log_end(fields: Mapping[str, Any]) -> None:
     log.log(
         level, "job %s %s%s, attempt %s of %s%s: %s",
         job.id, job.key, record, job.attempt, job.max_attempts, _took(fields["duration"]),
-        _ending(fields), extra={FIELDS: _job_fields(fields)},
+        visible_line(_ending(fields)), extra={FIELDS: _job_fields(fields)},
     )  # fmt: skip
 
 
@@ -130,10 +159,15 @@ def _soon(run_at: datetime) -> str:
     return relative(run_at, now) if run_at > now else "at once"
 
 
-def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    if not record.exc_info:
-        return ""
-    return record.exc_text or formatter.formatException(record.exc_info)
+def _traceback(record: logging.LogRecord, redaction: Redaction) -> str:
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    return traceback_of(error, redaction).rstrip("\n") if error is not None else ""
+
+
+def _plain(value: object) -> object:
+    """Return *value* if JSON has it, else as text."""
+    is_json = isinstance(value, dict | list | str | int | float | None)
+    return value if is_json else str(value)
 
 
 def _job_fields(fields: Mapping[str, Any]) -> dict[str, object]:

@@ -13,11 +13,14 @@ from statejobs.cli.demo import demo
 from statejobs.cli.diagram import diagram
 from statejobs.cli.group import Program
 from statejobs.cli.jobs import job_group
+from statejobs.cli.problems import Exit
 from statejobs.cli.prune import prune
 from statejobs.cli.records import record_group
 from statejobs.cli.settings import common_options
 from statejobs.cli.status import queue_group, status
+from statejobs.cli.terminal import Terminal
 from statejobs.cli.worker import worker
+from statejobs.domain.failure import traceback_of
 
 
 def _version() -> str:
@@ -50,4 +53,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an old locale must not end a command
-    cli(prog_name="statejobs")
+    terminal = Terminal()
+    try:
+        cli(prog_name="statejobs")
+    except Exception as error:  # noqa: BLE001 - a bug: its traceback may quote anything
+        terminal.print(traceback_of(error).rstrip(), err=True)
+        sys.exit(Exit.FAILED)
+    finally:
+        terminal.close()

@@ -1,103 +1,105 @@
-"""Prints for people: in colour on a terminal, as plain aligned text elsewhere, never cut there."""
+"""Lays out for people: in colour and folded on a terminal, elsewhere in whole lines."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
-import click
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from statejobs.cli import layout
+from statejobs.cli.terminal import Part, Terminal, width
+from statejobs.domain.visible import visible_line
 
 _STYLES = {
-    "scheduled": "cyan",
-    "queued": "cyan",
-    "processing": "yellow",
-    "completed": "green",
-    "failed": "red",
-    "discarded": "bold red",
-    "cancelled": "dim",
-    "lives": "green",
-    "silent": "red",
+    "scheduled": "waits",
+    "queued": "waits",
+    "processing": "runs",
+    "completed": "good",
+    "failed": "bad",
+    "discarded": "worst",
+    "cancelled": "over",
+    "lives": "good",
+    "silent": "bad",
 }
-_GAP = "  "
-_LEAST = 8
-"""Characters that a column which may wrap gets at least."""
-_MAY_WRAP = ("record", "what", "queues")
-"""Columns that a narrow terminal may fold, beside the last of each table."""
+_GAP = layout.GAP
 
 
 class Output:
-    """Writes to stdout."""
+    """Writes data to stdout, and notes about it to stderr."""
 
     def __init__(self) -> None:
+        self.terminal = Terminal()
         self._is_first = True
 
     def json(self, document: object) -> None:
         """Print one JSON document."""
-        click.echo(json.dumps(document, indent=2, default=_plain))
+        self.terminal.print(as_json(document, indent=2))
 
     def text(self, text: str) -> None:
         """Print *text* as it is."""
         self._is_first = False
-        click.echo(text)
+        self.terminal.print(text)
+
+    def note(self, text: str) -> None:
+        """Tell people something that is not data."""
+        self.terminal.print(text, err=True)
 
     def title(self, text: str) -> None:
         """Begin a section."""
         if not self._is_first:
-            click.echo()
+            self.terminal.print("")
         self._is_first = False
-        console = _console()
-        if console:
-            console.print(text, style="bold", markup=False, highlight=False, soft_wrap=True)
-        else:
-            click.echo(text)
+        self.terminal.print_parts([(text, "title")])
+
+    def paragraph(self, text: str) -> None:
+        """Print *text*, of which each line is folded at its words."""
+        self._is_first = False
+        for line in text.splitlines():
+            for part in layout.folded(line, width(), further=_GAP):
+                self.terminal.print(part)
 
     def facts(self, facts: Mapping[str, object]) -> None:
         """Print names and values; empty values are left out."""
         self._is_first = False
         known = {name: str(value) for name, value in facts.items() if value not in {None, ""}}
-        width = max(map(len, known), default=0)
-        console = _console()
+        longest = max(map(len, known), default=0)
         for name, value in known.items():
-            label = name.ljust(width) + _GAP
-            if console:
-                from rich.text import Text
+            self._fact(f"{name.ljust(longest)}{_GAP}", value)
 
-                line = Text.assemble((label, "dim"), (value, _STYLES.get(value, "")))
-                console.print(line, soft_wrap=True)
-            else:
-                click.echo(label + value)
+    def _fact(self, label: str, value: str) -> None:
+        room = width()
+        style = _STYLES.get(value, "")
+        for line in layout.folded(visible_line(value), room and room - len(label)):
+            self.terminal.print_parts([(label, "head"), (line, style)])
+            label = " " * len(label)
 
     def fits(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
         """Return whether such a table is no wider than the terminal; elsewhere any width fits."""
-        console = _console()
-        if console is None:
-            return True
-        cells = [[_cell(value) for value in row] for row in rows]
-        return sum(_widths(headers, cells)) + len(_GAP) * (len(headers) - 1) <= console.width
+        room = width()
+        return room is None or layout.total(_cells(headers, rows)) <= room
 
     def table(
-        self, headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
-    ) -> None:
-        """Print *rows* under *headers*; those named in *right* are aligned to the right."""
+        self, headers: Sequence[str], rows: Sequence[Sequence[object]], *,
+        right: Sequence[str] = (), below: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Print *rows* under *headers*.
+
+        Args:
+            headers: Names of the columns.
+            rows: Their cells.
+            right: Columns that are aligned to the right.
+            below: Columns that a narrow terminal shows on lines of their own, the first first;
+                else those to the right.
+        """
         self._is_first = False
-        cells = [[_cell(value) for value in row] for row in rows]
-        console = _console()
-        if console:
-            _print_rich(console, headers, cells, right)
-        else:
-            _print_plain(headers, cells, right)
+        order = below or headers[:0:-1]
+        for line in layout.table(headers, _cells(headers, rows)[1:], width(), right, order):
+            self.terminal.print_parts([*map(_coloured, line)])
 
 
-def note(text: str) -> None:
-    """Tell people something that is not data."""
-    click.echo(text, err=True)
+def as_json(document: object, indent: int | None = None) -> str:
+    """Return *document* as JSON that no terminal obeys."""
+    return json.dumps(document, indent=indent, default=_plain).replace("\x7f", "\\u007f")
 
 
 def iso(at: datetime | None) -> str | None:
@@ -134,54 +136,14 @@ def _plain(value: object) -> object:
     return iso(value) if isinstance(value, datetime) else str(value)
 
 
+def _cells(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[list[str]]:
+    return [list(headers), *([_cell(value) for value in row] for row in rows)]
+
+
 def _cell(value: object) -> str:
-    return "" if value is None else " ".join(str(value).split())
+    return "" if value is None else visible_line(" ".join(str(value).split()))
 
 
-def _console() -> Console | None:
-    """Return rich's console when stdout is a terminal that can show it."""
-    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        return None
-    from rich.console import Console
-
-    return Console(file=sys.stdout)
-
-
-def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-
-
-def _print_plain(headers: Sequence[str], rows: list[list[str]], right: Sequence[str]) -> None:
-    widths = _widths(headers, rows)
-    for row in (headers, *rows):
-        padded = [
-            cell.rjust(width) if header in right else cell.ljust(width)
-            for cell, width, header in zip(row, widths, headers, strict=True)
-        ]
-        click.echo(_GAP.join(padded).rstrip())
-
-
-def _print_rich(
-    console: Console, headers: Sequence[str], rows: list[list[str]], right: Sequence[str]
-) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="dim")
-    may_wrap = {headers[-1], *_MAY_WRAP}
-    widths = zip(headers, _widths(headers, rows), strict=True)
-    needed = sum(_LEAST if header in may_wrap else width for header, width in widths)
-    is_narrow = needed + len(_GAP) * (len(headers) - 1) > console.width
-    for header in headers:
-        table.add_column(
-            header, justify="right" if header in right else "left", overflow="fold",
-            no_wrap=not is_narrow and header not in may_wrap,  # what may not wrap would be cut
-        )  # fmt: skip
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    console.print(table)
-
-
-def decoded(text: str | None) -> Any:
-    """Return stored JSON as values."""
-    return None if text is None else json.loads(text)
+def _coloured(part: Part) -> Part:
+    text, style = part
+    return text, style or _STYLES.get(text.strip(), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.cli.database_problems import meaning_of
+from statejobs.domain.redaction import DEFAULT, without_passwords
 from statejobs.errors import (
     ConfigurationError,
     DefinitionError,
@@ -47,16 +49,16 @@ class Problem(Exception):  # noqa: N818 - every error becomes one, for people
 
     def lines(self) -> str:
         """Return the three lines, without passwords."""
-        text = mask(f"error: {self.what}\n  why: {self.why}\n  try: {self.fix}")
+        text = without_passwords(f"error: {self.what}\n  why: {self.why}\n  try: {self.fix}")
         return re.sub(r"\b(sqlite|postgresql)\+\w+://", r"\1://", text)  # as people write it
 
     def document(self) -> dict[str, object]:
         """Return the error for `--json`."""
         return {
             "error": {
-                "what": mask(self.what),
-                "why": mask(self.why),
-                "try": mask(self.fix),
+                "what": without_passwords(self.what),
+                "why": without_passwords(self.why),
+                "try": without_passwords(self.fix),
                 "exit_code": int(self.code),
             }
         }
@@ -88,6 +90,8 @@ def problem_of(error: BaseException) -> Problem | None:  # noqa: C901, PLR0911 -
             return _of_message(error, why, fix, code)
         case DBAPIError():
             return _of_database(error)
+        case OSError(errno=errno.ENOSPC):
+            return Problem("a disk is full", str(error), "make room, then the same again")
         case _:
             return None
 
@@ -105,18 +109,10 @@ _ERRORS: tuple[tuple[type[StateJobsError], str, str, Exit], ...] = (
 )
 
 
-def mask(text: str) -> str:
-    """Hide the passwords of database URLs in *text*."""
-    masked = re.sub(r"(://[^:/@\s'\"]*):[^\s'\"]*@", r"\1:***@", text)
-    masked = re.sub(r"\b(password=)[^\s&'\"]+", r"\1***", masked)
-    # An "@" in a password that is not written as %40 puts the rest of it into the host's name.
-    return re.sub(r"(host '?)[^\s'@]*@", r"\1***@", masked)
-
-
 def first_line(error: BaseException) -> str:
-    """Return the first line of the message of *error*, or its type."""
+    """Return the first line of the message of *error*, or its type; secrets masked."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return DEFAULT.text(lines[0]) if lines else type(error).__name__
 
 
 def where_raised(error: BaseException) -> str:

@@ -8,28 +8,36 @@ from datetime import datetime
 from typing import Any
 
 import click
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from statejobs.app import StateJobs
-from statejobs.cli.documents import job_document, timeline
+from statejobs.cli.completion import complete, resource_names
+from statejobs.cli.documents import job_document, last_errors, timeline
 from statejobs.cli.group import Group
 from statejobs.cli.job_text import print_history, print_jobs
 from statejobs.cli.output import clock_time, iso
-from statejobs.cli.problems import Exit, Problem, not_found
+from statejobs.cli.problems import Exit, Problem, first_line, not_found
 from statejobs.cli.settings import Settings, common_options
 from statejobs.domain.job import LIVE, Job, JobState
+from statejobs.domain.shown import shown_job
 from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import ResourceModel
+from statejobs.store.faults import Fault, fault_of, sqlstate_of
 from statejobs.triggers.stuck import is_stuck
+
+_OUT_OF_RANGE = "22003"
 
 
 @click.group("record", cls=Group)
+@common_options
 def record_group() -> None:
     """Look at records."""
 
 
 @record_group.command("show")
-@click.argument("resource")
+@click.argument("resource", shell_complete=complete(resource_names))
 @click.argument("record_id", metavar="ID")
 @common_options
 @click.pass_obj
@@ -46,7 +54,7 @@ def show_record(settings: Settings, resource: str, record_id: str) -> None:
     model = find_resource(app, resource)
     identity = parse_identity(model, record_id)
     with app.session() as session:
-        record: Any = session.get(model.cls, identity)
+        record: Any = _get(session, model, identity)
         if record is None:
             raise Problem(
                 f"no {model.name} {record_id}",
@@ -59,6 +67,25 @@ def show_record(settings: Settings, resource: str, record_id: str) -> None:
         settings.output.json(document)
         return
     _print_record(settings, app, document)
+
+
+def _get(session: Session, model: ResourceModel, identity: tuple[Any, ...]) -> Any:
+    """Return a record; None when there is none."""
+    try:
+        return session.get(model.cls, identity)
+    except OverflowError:
+        return None  # no key is that large
+    except Exception as error:
+        if isinstance(error, SQLAlchemyError) and fault_of(error) is not Fault.ROW:
+            raise
+        if isinstance(error, SQLAlchemyError) and sqlstate_of(error) == _OUT_OF_RANGE:
+            return None
+        raise Problem(
+            f"{model.name} {encode_identity(identity)} cannot be read",
+            first_line(error),
+            f"mend its row in the table {model.table.name}",
+            Exit.FAILED,
+        ) from error
 
 
 def find_resource(app: StateJobs, name: str) -> ResourceModel:
@@ -100,7 +127,7 @@ def _record_document(app: StateJobs, model: ResourceModel, record: Any) -> dict[
         for edge in model.spec.transitions
         for reasons in [_why_not(model, record, edge.name)]
     ]
-    jobs = app.queries.jobs(resource=model.name, record_id=record_id)
+    jobs = _jobs_of(app, model.name, record_id)
     return {
         "resource": model.name,
         "record_id": record_id,
@@ -113,6 +140,11 @@ def _record_document(app: StateJobs, model: ResourceModel, record: Any) -> dict[
         "jobs": [job_document(job) for job in jobs],
         "timeline": timeline(app, model.name, record_id),
     }
+
+
+def _jobs_of(app: StateJobs, resource: str, record_id: str) -> list[Job]:
+    jobs = app.queries.jobs(resource=resource, record_id=record_id)
+    return [shown_job(job, app.redaction) for job in jobs]
 
 
 def _why_nothing_runs(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
@@ -153,7 +185,7 @@ def _why_not(model: ResourceModel, record: Any, name: str) -> tuple[str, ...]:
 
 def _print_record(settings: Settings, app: StateJobs, document: dict[str, Any]) -> None:
     output = settings.output
-    jobs = app.queries.jobs(resource=document["resource"], record_id=document["record_id"])
+    jobs = _jobs_of(app, document["resource"], document["record_id"])
     changed = document["state_changed_at"]
     final = ", final" if document["is_final"] else ""
     output.facts(
@@ -175,10 +207,11 @@ def _print_record(settings: Settings, app: StateJobs, document: dict[str, Any]) 
             ]
             for edge in document["transitions"]
         ],
+        below=["why not", "runs"],
     )  # fmt: skip
     if jobs:
         output.title("Jobs")
-        print_jobs(output, jobs, app.sources.clock.now())
+        print_jobs(output, jobs, app.sources.clock.now(), last_errors(app, jobs))
     if document["timeline"]:
         output.title("Timeline")
         print_history(output, document["timeline"], app.sources.clock.now())

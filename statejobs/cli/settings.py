@@ -14,6 +14,7 @@ import click
 from statejobs.app import StateJobs
 from statejobs.cli.output import Output
 from statejobs.cli.source import APP_VARIABLE, DATABASE_VARIABLE, find_source, load_app
+from statejobs.domain.redaction import DEFAULT, Redaction
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +28,8 @@ class Settings:
     as_json: bool = False
     debug: bool = False
     output: Output = field(default_factory=Output)
+    redaction: Redaction = DEFAULT
+    """What is hidden; the app's, once that is loaded."""
 
     def load(self) -> StateJobs:
         """Return the app.
@@ -34,11 +37,16 @@ class Settings:
         Raises:
             Problem: None is named, or it cannot be imported.
         """
+        app = self.import_app()
+        click.get_current_context().call_on_close(app.engine.dispose)
+        self.redaction = app.redaction
+        return app
+
+    def import_app(self) -> StateJobs:
+        """Return the app for a look at what it declares; whoever uses its database closes it."""
         directory = Path.cwd()
         source = find_source(self.app, os.environ, directory)
-        app = load_app(source, self.chosen_database(), directory)
-        click.get_current_context().call_on_close(app.engine.dispose)
-        return app
+        return load_app(source, self.chosen_database(), directory)
 
     def chosen_database(self) -> str | None:
         """Return the database that was named; None leaves the app its own."""

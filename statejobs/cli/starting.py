@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from statejobs.cli.problems import first_line, mask
+from statejobs.cli.problems import first_line
+from statejobs.domain.visible import visible_line
 from statejobs.store.faults import is_away, will_pass
 
 log = logging.getLogger("statejobs.worker")
@@ -69,7 +70,7 @@ def once_there(act: Callable[[], T], wait: Callable[[float], object], rng: Rando
             if monotonic() - said_at >= _SAY_EVERY:
                 said_at = monotonic()
                 what = "is away" if is_away(error) else "cannot be used"
-                reason = mask(first_line(error.orig or error))
+                reason = visible_line(first_line(error.orig or error))
                 log.warning("the database %s: %s; this process waits for it", what, reason)
         wait(pause * (0.5 + rng.random()))
         pause = min(pause * 2, _LONGEST_PAUSE)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from statejobs.app import StateJobs
 from statejobs.cli.documents import (
     database_name,
     job_document,
@@ -20,8 +21,9 @@ from statejobs.cli.group import Group
 from statejobs.cli.output import Output, relative, span
 from statejobs.cli.settings import Settings, common_options
 from statejobs.domain.anchor import TOLERANCE
-from statejobs.domain.job import JobState
+from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import STUCK
+from statejobs.domain.shown import shown_job, shown_row
 from statejobs.domain.waiting import OTHER_CODE
 
 _RARE = {JobState.SCHEDULED, JobState.CANCELLED}
@@ -48,9 +50,12 @@ def status(settings: Settings) -> None:
         "workers": worker_documents(app),
         "records": counts,
         "uncounted": uncounted,
-        "stuck": [job_document(job) for job in app.stuck_jobs()],
-        "put_aside": [job_document(job) for job in app.queries.put_aside()],
-        "waiting_for_other_code": app.queries.waiting_for_other_code(app.sources.clock.now()),
+        "stuck": _documents(app, app.stuck_jobs()),
+        "put_aside": _documents(app, app.queries.put_aside()),
+        "waiting_for_other_code": [
+            shown_row(row, app.redaction)
+            for row in app.queries.waiting_for_other_code(app.sources.clock.now())
+        ],
     }
     if settings.as_json:
         settings.output.json(document)
@@ -59,6 +64,7 @@ def status(settings: Settings) -> None:
 
 
 @click.group("queue", cls=Group)
+@common_options
 def queue_group() -> None:
     """Look at queues."""
 
@@ -77,6 +83,10 @@ def list_queues(settings: Settings) -> None:
         _print_queues(settings.output, queues)
 
 
+def _documents(app: StateJobs, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    return [job_document(shown_job(job, app.redaction)) for job in jobs]
+
+
 def _print_status(output: Output, document: Mapping[str, Any], now: datetime) -> None:
     output.facts({"app": document["app"], "database": document["database"]})
     output.title("Queues")
@@ -92,7 +102,7 @@ def _print_status(output: Output, document: Mapping[str, Any], now: datetime) ->
             [row["key"], row["count"], row["reason"].removeprefix(OTHER_CODE)]
             for row in document["waiting_for_other_code"]
         ]
-        output.table(["key", "jobs", "why"], rows, right=["jobs"])
+        output.table(["key", "jobs", "why"], rows, right=["jobs"], below=["why"])
     if document["put_aside"]:
         output.title("Records that cannot be moved back yet")
         _print_unmoved(output, document["put_aside"])
@@ -109,7 +119,7 @@ def _print_status(output: Output, document: Mapping[str, Any], now: datetime) ->
             output.facts(counts)
     for resource, reason in document["uncounted"].items():
         output.title(resource)
-        output.text(f"cannot be counted: {reason}")
+        output.paragraph(f"cannot be counted: {reason}")
 
 
 def _print_unmoved(output: Output, stuck: Sequence[Mapping[str, Any]]) -> None:
@@ -117,7 +127,8 @@ def _print_unmoved(output: Output, stuck: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         [job["id"], job["key"], f"{job['resource']} {job['record_id']}", _why(job)] for job in stuck
     ]
-    output.table(["job", "key", "record", "why"], rows, right=["job"])
+    headers = ["job", "key", "record", "why"]
+    output.table(headers, rows, right=["job"], below=["why", "record"])
 
 
 def _why(job: Mapping[str, Any]) -> str:
@@ -137,7 +148,7 @@ def _print_queues(output: Output, queues: Sequence[Mapping[str, Any]]) -> None:
             return
     headers = ["queue", "limit", "oldest", "workers", "jobs"]
     rows = [[*_head(q), *_tail(q), _in_words(q["states"])] for q in queues]
-    output.table(headers, rows, right=headers[1:-1])
+    output.table(headers, rows, right=headers[1:-1], below=["jobs"])
 
 
 def _head(queue: Mapping[str, Any]) -> list[object]:
@@ -167,12 +178,13 @@ def _print_workers(output: Output, workers: Sequence[Mapping[str, Any]], now: da
             for worker in workers
         ],
         right=["pid"],
+        below=["queues", "host", "heartbeat"],
     )
     for worker in workers:
         if (wrong := _wrong_clock(worker["clock_offset"])) is not None:
-            output.text(f"{worker['node'][:8]}: its machine's clock is {wrong} the database's")
+            output.paragraph(f"{worker['node'][:8]}: its machine's clock is {wrong} the database's")
         for held in worker["held_keys"]:
-            output.text(
+            output.paragraph(
                 f"{worker['node'][:8]}: no job of {held['key']} can be claimed, tried again every"
                 f" {span(held['retry_seconds'])}: {held['reason']}"
             )

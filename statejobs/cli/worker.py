@@ -14,15 +14,26 @@ from typing import Any
 
 import click
 
+from statejobs.cli.completion import complete, queue_names
 from statejobs.cli.logs import FORMATS, LEVELS, set_up_logging
 from statejobs.cli.process import WorkerProcess
 from statejobs.cli.settings import Settings, common_options
 from statejobs.cli.source import DATABASE_VARIABLE
+from statejobs.domain.backoff import LONGEST
 from statejobs.domain.clock import Sources
 from statejobs.runner.supervisor import Supervisor
 
 log = logging.getLogger("statejobs.supervisor")
 Inbox = queue.SimpleQueue[int]
+
+
+def read_seconds(
+    _context: click.Context, _parameter: click.Parameter, value: float | None
+) -> float | None:
+    """Return a length of time that has an end; "nan" and "inf" have none."""
+    if value is not None and not 0 <= value <= LONGEST.total_seconds():
+        raise click.BadParameter(f"'{value:g}' is not a number of seconds from 0 to ten years")
+    return value
 
 
 def read_queues(
@@ -50,18 +61,22 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--log-format", type=click.Choice(FORMATS), default="text", show_default=True,
+            envvar="STATEJOBS_LOG_FORMAT", show_envvar=True,
             help="How log lines look.",
         ),
         click.option(
             "--log-level", type=click.Choice(LEVELS), default="info", show_default=True,
+            envvar="STATEJOBS_LOG_LEVEL", show_envvar=True,
             help="From which level on events are logged.",
         ),
         click.option(
-            "--grace", metavar="SECONDS", type=click.FloatRange(0),
+            "--grace", metavar="SECONDS", type=float, callback=read_seconds,
+            envvar="STATEJOBS_GRACE", show_envvar=True,
             help="How long running jobs may go on after the first signal.  [default: the app's]",
         ),
         click.option(
             "--queues", metavar="NAME[:LIMIT],...", callback=read_queues,
+            shell_complete=complete(queue_names), envvar="STATEJOBS_QUEUES", show_envvar=True,
             help="Which queues, and how many of their jobs at once.  [default: the app's]",
         ),
     ):  # fmt: skip
@@ -73,6 +88,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @worker_options
 @click.option(
     "--processes", default=1, show_default=True, type=click.IntRange(1, 256),
+    envvar="STATEJOBS_PROCESSES", show_envvar=True,
     help="How many processes, each with those limits; one for each core suits CPU-bound work.",
 )  # fmt: skip
 @common_options

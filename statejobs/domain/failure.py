@@ -13,7 +13,15 @@ from statejobs.domain.discretion import (
     without_statements,
     without_values,
 )
-from statejobs.domain.text import clean_text, plain, shown_text, type_name, unprintable
+from statejobs.domain.redaction import DEFAULT, Redaction
+from statejobs.domain.text import (
+    clean_text,
+    plain,
+    shown_code,
+    shown_text,
+    type_name,
+    unprintable,
+)
 
 MESSAGE_LIMIT = 8_192
 TRACEBACK_LIMIT = 65_536
@@ -54,7 +62,7 @@ _FALLBACK = Failure(
 )
 
 
-def describe_failure(error: BaseException) -> Failure:
+def describe_failure(error: BaseException, redaction: Redaction = DEFAULT) -> Failure:
     """Describe *error*; never raises, whatever the error does.
 
     The message holds at most 8 kB of UTF-8 and the traceback 64 kB, head and tail kept. What
@@ -66,9 +74,9 @@ def describe_failure(error: BaseException) -> Failure:
         said = _said(error)
         return Failure(
             error_type=clean_text(type_name(error), _TYPE_LIMIT),
-            message=shown_text(_message(error), MESSAGE_LIMIT),
-            traceback=_traceback_to_keep(error),
-            says=said and shown_text(said, SUMMARY_LIMIT),
+            message=shown_text(_message(error), MESSAGE_LIMIT, redaction),
+            traceback=_traceback_to_keep(error, redaction),
+            says=said and shown_text(said, SUMMARY_LIMIT, redaction),
         )
     except BaseException:  # noqa: BLE001 - recording a failure cannot fail
         return _FALLBACK
@@ -118,68 +126,77 @@ def _attribute(error: BaseException, name: str) -> object:
         return None
 
 
-def traceback_of(error: BaseException) -> str:
+def traceback_of(error: BaseException, redaction: Redaction = DEFAULT) -> str:
     """Format like the interpreter, but bounded and redacted; locals are never captured."""
-    return shown_text(_traceback(error), TRACEBACK_LIMIT)
+    return clean_text(_traceback(error, redaction), TRACEBACK_LIMIT)
 
 
-def _traceback_to_keep(error: BaseException) -> str:
+def _traceback_to_keep(error: BaseException, redaction: Redaction) -> str:
     """Return none of a statement of ours that the database refused: it would show our insides."""
     try:
         is_ours = is_of_statement(error) and set(_callers(error)) == {_OURS}
     except BaseException:  # noqa: BLE001 - a frame may hold any globals
         is_ours = False
-    return "" if is_ours else traceback_of(error)
+    return "" if is_ours else traceback_of(error, redaction)
 
 
-def _traceback(error: BaseException) -> str:
+def _traceback(error: BaseException, redaction: Redaction) -> str:
     try:
-        return "".join(_chain_lines(error, set()))
+        return "".join(_Chain(redaction, set()).lines(error))
     except BaseException:  # noqa: BLE001 - a traceback less is no reason to lose the message
         return "(no traceback: it could not be formatted)"
 
 
-def _chain_lines(error: BaseException, seen: set[int]) -> Iterator[str]:
-    links = list(islice(_links(error, seen), _MOST_LINKS))
-    for link, joint in reversed(links):
-        yield from _error_lines(link, seen)
-        yield joint
+@dataclass(slots=True)
+class _Chain:
+    """Formats errors and what led to them, each once."""
 
+    redaction: Redaction
+    seen: set[int]
 
-def _links(error: BaseException, seen: set[int]) -> Iterator[tuple[BaseException, str]]:
-    """Yield *error* and what led to it, each with the words that follow it in print."""
-    current, joint = error, ""
-    while id(current) not in seen and len(seen) < _MOST_ERRORS:
-        seen.add(id(current))
-        yield current, joint
-        earlier, joint = _attribute(current, "__cause__"), _CAUSE
-        if earlier is None and not _attribute(current, "__suppress_context__"):
-            earlier, joint = _attribute(current, "__context__"), _CONTEXT
-        if not isinstance(earlier, BaseException):
-            return
-        current = earlier
+    def lines(self, error: BaseException) -> Iterator[str]:
+        """Yield the lines of *error*, after those of what led to it."""
+        links = list(islice(self._links(error), _MOST_LINKS))
+        for link, joint in reversed(links):
+            yield from self._error_lines(link)
+            yield joint
 
+    def _links(self, error: BaseException) -> Iterator[tuple[BaseException, str]]:
+        """Yield *error* and what led to it, each with the words that follow it in print."""
+        current, joint = error, ""
+        while id(current) not in self.seen and len(self.seen) < _MOST_ERRORS:
+            self.seen.add(id(current))
+            yield current, joint
+            earlier, joint = _attribute(current, "__cause__"), _CAUSE
+            if earlier is None and not _attribute(current, "__suppress_context__"):
+                earlier, joint = _attribute(current, "__context__"), _CONTEXT
+            if not isinstance(earlier, BaseException):
+                return
+            current = earlier
 
-def _error_lines(error: BaseException, seen: set[int]) -> Iterator[str]:
-    frames = traceback.walk_tb(error.__traceback__)
-    stack = traceback.StackSummary.extract(frames, limit=-_MOST_FRAMES)
-    if stack:
-        yield "Traceback (most recent call last):\n"
-        yield clean_text("".join(stack.format()), TRACEBACK_LIMIT)
-    name, message = type_name(error), clean_text(_message_in_traceback(error), MESSAGE_LIMIT)
-    yield f"{name}: {message}\n" if message else f"{name}\n"
-    notes = _attribute(error, "__notes__")
-    for note in notes[:_MOST_NOTES] if isinstance(notes, list) else ():
-        yield f"{clean_text(note, MESSAGE_LIMIT)}\n"
-    yield from _group_lines(error, seen)
+    def _error_lines(self, error: BaseException) -> Iterator[str]:
+        frames = traceback.walk_tb(error.__traceback__)
+        stack = traceback.StackSummary.extract(frames, limit=-_MOST_FRAMES)
+        if stack:
+            yield "Traceback (most recent call last):\n"
+            yield shown_code("".join(stack.format()), TRACEBACK_LIMIT, self.redaction)
+        name, message = type_name(error), self._words(_message_in_traceback(error))
+        yield f"{name}: {message}\n" if message else f"{name}\n"
+        notes = _attribute(error, "__notes__")
+        for note in notes[:_MOST_NOTES] if isinstance(notes, list) else ():
+            yield f"{self._words(note)}\n"
+        yield from self._group_lines(error)
 
+    def _group_lines(self, error: BaseException) -> Iterator[str]:
+        is_group = isinstance(error, BaseExceptionGroup)
+        members = _attribute(error, "exceptions") if is_group else None
+        for place, member in enumerate(members if isinstance(members, tuple) else (), start=1):
+            if len(self.seen) >= _MOST_ERRORS:
+                yield f"  ... errors from {place} on are left out ...\n"
+                return
+            yield f"  +---------------- {place} ----------------\n"
+            inner = "".join(self.lines(member))
+            yield "".join(f"  | {line}\n" for line in inner.splitlines())
 
-def _group_lines(error: BaseException, seen: set[int]) -> Iterator[str]:
-    members = _attribute(error, "exceptions") if isinstance(error, BaseExceptionGroup) else None
-    for place, member in enumerate(members if isinstance(members, tuple) else (), start=1):
-        if len(seen) >= _MOST_ERRORS:
-            yield f"  ... errors from {place} on are left out ...\n"
-            return
-        yield f"  +---------------- {place} ----------------\n"
-        inner = "".join(_chain_lines(member, seen))
-        yield "".join(f"  | {line}\n" for line in inner.splitlines())
+    def _words(self, said: object) -> str:
+        return shown_text(said, MESSAGE_LIMIT, self.redaction)

@@ -5,30 +5,17 @@ Every text of ours that somebody else chose (a reason, an actor, a message) goes
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
+
+from statejobs.domain.redaction import DEFAULT, Redaction
 
 REASON_LIMIT = 2_048
 """Most bytes of a reason: why a job, an attempt or a move ended as it did."""
 NAME_LIMIT = 512
 """Most bytes of a name that we do not check otherwise: of an actor, a tenant, a tag, a host."""
-MASK = "***"
 
 _WINDOW = 131_072  # characters at each end that are looked at; more would take seconds
 _MARKER_ROOM = 64
-
-_SECRET_WORD = r"(?:passw(?:or)?d|pwd|secret|token|api[_-]?key|authorization)"  # noqa: S105 - a pattern
-_SECRET_NAME = re.compile(_SECRET_WORD, re.IGNORECASE)
-# Every repeat is bounded or cannot be re-entered: a message of an attacker must not cost seconds.
-_SECRET_VALUE = re.compile(
-    rf"""({_SECRET_WORD}[\w-]{{0,40}}\\{{0,4}}["']?\s{{0,5}}[:=]\s{{0,5}})
-    (?: [bru]{{0,2}}"(?:[^"\\\n]|\\.)*"?
-      | [bru]{{0,2}}'(?:[^'\\\n]|\\.)*'?
-      | \\{{1,4}}["'][^"'\\\n]*
-      | (?:(?:bearer|basic|digest|token)\s{{1,5}})?[^\s"'&;]+
-    )""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_URL_PASSWORD = re.compile(r"""(://[^\s:/@"']{0,200}:)[^\s"'/]{1,500}@""")
 
 
 def clean_text(text: object, limit: int) -> str:
@@ -42,18 +29,14 @@ def clean_text(text: object, limit: int) -> str:
         return unprintable(text)[: max(limit, 0)]
 
 
-def shown_text(text: object, limit: int) -> str:
+def shown_text(text: object, limit: int, redaction: Redaction = DEFAULT) -> str:
     """Return *text* like `clean_text`, secrets masked; never raises."""
-    try:
-        head, tail, left_out = _window(plain(text), max(limit, _WINDOW))
-        return _bounded(_redact(_encodable(head)), _redact(_encodable(tail)), left_out, limit)
-    except BaseException:  # noqa: BLE001 - as above
-        return unprintable(text)[: max(limit, 0)]
+    return _shown(text, limit, redaction.text)
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a parameter of this name should not be shown."""
-    return _SECRET_NAME.search(name) is not None
+def shown_code(text: object, limit: int, redaction: Redaction = DEFAULT) -> str:
+    """Return lines of source like `shown_text`; never raises."""
+    return _shown(text, limit, redaction.code)
 
 
 def plain(text: object) -> str:
@@ -79,6 +62,14 @@ def type_name(value: object) -> str:
     return name if module in {"builtins", "__main__"} else f"{module}.{name}"
 
 
+def _shown(text: object, limit: int, redact: Callable[[str], str]) -> str:
+    try:
+        head, tail, left_out = _window(plain(text), max(limit, min(4 * limit, _WINDOW)))
+        return _bounded(redact(_encodable(head)), redact(_encodable(tail)), left_out, limit)
+    except BaseException:  # noqa: BLE001 - to record something cannot fail
+        return unprintable(text)[: max(limit, 0)]
+
+
 def _window(text: str, size: int) -> tuple[str, str, int]:
     if len(text) <= 2 * size:
         return text, "", 0
@@ -87,10 +78,6 @@ def _window(text: str, size: int) -> tuple[str, str, int]:
 
 def _encodable(text: str) -> str:
     return text.replace("\0", "\u2400").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _redact(text: str) -> str:
-    return _URL_PASSWORD.sub(rf"\1{MASK}@", _SECRET_VALUE.sub(rf"\1{MASK}", text))
 
 
 def _bounded(head: str, tail: str, left_out: int, limit: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, FromClause
 
-from statejobs.resource.enqueue import history_args, new_job
+from statejobs.resource.enqueue import history_args, history_reason, new_job
 from statejobs.store import bulk as statements
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def history_of_all(
             "actor": step.actor,
             "tenant": step.tenant,
             **job,
-            "args": history_args(step),
-            "reason": step.reason,
+            "args": history_args(model, step),
+            "reason": history_reason(model, step),
             "duration": None,
             "at": step.at,
         },

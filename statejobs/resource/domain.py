@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from statejobs.domain.redaction import DEFAULT, Redaction
 from statejobs.domain.trigger import NAME
 from statejobs.errors import ArgumentsError, DefinitionError, NotFoundError, did_you_mean
 from statejobs.resource.mixin import StatefulResource
@@ -47,8 +48,12 @@ class Domain:
 class Registry:
     """Stable names → what was declared, over all domains of an app."""
 
-    def __init__(self, domains: Iterable[Domain]) -> None:
+    def __init__(self, domains: Iterable[Domain], redaction: Redaction = DEFAULT) -> None:
         """Collect resources, their mapped subclasses, their triggers, and tasks.
+
+        Args:
+            domains: What they are in.
+            redaction: What the history of the resources hides.
 
         Raises:
             DefinitionError: A name or a key is used twice, a resource is in two domains, or an
@@ -57,6 +62,7 @@ class Registry:
         self.resources: dict[str, ResourceModel] = {}
         self.triggers: dict[str, tuple[ResourceModel, BoundTrigger]] = {}
         self.tasks: dict[str, Task[..., ..., Any]] = {}
+        self._redaction = redaction
         listed = tuple(domains)
         homes: dict[type[StatefulResource], Domain] = {}
         for domain in listed:
@@ -118,6 +124,7 @@ class Registry:
                 )
         elif other is None:
             self.resources[model.name] = model
+        model.redactions.add(self._redaction)
         for bound in model.triggers.values():
             self._add_trigger(model, bound)
         subclasses: list[Any] = model.cls.__subclasses__()

@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from statejobs.acting import current_actor, current_tenant
 from statejobs.domain.clock import IdSource, random_id
 from statejobs.domain.job import EnqueueResult, JobState, NewJob
+from statejobs.domain.redaction import Redaction, strictest
 from statejobs.domain.shown_arguments import encode_lossy
+from statejobs.domain.text import REASON_LIMIT, shown_text
 from statejobs.errors import TransitionRefusedError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
@@ -81,9 +83,19 @@ def enqueue_action(
     return [results[m.bound(action.trigger).dedupe_key(m.record_id(r))] for m, r in models]
 
 
-def history_args(step: Step) -> str | None:
+def history_args(model: ResourceModel, step: Step) -> str | None:
     """Return the arguments of a step as history keeps them."""
-    return encode_lossy(step.args) if step.args else None
+    return encode_lossy(step.args, _redaction(model)) if step.args else None
+
+
+def history_reason(model: ResourceModel, step: Step) -> str | None:
+    """Return why a step was made as history keeps it."""
+    return step.reason and shown_text(step.reason, REASON_LIMIT, _redaction(model))
+
+
+def _redaction(model: ResourceModel) -> Redaction:
+    """Return what every app hides that has *model*: a session may be anybody's."""
+    return strictest(frozenset(model.redactions))
 
 
 def _records(records: Sequence[Any]) -> Records:

@@ -23,7 +23,7 @@ from statejobs.resource.beginning import begin_with_a_move, begin_with_creation
 from statejobs.resource.binds import connection_for
 from statejobs.resource.computed import tell_computed
 from statejobs.resource.doors import serve_or_refuse
-from statejobs.resource.enqueue import IDS, WAKE, history_args, promised_job
+from statejobs.resource.enqueue import IDS, WAKE, history_args, history_reason, promised_job
 from statejobs.resource.flush_locks import lock_in_order
 from statejobs.resource.ledger import Ledger, Step, clock_of, job_of, ledger_of, pending_steps
 from statejobs.resource.model import ResourceModel
@@ -204,8 +204,8 @@ def history_rows(moved: Moved) -> Iterator[dict[str, Any]]:
             "version": version,
             "actor": step.actor,
             "tenant": step.tenant,
-            "args": history_args(step),
-            "reason": step.reason,
+            "args": history_args(moved.model, step),
+            "reason": history_reason(moved.model, step),
             "duration": step.duration,
             "at": step.at,
         }

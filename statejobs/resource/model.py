@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import Mapper
 
 from statejobs.domain.machine import Edge, EdgeKind, MachineSpec, TriggerSpec
+from statejobs.domain.redaction import Redaction
 from statejobs.domain.trigger import RESOURCE_PLACE, TriggerOptions
 from statejobs.machine.guard import Guard
 from statejobs.machine.kernel import Kernel
@@ -69,6 +70,8 @@ class ResourceModel:
     transitions: Mapping[str, Transition[Any, Any, Any]]
     triggers: Mapping[str, BoundTrigger]
     """By key."""
+    redactions: set[Redaction] = field(default_factory=set)
+    """Of the apps that have it: its history hides whatever one of them hides."""
 
     @cached_property
     def spec(self) -> MachineSpec:

@@ -18,7 +18,7 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.staging import Staging
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DrainResult:
     """What a drain ran."""
 
@@ -33,6 +33,11 @@ class DrainResult:
     def jobs(self) -> tuple[Job, ...]:
         """The jobs, in the order in which they were run."""
         return tuple(one.job for one in self.ended)
+
+    def __repr__(self) -> str:
+        """Return one line, whatever ran."""
+        said = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
+        return f"<DrainResult: {said or 'nothing to run'}>"
 
     def __len__(self) -> int:
         return len(self.ended)

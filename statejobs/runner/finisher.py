@@ -209,7 +209,8 @@ class Finisher:
 
     def _put_aside(self, claim: Claim, outcome: Outcome, error: Exception) -> Ended | None:
         """End an attempt whose record the database does not let go; None when it stays as it is."""
-        refusal = refusal_of(claim, outcome, error, self._sources.clock.now())
+        now, redaction = self._sources.clock.now(), self._store.redaction
+        refusal = refusal_of(claim, outcome, error, now, redaction)
 
         def write() -> Aside | None:
             with self._store.transaction(yields=True) as connection:

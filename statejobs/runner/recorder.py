@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -24,6 +25,7 @@ from statejobs.domain.outcome import (
     Snooze,
     Superseded,
 )
+from statejobs.domain.text import REASON_LIMIT, shown_text
 from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
 from statejobs.store.store import Store
 
@@ -107,18 +109,22 @@ class Recorder:
             step = backoff_step(claim.job, claim.policy.max_attempts)
             wait, problem = safe_delay(claim.policy.backoff, step, outcome.error, self._sources.rng)
             if problem is not None:
-                failure = describe_failure(problem)
+                failure = describe_failure(problem, self._store.redaction)
                 log.error(
                     "backoff of %s failed, the default is used: %s: %s",
                     claim.job.key, failure.error_type, failure.message,
                 )  # fmt: skip
-        return settle(
+        settlement = settle(
             claim.job,
             outcome,
             now=self._sources.clock.now(),
             wait=wait,
             max_crashes=claim.policy.max_crashes,
         )
+        if settlement.reason is None:
+            return settlement
+        reason = shown_text(settlement.reason, REASON_LIMIT, self._store.redaction)
+        return replace(settlement, reason=reason)
 
     def finish_job(
         self,
@@ -149,7 +155,7 @@ class Recorder:
         problem = self._work.discarded(connection, claim, reason)
         if problem is None:
             return
-        failure = describe_failure(problem)
+        failure = describe_failure(problem, self._store.redaction)
         log.error(
             "on_discard of %s failed: %s: %s", claim.job.key, failure.error_type, failure.message
         )

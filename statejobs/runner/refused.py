@@ -28,6 +28,7 @@ from statejobs.domain.outcome import (
     Stale,
     Superseded,
 )
+from statejobs.domain.redaction import DEFAULT, Redaction
 from statejobs.domain.text import REASON_LIMIT, clean_text, shown_text
 from statejobs.errors import RecordKeptError, RowRefusedError
 from statejobs.runner.port import Claim, RecordHidden, Work
@@ -61,6 +62,8 @@ class Refusal:
     """When the action asked to be run again; None: after the backoff."""
     cancels: str | None = None
     """Why the action cancelled its job, which is heeded once the record can be moved."""
+    redaction: Redaction = DEFAULT
+    """How it is told."""
     is_crash: bool = False
     """Whether it counts as a crash: of a worker that is gone, or of a move that was tried again."""
 
@@ -74,17 +77,20 @@ class Refusal:
         """What the attempt's row says."""
         words = f"its record cannot be moved back: {self.refused.message}"
         if self.own is not None:
-            return replace(self.own, message=_shown(f"{self.own.message}; and {words}"))
+            return replace(self.own, message=self._shown(f"{self.own.message}; and {words}"))
         how = "crashed, and " if self.is_crash else ""
-        return replace(self.refused, message=_shown(f"{how}{words}"))
+        return replace(self.refused, message=self._shown(f"{how}{words}"))
 
     @property
     def refused(self) -> Failure:
         """Describe the refusal; of the database's only its own words, not statement and values."""
-        failure = describe_failure(self.error)
+        failure = describe_failure(self.error, self.redaction)
         if not isinstance(self.error, StatementError):
             return failure
-        return replace(failure, message=_shown(words_of(self.error)), traceback="")
+        return replace(failure, message=self._shown(words_of(self.error)), traceback="")
+
+    def _shown(self, message: str) -> str:
+        return shown_text(message, MESSAGE_LIMIT, self.redaction)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +175,9 @@ class Refused:
         )
 
 
-def refusal_of(claim: Claim, outcome: Outcome, error: Exception, now: datetime) -> Refusal:
+def refusal_of(
+    claim: Claim, outcome: Outcome, error: Exception, now: datetime, redaction: Redaction = DEFAULT
+) -> Refusal:
     """Return how an attempt that ended with *outcome* is put aside, after *error*.
 
     One that was not to count does not, and never is the last: whether limits are used up, the
@@ -189,6 +197,7 @@ def refusal_of(claim: Claim, outcome: Outcome, error: Exception, now: datetime) 
         cause=raised.error if raised else None,
         counts=not isinstance(outcome, Snooze | GiveBack | Release | Stale | Superseded),
         due=now + min(outcome.delay, LONGEST) if isinstance(outcome, Snooze) else None,
+        redaction=redaction,
         cancels=clean_text(outcome.reason, REASON_LIMIT) if isinstance(outcome, Cancel) else None,
     )  # fmt: skip
 
@@ -217,7 +226,3 @@ _SAYS_IT_ALL = (StatementError, RecordHidden, RecordKeptError, RowRefusedError)
 _HOW_ON = (
     "; the job is discarded, and the record stays where it is until: statejobs job retry {job_id}"
 )
-
-
-def _shown(message: str) -> str:
-    return shown_text(message, MESSAGE_LIMIT)

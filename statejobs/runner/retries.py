@@ -13,7 +13,7 @@ from statejobs.domain.job import JobState
 from statejobs.domain.outcome import Fail, GiveBack, Outcome
 from statejobs.errors import RowRefusedError
 from statejobs.runner.port import Claim
-from statejobs.runner.undone import judged, passes
+from statejobs.runner.undone import described, judged, passes
 from statejobs.store.faults import is_away, may_last, words_of
 from statejobs.store.store import Store
 
@@ -31,7 +31,8 @@ class Retries:
         self._store, self._lease, self._sources = store, lease, sources
 
     def judge(self, claim: Claim, outcome: Outcome) -> Outcome:
-        """Return *outcome*, as the database's fault when it is."""
+        """Return *outcome* as the app tells errors, and as the database's fault when it is."""
+        outcome = described(outcome, self._store.redaction)
         if claim.is_dropped and isinstance(outcome, Fail):
             return GiveBack(failure=outcome.failure, error=outcome.error)
         took = self._sources.clock.monotonic() - claim.began

@@ -205,7 +205,7 @@ class Unclaimed:
 
     def _failed(self, job: Job, error: Exception) -> _Failed:
         now, policy = self._sources.clock.now(), self._work.policy(job.key)
-        failure = _not_begun(describe_failure(error), policy)
+        failure = _not_begun(describe_failure(error, self._store.redaction), policy)
         claim = Claim(
             job=changed(job, attempt=job.attempt + 1, owner=self._node_id, started_at=now),
             subject=None,
@@ -245,7 +245,7 @@ class Unclaimed:
 
     def _discard_unread(self, candidate: Candidate, error: Exception) -> None:
         """Give up a job whose own row cannot be read, without reading it."""
-        now, failure = self._sources.clock.now(), describe_failure(error)
+        now, failure = self._sources.clock.now(), describe_failure(error, self._store.redaction)
         why = f"its row cannot be read: {_words(error)}"
         with self._transaction() as connection:
             if statements.discard_queued(connection, candidate.id, why, now):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.domain.failure import describe_failure
 from statejobs.domain.outcome import Fail, GiveBack, Outcome
+from statejobs.domain.redaction import DEFAULT, Redaction
 from statejobs.store.faults import PASSING, Fault, fault_of, sqlstate_of
 
 _LEFT_OPEN = "25P03"
@@ -57,6 +59,16 @@ def give_back(error: BaseException) -> GiveBack:
     """Return the outcome of an attempt that the database, not its action, let fail by *error*."""
     cause = error.cause if isinstance(error, UndoneError) else error
     return GiveBack(failure=describe_failure(cause), error=cause)
+
+
+def described(outcome: Outcome, redaction: Redaction) -> Outcome:
+    """Return *outcome* with its error told as *redaction* wants it.
+
+    It was described where it was met, by code that knows of no app.
+    """
+    if redaction is DEFAULT or not isinstance(outcome, Fail | GiveBack) or outcome.error is None:
+        return outcome
+    return replace(outcome, failure=describe_failure(outcome.error, redaction))
 
 
 def judged(outcome: Outcome, was_everyones: WasEveryones) -> Outcome:

@@ -41,7 +41,8 @@ _FEW_QUEUES = 4
 _HEAD_START = 0.002  # seconds
 _LOOK_FOR_SILENCE = timedelta(seconds=1)
 _LOOK_FOR_BLOCKED = timedelta(seconds=0.5)
-_SILENT_NODE = timedelta(hours=1)
+SILENT_NODE = timedelta(minutes=5)
+"""How long a process that died is remembered; whoever lives has told it long before."""
 
 MakeListener = Callable[[Callable[[], None]], Listener]
 
@@ -103,7 +104,7 @@ class Worker:
             Loop("lease", self._keeper.watch, self._keeper.watches_every, rng),
             Loop("rescue", self._rescue, settings.rescue, rng),
             Loop("blocked", self._crew.end_blocking, _LOOK_FOR_BLOCKED, rng),
-            Loop("forget", self._forget_nodes, _SILENT_NODE / 10, rng),
+            Loop("forget", self._forget_nodes, SILENT_NODE / 10, rng),
             *chores,
         ]
         self._watch = watch
@@ -166,7 +167,7 @@ class Worker:
 
     def start(self) -> None:
         """Register this process, and begin to serve."""
-        self._log.enter_context(sparing())
+        self._log.enter_context(sparing(redaction=self._runner.store.redaction))
         if not self._is_registered:
             self.register()
         for loop in self._loops:
@@ -348,7 +349,7 @@ class Worker:
         return rescued < RESCUED_AT_ONCE
 
     def _forget_nodes(self) -> None:
-        self._runner.store.forget_silent_nodes(self._sources.clock.now() - _SILENT_NODE)
+        self._runner.store.forget_silent_nodes(self._sources.clock.now() - SILENT_NODE)
 
     def _leave(self) -> bool:
         """Delete this node's row; return whether no job bears its name any more."""

@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Select, Table, select
 
 from statejobs.domain.job import ENDED, Job, JobState
 from statejobs.domain.waiting import MOST
-from statejobs.store.rows import job_of
+from statejobs.store.readable import read_jobs, read_rows
 from statejobs.store.statements import looking as looking_sql
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 
 MOST_COUNTED = 10_000
 """Ended jobs of a state that `counts` reads."""
+_AT_ONCE = 500  # ids in one statement
+_LARGEST = 2**63 - 1
+"""Largest number that a database takes."""
 
 
 class AtLeast(int):
@@ -46,7 +49,7 @@ class JobQueries:
         resource: str | None = None, record_id: str | None = None, limit: int = 100,
     ) -> list[Job]:  # fmt: skip
         """Return the newest jobs that match."""
-        query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        query = select(jobs).order_by(jobs.c.id.desc()).limit(min(limit, _LARGEST))
         if states:
             query = query.where(jobs.c.state.in_([state.value for state in states]))
         for column, wanted in (
@@ -66,25 +69,27 @@ class JobQueries:
                         looking_sql.find_jobs_of_record(resource, record_id, keys)
                     )
                     query = query.where(jobs.c.id.in_(list(ids)))
-            return [job_of(row) for row in connection.execute(query)]
+            return read_jobs(connection, query)
 
     def job(self, job_id: int) -> Job | None:
         """Return one job."""
+        if not 0 < job_id <= _LARGEST:
+            return None
         with self._engine.connect() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-        return None if row is None else job_of(row)
+            found = read_jobs(connection, select(jobs).where(jobs.c.id == job_id))
+        return found[0] if found else None
 
     def stuck(self, *, limit: int = 100) -> list[Job]:
         """Return the jobs that were given up last because their record could not be moved."""
-        query = looking_sql.find_stuck_jobs().limit(limit)
+        query = looking_sql.find_stuck_jobs().limit(min(limit, _LARGEST))
         with self._engine.connect() as connection:
-            return [job_of(row) for row in connection.execute(query)]
+            return read_jobs(connection, query)
 
     def put_aside(self, *, limit: int = 100) -> list[Job]:
         """Return the processing jobs whose record cannot be moved yet, the next first."""
-        query = looking_sql.find_put_aside_jobs().limit(limit)
+        query = looking_sql.find_put_aside_jobs().limit(min(limit, _LARGEST))
         with self._engine.connect() as connection:
-            return [job_of(row) for row in connection.execute(query)]
+            return read_jobs(connection, query)
 
     def waiting_for_other_code(self, now: datetime) -> list[dict[str, Any]]:
         """Return what does not fit the code of the workers that met it: key, reason and count."""
@@ -95,8 +100,24 @@ class JobQueries:
 
     def attempts(self, job_id: int) -> list[dict[str, Any]]:
         """Return the attempts of a job that did not complete, oldest first."""
+        if not 0 < job_id <= _LARGEST:
+            return []
         query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)
-        return self._rows(query)
+        return self._rows(query, attempts)
+
+    def last_errors(self, job_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """Return kind and message of the last error of those jobs that had one."""
+        errors: dict[int, tuple[str, str]] = {}
+        for start in range(0, len(job_ids), _AT_ONCE):
+            query = (
+                select(attempts.c.id, attempts.c.job_id, attempts.c.error_type, attempts.c.message)
+                .where(attempts.c.job_id.in_(job_ids[start : start + _AT_ONCE]))
+                .where(attempts.c.error_type.is_not(None))
+                .order_by(attempts.c.id)
+            )
+            for row in self._rows(query, attempts):
+                errors[row["job_id"]] = (row["error_type"], row["message"] or "")
+        return errors
 
     def transitions(self, resource: str, record_id: str) -> list[dict[str, Any]]:
         """Return the history of a record, oldest first."""
@@ -105,11 +126,11 @@ class JobQueries:
             .where(transitions.c.resource == resource, transitions.c.record_id == record_id)
             .order_by(transitions.c.id)
         )
-        return self._rows(query)
+        return self._rows(query, transitions)
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return the worker processes that are registered."""
-        return self._rows(select(nodes).order_by(nodes.c.started_at))
+        return self._rows(select(nodes).order_by(nodes.c.started_at), nodes)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many jobs each queue has in each state.
@@ -133,6 +154,6 @@ class JobQueries:
             rows = [*connection.execute(looking_sql.oldest_queued())]
         return {queue: min(at for name, at in rows if name == queue) for queue, _ in rows}
 
-    def _rows(self, query: Any) -> list[dict[str, Any]]:
+    def _rows(self, query: Select[Any], table: Table) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - its public name
+            return read_rows(connection, table, query)

@@ -12,6 +12,7 @@ from statejobs.config import WorkerSettings
 from statejobs.domain.failure import Failure
 from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Settlement
+from statejobs.domain.redaction import DEFAULT, Redaction
 from statejobs.domain.suspects import Suspects
 from statejobs.store.prepared import Prepared
 from statejobs.store.rows import Beat, Expired, Held, Peek, job_of
@@ -32,8 +33,13 @@ class Store(Transactions):
     their own. Nothing here reads a clock.
     """
 
-    def __init__(self, engine: Engine, *, settings: WorkerSettings | None = None) -> None:
+    def __init__(
+        self, engine: Engine, *, settings: WorkerSettings | None = None,
+        redaction: Redaction = DEFAULT,
+    ) -> None:  # fmt: skip
         super().__init__(engine, settings=settings)
+        self.redaction = redaction
+        """What is hidden in what is kept of errors, and in why jobs ended."""
         self._mark = Prepared(claim_sql.mark_processing(self.dialect), engine.dialect)
         self._stage_listed = staging_sql.stage_listed_jobs(self.dialect)
         self._postpone = claim_sql.postpone_jobs(self.dialect)
@@ -206,6 +212,11 @@ class Store(Transactions):
 
     # People
 
+    def restore_actor(self, connection: Connection, job: Job) -> None:
+        """Give a job back the actor and the tenant that *job* has."""
+        given = {"job_id": job.id, "by": job.actor, "within": job.tenant}
+        connection.execute(_RESTORE_ACTOR, given)
+
     def cancel_waiting(self, connection: Connection, job_id: int, why: str, now: datetime) -> bool:
         """Cancel a waiting job; False when it does not wait."""
         params = {"job_id": job_id, "why": why, "now": now}
@@ -299,6 +310,7 @@ _HELD = finish_sql.lock_held_job()
 _FINISH = finish_sql.finish_job()
 _SETTLED = finish_sql.find_settled_job()
 _ATTEMPT = finish_sql.insert_attempts()
+_RESTORE_ACTOR = people_sql.restore_actor()
 _CANCEL = people_sql.cancel_waiting_job()
 _REQUEST = people_sql.request_cancel()
 _REQUEUE = people_sql.requeue_job()

@@ -74,6 +74,9 @@ class Operator:
             state = model.kernel.state_of(record)
             if state not in bound.sources and not is_stuck(bound, job, state):
                 fire_way_back(model, bound, record)
+                session.flush()
+                # Whoever retries is in the history; the work still is for whom it was asked.
+                self._store.restore_actor(session.connection(), job)
                 session.commit()
                 return self._job(job_id).state
         if state in bound.sources:

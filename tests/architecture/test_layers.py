@@ -44,7 +44,7 @@ VIOLATIONS = {
         "Only the schema and the command line know Alembic",
         {"store/smuggled.py": "import alembic"},
     ),
-    "rich": ("Only the command line knows rich", {"runner/smuggled.py": "import rich"}),
+    "rich": ("Only the demo knows rich", {"runner/smuggled.py": "import rich"}),
     "psycopg": ("Only one module knows psycopg", {"store/smuggled.py": "import psycopg"}),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from statejobs.cli.child import _named, _what_it_holds
-from statejobs.cli.logs import JsonLines, TextLines, log_event
+from statejobs.cli.logs import JsonLines, TextLines, _log_end_of_thread, log_event
 from statejobs.domain.clock import utcnow
 from statejobs.runner.port import Claim, Policy
 from statejobs.telemetry import Event, Happening
@@ -146,3 +147,14 @@ def test_jobs_of_a_stopping_worker_are_named_with_their_records(work):
 
     assert with_record == f"{job.id} task.perform (Task 1, 0.0 s)"
     assert without == f"{job.id} task.perform (0.0 s)"
+
+
+def test_what_ends_a_thread_is_a_line_of_the_log(caplog, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", _log_end_of_thread)
+    thread = threading.Thread(target=lambda: 1 / 0, name="lost")
+
+    thread.start()
+    thread.join()
+
+    assert caplog.records[-1].getMessage() == "lost ended"
+    assert "ZeroDivisionError" in TextLines().format(caplog.records[-1])

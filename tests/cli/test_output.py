@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from statejobs.cli.job_text import short_arguments
 from statejobs.cli.output import relative
 from tests.cli.conftest import job_of
 
@@ -69,12 +70,74 @@ def test_an_empty_list_says_so_on_stderr(typed):
     assert result.stderr == "no job matches\n"
 
 
-@pytest.mark.parametrize(("environ", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_a_terminal_gets_colour_unless_no_color_is_set(sqlite_url, environ, is_coloured):
+@pytest.mark.parametrize(
+    ("environ", "is_coloured"),
+    [
+        ({}, True),
+        ({"NO_COLOR": ""}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "dumb", "FORCE_COLOR": "1"}, True),
+    ],
+    ids=str,
+)
+def test_a_terminal_gets_colour_unless_it_is_told_not_to(sqlite_url, environ, is_coloured):
     written = in_terminal(["job", "list"], {"STATEJOBS_DATABASE": sqlite_url, **environ})
 
     assert "Task 1" in written
-    assert ("\x1b[3" in written) == is_coloured
+    assert ("\x1b[31m" in written) == is_coloured
+    assert is_coloured or "\x1b" not in written
+
+
+def test_what_is_piped_is_coloured_when_that_is_forced(typed, monkeypatch):
+    plain = typed("db", "upgrade", "--sql").stdout + typed("record", "show", "Task", "4").stdout
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    forced = typed("db", "upgrade", "--sql").stdout + typed("record", "show", "Task", "4").stdout
+
+    assert "\x1b[" in forced
+    assert re.sub(r"\x1b\[[0-9;]*m", "", forced) == plain
+
+
+@pytest.mark.parametrize("columns", [80, 50])
+@pytest.mark.parametrize(
+    "words", [["job", "list"], ["job", "show", "1"], ["record", "show", "Task", "1"]]
+)
+def test_no_word_is_broken_in_a_narrow_terminal(sqlite_url, words, columns):
+    environ = {"STATEJOBS_DATABASE": sqlite_url, "NO_COLOR": "1"}
+    wide = in_terminal(words, {**environ, "COLUMNS": "500"})
+
+    narrow = in_terminal(words, {**environ, "COLUMNS": str(columns)}, fills=False)
+
+    lines = narrow.replace("\r\n", "\n").splitlines()
+    traces = [line for line in lines if line.lstrip().startswith(("File", "raise"))]
+    assert max(len(line.rstrip()) for line in lines if line not in traces) <= columns
+    assert set(re.findall(r"[a-z]{4,}", wide)) <= set(re.findall(r"[a-z]{4,}", narrow))
+
+
+def test_a_list_of_jobs_shows_what_was_raised(typed, work):
+    (line,) = [line for line in typed("job", "list").stdout.splitlines() if "discarded" in line]
+
+    assert line.endswith("failed: RuntimeError: the gateway is down")
+    listed = {job["id"]: job for job in typed.json("job", "list")["jobs"]}
+    assert listed[job_of(work, "3").id]["error"] == "RuntimeError: the gateway is down"
+    assert listed[job_of(work, "1").id]["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ('{"amount": 5, "to": "Ada"}', 'amount=5, to="Ada"'),
+        ("{}", ""),
+        ('{"text": "' + "x" * 90 + '"}', 'text="' + "x" * 22 + "…"),
+        ('{"a": {"b": [1, 2]}}', 'a={"b": [1, 2]}'),
+        ("[1, 2]", "[1, 2]"),
+        ("nonsense", "(cannot be read) nonsense"),
+    ],
+)
+def test_arguments_have_a_short_form(stored, shown):
+    assert short_arguments(stored) == shown
 
 
 @pytest.mark.parametrize("columns", [80, 50])
@@ -121,17 +184,16 @@ t.cancel('no need'); s.commit()
 """
 
 
-def in_terminal(words, environ, *, extra=""):
+def in_terminal(words, environ, *, extra="", fills=True):
     """What a command writes to a terminal of 80 columns, on a database with its tables."""
-    code = (
+    filling = (
         "from tests.support.worker_app import *\n"
         "import os\n"
         "app = make_app(os.environ['STATEJOBS_DATABASE']); app.create_all()\n"
         "s = app.session(); t = Task(does='fail'); s.add(t); t.submit(); s.commit(); app.drain()\n"
         f"{extra}\n"
-        "from statejobs.cli.main import cli\n"
-        f"cli({words!r})"
     )
+    code = f"{filling if fills else ''}from statejobs.cli.main import cli\ncli({words!r})"
     ours, theirs = pty.openpty()
     inherited = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}}
     process = subprocess.Popen(

@@ -1,5 +1,9 @@
 """`job retry` and `job cancel`: through the machine of the record, never past it."""
 
+import json
+from datetime import timedelta
+
+import pytest
 from sqlalchemy import update
 
 from statejobs.domain.job import JobState
@@ -115,3 +119,61 @@ def test_json_names_what_became_of_each_job(typed, work):
     refused, missing = document["jobs"]
     assert refused["error"]["why"] == "it is completed: there is nothing left to cancel."
     assert missing["error"]["exit_code"] == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["job", "--json", "list"], ["--json", "job", "list"], ["job", "list", "--json"],
+        ["queue", "--json", "list"], ["db", "--json", "check"],
+        ["record", "--json", "show", "Task", "3"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_common_options_stand_anywhere(typed, words):
+    assert json.loads(typed(*words).stdout)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("STATEJOBS_GRACE", "nan", "'nan' is not a number of seconds"),
+        ("STATEJOBS_PROCESSES", "0", "0 is not in the range"),
+        ("STATEJOBS_QUEUES", "work:none", "cannot read queue 'work:none'"),
+        ("STATEJOBS_LOG_LEVEL", "loud", "'loud' is not one of"),
+        ("STATEJOBS_LOG_FORMAT", "xml", "'xml' is not one of"),
+    ],
+)
+def test_options_of_a_worker_are_read_from_the_environment(
+    typed, monkeypatch, variable, value, said
+):
+    monkeypatch.setenv(variable, value)
+
+    result = typed("worker")
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_drain_at_the_prompt_prints_one_line(work):
+    assert repr(work.drain(queues=["work"])) == "<DrainResult: nothing to run>"
+    work.retry_job(job_of(work, "3").id)
+    assert repr(work.drain(queues=["work"])) == "<DrainResult: 1 fail>"
+
+
+def test_a_worker_that_died_is_listed_for_five_minutes(typed, work):
+    worker = work.worker()
+    now = work.sources.clock.now()
+    for name, ago in (("lives", 1), ("died", 250), ("long-ago", 310)):
+        work.store.register_node(
+            {
+                "id": name, "host": "h", "pid": 1, "queues": "{}", "version": "1",
+                "started_at": now, "beat_at": now - timedelta(seconds=ago),
+            }
+        )  # fmt: skip
+
+    listed = {w["node"]: w["lives"] for w in typed.json("status")["workers"]}
+    worker._forget_nodes()
+
+    assert listed == {"lives": True, "died": False}
+    assert {row["id"] for row in work.queries.nodes()} == {"lives", "died"}

@@ -56,7 +56,7 @@ def test_show_tells_its_arguments_and_attempts_and_no_history(typed):
     result = typed("job", "show", "1")
 
     assert result.exit_code == 0
-    assert '{"day":"2030-01-01","note":"milk"}' in result.stdout
+    assert '{"day": "2030-01-01", "note": "milk"}' in result.stdout
     assert "user:7" in result.stdout
     assert "ZeroDivisionError" in result.stdout
     assert "History" not in result.stdout

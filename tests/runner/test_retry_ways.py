@@ -14,7 +14,9 @@ from statejobs import (
     StateJobs,
     TransitionRefusedError,
     Trigger,
+    acting_as,
     state_column,
+    tenant,
     transition,
 )
 from tests.support.clock import ManualClock, manual_sources
@@ -177,3 +179,19 @@ def test_an_async_way_is_refused_inside_of_a_loop_with_what_to_do(app):
         return await asyncio.to_thread(app.retry_job, job_id)
 
     assert asyncio.run(retry()) is JobState.QUEUED
+
+
+def test_a_retry_leaves_its_actor_to_the_job_and_names_who_retried_in_history(app):
+    with app.session() as session, acting_as("customer:7"), tenant("north"):
+        session.add(KINDS["called"]())
+        session.commit()
+    app.drain()
+    (job,) = app.queries.jobs(resource="called")
+
+    with acting_as("operator:1"):
+        app.retry_job(job.id)
+
+    retried = app.queries.job(job.id)
+    assert (retried.actor, retried.tenant) == ("customer:7", "north")
+    last = app.queries.transitions("called", "1")[-1]
+    assert (last["name"], last["actor"]) == ("again", "operator:1")

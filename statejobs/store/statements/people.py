@@ -39,6 +39,15 @@ def request_cancel() -> Executable:
     )
 
 
+def restore_actor() -> Executable:
+    """Give a job back whom and for whom it was asked for."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"))
+        .values(actor=bindparam("by"), tenant=bindparam("within"))
+    )
+
+
 def requeue_job() -> Executable:
     """Queue a waiting or ended job at once; an ended one gets *allowance* further attempts."""
     ended = still_in(*ENDED)

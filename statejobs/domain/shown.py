@@ -1,0 +1,68 @@
+"""What is stored of jobs, attempts and moves, as it may leave the process: secrets masked.
+
+The command line, its JSON, and whatever else shows rows to people take them from here. Nothing here
+can fail: what cannot be read is marked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from statejobs.domain.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
+from statejobs.domain.job import Job, changed
+from statejobs.domain.redaction import Redaction
+from statejobs.domain.shown_arguments import masked
+from statejobs.domain.text import NAME_LIMIT, REASON_LIMIT, clean_text, shown_text
+
+_TEXTS = {
+    "reason": REASON_LIMIT,
+    "message": MESSAGE_LIMIT,
+    "traceback": TRACEBACK_LIMIT,
+    "actor": NAME_LIMIT,
+    "tenant": NAME_LIMIT,
+}
+"""What somebody else chose → most bytes of it."""
+_JSON = ("args", "tags", "progress", "held")
+_MARK = "(cannot be read) "
+_HEAD = 200
+
+
+def shown_job(job: Job, redaction: Redaction) -> Job:
+    """Return *job* without secrets; its arguments still are JSON."""
+    return changed(job, **{name: _shown(name, getattr(job, name), redaction) for name in _OF_JOB})
+
+
+def shown_row(row: Mapping[str, Any], redaction: Redaction) -> dict[str, Any]:
+    """Return a row of an attempt, a move or a worker without secrets."""
+    return {name: _shown(name, value, redaction) for name, value in row.items()}
+
+
+def decoded(text: object) -> Any:
+    """Return stored JSON as values; text that is none, as marked text."""
+    if text is None:
+        return None
+    try:
+        return json.loads(str(text))
+    except (ValueError, RecursionError):
+        return f"{_MARK}{clean_text(str(text)[:_HEAD], _HEAD)}"
+
+
+def _shown(name: str, value: Any, redaction: Redaction) -> Any:
+    if value is None:
+        return None
+    if name in _JSON:
+        return _shown_json(value, redaction)
+    limit = _TEXTS.get(name)
+    return value if limit is None else shown_text(value, limit, redaction)
+
+
+def _shown_json(text: object, redaction: Redaction) -> str:
+    values = decoded(text)
+    if isinstance(values, str) and values.startswith(_MARK):
+        return shown_text(str(text)[:_HEAD], _HEAD, redaction)
+    return json.dumps(masked(values, redaction), ensure_ascii=False)
+
+
+_OF_JOB = tuple(name for name in (*_TEXTS, *_JSON) if name in Job.__dataclass_fields__)
