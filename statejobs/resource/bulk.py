@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnExpressionArgument, Connection, FromClause
+from sqlalchemy import Column, ColumnExpressionArgument, Connection, FromClause
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -31,7 +31,7 @@ from statejobs.resource.bulk_checks import (
     refuse_body,
     values_in_sql,
 )
-from statejobs.resource.bulk_move import pick_and_move, pick_and_move_each
+from statejobs.resource.bulk_move import names_in, pick_and_move, pick_and_move_each
 from statejobs.resource.bulk_rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.resource.bulk_session import held_records, tell_session
 from statejobs.resource.enqueue import IDS, WAKE
@@ -52,8 +52,8 @@ class BulkMove:
     model: ResourceModel
     declared: Transition[Any, Any, Any]
     criteria: tuple[ColumnExpressionArgument[bool], ...]
-    values: Mapping[str, Any]
-    """Column name → value, written with the state."""
+    values: Mapping[Column[Any], Any]
+    """What is written with the state."""
     step: Step
     at: datetime
     job: Mapping[str, int | None]
@@ -117,11 +117,12 @@ def move_in_bulk(
 
 def _move_at_once(connection: Connection, move: BulkMove, salt: str) -> BulkResult:
     """Move, write history and enqueue in one statement."""
-    moved = pick_and_move(connection.dialect, move).cte("moved")
-    rows = statements.numbered(moved)
+    names = names_in(move)
+    moved = pick_and_move(connection.dialect, move, names).cte(names["moved"])
+    rows = statements.numbered(moved, names)
     history = _history(move, rows) if move.model.has_history else None
     enqueued = _jobs(connection, move, rows, salt) if move.promised else None
-    counts = connection.execute(statements.fused(moved, history, enqueued)).one()
+    counts = connection.execute(statements.fused(moved, history, enqueued, names)).one()
     return BulkResult(**counts._mapping)  # noqa: SLF001 - its public name
 
 
@@ -129,11 +130,12 @@ def _move_by_steps(
     connection: Connection, move: BulkMove, salt: str
 ) -> tuple[list[MovedRow], BulkResult]:
     """Move and read back which records moved; then history, jobs left behind, new jobs."""
+    names = names_in(move)
     if connection.dialect.name == "postgresql":
-        found = connection.execute(pick_and_move(connection.dialect, move))
+        found = connection.execute(pick_and_move(connection.dialect, move, names))
         moved = [MovedRow(*row) for row in found]
     else:
-        moved = pick_and_move_each(connection, move)
+        moved = pick_and_move_each(connection, move, names)
     outcomes: Counter[str] = Counter()
     for start in range(0, len(moved), MOST_ROWS):
         part = moved[start : start + MOST_ROWS]

@@ -6,7 +6,7 @@ import dis
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnExpressionArgument
+from sqlalchemy import Column, ColumnExpressionArgument
 
 from statejobs.errors import BulkError, did_you_mean
 from statejobs.machine.guard import Guard
@@ -115,14 +115,14 @@ def guards_in_sql(
 
 def values_in_sql(
     model: ResourceModel, declared: Transition[Any, Any, Any], values: Values
-) -> dict[str, Any]:
-    """Return *values* by the name of their column in the table that holds the state.
+) -> dict[Column[Any], Any]:
+    """Return *values* by their column in the table that holds the state.
 
     Raises:
         BulkError: One is no column of that table, or not a caller's to set.
     """
     mapper, table = model.mapper, model.table
-    found = {}
+    found: dict[Column[Any], Any] = {}
     for given, value in values.items():
         name = given if isinstance(given, str) else given.key
         if name not in mapper.columns:
@@ -132,7 +132,7 @@ def values_in_sql(
             raise _no_column(model, declared, name, "leave it out; the transition decides it")
         if column.table is not table:
             raise _no_column(model, declared, name, f"only columns of {table.name} can be set")
-        found[column.name] = value
+        found[column] = value
     return found
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ClauseElement
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
+from statejobs.resource.bulk_move import is_sql
 from statejobs.resource.identity import encode_identity
 from statejobs.store.bulk import MovedRow
 
@@ -52,12 +52,8 @@ def _written(move: BulkMove) -> tuple[dict[str, Any], list[str]]:
         column: Any = attribute.columns[-1]  # of the base's table, when a subclass has one more
         if column.table is not model.table:
             continue
-        if column.name in move.values and not _is_sql(move.values[column.name]):
-            known[attribute.key] = move.values[column.name]
-        elif column.name in move.values or column.onupdate or column.server_onupdate:
+        if column in move.values and not is_sql(move.values[column]):
+            known[attribute.key] = move.values[column]
+        elif column in move.values or column.onupdate or column.server_onupdate:
             unknown.append(attribute.key)
     return known, unknown
-
-
-def _is_sql(value: object) -> bool:
-    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")

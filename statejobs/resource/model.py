@@ -23,6 +23,7 @@ from statejobs.resource.identity import encode_identity
 from statejobs.resource.ledger import value_of
 from statejobs.resource.transition import Transition
 from statejobs.resource.trigger import Trigger
+from statejobs.store.naming import Names, names_beside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,6 +117,11 @@ class ResourceModel:
         table = self.state_column.table
         assert isinstance(table, Table)  # noqa: S101 - a resource is mapped to a table
         return table
+
+    @cached_property
+    def names(self) -> Names:
+        """What we call things in statements on its table."""
+        return names_beside(self.table)
 
     @cached_property
     def eager_relations(self) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     Connection,
     CursorResult,
     Table,
     Update,
-    and_,
     bindparam,
     func,
     select,
@@ -30,6 +30,7 @@ from statejobs.resource.ledger import Step
 from statejobs.resource.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of
 from statejobs.store.lock_order import key_order
+from statejobs.store.naming import names_beside
 from statejobs.store.tables import unindexed
 
 
@@ -92,26 +93,28 @@ class Moved:
 
 
 @lru_cache(maxsize=256)
-def move_statement(table: Table, attribute_column: str) -> Update:
+def move_statement(table: Table, state: Column[Any]) -> Update:
     """Return the guarded UPDATE of one record: `pk_N`, `was`, `version` → `becomes`.
 
-    `next_version` is the present one, and `moved_at` None, when it leaves no state.
+    `next_version` is the present one, and `moved_at` None, when it leaves no state. The parameters
+    are called as the names beside *table* say.
     """
-    state, version = table.c[attribute_column], table.c["state_version"]
-    changed_at = table.c["state_changed_at"]
-    keys = [
-        column == bindparam(f"pk_{n}", type_=column.type)
-        for n, column in enumerate(table.primary_key.columns)
-    ]
+    version, changed_at = table.c.state_version, table.c.state_changed_at
+    names = names_beside(table)
+
+    def given(name: str, column: Column[Any]) -> Any:
+        return bindparam(names[name], type_=column.type)
+
+    keys = enumerate(table.primary_key.columns)
     return (
         update(table)
-        .where(and_(*keys), unindexed(state) == bindparam("was", type_=state.type))
-        .where(version == bindparam("version"))
+        .where(*(column == given(f"pk_{n}", column) for n, column in keys))
+        .where(unindexed(state) == given("was", state), version == given("version", version))
         .values(
             {
-                state: bindparam("becomes", type_=state.type),
-                version: bindparam("next_version"),
-                changed_at: func.coalesce(bindparam("moved_at", type_=changed_at.type), changed_at),
+                state: given("becomes", state),
+                version: given("next_version", version),
+                changed_at: func.coalesce(given("moved_at", changed_at), changed_at),
             }
         )
     )
@@ -133,11 +136,9 @@ def move_records(
     order = key_order(model.mapper.primary_key)
     ordered = sorted(moved, key=lambda m: order(m.identity))
     rows = [_parameters(m) for m in ordered]
-    column = model.state_column.name
+    statement = move_statement(model.table, model.state_column)
     with conflicts_are_lost(ordered[0]):
-        found = connection.execute(
-            move_statement(model.table, column), rows if len(rows) > 1 else rows[0]
-        )
+        found = connection.execute(statement, rows if len(rows) > 1 else rows[0])
     if found.rowcount != len(ordered):
         raise _why_not(connection, model, ordered)
     for m in ordered:
@@ -164,14 +165,16 @@ def conflicts_are_lost(first: Moved) -> Iterator[None]:
 
 
 def _parameters(moved: Moved) -> dict[str, Any]:
-    return {
-        **{f"pk_{n}": value for n, value in enumerate(moved.identity)},
-        "was": moved.steps[0].source,
-        "version": moved.version,
-        "becomes": moved.written,
-        "next_version": moved.last_version,
-        "moved_at": moved.left_at,
-    }
+    return moved.model.names.of(
+        {
+            **{f"pk_{n}": value for n, value in enumerate(moved.identity)},
+            "was": moved.steps[0].source,
+            "version": moved.version,
+            "becomes": moved.written,
+            "next_version": moved.last_version,
+            "moved_at": moved.left_at,
+        }
+    )
 
 
 def _why_not(

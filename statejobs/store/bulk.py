@@ -32,6 +32,7 @@ from sqlalchemy.dialects import postgresql
 
 from statejobs.domain.job import WAITING, Enqueued, JobState
 from statejobs.store.lock_order import in_job_order
+from statejobs.store.naming import Names
 from statejobs.store.statements.conditions import STILL_PROCESSING, still_in
 from statejobs.store.statements.enqueue import HISTORY_COLUMNS, NEW_JOB_COLUMNS, enqueue_jobs
 from statejobs.store.tables import IS_OPEN, jobs, literal_state, transitions
@@ -76,9 +77,9 @@ def rows_from_python(dialect: str, moved: Sequence[MovedRow]) -> FromClause:
     )
 
 
-def numbered(moved: CTE) -> FromClause:
+def numbered(moved: CTE, names: Names) -> FromClause:
     """Return *moved* as rows, numbered by `n`."""
-    return select(*moved.c, func.row_number().over().label("n")).subquery("moved_rows")
+    return select(*moved.c, func.row_number().over().label("n")).subquery(names["moved_rows"])
 
 
 def history_of_rows(rows: FromClause, same: Mapping[str, Any]) -> Any:
@@ -121,15 +122,15 @@ def jobs_of_rows(
     return statement.from_select(NEW_JOB_COLUMNS, selected).returning(_outcome().label("outcome"))
 
 
-def fused(moved: CTE, history: Any | None, enqueued: Any | None) -> Select[Any]:
+def fused(moved: CTE, history: Any | None, enqueued: Any | None, names: Names) -> Select[Any]:
     """Return one statement for all; it counts the records and the jobs of each outcome."""
     counts = [select(func.count()).select_from(moved).scalar_subquery().label("moved")]
     statement = select(*counts)
     if enqueued is not None:
-        made = enqueued.cte("enqueued")
+        made = enqueued.cte(names["enqueued"])
         counts += [func.count().filter(made.c.outcome == _text(o)).label(o.value) for o in Enqueued]
         statement = select(*counts).select_from(made)
-    return statement if history is None else statement.add_cte(history.cte("history"))
+    return statement if history is None else statement.add_cte(history.cte(names["history"]))
 
 
 def cancel_jobs_of_rows(

@@ -76,7 +76,8 @@ def _upsert(
         statement = _enqueue(dialect, arrays=True, constant=constant, locks=records.columns)
         is_single = len(records.columns) == 1
         keys = [key[0] for key in records.identities] if is_single else list(records.identities)
-        return connection.execute(statement, {**given, enqueue_sql.RECORD_KEYS: keys})
+        name = enqueue_sql.names_of_locks(records.columns)["record_keys"]
+        return connection.execute(statement, {**given, name: keys})
     if len(rows) == 1:
         return connection.execute(_enqueue(dialect), dict(rows[0]))
     if dialect == "postgresql":

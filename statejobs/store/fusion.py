@@ -21,6 +21,7 @@ from sqlalchemy import (
     select,
 )
 
+from statejobs.store.naming import Names
 from statejobs.store.statements.enqueue import HISTORY_COLUMNS
 from statejobs.store.statements.finish import finish_job
 from statejobs.store.tables import transitions
@@ -29,7 +30,7 @@ NOT_OURS = "22012"
 """SQLSTATE (division by zero) with which the fused statement rolls itself back."""
 
 
-def fuse(move: Update, *, has_history: bool) -> Executable:
+def fuse(move: Update, names: Names, *, has_history: bool) -> Executable:
     """Return one statement that moves a record, finishes its job and writes history.
 
     It returns how many records moved, and the job's new state. When the record moved but the job
@@ -37,20 +38,22 @@ def fuse(move: Update, *, has_history: bool) -> Executable:
 
     Args:
         move: The guarded UPDATE of the record.
+        names: What the parameters are called, those of *move* too.
         has_history: Whether a row of history is written; its values are `h_…` parameters.
     """
-    moved = move.returning(literal_column("1").label("one")).cte("moved")
-    finish: Any = finish_job()
-    finished = finish.where(exists(select(moved.c.one))).cte("finished")
+    moved = move.returning(literal_column("1").label("one")).cte(names["moved"])
+    finish: Any = finish_job(names)
+    finished = finish.where(exists(select(moved.c.one))).cte(names["finished"])
     count = select(func.count()).select_from(moved).scalar_subquery()
     state = select(finished.c.state).scalar_subquery()
     guard = 1 / case((state.is_(None) & (count == 1), 0), else_=1)
     fused = select(count.label("moved"), state.label("state"), guard.label("guard"))
     if not has_history:
         return fused
-    values = [bindparam(f"h_{n}", type_=transitions.c[n].type) for n in HISTORY_COLUMNS]
+    values = [bindparam(names[f"h_{n}"], type_=transitions.c[n].type) for n in HISTORY_COLUMNS]
     row = select(*values).where(exists(select(finished.c.state)))
-    return fused.add_cte(insert(transitions).from_select(HISTORY_COLUMNS, row).cte("history"))
+    history = insert(transitions).from_select(HISTORY_COLUMNS, row)
+    return fused.add_cte(history.cte(names["history"]))
 
 
 def history_parameters(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from statejobs.domain.job import Job, JobState
 from statejobs.domain.lifecycle import Settlement
 from statejobs.domain.redaction import DEFAULT, Redaction
 from statejobs.domain.suspects import Suspects
+from statejobs.store.naming import ALONE
 from statejobs.store.prepared import Prepared
 from statejobs.store.rows import Beat, Expired, Held, Peek, job_of
 from statejobs.store.statements import claim as claim_sql
@@ -307,7 +308,7 @@ _STALE = claim_sql.cancel_stale_job()
 _FIND_OWNED = claim_sql.find_owned_jobs()
 _LOCK_CLAIMED = claim_sql.lock_claimed_job()
 _HELD = finish_sql.lock_held_job()
-_FINISH = finish_sql.finish_job()
+_FINISH = finish_sql.finish_job(ALONE)
 _SETTLED = finish_sql.find_settled_job()
 _ATTEMPT = finish_sql.insert_attempts()
 _RESTORE_ACTOR = people_sql.restore_actor()

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from statejobs.domain.job import JobState
 from statejobs.store.arrays import array_of
 from statejobs.store.moving import moved_values
+from statejobs.store.naming import ALONE, Names, names_beside
 from statejobs.store.statements.conditions import STILL_PROCESSING
 from statejobs.store.tables import jobs, literal_state, transitions, unindexed
 from statejobs.store.types import UtcDateTime
@@ -44,38 +45,39 @@ JOB_ARRAYS = {"job_id": jobs.c.id, "attempt": jobs.c.attempt, "token": jobs.c.to
 
 def complete_jobs() -> Any:
     """Complete the processing jobs of three arrays, those that are ours and nobody holds."""
-    given = _given(JOB_ARRAYS)
+    given = _given(JOB_ARRAYS, ALONE)
     held = _lock_jobs(given, []).cte("held")
-    return _complete(held)
+    return _complete(held, ALONE)
 
 
 def move_and_complete(
-    table: Table, state: Column[Any], changed: Mapping[str, Column[Any]], *, has_history: bool
+    table: Table, state: Column[Any], changed: Sequence[Column[Any]], *, has_history: bool
 ) -> Any:
     """Move the records of many jobs and complete these, in one statement.
 
     Locks are taken in the order record, job, and none is waited for. A job whose record did not
     move, since a trigger of the database kept it, is left as it is. Parameters are the arrays
-    `given_…` of `JOB_ARRAYS`, `pk_N`, `was`, `version` and `c_…` for each changed column; and
-    `becomes` and `moved_at`; for history also `given_duration`, `of_resource` and `of_edge`.
-    Returns the ids of the jobs.
+    `given_…` of `JOB_ARRAYS`, `pk_N`, `was`, `version` and `c_N` for each changed column; and
+    `becomes` and `moved_at`; for history also `given_duration`, `of_resource` and `of_edge`; all
+    called as the names beside *table* say. Returns the ids of the jobs.
 
     Args:
         table: Of the records.
         state: The column that holds their state.
-        changed: Columns that are written with the move, by attribute.
+        changed: Columns that are written with the move.
         has_history: Whether a row of history is written for each.
     """
-    keys = list(table.primary_key.columns)
+    names, keys = names_beside(table), list(table.primary_key.columns)
     given = _given(
         {
             **JOB_ARRAYS,
             **{f"pk_{n}": key for n, key in enumerate(keys)},
             "was": state,
             "version": table.c.state_version,
-            **{f"c_{name}": column for name, column in changed.items()},
+            **{f"c_{n}": column for n, column in enumerate(changed)},
             **({"duration": transitions.c.duration} if has_history else {}),
-        }
+        },
+        names,
     )
     is_given = and_(*(key == given.c[f"pk_{n}"] for n, key in enumerate(keys)))
     stays = and_(unindexed(state) == given.c.was, table.c.state_version == given.c.version)
@@ -84,25 +86,25 @@ def move_and_complete(
         .join(table, is_given)
         .where(stays)
         .with_for_update(key_share=True, skip_locked=True, of=table)
-        .cte("record")
+        .cte(names["record"])
     )
-    held = _lock_jobs(given, [record]).cte("held")
-    at = bindparam("moved_at", type_=UtcDateTime)
-    target = bindparam("becomes", type_=state.type)
+    held = _lock_jobs(given, [record]).cte(names["held"])
+    at = bindparam(names["moved_at"], type_=UtcDateTime)
+    target = bindparam(names["becomes"], type_=state.type)
     moved = (
         update(table)
         .where(is_given, given.c.job_id == held.c.id)
         .values(
             {
                 **moved_values(table, state, target=target, at=at),
-                **{column: given.c[f"c_{name}"] for name, column in changed.items()},
+                **{column: given.c[f"c_{n}"] for n, column in enumerate(changed)},
             }
         )
         .returning(given.c.job_id.label("id"))
-        .cte("moved")
+        .cte(names["moved"])
     )
-    finish = _complete(moved)
-    return finish.add_cte(_write_history(given, moved, at)) if has_history else finish
+    finish = _complete(moved, names)
+    return finish.add_cte(_write_history(given, moved, at, names)) if has_history else finish
 
 
 def complete_one() -> Update:
@@ -116,17 +118,17 @@ def complete_one() -> Update:
             STILL_PROCESSING,
             ~jobs.c.run_again,
         )
-        .values(_completed())
+        .values(_completed(ALONE))
     )
 
 
-def _given(columns: Mapping[str, Column[Any]]) -> CTE:
+def _given(columns: Mapping[str, Column[Any]], names: Names) -> CTE:
     return select(
         *(
-            func.unnest(bindparam(f"given_{name}", type_=array_of(column))).label(name)
+            func.unnest(bindparam(names[f"given_{name}"], type_=array_of(column))).label(name)
             for name, column in columns.items()
         )
-    ).cte("given")
+    ).cte(names["given"])
 
 
 def _lock_jobs(given: CTE, records: Sequence[CTE]) -> Select[Any]:
@@ -143,14 +145,15 @@ def _lock_jobs(given: CTE, records: Sequence[CTE]) -> Select[Any]:
     )
 
 
-def _complete(found: CTE) -> Any:
-    return update(jobs).where(jobs.c.id == found.c.id).values(_completed()).returning(jobs.c.id)
+def _complete(found: CTE, names: Names) -> Any:
+    done = update(jobs).where(jobs.c.id == found.c.id).values(_completed(names))
+    return done.returning(jobs.c.id)
 
 
-def _completed() -> dict[str, Any]:
+def _completed(names: Names) -> dict[str, Any]:
     return {
         "state": literal_state(JobState.COMPLETED),
-        "finished_at": bindparam("moved_at", type_=UtcDateTime),
+        "finished_at": bindparam(names["moved_at"], type_=UtcDateTime),
         "reason": None,
         "checkpoint": None,
         "cancel_requested": false(),
@@ -161,12 +164,12 @@ def _completed() -> dict[str, Any]:
     }
 
 
-def _write_history(given: CTE, moved: CTE, at: ColumnElement[Any]) -> CTE:
-    target = bindparam("becomes", type_=transitions.c.target.type)
+def _write_history(given: CTE, moved: CTE, at: ColumnElement[Any], names: Names) -> CTE:
+    target = bindparam(names["becomes"], type_=transitions.c.target.type)
     row = {
-        "resource": bindparam("of_resource", type_=transitions.c.resource.type),
+        "resource": bindparam(names["of_resource"], type_=transitions.c.resource.type),
         "record_id": jobs.c.record_id,
-        "name": bindparam("of_edge", type_=transitions.c.name.type),
+        "name": bindparam(names["of_edge"], type_=transitions.c.name.type),
         "source": given.c.was,
         "target": target,
         "version": case((given.c.was == target, given.c.version), else_=given.c.version + 1),
@@ -183,4 +186,4 @@ def _write_history(given: CTE, moved: CTE, at: ColumnElement[Any]) -> CTE:
         .join(moved, moved.c.id == given.c.job_id)
         .join(jobs, jobs.c.id == given.c.job_id)
     )
-    return insert(transitions).from_select(list(row), rows).cte("history")
+    return insert(transitions).from_select(list(row), rows).cte(names["history"])

@@ -68,7 +68,7 @@ def lock_records(
     is_single = len(model.table.primary_key) == 1
     keys = [identity[0] for identity in identities] if is_single else list(identities)
     with Session(connection, autoflush=False, expire_on_commit=False) as session:
-        for record in session.scalars(query, {"keys": keys}).unique():
+        for record in session.scalars(query, {model.names["keys"]: keys}).unique():
             identity = tuple(model.mapper.primary_key_from_instance(record))
             state = model.kernel.state_of(record)
             locked.found[identity] = (record, state, record.state_version)
@@ -148,9 +148,9 @@ def _waiting_records(model: ResourceModel, sources: tuple[str, ...], dialect: st
 def _is_listed(model: ResourceModel, dialect: str) -> ColumnElement[bool]:
     columns = list(model.table.primary_key.columns)
     if _has_key_arrays(model, dialect):  # the text stays the same, so it is prepared once
-        return columns[0] == any_(bindparam("keys", type_=array_of(columns[0])))
+        return columns[0] == any_(bindparam(model.names["keys"], type_=array_of(columns[0])))
     key = columns[0] if len(columns) == 1 else tuple_(*columns)
-    return key.in_(bindparam("keys", expanding=True))
+    return key.in_(bindparam(model.names["keys"], expanding=True))
 
 
 def _has_key_arrays(model: ResourceModel, dialect: str) -> bool:
@@ -163,8 +163,15 @@ class _Move:
 
     def __init__(self, model: ResourceModel, target: str, dialect: Dialect) -> None:
         table, columns = model.table, list(model.table.primary_key.columns)
+        self._names = model.names
         self._has_arrays = _has_key_arrays(model, dialect.name)
-        keys = [c == bindparam(f"pk_{n}", type_=c.type) for n, c in enumerate(columns)]
+        keys = [
+            column == bindparam(self._names[f"pk_{n}"], type_=column.type)
+            for n, column in enumerate(columns)
+        ]
+        target_state = bindparam(
+            self._names["becomes"], model.member(target), type_=model.state_column.type
+        )
         self._statement = Prepared(
             update(table)
             .where(_is_listed(model, dialect.name) if self._has_arrays else and_(*keys))
@@ -172,8 +179,8 @@ class _Move:
                 moved_values(
                     table,
                     model.state_column,
-                    target=model.member(target),
-                    at=bindparam("moved_at", type_=UtcDateTime),
+                    target=target_state,
+                    at=bindparam(self._names["moved_at"], type_=UtcDateTime),
                 )
             ),
             dialect,
@@ -181,18 +188,15 @@ class _Move:
 
     def execute(self, connection: Connection, identities: Sequence[Identity], now: datetime) -> int:
         """Return how many it moved."""
+        names = self._names
         if self._has_arrays:
-            keys = [identity[0] for identity in identities]
-            found = self._statement.execute(connection, {"keys": keys, "moved_at": now})
-            return found.rowcount
-        found = self._statement.execute(
-            connection,
-            [
-                {"moved_at": now, **{f"pk_{n}": value for n, value in enumerate(identity)}}
-                for identity in identities
-            ],
-        )
-        return found.rowcount
+            given: Any = {"keys": [identity[0] for identity in identities], "moved_at": now}
+            return self._statement.execute(connection, names.of(given)).rowcount
+        rows = [
+            names.of({"moved_at": now, **{f"pk_{n}": value for n, value in enumerate(identity)}})
+            for identity in identities
+        ]
+        return self._statement.execute(connection, rows).rowcount
 
 
 def _leave_to_others(

@@ -104,15 +104,17 @@ def landing_parameters(
     subject: RecordSubject, target: str, now: datetime, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the parameters of `move_with_changes`."""
-    return {
-        **{f"pk_{n}": value for n, value in enumerate(subject.identity)},
-        **{f"c_{name}": value for name, value in changes.items()},
-        "was": subject.state,
-        "version": subject.version,
-        "becomes": target,
-        "next_version": subject.version_at(target),
-        "moved_at": None if target == subject.state else now,
-    }
+    return subject.model.names.of(
+        {
+            **{f"pk_{n}": value for n, value in enumerate(subject.identity)},
+            **{f"c_{n}": value for n, value in enumerate(changes.values())},
+            "was": subject.state,
+            "version": subject.version,
+            "becomes": target,
+            "next_version": subject.version_at(target),
+            "moved_at": None if target == subject.state else now,
+        }
+    )
 
 
 def lock_state(

@@ -75,11 +75,13 @@ def allows_shortcut(model: ResourceModel) -> bool:
 
 @lru_cache(maxsize=1024)
 def move_with_changes(model: ResourceModel, changed: tuple[str, ...]) -> Update:
-    """Return the guarded UPDATE that also writes the attributes *changed* (`c_…` parameters)."""
-    columns = own_columns(model)
-    statement = move_statement(model.table, model.state_column.name)
-    return statement.values(
-        {columns[name]: bindparam(f"c_{name}", type_=columns[name].type) for name in changed}
+    """Return the guarded UPDATE that also writes the attributes *changed* (`c_N` parameters)."""
+    columns = [own_columns(model)[name] for name in changed]
+    return move_statement(model.table, model.state_column).values(
+        {
+            column: bindparam(model.names[f"c_{n}"], type_=column.type)
+            for n, column in enumerate(columns)
+        }
     )
 
 

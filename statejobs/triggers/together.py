@@ -97,7 +97,7 @@ def _finish_in_one_statement(
     if statement is None:
         return set()
     subjects: list[RecordSubject] = [success.claim.subject for success in members]
-    parameters: dict[str, Any] = {
+    given: dict[str, Any] = {
         "given_job_id": [success.claim.job.id for success in members],
         "given_attempt": [success.claim.job.attempt for success in members],
         "given_token": [success.claim.job.token for success in members],
@@ -107,23 +107,23 @@ def _finish_in_one_statement(
         },
         "given_was": [subject.state for subject in subjects],
         "given_version": [subject.version for subject in subjects],
-        **{f"given_c_{name}": [s.changes[name] for s in members] for name in changed},
+        **{f"given_c_{n}": [s.changes[name] for s in members] for n, name in enumerate(changed)},
         "becomes": bound.target,
         "moved_at": now,
     }
     if model.has_history:
-        parameters |= {
+        given |= {
             "given_duration": [success.claim.duration for success in members],
             "of_resource": model.name,
             "of_edge": subjects[0].edge_name(EdgeKind.COMPLETE),
         }
-    return set(connection.execute(statement, parameters).scalars())
+    return set(connection.execute(statement, model.names.of(given)).scalars())
 
 
 @lru_cache(maxsize=1024)
 def _fused(model: ResourceModel, changed: tuple[str, ...]) -> Any:
-    columns = {name: own_columns(model)[name] for name in changed}
-    if not all(map(fits_array, (*model.table.primary_key.columns, *columns.values()))):
+    columns = [own_columns(model)[name] for name in changed]
+    if not all(map(fits_array, (*model.table.primary_key.columns, *columns))):
         return None
     return move_and_complete(
         model.table, model.state_column, columns, has_history=model.has_history

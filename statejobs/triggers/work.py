@@ -207,19 +207,21 @@ class RecordWork:
         """
         subject: RecordSubject = claim.subject
         target = subject.bound.target
-        parameters = finish_parameters(
+        given = finish_parameters(
             claim.job,
             settlement,
             now=now,
             rests_in_source=target in subject.bound.sources,
             allowance=claim.policy.max_attempts,
-        ) | landing_parameters(subject, target, now, changes)
+        )
         if subject.model.has_history:
             row = history_row(
                 claim.job, subject, EdgeKind.COMPLETE, target, now,
                 attempt=claim.job.attempt, duration=claim.duration,
             )  # fmt: skip
-            parameters |= history_parameters(row)
+            given |= history_parameters(row)
+        landing = landing_parameters(subject, target, now, changes)
+        parameters = subject.model.names.of(given) | landing
         try:
             fused = _fused(subject.model, tuple(changes), connection.dialect)
             found = fused.execute(connection, parameters).one()
@@ -287,8 +289,8 @@ class RecordWork:
 
 @lru_cache(maxsize=1024)
 def _fused(model: ResourceModel, changed: tuple[str, ...], dialect: Dialect) -> Prepared:
-    fused = fuse(move_with_changes(model, changed), has_history=model.has_history)
-    return Prepared(fused, dialect)
+    move = move_with_changes(model, changed)
+    return Prepared(fuse(move, model.names, has_history=model.has_history), dialect)
 
 
 def _own(bound: BoundTrigger, record: object) -> BoundTrigger:

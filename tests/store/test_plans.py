@@ -13,6 +13,7 @@ from sqlalchemy import Text, cast, insert, literal, select, text
 from statejobs import Cancel, Domain, JobState, Retention, Snooze, StateJobs, WorkerSettings
 from statejobs.domain.suspects import Suspects
 from statejobs.store import statements
+from statejobs.store.naming import ALONE
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.support import errands, meters, parcels
 from tests.support.clock import NOON, ManualClock, manual_sources
@@ -38,7 +39,7 @@ MAY_READ_ALL = (
         {"statejobs_jobs", "statejobs_jobs_pkey", *(index.name for index in jobs.indexes)},
         "a person lists the newest, and skips others",
     ),
-    (r"WITH picked AS", {*RECORDS}, "a bulk move finds records by the condition of its caller"),
+    (r"WITH sj_picked AS", {*RECORDS}, "a bulk move finds records by the condition of its caller"),
     (
         r"count\(\*\)",
         {f"ix_statejobs_jobs_{name}" for name in ("claim", "keys", "due", "lease")},
@@ -58,10 +59,20 @@ SAMPLES = {
     "keys": [["parcel.send"]],
     "suspects": [*Suspects],
     "waits": [False, True],
+    "names": [ALONE],
 }
 """Arguments of the functions that make statements: each that makes another text."""
 
-PARTS = {"beside", "best_queued", "is_in", "is_key", "is_listed", "readable", "still_in"}
+PARTS = {
+    "beside",
+    "best_queued",
+    "is_in",
+    "is_key",
+    "is_listed",
+    "names_of_locks",
+    "readable",
+    "still_in",
+}
 """Functions that make parts of statements."""
 
 FINDERS = {
@@ -70,7 +81,7 @@ FINDERS = {
     "ix_statejobs_jobs_due": r"min\(statejobs_jobs.run_at\)|statejobs_jobs.run_at <=|count\(\*\)",
     "ix_statejobs_jobs_lease": r"lease_until < .*(ORDER BY|owner =)|count\(\*\)",
     "ix_statejobs_jobs_ended": r"statejobs_jobs.finished_at [>=]|count\(\*\)|reason LIKE",
-    **{f"ix_{table}_state": r"AS was" for table in RECORDS},
+    **{f"ix_{table}_state": r"AS (sj_)?was" for table in RECORDS},
 }
 """Index that finds rows by their state → the statements that look for such rows."""
 

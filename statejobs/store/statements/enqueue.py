@@ -27,6 +27,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from statejobs.domain.job import ENDED, WAITING, JobState, NewJob
 from statejobs.store.lock_order import in_key_order
+from statejobs.store.naming import Names, names_beside
 from statejobs.store.statements.conditions import STILL_PROCESSING, is_in, still_in
 from statejobs.store.tables import (
     IS_OPEN,
@@ -39,10 +40,6 @@ NEW_JOB_COLUMNS = [item.name for item in fields(NewJob)]
 HISTORY_COLUMNS = [column.name for column in transitions.columns if column.name != "id"]
 
 
-RECORD_KEYS = "record_keys"
-"""Name of the parameter of the keys of the records that an enqueue locks first."""
-
-
 def enqueue_jobs(
     dialect: str, *, arrays: bool = False, constant: Collection[str] = (),
     locks: Sequence[ColumnElement[Any]] = (),
@@ -52,7 +49,8 @@ def enqueue_jobs(
     Waiting: it takes the new arguments and time, and its attempts start anew. Processing: it will
     run again. Cancelled or discarded: it is revived, its attempts continue and its ceiling rises.
     Returns id, dedupe_key, coalesced, state and attempt of each. With *locks*, the key columns of
-    a table, the records `RECORD_KEYS` are locked before any job is; that needs *arrays*.
+    a table, the records `record_keys` are locked before any job is (see `names_of_locks`); that
+    needs *arrays*.
     """
     statement = postgresql.insert(jobs) if dialect == "postgresql" else sqlite.insert(jobs)
     if arrays:
@@ -102,15 +100,22 @@ def enqueue_jobs(
 
 def _has_locked(columns: Sequence[ColumnElement[Any]], dialect: str) -> ColumnElement[bool]:
     """Return what is true once the records are locked: it counts them before the first row."""
+    names = names_of_locks(columns)
     key = columns[0] if len(columns) == 1 else tuple_(*columns)
     locked = (
         select(literal_column("1").label("one"))
-        .where(key.in_(bindparam(RECORD_KEYS, expanding=True)))
+        .where(key.in_(bindparam(names["record_keys"], expanding=True)))
         .order_by(*in_key_order(columns, dialect))
         .with_for_update(key_share=True)
-        .cte("locked_records")
+        .cte(names["locked_records"])
     )
     return select(func.count()).select_from(locked).scalar_subquery() >= 0
+
+
+def names_of_locks(columns: Sequence[ColumnElement[Any]]) -> Names:
+    """Return what an enqueue that locks the records with key *columns* calls things."""
+    column: Any = columns[0]
+    return names_beside(column.table)
 
 
 def wake_channel() -> ColumnElement[str]:

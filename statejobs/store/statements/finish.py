@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from statejobs.domain.job import JobState
+from statejobs.store.naming import Names
 from statejobs.store.statements.conditions import STILL_PROCESSING
 from statejobs.store.tables import (
     attempts,
@@ -28,44 +29,44 @@ from statejobs.store.tables import (
 )
 
 
-def finish_job() -> Executable:
+def finish_job(names: Names) -> Executable:
     """Fence and settle a processing job; zero rows mean that it is no longer ours.
 
     A job that was enqueued while it ran is queued anew when its record rests in a source; or
-    scheduled, when it was enqueued for a time that has not come.
+    scheduled, when it was enqueued for a time that has not come. *names* are those of parameters.
     """
-    again = and_(jobs.c.run_again, bindparam("rests_in_source", type_=jobs.c.run_again.type))
-    later = and_(again, jobs.c.run_at > bindparam("finished_now", type_=jobs.c.run_at.type))
-    keep_time = bindparam("next_run_at", type_=jobs.c.run_at.type)
+    again = and_(jobs.c.run_again, bindparam(names["rests_in_source"], type_=jobs.c.run_again.type))
+    later = and_(again, jobs.c.run_at > bindparam(names["finished_now"], type_=jobs.c.run_at.type))
+    keep_time = bindparam(names["next_run_at"], type_=jobs.c.run_at.type)
     return (
         update(jobs)
         .where(
-            jobs.c.id == bindparam("job_id"),
-            jobs.c.attempt == bindparam("held_attempt"),
-            jobs.c.token == bindparam("held"),
+            jobs.c.id == bindparam(names["job_id"]),
+            jobs.c.attempt == bindparam(names["held_attempt"]),
+            jobs.c.token == bindparam(names["held"]),
             STILL_PROCESSING,
         )
         .values(
             state=case(
                 (later, literal_state(JobState.SCHEDULED)),
                 (again, literal_state(JobState.QUEUED)),
-                else_=bindparam("new_state"),
+                else_=bindparam(names["new_state"]),
             ),
-            attempt=case((again, 0), else_=bindparam("new_attempt")),
-            max_attempts=case((again, bindparam("allowance")), else_=jobs.c.max_attempts),
-            crashes=case((again, 0), else_=bindparam("new_crashes")),
+            attempt=case((again, 0), else_=bindparam(names["new_attempt"])),
+            max_attempts=case((again, bindparam(names["allowance"])), else_=jobs.c.max_attempts),
+            crashes=case((again, 0), else_=bindparam(names["new_crashes"])),
             run_at=case((again, jobs.c.run_at), else_=func.coalesce(keep_time, jobs.c.run_at)),
             finished_at=case(
-                (again, None), else_=bindparam("ended_at", type_=jobs.c.finished_at.type)
+                (again, None), else_=bindparam(names["ended_at"], type_=jobs.c.finished_at.type)
             ),
-            reason=case((again, None), else_=bindparam("why", type_=jobs.c.reason.type)),
+            reason=case((again, None), else_=bindparam(names["why"], type_=jobs.c.reason.type)),
             checkpoint=case(
-                (or_(again, bindparam("completes", type_=jobs.c.run_again.type)), None),
+                (or_(again, bindparam(names["completes"], type_=jobs.c.run_again.type)), None),
                 else_=jobs.c.checkpoint,
             ),
-            returned=bindparam("new_returned"),
+            returned=bindparam(names["new_returned"]),
             progress=case(
-                (or_(again, not_(bindparam("is_ended", type_=jobs.c.run_again.type))), None),
+                (or_(again, not_(bindparam(names["is_ended"], type_=jobs.c.run_again.type))), None),
                 else_=jobs.c.progress,
             ),
             run_again=false(),
