@@ -9,8 +9,9 @@ from typing import Any
 from alembic import context
 from sqlalchemy import Connection
 
+from statejobs.alembic import alembic_options
 from statejobs.store.factory import open_engine
-from statejobs.store.schema import alembic_options, migration_transaction, schema_of
+from statejobs.store.schema import migration_transaction, schema_of
 from statejobs.store.tables import VERSION_TABLE, metadata
 
 

@@ -9,6 +9,15 @@ down_revision = None
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TIME = sa.DateTime(timezone=True)
 
+# An option of the table is written only by SQLAlchemy 2.1.
+VACUUM_SOON = """
+ALTER TABLE %(fullname)s SET (
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.02
+)
+"""
+
 
 def upgrade() -> None:
     create_jobs()
@@ -18,7 +27,7 @@ def upgrade() -> None:
 
 
 def create_jobs() -> None:
-    op.create_table(
+    jobs = op.create_table(
         "statejobs_jobs",
         sa.Column("id", BIG_ID, primary_key=True, autoincrement=True),
         sa.Column("key", sa.String(200), nullable=False),
@@ -52,12 +61,8 @@ def create_jobs() -> None:
         sa.Column("reason", sa.Text),
         sa.CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
         sa.CheckConstraint("attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"),
-        postgresql_with={
-            "autovacuum_vacuum_scale_factor": "0.01",
-            "autovacuum_vacuum_cost_delay": "0",
-            "autovacuum_analyze_scale_factor": "0.02",
-        },
     )
+    clear_dead_rows_soon(jobs)
     create_partial_index(
         "ix_statejobs_jobs_claim", ["queue", "priority", "run_at", "id"], "state = 'queued'"
     )
@@ -71,6 +76,11 @@ def create_jobs() -> None:
     create_partial_index(
         "uq_statejobs_jobs_dedupe", ["dedupe_key"], "state != 'completed'", unique=True
     )
+
+
+def clear_dead_rows_soon(table: sa.Table) -> None:
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(sa.DDL(VACUUM_SOON).against(table))
 
 
 def create_attempts() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,13 +14,13 @@ from sqlalchemy.sql.elements import conv
 
 from statejobs.errors import DefinitionError
 from statejobs.resource.options import explain_options
+from statejobs.store.check_names import check_name
 from statejobs.store.types import StateType
 
 if TYPE_CHECKING:
     from statejobs.resource.trigger import Trigger
 
 E = TypeVar("E", bound=enum.Enum)
-_LONGEST_NAME = 63  # bytes; PostgreSQL cuts identifiers there
 _DECIDED = ("active_history", "insert_default", "nullable")
 _HAS_CHECK = "statejobs_has_check"
 
@@ -120,16 +119,6 @@ def _closest_member(states: type[enum.Enum], member: object) -> str:
     if close:
         return f"did you mean {states.__name__}.{names[close[0]]}?"
     return f"use a member of {states.__name__}: {', '.join(states.__members__)}"
-
-
-def check_name(table: str, column: str, values: Sequence[str]) -> str:
-    """Return the constraint's name; it changes with the states, so that Alembic sees the change."""
-    digest = hashlib.sha256("\0".join(sorted(values)).encode()).hexdigest()[:8]
-    stem = f"ck_{table}_{column}"
-    if len(stem.encode()) > _LONGEST_NAME - 9:
-        start = stem.encode()[: _LONGEST_NAME - 18].decode(errors="ignore")
-        stem = f"{start}_{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
-    return f"{stem}_{digest}"
 
 
 def _check_enum(states: type[enum.Enum]) -> None:

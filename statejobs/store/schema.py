@@ -14,7 +14,6 @@ from statejobs.errors import SchemaError
 from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.missing import HOW_TO_MAKE_TABLES
 from statejobs.store.tables import VERSION_TABLE, metadata, versions
-from statejobs.store.types import CleanText, StateType, UtcDateTime
 
 HEAD = "0003"
 """Revision of the newest migration. Revisions are numbers of four digits, so that they sort."""
@@ -96,24 +95,11 @@ def current(engine: Engine) -> str | None:
         return _read_revision(connection, _existing_columns(connection))
 
 
-def alembic_options() -> dict[str, Any]:
-    """Return what `context.configure()` in the `env.py` of a user's own Alembic needs.
+def alembic_options(**options: Any) -> dict[str, Any]:
+    """Return `statejobs.alembic.alembic_options()`, which the first `env.py` files find here."""
+    from statejobs.store import autogenerate  # noqa: PLC0415 - Alembic is slow to import
 
-    Autogenerate then sees a change of states, writes our types as plain SQLAlchemy ones, so that
-    migrations import nothing of statejobs, and changes tables on SQLite by copying them.
-    """
-    return {
-        "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
-        "render_as_batch": True,
-        "render_item": render_type,
-    }
-
-
-def render_type(kind: str, item: object, context: Any) -> str | bool:
-    """Return Python code for a type of ours; False for anything else (Alembic's `render_item`)."""
-    if kind == "type" and isinstance(item, (UtcDateTime, StateType, CleanText)):
-        return f"{context.opts['sqlalchemy_module_prefix'] or ''}{item.impl_instance!r}"
-    return False
+    return autogenerate.alembic_options(**options)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     Boolean,
     CheckConstraint,
     Column,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
     literal_column,
     text,
     type_coerce,
@@ -50,16 +52,6 @@ def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """
     return type_coerce(column.concat(literal_column("''")), column.type)
 
-
-VACUUM_SOON = {
-    "autovacuum_vacuum_scale_factor": "0.01",
-    "autovacuum_vacuum_cost_delay": "0",
-    "autovacuum_analyze_scale_factor": "0.02",
-}
-"""PostgreSQL: each job is updated a few times, so dead rows are cleared while they are few.
-
-No fillfactor: the states are in the conditions of indexes, so no move of a job can be a HOT update.
-"""
 
 jobs = Table(
     "statejobs_jobs",
@@ -97,8 +89,23 @@ jobs = Table(
     Column("returned", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
     CheckConstraint("attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"),
-    postgresql_with=VACUUM_SOON,
 )
+
+VACUUM_SOON = {
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_cost_delay": "0",
+    "autovacuum_analyze_scale_factor": "0.02",
+}
+"""PostgreSQL: each job is updated a few times, so dead rows are cleared while they are few.
+
+No fillfactor: the states are in the conditions of indexes, so no move of a job can be a HOT update.
+"""
+_SETTINGS = ", ".join(f"{name} = {value}" for name, value in VACUUM_SOON.items())
+SET_VACUUM = f"ALTER TABLE %(fullname)s SET ({_SETTINGS})"
+"""A statement of its own, since SQLAlchemy 2.0 has no such option of a table."""
+RESET_VACUUM = f"ALTER TABLE %(fullname)s RESET ({', '.join(VACUUM_SOON)})"
+_set_vacuum: DDL = DDL(SET_VACUUM)  # type: ignore[no-untyped-call]
+event.listen(jobs, "after_create", _set_vacuum.execute_if(dialect="postgresql"))
 
 IS_QUEUED = jobs.c.state == literal_state(JobState.QUEUED)
 IS_WAITING_FOR_TIME = jobs.c.state.in_(

@@ -13,9 +13,11 @@ from sqlalchemy import MetaData, create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from statejobs.resource.columns import check_name, state_column
+from statejobs.alembic import alembic_options
+from statejobs.resource.columns import state_column
 from statejobs.resource.mixin import StatefulResource
-from statejobs.store.schema import alembic_options, check_tables, current, upgrade
+from statejobs.store.check_names import check_name
+from statejobs.store.schema import check_tables, current, upgrade
 from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
 from tests.support.warm import run_alembic
@@ -79,21 +81,19 @@ class Item(Base):
 ENV = {
     "target_metadata = None": """
 from models import Base
-from statejobs.store.schema import alembic_options
+from statejobs.alembic import alembic_options
 from statejobs.store.tables import metadata as statejobs_metadata
 target_metadata = [Base.metadata, statejobs_metadata]
 """,
     "target_metadata=target_metadata": "target_metadata=target_metadata, **alembic_options()",
 }
 
-# What a user of SQLite adds for migrations that happen whole or not at all.
+# What a user adds for migrations of SQLite that happen whole or not at all.
 ENV_ATOMIC = {
-    "with connectable.connect() as connection:": """
-    from statejobs.store.sqlite import configure_sqlite
-    with configure_sqlite(connectable).connect() as connection:
-        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")  # batches drop the old table
-        connection.commit()  # or Alembic would take the transaction for ours, and commit nothing
-"""
+    "import alembic_options": "import alembic_options, atomic_migrations",
+    "    with context.begin_transaction():\n            ": (
+        "    with atomic_migrations(connection), context.begin_transaction():\n            "
+    ),
 }
 
 
@@ -152,9 +152,16 @@ class Project:
     def _revision(self, name):
         return ["revision", "--autogenerate", "-m", name]
 
+    def write(self, name, source):
+        """Change a revision by hand."""
+        self._path(name).write_text(source)
+
     def _source(self, name):
+        return self._path(name).read_text()
+
+    def _path(self, name):
         (path,) = (self.directory / "migrations/versions").glob(f"*_{name}.py")
-        return path.read_text()
+        return path
 
 
 @pytest.fixture
@@ -180,6 +187,8 @@ def test_the_first_revision_makes_every_table_and_leaves_no_difference(project, 
     assert "No new upgrade operations" in project.alembic("check")
     assert "statejobs." not in source  # a migration must not change when statejobs does
     assert source.count("ck_orders_state_") == 1
+    if engine.dialect.name == "postgresql":
+        assert "autovacuum_vacuum_scale_factor=0.01" in options_of(engine, "statejobs_jobs")
     check_tables(engine)
     assert current(engine) is None
 
@@ -192,15 +201,36 @@ def test_an_added_state_is_a_revision_that_exchanges_the_check(project, engine):
 
     source = project.migrate("refunded")
 
+    by, table = ("batch_op", "") if engine.dialect.name == "sqlite" else ("op", "'orders', ")
     assert operations(source) == [
-        f"drop_constraint(batch_op.f('{name_of(STATES)}'), type_='check')",
-        f"create_check_constraint(batch_op.f('{name_of(states)}'), \"state IN {states}\")",
+        f"drop_constraint({by}.f('{name_of(STATES)}'), {table}type_='check')",
+        f"create_check_constraint({by}.f('{name_of(states)}'), {table}\"state IN {states}\")",
     ]
     assert "No new upgrade operations" in project.alembic("check")
     add_order(engine, "refunded")
     assert states_held(engine) == ["draft", "refunded"]
     with pytest.raises(IntegrityError, match=name_of(states)):
         add_order(engine, "paid")
+
+
+def test_a_check_may_be_added_without_reading_the_table(project, engine):
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite copies the table")
+    project.migrate("first")
+    project.declare((*STATES, "refunded"))
+    source = project.revise("refunded")
+
+    edited = re.sub(r"(create_check.*refunded.*)\)", r"\1, postgresql_not_valid=True)", source)
+    project.write("refunded", edited)
+    project.alembic("upgrade", "head")
+
+    assert "No new upgrade operations" in project.alembic("check")
+    with engine.begin() as connection:
+        name = name_of((*STATES, "refunded"))
+        is_valid = text("SELECT convalidated FROM pg_constraint WHERE conname = :name")
+        assert connection.scalar(is_valid, {"name": name}) is False
+        connection.execute(text(f"ALTER TABLE orders VALIDATE CONSTRAINT {name}"))
+        assert connection.scalar(is_valid, {"name": name}) is True
 
 
 def test_a_change_of_their_order_is_no_revision(project):
@@ -226,8 +256,7 @@ def test_removing_a_state_that_rows_hold_fails_with_the_constraint_named(project
 
 
 def test_after_the_rows_were_moved_the_state_can_be_removed(project, engine):
-    if engine.dialect.name == "sqlite":
-        project.edit_env(ENV_ATOMIC)
+    project.edit_env(ENV_ATOMIC)
     project.declare((*STATES, "refunded"))
     project.migrate("first")
     add_order(engine, "refunded")
@@ -246,8 +275,7 @@ def test_after_the_rows_were_moved_the_state_can_be_removed(project, engine):
 
 
 def test_rows_that_refer_to_a_record_survive_a_change_of_states(project, engine):
-    if engine.dialect.name == "sqlite":
-        project.edit_env(ENV_ATOMIC)
+    project.edit_env(ENV_ATOMIC)
     project.migrate("first")
     add_order(engine, "draft")
     with engine.begin() as connection:
@@ -443,6 +471,12 @@ def add_row(engine, base, state):
             ),
             (state,),
         )
+
+
+def options_of(engine, table):
+    with engine.connect() as connection:
+        asked = text("SELECT reloptions FROM pg_class WHERE relname = :table")
+        return connection.scalar(asked, {"table": table})
 
 
 def add_order(engine, state):

@@ -145,7 +145,8 @@ def test_a_developer_autogenerates_only_what_changed_in_our_tables(database_url,
     command.revision(config, "Put the host back", autogenerate=True, rev_id="0004")
 
     written = (tmp_path / "migrations/versions/0004_put_the_host_back.py").read_text()
-    assert "batch_op.add_column(sa.Column('host', sa.Text(), nullable=False))" in written
+    assert "add_column(" in written
+    assert "sa.Column('host', sa.Text(), nullable=False))" in written
     assert "orders" not in written
     assert VERSION_TABLE not in written
 
@@ -329,7 +330,6 @@ def test_only_upgrading_imports_alembic(sqlite_url):
         "schema.create_tables(engine)\n"
         "schema.check_tables(engine)\n"
         "schema.current(engine)\n"
-        "schema.alembic_options()\n"
         "print('alembic' in sys.modules)\n"
     )
 
