@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -55,6 +55,8 @@ class JobSession(Session):
     def note_use(self, connection: Connection) -> None:
         """Note that a statement is about to be sent on *connection*."""
         self.was_used, self._connection = True, connection
+        if not isinstance(self.bind, Connection):  # else it is another's, which has done so
+            vars(connection)["commit"] = _refuse  # no event comes before the transaction has ended
         if self.with_begin:
             connection.execution_options(**{WITH_BEGIN: self.with_begin})
         if self.on_begin is not None:
@@ -64,8 +66,11 @@ class JobSession(Session):
 @event.listens_for(JobSession, "before_commit")
 def _refuse_commit(session: JobSession) -> None:
     """Half of an action must not be committed without its outcome; savepoints may end."""
-    if session.may_commit or session.in_nested_transaction():
-        return
+    if not session.may_commit and not session.in_nested_transaction():
+        _refuse()
+
+
+def _refuse() -> NoReturn:
     raise StateJobsError(
         "ctx.session was to be committed by the action: the runner commits, together with the "
         "outcome of the job, when the action returns. Use ctx.checkpoint to keep what later "
