@@ -22,7 +22,7 @@ from statejobs import (
     state_column,
     tenant,
 )
-from statejobs.resource.ledger import CLOCK
+from statejobs.resource.ledger import CLOCK, JOB
 from statejobs.store.factory import async_url
 from tests.resource.support import Step, statements_on
 from tests.support.shop import StoppedClock, read_history_rows, read_jobs, shop_engine
@@ -356,3 +356,11 @@ def test_creation_is_dated_by_the_clock_of_the_session(engine, session):
     session.commit()
 
     assert session.scalars(select(Visit.state_changed_at)).one() == AT + timedelta(hours=1)
+
+
+def test_the_history_of_what_an_action_inserts_names_its_job(engine, session):
+    session.info[JOB] = (7, 2)
+    session.execute(insert(Visit), [{}])
+    session.commit()
+
+    assert [(row.job_id, row.attempt) for row in read_history_rows(engine)] == [(7, 2)]
