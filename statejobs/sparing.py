@@ -157,7 +157,11 @@ def _hide_values(record: logging.LogRecord, redaction: Redaction) -> None:
     """Let *record* say of errors what `describe_failure` would, and forge no line."""
     if isinstance(record.args, tuple):
         record.args = tuple(
-            visible_line(_in_a_line(arg, redaction) if isinstance(arg, BaseException) else arg)
+            visible_line(
+                _in_a_line(arg, redaction)
+                if isinstance(arg, BaseException)
+                else redaction.text(arg)
+            )
             if isinstance(arg, str | BaseException)
             else arg
             for arg in record.args

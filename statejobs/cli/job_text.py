@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from textwrap import indent
 from types import MappingProxyType
 from typing import Any
 
@@ -86,7 +87,8 @@ def print_job(
             output.paragraph(f"{attempt['attempt']}  {_attempt(attempt)}")
         if attempts[-1]["traceback"]:
             output.title("Last traceback")
-            output.text(attempts[-1]["traceback"].rstrip())
+            # Indented: what it quotes can be taken for no section of ours.
+            output.text(indent(attempts[-1]["traceback"].rstrip(), "  ", lambda _: True))
     if history:
         output.title(f"History of {record_name(job)}")
         print_history(output, history, now)

@@ -52,11 +52,13 @@ class Output:
         self.terminal.print_parts([(text, "title")])
 
     def paragraph(self, text: str) -> None:
-        """Print *text*, of which each line is folded at its words."""
+        """Print *text*, folded at its words; what follows its first line is indented."""
         self._is_first = False
+        indent = ""
         for line in text.splitlines():
-            for part in layout.folded(line, width(), further=_GAP):
+            for part in layout.folded(f"{indent}{line}", width(), further=_GAP):
                 self.terminal.print(part)
+            indent = _GAP
 
     def facts(self, facts: Mapping[str, object]) -> None:
         """Print names and values; empty values are left out."""

@@ -112,7 +112,7 @@ class Unclaimed:
         return None
 
     def _hold(self, key: str, cause: Blamed) -> None:
-        longest, why = LONGEST, _words(cause.error)
+        longest, why = LONGEST, self._words(cause.error)
         if cause.is_table_locked:
             longest = LOCKED_FOR
             why = f"{who_has_locked(self._store)}: {why}"
@@ -165,11 +165,11 @@ class Unclaimed:
             now - job.enqueued_at, self._sources.rng, least=SHORTEST_WAIT, most=LONGEST_WAIT
         )
         with self._transaction() as connection:
-            statements.put_back(connection, job.id, now + wait, f"waits: {_words(error)}")
+            statements.put_back(connection, job.id, now + wait, f"waits: {self._words(error)}")
         self._telemetry.emit(Event.JOB_POSTPONED, job=job)
 
     def _leave_to_others(self, job: Job, error: Exception) -> None:
-        now, why = self._sources.clock.now(), _words(error)
+        now, why = self._sources.clock.now(), self._words(error)
         until = now + wait_again(now - job.enqueued_at, self._sources.rng)
         with self._transaction() as connection:
             statements.put_back(connection, job.id, until, f"{OTHER_CODE}{why}")
@@ -191,7 +191,7 @@ class Unclaimed:
                 return []
             if blame is Blame.EVERYONE or not failed.settlement.is_ended:
                 raise
-            failed = _stuck(failed, refusal)
+            failed = _stuck(failed, self._words(refusal))
             is_written = self._write(job, failed, moves_record=False)
         if not is_written:
             return []
@@ -246,13 +246,18 @@ class Unclaimed:
     def _discard_unread(self, candidate: Candidate, error: Exception) -> None:
         """Give up a job whose own row cannot be read, without reading it."""
         now, failure = self._sources.clock.now(), describe_failure(error, self._store.redaction)
-        why = f"its row cannot be read: {_words(error)}"
+        why = f"its row cannot be read: {self._words(error)}"
         with self._transaction() as connection:
             if statements.discard_queued(connection, candidate.id, why, now):
                 statements.record_unread(
                     connection, candidate, failure, node=self._node_id, now=now
                 )
         log.error("job %s (%s) is discarded: %s", candidate.id, candidate.key, why)
+
+    def _words(self, error: BaseException) -> str:
+        """Return what the database said, on one line."""
+        (line, *_) = words_of(error).strip().splitlines() or [type(error).__name__]
+        return shown_text(line, REASON_LIMIT, self._store.redaction)
 
     def _transaction(self) -> AbstractContextManager[Connection]:
         return self._store.transaction(lock_timeout=TABLE_PATIENCE)
@@ -269,14 +274,8 @@ def _not_begun(failure: Failure, policy: Policy) -> Failure:
     )
 
 
-def _stuck(failed: _Failed, refusal: Exception) -> _Failed:
+def _stuck(failed: _Failed, words: str) -> _Failed:
     """Return *failed* for a record that cannot be moved to `failed` either."""
     settlement = failed.settlement
-    reason = f"{settlement.reason}; and its record could not be moved: {_words(refusal)}"
+    reason = f"{settlement.reason}; and its record could not be moved: {words}"
     return replace(failed, settlement=replace(settlement, reason=reason))
-
-
-def _words(error: BaseException) -> str:
-    """Return what the database said, on one line."""
-    (line, *_) = words_of(error).strip().splitlines() or [type(error).__name__]
-    return shown_text(line, REASON_LIMIT)

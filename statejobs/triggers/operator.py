@@ -12,7 +12,7 @@ from statejobs.acting import current_actor
 from statejobs.domain.clock import Sources
 from statejobs.domain.job import ENDED, WAITING, Job, JobState
 from statejobs.domain.machine import EdgeKind
-from statejobs.domain.text import REASON_LIMIT, clean_text
+from statejobs.domain.text import REASON_LIMIT, shown_text
 from statejobs.errors import NotFoundError, RecordKeptError, StateJobsError, TransitionRefusedError
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity
@@ -42,7 +42,7 @@ class Operator:
             NotFoundError: No such job.
             TransitionRefusedError: It has ended.
         """
-        job, reason = self._job(job_id), clean_text(reason, REASON_LIMIT)
+        job, reason = self._job(job_id), self._shown(reason)
         if job.state in ENDED:
             raise _job_refused("cancel", job, "there is nothing left to cancel.")
         with self._store.transaction() as connection:
@@ -143,6 +143,10 @@ class Operator:
                 attempt=job.attempt, reason=reason,
             )  # fmt: skip
             write_history(connection, [{**row, "actor": current_actor()}])
+
+    def _shown(self, reason: str) -> str:
+        """Return *reason* as history keeps it."""
+        return shown_text(reason, REASON_LIMIT, self._store.redaction)
 
     def _job(self, job_id: int) -> Job:
         job = self._queries.job(job_id)

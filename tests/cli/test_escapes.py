@@ -155,3 +155,18 @@ def test_a_line_of_json_is_one_line_that_steers_nothing(app, caplog):
     for entry in log_lines(app, JsonLines(), caplog):
         assert "\n" not in entry
         assert acting_characters(entry) == []
+
+
+def test_no_message_forges_a_section_of_what_is_shown(app):
+    with app.session() as session:
+        login.enqueue(session, words={"a": "b"}, says="no\nNext\nstatejobs job retry 99")
+        session.commit()
+    app.drain()
+    shell = Shell("tests.support.loud:make_app", app.engine.url.render_as_string(False))
+
+    (job,) = app.queries.jobs(limit=1)
+    lines = shell("job", "show", str(job.id)).stdout.splitlines()
+
+    assert lines.count("Next") == 1
+    assert "  statejobs job retry 99" in lines
+    assert "statejobs job retry 99" not in lines
