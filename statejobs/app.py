@@ -32,7 +32,12 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
-from statejobs.store.factory import make_listener, make_watch, open_engine
+from statejobs.store.factory import (
+    check_async_driver,
+    make_listener,
+    make_watch,
+    open_engine,
+)
 from statejobs.store.forks import renew_in_children
 from statejobs.store.limits import check_connections
 from statejobs.store.loops import AsyncEngines
@@ -142,27 +147,41 @@ class StateJobs:
         return self._sessions()
 
     def check_tables(self) -> None:
-        """Raise `SchemaError` when tables of statejobs are missing or of another version."""
+        """Raise `SchemaError` when tables of statejobs are missing or of another version.
+
+        A `ConfigurationError` says which extra `async def` actions lack, where there are such.
+        """
+        self._check_async()
         self._refuse_closed()
         schema.check_tables(self.engine)
         self._refresh_clock()
 
     # Run
 
-    def drain(self, *, queues: Sequence[str] | None = None, most: int = 10_000) -> DrainResult:
+    def drain(
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        most: int = 10_000,
+        raise_errors: bool = False,
+    ) -> DrainResult:
         """Run what is queued, here, until nothing is left; retries that are not due stay.
 
         Args:
             queues: Which queues; all of the app's by default.
             most: Attempts after which it gives up.
+            raise_errors: Raise what an action raised, once its failed attempt is recorded; for
+                tests. Otherwise the result has the `tracebacks`.
         """
         self.check_tables()
         self._warn_of_unserved(self.queues)
         with self._engine_room() as (runner, loop):
-            return drain(runner, self._known(queues), loop, most=most)
+            known = self._known(queues)
+            return drain(runner, known, loop, most=most, raise_errors=raise_errors)
 
     def step(self, n: int = 1) -> list[Ended]:
         """Claim up to *n* jobs, run and finish each, in this thread."""
+        self._check_async()
         with self._engine_room() as (runner, loop):
             self._refresh_clock()
             return step(runner, list(self.queues), loop, n)
@@ -319,6 +338,10 @@ class StateJobs:
             return sources
         clock = DatabaseClock(sources.clock, self.store.ask_time, self.telemetry)
         return replace(sources, clock=clock)
+
+    def _check_async(self) -> None:
+        if self.registry.is_async:
+            check_async_driver(self.engine)
 
     def _refresh_clock(self) -> None:
         if isinstance(self.sources.clock, DatabaseClock):

@@ -21,6 +21,7 @@ from statejobs.domain.clock import FIRST, LAST
 from statejobs.domain.job import EnqueueResult
 from statejobs.domain.machine import DELETED
 from statejobs.domain.whole import is_whole
+from statejobs.resource.binds import refuse_async
 from statejobs.resource.enqueue import enqueue_action
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.transition import Guard, refused, short_name
@@ -310,12 +311,14 @@ class EnqueuedAction(Generic[R, P]):
             ArgumentsError: Arguments that do not fit, or would not survive being stored.
             TransitionRefusedError: The record is neither in a source nor being run.
         """
+        refuse_async(session, "enqueue", instead="await ….enqueue_async(session, record, …)")
         return self._enqueue(session, [record], args, kwargs)[0]
 
     def enqueue_many(
         self, session: Session, records: Sequence[R], /, *args: P.args, **kwargs: P.kwargs
     ) -> list[EnqueueResult]:
         """Enqueue the action for each of *records*, with one INSERT."""
+        refuse_async(session, "enqueue_many")
         return self._enqueue(session, records, args, kwargs)
 
     async def enqueue_async(

@@ -6,11 +6,27 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import UnboundExecutionError
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from statejobs.errors import BindMismatchError, ConfigurationError
 from statejobs.store.autocommit import refuse_autocommit
 from statejobs.store.tables import jobs
+
+
+def refuse_async(session: object, door: str, *, instead: str = "") -> None:
+    """Refuse what is no `Session`, such as an `AsyncSession`.
+
+    Raises:
+        ConfigurationError: It is not; with the call that works.
+    """
+    if isinstance(session, (Session, scoped_session)):
+        return
+    through = f"await session.run_sync(lambda sync: ….{door}(sync, …))"
+    raise ConfigurationError(
+        f"{door}() was given a value of type {type(session).__name__}, not a Session",
+        why="it works in the transaction of a Session, at once",
+        fix=f"of an AsyncSession: {instead or through}",
+    )
 
 
 def connection_for(session: Session, mapper: Mapper[Any]) -> Connection:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnExpressionArgument
 from sqlalchemy.orm import Session
 
 from statejobs.domain.job import BulkResult
+from statejobs.resource.binds import refuse_async
 from statejobs.resource.bulk import move_in_bulk
 from statejobs.resource.bulk_checks import Values
 
@@ -71,6 +72,7 @@ class DeclaredTransition(Generic[R]):
             ArgumentsError: *args* do not fit the transition.
             StaleTransitionError: Another transaction is moving one of the records.
         """
+        refuse_async(session, "bulk", instead="await ….bulk_async(session, where=…)")
         return move_in_bulk(
             session, self._owner, self.declared, where=where, values=values, args=args, limit=limit
         )

@@ -83,6 +83,12 @@ class Registry:
         others = [key for key, (model, _) in self.triggers.items() if model.name == resource]
         return list(dict.fromkeys([key for keys in own for key in keys] + others))
 
+    @property
+    def is_async(self) -> bool:
+        """Whether any action or task is an `async def`."""
+        actions = [bound.action for _, bound in self.triggers.values()]
+        return any(a.is_async for a in actions) or any(t.is_async for t in self.tasks.values())
+
     def named_queues(self) -> list[str]:
         """Return the queues that triggers and tasks name, each once."""
         triggers = [bound.options.queue for _, bound in self.triggers.values()]

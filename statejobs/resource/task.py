@@ -17,6 +17,7 @@ from statejobs.domain.backoff import Backoff
 from statejobs.domain.job import EnqueueResult
 from statejobs.domain.trigger import RunOptions
 from statejobs.resource.action import JobOptions
+from statejobs.resource.binds import refuse_async
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.options import checked_backoff, explain_options
 from statejobs.resource.task_checks import check_body, check_hook, check_key, context_of
@@ -62,6 +63,7 @@ class TaskRequest(Generic[P]):
         Raises:
             ArgumentsError: Arguments that do not fit, or would not survive being stored.
         """
+        refuse_async(session, "enqueue", instead="await ….enqueue_async(session, …)")
         return self._enqueue(session, args, kwargs)
 
     def enqueue_many(
@@ -72,6 +74,7 @@ class TaskRequest(Generic[P]):
         Raises:
             ArgumentsError: As `enqueue`; then none of them is enqueued.
         """
+        refuse_async(session, "enqueue_many")
         return enqueue_task(session, self._task, calls, chosen=self._chosen)
 
     async def enqueue_async(

@@ -34,6 +34,11 @@ class DrainResult:
         """The jobs, in the order in which they were run."""
         return tuple(one.job for one in self.ended)
 
+    @property
+    def tracebacks(self) -> tuple[str, ...]:
+        """What each attempt that failed raised: which attempt of which job, and the traceback."""
+        return tuple(_said(one) for one in self.ended if one.failure is not None)
+
     def __repr__(self) -> str:
         """Return one line, whatever ran."""
         said = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
@@ -100,16 +105,21 @@ def _run_call(runner: Runner, call: Call, loop: LoopThread) -> Iterable[Ended | 
     return [loop.run(runner.attempt_async(claim)) if is_async else runner.attempt(claim)]
 
 
-def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int) -> DrainResult:
+def drain(
+    runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int, raise_errors: bool
+) -> DrainResult:
     """Run what is queued, and what that enqueues, until nothing is left.
 
     Raises:
+        Exception: With *raise_errors*, what the first attempt that fails has raised.
         StateJobsError: After *most* attempts, since jobs that enqueue each other never end; or
             jobs of a key cannot be claimed, by no fault of theirs.
     """
     ended: list[Ended] = []
     for one in _attempts(runner, queues, loop):
-        ended.append(one)
+        if raise_errors:
+            _raise_from(one)
+        ended.append(replace(one, error=None))  # its frames hold whatever the body did
         if len(ended) >= most:
             keys = Counter(e.job.key for e in ended).most_common(3)
             listed = ", ".join(f"{count} of {key}" for key, count in keys)
@@ -119,6 +129,24 @@ def drain(runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int)
             )
     _refuse_held(runner)
     return DrainResult(tuple(ended))
+
+
+def _raise_from(ended: Ended) -> None:
+    if ended.error is not None:
+        ended.error.add_note(f"drain: {_which(ended)}")
+        raise ended.error
+    if ended.failure is not None:
+        raise StateJobsError(f"drain: {_said(ended)}")
+
+
+def _said(ended: Ended) -> str:
+    assert ended.failure is not None  # noqa: S101 - asked of those that failed
+    return f"{_which(ended)}\n{ended.failure.traceback or ended.failure.message}"
+
+
+def _which(ended: Ended) -> str:
+    job = ended.job
+    return f"attempt {job.attempt} of job {job.id} ({job.key}): {ended.outcome}"
 
 
 def _refuse_held(runner: Runner) -> None:

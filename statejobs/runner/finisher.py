@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -52,6 +52,10 @@ class Ended:
     """Why, for all but success."""
     run_at: datetime | None = None
     """When it runs again, after a failure or a snooze."""
+    failure: Failure | None = None
+    """What went wrong as text, traceback included, when the attempt failed."""
+    error: BaseException | None = field(default=None, repr=False, compare=False)
+    """What was raised."""
 
 
 class Finisher:
@@ -240,14 +244,17 @@ class Finisher:
     def ended(
         self, claim: Claim, outcome: str, state: JobState | None, *, reason: str | None = None,
         run_at: datetime | None = None, failure: Failure | None = None,
-        is_overtaken: bool = False,
+        error: BaseException | None = None, is_overtaken: bool = False,
     ) -> Ended:  # fmt: skip
         """Tell subscribers that an attempt ended, and return how."""
         self._telemetry.emit(
             Event.JOB_ENDED, job=claim.job, outcome=outcome, state=state, duration=claim.duration,
             reason=reason, run_at=run_at, failure=failure, is_overtaken=is_overtaken,
         )  # fmt: skip
-        return Ended(job=claim.job, outcome=outcome, state=state, reason=reason, run_at=run_at)
+        return Ended(
+            job=claim.job, outcome=outcome, state=state, reason=reason, run_at=run_at,
+            failure=failure, error=error,
+        )  # fmt: skip
 
     def late(self, claim: Claim) -> Ended:
         """Tell that a result was dropped, and return so."""
@@ -352,10 +359,12 @@ class Finisher:
     def _tell(
         self, claim: Claim, outcome: Outcome, settlement: Settlement, state: JobState
     ) -> Ended:
-        failure = outcome.failure if isinstance(outcome, Fail) else None
+        failed = outcome if isinstance(outcome, Fail) else None
+        if settlement.edge not in {"fail", "discard"}:
+            failed = None
         return self.ended(
             claim, settlement.edge, state, reason=settlement.reason, run_at=settlement.run_at,
-            failure=failure if settlement.edge in {"fail", "discard"} else None,
+            failure=failed.failure if failed else None, error=failed.error if failed else None,
             is_overtaken=settlement.is_overtaken,
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from random import Random
 from typing import Protocol
 
@@ -33,14 +34,16 @@ class Listener(Protocol):
         ...
 
 
-def parse_url(database: str | URL) -> URL:
+def parse_url(database: object) -> URL:
     """Return *database* as a URL with the driver that statejobs uses.
+
+    Text and SQLAlchemy's own URLs are, and so is whatever reads as one: pydantic's `PostgresDsn`.
 
     Raises:
         ConfigurationError: Not a URL, or neither SQLite nor PostgreSQL.
     """
     try:
-        url = make_url(database)
+        url = make_url(database if isinstance(database, URL) else str(database))
     except ArgumentError:
         raise ConfigurationError(
             f"{str(database)!r} is not a database URL",
@@ -75,6 +78,12 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
     Raises:
         ConfigurationError: The URL or engine cannot be used.
     """
+    if is_async_engine(database):
+        raise ConfigurationError(
+            "this engine is asynchronous, and workers need one that is not",
+            why="they claim, commit and renew in threads; async bodies get sessions all the same",
+            fix="pass the URL instead: sqlite:///app.db or postgresql://user:password@host/name",
+        )
     if isinstance(database, Engine):
         if database.dialect.name == "sqlite" and not is_configured(database):
             raise ConfigurationError(
@@ -105,12 +114,40 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
                 connect_args=connect_defaults(url, os.environ),
             )
         )
-    except ModuleNotFoundError as error:
+    except ImportError as error:  # psycopg raises it where it is, and finds no libpq
         raise ConfigurationError(
             "PostgreSQL needs a driver",
-            why=f"the module {error.name} is not installed",
+            why=_why_not_imported(error),
             fix="pip install 'statejobs[postgres]'",
         ) from error
+
+
+def check_async_driver(engine: Engine) -> None:
+    """Refuse a database that `async def` bodies cannot be run on, for want of a package.
+
+    Raises:
+        ConfigurationError: The extra is not installed.
+    """
+    needed = ("greenlet", "aiosqlite") if engine.dialect.name == "sqlite" else ("greenlet",)
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"`async def` actions and tasks need {' and '.join(missing)}",
+            why="it is not installed",
+            fix="pip install 'statejobs[async]'",
+        )
+
+
+def is_async_engine(database: object) -> bool:
+    """Return whether *database* is an AsyncEngine, or the engine below one."""
+    engine = getattr(database, "sync_engine", database)
+    return isinstance(engine, Engine) and engine.dialect.is_async
+
+
+def _why_not_imported(error: ImportError) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"the module {error.name} is not installed"
+    return f"it is there, and cannot be imported: {str(error).splitlines()[0]}"
 
 
 def async_url(engine: Engine) -> URL:

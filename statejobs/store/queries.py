@@ -10,6 +10,7 @@ from sqlalchemy import Engine, Select, Table, select
 
 from statejobs.domain.job import ENDED, Job, JobState
 from statejobs.domain.waiting import MOST
+from statejobs.errors import NotFoundError, did_you_mean
 from statejobs.store.readable import read_jobs, read_rows
 from statejobs.store.statements import looking as looking_sql
 from statejobs.store.tables import attempts, jobs, nodes, transitions
@@ -45,13 +46,23 @@ class JobQueries:
         self._engine, self._keys_of = engine, keys_of
 
     def jobs(
-        self, *, states: Sequence[JobState] = (), queue: str | None = None, key: str | None = None,
-        resource: str | None = None, record_id: str | None = None, limit: int = 100,
-    ) -> list[Job]:  # fmt: skip
-        """Return the newest jobs that match."""
+        self,
+        *,
+        states: Sequence[JobState | str] = (),
+        queue: str | None = None,
+        key: str | None = None,
+        resource: str | None = None,
+        record_id: str | None = None,
+        limit: int = 100,
+    ) -> list[Job]:
+        """Return the newest jobs that match.
+
+        Raises:
+            NotFoundError: There is no such state.
+        """
         query = select(jobs).order_by(jobs.c.id.desc()).limit(min(limit, _LARGEST))
         if states:
-            query = query.where(jobs.c.state.in_([state.value for state in states]))
+            query = query.where(jobs.c.state.in_([_value_of(state) for state in states]))
         for column, wanted in (
             (jobs.c.queue, queue),
             (jobs.c.key, key),
@@ -157,3 +168,11 @@ class JobQueries:
     def _rows(self, query: Select[Any], table: Table) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:
             return read_rows(connection, table, query)
+
+
+def _value_of(state: JobState | str) -> str:
+    try:
+        return JobState(state).value
+    except ValueError:
+        known = did_you_mean(str(state), [one.value for one in JobState])
+        raise NotFoundError(f"no job state {state!r}; {known}") from None

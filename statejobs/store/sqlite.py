@@ -38,6 +38,12 @@ def configure_sqlite(
     Raises:
         ConfigurationError: Not SQLite, or in memory: its connections do not share one database.
     """
+    if not isinstance(engine, Engine):
+        raise ConfigurationError(
+            f"configure_sqlite: {type(engine).__name__} is no Engine",
+            why="it sets up the connections of one",
+            fix="of an AsyncEngine, give its sync_engine",
+        )
     if engine.dialect.name != "sqlite":
         raise ConfigurationError(
             f"configure_sqlite: {engine.dialect.name} is not SQLite",
@@ -112,7 +118,8 @@ def refuse_memory(url: URL) -> None:
         raise ConfigurationError(
             "SQLite in memory cannot be shared by threads and workers",
             why="each of its connections has a database of its own",
-            fix="use a file, for instance sqlite:///app.db; in tests, one under tmp_path",
+            fix="use a file, for instance sqlite:///app.db; in tests one under pytest's tmp_path, "
+            "or under /dev/shm where there is one, which is as fast",
         )
 
 
