@@ -19,6 +19,7 @@ from statejobs.domain.visible import visible, visible_line
 
 LOGGERS = (
     "statejobs",
+    "statejobs.acting",
     "statejobs.app",
     "statejobs.clock",
     "statejobs.listen",
