@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import event, text, update
+from sqlalchemy import Engine, event, text, update
 from sqlalchemy.exc import OperationalError
 
 from statejobs import JobState
@@ -139,7 +139,7 @@ def test_a_person_may_cancel_what_the_database_gives_back(app):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_fault_of_the_database_in_the_finish_is_not_the_actions(app, clock, form):
+def test_a_fault_of_the_database_in_the_finish_is_not_the_actions(app, clock, form, request):
     """Its writes are undone with it, so the body runs again; or they are known, and repeated."""
     kind, key = asked(app, form)
     faults = [refusal("40001")]
@@ -158,8 +158,8 @@ def test_a_fault_of_the_database_in_the_finish_is_not_the_actions(app, clock, fo
         state.is_finishing = True
 
     setattr(script, FORMS[form][2], begin_finish_async if form == "async" else begin_finish)
-    event.listen(app.engine, "before_cursor_execute", refuse)
-    event.listen(app._open_async_engine().sync_engine, "before_cursor_execute", refuse)
+    event.listen(Engine, "before_cursor_execute", refuse)  # that of the loop is made by the drain
+    request.addfinalizer(lambda: event.remove(Engine, "before_cursor_execute", refuse))
 
     counts = dict(app.drain().counts)
     clock.advance(seconds=1)
