@@ -7,8 +7,11 @@ from sqlalchemy import true
 
 from statejobs import acting_as, tenant
 from statejobs.acting import current_actor, current_tenant
+from tests.support.errands import ask, fetch, fetch_plain, household, plain
+from tests.support.errands import reset as reset_errands
+from tests.support.errands import script as errands
 from tests.support.forms import FORMS, Chunked, Plain, office, script
-from tests.support.parcels import attempts_of, enqueue, job_of, send
+from tests.support.parcels import Parcel, attempts_of, enqueue, job_of, send
 from tests.support.parcels import script as parcel_script
 from tests.support.processes import eventually
 
@@ -148,3 +151,58 @@ def test_what_is_done_at_a_discard_is_done_in_the_name_of_the_job(app, clock):
 
 def type_of(app):
     return app.registry.resources["Parcel"].cls
+
+
+@pytest.fixture
+def home(database_url):
+    with household(database_url) as opened:
+        yield opened
+    reset_errands()
+
+
+def ask_each(home):
+    """Ask for a task of every form; return the ids of those that have a session."""
+    ids = ask(home), ask(home, fetch, "a")
+    ask(home, plain, 1)
+    ask(home, fetch_plain, "b")
+    return ids
+
+
+def test_no_attempt_of_a_task_sees_what_another_left(home):
+    seen = []
+
+    def leave_a_trace(*_args):
+        seen.append((USER.get(), current_actor()))
+        USER.set("somebody")
+
+    async def leave_a_trace_too(*args):
+        leave_a_trace(*args)
+
+    errands.errand = errands.plain = leave_a_trace
+    errands.fetch = leave_a_trace_too
+    for _ in range(2):
+        ask_each(home)
+
+    with acting_as("whoever drains"):
+        home.drain()
+
+    assert seen == [(None, None)] * 8
+
+
+def test_history_names_the_task_that_made_a_record(home):
+    def make(ctx, _day, _note):
+        ctx.session.add(Parcel(id=1))
+
+    async def make_too(ctx, _url):
+        if ctx is not None:
+            ctx.session.add(Parcel(id=2))
+
+    errands.errand, errands.fetch = make, make_too
+    ids = ask_each(home)
+
+    home.drain()
+
+    made = [home.queries.transitions("Parcel", key)[0] for key in ("1", "2")]
+    assert [(row["name"], row["job_id"], row["attempt"]) for row in made] == [
+        ("create", id_, 1) for id_ in ids
+    ]
