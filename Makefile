@@ -12,8 +12,14 @@ FAULTY := $(BIN)/python -m pytest -n 2 -p tests.faults.functional -k 'not race'
 ATTEMPTS := $(patsubst %,tests/runner/test_%.py,atomic_batches cancel_requests chunk eager errors \
 	keeper run_again runner session tasks together upcast)
 
+# What meets the most of SQLAlchemy, Alembic, the drivers, click and rich.
+ON_FLOORS := tests/docs/test_pages.py $(patsubst %,tests/store/test_%.py,alembic atomic_migrations \
+	conformance schema users_checks) $(patsubst %,tests/resource/test_%.py,flush bulk) \
+	$(patsubst %,tests/runner/test_%.py,chunk runner session) tests/cli/test_commands.py
+LOWEST := .venv-lowest
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos chaos-short lint fix docs bench bench-peers package clean
+.PHONY: help setup demo test floors chaos chaos-short lint fix docs bench bench-peers package clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +31,16 @@ demo: $(DEMO) ## Run the order example, with options in ARGS='--orders 60'
 
 test: $(DEV) ## Run the tests on SQLite and PostgreSQL, or those in ARGS='tests/store'
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+
+floors: $(DEV) ## Try the lowest versions that pyproject.toml allows: the README, then a part of the tests
+	rm -rf $(LOWEST)
+	$(BIN)/python -m venv $(LOWEST)
+	$(BIN)/python -m tests.support.floors > $(LOWEST)/floors.txt
+	$(BIN)/python -m tests.support.listing $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/floors.txt .
+	cd $(LOWEST) && bin/python listing.py | diff - listing.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/floors.txt '.[all,suite]'
+	$(LOWEST)/bin/python -m pytest -n 4 --dist worksteal $(ON_FLOORS)
 
 chaos: $(DEV) ## Break workers and databases at full size, with ARGS='--seed 7 --json FILE'; takes long
 	$(BIN)/python -m tests.chaos --size full $(ARGS)
@@ -66,10 +82,12 @@ package: $(DEV) ## Build the wheel and try it in an empty environment
 	$(BIN)/python -m venv build/empty
 	build/empty/bin/pip install --quiet --disable-pip-version-check dist/*.whl
 	cd build && empty/bin/python -c "import importlib.resources as r, os; os.stat(r.files('statejobs') / 'migrations/env.py')"
+	$(BIN)/python -m tests.support.listing build
+	cd build && empty/bin/python listing.py | diff - listing.txt
 	cd build && empty/bin/statejobs demo --plain --orders 5
 
 clean: ## Remove .venv and whatever the other targets made
-	rm -rf .venv build dist docs/_build .hypothesis .*_cache
+	rm -rf .venv $(LOWEST) build dist docs/_build .hypothesis .*_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEMO): pyproject.toml | $(BIN)/python

@@ -28,12 +28,13 @@ from statejobs.errors import (
 )
 from statejobs.machine.diagram import mermaid
 from statejobs.machine.guard import guard
+from statejobs.resource.action import Action
 from statejobs.resource.columns import state_column
 from statejobs.resource.domain import Domain
 from statejobs.resource.mixin import StatefulResource
 from statejobs.resource.protect import override_state
 from statejobs.resource.task import Task, task
-from statejobs.resource.transition import transition
+from statejobs.resource.transition import Transition, transition
 from statejobs.resource.trigger import Trigger
 from statejobs.runner.drain import DrainResult
 from statejobs.store.sqlite import configure_sqlite
@@ -41,9 +42,11 @@ from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
 from statejobs.telemetry import Event, Happening
 from statejobs.triggers.prune import Pruned
+from statejobs.version import __version__
 
 __all__ = [
     "ActingMiddleware",
+    "Action",
     "ArgumentsError",
     "AsyncJobContext",
     "Backoff",
@@ -82,10 +85,12 @@ __all__ = [
     "StatefulResource",
     "SystemClock",
     "Task",
+    "Transition",
     "TransitionRefusedError",
     "Trigger",
     "UtcDateTime",
     "WorkerSettings",
+    "__version__",
     "acting_as",
     "configure_sqlite",
     "guard",

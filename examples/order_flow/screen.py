@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from textwrap import indent
 from types import TracebackType
 from typing import Protocol, Self
@@ -43,14 +44,14 @@ def open_screen(*, title: str, restart: str, plain: bool, as_json: bool) -> Scre
     Args:
         title: What runs.
         restart: What to type to start another worker: a command, perhaps a hint above it.
-        plain: A line each second, also in a terminal.
+        plain: A line each second, also in a terminal; so it is without the extra `demo`.
         as_json: Nothing on stdout.
     """
     if as_json:
         return QuietScreen(restart)
-    if plain or not sys.stdout.isatty():
+    if plain or not sys.stdout.isatty() or find_spec("rich") is None:
         return PlainScreen(title, restart)
-    from order_flow.live import LiveScreen  # noqa: PLC0415 - rich is needed in a terminal only
+    from order_flow.live import LiveScreen  # noqa: PLC0415 - it needs the extra `demo`
 
     return LiveScreen(title, restart)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
@@ -21,13 +20,7 @@ from statejobs.cli.status import queue_group, status
 from statejobs.cli.terminal import Terminal
 from statejobs.cli.worker import worker
 from statejobs.domain.failure import traceback_of
-
-
-def _version() -> str:
-    try:
-        return version("statejobs")
-    except PackageNotFoundError:  # run from a copy of the repository
-        return "unknown"
+from statejobs.version import __version__
 
 
 @click.group(
@@ -35,7 +28,7 @@ def _version() -> str:
     epilog="Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found, "
     "4 refused by the state machine, 130 interrupted.",
 )  # fmt: skip
-@click.version_option(_version(), prog_name="statejobs")
+@click.version_option(__version__, prog_name="statejobs")
 @common_options
 def cli() -> None:
     """Records that are state machines, and the jobs that move them."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -33,6 +32,7 @@ from statejobs.sparing import sparing
 from statejobs.store.factory import Listener
 from statejobs.store.silence import SilenceWatch
 from statejobs.telemetry import Event
+from statejobs.version import __version__
 
 log = logging.getLogger("statejobs.worker")
 
@@ -156,7 +156,7 @@ class Worker:
                     "host": socket.gethostname(),
                     "pid": os.getpid(),
                     "queues": msgspec.json.encode(self._queues).decode(),
-                    "version": _version(),
+                    "version": __version__,
                     "started_at": self._started_at,
                     "beat_at": now,
                     "declares": self._declares,
@@ -378,10 +378,3 @@ def _do_all(steps: Iterable[Callable[[], object]]) -> None:
             step()
         except Exception:  # the others are to be taken all the same
             log.exception("a step of the stop failed")
-
-
-def _version() -> str:
-    try:
-        return version("statejobs")
-    except PackageNotFoundError:
-        return "unknown"

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from inspect import signature
 
 import pytest
 from click.testing import CliRunner
@@ -11,13 +12,19 @@ from statejobs.cli.main import cli
 from tests.support.worker_app import Parcel, Task, make_app
 
 
+def make_runner():
+    """A runner that keeps stderr apart, as those of click 8.2 and later do."""
+    apart = "mix_stderr" in signature(CliRunner).parameters
+    return CliRunner(mix_stderr=False) if apart else CliRunner()
+
+
 @dataclass
 class Shell:
     """Types commands."""
 
     app: str = "tests.support.worker_app:make_app"
     database: str | None = None
-    runner: CliRunner = field(default_factory=CliRunner)
+    runner: CliRunner = field(default_factory=make_runner)
 
     def __call__(self, *words):
         """Run one command; the result has `exit_code`, `stdout` and `stderr`."""
