@@ -45,7 +45,7 @@ TELLING = (
     ),
     Telling(
         "a session of a user waits for a row, and then the server refuses it, as it must",
-        settings=(ISOLATION,),
+        settings=(ISOLATION, "lock_timeout"),
         tests=frozenset({"test_of_two_that_lock_what_they_read_the_second_waits_and_sees"}),
     ),
     Telling(
