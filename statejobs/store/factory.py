@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from random import Random
 from typing import Protocol
 
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from statejobs.errors import ConfigurationError
@@ -83,6 +83,12 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
             "this engine is asynchronous, and workers need one that is not",
             why="they claim, commit and renew in threads; async bodies get sessions all the same",
             fix="pass the URL instead: sqlite:///app.db or postgresql://user:password@host/name",
+        )
+    if isinstance(database, Connection):
+        raise ConfigurationError(
+            "an app cannot be bound to one Connection",
+            why="it claims, runs and finishes jobs in transactions of their own, which it commits",
+            fix="pass the engine or the URL; for a test, a file of its own that is thrown away",
         )
     if isinstance(database, Engine):
         if database.dialect.name == "sqlite" and not is_configured(database):
