@@ -25,7 +25,9 @@ from statejobs.resource.computed import tell_computed
 from statejobs.resource.doors import serve_or_refuse
 from statejobs.resource.enqueue import IDS, WAKE, history_args, history_reason, promised_job
 from statejobs.resource.flush_locks import lock_in_order
+from statejobs.resource.key_types import bring_key_to_type
 from statejobs.resource.ledger import Ledger, Step, clock_of, job_of, ledger_of, pending_steps
+from statejobs.resource.lives import GONE, begin_lives, end_lives, has_given_key
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
 from statejobs.resource.old_doors import close_old_doors
@@ -119,15 +121,18 @@ def _deletes_itself(record: object) -> bool:
 
 
 def _plan_move(record: Any, now: datetime) -> Moved:
-    ledger = ledger_of(record)
+    ledger, model = ledger_of(record), type(record).__statejobs__
+    is_new = instance_state(record).key is None
+    bring_key_to_type(model, record)
     later = now
     for step in reversed(ledger.pending):  # one before the record had a session has no time yet
         step.at = later = step.at or later
     return Moved(
-        model=type(record).__statejobs__,
+        model=model,
         record=record,
         steps=tuple(ledger.pending),
-        version=None if instance_state(record).key is None else record.state_version,
+        version=None if is_new else record.state_version,
+        has_given_key=is_new and has_given_key(model, record),
     )
 
 
@@ -141,6 +146,8 @@ def _set_first_version(moved: Moved) -> None:
 
 def _after_flush(session: Session, context: UOWTransaction) -> None:
     plan: Plan | None = session.info.pop(_PLAN, None)
+    if GONE in session.info:
+        end_lives(session, plan.now if plan else clock_of(session.info).now())
     if plan is not None:
         plan.moved = [moved for moved in plan.moved if _is_written(moved, context)]
         _write_plan(session, plan)
@@ -185,6 +192,7 @@ def _write_rows(connection: Connection, group: Sequence[Moved], plan: Plan, ids:
         cancel_left(connection, left, running=False, now=now)
     if abandoned:
         cancel_left(connection, abandoned, running=True, now=now)
+    begin_lives(connection, group, now)
     jobs = {job.dedupe_key: job for moved in group for job in _promised_jobs(moved, now, ids)}
     if jobs:
         enqueue(connection, list(jobs.values()))
@@ -293,6 +301,7 @@ def _after_commit(session: Session) -> None:
 def _after_rollback(session: Session, ended: SessionTransaction) -> None:
     """Forget the steps that were flushed inside *ended*."""
     session.info.pop(_PLAN, None)
+    session.info.pop(GONE, None)
     inserted: _Inserted = session.info.get(_INSERTED, {})
     for ledger, steps in inserted.items():
         inserted[ledger] = [(step, within) for step, within in steps if not _is_in(within, ended)]

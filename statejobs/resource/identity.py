@@ -72,11 +72,11 @@ def decode_identity(mapper: Mapper[Any], record_id: str) -> tuple[Any, ...]:
 def _typed(column: ColumnElement[Any], value: Any) -> Any:
     kind = column.type
     if isinstance(kind, TypeDecorator) and kind.python_type is object:
-        return _as_loaded(kind, value)
+        return as_loaded(kind, value)
     return msgspec.convert(value, type=kind.python_type)
 
 
-def _as_loaded(kind: TypeDecorator[Any], value: Any) -> Any:
+def as_loaded(kind: TypeDecorator[Any], value: Any) -> Any:
     """Return the value that a column of a type of the user's is loaded with.
 
     Such a type need not tell of which Python type its values are; but what it loads for what it

@@ -10,14 +10,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from statejobs.domain.machine import MachineSpec
 from statejobs.errors import DefinitionError, ProtectedStateError
-from statejobs.resource.compile import (
-    compile_resource,
-    find_state_column,
-)
+from statejobs.resource.compile import compile_resource, find_state_column
 from statejobs.resource.defaults import created_at
 from statejobs.resource.doors import RESOURCE
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.ledger import ledger_of
+from statejobs.resource.lives import note_end
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.names import refuse_names_of_ours
 from statejobs.resource.protect import (
@@ -76,6 +74,7 @@ class StatefulResource:
         if root is cls:
             event.listen(cls, "init", start_in_initial_state, propagate=True)
             event.listen(cls, "expire", drop_pending, propagate=True)
+            event.listen(cls, "after_delete", note_end, propagate=True)
             _protect(cls, attribute)
         listen_to_sessions()
 

@@ -43,6 +43,8 @@ class Moved:
     steps: tuple[Step, ...]
     version: int | None
     """The version in the database before the flush; None for a new record."""
+    has_given_key: bool = False
+    """Whether somebody chose the key of a new record."""
 
     @property
     def is_new(self) -> bool:

@@ -18,6 +18,7 @@ from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.history import write_history
+from statejobs.store.lives import REUSED
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.triggers.records import RecordSubject, history_row, land_record, lock_state
@@ -177,6 +178,8 @@ def _job_refused(name: str, job: Job, reason: str) -> TransitionRefusedError:
 
 
 def _load(session: Session, model: ResourceModel, job: Job) -> Any:
+    if job.dedupe_key is None:
+        raise NotFoundError(f"{_no_go(job)}{REUSED}; start the work anew, on that one")
     identity = decode_identity(model.mapper, job.record_id or "")
     try:
         record: Any = session.get(model.cls, identity)

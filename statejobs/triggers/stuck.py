@@ -47,13 +47,16 @@ _MOVED = "it was moved a moment ago; look at it again."
 def is_stuck(bound: BoundTrigger, job: Job, state: str) -> bool:
     """Return whether a record in *state* was left there by *job*, which has ended."""
     gave_up = job.state in {JobState.DISCARDED, JobState.CANCELLED}
-    return gave_up and bound.during is not None and state == bound.during
+    is_its_own = job.dedupe_key is not None
+    return gave_up and is_its_own and bound.during is not None and state == bound.during
 
 
 def find_stuck(registry: Registry, store: Store, queries: JobQueries, *, limit: int) -> list[Job]:
     """Return the newest jobs that were given up, and whose record still is where they ran."""
     by_key: dict[str, list[Job]] = {}
     for job in queries.stuck(limit=limit):
+        if job.dedupe_key is None:
+            continue  # another record has its key
         by_key.setdefault(job.key, []).append(job)
     found: list[Job] = []
     for key, jobs in by_key.items():

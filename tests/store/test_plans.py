@@ -246,6 +246,7 @@ def do_everything(app):
     end_in_every_way(app)
     lose_a_worker(app)
     keep_busy_and_stale_apart(app)
+    begin_other_lives(app)
     hold(app)
     operate(app)
     look(app)
@@ -376,6 +377,22 @@ def keep_busy_and_stale_apart(app):
             app.runner().claim("default", limit=9)
     app.sources.clock.advance(seconds=30)
     app.drain()
+
+
+def begin_other_lives(app):
+    reused, deleted, running = send(app, 3)
+    with app.engine.begin() as connection:
+        connection.execute(text(f"DELETE FROM parcels WHERE id = {reused}"))
+    with app.session() as session:
+        session.add(Parcel(id=reused))
+        session.delete(session.get_one(Parcel, deleted))
+        session.commit()
+    claims = app.runner().claim("default", limit=1)
+    with app.session() as session:
+        session.delete(session.get_one(Parcel, running))
+        session.commit()
+    for claim in claims:
+        app.runner().run(claim)
 
 
 def hold(app):

@@ -48,6 +48,7 @@ def enqueue_jobs(
 
     Waiting: it takes the new arguments and time, and its attempts start anew. Processing: it will
     run again. Cancelled or discarded: it is revived, its attempts continue and its ceiling rises.
+    Other arguments are other work: they bring an idempotency key of their own.
     Returns id, dedupe_key, coalesced, state and attempt of each. With *locks*, the key columns of
     a table, the records `record_keys` are locked before any job is (see `names_of_locks`); that
     needs *arrays*.
@@ -71,6 +72,9 @@ def enqueue_jobs(
         index_where=IS_OPEN,
         set_={
             **taken_over,
+            "idempotency_key": case(
+                (jobs.c.args != new.args, new.idempotency_key), else_=jobs.c.idempotency_key
+            ),
             "state": case((runs, jobs.c.state), else_=new.state),
             "run_again": runs,
             "attempt": case((waits, 0), else_=jobs.c.attempt),

@@ -37,6 +37,7 @@ def finish_job(names: Names) -> Executable:
     """
     again = and_(jobs.c.run_again, bindparam(names["rests_in_source"], type_=jobs.c.run_again.type))
     later = and_(again, jobs.c.run_at > bindparam(names["finished_now"], type_=jobs.c.run_at.type))
+    completes = bindparam(names["completes"], type_=jobs.c.run_again.type)
     keep_time = bindparam(names["next_run_at"], type_=jobs.c.run_at.type)
     return (
         update(jobs)
@@ -61,13 +62,17 @@ def finish_job(names: Names) -> Executable:
             ),
             reason=case((again, None), else_=bindparam(names["why"], type_=jobs.c.reason.type)),
             checkpoint=case(
-                (or_(again, bindparam(names["completes"], type_=jobs.c.run_again.type)), None),
+                (or_(again, completes), None),
                 else_=jobs.c.checkpoint,
             ),
             returned=bindparam(names["new_returned"]),
             progress=case(
                 (or_(again, not_(bindparam(names["is_ended"], type_=jobs.c.run_again.type))), None),
                 else_=jobs.c.progress,
+            ),
+            # What is asked for again after it was done is new work; no other job has this token.
+            idempotency_key=case(
+                (and_(again, completes), jobs.c.token), else_=jobs.c.idempotency_key
             ),
             run_again=false(),
             cancel_requested=false(),
