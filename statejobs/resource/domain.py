@@ -8,6 +8,7 @@ from typing import Any
 from statejobs.domain.redaction import DEFAULT, Redaction
 from statejobs.domain.trigger import NAME
 from statejobs.errors import ArgumentsError, DefinitionError, NotFoundError, did_you_mean
+from statejobs.resource.abstract import is_abstract, mapped_below
 from statejobs.resource.mixin import StatefulResource
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.resource.names import key_used_twice
@@ -133,10 +134,8 @@ class Registry:
         model.redactions.add(self._redaction)
         for bound in model.triggers.values():
             self._add_trigger(model, bound)
-        subclasses: list[Any] = model.cls.__subclasses__()
-        for subclass in subclasses:
-            if "__statejobs__" in vars(subclass):
-                self._add(subclass.__statejobs__)
+        for subclass in mapped_below(model.cls):
+            self._add(subclass.__statejobs__)  # type: ignore[attr-defined]
 
     def _add_trigger(self, model: ResourceModel, bound: BoundTrigger) -> None:
         for key in (bound.key, *bound.aliases):
@@ -200,8 +199,17 @@ def _refuse_second_home(resource: type[StatefulResource], domain: Domain, home: 
 
 
 def _refuse_other(name: str, resource: Any) -> None:
-    if isinstance(resource, type) and "__statejobs__" in dir(resource):
+    is_class = isinstance(resource, type)
+    if is_class and not is_abstract(resource) and "__statejobs__" in dir(resource):
         return
+    if is_class and is_abstract(resource) and issubclass(resource, StatefulResource):
+        below = ", ".join(dict.fromkeys(mapped.__name__ for mapped in mapped_below(resource)))
+        raise DefinitionError(
+            f"Domain({name!r})",
+            f"{resource.__name__} is abstract",
+            why="it has no table, and so no records",
+            fix=f"list what is made of it: {below or 'its subclasses'}",
+        )
     raise DefinitionError(
         f"Domain({name!r})",
         f"{resource!r} is not a resource",

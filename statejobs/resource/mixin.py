@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from statejobs.domain.machine import MachineSpec
 from statejobs.errors import DefinitionError, ProtectedStateError
+from statejobs.resource.abstract import is_abstract
 from statejobs.resource.compile import compile_resource, find_state_column
 from statejobs.resource.defaults import created_at
 from statejobs.resource.doors import RESOURCE
@@ -52,6 +53,9 @@ class StatefulResource:
         """Add the columns, let SQLAlchemy map the class, then compile its declarations."""
         if "__mapper__" in vars(cls):  # the base mapped it before it was our turn
             raise _not_first(cls)
+        if is_abstract(cls):  # what it declares is a machine of each class that is mapped
+            super().__init_subclass__(**options)
+            return
         found = find_state_column(cls)
         if found is None:
             super().__init_subclass__(**options)
