@@ -259,7 +259,7 @@ def names_seen(url, words, tables=("defs", "asyncs", "chunks", "atomics")):
 
     with each_statement(note):
         live(url, kinds)
-    prepared = [made for made in gc.get_objects() if isinstance(made, Prepared)]
+    prepared = [made for made in gc.get_objects() if type(made) is Prepared]
     return seen.union(*(made._constants for made in prepared))
 
 

@@ -147,7 +147,7 @@ def test_one_line_at_the_start_says_what_serves_what(app, start_worker):
 
     entry = json.loads(running.said().splitlines()[0])
     (node,) = app.queries.nodes()
-    for part in (str(node["pid"]), node["id"], "work:4,slow:2", "worker_app:make_app"):
+    for part in (str(node["pid"]), node["id"], "work (4), slow (2)", "worker_app:make_app"):
         assert part in entry["message"]
     assert entry["time"].endswith("Z")
 
