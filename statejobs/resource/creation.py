@@ -6,7 +6,7 @@ are then written with one statement each, on the same connection.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, literal_column
@@ -24,6 +24,7 @@ from statejobs.resource.defaults import CREATED_AT
 from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.identity import encode_identity
 from statejobs.resource.ledger import clock_of, job_of, value_of
+from statejobs.resource.lives import begin_lives_of_all, names_its_key, reuses_keys
 from statejobs.store.bulk import MovedRow, rows_from_python
 from statejobs.store.missing import explain_missing_tables
 
@@ -106,9 +107,17 @@ def _refuse_jobs(model: ResourceModel, other: ResourceModel) -> None:
 
 
 def create_records(
-    execution: ORMExecuteState, statement: Any, model: ResourceModel, *, updates: Sequence[object]
-) -> Result[Any]:
+    execution: ORMExecuteState, statement: Any, model: ResourceModel, *,
+    names: Container[str], updates: Sequence[object],
+) -> Result[Any]:  # fmt: skip
     """Execute an INSERT of records of *model*, and write their history and their jobs.
+
+    Args:
+        execution: The user's, which is to be answered.
+        statement: The INSERT.
+        model: What it creates.
+        names: The attributes or columns that it sets.
+        updates: The columns that it sets where a row is there already.
 
     Raises:
         BulkError: One statement for all cannot write them.
@@ -127,7 +136,7 @@ def create_records(
     created = [row[: len(keys)] for row in rows if not updates or row[-1]]
     step = creation(model, value_of(model.declaration.initial))
     step.at = at
-    write_creation(session, model, step, created)
+    write_creation(session, model, step, created, are_chosen=names_its_key(model, names))
     if not statement._returning:  # noqa: SLF001 - told by no public name
         return Inserted(len(rows), _named(keys, created))
     return frozen().columns(*range(len(frozen().keys()) - len(ours)))
@@ -139,15 +148,20 @@ def _named(keys: Sequence[Any], created: Sequence[tuple[Any, ...]]) -> Sequence[
 
 
 def write_creation(
-    session: Session, model: ResourceModel, step: Step, keys: Sequence[tuple[Any, ...]]
-) -> None:
-    """Write history and jobs of records that were created with *keys*."""
+    session: Session, model: ResourceModel, step: Step, keys: Sequence[tuple[Any, ...]], *,
+    are_chosen: bool,
+) -> None:  # fmt: skip
+    """Write history and jobs of records that were created with *keys*, which somebody chose."""
     connection = connection_for(session, model.mapper)
     salt = session.info.get(IDS, random_id)()
+    assert step.at is not None  # noqa: S101 - a step of many is made now
+    at = step.at
     created = [MovedRow(encode_identity(key), 0, None) for key in keys]
     with explain_missing_tables(connection):
         for start in range(0, len(created), MOST_ROWS):
             part = created[start : start + MOST_ROWS]
+            if are_chosen or reuses_keys(connection):
+                begin_lives_of_all(connection, model, (row.record_id for row in part), at)
             _write_part(
                 connection, model, step, part, job=job_of(session.info), salt=f"{salt}.{start}"
             )

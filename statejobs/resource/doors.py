@@ -5,7 +5,7 @@ A table in the reference manual lists these doors; a test holds each of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import ORMExecuteState
@@ -34,13 +34,16 @@ def serve_or_refuse(execution: ORMExecuteState) -> Any:
     model = _model_of(statement)
     if model is None:
         return None
-    _refuse_machine_columns(execution, statement, model)
+    names = set(_written_names(execution, statement))
+    _refuse_machine_columns(execution, model, names)
     _refuse_replacing(statement, model)
     if execution.is_update or not model.tells_of_creation:
         return None
     if statement is not execution.statement:
         raise _read_back(model)
-    return create_records(execution, statement, model, updates=_updated_on_conflict(statement))
+    return create_records(
+        execution, statement, model, names=names, updates=_updated_on_conflict(statement)
+    )
 
 
 def _statement_that_writes(execution: ORMExecuteState) -> Any:
@@ -60,9 +63,8 @@ def _model_of(statement: Any) -> ResourceModel | None:
 
 
 def _refuse_machine_columns(
-    execution: ORMExecuteState, statement: Any, model: ResourceModel
+    execution: ORMExecuteState, model: ResourceModel, names: Collection[str]
 ) -> None:
-    names = set(_written_names(execution, statement))
     written = sorted(model.machine_names & {_column_behind(model, name) for name in names})
     if not written:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -37,15 +37,39 @@ def has_given_key(model: ResourceModel, record: object) -> bool:
     )
 
 
+def names_its_key(model: ResourceModel, names: Container[str]) -> bool:
+    """Return the same of the rows of a statement that sets the attributes or columns *names*."""
+    return all(
+        column.key in names
+        or model.mapper.get_property_by_column(column).key in names
+        or column.foreign_keys
+        for column in model.mapper.primary_key
+    )
+
+
+def reuses_keys(connection: Connection) -> bool:
+    """Return whether the database gives a new row the id of the last one that was deleted."""
+    return connection.dialect.name == "sqlite"
+
+
 def begin_lives(connection: Connection, moved: Iterable[Moved], now: datetime) -> None:
     """End what earlier records left under the keys of those of *moved* that are new."""
-    reuses = connection.dialect.name == "sqlite"  # the id of the last row that was deleted
+    reuses = reuses_keys(connection)
     keys = [
         key
         for one in moved
         if one.is_new and (reuses or one.has_given_key)
         for key in _dedupe_keys(one.model, one.record_id)
     ]
+    if keys:
+        part_from_keys(connection, keys, now)
+
+
+def begin_lives_of_all(
+    connection: Connection, model: ResourceModel, record_ids: Iterable[str], now: datetime
+) -> None:
+    """End what earlier records of *model* left under the keys of new ones."""
+    keys = [key for record_id in record_ids for key in _dedupe_keys(model, record_id)]
     if keys:
         part_from_keys(connection, keys, now)
 

@@ -6,7 +6,17 @@ from enum import StrEnum
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import ForeignKey, String, TypeDecorator, Uuid, delete, event, select
+from sqlalchemy import (
+    ForeignKey,
+    String,
+    TypeDecorator,
+    Uuid,
+    delete,
+    event,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -460,3 +470,35 @@ def opened(url, kind):
         yield app
     finally:
         close_app(app)
+
+
+@pytest.mark.parametrize("way", ["rows", "values", "from_select"])
+def test_a_record_that_an_insert_creates_has_nothing_of_its_predecessor(app, way):
+    new(app, "Ada")
+    (first,) = jobs_of(app)
+    delete_in_sql(app)
+    chosen = {"id": 1, "who": "Bob"}
+    ways = {
+        "rows": (insert(Order), [chosen]),
+        "values": (insert(Order).values(chosen), None),
+        "from_select": (
+            insert(Order).from_select(["id", "who"], select(literal(1), literal("Bob"))),
+            None,
+        ),
+    }
+    with app.session() as session:
+        session.execute(*ways[way])
+        session.get_one(Order, 1).submit()
+        session.commit()
+
+    ended, second = jobs_of(app)
+    assert (ended.state, second.state) == ("cancelled", "queued")
+    assert second.idempotency_key != first.idempotency_key
+
+
+def test_an_insert_whose_keys_are_counted_up_looks_for_no_predecessor(app):
+    with looks() as seen, app.session() as session:
+        session.execute(insert(Order), [{"who": "Bob"}] * 3)
+        session.commit()
+
+    assert len(seen) == (1 if app.engine.dialect.name == "sqlite" else 0)
