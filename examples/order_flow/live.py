@@ -78,8 +78,7 @@ class LiveScreen(QuietScreen):
             if not scene.progress.running:
                 return Text(f"Process {pid} waits for orders.")
             return Text.assemble(
-                f"Process {pid} holds {scene.progress.running} jobs now. To see them recovered, "
-                "type elsewhere: ",
+                f"Process {pid} holds {scene.progress.running} jobs. Try elsewhere: ",
                 (f"kill -9 {pid}", "bold"),
             )
         now = f" Process {pid} runs the jobs." if pid else " Start another, as said above."

@@ -95,10 +95,12 @@ def office(database_url):
             app.at_return()
 
     with post_office(database_url, clock=clock, reach=reach) as app:
-        app.clock, app.at_return, app.loop_of_others = clock, _nothing, LoopThread()
+        app.clock, app.at_return = clock, _nothing
+        app.loop, app.loop_of_others = LoopThread(), LoopThread()
         yield app
         reset_script()
-        app.loop_of_others.stop()
+        for loop in (app.loop, app.loop_of_others):
+            loop.stop(app._async_engines.close_of_this_loop)
 
 
 def _nothing():
@@ -175,7 +177,7 @@ def test_a_zombie_writes_nothing(office, seed, way, when):
     if way == "atomic, together":
         results = [*attempt_chunk(runner, zombies)]
     else:
-        results = [perform(runner, claim, office._loop) for claim in zombies]
+        results = [perform(runner, claim, office.loop) for claim in zombies]
     outcomes = finish(runner, results, together=way == "together")
 
     assert outcomes == ["late"] * EACH
