@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
 from sqlalchemy import URL, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
+from statejobs.awaited import Awaited
 from statejobs.config import Retention, WorkerSettings, check_queues
 from statejobs.domain.clock import Sources, tells_wall_time
 from statejobs.domain.job import Job, JobState
@@ -32,12 +32,7 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
-from statejobs.store.factory import (
-    check_async_driver,
-    make_listener,
-    make_watch,
-    open_engine,
-)
+from statejobs.store.factory import check_async_driver, make_listener, make_watch, open_engine
 from statejobs.store.forks import renew_in_children
 from statejobs.store.limits import check_connections
 from statejobs.store.loops import AsyncEngines
@@ -50,6 +45,9 @@ from statejobs.triggers.operator import Operator
 from statejobs.triggers.prune import Pruned, Pruner
 from statejobs.triggers.task_work import TaskWork
 from statejobs.triggers.work import RecordWork
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 log = logging.getLogger("statejobs.app")
 
@@ -145,6 +143,13 @@ class StateJobs:
         """Return a new session on the app's database; any session of yours works as well."""
         self._refuse_closed()
         return self._sessions()
+
+    def async_session(self, engine: AsyncEngine) -> AsyncSession:
+        """Return a new session for asyncio, on an *engine* of yours on the app's database."""
+        from statejobs.store.asyncio import open_async_session  # noqa: PLC0415 - async extra
+
+        self._refuse_closed()
+        return open_async_session(engine, {CLOCK: self.sources.clock, IDS: self.sources.ids})
 
     def check_tables(self) -> None:
         """Raise `SchemaError` when tables of statejobs are missing or of another version.
@@ -267,10 +272,7 @@ class StateJobs:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    def __exit__(self, *_raised: object) -> None:
         self.close()
 
     # People
@@ -312,6 +314,16 @@ class StateJobs:
         self.check_tables()
         chosen = self.retention if older_than is None else Retention.older_than(older_than)
         return self._pruner.prune(chosen, dry_run=dry_run)
+
+    # The same for asyncio
+
+    drain_async = Awaited(drain)
+    close_async = Awaited(close)
+    cancel_job_async = Awaited(cancel_job)
+    retry_job_async = Awaited(retry_job)
+    why_no_retry_async = Awaited(why_no_retry)
+    stuck_jobs_async = Awaited(stuck_jobs)
+    prune_async = Awaited(prune)
 
     # Wiring
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from statejobs.errors import ConfigurationError
-from statejobs.store.factory import async_url
+from statejobs.store.factory import async_url, check_engine
 from statejobs.store.hearing import take_over_listeners
 from statejobs.store.idle import explain_idleness
 from statejobs.store.lazy_begin import begin_lazily
@@ -56,3 +57,19 @@ def open_async_engine(engine: Engine, *, connections: int = 15) -> AsyncEngine:
     explain_idleness(opened.sync_engine)
     take_over_listeners(engine, opened.sync_engine)
     return opened
+
+
+def open_async_session(engine: AsyncEngine, info: dict[str, Any]) -> AsyncSession:
+    """Return a session with *info* on an engine of the user's.
+
+    Raises:
+        ConfigurationError: It is no AsyncEngine, or cannot be used.
+    """
+    if not isinstance(engine, AsyncEngine):
+        raise ConfigurationError(
+            f"a value of type {type(engine).__name__} is not an AsyncEngine",
+            why="connections of asyncio belong to the loop that made them, so the engine is yours",
+            fix="pass what create_async_engine() returned; session() needs no engine",
+        )
+    check_engine(engine.sync_engine)
+    return AsyncSession(engine, expire_on_commit=False, info=info)

@@ -82,7 +82,8 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
         raise ConfigurationError(
             "this engine is asynchronous, and workers need one that is not",
             why="they claim, commit and renew in threads; async bodies get sessions all the same",
-            fix="pass the URL instead: sqlite:///app.db or postgresql://user:password@host/name",
+            fix="pass the URL instead: sqlite:///app.db or postgresql://user:password@host/name; "
+            "async_session(engine) of the app gives sessions on yours",
         )
     if isinstance(database, Connection):
         raise ConfigurationError(
@@ -91,13 +92,7 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
             fix="pass the engine or the URL; for a test, a file of its own that is thrown away",
         )
     if isinstance(database, Engine):
-        if database.dialect.name == "sqlite" and not is_configured(database):
-            raise ConfigurationError(
-                "this SQLite engine would fail under several writers",
-                why="its transactions begin as readers, and cannot wait for their turn to write",
-                fix="call statejobs.configure_sqlite(engine) right after create_engine()",
-            )
-        refuse_autocommit_engine(database)
+        check_engine(database)
         parse_url(database.url)
         return database
     url = parse_url(database)
@@ -126,6 +121,21 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
             why=_why_not_imported(error),
             fix="pip install 'statejobs[postgres]'",
         ) from error
+
+
+def check_engine(engine: Engine) -> None:
+    """Refuse an engine of the user's in whose transactions jobs cannot be kept.
+
+    Raises:
+        ConfigurationError: It is in AUTOCOMMIT, or one for SQLite without `configure_sqlite`.
+    """
+    if engine.dialect.name == "sqlite" and not is_configured(engine):
+        raise ConfigurationError(
+            "this SQLite engine would fail under several writers",
+            why="its transactions begin as readers, and cannot wait for their turn to write",
+            fix="call statejobs.configure_sqlite(engine) right after create_engine()",
+        )
+    refuse_autocommit_engine(engine)
 
 
 def check_async_driver(engine: Engine) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Select, Table, select
 
+from statejobs.awaited import Awaited
 from statejobs.domain.job import ENDED, Job, JobState
 from statejobs.domain.waiting import MOST
 from statejobs.errors import NotFoundError, did_you_mean
@@ -31,7 +32,10 @@ class AtLeast(int):
 
 
 class JobQueries:
-    """Answers for people: the command line, the demo, tests."""
+    """Answers for people: the command line, the demo, tests.
+
+    Each has a form for asyncio, `jobs_async` of `jobs`.
+    """
 
     def __init__(
         self, engine: Engine, keys_of: Callable[[str], Sequence[str] | None] = lambda _name: None
@@ -164,6 +168,20 @@ class JobQueries:
         with self._engine.connect() as connection:
             rows = [*connection.execute(looking_sql.oldest_queued())]
         return {queue: min(at for name, at in rows if name == queue) for queue, _ in rows}
+
+    # The same for asyncio
+
+    jobs_async = Awaited(jobs)
+    job_async = Awaited(job)
+    stuck_async = Awaited(stuck)
+    put_aside_async = Awaited(put_aside)
+    waiting_for_other_code_async = Awaited(waiting_for_other_code)
+    attempts_async = Awaited(attempts)
+    last_errors_async = Awaited(last_errors)
+    transitions_async = Awaited(transitions)
+    nodes_async = Awaited(nodes)
+    counts_async = Awaited(counts)
+    oldest_queued_async = Awaited(oldest_queued)
 
     def _rows(self, query: Select[Any], table: Table) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:

@@ -82,8 +82,10 @@ def async_engine(app):
 def test_an_asynchronous_engine_is_refused_with_what_to_pass(async_engine, attribute):
     given = getattr(async_engine, attribute) if attribute else async_engine
 
-    with pytest.raises(ConfigurationError, match="fix: pass the URL instead: sqlite:"):
+    with pytest.raises(ConfigurationError, match="fix: pass the URL instead: sqlite:") as caught:
         make_app(given)
+
+    assert "async_session(engine)" in str(caught.value)
 
 
 def test_a_connection_is_refused_with_what_to_pass(app):

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import assert_type
 
 from sqlalchemy import true
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from statejobs import (
@@ -15,8 +15,11 @@ from statejobs import (
     BulkResult,
     ChunkContext,
     Domain,
+    DrainResult,
     EnqueueResult,
+    Job,
     JobContext,
+    JobState,
     MachineSpec,
     StatefulResource,
     StateJobs,
@@ -201,6 +204,17 @@ async def wait(session: AsyncSession, order: Order, ctx: AsyncJobContext) -> Non
     assert_type(found, EnqueueResult)
     assert_type(await order.retry(), int)
     assert_type(await order.send_invoice(ctx, "a@b.example"), str)
+
+
+async def serve(jobs: StateJobs, engine: AsyncEngine) -> None:
+    assert_type(await jobs.drain_async(queues=["payments"]), DrainResult)
+    assert_type(await jobs.retry_job_async(1), JobState)
+    assert_type(await jobs.cancel_job_async(1, reason="why"), JobState)
+    assert_type(await jobs.why_no_retry_async(1), str | None)
+    assert_type(await jobs.queries.jobs_async(states=["queued"], limit=3), list[Job])
+    assert_type(await jobs.queries.job_async(1), Job | None)
+    async with jobs.async_session(engine) as session:
+        assert_type(session, AsyncSession)
 
 
 def run_here(order: Order, ctx: JobContext) -> None:
