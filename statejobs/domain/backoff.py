@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, cast
+
+from statejobs.domain.calls import is_async, is_generator, misfit
 
 DelayFunction = Callable[[int, BaseException | None], timedelta]
 """Takes the attempt that failed, from 1 on, and its error; returns the wait."""
@@ -119,10 +120,15 @@ def backoff_of(value: Backoff | timedelta | Sequence[timedelta] | DelayFunction 
         return Table(tuple(given))
     if isinstance(given, type) or not callable(getattr(given, "delay", given)):
         raise ValueError(_misfit(given))  # noqa: TRY004 - one kind of refusal
-    if hasattr(given, "delay"):
-        return cast("Backoff", given)
-    if inspect.iscoroutinefunction(given):
+    method = getattr(given, "delay", None)
+    function, arguments = (given, 2) if method is None else (method, 3)
+    if is_async(function):
         raise ValueError(f"backoff: {given!r} is async; write it as a plain def")
+    problem = "it is a generator" if is_generator(function) else misfit(function, arguments)
+    if problem is not None:
+        raise ValueError(f"backoff: {given!r} cannot be asked: {problem}")
+    if method is not None:
+        return cast("Backoff", given)
     return Custom(cast("DelayFunction", given))
 
 

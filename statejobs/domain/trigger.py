@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from statejobs.domain.backoff import LONGEST, Backoff, Exponential
+from statejobs.domain.calls import check_call
 from statejobs.domain.text import NAME_LIMIT, clean_text
 from statejobs.domain.whole import is_whole
 from statejobs.errors import DefinitionError
@@ -71,6 +72,15 @@ class RunOptions:
                     why="a job needs at least one attempt",
                     fix=f"give {option}=1 or more",
                 )
+        if self.upcast is not None:
+            check_call(
+                where,
+                "upcast=",
+                self.upcast,
+                given=1,
+                why="it is called with the stored arguments, and returns those of today",
+                fix="upcast=lambda args: {**args, 'copies': 1}",
+            )
         if self.timeout is not None and self.timeout <= timedelta():
             raise DefinitionError(
                 where,
@@ -97,6 +107,15 @@ class TriggerOptions(RunOptions):
     def __post_init__(self) -> None:
         """Refuse values that no one can mean."""
         RunOptions.__post_init__(self)  # a slotted dataclass is another class than super() knows
+        if self.args is not None and not isinstance(self.args, Mapping):
+            check_call(
+                f"{self.kind} {self.key!r}",
+                "args=",
+                self.args,
+                given=1,
+                why="run_trigger passes these arguments to the action",
+                fix="give a dict, or a function of the record: args=lambda order: {'n': order.n}",
+            )
         if self.chunk is not None and (not is_whole(self.chunk) or self.chunk < 1):
             raise DefinitionError(
                 f"{self.kind} {self.key!r}",

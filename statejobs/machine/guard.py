@@ -8,6 +8,7 @@ from functools import partial
 from inspect import getdoc, iscoroutinefunction, isroutine
 from typing import Any, TypeVar
 
+from statejobs.domain.calls import check_call
 from statejobs.errors import DefinitionError
 
 Check = Callable[[Any], object]
@@ -32,7 +33,7 @@ def guard(*, sql: Check) -> Callable[[F], F]:
             same; a condition that is NULL refuses.
 
     Raises:
-        DefinitionError: *sql* is not a function.
+        DefinitionError: *sql* is not a function of one argument.
     """
     if not callable(sql):
         raise DefinitionError(
@@ -41,6 +42,14 @@ def guard(*, sql: Check) -> Callable[[F], F]:
             why="columns are known only once the class is mapped",
             fix="wrap it: guard(sql=lambda order: order.total > 0)",
         )
+    check_call(
+        "guard(sql=…)",
+        "it",
+        sql,
+        given=1,
+        why="it is asked once, with the class of the records",
+        fix="let it take the class: guard(sql=lambda order: order.total > 0)",
+    )
 
     def declare(function: F) -> F:
         setattr(function, _SQL, sql)

@@ -9,6 +9,7 @@ from typing import Any
 from statejobs.chunk import ChunkContext
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action
+from statejobs.resource.annotations import accepts, is_session, shown
 from statejobs.resource.chunk_action import ChunkAction
 
 
@@ -21,7 +22,7 @@ def check_chunk(
         cls: Of the records.
         action: Of a trigger with or without `chunk`.
         context: Name of the parameter that takes the context, if there is one.
-        hints: Annotations of the body, as far as they could be resolved.
+        hints: What the annotations of the body mean, as far as that is known.
 
     Raises:
         DefinitionError: The action does not fit its trigger.
@@ -59,12 +60,13 @@ def _check_form(
             why="it is called with a list of records and one context; jobs carry no arguments",
             fix=f"write {form}",
         )
-    if hints.get(context, ChunkContext) is not ChunkContext:
+    if not accepts(hints[context], ChunkContext):
+        session = "; the session is ctx.session" if is_session(hints[context]) else ""
         raise DefinitionError(
             where,
-            f"a chunk action takes ChunkContext, not {_name(hints[context])}",
-            why="a JobContext tells of one job, and a call of this action runs many",
-            fix=f"annotate it: {context}: ChunkContext",
+            f"a chunk action takes ChunkContext, not {shown(hints[context])}",
+            why="a call of this action runs many jobs, and only a ChunkContext tells of many",
+            fix=f"annotate it: {context}: ChunkContext{session}",
         )
     for word, is_given, why, fix in (
         ("async", action.is_async, "its call has one session for all records, a Session",
@@ -75,7 +77,3 @@ def _check_form(
         if is_given:
             problem = f"a chunk action cannot be {word}"
             raise DefinitionError(where, problem, why=why, fix=f"{fix}, or leave chunk= out")
-
-
-def _name(hint: object) -> str:
-    return getattr(hint, "__name__", str(hint))

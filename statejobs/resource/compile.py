@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import enum
-import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 from sqlalchemy.orm import MappedColumn
 
-from statejobs.context import AsyncJobContext, JobContext
-from statejobs.domain.arguments import Signature
 from statejobs.domain.machine import DELETED
 from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.resource.action import Action
-from statejobs.resource.chunk_action import ChunkAction
-from statejobs.resource.chunk_checks import check_chunk
+from statejobs.resource.action_checks import check_action, check_guard, check_transition
 from statejobs.resource.columns import DeclaredState, StateDeclaration, check_member
 from statejobs.resource.ledger import value_of
 from statejobs.resource.model import BoundTrigger, ResourceModel, resolve_key
 from statejobs.resource.names import OURS, key_used_twice, refuse_override, refuse_shadows
-from statejobs.resource.transition import Transition, short_name
+from statejobs.resource.transition import Transition
 from statejobs.resource.trigger import Trigger
 
 
@@ -80,9 +76,9 @@ def compile_resource(
         triggers=_bind(cls, name, triggers, actions),
     )
     for declared_transition in transitions.values():
-        _ = declared_transition.signature  # refuses parameters that history could not name
+        check_transition(cls, declared_transition)
     for action in actions.values():
-        _check_context(cls, action)
+        check_action(cls, action)
     _ = model.kernel  # verifies the graph
     return model
 
@@ -130,6 +126,7 @@ def _refuse_misfits(
                     why="a guard is asked with the record, and answers yes or no",
                     fix=f"give the function itself, declared above: guard={_name_of(guard)}",
                 )
+            check_guard(f"{cls.__name__}.{name}", guard)
 
 
 def _trigger_meant(run: object, declared: Mapping[str, Any]) -> str:
@@ -246,36 +243,3 @@ def _bind(
             failed=None if action.failed is None else value_of(action.failed),
         )
     return bound
-
-
-def _check_context(cls: type, action: Action[Any, Any, Any, Any]) -> None:
-    """Refuse an action without a context, or with the one of the other colour."""
-    try:
-        hints = get_type_hints(action.body)
-    except Exception:  # noqa: BLE001 - the signature's own check names what cannot be resolved
-        hints = {}
-    parameters = inspect.signature(action.body).parameters.values()
-    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    check_chunk(cls, action, names[1] if len(names) > 1 else None, hints)
-    if isinstance(action, ChunkAction):
-        return
-    if len(names) < 2:  # noqa: PLR2004 - self and the context
-        raise DefinitionError(
-            f"{cls.__name__}.{action.name}",
-            "the action takes no context",
-            why="the runner passes a JobContext: session, attempt, idempotency key",
-            fix=f"def {action.name}(self, ctx: JobContext) -> None",
-        )
-    wanted, other = AsyncJobContext, JobContext
-    if not action.is_async:
-        wanted, other = other, wanted  # type: ignore[assignment]
-    if hints.get(names[1]) is other:
-        kind = "an `async def`" if action.is_async else "a `def`"
-        raise DefinitionError(
-            f"{cls.__name__}.{action.name}",
-            f"{kind} action takes {wanted.__name__}, not {other.__name__}",
-            why="the session of an async action is an AsyncSession, that of a sync one a Session",
-            fix=f"annotate it: {names[1]}: {wanted.__name__}",
-        )
-    # Its annotations may name classes that are defined later; they are resolved with the app.
-    Signature.of(action.body, name=short_name(action.body), skip=2, stored=False)

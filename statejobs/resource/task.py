@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import update_wrapper
@@ -154,8 +154,8 @@ class _TaskDecorator:
     ) -> Task[Concatenate[JobContext, P], P, T]: ...
     @overload
     def __call__(
-        self, body: Callable[Concatenate[AsyncJobContext, P], T]
-    ) -> Task[Concatenate[AsyncJobContext, P], P, T]: ...
+        self, body: Callable[Concatenate[AsyncJobContext, P], Coroutine[Any, Any, T]]
+    ) -> Task[Concatenate[AsyncJobContext, P], P, Coroutine[Any, Any, T]]: ...
     @overload
     def __call__(self, body: Callable[P, T]) -> Task[P, P, T]: ...
     def __call__(self, body: Callable[..., Any]) -> Task[..., ..., Any]:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, get_type_hints
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from statejobs.context import AsyncJobContext, BaseContext, JobContext
+from statejobs.context import AsyncJobContext, JobContext
 from statejobs.errors import DefinitionError
+from statejobs.resource.annotations import is_context, meaning
+from statejobs.resource.hook_checks import check_function_hook, refuse_second_hook
 
 if TYPE_CHECKING:
     from statejobs.resource.task import Task
-
-_CONTEXTS: dict[str, type[BaseContext]] = {
-    kind.__name__: kind for kind in (JobContext, AsyncJobContext)
-}
-_LAST_NAME = re.compile(r"(?:.*\.)?(\w+)")
 
 
 def check_key(key: object) -> None:
@@ -65,7 +60,7 @@ def check_body(body: Any, key: str) -> None:
         )
 
 
-def context_of(body: Callable[..., Any], key: str) -> type[BaseContext] | None:
+def context_of(body: Callable[..., Any], key: str) -> type | None:
     """Return which context the first parameter of *body* asks for.
 
     Raises:
@@ -108,57 +103,15 @@ def check_hook(task: Task[..., ..., Any], hook: Callable[..., Any]) -> None:
         DefinitionError: It is the second, async, or does not take what the body takes.
     """
     where = f"task {task.key!r}"
-    if task.discard_hook is not None:
-        raise DefinitionError(
-            where,
-            "it has two @on_discard functions",
-            why="only one could run",
-            fix="call both from one function",
-        )
-    if inspect.iscoroutinefunction(hook):
-        raise DefinitionError(
-            where,
-            f"its @on_discard, {hook.__name__!r}, is async",
-            why="it runs inside the commit of the discard, which awaits nothing",
-            fix="make it a `def`; let it enqueue a task for what takes long",
-        )
+    refuse_second_hook(where, task.discard_hook, kind="function")
     parameters = list(inspect.signature(task.body).parameters.values())[int(task.takes_context) :]
     required = [p.name for p in parameters if p.default is p.empty]
-    for names in ([p.name for p in parameters], required):
-        _try_call(where, hook, names)
+    check_function_hook(where, hook, [p.name for p in parameters], required)
 
 
-def _try_call(where: str, hook: Callable[..., Any], names: Sequence[str]) -> None:
-    try:
-        inspect.signature(hook).bind(None, None, **dict.fromkeys(names))
-    except TypeError as error:
-        listed = ", ".join(["session", "reason", *names])
-        raise DefinitionError(
-            where,
-            f"its @on_discard, {hook.__name__!r}, cannot be called: {error}",
-            why="it is passed the session, the reason, and the arguments of the job by name",
-            fix=f"def {hook.__name__}({listed}), with the defaults of the task",
-        ) from None
-
-
-def _context_class(
-    body: Callable[..., Any], parameter: inspect.Parameter
-) -> type[BaseContext] | None:
-    annotation: Any = parameter.annotation
-    if isinstance(annotation, str):
-        annotation = _resolved(body, annotation)
-    is_context = isinstance(annotation, type) and issubclass(annotation, BaseContext)
-    return annotation if is_context else None
-
-
-def _resolved(body: Callable[..., Any], annotation: str) -> object:
-    """Return what an annotation in text means; a context may be imported for checkers only."""
-    holder = SimpleNamespace(__annotations__={"it": annotation})
-    try:
-        return get_type_hints(holder, globalns=getattr(body, "__globals__", {}))["it"]
-    except Exception:  # noqa: BLE001 - the signature's own check names what cannot be resolved
-        name = _LAST_NAME.fullmatch(annotation.strip())
-        return _CONTEXTS.get(name[1]) if name else None
+def _context_class(body: Callable[..., Any], parameter: inspect.Parameter) -> type | None:
+    annotation: Any = meaning(body, parameter)
+    return annotation if is_context(annotation) else None
 
 
 def _where(key: str, body: Callable[..., Any]) -> str:

@@ -17,6 +17,7 @@ from statejobs.errors import DefinitionError, TransitionRefusedError
 from statejobs.machine.kernel import Refusal
 from statejobs.resource.declared import DeclaredTransition
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
+from statejobs.resource.methods import check_method
 from statejobs.resource.options import explain_options
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ def transition(
     """
 
     def declare(body: Callable[Concatenate[R, P], T]) -> Transition[R, P, T]:
+        check_method(body, "transition")
         refuse_second_definition(body.__name__, depth=2)
         return Transition(
             body,

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Literal, Self, overload
+from typing import Any, Concatenate, Literal, Self, TypeVar, overload
+
+from sqlalchemy.orm import Session
 
 from statejobs.chunk import ChunkContext
+from statejobs.context import AsyncJobContext, JobContext
 from statejobs.domain.backoff import Backoff
 from statejobs.domain.trigger import TriggerOptions
 from statejobs.errors import DefinitionError
-from statejobs.resource.action import Action, C, P, R, T
+from statejobs.resource.action import Action, P, R, T
 from statejobs.resource.chunk_action import ChunkAction
+from statejobs.resource.hook_checks import check_method_hook, refuse_second_hook
 from statejobs.resource.ledger import value_of
+from statejobs.resource.methods import check_method
 from statejobs.resource.options import checked_backoff, explain_options
 from statejobs.resource.transition import Guard, as_tuple, refuse_second_definition
+
+DiscardHook = Callable[[Any, Session, str], None]
+"""Takes the record, the session and the reason."""
+H = TypeVar("H", bound=DiscardHook)
 
 
 class Trigger:
@@ -24,7 +33,7 @@ class Trigger:
     def __init__(self, options: TriggerOptions) -> None:
         self.options = options
         self.name = options.key
-        self.discard_hook: Callable[..., None] | None = None
+        self.discard_hook: DiscardHook | None = None
 
     @classmethod
     @explain_options()
@@ -182,19 +191,18 @@ class Trigger:
             fix="leave out the target, or deletes=True",
         )
 
-    def on_discard(self, hook: Callable[..., None]) -> Callable[..., None]:
+    def on_discard(self, hook: H) -> H:
         """Declare what runs, in the commit of the discard, when a job gave up.
 
         The method takes the session and the reason: `def tell(self, session, reason)`. It runs in
         a savepoint; when it fails, that is recorded and the discard stands.
+
+        Raises:
+            DefinitionError: It is the second, or could not be called.
         """
-        if self.discard_hook is not None:
-            raise DefinitionError(
-                f"trigger {self.options.key!r}",
-                "it has two @on_discard methods",
-                why="only one could run",
-                fix="call both from one method",
-            )
+        where = f"trigger {self.options.key!r}"
+        refuse_second_hook(where, self.discard_hook, kind="method")
+        check_method_hook(where, hook)
         self.discard_hook = hook
         return hook
 
@@ -208,9 +216,16 @@ class _ActionDecorator:
     @overload
     def __call__(self, body: Callable[[Sequence[R], ChunkContext], None]) -> ChunkAction[R]: ...
     @overload
-    def __call__(self, body: Callable[Concatenate[R, C, P], T]) -> Action[R, C, P, T]: ...
+    def __call__(
+        self, body: Callable[Concatenate[R, AsyncJobContext, P], Coroutine[Any, Any, T]]
+    ) -> Action[R, AsyncJobContext, P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __call__(
+        self, body: Callable[Concatenate[R, JobContext, P], T]
+    ) -> Action[R, JobContext, P, T]: ...
     def __call__(self, body: Any) -> Any:
         """Return the declared action."""
+        check_method(body, "action")
         refuse_second_definition(body.__name__, depth=2)
         if isinstance(body, staticmethod):
             return ChunkAction(body.__func__, trigger=self._trigger, **self._declared)

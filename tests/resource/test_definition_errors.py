@@ -667,9 +667,9 @@ def test_a_guard_is_not_async():
             def pay(self): ...
 
     assert said(refused) == [
-        "guard 'has_amount': it is async",
-        "  why: a transition asks its guards at once, and a coroutine counts as yes",
-        "  fix: make it a plain function that reads only the record",
+        "Bill.pay: its guard 'has_amount' is async",
+        "  why: it is called without `await`, so its body would never run",
+        "  fix: make it a `def`",
     ]
 
 
@@ -1203,7 +1203,7 @@ def test_a_chunk_action_takes_the_context_of_a_chunk():
 
     assert bill_with(staticmethod(settle), chunk=100) == [
         "Bill.settle: a chunk action takes ChunkContext, not JobContext",
-        "  why: a JobContext tells of one job, and a call of this action runs many",
+        "  why: a call of this action runs many jobs, and only a ChunkContext tells of many",
         "  fix: annotate it: ctx: ChunkContext",
     ]
 
