@@ -44,7 +44,11 @@ def quoted(text: str) -> str:
 
 def from_json(kind: Any, value: object) -> object:
     """Make a model of *kind* from *value*: the `dec_hook` of every decoder."""
-    return value if kind is object else kind.model_validate(value)
+    if kind is object:
+        return value
+    read = kind.model_validate_json  # a strict model takes text for a date from JSON alone
+    names = {"by_name": True} if "by_name" in (read.__kwdefaults__ or {}) else {}
+    return read(_ENCODER.encode(value), **names)
 
 
 def unknown_type(root: object) -> type | None:
@@ -108,12 +112,12 @@ class Place(NamedTuple):
 
 
 def _is_model(kind: type) -> bool:
-    return hasattr(kind, "model_dump") and hasattr(kind, "model_validate")
+    return hasattr(kind, "model_dump") and hasattr(kind, "model_validate_json")
 
 
 def _to_json(value: Any) -> object:
     if _is_model(type(value)):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=False, round_trip=True)
     raise Refusal(f"{_type(value)} has no form in JSON")
 
 

@@ -19,6 +19,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic.alias_generators import to_camel
 
 from statejobs.domain.argument_values import MOST_BYTES, MOST_DEPTH
 from statejobs.domain.arguments import Signature
@@ -290,6 +291,80 @@ def test_keeps_the_moment_of_an_hour_that_repeats():
 )
 def test_refuses(annotation, value, problem):
     assert problem in refusal(annotation, value)
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, frozen=True)
+
+    mood: Mood
+    at: datetime
+    key: UUID
+    price: Decimal
+    raw: bytes
+    both: tuple[int, date]
+    some: frozenset[str]
+    by_name: dict[str, timedelta]
+
+
+class Camel(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(alias_generator=to_camel, extra="forbid")
+
+    first_name: str
+    nested_words: list[Address] = []
+
+    @pydantic.computed_field
+    def loud(self) -> str:
+        return self.first_name.upper()
+
+
+class Renamed(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(serialize_by_alias=True)
+
+    first_name: str = pydantic.Field(validation_alias="in", serialization_alias="out")
+
+
+class Either(pydantic.RootModel[Address | Renamed]): ...
+
+
+STRICT = Strict(
+    mood=Mood.OK,
+    at=datetime(2026, 1, 2, tzinfo=UTC),
+    key=UUID(int=7),
+    price=Decimal("1.10"),
+    raw=b"x",
+    both=(1, date(2026, 1, 2)),
+    some=frozenset({"a", "b"}),
+    by_name={"a": timedelta(seconds=4)},
+)
+CAMEL = Camel(firstName="Ada", nestedWords=[Address(street="x")])
+RENAMED = Renamed(**{"in": "Ada"})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Strict, STRICT),
+        (list[Strict] | None, [STRICT]),
+        (Camel, CAMEL),
+        (dict[str, Camel], {"a": CAMEL}),
+        (Renamed, RENAMED),
+        (Either, Either(RENAMED)),
+        (Either, Either(Address(street="x", since=datetime(2026, 1, 2, tzinfo=UTC)))),
+    ],
+    ids=["strict", "strict in a list", "alias", "alias in a dict", "two aliases", "root", "time"],
+)
+def test_a_model_comes_back_whatever_it_demands_of_its_input(annotation, value):
+    assert round_trip(annotation, value) == value
+
+
+def test_a_model_is_stored_by_the_names_of_its_fields():
+    assert signature_for(Renamed).encode({"value": RENAMED}) == '{"value":{"first_name":"Ada"}}'
+
+
+def test_a_model_stored_under_its_aliases_is_still_read():
+    stored = '{"value":{"firstName":"Ada","nestedWords":[]}}'
+
+    assert signature_for(Camel).decode(stored)["value"] == Camel(firstName="Ada")
 
 
 def test_refuses_a_model_whose_private_attribute_would_be_lost():
