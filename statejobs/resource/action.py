@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
-from sqlalchemy.util import greenlet_spawn
 
 from statejobs.domain.arguments import Signature
 from statejobs.domain.backoff import LONGEST
@@ -24,6 +23,7 @@ from statejobs.domain.whole import is_whole
 from statejobs.resource.binds import refuse_async
 from statejobs.resource.enqueue import enqueue_action
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
+from statejobs.resource.loading import with_loading
 from statejobs.resource.transition import Guard, refused, short_name
 
 if TYPE_CHECKING:
@@ -158,11 +158,8 @@ class BoundAction(Generic[C, P, T]):
             return self._action.body(self._record, ctx, *args, **kwargs)
 
     async def _run_async(self, ctx: C, args: Any, kwargs: Any) -> Any:
-        with Walk(self._action, self._record) as walk:
-            result = await self._action.body(self._record, ctx, *args, **kwargs)  # type: ignore[misc]
-            if self._action.target is None:
-                await greenlet_spawn(walk.delete)  # may load what is deleted with it
-        return result
+        async with Walk(self._action, self._record):
+            return await self._action.body(self._record, ctx, *args, **kwargs)  # type: ignore[misc]
 
 
 class Walk:
@@ -172,7 +169,6 @@ class Walk:
         self.record, self._action = record, action
         self.is_kept = True
         """Whether the record shall reach its target; else it returns to where it was."""
-        self._is_deleted = False
 
     def __enter__(self) -> Self:
         """Start; TransitionRefusedError when the record is not in a source, or a guard said no."""
@@ -197,18 +193,25 @@ class Walk:
             self._take_back(self._start, self._source)
             return
         if self._action.target is None:
-            self.delete()
+            self._delete()
             return
         step = self._stage("complete", self._action.during or self._source, self._action.target)
         step.duration = time.perf_counter() - self._began
 
-    def delete(self) -> None:
+    async def __aenter__(self) -> Self:
+        """Start, around an `async def` body."""
+        return await with_loading(self.__enter__)
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        """Complete; a deletion may load what is deleted with the record."""
+        await with_loading(self.__exit__, kind, error, trace)
+
+    def _delete(self) -> None:
         """Delete the record from its session, if it has one; its flush writes the last step."""
         state = instance_state(self.record)
         session = state.session
-        if session is None or state.deleted or self._is_deleted:
+        if session is None or state.deleted:
             return
-        self._is_deleted = True
         if state.pending:
             session.expunge(self.record)
             return

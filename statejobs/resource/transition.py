@@ -17,6 +17,7 @@ from statejobs.errors import DefinitionError, TransitionRefusedError
 from statejobs.machine.kernel import Refusal
 from statejobs.resource.declared import DeclaredTransition
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
+from statejobs.resource.loading import with_loading
 from statejobs.resource.methods import check_method
 from statejobs.resource.options import explain_options
 
@@ -185,13 +186,13 @@ class BoundTransition(Generic[P, T]):
 
     async def _fire_async(self, args: Any, kwargs: Any) -> Any:
         """Check, await the body, check the state again, then move."""
-        reasons = self.why_not()
+        reasons = await with_loading(self.why_not)
         if reasons:
             raise refused(self._record, self._transition.name, reasons)
         began = time.perf_counter()
         body: Any = self._transition.body
         result = await body(self._record, *args, **kwargs)
-        self._fire(lambda: None, args, kwargs, checked=True, began=began)
+        await with_loading(self._fire, lambda: None, args, kwargs, checked=True, began=began)
         return result
 
 

@@ -30,6 +30,7 @@ from statejobs.domain.outcome import (
 from statejobs.machine.guard import Guard
 from statejobs.resource.enqueue import WAKE
 from statejobs.resource.ledger import ledger_of
+from statejobs.resource.loading import with_loading
 from statejobs.runner.port import Claim, Commit
 from statejobs.runner.undone import UndoneError, give_back, ours
 from statejobs.store.lazy_begin import begun_at, in_transaction
@@ -178,7 +179,8 @@ class AsyncRecordRun:
             if action.atomic:
                 await self._session.run_sync(self._hold.load)
             await self._load_relations()
-            _check_guards(self._subject)
+            if action.guards:
+                await with_loading(_check_guards, self._subject)
             args = checked_arguments(self._subject, self._claim)
             await action.body(record, self._ctx, **args)
         return self._hold.outcome or ended.outcome

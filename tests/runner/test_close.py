@@ -114,7 +114,7 @@ def test_two_apps_on_one_engine_do_not_end_each_other(postgres_url):
         with app.engine.connect() as connection, engine.connect() as killer:
             pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
             connection.close()
-            killer.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
+            killer.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 10000)")
 
         assert app.queries.counts()["default"] == {"completed": 2}
     engine.dispose()
