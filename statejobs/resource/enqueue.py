@@ -54,10 +54,12 @@ def enqueue_action(
     Raises:
         ArgumentsError: The arguments do not fit, or would not survive.
         TransitionRefusedError: A record is neither in a source nor being run.
+        TypeError: One is no record of a class that has the action.
     """
     if not records:
         return []
     encoded = action.signature.encode(action.signature.bind(args, kwargs))
+    _refuse_strangers(action, records)
     session.add_all(records)
     session.flush()
     now = clock_of(session.info).now()
@@ -103,6 +105,21 @@ def _records(records: Sequence[Any]) -> Records:
     model: ResourceModel = type(records[0]).__statejobs__
     key_of = model.mapper.primary_key_from_instance
     return Records(model.mapper.primary_key, [tuple(key_of(record)) for record in records])
+
+
+def _refuse_strangers(action: Action[Any, Any, Any, Any], records: Sequence[Any]) -> None:
+    """Refuse a key for a record, and the records of others, before anything is flushed."""
+    for record in records:
+        model: ResourceModel | None = getattr(type(record), "__statejobs__", None)
+        if model is not None and any(b.trigger is action.trigger for b in model.triggers.values()):
+            continue
+        is_class = isinstance(record, type)
+        given = f"the class {record.__name__}" if is_class else f"of type {type(record).__name__}"
+        name = ".".join(action.body.__qualname__.split(".")[-2:])
+        raise TypeError(
+            f"{name}: what shall be enqueued is {given}, which has no such action; "
+            "give the record itself, such as session.get(Order, id)"
+        )
 
 
 def _refuse_elsewhere(model: ResourceModel, bound: BoundTrigger, record: Any) -> None:

@@ -224,6 +224,27 @@ def test_no_records_are_no_work(session):
     assert Mail.deliver.enqueue_many(session, [], "x") == []
 
 
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (lambda: 42, "of type int"),
+        (lambda: None, "of type NoneType"),
+        (lambda: [Mail()], "of type list"),
+        (lambda: Mail, "the class Mail"),
+        (lambda: Order(total=1), "of type Order"),
+    ],
+    ids=["a key", "nothing", "a list", "the class", "a record of others"],
+)
+def test_what_has_no_such_action_is_not_enqueued(session, engine, given, what):
+    with pytest.raises(TypeError, match=f"^Mail.deliver: what shall be enqueued is {what}, "):
+        Mail.deliver.enqueue(session, given(), "x")
+    with pytest.raises(TypeError, match=f" {what}, .* give the record itself"):
+        Mail.deliver.enqueue_many(session, [Mail(), given()], "x")
+
+    session.commit()
+    assert read_jobs(engine) == []
+
+
 def test_a_record_elsewhere_is_not_enqueued(session, engine):
     mail = Mail()
 

@@ -59,9 +59,7 @@ class Order(StatefulResource, Base):
     coupon: Mapped[str | None]
     charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
-    state: Mapped[OrderState] = state_column(
-        OrderState, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED)
-    )
+    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.CANCELLED,))
 
     charge = Trigger.on_demand(
         "order.charge", queue="payments", max_attempts=5, backoff=timedelta(minutes=1)

@@ -1,89 +1,69 @@
 # pyright: basic
 """What a typed user does wrong is seen by the type checker, before anything runs."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
+from typing import Any
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from statejobs import ChunkContext, JobContext, StateJobsError, utcnow
+from tests.typing.misuses import MISUSES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-# Each line is wrong, and the only thing wrong with it is its comment.
-MISUSES = """
-order.submit(cupon="X")  # wrong keyword
-order.submit("X")  # keyword-only
-order.submit(coupon=7)  # wrong type
-order.cancel()  # missing argument
-order.sumbit()  # misspelt transition
-order.state = "queued"  # text for a state
-order.submit.kann()  # misspelt question
-Order.process_payment.enqueue(session)  # enqueue without a record
-Order.process_payment.enqueue(session, 42)  # enqueue of something else
-Order.process_payment.enqueue(session, order, "x")  # an argument that the action lacks
-Order.send_invoice.enqueue(session, order)  # enqueue without an argument
-Order.send_invoice.enqueue(session, order, 7)  # enqueue with a wrong type
-Order.send_invoice.enqueue(session, order, "x", copies="two")  # enqueue with a wrong keyword
-Order.send_invoice.options(priority="high")  # wrong option
-Order.score_all.enqueue(session, 42)  # a chunk action, of something else
-Order.score_all.enqueue(session, order, 1)  # an argument that no chunk action has
-Order.score_all([session], chunk)  # a list of something else
-Order.score_all([order], ctx)  # the context of one job for a call
-chunk.fail(order)  # a failure without an error
-chunk.snooze(order, 5)  # a wait without a unit
-Trigger.on_demand("order.rate", chunk="many")  # a size that is no number
-order.process_payment()  # an action without its context
-order.process_payment(session)  # another thing for a context
-state_column(OrderState, initial="draft")  # text for a state of the column
-Trigger.on_demand()  # a trigger without a key
-Trigger.on_demand("order.ship", max_attempts="five")  # an option of another type
-transition(S.DRAFT, "queued")  # text for a target
-daily("2026-01-01")  # a call with a wrong type
-daily.enqueue(session)  # a task without its argument
-daily.enqueue(session, "2026-01-01")  # a task's argument of another type
-daily.enqueue(session, date(2026, 1, 1), copys=2)  # a task's argument misspelt
-daily.enqueue(session, date(2026, 1, 1), 2)  # a task's keyword-only argument by position
-daily.enqueue(date(2026, 1, 1))  # a task without a session
-daily.options(delay=5)  # an option of a task's job without a unit
-daily.options(prio=5)  # an option misspelt
-daily.options(priority=1).enqueue(session, 7)  # the argument is checked behind options
-mail.enqueue(session, ctx, "x")  # the context is no argument of a job
-mail("x")  # a call without the context
-fetch.enqueue(session, 7)  # an async task's argument of another type
-mail.on_discard(lambda session, reason: None)  # a hook without the task's argument
-task()  # a task without a key
-task("report.x", max_attempts="five")  # a task's option of another type
-task("report.x", args={})  # an option of triggers only
-Domain("d", tasks=[tell])  # a function that is no task
-jobs.retry_job_async("1")  # another type for what is awaited
-jobs.cancel_job_async(1, why="")  # a wrong keyword of what is awaited
-jobs.queries.jobs_async(5)  # keyword-only, of a query that is awaited
-jobs.async_session(session)  # a session for an engine
-""".strip().splitlines()
+HEAD = """
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from enum import StrEnum
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from api import Order, OrderState, S, daily, declare, fetch, mail, tell
+from statejobs import (
+    AsyncJobContext, ChunkContext, Domain, JobContext, StatefulResource, StateJobs, Trigger,
+    guard, state_column, task, transition,
+)
 
-NEW_LINE = "\n    "
-MODULE = f"""
-from datetime import date
-from sqlalchemy.orm import Session
-from api import Order, OrderState, S, daily, fetch, mail, tell
-from statejobs import ChunkContext, Domain, JobContext, StateJobs, Trigger
-from statejobs import state_column, task, transition
+class Base(DeclarativeBase): ...
 
+class Parent(StatefulResource, Base):
+    __abstract__ = True
+    __tablename__ = "wrong"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT)
+
+class Other(StrEnum):
+    SENT = "sent"
+
+charge = Trigger.on_demand("order.other")
+"""
+FUNCTION = """
 def misuse(
     order: Order, session: Session, ctx: JobContext, chunk: ChunkContext, jobs: StateJobs
 ) -> None:
-    {NEW_LINE.join(MISUSES)}
 """
+
+
+def function_of(misuse, name="misuse"):
+    return FUNCTION.replace("misuse", name) + indent(misuse.code, "    ") + "\n"
+
+
+FUNCTIONS = [function_of(one, f"misuse_{place}") for place, one in enumerate(MISUSES)]
 
 
 @pytest.fixture
 def module(tmp_path):
-    """A copy of the user's module, and one beside it that misuses it, from its line 11 on."""
+    """A copy of the user's module, and one beside it that misuses it."""
     (tmp_path / "api.py").write_text((HERE / "api.py").read_text())
     path = tmp_path / "misuse.py"
-    path.write_text(MODULE)
+    path.write_text("".join([HEAD, *FUNCTIONS]))
     return path
 
 
@@ -106,19 +86,49 @@ def mypy(*files, folder):
 
 
 def pyright(*files, folder):
-    (folder / "pyrightconfig.json").write_text(
-        f'{{"typeCheckingMode": "strict", "extraPaths": ["{ROOT}", "{folder}"]}}'
-    )
+    unused = dict.fromkeys(["reportUnusedClass", "reportUnusedFunction"], False)
+    paths = [str(ROOT), str(folder)]
+    options = {"typeCheckingMode": "strict", "extraPaths": paths, **unused}
+    (folder / "pyrightconfig.json").write_text(json.dumps(options))
     code, text = check(["pyright", "--pythonpath", sys.executable, *files], folder=folder)
     if "error" not in text and "0 errors" not in text:
         pytest.skip(f"pyright does not run here: {text[-200:]}")
     return code, text
 
 
-def unseen(text):
-    """The misuses on whose line the checker saw nothing."""
+def seen(text):
+    """The misuses in whose lines the checker saw an error."""
     lines = {int(n) for n in re.findall(r"misuse\.py:(\d+)(?::\d+)?(?: -)?:? error", text)}
-    return [line for number, line in enumerate(MISUSES, start=11) if number not in lines]
+    found, start = set(), HEAD.count("\n")
+    for misuse, function in zip(MISUSES, FUNCTIONS, strict=True):
+        end = start + function.count("\n")
+        if lines & set(range(start + 1, end + 1)):
+            found.add(misuse)
+        start = end
+    return found
+
+
+def seen_by(name):
+    return {misuse for misuse in MISUSES if name in misuse.seen_by}
+
+
+def is_refused(misuse):
+    """Whether statejobs, or Python, refuses the misuse where it stands."""
+    names = {}
+    exec(HEAD, names)
+    exec(function_of(misuse), names)
+    order, session = names["Order"](total=1), Session()
+    job: Any = None
+    ctx = JobContext(session=session, job=job, now=utcnow())
+    chunk = ChunkContext(session=session, records=[order], jobs=[job], now=utcnow())
+    try:
+        with names["declare"]() as app:
+            names["misuse"](order, session, ctx, chunk, app)
+    except (StateJobsError, TypeError, AttributeError):
+        return True
+    except SQLAlchemyError:  # no refusal: the session of this test has no database
+        return False
+    return False
 
 
 @pytest.mark.timeout(300)
@@ -131,7 +141,20 @@ def test_the_module_of_a_typed_user_passes(checker, module):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_every_misuse_is_rejected(checker, module):
+def test_a_misuse_is_seen_by_the_checkers_that_it_names(checker, module):
     _, text = checker("misuse.py", folder=module.parent)
 
-    assert unseen(text) == [], text
+    assert {m.what for m in seen(text)} == {m.what for m in seen_by(checker.__name__)}, text
+
+
+def test_a_misuse_is_refused_when_it_runs_if_it_says_so(module, monkeypatch):
+    monkeypatch.syspath_prepend(module.parent)
+    monkeypatch.chdir(module.parent)
+    refused = {misuse for misuse in MISUSES if is_refused(misuse)}
+    monkeypatch.delitem(sys.modules, "api")
+
+    assert {m.what for m in refused} == {m.what for m in seen_by("running")}
+
+
+def test_each_misuse_has_a_name_of_its_own():
+    assert len({misuse.what for misuse in MISUSES}) == len(MISUSES) >= 60

@@ -1,0 +1,260 @@
+# pyright: strict
+"""What a typed user does wrong, and who sees it: each checker, and statejobs when it runs."""
+
+from typing import NamedTuple
+
+_TEXT = """
+# mypy, pyright, running: wrong keyword
+order.submit(cupon="X")
+# mypy, pyright, running: keyword-only
+order.submit("X")
+# mypy, pyright: wrong type
+order.submit(coupon=7)
+# mypy, pyright, running: missing argument
+order.cancel()
+# mypy, pyright, running: misspelt transition
+order.sumbit()
+# mypy, pyright, running: text for a state
+order.state = "queued"
+# mypy, pyright, running: misspelt question
+order.submit.kann()
+# mypy, pyright, running: enqueue without a record
+Order.process_payment.enqueue(session)
+# mypy, pyright, running: enqueue of something else
+Order.process_payment.enqueue(session, 42)
+# mypy, pyright, running: an argument that the action lacks
+Order.process_payment.enqueue(session, order, "x")
+# mypy, pyright, running: enqueue without an argument
+Order.send_invoice.enqueue(session, order)
+# mypy, pyright, running: enqueue with a wrong type
+Order.send_invoice.enqueue(session, order, 7)
+# mypy, pyright, running: enqueue with a wrong keyword
+Order.send_invoice.enqueue(session, order, "x", copies="two")
+# mypy, pyright, running: wrong option
+Order.send_invoice.options(priority="high")
+# mypy, pyright, running: a chunk action, of something else
+Order.score_all.enqueue(session, 42)
+# mypy, pyright, running: an argument that no chunk action has
+Order.score_all.enqueue(session, order, 1)
+# mypy, pyright, running: a list of something else
+Order.score_all([session], chunk)
+# mypy, pyright, running: the context of one job for a call
+Order.score_all([order], ctx)
+# mypy, pyright, running: a failure without an error
+chunk.fail(order)
+# mypy, pyright, running: a wait without a unit
+chunk.snooze(order, 5)
+# mypy, pyright, running: a size that is no number
+Trigger.on_demand("order.rate", chunk="many")
+# mypy, pyright, running: an action without its context
+order.process_payment()
+# mypy, pyright, running: another thing for a context
+order.process_payment(session)
+# mypy, pyright, running: text for a state of the column
+state_column(OrderState, initial="draft")
+# mypy, pyright, running: a trigger without a key
+Trigger.on_demand()
+# mypy, pyright, running: an option of another type
+Trigger.on_demand("order.ship", max_attempts="five")
+# mypy, pyright, running: text for a target
+class Wrong(Parent):
+    @transition(S.DRAFT, "queued")
+    def pay(self) -> None: ...
+# mypy, pyright: a call with a wrong type
+daily("2026-01-01")
+# mypy, pyright, running: a task without its argument
+daily.enqueue(session)
+# mypy, pyright, running: a task's argument of another type
+daily.enqueue(session, "2026-01-01")
+# mypy, pyright, running: a task's argument misspelt
+daily.enqueue(session, date(2026, 1, 1), copys=2)
+# mypy, pyright, running: a task's keyword-only argument by position
+daily.enqueue(session, date(2026, 1, 1), 2)
+# mypy, pyright, running: a task without a session
+daily.enqueue(date(2026, 1, 1))
+# mypy, pyright, running: an option of a task's job without a unit
+daily.options(delay=5)
+# mypy, pyright, running: an option misspelt
+daily.options(prio=5)
+# mypy, pyright, running: the argument is checked behind options
+daily.options(priority=1).enqueue(session, 7)
+# mypy, pyright, running: the context is no argument of a job
+mail.enqueue(session, ctx, "x")
+# mypy, pyright, running: a call without the context
+mail("x")
+# mypy, pyright, running: an async task's argument of another type
+fetch.enqueue(session, 7)
+# mypy, pyright, running: a hook without the task's argument
+mail.on_discard(lambda session, reason: None)
+# mypy, pyright, running: a task without a key
+task()
+# mypy, pyright, running: a task's option of another type
+task("report.x", max_attempts="five")
+# mypy, pyright, running: an option of triggers only
+task("report.x", args={})
+# mypy, pyright, running: a function that is no task
+Domain("d", tasks=[tell])
+# mypy, pyright, running: an action that takes the session
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    def pay(self, ctx: Session) -> None: ...
+# mypy, pyright, running: an async action that takes the session
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    async def pay(self, ctx: AsyncSession) -> None: ...
+# mypy, pyright, running: a plain action with the context of an async one
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    def pay(self, ctx: AsyncJobContext) -> None: ...
+# running: an async action with the context of a plain one
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    async def pay(self, ctx: JobContext) -> None: ...
+# mypy, pyright, running: an action without a context
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    def pay(self) -> None: ...
+# mypy, pyright, running: an argument before the context
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    def pay(self, amount: int, ctx: JobContext) -> None: ...
+# mypy, pyright, running: one record for the context of many
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b", chunk=10)
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    def pay(self, ctx: ChunkContext) -> None: ...
+# running: a list for the context of one job
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b", chunk=10)
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    @staticmethod
+    def pay(records: "Sequence[Order]", ctx: JobContext) -> None: ...
+# running: a class method as an action
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    @classmethod
+    def pay(cls, ctx: JobContext) -> None: ...
+# running: a generator as an action
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, S.COMPLETED)
+    def pay(self, ctx: JobContext) -> Iterator[int]:
+        yield 1
+# running: a generator as a transition
+class Wrong(Parent):
+    @transition(S.DRAFT, S.COMPLETED)
+    def pay(self) -> Iterator[int]:
+        yield 1
+# running: a target of another enum
+class Wrong(Parent):
+    @transition(S.DRAFT, Other.SENT)
+    def pay(self) -> None: ...
+# mypy, pyright, running: a list of triggers
+class Wrong(Parent):
+    @transition(S.DRAFT, S.QUEUED, run_trigger=[charge, charge])
+    def pay(self) -> None: ...
+# mypy, pyright, running: a trigger by its name
+class Wrong(Parent):
+    @transition(S.DRAFT, S.QUEUED, run_trigger="charge")
+    def pay(self) -> None: ...
+# mypy, pyright, running: an async guard
+class Wrong(Parent):
+    async def has_amount(self) -> bool:
+        return True
+
+    @transition(S.DRAFT, S.QUEUED, guard=has_amount)
+    def pay(self) -> None: ...
+# mypy, pyright, running: a guard that takes more than the record
+class Wrong(Parent):
+    def has(self, amount: int) -> bool:
+        return amount > 0
+
+    @transition(S.DRAFT, S.QUEUED, guard=has)
+    def pay(self) -> None: ...
+# mypy, pyright, running: a hook without the reason
+@charge.on_discard
+def tell_less(self: Order, session: Session) -> None: ...
+# mypy, pyright, running: an async hook
+@charge.on_discard
+async def tell_later(self: Order, session: Session, reason: str) -> None: ...
+# mypy, pyright, running: a hook with the session of an async action
+@charge.on_discard
+def tell_async(self: Order, session: AsyncSession, reason: str) -> None: ...
+# mypy, pyright, running: a hook with a context
+@charge.on_discard
+def tell_ctx(self: Order, ctx: JobContext, reason: str) -> None: ...
+# mypy, pyright, running: a hook with the error for the reason
+@charge.on_discard
+def tell_error(self: Order, session: Session, reason: Exception) -> None: ...
+# mypy, pyright, running: a hook with session and reason exchanged
+@charge.on_discard
+def tell_turned(self: Order, reason: str, session: Session) -> None: ...
+# mypy, pyright, running: an async hook of a task
+@daily.on_discard
+async def tell_of(session: Session, reason: str, day: date, *, copies: int = 1) -> None: ...
+# running: a plain task with the context of an async one
+@task("a.b")
+def work(ctx: AsyncJobContext) -> None: ...
+# running: an async task with the context of a plain one
+@task("a.b")
+async def work(ctx: JobContext) -> None: ...
+# mypy, pyright, running: arguments of a job by a function of nothing
+Trigger.on_demand("a.b", args=lambda: {})
+# mypy, pyright, running: a backoff without a unit
+Trigger.on_demand("a.b", backoff=30)
+# mypy, pyright, running: a backoff by a function of the attempt alone
+Trigger.on_demand("a.b", backoff=lambda attempt: timedelta(seconds=1))
+# mypy, pyright, running: the SQL of a guard by a function of nothing
+guard(sql=lambda: True)
+# mypy, pyright: another type for what is awaited
+async def handle() -> None:
+    await jobs.retry_job_async("1")
+# mypy, pyright: a wrong keyword of what is awaited
+async def handle() -> None:
+    await jobs.cancel_job_async(1, why="")
+# mypy, pyright: keyword-only, of a query that is awaited
+async def handle() -> None:
+    await jobs.queries.jobs_async(5)
+# mypy, pyright: a session for an engine
+async def handle() -> None:
+    async with jobs.async_session(session): ...
+# mypy, pyright, running: a bulk without a condition
+Order.submit.bulk(session)
+"""
+
+
+class Misuse(NamedTuple):
+    """A few lines that are wrong."""
+
+    code: str
+    what: str
+    seen_by: frozenset[str]
+
+
+def _misuses() -> list[Misuse]:
+    found: list[Misuse] = []
+    for block in _TEXT.strip().removeprefix("# ").split("\n# "):
+        title, _, code = block.partition("\n")
+        seers, _, what = title.partition(": ")
+        found.append(Misuse(code, what, frozenset(seers.split(", "))))
+    return found
+
+
+MISUSES = _misuses()
