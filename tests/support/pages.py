@@ -14,7 +14,7 @@ from pathlib import Path
 from statejobs import StateJobs
 
 _FENCE = re.compile(r"^( *)(`{3,})(\S*) *([^\n]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
-_NEEDS = re.compile(r"\bneeds=(\w+)")
+_NEEDS = re.compile(r"\bneeds=([\w,]+)")
 _FILE = re.compile(r"\A# ([\w/]+\.py)\n")
 _RUNS = {"alembic", "pytest"}
 
@@ -26,13 +26,13 @@ class Block:
     language: str
     text: str
     line: int
-    needs: str | None = None
-    """A package that only this block needs; it is left out where that is not installed."""
+    needs: tuple[str, ...] = ()
+    """Packages that only this block needs; it is left out where one is not installed."""
 
     @property
     def can_run(self) -> bool:
         """Whether what it needs is installed."""
-        return self.needs is None or importlib.util.find_spec(self.needs) is not None
+        return all(importlib.util.find_spec(name) for name in self.needs)
 
 
 def blocks_of(page: Path) -> list[Block]:
@@ -43,7 +43,7 @@ def blocks_of(page: Path) -> list[Block]:
             language=found[3],
             text=found[5],
             line=source.count("\n", 0, found.start(5)) + 1,
-            needs=needed[1] if (needed := _NEEDS.search(found[4])) else None,
+            needs=tuple(needed[1].split(",")) if (needed := _NEEDS.search(found[4])) else (),
         )
         for found in _FENCE.finditer(source)
     ]
