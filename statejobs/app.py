@@ -24,8 +24,8 @@ from statejobs.resource.domain import Domain, Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
 from statejobs.runner.drain import DrainResult, drain, step
+from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread
-from statejobs.runner.finisher import Ended
 from statejobs.runner.loop import Loop
 from statejobs.runner.points import Reach, live_on
 from statejobs.runner.runner import Runner

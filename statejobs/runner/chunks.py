@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from statejobs.domain.outcome import Complete, Fail, GiveBack, Outcome, Superseded
 from statejobs.runner.deadline import call_within
-from statejobs.runner.finisher import Ended, outcome_of
+from statejobs.runner.ended import Ended
+from statejobs.runner.finisher import outcome_of
 from statejobs.runner.port import Chunk, Claim, Ending, RecordHidden, Success
 from statejobs.runner.undone import ours
 from statejobs.store.faults import may_last

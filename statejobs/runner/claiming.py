@@ -15,7 +15,8 @@ from statejobs.domain.job import Job, JobState, changed
 from statejobs.domain.suspects import TOGETHER_AFTER, Suspects, fit_together
 from statejobs.domain.waiting import wait_again
 from statejobs.runner.blame import is_everyones
-from statejobs.runner.finisher import Ended, Finisher
+from statejobs.runner.ended import Ended
+from statejobs.runner.finisher import Finisher
 from statejobs.runner.holds import HeldKeys
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Starts, Subject, Work

@@ -13,6 +13,7 @@ from statejobs.runner.calls import Call, calls_of, is_alone
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.committer import Committer
 from statejobs.runner.deadline import find_blocking, give_up_blocking
+from statejobs.runner.ended import Ended
 from statejobs.runner.executors import (
     DaemonThreads,
     LastOnLoop,
@@ -21,7 +22,6 @@ from statejobs.runner.executors import (
     Threads,
     run_all,
 )
-from statejobs.runner.finisher import Ended
 from statejobs.runner.keeper import HeldClaims
 from statejobs.runner.lane import Lane
 from statejobs.runner.port import Claim, Success

@@ -11,8 +11,8 @@ from statejobs.errors import StateJobsError
 from statejobs.runner.calls import Call, calls_of, is_alone, pop_call
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.claiming import Taken, Wanted
+from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread
-from statejobs.runner.finisher import Ended
 from statejobs.runner.port import Claim, Success
 from statejobs.runner.runner import Runner
 from statejobs.runner.staging import Staging

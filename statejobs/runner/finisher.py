@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import Failure, describe_failure
-from statejobs.domain.job import Job, JobState
+from statejobs.domain.job import JobState
 from statejobs.domain.lifecycle import Landing, Settlement, counted
 from statejobs.domain.outcome import (
     NOT_BEGUN,
@@ -25,6 +25,7 @@ from statejobs.domain.outcome import (
     Superseded,
 )
 from statejobs.errors import RecordKeptError, RowRefusedError
+from statejobs.runner.ended import Ended
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Ending, MovedAway, RecordHidden, Success, Work
 from statejobs.runner.recorder import LateResult, Recorder
@@ -37,25 +38,6 @@ from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 
 log = logging.getLogger("statejobs.runner")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a claim ended."""
-
-    job: Job
-    outcome: str
-    """Name of the edge that the job took, or `late`."""
-    state: JobState | None
-    """Where the job is now; None when the result came too late."""
-    reason: str | None = None
-    """Why, for all but success."""
-    run_at: datetime | None = None
-    """When it runs again, after a failure or a snooze."""
-    failure: Failure | None = None
-    """What went wrong as text, traceback included, when the attempt failed."""
-    error: BaseException | None = field(default=None, repr=False, compare=False)
-    """What was raised."""
 
 
 class Finisher:

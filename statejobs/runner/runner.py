@@ -17,7 +17,8 @@ from statejobs.domain.suspects import Suspects
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.claiming import Claiming, Wanted
 from statejobs.runner.deadline import call_within, call_within_async
-from statejobs.runner.finisher import Ended, Finisher, outcome_of
+from statejobs.runner.ended import Ended
+from statejobs.runner.finisher import Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Success, Work
 from statejobs.runner.rescue import Rescue

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 
+from statejobs.runner.ended import Ended
 from statejobs.runner.executors import Threads
-from statejobs.runner.finisher import Ended, Finisher
+from statejobs.runner.finisher import Finisher
 from statejobs.runner.port import Success
 
 log = logging.getLogger("statejobs.worker")

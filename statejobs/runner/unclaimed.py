@@ -20,7 +20,8 @@ from statejobs.domain.text import REASON_LIMIT, shown_text
 from statejobs.domain.waiting import OTHER_CODE, wait_again
 from statejobs.runner.blame import Blame, blame_for, is_everyones, likeness_of
 from statejobs.runner.blockers import who_has_locked
-from statejobs.runner.finisher import Ended, Finisher
+from statejobs.runner.ended import Ended
+from statejobs.runner.finisher import Finisher
 from statejobs.runner.holds import LONGEST, HeldKeys
 from statejobs.runner.port import Claim, MovedAway, Policy, Work
 from statejobs.runner.sifting import ENOUGH, Blamed
