@@ -278,12 +278,12 @@ def each_statement(note):
 
 
 def columns(words):
-    """Those of *words* that can be columns, each once; of numbered ones the first ten.
+    """Those of *words* that can be columns, each once; of numbered ones the first few.
 
     A table of PostgreSQL has 1,600 columns at most.
     """
     fitting = {w.casefold(): w for w in words if 0 < len(w.encode()) <= 63 and not w.isdigit()}
-    few = {key: w for key, w in fitting.items() if not re.search(r"_\d\d+$", key)}
+    few = {key: w for key, w in fitting.items() if not re.search(r"_\d\d+$|__[1-9]$", key)}
     return sorted(w for key, w in few.items() if key not in SYSTEM)
 
 
