@@ -63,9 +63,11 @@ def job_group() -> None:
     help="Only jobs in this state; may be given several times.",
 )  # fmt: skip
 @click.option(
-    "--queue", metavar="NAME", shell_complete=complete(queue_names),
+    "--queue",
+    metavar="NAME",
+    shell_complete=complete(queue_names),
     help="Only jobs of this queue.",
-)  # fmt: skip
+)
 @click.option(
     "--key",
     metavar="KEY",
@@ -73,9 +75,11 @@ def job_group() -> None:
     help='Only jobs of this trigger or task, for instance "order.charge".',
 )
 @click.option(
-    "--resource", metavar="NAME", shell_complete=complete(resource_names),
+    "--resource",
+    metavar="NAME",
+    shell_complete=complete(resource_names),
     help="Only jobs of records of this resource.",
-)  # fmt: skip
+)
 @click.option("--record", metavar="ID", help="Only jobs of the record with this primary key.")
 @click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, MOST_LISTED), help="How many."

@@ -13,9 +13,12 @@ Line = list[tuple[str, str]]
 
 
 def table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], room: int | None,
-    right: Sequence[str], below: Sequence[str],
-) -> Iterator[Line]:  # fmt: skip
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    room: int | None,
+    right: Sequence[str],
+    below: Sequence[str],
+) -> Iterator[Line]:
     """Yield the lines of a table.
 
     Args:

@@ -81,9 +81,13 @@ class Output:
         return room is None or layout.total(_cells(headers, rows)) <= room
 
     def table(
-        self, headers: Sequence[str], rows: Sequence[Sequence[object]], *,
-        right: Sequence[str] = (), below: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        *,
+        right: Sequence[str] = (),
+        below: Sequence[str] = (),
+    ) -> None:
         """Print *rows* under *headers*.
 
         Args:

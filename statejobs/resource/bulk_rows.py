@@ -41,9 +41,14 @@ def history_of_all(
 
 
 def jobs_of_all(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger, step: Step,
-    rows: FromClause, *, salt: str,
-) -> Any:  # fmt: skip
+    connection: Connection,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    step: Step,
+    rows: FromClause,
+    *,
+    salt: str,
+) -> Any:
     """Enqueue the job of *bound* that *step* promises for each of *rows*; returns its `outcome`.
 
     Args:
@@ -59,9 +64,16 @@ def jobs_of_all(
     assert step.at is not None  # noqa: S101 - a step of many is made now
     signature = bound.action.signature
     job = new_job(
-        model, bound, "", args=signature.encode(signature.bind((), given)), now=step.at,
-        run_at=step.at, ids=lambda: salt, actor=step.actor, tenant=step.tenant,
-    )  # fmt: skip
+        model,
+        bound,
+        "",
+        args=signature.encode(signature.bind((), given)),
+        now=step.at,
+        run_at=step.at,
+        ids=lambda: salt,
+        actor=step.actor,
+        tenant=step.tenant,
+    )
     same = {**asdict(job), "state": job.state.value}
     return statements.jobs_of_rows(
         connection.dialect.name, rows, same, key_prefix=bound.dedupe_key(""), salt=salt

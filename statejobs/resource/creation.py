@@ -107,9 +107,13 @@ def _refuse_jobs(model: ResourceModel, other: ResourceModel) -> None:
 
 
 def create_records(
-    execution: ORMExecuteState, statement: Any, model: ResourceModel, *,
-    names: Container[str], updates: Sequence[object],
-) -> Result[Any]:  # fmt: skip
+    execution: ORMExecuteState,
+    statement: Any,
+    model: ResourceModel,
+    *,
+    names: Container[str],
+    updates: Sequence[object],
+) -> Result[Any]:
     """Execute an INSERT of records of *model*, and write their history and their jobs.
 
     Args:
@@ -148,9 +152,13 @@ def _named(keys: Sequence[Any], created: Sequence[tuple[Any, ...]]) -> Sequence[
 
 
 def write_creation(
-    session: Session, model: ResourceModel, step: Step, keys: Sequence[tuple[Any, ...]], *,
+    session: Session,
+    model: ResourceModel,
+    step: Step,
+    keys: Sequence[tuple[Any, ...]],
+    *,
     are_chosen: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Write history and jobs of records that were created with *keys*, which somebody chose."""
     connection = connection_for(session, model.mapper)
     salt = session.info.get(IDS, random_id)()
@@ -170,9 +178,14 @@ def write_creation(
 
 
 def _write_part(
-    connection: Connection, model: ResourceModel, step: Step, part: Sequence[MovedRow], *,
-    job: Mapping[str, int | None], salt: str,
-) -> None:  # fmt: skip
+    connection: Connection,
+    model: ResourceModel,
+    step: Step,
+    part: Sequence[MovedRow],
+    *,
+    job: Mapping[str, int | None],
+    salt: str,
+) -> None:
     rows = rows_from_python(connection.dialect.name, part)
     if model.has_history:
         connection.execute(history_of_all(model, step, rows, job=job))

@@ -234,9 +234,14 @@ class Finisher:
             reason=reason, run_at=run_at, failure=failure, is_overtaken=is_overtaken,
         )  # fmt: skip
         return Ended(
-            job=claim.job, outcome=outcome, state=state, reason=reason, run_at=run_at,
-            failure=failure, error=error,
-        )  # fmt: skip
+            job=claim.job,
+            outcome=outcome,
+            state=state,
+            reason=reason,
+            run_at=run_at,
+            failure=failure,
+            error=error,
+        )
 
     def late(self, claim: Claim) -> Ended:
         """Tell that a result was dropped, and return so."""

@@ -152,9 +152,13 @@ class Rescue:
     ) -> Became:
         """Record that the record cannot be moved; try again later while limits last."""
         refusal = Refusal(
-            job=expired, error=error, is_last=is_last, step=expired.crashes + 1, is_crash=True,
+            job=expired,
+            error=error,
+            is_last=is_last,
+            step=expired.crashes + 1,
+            is_crash=True,
             redaction=self._store.redaction,
-        )  # fmt: skip
+        )
         claim = claims[0] if claims else None
         with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             if self._refusals.write(connection, refusal, claim) is None:

@@ -35,9 +35,12 @@ class Store(Transactions):
     """
 
     def __init__(
-        self, engine: Engine, *, settings: WorkerSettings | None = None,
+        self,
+        engine: Engine,
+        *,
+        settings: WorkerSettings | None = None,
         redaction: Redaction = DEFAULT,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(engine, settings=settings)
         self.redaction = redaction
         """What is hidden in what is kept of errors, and in why jobs ended."""

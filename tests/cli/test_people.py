@@ -124,12 +124,15 @@ def test_json_names_what_became_of_each_job(typed, work):
 @pytest.mark.parametrize(
     "words",
     [
-        ["job", "--json", "list"], ["--json", "job", "list"], ["job", "list", "--json"],
-        ["queue", "--json", "list"], ["db", "--json", "check"],
+        ["job", "--json", "list"],
+        ["--json", "job", "list"],
+        ["job", "list", "--json"],
+        ["queue", "--json", "list"],
+        ["db", "--json", "check"],
         ["record", "--json", "show", "Task", "3"],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_common_options_stand_anywhere(typed, words):
     assert json.loads(typed(*words).stdout)
 
@@ -167,10 +170,15 @@ def test_a_worker_that_died_is_listed_for_five_minutes(typed, work):
     for name, ago in (("lives", 1), ("died", 250), ("long-ago", 310)):
         work.store.register_node(
             {
-                "id": name, "host": "h", "pid": 1, "queues": "{}", "version": "1",
-                "started_at": now, "beat_at": now - timedelta(seconds=ago),
+                "id": name,
+                "host": "h",
+                "pid": 1,
+                "queues": "{}",
+                "version": "1",
+                "started_at": now,
+                "beat_at": now - timedelta(seconds=ago),
             }
-        )  # fmt: skip
+        )
 
     listed = {w["node"]: w["lives"] for w in typed.json("status")["workers"]}
     worker._forget_nodes()

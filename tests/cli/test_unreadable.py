@@ -64,9 +64,13 @@ def test_a_broken_row_fails_no_page(typed, work, name, place, option):
     job = spoil(work, place)
 
     for words in (
-        ["status"], ["queue", "list"], ["job", "list"], ["job", "show", str(job.id)],
-        ["record", "show", "Task", "3"], ["job", "list", "--resource", "Task", "--record", "3"],
-    ):  # fmt: skip
+        ["status"],
+        ["queue", "list"],
+        ["job", "list"],
+        ["job", "show", str(job.id)],
+        ["record", "show", "Task", "3"],
+        ["job", "list", "--resource", "Task", "--record", "3"],
+    ):
         result = typed(*words, *option)
         assert result.exit_code == 0, (words, result.output)
         if option:

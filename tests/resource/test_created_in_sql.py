@@ -98,10 +98,25 @@ def facts(engine, ids):
         visit = records[id_]
         history = [tuple(row)[1:2] + tuple(row)[3:] for row in read_history_rows(engine, id_)]
         jobs = [
-            (j.key, j.queue, j.priority, j.state, j.run_at, j.args, j.resource, j.actor, j.tenant,
-             j.tags, j.attempt, j.max_attempts, j.enqueued_at, j.dedupe_key == f"visit.greet:{id_}")
-            for j in stored if j.record_id == str(id_)
-        ]  # fmt: skip
+            (
+                j.key,
+                j.queue,
+                j.priority,
+                j.state,
+                j.run_at,
+                j.args,
+                j.resource,
+                j.actor,
+                j.tenant,
+                j.tags,
+                j.attempt,
+                j.max_attempts,
+                j.enqueued_at,
+                j.dedupe_key == f"visit.greet:{id_}",
+            )
+            for j in stored
+            if j.record_id == str(id_)
+        ]
         found.append((visit.stage, visit.state_version, visit.state_changed_at, history, jobs))
     return found
 
@@ -119,11 +134,10 @@ FORMS = {
     "rows with their keys": lambda s: s.execute(insert(Visit), [{"id": 801}, {"id": 800}]),
     "many values": lambda s: s.execute(insert(Visit).values([{"size": 1}, {"size": 2}])),
     "values by position": lambda s: s.execute(insert(Visit.__table__).values([(901,), (902,)])),
-    "select": lambda s: s.execute(
-        insert(Visit).from_select(["size"], select(TWO_ROWS.c.size))
-    ),
+    "select": lambda s: s.execute(insert(Visit).from_select(["size"], select(TWO_ROWS.c.size))),
     "one by one": lambda s: [
-        s.execute(insert(Visit).values(size=1)), s.execute(insert(Visit), {"size": 2})
+        s.execute(insert(Visit).values(size=1)),
+        s.execute(insert(Visit), {"size": 2}),
     ],
     "no values": lambda s: [s.execute(insert(Visit)), s.execute(insert(Visit))],
     "table": lambda s: s.execute(insert(Visit.__table__), [{"size": 1}, {"size": 2}]),
@@ -135,7 +149,7 @@ FORMS = {
     "scalar": lambda s: [s.scalar(insert(Visit).values(size=1).returning(Visit.id)) for _ in "ab"],
     "nothing on conflict": lambda s: s.execute(upsert(s)(Visit).on_conflict_do_nothing(), [{}, {}]),
     "query": lambda s: list(s.execute(insert(Visit).returning(Visit.id), [{}, {}])),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -271,9 +285,11 @@ def test_returned_records_are_those_of_the_session(session):
 
 @pytest.mark.parametrize("parameters", [None, {"size": 5}, [{"size": 5}]])
 def test_an_answer_without_rows_tells_the_key_and_the_count(session, parameters):
-    result = session.execute(insert(Visit), parameters) if parameters else session.execute(
-        insert(Visit).values(size=5)
-    )  # fmt: skip
+    result = (
+        session.execute(insert(Visit), parameters)
+        if parameters
+        else session.execute(insert(Visit).values(size=5))
+    )
 
     visit = session.scalars(select(Visit)).one()
     assert result.inserted_primary_key == (visit.id,)

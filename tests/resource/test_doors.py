@@ -116,7 +116,8 @@ SETS_STATE = {
     "position": (insert(TABLE).values((7, None, 1, 1, Step.DONE)), None),
     "positions": (insert(TABLE).values([(7, None, 1, 1, Step.DONE)]), None),
     "select": (
-        insert(Order).from_select(["total", "state"], select(Order.total, Order.state)), None
+        insert(Order).from_select(["total", "state"], select(Order.total, Order.state)),
+        None,
     ),
     "synonym": (insert(Order).values(status=Step.DONE), None),
     "hybrid attribute": (insert(Order).values(phase=Step.DONE), None),
@@ -124,17 +125,20 @@ SETS_STATE = {
     "conflict": (
         sqlite.insert(Order).on_conflict_do_update(
             index_elements=["id"], set_={"state": Step.DONE}
-        ), [{"id": 1}],
+        ),
+        [{"id": 1}],
     ),
     "conflict by attribute": (
         sqlite.insert(Order).on_conflict_do_update(
             index_elements=["id"], set_={Order.state: Step.DONE}
-        ), [{"id": 1}],
+        ),
+        [{"id": 1}],
     ),
     "conflict without history": (
         sqlite.insert(Quiet).on_conflict_do_update(
             index_elements=["id"], set_={"state": Step.DONE}
-        ), [{"id": 1}],
+        ),
+        [{"id": 1}],
     ),
     "update": (update(Order).values(state=Step.DONE), None),
     "update of the table": (update(TABLE).values(state=Step.DONE), None),
@@ -144,15 +148,18 @@ SETS_STATE = {
     "update by key": (update(Order), [{"id": 1, "state": Step.DONE}]),
     "update to what SQL makes": (update(Order).values(state=func.lower("DONE")), None),
     "update read back": (
-        select(Order).from_statement(update(Order).values(state=Step.DONE).returning(Order)), None
+        select(Order).from_statement(update(Order).values(state=Step.DONE).returning(Order)),
+        None,
     ),
     "insert read back": (
-        select(Order).from_statement(insert(Order).values(state=Step.DONE).returning(Order)), None
+        select(Order).from_statement(insert(Order).values(state=Step.DONE).returning(Order)),
+        None,
     ),
     "another entity read back": (
-        select(Note).from_statement(update(Order).values(state=Step.DONE).returning(Order.id)), None
+        select(Note).from_statement(update(Order).values(state=Step.DONE).returning(Order.id)),
+        None,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("statement", "rows"), SETS_STATE.values(), ids=SETS_STATE)

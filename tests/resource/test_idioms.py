@@ -61,9 +61,17 @@ def test_a_statement_on_a_table_that_was_mapped_late_is_refused_too(models, targ
 
 @pytest.mark.parametrize(
     "make",
-    [construct, validate, validate_with_update, validate_json, construct_unchecked, set_later,
-     copy_with_update, deep_copy_with_update],
-)  # fmt: skip
+    [
+        construct,
+        validate,
+        validate_with_update,
+        validate_json,
+        construct_unchecked,
+        set_later,
+        copy_with_update,
+        deep_copy_with_update,
+    ],
+)
 def test_no_idiom_of_pydantic_makes_a_record_in_another_state(models, make):
     with Session(models) as session, suppress(ProtectedStateError, UnmappedInstanceError):
         session.add(make(Step.DONE))

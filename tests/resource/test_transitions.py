@@ -569,9 +569,12 @@ def test_a_circle_of_transitions_writes_every_step(session, engine):
 
 def test_what_was_refused_is_not_proposed():
     refused = TransitionRefusedError(
-        "retry", record="Order 1", state="failed", reasons=["it needs 'why'."],
+        "retry",
+        record="Order 1",
+        state="failed",
+        reasons=["it needs 'why'."],
         available=["retry", "cancel"],
-    )  # fmt: skip
+    )
 
     assert str(refused).endswith("it needs 'why'. From 'failed' you can: cancel.")
     assert refused.available == ("cancel",)

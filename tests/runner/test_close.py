@@ -100,8 +100,12 @@ def listeners(engine):
     """How many listen to the connections of *engine*."""
     pool, dialect, own = engine.pool.dispatch, engine.dialect.dispatch, engine.dispatch
     all_of_them = (
-        pool.connect, pool.checkin, pool.checkout, dialect.handle_error, own.engine_disposed
-    )  # fmt: skip
+        pool.connect,
+        pool.checkin,
+        pool.checkout,
+        dialect.handle_error,
+        own.engine_disposed,
+    )
     return [len([*listeners]) for listeners in all_of_them]
 
 

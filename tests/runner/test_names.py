@@ -144,8 +144,11 @@ def finish(app, kind):
         write(records, 3)
         session.flush()
 
-    bodies = [(lambda _records, _session: None, None), (lambda r, _: write(r, 2), 2),
-              (write_and_flush, 3)]  # fmt: skip
+    bodies = [
+        (lambda _records, _session: None, None),
+        (lambda r, _: write(r, 2), 2),
+        (write_and_flush, 3),
+    ]
     for (body, value), number in itertools.product(bodies, (1, 3)):
         keys = submit(app, kind, number)
         script.body = body

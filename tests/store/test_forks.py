@@ -105,9 +105,10 @@ assert count() == (7, 7), count()
 
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
 @pytest.mark.parametrize(
-    "story", [FOUR_CHILDREN, GRANDCHILDREN, DRAINS, ENDS],
+    "story",
+    [FOUR_CHILDREN, GRANDCHILDREN, DRAINS, ENDS],
     ids=["four children", "grandchildren", "drains", "ends"],
-)  # fmt: skip
+)
 def test_children_have_connections_of_their_own(database_url, whose, story):
     run(database_url, whose, story)
 
@@ -120,7 +121,11 @@ def test_a_child_of_a_worker_leaves_the_worker_alone(postgres_url):
 def run(url, whose, story):
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", PRELUDE + story, url, whose],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=200,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
 
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr

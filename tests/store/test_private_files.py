@@ -37,8 +37,10 @@ def test_it_is_made_for_its_owner_alone(tmp_path, umask):
 
     for _ in write(f"sqlite:///{tmp_path}/app.db"):
         assert {p.name: mode_of(p) for p in tmp_path.iterdir()} == {
-            "app.db": 0o600, "app.db-wal": 0o600, "app.db-shm": 0o600
-        }  # fmt: skip
+            "app.db": 0o600,
+            "app.db-wal": 0o600,
+            "app.db-shm": 0o600,
+        }
 
 
 def test_the_umask_may_take_more(tmp_path, umask):

@@ -4,8 +4,13 @@ import pytest
 
 from statejobs.cli.layout import cells, folded, table
 
-ROW = ["7", "failed", "invoice.pay", "Invoice 0190a5f4-8b1c-7c3d-9e2f-0123456789ab",
-       "ValueError: the card was declined by the bank, so nothing was paid"]  # fmt: skip
+ROW = [
+    "7",
+    "failed",
+    "invoice.pay",
+    "Invoice 0190a5f4-8b1c-7c3d-9e2f-0123456789ab",
+    "ValueError: the card was declined by the bank, so nothing was paid",
+]
 HEADERS = ["id", "state", "key", "record", "reason"]
 
 

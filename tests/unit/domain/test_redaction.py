@@ -19,12 +19,33 @@ OWN = Redaction(hide=("iban", "card_number"), show=("token_count", "sessionType"
 @pytest.mark.parametrize(
     "name",
     [
-        "password", "dbPasswd", "PWD", "passphrase", "pass_phrase", "client_secret", "accessToken",
-        "api_key", "apiKey", "x-api-key", "access_key", "AWS_ACCESS_KEY_ID", "private_key",
-        "privateKey", "signing-key", "encryptionKey", "credential", "credentials", "session",
-        "session_id", "sessionid", "userSession", "Authorization", "cookie", "Set-Cookie",
+        "password",
+        "dbPasswd",
+        "PWD",
+        "passphrase",
+        "pass_phrase",
+        "client_secret",
+        "accessToken",
+        "api_key",
+        "apiKey",
+        "x-api-key",
+        "access_key",
+        "AWS_ACCESS_KEY_ID",
+        "private_key",
+        "privateKey",
+        "signing-key",
+        "encryptionKey",
+        "credential",
+        "credentials",
+        "session",
+        "session_id",
+        "sessionid",
+        "userSession",
+        "Authorization",
+        "cookie",
+        "Set-Cookie",
     ],
-)  # fmt: skip
+)
 def test_the_usual_names_are_hidden(name):
     assert DEFAULT.hides(name)
     assert "hunter2" not in DEFAULT.text(f"{name}=hunter2")
@@ -118,11 +139,25 @@ def test_what_would_hide_all_or_nothing_is_refused(words):
 @pytest.mark.parametrize(
     "part",
     [
-        "x", "-", "--", "-a", "-----BEGIN PRIVATE KEY-----", "session ", "password=", "://a:", "\\",
-        "sqlite+", "host '", "--token ", "card_", "iban iban", "a@", "=",
+        "x",
+        "-",
+        "--",
+        "-a",
+        "-----BEGIN PRIVATE KEY-----",
+        "session ",
+        "password=",
+        "://a:",
+        "\\",
+        "sqlite+",
+        "host '",
+        "--token ",
+        "card_",
+        "iban iban",
+        "a@",
+        "=",
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_no_text_takes_seconds(part):
     text = part * (65_000 // len(part))
     began = time.process_time()
