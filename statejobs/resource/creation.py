@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 _IS_NEW = "xmax = 0"
 """On PostgreSQL, what tells a row that was inserted from one that was there and was updated."""
 
-_OURS = "statejobs_returned_"
-"""How columns are called that we add to RETURNING: as no label of the user's."""
-
 
 class Inserted(IteratorResult[Any]):
     """The answer to an INSERT without RETURNING: it has no rows, and counts what was inserted."""
@@ -132,7 +129,7 @@ def create_records(
     at = clock_of(session.info).now()
     keys = list(model.mapper.primary_key)
     asked = [*keys, literal_column(_IS_NEW)] if updates else keys
-    ours = [column.label(f"{_OURS}{n}") for n, column in enumerate(asked)]
+    ours = [column.label(model.names[f"returned_{n}"]) for n, column in enumerate(asked)]
     frozen = execution.invoke_statement(
         statement=statement.returning(*ours), execution_options={CREATED_AT: at}
     ).freeze()
