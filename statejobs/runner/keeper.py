@@ -125,10 +125,11 @@ class Keeper:
         """
         began = self._sources.clock.monotonic()
         claims = self._held.all()
+        locked: list[SQLAlchemyError] = []
         try:
             self._timekeeper.settle_doubt()
-            has_all = self._unless_locked(lambda: self._renew(claims))
-            has_all &= self._unless_locked(self._beat)
+            has_all = self._unless_locked(lambda: self._renew(claims), locked)
+            has_all &= self._unless_locked(self._beat, locked)
             if self._was_cut_off():
                 self.rest()
             self._renewed_at = began
@@ -136,6 +137,8 @@ class Keeper:
             log.debug("no heartbeat: %s", error)
             self._warn_unrenewed()
             return False
+        if locked:
+            self._rest_behind(locked[0])
         return has_all
 
     def watch(self) -> None:
@@ -150,21 +153,25 @@ class Keeper:
         if not stood_still:
             self._warn_unrenewed()
 
-    def _unless_locked(self, act: Callable[[], bool]) -> bool:
-        """Return what *act* returns; False when somebody has locked what it needs.
-
-        While a table is locked nobody can renew a lease, nor take a job whose lease ran out:
-        nothing was missed, and those who live are to renew theirs before anybody is rescued.
-        """
+    def _unless_locked(self, act: Callable[[], bool], locked: list[SQLAlchemyError]) -> bool:
+        """Return what *act* returns; False, and *locked* grows, when a table it needs is locked."""
         try:
             return act()
         except SQLAlchemyError as error:
             if fault_of(error) is not Fault.LOCKED or self._store.dialect == "sqlite":
                 raise
-            blocker = who_has_locked(self._store)
-            log.warning("no lease can be renewed for now: %s: %s", blocker, words_of(error))
-            self.rest()
+            locked.append(error)
             return False
+
+    def _rest_behind(self, error: SQLAlchemyError) -> None:
+        """Rescue nothing for one lease, and say who has locked a table.
+
+        While it is locked nobody can renew a lease, nor take a job whose lease ran out: nothing
+        was missed, and those who live are to renew theirs before anybody is rescued.
+        """
+        self.rest()
+        blocker = who_has_locked(self._store, of_leases=True)
+        log.warning("no lease can be renewed for now: %s: %s", blocker, words_of(error))
 
     def _beat(self) -> bool:
         clock, offset = self._sources.clock, self._timekeeper.offset

@@ -2,15 +2,17 @@
 
 import logging
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import pytest
 from sqlalchemy.exc import DBAPIError
 
 from statejobs import JobState, Sources, StateJobs, WorkerSettings
+from statejobs.runner.keeper import HeldClaims, Keeper
 from statejobs.store.expired import find_expired
 from statejobs.store.faults import Fault, fault_of
+from statejobs.store.reserve import SHARED
 from tests.support import parcels
 from tests.support.parcels import (
     POST,
@@ -126,6 +128,30 @@ def test_no_live_job_is_taken_for_dead_beside_a_lock_that_outlasts_its_lease(
     job = job_of(app, Parcel, key)
     assert (len(runs), job.attempt, job.crashes) == (1, 1, 0)
     assert "leases of jobs" not in caplog.text
+    assert f"locked '{table}'" in caplog.text
+
+
+@pytest.mark.parametrize("table", ["statejobs_jobs", "statejobs_nodes"])
+def test_a_heartbeat_needs_no_connection_of_those_who_wait_for_the_table(app, table, caplog):
+    send(app)
+    runner, held = app.runner(), HeldClaims()
+    held.add(runner.claim("default", limit=1))
+    keeper = Keeper(
+        runner.store, held, node_id=runner.node_id, settings=runner.settings,
+        sources=runner.sources, telemetry=runner.telemetry,
+    )  # fmt: skip
+    app.store.reserve_connections()
+
+    with ExitStack() as taken, locked(app, table):
+        for _ in range(app.engine.pool.size() - 1):
+            taken.enter_context(app.engine.connect())
+        for _ in range(SHARED):
+            taken.enter_context(app.store.transaction())
+        heartbeat = threading.Thread(target=keeper.run_once)
+        heartbeat.start()
+        heartbeat.join(20)
+        assert not heartbeat.is_alive()
+
     assert f"locked '{table}'" in caplog.text
 
 
