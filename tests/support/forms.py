@@ -151,8 +151,11 @@ def office(url, resources=FORMS, **options):
     app = StateJobs(
         url,
         domains=[Domain("forms", resources=list(resources))],
-        sources=manual_sources(ManualClock()),
-        **{"settings": WorkerSettings(timeout_grace=timedelta(seconds=0.2)), **options},
+        **{
+            "sources": manual_sources(ManualClock()),
+            "settings": WorkerSettings(timeout_grace=timedelta(seconds=0.2)),
+            **options,
+        },
     )
     try:
         app.create_all()
