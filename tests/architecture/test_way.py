@@ -1,0 +1,75 @@
+"""How long the way of a job is: it may become shorter, and does not grow unseen."""
+
+from threading import Event
+
+import pytest
+from sqlalchemy import func, select
+
+from statejobs import Sources, StateJobs, override_state
+from statejobs.store.tables import jobs
+from tests.architecture.way import recorded
+from tests.support.parcels import POST, Parcel, ParcelState, close_app, send
+
+JOBS = 300
+A_JOB = (60, 114, 39)
+"""Files, calls, and crossings from package to package, of one among many jobs in a worker."""
+A_SUBMIT = (31, 158, 26)
+"""The same, of a transition of a loaded record that enqueues a job, and the commit."""
+
+pytestmark = [pytest.mark.postgres]
+
+
+@pytest.fixture
+def app(postgres_url):
+    """An app that has done everything once."""
+    app = StateJobs(postgres_url, domains=[POST], sources=Sources())
+    app.create_all()
+    send(app, 20)
+    run_all(app)
+    yield app
+    close_app(app)
+
+
+def run_all(app):
+    """Run every job in a worker."""
+    left = select(func.count()).where(jobs.c.finished_at.is_(None))
+    with app.running():
+        while count(app, left):
+            Event().wait(0.05)
+
+
+def count(app, query):
+    """Return a number that is counted now."""
+    with app.engine.begin() as connection:
+        return connection.scalar(query)
+
+
+def assert_within(found, most):
+    """Refuse a way that is longer than *most*; print it, so that a shorter one is written down."""
+    print("files, calls, crossings:", found)
+    assert all(one <= limit for one, limit in zip(found, most, strict=True)), found
+
+
+def test_a_job_in_a_worker(app):
+    send(app, JOBS)
+    with recorded() as way:
+        run_all(app)
+
+    assert_within(way.per(JOBS), A_JOB)
+
+
+def test_a_submit(app):
+    with app.session() as session:
+        parcels = [Parcel(), Parcel()]
+        for parcel in parcels:
+            with override_state(parcel, reason="a test"):
+                parcel.state = ParcelState.LOST
+        session.add_all(parcels)
+        session.commit()
+        for parcel in parcels:
+            session.refresh(parcel)
+            with recorded() as way:
+                parcel.find()
+                session.commit()
+
+    assert_within(way.per(1), A_SUBMIT)
