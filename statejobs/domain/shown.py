@@ -10,8 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import structs
+
 from statejobs.domain.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
-from statejobs.domain.job import Job, changed
+from statejobs.domain.job import Job
 from statejobs.domain.redaction import Redaction
 from statejobs.domain.shown_arguments import masked
 from statejobs.domain.text import NAME_LIMIT, REASON_LIMIT, clean_text, shown_text
@@ -31,7 +33,8 @@ _HEAD = 200
 
 def shown_job(job: Job, redaction: Redaction) -> Job:
     """Return *job* without secrets; its arguments still are JSON."""
-    return changed(job, **{name: _shown(name, getattr(job, name), redaction) for name in _OF_JOB})
+    shown = {name: _shown(name, getattr(job, name), redaction) for name in _OF_JOB}
+    return structs.replace(job, **shown)
 
 
 def shown_row(row: Mapping[str, Any], redaction: Redaction) -> dict[str, Any]:
@@ -65,4 +68,4 @@ def _shown_json(text: object, redaction: Redaction) -> str:
     return json.dumps(masked(values, redaction), ensure_ascii=False)
 
 
-_OF_JOB = tuple(name for name in (*_TEXTS, *_JSON) if name in Job.__dataclass_fields__)
+_OF_JOB = tuple(name for name in (*_TEXTS, *_JSON) if name in Job.__struct_fields__)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from statejobs.config import WorkerSettings
 from statejobs.domain.clock import Sources
-from statejobs.domain.job import Job, JobState, changed
+from statejobs.domain.job import Job, JobState
 from statejobs.domain.suspects import TOGETHER_AFTER, Suspects, fit_together
 from statejobs.domain.waiting import wait_again
 from statejobs.runner.blame import is_everyones
@@ -249,7 +250,9 @@ class Claiming:
         }
         return [
             Claim(
-                job=changed(job, attempt=job.attempt + 1, record_source=subject.source, **held),
+                job=structs.replace(
+                    job, attempt=job.attempt + 1, record_source=subject.source, **held
+                ),
                 subject=subject,
                 policy=self._work.policy(job.key),
                 began=began,

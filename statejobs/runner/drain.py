@@ -6,6 +6,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
 from statejobs.runner.calls import Call, calls_of, is_alone, pop_call
@@ -91,7 +93,7 @@ def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[
 def _as_it_is(ended: Ended) -> Ended:
     """Return *ended* with its job as it is now; a worker, which shows it to nobody, saves this."""
     job = ended.job
-    now = replace(
+    now = structs.replace(
         job, state=ended.state or job.state, reason=ended.reason, run_at=ended.run_at or job.run_at
     )
     return replace(ended, job=now)

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from statejobs.domain.clock import Sources
 from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure
-from statejobs.domain.job import Job, changed
+from statejobs.domain.job import Job
 from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.domain.outcome import Fail
 from statejobs.domain.text import REASON_LIMIT, shown_text
@@ -208,7 +209,7 @@ class Unclaimed:
         now, policy = self._sources.clock.now(), self._work.policy(job.key)
         failure = _not_begun(describe_failure(error, self._store.redaction), policy)
         claim = Claim(
-            job=changed(job, attempt=job.attempt + 1, owner=self._node_id, started_at=now),
+            job=structs.replace(job, attempt=job.attempt + 1, owner=self._node_id, started_at=now),
             subject=None,
             policy=policy,
             began=self._sources.clock.monotonic(),

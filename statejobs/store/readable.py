@@ -6,11 +6,11 @@ Someone wrote past statejobs, or a newer version did. Workers deal with such row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Select, Table, and_, select
 
-from statejobs.domain.job import JOB_FIELDS, Job, JobState, job_from
+from statejobs.domain.job import Job, JobState
 from statejobs.domain.unknown_state import UnknownState
 from statejobs.store.faults import Fault, fault_of
 from statejobs.store.statements.conditions import FIRST_TIME
@@ -56,7 +56,7 @@ def read_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
 
 def _job(row: dict[str, Any]) -> Job:
     state = _STATES.get(row["state"]) or UnknownState(row["state"])
-    return job_from([*({**row, "state": cast("JobState", state)}[name] for name in JOB_FIELDS)])
+    return Job(**{**row, "state": state})
 
 
 def _read_row(connection: Connection, table: Table, key: Sequence[Any]) -> dict[str, Any]:

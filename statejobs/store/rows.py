@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from statejobs.domain.job import JOB_FIELDS, Job, JobState, job_from
+from statejobs.domain.job import Job, JobState
 from statejobs.store.statements.conditions import FIRST_TIME
 
-_STATE = JOB_FIELDS.index("state")
+_STATE = Job.__struct_fields__.index("state")
 _STATES = {state.value: state for state in JobState}
 
 
@@ -70,7 +70,7 @@ def job_of(row: Row[Any]) -> Job:
     """Return the job that a row of the jobs table holds."""
     values = list(row)
     values[_STATE] = _STATES[values[_STATE]]
-    return job_from(values)
+    return Job(*values)
 
 
 def time_of(found: datetime | str | None) -> datetime | None:

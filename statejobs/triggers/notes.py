@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import structs
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.domain.clock import Clock
-from statejobs.domain.job import changed
 from statejobs.errors import ArgumentsError, StateJobsError
 from statejobs.runner.port import Claim
 from statejobs.store.faults import Fault, fault_of
@@ -73,7 +73,7 @@ class JobNotes:
             raise StateJobsError("the lease of this job is over: another attempt may be running")
         self._claim.unsaved_checkpoint = text if is_ours is None else None
         # what runs again within the attempt, as a batch does that came to nothing, finds it too
-        self._claim.job = changed(self._claim.job, checkpoint=text)
+        self._claim.job = structs.replace(self._claim.job, checkpoint=text)
 
     def _must_wait(self) -> bool:
         return self._store.dialect == "sqlite" and self._is_writing()

@@ -3,10 +3,10 @@
 import json
 import logging
 import threading
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 from sqlalchemy import text
 
 from statejobs.cli.child import _named, _what_it_holds
@@ -128,7 +128,7 @@ def held(job, *, has_begun):
 
 
 def test_a_stop_does_not_call_running_what_only_waits_for_a_slot(work):
-    job, now = replace(job_of(work, "1"), started_at=utcnow()), utcnow()
+    job, now = structs.replace(job_of(work, "1"), started_at=utcnow()), utcnow()
     waiting = [held(job, has_begun=False)] * 255
 
     said = _what_it_holds([held(job, has_begun=True), *waiting], now, 3)
@@ -142,8 +142,8 @@ def test_a_stop_does_not_call_running_what_only_waits_for_a_slot(work):
 def test_jobs_of_a_stopping_worker_are_named_with_their_records(work):
     job, now = job_of(work, "1"), utcnow()
 
-    with_record = _named(replace(job, started_at=now), now)
-    without = _named(replace(job, resource=None, record_id=None, started_at=now), now)
+    with_record = _named(structs.replace(job, started_at=now), now)
+    without = _named(structs.replace(job, resource=None, record_id=None, started_at=now), now)
 
     assert with_record == f"{job.id} task.perform (Task 1, 0.0 s)"
     assert without == f"{job.id} task.perform (0.0 s)"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from msgspec import structs
 from sqlalchemy import select
 
 from statejobs.domain.outcome import Crash, Snooze
@@ -23,7 +24,7 @@ def a_finish_without_the_token(patch):
 
     def finish(self, connection, job, settlement, **options):
         now = connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
-        held = replace(job, token=now.token, attempt=now.attempt)
+        held = structs.replace(job, token=now.token, attempt=now.attempt)
         return real(self, connection, held, settlement, **options)
 
     patch.setattr(Store, "finish", finish)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from statejobs import Enqueued, JobState
 from statejobs.domain.job import NewJob
@@ -48,7 +49,9 @@ def claim(store, *, limit=10, keys=("a",), token="t", until=LATER):
             until=until,
         )  # fmt: skip
     return [
-        replace(job, state=JobState.PROCESSING, attempt=job.attempt + 1, token=token, owner="n")
+        structs.replace(
+            job, state=JobState.PROCESSING, attempt=job.attempt + 1, token=token, owner="n"
+        )
         for job in found
     ]
 
@@ -134,7 +137,7 @@ def test_a_finish_is_fenced(store, wrong):
     put(store, NEW)
     (job,) = claim(store)
 
-    assert finish(store, replace(job, **wrong)) is None
+    assert finish(store, structs.replace(job, **wrong)) is None
     assert finish(store, job) is JobState.COMPLETED
     assert finish(store, job) is None
 
@@ -196,5 +199,5 @@ def test_notes_of_a_lost_job_are_refused(store):
 
     with store.transaction() as connection:
         assert store.note(connection, job, "progress", "1")
-        assert not store.note(connection, replace(job, token="old"), "progress", "2")
+        assert not store.note(connection, structs.replace(job, token="old"), "progress", "2")
     assert queries(store).job(job.id).progress == "1"

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from statejobs import Cancel, Job, JobState, Snooze
 from statejobs.domain.failure import Failure
@@ -85,7 +86,7 @@ def test_a_later_time_is_set_only_by_failure_snooze_and_faults_of_the_database(j
 
 @given(jobs, st.sampled_from(OUTCOMES), st.integers(0, 20))
 def test_only_faults_of_the_database_in_a_row_are_counted_and_ten_at_most(job, outcome, returned):
-    job = replace(job, returned=returned)
+    job = structs.replace(job, returned=returned)
 
     now = settled(job, counted(job, outcome)).returned
 
@@ -95,6 +96,6 @@ def test_only_faults_of_the_database_in_a_row_are_counted_and_ten_at_most(job, o
 
 @given(limits, st.integers(0, 50))
 def test_waits_begin_anew_after_a_retry_by_a_person(allowance, made):
-    first = replace(JOB, attempt=made + 1, max_attempts=made + allowance)
+    first = structs.replace(JOB, attempt=made + 1, max_attempts=made + allowance)
 
     assert backoff_step(first, allowance) == 1
