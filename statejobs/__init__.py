@@ -5,12 +5,6 @@ from statejobs.app import StateJobs
 from statejobs.chunk import ChunkContext
 from statejobs.config import Retention, WorkerSettings
 from statejobs.context import AsyncJobContext, JobContext
-from statejobs.domain.backoff import Backoff, Exponential
-from statejobs.domain.clock import Clock, Sources, SystemClock, utcnow
-from statejobs.domain.job import BulkResult, Enqueued, EnqueueResult, Job, JobState
-from statejobs.domain.machine import MachineSpec
-from statejobs.domain.outcome import Cancel, Snooze
-from statejobs.domain.redaction import Redaction
 from statejobs.errors import (
     ArgumentsError,
     BindMismatchError,
@@ -42,6 +36,12 @@ from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
 from statejobs.telemetry import Event, Happening
 from statejobs.triggers.prune import Pruned
+from statejobs.values.backoff import Backoff, Exponential
+from statejobs.values.clock import Clock, Sources, SystemClock, utcnow
+from statejobs.values.graph import MachineSpec
+from statejobs.values.job import BulkResult, Enqueued, EnqueueResult, Job, JobState
+from statejobs.values.outcome import Cancel, Snooze
+from statejobs.values.redaction import Redaction
 from statejobs.version import __version__
 
 __all__ = [

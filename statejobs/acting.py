@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
-from statejobs.domain.text import NAME_LIMIT, clean_text
+from statejobs.values.text import NAME_LIMIT, clean_text
 
 log = logging.getLogger("statejobs.acting")
 

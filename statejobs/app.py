@@ -16,9 +16,6 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.awaited import Awaited
 from statejobs.config import Retention, WorkerSettings, check_queues
-from statejobs.domain.clock import Sources, tells_wall_time
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.redaction import Redaction, redaction_of
 from statejobs.errors import ConfigurationError, StateJobsError, did_you_mean
 from statejobs.resource.domain import Domain, Registry
 from statejobs.resource.enqueue import IDS
@@ -45,6 +42,9 @@ from statejobs.triggers.operator import Operator
 from statejobs.triggers.prune import Pruned, Pruner
 from statejobs.triggers.task_work import TaskWork
 from statejobs.triggers.work import RecordWork
+from statejobs.values.clock import Sources, tells_wall_time
+from statejobs.values.job import Job, JobState
+from statejobs.values.redaction import Redaction, redaction_of
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession

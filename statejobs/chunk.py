@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from statejobs.context import CancelSignal
-from statejobs.domain.failure import describe_failure
-from statejobs.domain.job import Job
-from statejobs.domain.outcome import Cancel, Complete, Fail, Outcome, Snooze
 from statejobs.errors import StateJobsError
+from statejobs.values.failure import describe_failure
+from statejobs.values.job import Job
+from statejobs.values.outcome import Cancel, Complete, Fail, Outcome, Snooze
 
 
 class ChunkContext:

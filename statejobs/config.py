@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
-from statejobs.domain.backoff import LONGEST
-from statejobs.domain.job import JobState
-from statejobs.domain.whole import is_whole
 from statejobs.errors import ConfigurationError
+from statejobs.values.backoff import LONGEST
+from statejobs.values.job import JobState
+from statejobs.values.whole import is_whole
 
 _LEAST_IDLE = timedelta(seconds=10)
 """A short lease is no reason to take the transaction from a body that waits for another service."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
+from statejobs.values.job import Job
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

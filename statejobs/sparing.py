@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from statejobs.domain.failure import describe_failure, traceback_of
-from statejobs.domain.redaction import DEFAULT, Redaction
-from statejobs.domain.visible import visible, visible_line
+from statejobs.values.failure import describe_failure, traceback_of
+from statejobs.values.redaction import DEFAULT, Redaction
+from statejobs.values.visible import visible, visible_line
 
 LOGGERS = (
     "statejobs",

@@ -24,12 +24,12 @@ from statejobs.cli.process import HANDLED
 from statejobs.cli.settings import Settings, common_options
 from statejobs.cli.starting import Orders, once_there
 from statejobs.cli.worker import worker_options
-from statejobs.domain.job import Job
 from statejobs.errors import did_you_mean
 from statejobs.runner.port import Claim
 from statejobs.runner.supervisor import RECYCLED, Order
 from statejobs.runner.worker import Worker
 from statejobs.telemetry import Event, Happening
+from statejobs.values.job import Job
 
 log = logging.getLogger("statejobs.worker")
 

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from statejobs.app import StateJobs
 from statejobs.cli.settings import Settings
-from statejobs.domain.job import JobState
+from statejobs.values.job import JobState
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError
 
-from statejobs.domain.discretion import without_values
-from statejobs.domain.redaction import DEFAULT
 from statejobs.store.faults import Fault, fault_of, is_wrong_address, sqlstate_of
+from statejobs.values.discretion import without_values
+from statejobs.values.redaction import DEFAULT
 
 
 class Meaning(NamedTuple):

@@ -8,10 +8,10 @@ from statejobs.cli.completion import complete, resource_names
 from statejobs.cli.documents import machine_document
 from statejobs.cli.problems import not_found
 from statejobs.cli.settings import Settings, common_options
-from statejobs.domain.lifecycle import JOB_MACHINE
-from statejobs.domain.machine import MachineSpec
 from statejobs.errors import NotFoundError
 from statejobs.machine.diagram import mermaid
+from statejobs.values.graph import MachineSpec
+from statejobs.values.lifecycle import JOB_MACHINE
 
 JOB = "job"
 

@@ -12,15 +12,15 @@ from sqlalchemy.exc import DBAPIError
 
 from statejobs.app import StateJobs
 from statejobs.cli.output import iso
-from statejobs.domain.job import WAITING, Job, JobState
-from statejobs.domain.machine import Edge, MachineSpec
-from statejobs.domain.shown import decoded, shown_row
-from statejobs.domain.text import NAME_LIMIT, shown_text
 from statejobs.errors import did_you_mean
 from statejobs.resource.model import ResourceModel
 from statejobs.runner.worker import SILENT_NODE
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.queries import AtLeast
+from statejobs.values.graph import Edge, MachineSpec
+from statejobs.values.job import WAITING, Job, JobState
+from statejobs.values.shown import decoded, shown_row
+from statejobs.values.text import NAME_LIMIT, shown_text
 
 
 def job_document(job: Job) -> dict[str, Any]:

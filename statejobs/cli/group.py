@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from statejobs.cli.problems import Exit, Problem, problem_of
 from statejobs.cli.settings import Settings
-from statejobs.domain.failure import traceback_of
 from statejobs.errors import did_you_mean
+from statejobs.values.failure import traceback_of
 
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises for a group alone; before 8.2 it prints the help itself."""

@@ -12,9 +12,9 @@ from typing import Any
 
 from statejobs.cli.documents import reason_of
 from statejobs.cli.output import Output, clock_time, relative, span
-from statejobs.domain.job import ENDED, Job, JobState
-from statejobs.domain.shown import decoded
-from statejobs.domain.text import clean_text
+from statejobs.values.job import ENDED, Job, JobState
+from statejobs.values.shown import decoded
+from statejobs.values.text import clean_text
 
 EMPTY: Mapping[int, str] = MappingProxyType({})
 _MOST_OF_ARGUMENTS, _MOST_OF_ONE = 60, 24  # characters

@@ -32,9 +32,9 @@ from statejobs.cli.group import Group, explain
 from statejobs.cli.job_text import may_be_retried, print_job, print_jobs
 from statejobs.cli.problems import Exit, Problem, not_found, problem_of
 from statejobs.cli.settings import Settings, actor, common_options
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.shown import shown_job
 from statejobs.errors import StateJobsError, did_you_mean
+from statejobs.values.job import Job, JobState
+from statejobs.values.shown import shown_job
 
 MOST_LISTED = 1_000_000
 

@@ -12,13 +12,13 @@ from textwrap import indent
 from typing import Any
 
 from statejobs.cli.output import as_json, iso, relative
-from statejobs.domain.clock import utcnow
-from statejobs.domain.failure import traceback_of
-from statejobs.domain.job import JobState
-from statejobs.domain.redaction import DEFAULT, MASK, Redaction
-from statejobs.domain.shown_arguments import masked
-from statejobs.domain.visible import visible, visible_line
 from statejobs.telemetry import Event, Happening
+from statejobs.values.clock import utcnow
+from statejobs.values.failure import traceback_of
+from statejobs.values.job import JobState
+from statejobs.values.redaction import DEFAULT, MASK, Redaction
+from statejobs.values.shown_arguments import masked
+from statejobs.values.visible import visible, visible_line
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")

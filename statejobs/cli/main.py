@@ -19,7 +19,7 @@ from statejobs.cli.settings import common_options
 from statejobs.cli.status import queue_group, status
 from statejobs.cli.terminal import Terminal
 from statejobs.cli.worker import worker
-from statejobs.domain.failure import traceback_of
+from statejobs.values.failure import traceback_of
 from statejobs.version import __version__
 
 

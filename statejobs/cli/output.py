@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from statejobs.cli import layout
 from statejobs.cli.terminal import Part, Terminal, width
-from statejobs.domain.visible import visible_line
+from statejobs.values.visible import visible_line
 
 _STYLES = {
     "scheduled": "waits",

@@ -12,7 +12,6 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.cli.database_problems import meaning_of
-from statejobs.domain.redaction import DEFAULT, without_passwords
 from statejobs.errors import (
     ConfigurationError,
     DefinitionError,
@@ -23,6 +22,7 @@ from statejobs.errors import (
     TransitionRefusedError,
     did_you_mean,
 )
+from statejobs.values.redaction import DEFAULT, without_passwords
 
 
 class Exit(IntEnum):

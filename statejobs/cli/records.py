@@ -19,13 +19,13 @@ from statejobs.cli.job_text import print_history, print_jobs
 from statejobs.cli.output import clock_time, iso
 from statejobs.cli.problems import Exit, Problem, first_line, not_found
 from statejobs.cli.settings import Settings, common_options
-from statejobs.domain.job import LIVE, Job, JobState
-from statejobs.domain.shown import shown_job
 from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of, sqlstate_of
 from statejobs.triggers.stuck import is_stuck
+from statejobs.values.job import LIVE, Job, JobState
+from statejobs.values.shown import shown_job
 
 _OUT_OF_RANGE = "22003"
 

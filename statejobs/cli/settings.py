@@ -14,7 +14,7 @@ import click
 from statejobs.app import StateJobs
 from statejobs.cli.output import Output
 from statejobs.cli.source import APP_VARIABLE, DATABASE_VARIABLE, find_source, load_app
-from statejobs.domain.redaction import DEFAULT, Redaction
+from statejobs.values.redaction import DEFAULT, Redaction
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.cli.problems import first_line
-from statejobs.domain.visible import visible_line
 from statejobs.store.faults import is_away, will_pass
+from statejobs.values.visible import visible_line
 
 log = logging.getLogger("statejobs.worker")
 T = TypeVar("T")

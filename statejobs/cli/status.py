@@ -20,11 +20,11 @@ from statejobs.cli.documents import (
 from statejobs.cli.group import Group
 from statejobs.cli.output import Output, relative, span
 from statejobs.cli.settings import Settings, common_options
-from statejobs.domain.anchor import TOLERANCE
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.lifecycle import STUCK
-from statejobs.domain.shown import shown_job, shown_row
-from statejobs.domain.waiting import OTHER_CODE
+from statejobs.values.anchor import TOLERANCE
+from statejobs.values.job import Job, JobState
+from statejobs.values.lifecycle import STUCK
+from statejobs.values.shown import shown_job, shown_row
+from statejobs.values.waiting import OTHER_CODE
 
 _RARE = {JobState.SCHEDULED, JobState.CANCELLED}
 """States that get a column only when there is such a job, so that 80 columns suffice."""

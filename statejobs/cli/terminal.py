@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import click
 
-from statejobs.domain.visible import visible, visible_line
+from statejobs.values.visible import visible, visible_line
 
 Part = tuple[str, str]
 """Text and the name of its style; no style is empty."""

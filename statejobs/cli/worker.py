@@ -19,9 +19,9 @@ from statejobs.cli.logs import FORMATS, LEVELS, set_up_logging
 from statejobs.cli.process import WorkerProcess
 from statejobs.cli.settings import Settings, common_options
 from statejobs.cli.source import DATABASE_VARIABLE
-from statejobs.domain.backoff import LONGEST
-from statejobs.domain.clock import Sources
 from statejobs.runner.supervisor import Supervisor
+from statejobs.values.backoff import LONGEST
+from statejobs.values.clock import Sources
 
 log = logging.getLogger("statejobs.supervisor")
 Inbox = queue.SimpleQueue[int]

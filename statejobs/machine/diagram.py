@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from statejobs.domain.machine import DELETED, Edge, EdgeKind, MachineSpec
+from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec
 
 _VERBS = {
     EdgeKind.START: "start",

@@ -8,8 +8,8 @@ from functools import partial
 from inspect import getdoc, iscoroutinefunction, isroutine
 from typing import Any, TypeVar
 
-from statejobs.domain.calls import check_call
 from statejobs.errors import DefinitionError
+from statejobs.values.calls import check_call
 
 Check = Callable[[Any], object]
 """Takes the subject; any true value lets it pass."""

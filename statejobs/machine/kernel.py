@@ -15,10 +15,10 @@ from typing import Any
 
 from transitions import Event, EventData, Machine, State, Transition
 
-from statejobs.domain.machine import DELETED, Edge, EdgeKind, MachineSpec
 from statejobs.errors import DefinitionError, NotFoundError, did_you_mean
 from statejobs.machine.guard import Guard
 from statejobs.machine.verify import verify
+from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, which the resource layer turns into its error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from statejobs.domain.machine import DELETED, Edge, EdgeKind, MachineSpec, TriggerSpec
 from statejobs.errors import DefinitionError, did_you_mean
+from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec, TriggerSpec
 
 
 def verify(spec: MachineSpec) -> None:

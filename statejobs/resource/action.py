@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from statejobs.domain.arguments import Signature
-from statejobs.domain.backoff import LONGEST
-from statejobs.domain.clock import FIRST, LAST
-from statejobs.domain.job import EnqueueResult
-from statejobs.domain.machine import DELETED
-from statejobs.domain.whole import is_whole
 from statejobs.resource.binds import refuse_async
 from statejobs.resource.enqueue import enqueue_action
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.loading import with_loading
 from statejobs.resource.transition import Guard, refused, short_name
+from statejobs.values.arguments import Signature
+from statejobs.values.backoff import LONGEST
+from statejobs.values.clock import FIRST, LAST
+from statejobs.values.graph import DELETED
+from statejobs.values.job import EnqueueResult
+from statejobs.values.whole import is_whole
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

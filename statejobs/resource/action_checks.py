@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from statejobs.context import AsyncJobContext, JobContext
-from statejobs.domain.arguments import Signature
-from statejobs.domain.calls import check_call, is_generator
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action
 from statejobs.resource.annotations import (
@@ -22,6 +20,8 @@ from statejobs.resource.annotations import (
 from statejobs.resource.chunk_action import ChunkAction
 from statejobs.resource.chunk_checks import check_chunk
 from statejobs.resource.transition import Transition, short_name
+from statejobs.values.arguments import Signature
+from statejobs.values.calls import check_call, is_generator
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm.attributes import instance_state, set_attribute
 
-from statejobs.domain.machine import DELETED
 from statejobs.errors import ProtectedStateError
 from statejobs.resource.ledger import Step, ledger_of, value_of
+from statejobs.values.graph import DELETED
 
 if TYPE_CHECKING:
     from statejobs.resource.model import ResourceModel

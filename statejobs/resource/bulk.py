@@ -18,8 +18,6 @@ from sqlalchemy import Column, ColumnExpressionArgument, Connection, FromClause
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from statejobs.domain.clock import random_id
-from statejobs.domain.job import BulkResult, Enqueued
 from statejobs.errors import StaleTransitionError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.bulk_checks import (
@@ -39,6 +37,8 @@ from statejobs.resource.ledger import Step, clock_of, job_of, value_of
 from statejobs.store import bulk as statements
 from statejobs.store.bulk import MovedRow
 from statejobs.store.faults import Fault, fault_of
+from statejobs.values.clock import random_id
+from statejobs.values.job import BulkResult, Enqueued
 
 if TYPE_CHECKING:
     from statejobs.resource.model import BoundTrigger, ResourceModel

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from typing import Any, Generic, overload
 
 from statejobs.chunk import ChunkContext
-from statejobs.domain.outcome import Complete
 from statejobs.resource.action import Action, EnqueuedAction, R, Walk
+from statejobs.values.outcome import Complete
 
 
 class ChunkAction(Action[R, ChunkContext, [], None], Generic[R]):

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy.orm import MappedColumn
 
-from statejobs.domain.machine import DELETED
 from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.resource.action import Action
 from statejobs.resource.action_checks import check_action, check_guard, check_transition
@@ -18,6 +17,7 @@ from statejobs.resource.model import BoundTrigger, ResourceModel, resolve_key
 from statejobs.resource.names import OURS, key_used_twice, refuse_override, refuse_shadows
 from statejobs.resource.transition import Transition
 from statejobs.resource.trigger import Trigger
+from statejobs.values.graph import DELETED
 
 
 def find_state_column(cls: type) -> tuple[str, StateDeclaration] | None:

@@ -14,7 +14,6 @@ from sqlalchemy.engine import IteratorResult, Result
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import ORMExecuteState, Session
 
-from statejobs.domain.clock import random_id
 from statejobs.errors import BulkError
 from statejobs.resource.beginning import creation
 from statejobs.resource.binds import connection_for
@@ -27,6 +26,7 @@ from statejobs.resource.ledger import clock_of, job_of, value_of
 from statejobs.resource.lives import begin_lives_of_all, names_its_key, reuses_keys
 from statejobs.store.bulk import MovedRow, rows_from_python
 from statejobs.store.missing import explain_missing_tables
+from statejobs.values.clock import random_id
 
 if TYPE_CHECKING:
     from statejobs.resource.ledger import Step

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sqlalchemy import ColumnExpressionArgument
 from sqlalchemy.orm import Session
 
-from statejobs.domain.job import BulkResult
 from statejobs.resource.binds import refuse_async
 from statejobs.resource.bulk import move_in_bulk
 from statejobs.resource.bulk_checks import Values
+from statejobs.values.job import BulkResult
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

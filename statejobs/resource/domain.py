@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from statejobs.domain.redaction import DEFAULT, Redaction
-from statejobs.domain.trigger import NAME
 from statejobs.errors import ArgumentsError, DefinitionError, NotFoundError, did_you_mean
 from statejobs.resource.abstract import is_abstract, mapped_below
 from statejobs.resource.mixin import StatefulResource
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.resource.names import key_used_twice
 from statejobs.resource.task import Task
+from statejobs.values.options import NAME
+from statejobs.values.redaction import DEFAULT, Redaction
 
 
 class Domain:

@@ -10,16 +10,16 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor, current_tenant
-from statejobs.domain.clock import IdSource, random_id
-from statejobs.domain.job import EnqueueResult, JobState, NewJob
-from statejobs.domain.redaction import Redaction, strictest
-from statejobs.domain.shown_arguments import encode_lossy
-from statejobs.domain.text import REASON_LIMIT, shown_text
 from statejobs.errors import TransitionRefusedError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
 from statejobs.store.enqueue import Records, enqueue
 from statejobs.store.missing import explain_missing_tables
+from statejobs.values.clock import IdSource, random_id
+from statejobs.values.job import EnqueueResult, JobState, NewJob
+from statejobs.values.redaction import Redaction, strictest
+from statejobs.values.shown_arguments import encode_lossy
+from statejobs.values.text import REASON_LIMIT, shown_text
 
 if TYPE_CHECKING:
     from statejobs.resource.action import Action, JobOptions

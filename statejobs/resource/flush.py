@@ -15,9 +15,6 @@ from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
-from statejobs.domain.clock import random_id
-from statejobs.domain.job import NewJob
-from statejobs.domain.machine import DELETED
 from statejobs.errors import StateJobsError
 from statejobs.resource.beginning import begin_with_a_move, begin_with_creation
 from statejobs.resource.binds import connection_for
@@ -36,6 +33,9 @@ from statejobs.store.factory import wake_workers
 from statejobs.store.history import write_history
 from statejobs.store.lock_order import place_of
 from statejobs.store.missing import explain_missing_tables
+from statejobs.values.clock import random_id
+from statejobs.values.graph import DELETED
+from statejobs.values.job import NewJob
 
 _PLAN = "statejobs.plan"
 _INSERTED = "statejobs.inserted"

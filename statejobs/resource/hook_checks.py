@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from statejobs.domain.calls import check_call, check_plain
 from statejobs.errors import DefinitionError
 from statejobs.resource.annotations import accepts, meaning, shown
+from statejobs.values.calls import check_call, check_plain
 
 _PASSED: dict[str, type] = {"session": Session, "reason": str}
 """What every hook is passed, in this order."""

@@ -13,7 +13,7 @@ from sqlalchemy.orm import object_session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.acting import current_actor, current_tenant
-from statejobs.domain.clock import Clock, SystemClock
+from statejobs.values.clock import Clock, SystemClock
 
 CLOCK = "statejobs.clock"
 """Key in `session.info` of the clock that firing reads."""

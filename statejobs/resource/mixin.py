@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from sqlalchemy import Integer, event
 from sqlalchemy.orm import Mapped, mapped_column
 
-from statejobs.domain.machine import MachineSpec
 from statejobs.errors import DefinitionError, ProtectedStateError
 from statejobs.resource.abstract import is_abstract
 from statejobs.resource.compile import compile_resource, find_state_column
@@ -26,6 +25,7 @@ from statejobs.resource.protect import (
     start_in_initial_state,
 )
 from statejobs.store.types import UtcDateTime
+from statejobs.values.graph import MachineSpec
 
 
 class StatefulResource:

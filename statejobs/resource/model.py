@@ -12,9 +12,6 @@ from sqlalchemy import Column, Table
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import Mapper
 
-from statejobs.domain.machine import Edge, EdgeKind, MachineSpec, TriggerSpec
-from statejobs.domain.redaction import Redaction
-from statejobs.domain.trigger import RESOURCE_PLACE, TriggerOptions
 from statejobs.machine.guard import Guard
 from statejobs.machine.kernel import Kernel
 from statejobs.resource.action import Action
@@ -24,6 +21,9 @@ from statejobs.resource.ledger import value_of
 from statejobs.resource.transition import Transition
 from statejobs.resource.trigger import Trigger
 from statejobs.store.naming import Names, names_beside
+from statejobs.values.graph import Edge, EdgeKind, MachineSpec, TriggerSpec
+from statejobs.values.options import RESOURCE_PLACE, TriggerOptions
+from statejobs.values.redaction import Redaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

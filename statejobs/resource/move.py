@@ -24,7 +24,6 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.attributes import set_committed_value
 
-from statejobs.domain.machine import DELETED
 from statejobs.errors import RecordKeptError, StaleTransitionError
 from statejobs.resource.ledger import Step
 from statejobs.resource.model import ResourceModel
@@ -32,6 +31,7 @@ from statejobs.store.faults import Fault, fault_of
 from statejobs.store.lock_order import key_order
 from statejobs.store.naming import names_beside
 from statejobs.store.tables import unindexed
+from statejobs.values.graph import DELETED
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar, cast
 
-from statejobs.domain.backoff import Backoff, DelayFunction, backoff_of
 from statejobs.errors import DefinitionError, did_you_mean
+from statejobs.values.backoff import Backoff, DelayFunction, backoff_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DIALECTS = ("sqlite_", "postgresql_")

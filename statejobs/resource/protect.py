@@ -11,10 +11,10 @@ from sqlalchemy import event
 from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.base import LoaderCallableStatus
 
-from statejobs.domain.text import REASON_LIMIT, clean_text
 from statejobs.errors import ProtectedStateError
 from statejobs.resource.beginning import promised_by, stage_creation
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
+from statejobs.values.text import REASON_LIMIT, clean_text
 
 if TYPE_CHECKING:
     from statejobs.resource.model import ResourceModel

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from sqlalchemy.orm import Session
 
 from statejobs.context import AsyncJobContext, JobContext
-from statejobs.domain.arguments import Signature
-from statejobs.domain.backoff import Backoff
-from statejobs.domain.job import EnqueueResult
-from statejobs.domain.trigger import RunOptions
 from statejobs.resource.action import JobOptions
 from statejobs.resource.binds import refuse_async
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.options import checked_backoff, explain_options
 from statejobs.resource.task_checks import check_body, check_hook, check_key, context_of
 from statejobs.resource.task_enqueue import enqueue_task
+from statejobs.values.arguments import Signature
+from statejobs.values.backoff import Backoff
+from statejobs.values.job import EnqueueResult
+from statejobs.values.options import RunOptions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -9,14 +9,14 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor, current_tenant
-from statejobs.domain.clock import random_id
-from statejobs.domain.job import Enqueued, EnqueueResult, JobState, NewJob
 from statejobs.errors import ArgumentsError
 from statejobs.resource.binds import connection_for_jobs
 from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.ledger import clock_of
 from statejobs.store.alike import enqueue_alike
 from statejobs.store.missing import explain_missing_tables
+from statejobs.values.clock import random_id
+from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
 
 if TYPE_CHECKING:
     from statejobs.resource.action import JobOptions

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from sqlalchemy.orm import MappedColumn
 
-from statejobs.domain.arguments import Signature
 from statejobs.errors import DefinitionError, TransitionRefusedError
 from statejobs.machine.kernel import Refusal
 from statejobs.resource.declared import DeclaredTransition
@@ -20,6 +19,7 @@ from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.loading import with_loading
 from statejobs.resource.methods import check_method
 from statejobs.resource.options import explain_options
+from statejobs.values.arguments import Signature
 
 if TYPE_CHECKING:
     from statejobs.resource.model import ResourceModel

@@ -11,8 +11,6 @@ from sqlalchemy.orm import Session
 
 from statejobs.chunk import ChunkContext
 from statejobs.context import AsyncJobContext, JobContext
-from statejobs.domain.backoff import Backoff
-from statejobs.domain.trigger import TriggerOptions
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action, P, R, T
 from statejobs.resource.chunk_action import ChunkAction
@@ -21,6 +19,8 @@ from statejobs.resource.ledger import value_of
 from statejobs.resource.methods import check_method
 from statejobs.resource.options import checked_backoff, explain_options
 from statejobs.resource.transition import Guard, as_tuple, refuse_second_definition
+from statejobs.values.backoff import Backoff
+from statejobs.values.options import TriggerOptions
 
 DiscardHook = Callable[[Any, Session, str], None]
 """Takes the record, the session and the reason."""

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from statejobs.domain.outcome import Complete, Fail, GiveBack, Outcome, Superseded
 from statejobs.runner.deadline import call_within
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import outcome_of
 from statejobs.runner.port import Chunk, Claim, Ending, RecordHidden, Success
 from statejobs.runner.undone import ours
 from statejobs.store.faults import may_last
+from statejobs.values.outcome import Complete, Fail, GiveBack, Outcome, Superseded
 
 if TYPE_CHECKING:
     from statejobs.runner.runner import Runner

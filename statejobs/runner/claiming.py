@@ -11,10 +11,6 @@ from msgspec import structs
 from sqlalchemy import Connection
 
 from statejobs.config import WorkerSettings
-from statejobs.domain.clock import Sources
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.suspects import TOGETHER_AFTER, Suspects, fit_together
-from statejobs.domain.waiting import wait_again
 from statejobs.runner.blame import is_everyones
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import Finisher
@@ -29,6 +25,10 @@ from statejobs.store.rows import Peek
 from statejobs.store.store import Store
 from statejobs.store.transactions import TABLE_PATIENCE
 from statejobs.telemetry import Event, Telemetry
+from statejobs.values.clock import Sources
+from statejobs.values.job import Job, JobState
+from statejobs.values.suspects import TOGETHER_AFTER, Suspects, fit_together
+from statejobs.values.waiting import wait_again
 
 log = logging.getLogger("statejobs.runner")
 

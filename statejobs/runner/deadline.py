@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
-from statejobs.domain.failure import describe_failure
-from statejobs.domain.outcome import Fail, Outcome
 from statejobs.runner.port import Claim
+from statejobs.values.failure import describe_failure
+from statejobs.values.outcome import Fail, Outcome
 
 log = logging.getLogger("statejobs.runner")
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
-from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
 from statejobs.runner.calls import Call, calls_of, is_alone, pop_call
 from statejobs.runner.chunks import attempt_chunk
@@ -18,6 +17,7 @@ from statejobs.runner.executors import LoopThread
 from statejobs.runner.port import Claim, Success
 from statejobs.runner.runner import Runner
 from statejobs.runner.staging import Staging
+from statejobs.values.job import Job
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from statejobs.domain.failure import Failure
-from statejobs.domain.job import Job, JobState
+from statejobs.values.failure import Failure
+from statejobs.values.job import Job, JobState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

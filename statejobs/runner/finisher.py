@@ -12,18 +12,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from statejobs.domain.clock import Sources
-from statejobs.domain.failure import Failure, describe_failure
-from statejobs.domain.job import JobState
-from statejobs.domain.lifecycle import Landing, Settlement, counted
-from statejobs.domain.outcome import (
-    NOT_BEGUN,
-    Complete,
-    Fail,
-    Outcome,
-    Release,
-    Superseded,
-)
 from statejobs.errors import RecordKeptError, RowRefusedError
 from statejobs.runner.ended import Ended
 from statejobs.runner.points import CrashPoint, Reach, live_on
@@ -36,6 +24,18 @@ from statejobs.store.faults import Fault, fault_of, is_away, may_last, words_of
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
+from statejobs.values.clock import Sources
+from statejobs.values.failure import Failure, describe_failure
+from statejobs.values.job import JobState
+from statejobs.values.lifecycle import Landing, Settlement, counted
+from statejobs.values.outcome import (
+    NOT_BEGUN,
+    Complete,
+    Fail,
+    Outcome,
+    Release,
+    Superseded,
+)
 
 log = logging.getLogger("statejobs.runner")
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from statejobs.domain.clock import Clock
+from statejobs.values.clock import Clock
 
 SHORTEST = timedelta(seconds=1)
 LONGEST = timedelta(seconds=60)

@@ -10,14 +10,14 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
-from statejobs.domain.clock import Sources
-from statejobs.domain.suspects import Suspects, runs_alone
 from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.port import Claim
 from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
+from statejobs.values.clock import Sources
+from statejobs.values.suspects import Suspects, runs_alone
 
 log = logging.getLogger("statejobs.runner")
 

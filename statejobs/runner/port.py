@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.context import CancelSignal
-from statejobs.domain.backoff import Backoff
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.lifecycle import Landing, Settlement
-from statejobs.domain.outcome import Outcome
+from statejobs.values.backoff import Backoff
+from statejobs.values.job import Job, JobState
+from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.values.outcome import Outcome
 
 R = TypeVar("R")
 

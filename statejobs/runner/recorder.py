@@ -9,12 +9,14 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from statejobs.domain.backoff import safe_delay
-from statejobs.domain.clock import Sources
-from statejobs.domain.failure import describe_failure
-from statejobs.domain.job import ENDED, Job, JobState
-from statejobs.domain.lifecycle import Landing, Settlement, backoff_step, counted, settle
-from statejobs.domain.outcome import (
+from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
+from statejobs.store.store import Store
+from statejobs.values.backoff import safe_delay
+from statejobs.values.clock import Sources
+from statejobs.values.failure import describe_failure
+from statejobs.values.job import ENDED, Job, JobState
+from statejobs.values.lifecycle import Landing, Settlement, backoff_step, counted, settle
+from statejobs.values.outcome import (
     Cancel,
     Complete,
     Crash,
@@ -25,9 +27,7 @@ from statejobs.domain.outcome import (
     Snooze,
     Superseded,
 )
-from statejobs.domain.text import REASON_LIMIT, shown_text
-from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
-from statejobs.store.store import Store
+from statejobs.values.text import REASON_LIMIT, shown_text
 
 log = logging.getLogger("statejobs.runner")
 

@@ -13,12 +13,19 @@ from datetime import datetime
 from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
-from statejobs.domain.backoff import LONGEST, safe_delay
-from statejobs.domain.clock import Sources
-from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure
-from statejobs.domain.job import JobState
-from statejobs.domain.lifecycle import STUCK, backoff_step, counted
-from statejobs.domain.outcome import (
+from statejobs.errors import RecordKeptError, RowRefusedError
+from statejobs.runner.port import Claim, RecordHidden, Work
+from statejobs.runner.recorder import Recorder
+from statejobs.store.expired import discard_stuck, put_aside
+from statejobs.store.faults import words_of
+from statejobs.store.rows import Expired
+from statejobs.store.store import Store
+from statejobs.values.backoff import LONGEST, safe_delay
+from statejobs.values.clock import Sources
+from statejobs.values.failure import MESSAGE_LIMIT, Failure, describe_failure
+from statejobs.values.job import JobState
+from statejobs.values.lifecycle import STUCK, backoff_step, counted
+from statejobs.values.outcome import (
     Cancel,
     Fail,
     GiveBack,
@@ -28,15 +35,8 @@ from statejobs.domain.outcome import (
     Stale,
     Superseded,
 )
-from statejobs.domain.redaction import DEFAULT, Redaction
-from statejobs.domain.text import REASON_LIMIT, clean_text, shown_text
-from statejobs.errors import RecordKeptError, RowRefusedError
-from statejobs.runner.port import Claim, RecordHidden, Work
-from statejobs.runner.recorder import Recorder
-from statejobs.store.expired import discard_stuck, put_aside
-from statejobs.store.faults import words_of
-from statejobs.store.rows import Expired
-from statejobs.store.store import Store
+from statejobs.values.redaction import DEFAULT, Redaction
+from statejobs.values.text import REASON_LIMIT, clean_text, shown_text
 
 log = logging.getLogger("statejobs.runner")
 

@@ -8,10 +8,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum, auto
 
-from statejobs.domain.clock import Sources
-from statejobs.domain.job import JobState
-from statejobs.domain.lifecycle import gives_up
-from statejobs.domain.outcome import Crash, Release
 from statejobs.runner.points import CrashPoint, Reach
 from statejobs.runner.port import Claim, RecordHidden, Work
 from statejobs.runner.recorder import Recorder
@@ -23,6 +19,10 @@ from statejobs.store.rows import Expired
 from statejobs.store.store import Store
 from statejobs.store.transactions import TABLE_PATIENCE
 from statejobs.telemetry import Event, Telemetry
+from statejobs.values.clock import Sources
+from statejobs.values.job import JobState
+from statejobs.values.lifecycle import gives_up
+from statejobs.values.outcome import Crash, Release
 
 log = logging.getLogger("statejobs.runner")
 

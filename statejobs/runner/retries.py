@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from statejobs.domain.clock import Sources
-from statejobs.domain.job import JobState
-from statejobs.domain.outcome import Fail, GiveBack, Outcome
 from statejobs.errors import RowRefusedError
 from statejobs.runner.port import Claim
 from statejobs.runner.undone import described, judged, passes
 from statejobs.store.faults import is_away, may_last, words_of
 from statejobs.store.store import Store
+from statejobs.values.clock import Sources
+from statejobs.values.job import JobState
+from statejobs.values.outcome import Fail, GiveBack, Outcome
 
 R = TypeVar("R")
 

@@ -11,9 +11,6 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from statejobs.config import WorkerSettings
-from statejobs.domain.clock import Sources
-from statejobs.domain.outcome import Complete, Outcome
-from statejobs.domain.suspects import Suspects
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.claiming import Claiming, Wanted
 from statejobs.runner.deadline import call_within, call_within_async
@@ -26,6 +23,9 @@ from statejobs.runner.strays import Strays
 from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
+from statejobs.values.clock import Sources
+from statejobs.values.outcome import Complete, Outcome
+from statejobs.values.suspects import Suspects
 
 P = ParamSpec("P")
 R = TypeVar("R")

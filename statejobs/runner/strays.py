@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
-from statejobs.domain.clock import Sources
-from statejobs.domain.failure import Failure
-from statejobs.domain.outcome import GiveBack
 from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Work
 from statejobs.runner.recorder import Recorder
 from statejobs.store.faults import is_away
 from statejobs.store.store import Store
 from statejobs.store.transactions import TABLE_PATIENCE
+from statejobs.values.clock import Sources
+from statejobs.values.failure import Failure
+from statejobs.values.outcome import GiveBack
 
 log = logging.getLogger("statejobs.runner")
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from statejobs.domain.anchor import AGREEING, TOLERANCE, Anchor, Sample
-from statejobs.domain.clock import Clock
 from statejobs.telemetry import Event, Telemetry
+from statejobs.values.anchor import AGREEING, TOLERANCE, Anchor, Sample
+from statejobs.values.clock import Clock
 
 log = logging.getLogger("statejobs.clock")
 

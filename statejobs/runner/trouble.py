@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from statejobs.domain.clock import Sources
 from statejobs.runner.blame import is_everyones, likeness_of
 from statejobs.runner.blockers import is_table_locked
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.telemetry import Event, Telemetry
+from statejobs.values.clock import Sources
 
 log = logging.getLogger("statejobs.worker")
 

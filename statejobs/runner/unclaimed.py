@@ -12,13 +12,6 @@ from datetime import timedelta
 from msgspec import structs
 from sqlalchemy import Connection
 
-from statejobs.domain.clock import Sources
-from statejobs.domain.failure import MESSAGE_LIMIT, Failure, describe_failure
-from statejobs.domain.job import Job
-from statejobs.domain.lifecycle import Landing, Settlement
-from statejobs.domain.outcome import Fail
-from statejobs.domain.text import REASON_LIMIT, shown_text
-from statejobs.domain.waiting import OTHER_CODE, wait_again
 from statejobs.runner.blame import Blame, blame_for, is_everyones, likeness_of
 from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.ended import Ended
@@ -32,6 +25,13 @@ from statejobs.store.store import Store
 from statejobs.store.transactions import TABLE_PATIENCE
 from statejobs.store.unclaimed import Candidate
 from statejobs.telemetry import Event, Telemetry
+from statejobs.values.clock import Sources
+from statejobs.values.failure import MESSAGE_LIMIT, Failure, describe_failure
+from statejobs.values.job import Job
+from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.values.outcome import Fail
+from statejobs.values.text import REASON_LIMIT, shown_text
+from statejobs.values.waiting import OTHER_CODE, wait_again
 
 log = logging.getLogger("statejobs.runner")
 

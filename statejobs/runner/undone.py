@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from statejobs.domain.failure import describe_failure
-from statejobs.domain.outcome import Fail, GiveBack, Outcome
-from statejobs.domain.redaction import DEFAULT, Redaction
 from statejobs.store.faults import PASSING, Fault, fault_of, sqlstate_of
+from statejobs.values.failure import describe_failure
+from statejobs.values.outcome import Fail, GiveBack, Outcome
+from statejobs.values.redaction import DEFAULT, Redaction
 
 _LEFT_OPEN = "25P03"
 """SQLSTATE: a transaction was left idle for longer than the server allows."""

@@ -15,7 +15,6 @@ import msgspec
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from statejobs.config import WorkerSettings
-from statejobs.domain.suspects import Suspects
 from statejobs.runner.blockers import is_table_locked, who_has_locked
 from statejobs.runner.claiming import Wanted
 from statejobs.runner.crew import Crew
@@ -32,6 +31,7 @@ from statejobs.sparing import sparing
 from statejobs.store.factory import Listener
 from statejobs.store.silence import SilenceWatch
 from statejobs.telemetry import Event
+from statejobs.values.suspects import Suspects
 from statejobs.version import __version__
 
 log = logging.getLogger("statejobs.worker")

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Executable, Select, Text, bindparam, func, in
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 
-from statejobs.domain.job import NewJob
 from statejobs.store.statements.enqueue import wake_channel
 from statejobs.store.tables import jobs
+from statejobs.values.job import NewJob
 
 _OWN = ("args", "idempotency_key")
 _SHARED = (

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, CursorResult
 
-from statejobs.domain.job import Enqueued, EnqueueResult, JobState, NewJob
 from statejobs.store.arrays import as_arrays
 from statejobs.store.lock_order import job_order
 from statejobs.store.statements import enqueue as enqueue_sql
+from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from statejobs.domain.job import Job
 from statejobs.store.rows import Expired, job_of
 from statejobs.store.statements import rescue as rescue_sql
 from statejobs.store.store import Store
+from statejobs.values.job import Job
 
 
 def find_expired(

@@ -9,7 +9,7 @@ from enum import StrEnum
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from statejobs.domain.discretion import without_values
+from statejobs.values.discretion import without_values
 
 
 class Fault(StrEnum):

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Dialect, Row
 
-from statejobs.domain.job import WAITING, JobState
 from statejobs.store.prepared import Prepared
 from statejobs.store.statements import lives as sql
 from statejobs.store.statements import people as people_sql
+from statejobs.values.job import WAITING, JobState
 
 REUSED = "its record is gone, and another has its key"
 DELETED = "its record was deleted"

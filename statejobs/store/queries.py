@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import Engine, Select, Table, select
 
 from statejobs.awaited import Awaited
-from statejobs.domain.job import ENDED, Job, JobState
-from statejobs.domain.waiting import MOST
 from statejobs.errors import NotFoundError, did_you_mean
 from statejobs.store.readable import read_jobs, read_rows
 from statejobs.store.statements import looking as looking_sql
 from statejobs.store.tables import attempts, jobs, nodes, transitions
+from statejobs.values.job import ENDED, Job, JobState
+from statejobs.values.waiting import MOST
 
 MOST_COUNTED = 10_000
 """Ended jobs of a state that `counts` reads."""

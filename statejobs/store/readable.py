@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Select, Table, and_, select
 
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.unknown_state import UnknownState
 from statejobs.store.faults import Fault, fault_of
 from statejobs.store.statements.conditions import FIRST_TIME
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 from statejobs.store.types import UtcDateTime
+from statejobs.values.job import Job, JobState
+from statejobs.values.unknown_state import UnknownState
 
 _NOTED_IN = {jobs: "reason", attempts: "message", transitions: "reason", nodes: "host"}
 """Table → the column in which people are told."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from statejobs.domain.job import Job, JobState
 from statejobs.store.statements.conditions import FIRST_TIME
+from statejobs.values.job import Job, JobState
 
 _STATE = Job.__struct_fields__.index("state")
 _STATES = {state.value: state for state in JobState}

@@ -9,11 +9,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 
 from statejobs.config import WorkerSettings
-from statejobs.domain.failure import Failure
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.lifecycle import Settlement
-from statejobs.domain.redaction import DEFAULT, Redaction
-from statejobs.domain.suspects import Suspects
 from statejobs.store.naming import ALONE
 from statejobs.store.prepared import Prepared
 from statejobs.store.rows import Beat, Expired, Held, Peek, job_of
@@ -25,6 +20,11 @@ from statejobs.store.statements import staging as staging_sql
 from statejobs.store.statements.conditions import database_time
 from statejobs.store.strangers import lock_among_strangers, peek, sought
 from statejobs.store.transactions import Transactions
+from statejobs.values.failure import Failure
+from statejobs.values.job import Job, JobState
+from statejobs.values.lifecycle import Settlement
+from statejobs.values.redaction import DEFAULT, Redaction
+from statejobs.values.suspects import Suspects
 
 
 class Store(Transactions):

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Select
 
-from statejobs.domain.job import Job
-from statejobs.domain.suspects import Suspects
 from statejobs.store.rows import Peek, job_of, time_of
 from statejobs.store.statements import strangers as sql
 from statejobs.store.statements.unclaimed import lock_listed_jobs
+from statejobs.values.job import Job
+from statejobs.values.suspects import Suspects
 
 _CANDIDATES = 3
 """So many times what is to be locked is looked at: other nodes lock at the same time."""

@@ -29,10 +29,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from statejobs.domain.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
-from statejobs.domain.job import ENDED, JobState
-from statejobs.domain.text import NAME_LIMIT, REASON_LIMIT
 from statejobs.store.types import BigId, CleanText, UtcDateTime
+from statejobs.values.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
+from statejobs.values.job import ENDED, JobState
+from statejobs.values.text import NAME_LIMIT, REASON_LIMIT
 
 metadata = MetaData()
 """Give this to Alembic: `target_metadata = [Base.metadata, statejobs.metadata]`."""

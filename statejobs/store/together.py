@@ -28,13 +28,13 @@ from sqlalchemy import (
     update,
 )
 
-from statejobs.domain.job import JobState
 from statejobs.store.arrays import array_of
 from statejobs.store.moving import moved_values
 from statejobs.store.naming import ALONE, Names, names_beside
 from statejobs.store.statements.conditions import STILL_PROCESSING
 from statejobs.store.tables import jobs, literal_state, transitions, unindexed
 from statejobs.store.types import UtcDateTime
+from statejobs.values.job import JobState
 
 BRIEFLY = timedelta(milliseconds=50)
 """How long what many share waits for a lock: rows are skipped, but indexes, foreign keys and tables

@@ -11,8 +11,8 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from statejobs.domain.text import clean_text
-from statejobs.domain.unknown_state import UnknownState
+from statejobs.values.text import clean_text
+from statejobs.values.unknown_state import UnknownState
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """64-bit identity; SQLite counts only an INTEGER key up by itself."""

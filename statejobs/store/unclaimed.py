@@ -10,14 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Select
 
-from statejobs.domain.failure import Failure
-from statejobs.domain.job import Job
-from statejobs.domain.lifecycle import Settlement
-from statejobs.domain.suspects import Suspects
 from statejobs.store.rows import job_of
 from statejobs.store.statements import unclaimed as sql
 from statejobs.store.statements.finish import insert_attempts
 from statejobs.store.strangers import find_among_strangers, sought
+from statejobs.values.failure import Failure
+from statejobs.values.job import Job
+from statejobs.values.lifecycle import Settlement
+from statejobs.values.suspects import Suspects
 
 
 @dataclass(frozen=True, slots=True)

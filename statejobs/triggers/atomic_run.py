@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from statejobs.domain.clock import Sources
-from statejobs.domain.outcome import Complete, Outcome, Superseded
 from statejobs.runner.deadline import end_copy_of
 from statejobs.runner.port import ChunkRun, Claim, Ending
 from statejobs.runner.undone import ours
@@ -26,6 +24,8 @@ from statejobs.triggers.hold import load_standing
 from statejobs.triggers.records import RecordSubject
 from statejobs.triggers.run import RecordRun, outcomes, warn_of_long_transaction
 from statejobs.triggers.session import JobSession
+from statejobs.values.clock import Sources
+from statejobs.values.outcome import Complete, Outcome, Superseded
 
 R = TypeVar("R")
 

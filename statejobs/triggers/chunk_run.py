@@ -13,8 +13,6 @@ from sqlalchemy.orm import Session
 
 from statejobs.acting import acting_for_job
 from statejobs.chunk import ChunkContext
-from statejobs.domain.clock import Sources
-from statejobs.domain.outcome import Complete, Outcome, Stale
 from statejobs.resource.ledger import ledger_of
 from statejobs.resource.model import ResourceModel
 from statejobs.runner.port import ChunkRun as Call
@@ -35,6 +33,8 @@ from statejobs.triggers.session import JobSession, session_info
 from statejobs.triggers.shortcut import own_changes_of_many
 from statejobs.triggers.taken_out import refuse_lost_writes
 from statejobs.triggers.together import finish_within
+from statejobs.values.clock import Sources
+from statejobs.values.outcome import Complete, Outcome, Stale
 
 R = TypeVar("R")
 

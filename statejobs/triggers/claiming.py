@@ -23,8 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, lazyload
 from sqlalchemy.orm.attributes import set_committed_value
 
-from statejobs.domain.job import Job
-from statejobs.domain.machine import EdgeKind
 from statejobs.errors import NotFoundError, RecordKeptError
 from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
@@ -38,6 +36,8 @@ from statejobs.store.tables import unindexed
 from statejobs.store.types import UtcDateTime
 from statejobs.triggers.hidden import find_unlockable, why_hidden
 from statejobs.triggers.records import Identity, RecordSubject, history_row, key_is_in, stored_state
+from statejobs.values.graph import EdgeKind
+from statejobs.values.job import Job
 
 
 @dataclass(slots=True, kw_only=True)

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from statejobs.domain.arguments import Signature
-from statejobs.domain.clock import Sources
 from statejobs.resource.domain import Registry
 from statejobs.store.nodes import read_declarations
+from statejobs.values.arguments import Signature
+from statejobs.values.clock import Sources
 
 BROKEN_AFTER = timedelta(minutes=10)
 """What does not fit is for no code at all, when no live node's has differed for so long."""

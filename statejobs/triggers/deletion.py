@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from statejobs.domain.machine import DELETED, EdgeKind
 from statejobs.errors import StateJobsError
 from statejobs.resource.identity import encode_identity
 from statejobs.runner.port import Claim, MovedAway
@@ -18,6 +17,7 @@ from statejobs.store.enqueue import cancel_left
 from statejobs.store.history import write_history
 from statejobs.triggers.hold import Hold
 from statejobs.triggers.records import RecordSubject, history_row, read_state
+from statejobs.values.graph import DELETED, EdgeKind
 
 
 def delete_or_refuse(

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from statejobs.domain.clock import Sources
 from statejobs.runner.port import Claim
 from statejobs.store.defaults import wait_as_long_as_it_takes
 from statejobs.triggers.run import identified
 from statejobs.triggers.session import session_info
+from statejobs.values.clock import Sources
 
 
 def run_hook(

@@ -9,8 +9,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.runner.port import (
     AsyncRun,
     Claim,
@@ -23,6 +21,8 @@ from statejobs.runner.port import (
     Work,
 )
 from statejobs.store.faults import is_away
+from statejobs.values.job import Job, JobState
+from statejobs.values.lifecycle import Landing, Settlement
 
 log = logging.getLogger("statejobs.runner")
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from statejobs.domain.arguments import Signature, Upcast
-from statejobs.domain.job import Job
-from statejobs.domain.waiting import OTHER_CODE
 from statejobs.errors import ArgumentsError
 from statejobs.resource.model import BoundTrigger
 from statejobs.triggers.claiming import LockedRecords
 from statejobs.triggers.declares import Declarations, Part
 from statejobs.triggers.records import Identity
+from statejobs.values.arguments import Signature, Upcast
+from statejobs.values.job import Job
+from statejobs.values.waiting import OTHER_CODE
 
 Arguments = dict[str, Any]
 Kept = Mapping[Identity, Arguments | None]

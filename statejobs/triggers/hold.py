@@ -8,8 +8,6 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session, lazyload
 
-from statejobs.domain.failure import describe_failure
-from statejobs.domain.outcome import GiveBack, Superseded
 from statejobs.runner.port import MovedAway, RecordHidden
 from statejobs.runner.undone import UndoneError, give_back, ours
 from statejobs.store.lazy_begin import (
@@ -22,6 +20,8 @@ from statejobs.store.lazy_begin import (
 from statejobs.store.tables import unindexed
 from statejobs.triggers.hidden import moved_or_hidden
 from statejobs.triggers.records import Identity, RecordSubject, key_is_in, lock_states, where_to
+from statejobs.values.failure import describe_failure
+from statejobs.values.outcome import GiveBack, Superseded
 
 
 class RecordMoved(BaseException):

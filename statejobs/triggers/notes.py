@@ -16,11 +16,11 @@ import msgspec
 from msgspec import structs
 from sqlalchemy.exc import DBAPIError
 
-from statejobs.domain.clock import Clock
 from statejobs.errors import ArgumentsError, StateJobsError
 from statejobs.runner.port import Claim
 from statejobs.store.faults import Fault, fault_of
 from statejobs.store.store import Store
+from statejobs.values.clock import Clock
 
 _PROGRESS_EVERY = 1.0  # seconds between writes
 

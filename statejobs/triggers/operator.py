@@ -9,10 +9,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor
-from statejobs.domain.clock import Sources
-from statejobs.domain.job import ENDED, WAITING, Job, JobState
-from statejobs.domain.machine import EdgeKind
-from statejobs.domain.text import REASON_LIMIT, shown_text
 from statejobs.errors import NotFoundError, RecordKeptError, StateJobsError, TransitionRefusedError
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity
@@ -24,6 +20,10 @@ from statejobs.store.store import Store
 from statejobs.triggers.records import RecordSubject, history_row, land_record, lock_state
 from statejobs.triggers.stuck import find_stuck, is_stuck, repair
 from statejobs.triggers.ways import fire_way_back, why_no_way_back
+from statejobs.values.clock import Sources
+from statejobs.values.graph import EdgeKind
+from statejobs.values.job import ENDED, WAITING, Job, JobState
+from statejobs.values.text import REASON_LIMIT, shown_text
 
 
 class Operator:

@@ -11,8 +11,6 @@ from functools import partial
 from sqlalchemy import Connection, select, tuple_
 
 from statejobs.config import Retention
-from statejobs.domain.clock import FIRST, Sources
-from statejobs.domain.job import ENDED, JobState
 from statejobs.errors import NotFoundError
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity, encode_identity
@@ -26,6 +24,8 @@ from statejobs.store.store import Store
 from statejobs.store.tables import unindexed
 from statejobs.store.transactions import TABLE_PATIENCE
 from statejobs.telemetry import Event, Telemetry
+from statejobs.values.clock import FIRST, Sources
+from statejobs.values.job import ENDED, JobState
 
 log = logging.getLogger("statejobs.prune")
 

@@ -18,14 +18,14 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from statejobs.domain.job import Job
-from statejobs.domain.machine import DELETED, EdgeKind
 from statejobs.resource.identity import encode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.lock_order import in_key_order
 from statejobs.store.tables import transitions
 from statejobs.triggers.shortcut import move_with_changes
+from statejobs.values.graph import DELETED, EdgeKind
+from statejobs.values.job import Job
 
 Identity = tuple[Any, ...]
 

@@ -15,18 +15,6 @@ from sqlalchemy.orm import Session
 
 from statejobs.acting import acting_for_job
 from statejobs.context import AsyncJobContext, JobContext
-from statejobs.domain.clock import Sources
-from statejobs.domain.failure import describe_failure
-from statejobs.domain.outcome import (
-    Cancel,
-    Complete,
-    Fail,
-    Outcome,
-    Snooze,
-    Stale,
-    Superseded,
-    request_of,
-)
 from statejobs.machine.guard import Guard
 from statejobs.resource.enqueue import WAKE
 from statejobs.resource.ledger import ledger_of
@@ -42,6 +30,18 @@ from statejobs.triggers.records import RecordSubject
 from statejobs.triggers.session import JobSession, session_info
 from statejobs.triggers.shortcut import own_changes
 from statejobs.triggers.taken_out import refuse_lost_writes
+from statejobs.values.clock import Sources
+from statejobs.values.failure import describe_failure
+from statejobs.values.outcome import (
+    Cancel,
+    Complete,
+    Fail,
+    Outcome,
+    Snooze,
+    Stale,
+    Superseded,
+    request_of,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession

@@ -9,12 +9,12 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from statejobs.domain.clock import Sources
-from statejobs.domain.job import Job
 from statejobs.errors import StateJobsError
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK, JOB
 from statejobs.store.lazy_begin import ON_BEGIN, WITH_BEGIN
+from statejobs.values.clock import Sources
+from statejobs.values.job import Job
 
 
 def session_info(sources: Sources, job: Job | None = None) -> dict[str, Any]:

@@ -12,9 +12,6 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.acting import current_actor
-from statejobs.domain.clock import Sources
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.machine import EdgeKind
 from statejobs.errors import NotFoundError, TransitionRefusedError
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity
@@ -32,6 +29,9 @@ from statejobs.triggers.records import (
     land_record,
     lock_state,
 )
+from statejobs.values.clock import Sources
+from statejobs.values.graph import EdgeKind
+from statejobs.values.job import Job, JobState
 
 REPAIRED = "rescue"
 """Name in history of the move by which a stuck record returns to its source."""

@@ -13,8 +13,6 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.context import AsyncJobContext, JobContext
-from statejobs.domain.clock import Sources
-from statejobs.domain.outcome import Outcome
 from statejobs.errors import StateJobsError
 from statejobs.resource.task import Task
 from statejobs.runner.port import Claim, Commit
@@ -28,6 +26,8 @@ from statejobs.triggers.run import (
     warn_of_long_transaction,
 )
 from statejobs.triggers.session import JobSession, session_info
+from statejobs.values.clock import Sources
+from statejobs.values.outcome import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from statejobs.domain.clock import Sources
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.resource.domain import Registry
 from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success, Whereabouts
 from statejobs.store.store import Store
@@ -20,6 +17,9 @@ from statejobs.triggers.declares import Declarations
 from statejobs.triggers.discarding import run_hook
 from statejobs.triggers.fitting import fit_tasks
 from statejobs.triggers.task_run import AsyncTaskRun, TaskRun, TaskSubject
+from statejobs.values.clock import Sources
+from statejobs.values.job import Job, JobState
+from statejobs.values.lifecycle import Landing, Settlement
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from statejobs.domain.machine import EdgeKind
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import Success
 from statejobs.store.arrays import fits_array
@@ -21,6 +20,7 @@ from statejobs.store.store import Store
 from statejobs.store.together import BRIEFLY, complete_one, move_and_complete
 from statejobs.triggers.records import RecordSubject, history_row, landing_parameters
 from statejobs.triggers.shortcut import move_with_changes, own_columns
+from statejobs.values.graph import EdgeKind
 
 log = logging.getLogger("statejobs.runner")
 

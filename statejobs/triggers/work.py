@@ -11,11 +11,6 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from statejobs.domain.clock import Sources
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.lifecycle import Landing, Settlement
-from statejobs.domain.machine import EdgeKind
-from statejobs.domain.waiting import OTHER_CODE
 from statejobs.resource.domain import Registry
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.runner.port import (
@@ -58,6 +53,11 @@ from statejobs.triggers.records import (
 from statejobs.triggers.run import AsyncRecordRun, RecordRun
 from statejobs.triggers.shortcut import move_with_changes
 from statejobs.triggers.together import finish_together
+from statejobs.values.clock import Sources
+from statejobs.values.graph import EdgeKind
+from statejobs.values.job import Job, JobState
+from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.values.waiting import OTHER_CODE
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

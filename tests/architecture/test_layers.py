@@ -28,13 +28,13 @@ VIOLATIONS = {
     "a cycle": (
         "Modules inside a package form no cycle",
         {
-            "domain/egg.py": "import statejobs.domain.hen",
-            "domain/hen.py": "import statejobs.domain.egg",
+            "values/egg.py": "import statejobs.values.hen",
+            "values/hen.py": "import statejobs.values.egg",
         },
     ),
-    "a thread in the domain": (
-        "The domain is pure",
-        {"domain/smuggled.py": "import threading"},
+    "a thread in the values": (
+        "Values are pure",
+        {"values/smuggled.py": "import threading"},
     ),
     "transitions": (
         "Only the kernel knows transitions",

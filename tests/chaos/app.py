@@ -23,7 +23,7 @@ from statejobs import (
     state_column,
     transition,
 )
-from statejobs.domain.clock import SystemClock, random_id
+from statejobs.values.clock import SystemClock, random_id
 
 LEASE = "CHAOS_LEASE"
 """Environment: seconds of the lease of every worker."""

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs import StateJobs
-from statejobs.domain.job import JobState
 from statejobs.store.tables import jobs, nodes
+from statejobs.values.job import JobState
 from tests.chaos.app import Does
 from tests.chaos.disk import Disk
 from tests.chaos.fleet import Fleet, now, wait_until

@@ -29,8 +29,8 @@ from sqlalchemy import (
 )
 
 from statejobs import StateJobs
-from statejobs.domain.job import ENDED, WAITING, JobState
 from statejobs.store.tables import attempts, jobs, transitions
+from statejobs.values.job import ENDED, WAITING, JobState
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _WAITS = jobs.c.state.in_([state.value for state in WAITING])

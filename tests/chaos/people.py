@@ -7,9 +7,9 @@ from sqlalchemy import ColumnElement, select, true, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs import StateJobs
-from statejobs.domain.job import JobState
 from statejobs.errors import NotFoundError, StateJobsError, TransitionRefusedError
 from statejobs.store.tables import jobs
+from statejobs.values.job import JobState
 from tests.chaos.app import RESOURCES, Errand, Gift, State
 from tests.chaos.invariants import IS_UNREAD
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 from sqlalchemy import insert, literal_column, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from statejobs.domain.job import JobState
 from statejobs.store.tables import jobs
+from statejobs.values.job import JobState
 from tests.chaos.app import FOREIGN, Does, Errand
 from tests.chaos.field import Field
 from tests.chaos.fleet import now

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from statejobs.domain.job import JobState
 from statejobs.store.tables import attempts, jobs, transitions
+from statejobs.values.job import JobState
 from tests.chaos import app as chaos_app
 from tests.chaos.app import FOREIGN, LEDGER, Deposit, Does, Effect, Errand, Gift, State, make_app
 from tests.chaos.invariants import violations

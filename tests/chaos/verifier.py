@@ -9,8 +9,8 @@ from pathlib import Path
 from sqlalchemy import Connection, func, literal, or_, select, text, union_all
 
 from statejobs import StateJobs
-from statejobs.domain.job import LIVE, JobState
 from statejobs.store.tables import attempts, jobs, transitions
+from statejobs.values.job import LIVE, JobState
 from tests.chaos.app import FOREIGN, RESOURCES, Deposit, Does, Effect, Errand, Gift, State
 from tests.chaos.invariants import violations
 from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN

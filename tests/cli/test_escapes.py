@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from statejobs import acting_as
 from statejobs.cli.logs import JsonLines, TextLines, log_event
-from statejobs.domain.visible import visible, visible_line
 from statejobs.sparing import sparing
+from statejobs.values.visible import visible, visible_line
 from tests.cli.conftest import Shell
 from tests.cli.test_output import in_terminal
 from tests.support.escapes import ALL, CORPUS, acting_characters

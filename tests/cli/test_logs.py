@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from statejobs.cli.child import _named, _what_it_holds
 from statejobs.cli.logs import JsonLines, TextLines, _log_end_of_thread, log_event
-from statejobs.domain.clock import utcnow
 from statejobs.runner.port import Claim, Policy
 from statejobs.telemetry import Event, Happening
+from statejobs.values.clock import utcnow
 from tests.cli.conftest import job_of
 from tests.support.worker_app import Task
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from statejobs.domain.job import JobState
 from statejobs.store.tables import jobs
+from statejobs.values.job import JobState
 from tests.cli.conftest import job_of, state_of
 from tests.support.worker_app import S, Task
 

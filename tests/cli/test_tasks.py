@@ -3,7 +3,7 @@
 import pytest
 
 from statejobs import acting_as
-from statejobs.domain.job import JobState
+from statejobs.values.job import JobState
 from tests.cli.conftest import Shell
 from tests.support.errands import DAY, Base, errand, make_app, plain, reset, script
 

@@ -26,7 +26,7 @@ from statejobs import (
 )
 from statejobs.chunk import ChunkContext
 from statejobs.context import BaseContext
-from statejobs.domain.lifecycle import JOB_MACHINE
+from statejobs.values.lifecycle import JOB_MACHINE
 from tests.support.pages import PageRun, blocks_of
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from sqlalchemy import create_engine, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from statejobs import WorkerSettings
-from statejobs.domain.clock import Sources
 from statejobs.store.tables import attempts, jobs
+from statejobs.values.clock import Sources
 from tests.faults.settings import limit_connections, set_default
 from tests.support.parcels import (
     Item,

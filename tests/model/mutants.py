@@ -5,7 +5,6 @@ from dataclasses import replace
 from msgspec import structs
 from sqlalchemy import select
 
-from statejobs.domain.outcome import Crash, Snooze
 from statejobs.resource import flush
 from statejobs.runner import recorder
 from statejobs.runner.recorder import Recorder
@@ -15,6 +14,7 @@ from statejobs.store.store import Store
 from statejobs.store.tables import jobs
 from statejobs.triggers import work
 from statejobs.triggers.work import RecordWork
+from statejobs.values.outcome import Crash, Snooze
 from tests.model.driver import Driver
 
 

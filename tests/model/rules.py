@@ -6,8 +6,8 @@ from functools import partial
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from statejobs.domain.suspects import runs_alone
 from statejobs.runner.points import CrashPoint
+from statejobs.values.suspects import runs_alone
 from tests.model.driver import Driver, Item
 from tests.model.model import MOST_CRASHES, TRANSITIONS, WAITING, Model
 

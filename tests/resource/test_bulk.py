@@ -21,12 +21,12 @@ from statejobs import (
     configure_sqlite,
     tenant,
 )
-from statejobs.domain.job import JobState
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.identity import encode_identity, identity_in_sql
 from statejobs.resource.ledger import CLOCK
 from statejobs.store.factory import async_url, make_listener
 from statejobs.store.tables import jobs
+from statejobs.values.job import JobState
 from tests.resource.support import Step, statements_on
 from tests.support.mails import Base, Fax, Letter, Mail
 from tests.support.processes import DEADLINE

@@ -8,11 +8,11 @@ from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs import Cancel, JobState, Snooze, WorkerSettings
-from statejobs.domain.clock import Sources
 from statejobs.runner.calls import calls_of, pop_call
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.lane import Lane
 from statejobs.store.tables import jobs
+from statejobs.values.clock import Sources
 from tests.support.clock import ManualClock
 from tests.support.parcels import (
     LEASE,

@@ -25,9 +25,9 @@ from statejobs import (
     transition,
 )
 from statejobs.awaited import Awaited
-from statejobs.domain.clock import Sources
 from statejobs.store.factory import async_url
 from statejobs.store.queries import JobQueries
+from statejobs.values.clock import Sources
 from tests.support.clock import ManualClock
 
 PATIENCE = 20  # seconds after which a test gives up

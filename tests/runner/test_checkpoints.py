@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import text, update
 
 from statejobs import Cancel, Snooze
-from statejobs.domain.outcome import Release
 from statejobs.runner.calls import calls_of, pop_call
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.store.tables import jobs
+from statejobs.values.outcome import Release
 from tests.support.forms import (
     FORMS,
     Atomic,

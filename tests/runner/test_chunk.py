@@ -19,10 +19,10 @@ from statejobs import (
     tenant,
 )
 from statejobs.acting import current_actor, current_tenant
-from statejobs.domain.outcome import Snooze
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.recorder import Recorder
 from statejobs.store.tables import attempts, jobs
+from statejobs.values.outcome import Snooze
 from tests.support.meters import SIZE, Meter, Note, meter_office, reset_script, script
 from tests.support.parcels import enqueue, fire, job_of, load, state_of
 from tests.support.processes import DEADLINE

@@ -9,8 +9,8 @@ from sqlalchemy import select, update
 
 from statejobs import Event, Sources, StateJobs, WorkerSettings
 from statejobs.cli.documents import worker_documents
-from statejobs.domain.clock import SystemClock
 from statejobs.store.tables import nodes
+from statejobs.values.clock import SystemClock
 from tests.support.clock import ManualClock
 from tests.support.parcels import POST, Parcel, ParcelState, close_app, post_office, script, send
 from tests.support.processes import DEADLINE

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from statejobs import JobState
-from statejobs.domain.failure import MESSAGE_LIMIT
+from statejobs.values.failure import MESSAGE_LIMIT
 from tests.support.parcels import Parcel, attempts_of, job_of, script, send, state_of
 
 

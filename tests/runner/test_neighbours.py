@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import event, update
 
 from statejobs import JobState
-from statejobs.domain.clock import Sources
 from statejobs.resource.neighbours import neighbours_of
 from statejobs.store.tables import jobs
+from statejobs.values.clock import Sources
 from tests.support.clock import ManualClock
 from tests.support.leaflets import Leaflet, Poster, approved, print_shop, reset_script, script
 from tests.support.parcels import Parcel, fire, load, state_of

@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, text, update
 
-from statejobs.domain.job import JobState
 from statejobs.errors import StateJobsError
 from statejobs.store.tables import jobs
 from statejobs.telemetry import Event
+from statejobs.values.job import JobState
 from tests.support.hostile import (
     allow_updates,
     execute,

@@ -7,8 +7,8 @@ from sqlalchemy import Engine, event, text, update
 from sqlalchemy.exc import OperationalError
 
 from statejobs import JobState
-from statejobs.domain.lifecycle import MOST_RETURNS
 from statejobs.store.tables import jobs
+from statejobs.values.lifecycle import MOST_RETURNS
 from tests.support.parcels import (
     Letter,
     Message,

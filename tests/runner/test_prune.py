@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import delete, func, insert, select
 
 from statejobs import ConfigurationError, Domain, Event, JobState, Retention, StateJobs, task
-from statejobs.domain.job import ENDED, LIVE
 from statejobs.store.tables import attempts, jobs, transitions
+from statejobs.values.job import ENDED, LIVE
 from tests.support.clock import NOON, ManualClock, manual_sources
 from tests.support.hostile import allow_updates, execute, refuse_deletes
 from tests.support.parcels import Letter, Parcel, post_office

@@ -10,9 +10,9 @@ from sqlalchemy import update
 
 from statejobs import JobState, WorkerSettings, override_state
 from statejobs.cli.logs import log_event
-from statejobs.domain.clock import Sources
-from statejobs.domain.outcome import Snooze
 from statejobs.telemetry import Event
+from statejobs.values.clock import Sources
+from statejobs.values.outcome import Snooze
 from tests.support.clock import ManualClock
 from tests.support.leaflets import (
     Leaflet,

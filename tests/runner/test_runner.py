@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import delete, event, text, update
 
 from statejobs import Cancel, JobState, Snooze, StateJobsError
-from statejobs.domain.backoff import Custom
-from statejobs.domain.lifecycle import JOB_MACHINE
 from statejobs.store.tables import jobs, transitions
+from statejobs.values.backoff import Custom
+from statejobs.values.lifecycle import JOB_MACHINE
 from tests.support.parcels import (
     BACKOFF,
     Letter,

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from statejobs.domain.job import JobState
 from statejobs.runner.staging import Staging
+from statejobs.values.job import JobState
 from tests.support.hostile import allow_updates, execute, refuse_updates
 from tests.support.parcels import Parcel, add, job_of, send, state_of
 

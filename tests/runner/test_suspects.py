@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from statejobs import Domain, JobContext, StateJobs, WorkerSettings, task
-from statejobs.domain.clock import Sources
+from statejobs.values.clock import Sources
 from tests.support.clock import manual_sources
 from tests.support.parcels import LEASE, close_app
 from tests.support.processes import DEADLINE

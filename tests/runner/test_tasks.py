@@ -21,9 +21,9 @@ from statejobs import (
     task,
     tenant,
 )
-from statejobs.domain.lifecycle import JOB_MACHINE
 from statejobs.errors import NotFoundError, TransitionRefusedError
 from statejobs.store.tables import jobs
+from statejobs.values.lifecycle import JOB_MACHINE
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.errands import (
     DAY,

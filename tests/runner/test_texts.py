@@ -18,10 +18,10 @@ from statejobs import (
     tenant,
 )
 from statejobs.config import Retention
-from statejobs.domain.backoff import LONGEST
-from statejobs.domain.clock import LAST
-from statejobs.domain.text import NAME_LIMIT, REASON_LIMIT
 from statejobs.store.tables import attempts, jobs, transitions
+from statejobs.values.backoff import LONGEST
+from statejobs.values.clock import LAST
+from statejobs.values.text import NAME_LIMIT, REASON_LIMIT
 from tests.support.clock import NOON, manual_sources
 from tests.support.meters import Meter, meter_office
 from tests.support.meters import reset_script as reset_meters

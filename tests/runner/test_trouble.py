@@ -13,9 +13,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from statejobs import Sources, StateJobs, WorkerSettings
 from statejobs.cli.documents import worker_documents
-from statejobs.domain.job import JobState
 from statejobs.runner.trouble import Trouble
 from statejobs.telemetry import Event
+from statejobs.values.job import JobState
 from tests.support.clock import ManualClock
 from tests.support.hostile import allow_updates, execute, refuse_updates
 from tests.support.parcels import (

@@ -30,7 +30,7 @@ from enum import StrEnum
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from statejobs.context import JobContext
-from statejobs.domain.clock import utcnow
+from statejobs.values.clock import utcnow
 from statejobs.resource.columns import state_column
 from statejobs.resource.mixin import StatefulResource
 from statejobs.resource.transition import transition

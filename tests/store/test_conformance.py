@@ -8,14 +8,14 @@ import pytest
 from msgspec import structs
 
 from statejobs import Enqueued, JobState
-from statejobs.domain.job import NewJob
-from statejobs.domain.lifecycle import Landing, Settlement
 from statejobs.store.enqueue import enqueue
 from statejobs.store.expired import discard_stuck, find_expired, put_aside
 from statejobs.store.factory import open_engine
 from statejobs.store.queries import JobQueries
 from statejobs.store.schema import create_tables
 from statejobs.store.store import Store
+from statejobs.values.job import NewJob
+from statejobs.values.lifecycle import Landing, Settlement
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from statejobs.domain.job import JobState
-from statejobs.domain.lifecycle import JOB_MACHINE
+from statejobs.values.job import JobState
+from statejobs.values.lifecycle import JOB_MACHINE
 from tests.store import test_plans as plans
 from tests.support import parcels
 from tests.support.errands import ask

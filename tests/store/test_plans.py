@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Text, cast, insert, literal, select, text
 
 from statejobs import Cancel, Domain, JobState, Retention, Snooze, StateJobs, WorkerSettings
-from statejobs.domain.suspects import Suspects
 from statejobs.store import statements
 from statejobs.store.naming import ALONE
 from statejobs.store.tables import attempts, jobs, transitions
+from statejobs.values.suspects import Suspects
 from tests.support import errands, meters, parcels
 from tests.support.clock import NOON, ManualClock, manual_sources
 from tests.support.errands import ask

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, literal, select, text
 
-from statejobs.domain.suspects import Suspects
 from statejobs.store import unclaimed
 from statejobs.store.factory import open_engine
 from statejobs.store.schema import create_tables
 from statejobs.store.store import Store
 from statejobs.store.tables import jobs
+from statejobs.values.suspects import Suspects
 from tests.support.effort import effort_of
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)

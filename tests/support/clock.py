@@ -4,7 +4,7 @@ import itertools
 import random
 from datetime import UTC, datetime, timedelta
 
-from statejobs.domain.clock import Sources
+from statejobs.values.clock import Sources
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 

@@ -1,6 +1,6 @@
 """The machine of the order in the README, written out by hand."""
 
-from statejobs.domain.machine import Edge, EdgeKind, MachineSpec, TriggerSpec
+from statejobs.values.graph import Edge, EdgeKind, MachineSpec, TriggerSpec
 
 CHARGE = TriggerSpec(
     key="order.charge",

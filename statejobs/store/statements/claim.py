@@ -19,8 +19,6 @@ from sqlalchemy import (
     update,
 )
 
-from statejobs.domain.job import JobState
-from statejobs.domain.suspects import TOGETHER_AFTER, Suspects
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.statements.conditions import (
     KEY_ORDER,
@@ -37,6 +35,8 @@ from statejobs.store.tables import (
     literal_state,
     unindexed,
 )
+from statejobs.values.job import JobState
+from statejobs.values.suspects import TOGETHER_AFTER, Suspects
 
 
 def lock_queued_jobs(suspects: Suspects) -> Select[Any]:

@@ -19,13 +19,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ColumnElement
 
-from statejobs.domain.job import JobState
 from statejobs.store.tables import (
     jobs,
     literal_state,
     unindexed,
 )
 from statejobs.store.types import UtcDateTime
+from statejobs.values.job import JobState
 
 KEYS: BindParameter[str] = bindparam("keys", expanding=True)
 """Keys of triggers and tasks; a list is one parameter, so that every statement compiles once."""

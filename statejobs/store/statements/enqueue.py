@@ -25,7 +25,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
-from statejobs.domain.job import ENDED, WAITING, JobState, NewJob
 from statejobs.store.lock_order import in_key_order
 from statejobs.store.naming import Names, names_beside
 from statejobs.store.statements.conditions import STILL_PROCESSING, is_in, still_in
@@ -35,6 +34,7 @@ from statejobs.store.tables import (
     literal_state,
     transitions,
 )
+from statejobs.values.job import ENDED, WAITING, JobState, NewJob
 
 NEW_JOB_COLUMNS = [item.name for item in fields(NewJob)]
 HISTORY_COLUMNS = [column.name for column in transitions.columns if column.name != "id"]

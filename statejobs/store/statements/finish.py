@@ -19,7 +19,6 @@ from sqlalchemy import (
     update,
 )
 
-from statejobs.domain.job import JobState
 from statejobs.store.naming import Names
 from statejobs.store.statements.conditions import STILL_PROCESSING
 from statejobs.store.tables import (
@@ -27,6 +26,7 @@ from statejobs.store.tables import (
     jobs,
     literal_state,
 )
+from statejobs.values.job import JobState
 
 
 def finish_job(names: Names) -> Executable:

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Select, Text, any_, bindparam, case, false, func, select, update
 from sqlalchemy.dialects import postgresql
 
-from statejobs.domain.job import ENDED, JobState
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.statements.conditions import still_in
 from statejobs.store.tables import IS_OPEN, jobs, literal_state
+from statejobs.values.job import ENDED, JobState
 
 
 def lock_open_jobs(dialect: str) -> Select[Any]:

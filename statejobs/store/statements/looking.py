@@ -14,9 +14,6 @@ from sqlalchemy import (
     union_all,
 )
 
-from statejobs.domain.job import ENDED, JobState
-from statejobs.domain.lifecycle import STUCK
-from statejobs.domain.waiting import OTHER_CODE
 from statejobs.store.tables import (
     IS_ENDED,
     IS_OPEN,
@@ -27,6 +24,9 @@ from statejobs.store.tables import (
     literal_state,
     transitions,
 )
+from statejobs.values.job import ENDED, JobState
+from statejobs.values.lifecycle import STUCK
+from statejobs.values.waiting import OTHER_CODE
 
 
 def count_jobs(most_ended: int) -> Executable:

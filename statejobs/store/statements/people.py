@@ -9,12 +9,12 @@ from sqlalchemy import (
     update,
 )
 
-from statejobs.domain.job import ENDED, WAITING, JobState
 from statejobs.store.statements.conditions import STILL_PROCESSING, still_in
 from statejobs.store.tables import (
     jobs,
     literal_state,
 )
+from statejobs.values.job import ENDED, WAITING, JobState
 
 
 def cancel_waiting_job() -> Executable:

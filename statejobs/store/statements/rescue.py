@@ -18,9 +18,9 @@ from sqlalchemy import (
     update,
 )
 
-from statejobs.domain.job import JobState
 from statejobs.store.statements.conditions import KEYS, STILL_PROCESSING
 from statejobs.store.tables import IS_OPEN, IS_PROCESSING, jobs, literal_state, nodes
+from statejobs.values.job import JobState
 
 
 def _is_abandoned(is_processing: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Executable, Select, Update, bindparam, select, update
 
-from statejobs.domain.job import JobState
 from statejobs.store.statements.conditions import KEYS, QUEUES, is_listed, still_in
 from statejobs.store.tables import IS_WAITING_FOR_TIME, jobs, literal_state
+from statejobs.values.job import JobState
 
 _IS_DUE = jobs.c.run_at <= bindparam("now", type_=jobs.c.run_at.type)
 

@@ -24,7 +24,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from statejobs.domain.suspects import Suspects
 from statejobs.store.statements.claim import beside
 from statejobs.store.statements.conditions import (
     FIRST_TIME,
@@ -37,6 +36,7 @@ from statejobs.store.statements.conditions import (
     readable,
 )
 from statejobs.store.tables import IS_QUEUED, IS_WAITING_FOR_TIME, jobs
+from statejobs.values.suspects import Suspects
 
 
 def peek(dialect: str) -> Select[Any]:

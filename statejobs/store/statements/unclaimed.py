@@ -6,8 +6,6 @@ from typing import Any
 
 from sqlalchemy import Executable, Select, bindparam, func, select, text, update
 
-from statejobs.domain.job import JobState
-from statejobs.domain.suspects import Suspects
 from statejobs.store.statements.claim import best_queued
 from statejobs.store.statements.conditions import (
     KEY_ORDER,
@@ -17,6 +15,8 @@ from statejobs.store.statements.conditions import (
     still_in,
 )
 from statejobs.store.tables import IS_QUEUED, jobs, literal_state
+from statejobs.values.job import JobState
+from statejobs.values.suspects import Suspects
 
 _STILL_QUEUED = still_in(JobState.QUEUED)
 

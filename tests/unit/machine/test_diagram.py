@@ -3,9 +3,9 @@ from itertools import pairwise
 
 import pytest
 
-from statejobs.domain.lifecycle import JOB_MACHINE
-from statejobs.domain.machine import Edge, MachineSpec
 from statejobs.machine.diagram import mermaid, table
+from statejobs.values.graph import Edge, MachineSpec
+from statejobs.values.lifecycle import JOB_MACHINE
 from tests.support.order_flow import ORDER
 
 ORDER_DIAGRAM = """\

@@ -8,12 +8,12 @@ from threading import Barrier, Thread
 import pytest
 import transitions
 
-from statejobs.domain.job import JobState
-from statejobs.domain.lifecycle import JOB_MACHINE
-from statejobs.domain.machine import Edge, MachineSpec
 from statejobs.errors import DefinitionError, NotFoundError
 from statejobs.machine.guard import Guard
 from statejobs.machine.kernel import Kernel, Refusal
+from statejobs.values.graph import Edge, MachineSpec
+from statejobs.values.job import JobState
+from statejobs.values.lifecycle import JOB_MACHINE
 from tests.support.order_flow import ORDER
 
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transitions import Machine, MachineError
 
-from statejobs.domain.machine import Edge, MachineSpec
 from statejobs.machine.kernel import Kernel, Refusal
+from statejobs.values.graph import Edge, MachineSpec
 
 STATES = ("a", "b", "c", "d", "e")
 GUARDS = ("g0", "g1", "g2")

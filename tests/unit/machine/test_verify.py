@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from statejobs.domain.lifecycle import JOB_MACHINE
-from statejobs.domain.machine import Edge, EdgeKind
 from statejobs.errors import DefinitionError
 from statejobs.machine.verify import verify
+from statejobs.values.graph import Edge, EdgeKind
+from statejobs.values.lifecycle import JOB_MACHINE
 from tests.support.order_flow import CHARGE, ORDER
 
 

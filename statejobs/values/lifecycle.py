@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
-from statejobs.domain.backoff import LONGEST
-from statejobs.domain.job import Job, JobState
-from statejobs.domain.machine import Edge, MachineSpec
-from statejobs.domain.outcome import (
+from statejobs.values.backoff import LONGEST
+from statejobs.values.graph import Edge, MachineSpec
+from statejobs.values.job import Job, JobState
+from statejobs.values.outcome import (
     Cancel,
     Complete,
     Crash,
@@ -26,7 +26,7 @@ from statejobs.domain.outcome import (
     Stale,
     Superseded,
 )
-from statejobs.domain.text import REASON_LIMIT, clean_text
+from statejobs.values.text import REASON_LIMIT, clean_text
 
 J = JobState
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statejobs.domain.backoff import (
+from statejobs.values.backoff import (
     LONGEST,
     Custom,
     Exponential,

@@ -4,8 +4,8 @@ import pytest
 from msgspec import structs
 
 from statejobs import JobState
-from statejobs.domain.job import Job
 from statejobs.store.tables import jobs
+from statejobs.values.job import Job
 
 FIELDS = Job.__struct_fields__
 VALUES = {name: f"value of {name}" for name in FIELDS}

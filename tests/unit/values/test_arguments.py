@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
-from statejobs.domain.argument_values import MOST_BYTES, MOST_DEPTH
-from statejobs.domain.arguments import Signature
-from statejobs.domain.shown_arguments import encode_lossy
 from statejobs.errors import ArgumentsError, DefinitionError
+from statejobs.values.argument_values import MOST_BYTES, MOST_DEPTH
+from statejobs.values.arguments import Signature
+from statejobs.values.shown_arguments import encode_lossy
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -416,7 +416,7 @@ def test_text_is_compact_sorted_and_empty_for_nothing():
 
 def test_sets_have_one_text_whatever_the_hash_seed():
     code = (
-        "from typing import Any\nfrom tests.unit.domain.test_arguments import *\n"
+        "from typing import Any\nfrom tests.unit.values.test_arguments import *\n"
         "s = signature_for(dict[str, set[Any] | None])\n"
         "print(s.encode({'value': {'a': set('abcdefgh')}}),\n"
         "  signature_for(set[Color]).encode({'value': set(Color)}))"

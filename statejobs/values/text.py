@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from statejobs.domain.redaction import DEFAULT, Redaction
+from statejobs.values.redaction import DEFAULT, Redaction
 
 REASON_LIMIT = 2_048
 """Most bytes of a reason: why a job, an attempt or a move ended as it did."""

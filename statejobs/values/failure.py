@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from statejobs.domain.discretion import (
+from statejobs.values.discretion import (
     is_of_statement,
     said_by_database,
     without_statements,
     without_values,
 )
-from statejobs.domain.redaction import DEFAULT, Redaction
-from statejobs.domain.text import (
+from statejobs.values.redaction import DEFAULT, Redaction
+from statejobs.values.text import (
     clean_text,
     plain,
     shown_code,

@@ -12,11 +12,11 @@ from typing import Any
 
 from msgspec import structs
 
-from statejobs.domain.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
-from statejobs.domain.job import Job
-from statejobs.domain.redaction import Redaction
-from statejobs.domain.shown_arguments import masked
-from statejobs.domain.text import NAME_LIMIT, REASON_LIMIT, clean_text, shown_text
+from statejobs.values.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
+from statejobs.values.job import Job
+from statejobs.values.redaction import Redaction
+from statejobs.values.shown_arguments import masked
+from statejobs.values.text import NAME_LIMIT, REASON_LIMIT, clean_text, shown_text
 
 _TEXTS = {
     "reason": REASON_LIMIT,

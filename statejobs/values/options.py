@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from statejobs.domain.backoff import LONGEST, Backoff, Exponential
-from statejobs.domain.calls import check_call
-from statejobs.domain.text import NAME_LIMIT, clean_text
-from statejobs.domain.whole import is_whole
 from statejobs.errors import DefinitionError
+from statejobs.values.backoff import LONGEST, Backoff, Exponential
+from statejobs.values.calls import check_call
+from statejobs.values.text import NAME_LIMIT, clean_text
+from statejobs.values.whole import is_whole
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 RESOURCE_PLACE = "{resource}"

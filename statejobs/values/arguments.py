@@ -10,9 +10,9 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from statejobs.domain.argument_values import Refusal, from_json, quoted, stored_text, unknown_type
-from statejobs.domain.text import clean_text
 from statejobs.errors import ArgumentsError, DefinitionError, did_you_mean
+from statejobs.values.argument_values import Refusal, from_json, quoted, stored_text, unknown_type
+from statejobs.values.text import clean_text
 
 Upcast = Callable[[dict[str, Any]], Mapping[str, Any]]
 """Makes arguments of today from stored ones."""

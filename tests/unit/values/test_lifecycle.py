@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from statejobs import Cancel, Job, JobState, Snooze
-from statejobs.domain.failure import Failure
-from statejobs.domain.lifecycle import JOB_MACHINE, Landing, backoff_step, counted, settle
-from statejobs.domain.outcome import Complete, Crash, Fail, GiveBack, Release, Stale, Superseded
 from statejobs.machine.kernel import Kernel
+from statejobs.values.failure import Failure
+from statejobs.values.lifecycle import JOB_MACHINE, Landing, backoff_step, counted, settle
+from statejobs.values.outcome import Complete, Crash, Fail, GiveBack, Release, Stale, Superseded
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FAILED = Fail(failure=Failure(error_type="E", message="m", traceback=""))

@@ -9,9 +9,9 @@ from math import isfinite
 
 import msgspec
 
-from statejobs.domain.argument_values import Place, Survey
-from statejobs.domain.redaction import DEFAULT, MASK, Redaction
-from statejobs.domain.text import clean_text, shown_text
+from statejobs.values.argument_values import Place, Survey
+from statejobs.values.redaction import DEFAULT, MASK, Redaction
+from statejobs.values.text import clean_text, shown_text
 
 _SHOWN_BYTES = 8_192
 _NAME_BYTES = 200

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from statejobs.domain.text import clean_text
+from statejobs.values.text import clean_text
 
 MOST_DEPTH = 64
 MOST_BYTES = 1_048_576

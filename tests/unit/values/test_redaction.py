@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from statejobs.domain.redaction import (
+from statejobs.errors import ConfigurationError
+from statejobs.values.redaction import (
     DEFAULT,
     Redaction,
     redaction_of,
     strictest,
     without_passwords,
 )
-from statejobs.errors import ConfigurationError
 
 OWN = Redaction(hide=("iban", "card_number"), show=("token_count", "sessionType"))
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from statejobs.domain.waiting import wait_again
+from statejobs.values.waiting import wait_again
 
 
 def seconds(number: float) -> timedelta:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from statejobs.domain.backoff import LONGEST
-from statejobs.domain.failure import Failure, describe_failure
+from statejobs.values.backoff import LONGEST
+from statejobs.values.failure import Failure, describe_failure
 
 
 class Snooze(Exception):  # noqa: N818 - a request, not an error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, cast
 
-from statejobs.domain.calls import is_async, is_generator, misfit
+from statejobs.values.calls import is_async, is_generator, misfit
 
 DelayFunction = Callable[[int, BaseException | None], timedelta]
 """Takes the attempt that failed, from 1 on, and its error; returns the wait."""

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statejobs.domain import failure
-from statejobs.domain.failure import (
+from statejobs.values import failure
+from statejobs.values.failure import (
     MESSAGE_LIMIT,
     TRACEBACK_LIMIT,
     describe_failure,
 )
-from statejobs.domain.redaction import DEFAULT
-from statejobs.domain.text import clean_text, shown_text
+from statejobs.values.redaction import DEFAULT
+from statejobs.values.text import clean_text, shown_text
 
 
 def raised(error, cause=None):
