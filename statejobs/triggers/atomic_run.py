@@ -21,8 +21,9 @@ from statejobs.store.store import Store
 from statejobs.triggers.chunk_run import RecordChunks
 from statejobs.triggers.deletion import blaming_the_action
 from statejobs.triggers.hold import load_standing
+from statejobs.triggers.outcomes import outcomes, warn_of_long_transaction
 from statejobs.triggers.records import RecordSubject
-from statejobs.triggers.run import RecordRun, outcomes, warn_of_long_transaction
+from statejobs.triggers.run import RecordRun
 from statejobs.triggers.session import JobSession
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Complete, Outcome, Superseded

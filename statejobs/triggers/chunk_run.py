@@ -21,14 +21,9 @@ from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.triggers.deletion import blaming_the_action, delete_or_refuse
 from statejobs.triggers.hold import Hold
+from statejobs.triggers.outcomes import outcomes, warn_of_long_transaction
 from statejobs.triggers.records import RecordSubject, key_is_in
-from statejobs.triggers.run import (
-    checked_arguments,
-    outcomes,
-    prepare,
-    stale_reason,
-    warn_of_long_transaction,
-)
+from statejobs.triggers.run import checked_arguments, prepare, stale_reason
 from statejobs.triggers.session import JobSession, session_info
 from statejobs.triggers.shortcut import own_changes_of_many
 from statejobs.triggers.taken_out import refuse_lost_writes

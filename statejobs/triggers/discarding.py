@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.runner.port import Claim
 from statejobs.store.defaults import wait_as_long_as_it_takes
-from statejobs.triggers.run import identified
+from statejobs.triggers.outcomes import identified
 from statejobs.triggers.session import session_info
 from statejobs.values.clock import Sources
 

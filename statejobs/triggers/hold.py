@@ -19,13 +19,10 @@ from statejobs.store.lazy_begin import (
 )
 from statejobs.store.tables import unindexed
 from statejobs.triggers.hidden import moved_or_hidden
+from statejobs.triggers.outcomes import RecordMoved
 from statejobs.triggers.records import Identity, RecordSubject, key_is_in, lock_states, where_to
 from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import GiveBack, Superseded
-
-
-class RecordMoved(BaseException):
-    """A record is no longer where its claim left it: an answer that no body shall swallow."""
 
 
 class Hold:

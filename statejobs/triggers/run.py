@@ -3,53 +3,42 @@
 from __future__ import annotations
 
 import contextvars
-import logging
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from statejobs.acting import acting_for_job
 from statejobs.context import AsyncJobContext, JobContext
 from statejobs.machine.guard import Guard
 from statejobs.resource.enqueue import WAKE
 from statejobs.resource.ledger import ledger_of
 from statejobs.resource.loading import with_loading
 from statejobs.runner.port import Claim, Commit
-from statejobs.runner.undone import UndoneError, give_back, ours
-from statejobs.store.lazy_begin import begun_at, in_transaction
+from statejobs.runner.undone import ours
+from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.triggers.deletion import blaming_the_action, delete_or_refuse
-from statejobs.triggers.hold import Hold, RecordMoved
+from statejobs.triggers.hold import Hold
 from statejobs.triggers.notes import JobNotes
+from statejobs.triggers.outcomes import (
+    IsStale,
+    identified,
+    is_writing,
+    outcomes,
+    warn_of_long_transaction,
+)
 from statejobs.triggers.records import RecordSubject
 from statejobs.triggers.session import JobSession, session_info
 from statejobs.triggers.shortcut import own_changes
 from statejobs.triggers.taken_out import refuse_lost_writes
 from statejobs.values.clock import Sources
-from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import (
-    Cancel,
-    Complete,
-    Fail,
     Outcome,
-    Snooze,
-    Stale,
-    Superseded,
-    request_of,
 )
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-
-log = logging.getLogger("statejobs.action")
-
-LONG_TRANSACTION = 1.0
-"""Seconds after which an action that kept its transaction open is warned about."""
 
 
 class RecordRun:
@@ -219,38 +208,6 @@ def _finish(session: Session, hold: Hold, subject: RecordSubject, commit: Commit
         commit(session)
 
 
-def is_writing(sync: Any) -> bool:
-    """Return whether a transaction of the database is open on *sync*, without any I/O."""
-    return sync.was_used and sync.in_transaction() and in_transaction(sync.connection())
-
-
-class _Ended:
-    outcome: Outcome = Complete()
-
-
-@contextmanager
-def outcomes() -> Iterator[_Ended]:
-    """Turn whatever is raised inside into an outcome; nothing gets past."""
-    ended = _Ended()
-    try:
-        yield ended
-    except (Snooze, Cancel) as asked:
-        ended.outcome = request_of(asked)
-    except _IsStale as found:
-        ended.outcome = found.outcome
-    except RecordMoved as moved:
-        ended.outcome = Superseded(str(moved))
-    except UndoneError as error:
-        ended.outcome = give_back(error)
-    except BaseException as error:  # noqa: BLE001 - sys.exit in an action must not end the worker
-        ended.outcome = Fail(failure=describe_failure(error), error=error)
-
-
-class _IsStale(Exception):  # noqa: N818 - an answer, not an error
-    def __init__(self, reason: str) -> None:
-        self.outcome = Stale(reason)
-
-
 def prepare(session: Session, record: Any, action: str) -> None:
     """Hand *record* to the session of an action that will run on it."""
     session.add(record)
@@ -259,7 +216,7 @@ def prepare(session: Session, record: Any, action: str) -> None:
 
 def _check_guards(subject: RecordSubject) -> None:
     if (reason := stale_reason(subject)) is not None:
-        raise _IsStale(reason)
+        raise IsStale(reason)
 
 
 def stale_reason(subject: RecordSubject) -> str | None:
@@ -279,22 +236,3 @@ def checked_arguments(subject: RecordSubject, claim: Claim) -> dict[str, Any]:
     if taken is not None:
         return taken
     return subject.bound.action.signature.decode(claim.job.args, subject.bound.options.upcast)
-
-
-def identified(claim: Claim) -> AbstractContextManager[None]:
-    """Act for the actor and tenant of the job, or for nobody."""
-    return acting_for_job(claim.job.actor, claim.job.tenant)
-
-
-def warn_of_long_transaction(claim: Claim, connection: Connection | None) -> None:
-    """Warn when the body of *claim* has kept its transaction open for long."""
-    began = begun_at(connection) if connection is not None else None
-    if began is None:
-        return
-    seconds = time.perf_counter() - began
-    if seconds > LONG_TRANSACTION:
-        log.warning(
-            "job %s (%s) kept its transaction open for %.1f s, with its locks; "
-            "write after slow calls, not before",
-            claim.job.id, claim.job.key, seconds,
-        )  # fmt: skip

@@ -19,7 +19,7 @@ from statejobs.runner.port import Claim, Commit
 from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.triggers.notes import JobNotes
-from statejobs.triggers.run import (
+from statejobs.triggers.outcomes import (
     identified,
     is_writing,
     outcomes,

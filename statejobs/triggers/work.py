@@ -37,9 +37,10 @@ from statejobs.triggers.declares import Declarations
 from statejobs.triggers.deletion import land_deleted
 from statejobs.triggers.discarding import run_hook
 from statejobs.triggers.finding import find_at_rest, find_left, refuse_hidden
-from statejobs.triggers.fitting import Arguments, leave_misfits
+from statejobs.triggers.fitting import Arguments
 from statejobs.triggers.hidden import moved_or_hidden
 from statejobs.triggers.kept import is_written_already, why_not_moved
+from statejobs.triggers.misfits import leave_misfits
 from statejobs.triggers.records import (
     Identity,
     RecordSubject,

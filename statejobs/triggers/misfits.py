@@ -1,0 +1,44 @@
+"""Records that stay where they are, since the arguments of their jobs fit other code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from statejobs.resource.model import BoundTrigger
+from statejobs.triggers.claiming import LockedRecords
+from statejobs.triggers.declares import Declarations, Part
+from statejobs.triggers.fitting import Arguments, fit
+from statejobs.triggers.records import Identity
+from statejobs.values.job import Job
+from statejobs.values.waiting import OTHER_CODE
+
+Kept = Mapping[Identity, Arguments | None]
+"""Key of a record → the arguments of its job; None when the run is to meet what is wrong."""
+
+
+def leave_misfits(
+    connection: Connection, declarations: Declarations, *, key: str, resource: str,
+    locked: LockedRecords, jobs: Mapping[Identity, tuple[Job, BoundTrigger]],
+) -> Kept:  # fmt: skip
+    """Leave those of *locked* where they are whose jobs other code may fit; return the arguments.
+
+    Raises:
+        LookupError: A record is in a state that no node knows.
+    """
+    if locked.misfits:
+        if not declarations.may_fit_others(connection, Part.RESOURCES, resource):
+            raise LookupError(next(iter(locked.misfits.values())))
+        locked.misfits = {i: f"{OTHER_CODE}{why}" for i, why in locked.misfits.items()}
+    found = {
+        identity: fit(bound.action.signature, bound.options.upcast, job.args)
+        for identity, (job, bound) in jobs.items()
+        if identity in locked.found
+    }
+    misfits = {identity: why for identity, why in found.items() if isinstance(why, str)}
+    if misfits and declarations.may_fit_others(connection, Part.KEYS, key):
+        for identity, why in misfits.items():
+            del locked.found[identity]
+            locked.misfits[identity] = why
+    return {i: None if isinstance(args, str) else args for i, args in found.items()}
