@@ -35,7 +35,6 @@ from statejobs.store.sqlite import configure_sqlite
 from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
 from statejobs.telemetry import Event, Happening
-from statejobs.triggers.prune import Pruned
 from statejobs.values.backoff import Backoff, Exponential
 from statejobs.values.clock import Clock, Sources, SystemClock, utcnow
 from statejobs.values.graph import MachineSpec
@@ -43,6 +42,7 @@ from statejobs.values.job import BulkResult, Enqueued, EnqueueResult, Job, JobSt
 from statejobs.values.outcome import Cancel, Snooze
 from statejobs.values.redaction import Redaction
 from statejobs.version import __version__
+from statejobs.work.prune import Pruned
 
 __all__ = [
     "ActingMiddleware",

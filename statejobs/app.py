@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from statejobs.awaited import Awaited
 from statejobs.config import Retention, WorkerSettings, check_queues
 from statejobs.errors import ConfigurationError, StateJobsError, did_you_mean
+from statejobs.people.acts import Operator
 from statejobs.resource.domain import Domain, Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
@@ -36,15 +37,14 @@ from statejobs.store.loops import AsyncEngines
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
-from statejobs.triggers.declares import Declarations
-from statejobs.triggers.dispatch import WorkByKey
-from statejobs.triggers.operator import Operator
-from statejobs.triggers.prune import Pruned, Pruner
-from statejobs.triggers.task_work import TaskWork
-from statejobs.triggers.work import RecordWork
 from statejobs.values.clock import Sources, tells_wall_time
 from statejobs.values.job import Job, JobState
 from statejobs.values.redaction import Redaction, redaction_of
+from statejobs.work.declares import Declarations
+from statejobs.work.dispatch import WorkByKey
+from statejobs.work.prune import Pruned, Pruner
+from statejobs.work.records.work import RecordWork
+from statejobs.work.tasks.work import TaskWork
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession

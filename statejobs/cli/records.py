@@ -23,9 +23,9 @@ from statejobs.errors import NotFoundError
 from statejobs.resource.identity import decode_identity, encode_identity
 from statejobs.resource.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of, sqlstate_of
-from statejobs.triggers.stuck import is_stuck
 from statejobs.values.job import LIVE, Job, JobState
 from statejobs.values.shown import shown_job
+from statejobs.work.records.stuck import is_stuck
 
 _OUT_OF_RANGE = "22003"
 

@@ -12,9 +12,9 @@ from statejobs.store.enqueue import enqueue
 from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.store.tables import jobs
-from statejobs.triggers import work
-from statejobs.triggers.work import RecordWork
 from statejobs.values.outcome import Crash, Snooze
+from statejobs.work.records import work
+from statejobs.work.records.work import RecordWork
 from tests.model.driver import Driver
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.attributes import flag_modified, get_history, set_committed_value
 
 from statejobs import StatefulResource, UtcDateTime, state_column
-from statejobs.triggers.shortcut import own_changes
+from statejobs.work.records.changes import own_changes
 
 
 class Base(DeclarativeBase): ...

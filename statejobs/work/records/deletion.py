@@ -15,9 +15,9 @@ from statejobs.resource.identity import encode_identity
 from statejobs.runner.port import Claim, MovedAway
 from statejobs.store.enqueue import cancel_left
 from statejobs.store.history import write_history
-from statejobs.triggers.hold import Hold
-from statejobs.triggers.records import RecordSubject, history_row, read_state
 from statejobs.values.graph import DELETED, EdgeKind
+from statejobs.work.records.hold import Hold
+from statejobs.work.records.subject import RecordSubject, history_row, read_state
 
 
 def delete_or_refuse(

@@ -19,17 +19,17 @@ from statejobs.runner.port import ChunkRun as Call
 from statejobs.runner.port import Claim, Ending, Success
 from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.store import Store
-from statejobs.triggers.deletion import blaming_the_action, delete_or_refuse
-from statejobs.triggers.hold import Hold
-from statejobs.triggers.outcomes import outcomes, warn_of_long_transaction
-from statejobs.triggers.records import RecordSubject, key_is_in
-from statejobs.triggers.run import checked_arguments, prepare, stale_reason
-from statejobs.triggers.session import JobSession, session_info
-from statejobs.triggers.shortcut import own_changes_of_many
-from statejobs.triggers.taken_out import refuse_lost_writes
-from statejobs.triggers.together import finish_within
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Complete, Outcome, Stale
+from statejobs.work.outcomes import outcomes, warn_of_long_transaction
+from statejobs.work.records.attempt import checked_arguments, prepare, stale_reason
+from statejobs.work.records.changes import own_changes_of_many
+from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
+from statejobs.work.records.finish import finish_within
+from statejobs.work.records.hold import Hold
+from statejobs.work.records.subject import RecordSubject, key_is_in
+from statejobs.work.records.taken_out import refuse_lost_writes
+from statejobs.work.session import JobSession, session_info
 
 R = TypeVar("R")
 

@@ -34,10 +34,16 @@ from statejobs.store.prepared import Prepared
 from statejobs.store.statements.claim import find_running_jobs
 from statejobs.store.tables import unindexed
 from statejobs.store.types import UtcDateTime
-from statejobs.triggers.hidden import find_unlockable, why_hidden
-from statejobs.triggers.records import Identity, RecordSubject, history_row, key_is_in, stored_state
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import Job
+from statejobs.work.records.hidden import find_unlockable, why_hidden
+from statejobs.work.records.subject import (
+    Identity,
+    RecordSubject,
+    history_row,
+    key_is_in,
+    stored_state,
+)
 
 
 @dataclass(slots=True, kw_only=True)

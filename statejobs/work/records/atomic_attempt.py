@@ -18,15 +18,15 @@ from statejobs.runner.port import ChunkRun, Claim, Ending
 from statejobs.runner.undone import ours
 from statejobs.store.lazy_begin import begin_now, impose_limits
 from statejobs.store.store import Store
-from statejobs.triggers.chunk_run import RecordChunks
-from statejobs.triggers.deletion import blaming_the_action
-from statejobs.triggers.hold import load_standing
-from statejobs.triggers.outcomes import outcomes, warn_of_long_transaction
-from statejobs.triggers.records import RecordSubject
-from statejobs.triggers.run import RecordRun
-from statejobs.triggers.session import JobSession
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Complete, Outcome, Superseded
+from statejobs.work.outcomes import outcomes, warn_of_long_transaction
+from statejobs.work.records.attempt import RecordRun
+from statejobs.work.records.chunk_attempt import RecordChunks
+from statejobs.work.records.deletion import blaming_the_action
+from statejobs.work.records.hold import load_standing
+from statejobs.work.records.subject import RecordSubject
+from statejobs.work.session import JobSession
 
 R = TypeVar("R")
 

@@ -18,9 +18,9 @@ from statejobs.store.faults import is_away
 from statejobs.store.history import write_history
 from statejobs.store.store import Store
 from statejobs.store.together import BRIEFLY, complete_one, move_and_complete
-from statejobs.triggers.records import RecordSubject, history_row, landing_parameters
-from statejobs.triggers.shortcut import move_with_changes, own_columns
 from statejobs.values.graph import EdgeKind
+from statejobs.work.records.changes import move_with_changes, own_columns
+from statejobs.work.records.subject import RecordSubject, history_row, landing_parameters
 
 log = logging.getLogger("statejobs.runner")
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from statejobs.resource.model import ResourceModel
 from statejobs.runner.port import MovedAway, RecordHidden
 from statejobs.store.faults import Fault, fault_of
-from statejobs.triggers.records import Identity, RecordSubject, key_is_in, read_place, where_to
+from statejobs.work.records.subject import Identity, RecordSubject, key_is_in, read_place, where_to
 
 
 def why_hidden(connection: Connection, model: ResourceModel) -> str | None:

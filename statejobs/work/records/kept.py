@@ -12,9 +12,9 @@ from sqlalchemy import Connection, select
 
 from statejobs.errors import RecordKeptError
 from statejobs.runner.port import MovedAway, RecordHidden
-from statejobs.triggers.hidden import moved_or_hidden
-from statejobs.triggers.records import RecordSubject, key_is_in, read_place, stored_state
-from statejobs.triggers.shortcut import own_columns
+from statejobs.work.records.changes import own_columns
+from statejobs.work.records.hidden import moved_or_hidden
+from statejobs.work.records.subject import RecordSubject, key_is_in, read_place, stored_state
 
 
 def is_written_already(

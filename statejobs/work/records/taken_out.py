@@ -10,7 +10,7 @@ from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import StateJobsError
 from statejobs.resource.identity import encode_identity
-from statejobs.triggers.records import RecordSubject
+from statejobs.work.records.subject import RecordSubject
 
 
 def refuse_lost_writes(session: Session, subjects: Sequence[RecordSubject]) -> None:

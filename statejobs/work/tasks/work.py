@@ -13,13 +13,13 @@ from statejobs.resource.domain import Registry
 from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success, Whereabouts
 from statejobs.store.store import Store
 from statejobs.store.together import complete_jobs, complete_one
-from statejobs.triggers.declares import Declarations
-from statejobs.triggers.discarding import run_hook
-from statejobs.triggers.fitting import fit_tasks
-from statejobs.triggers.task_run import AsyncTaskRun, TaskRun, TaskSubject
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job, JobState
 from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.work.declares import Declarations
+from statejobs.work.discarding import run_hook
+from statejobs.work.fitting import fit_tasks
+from statejobs.work.tasks.attempt import AsyncTaskRun, TaskRun, TaskSubject
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

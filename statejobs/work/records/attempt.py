@@ -18,24 +18,24 @@ from statejobs.runner.port import Claim, Commit
 from statejobs.runner.undone import ours
 from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.store import Store
-from statejobs.triggers.deletion import blaming_the_action, delete_or_refuse
-from statejobs.triggers.hold import Hold
-from statejobs.triggers.notes import JobNotes
-from statejobs.triggers.outcomes import (
+from statejobs.values.clock import Sources
+from statejobs.values.outcome import (
+    Outcome,
+)
+from statejobs.work.notes import JobNotes
+from statejobs.work.outcomes import (
     IsStale,
     identified,
     is_writing,
     outcomes,
     warn_of_long_transaction,
 )
-from statejobs.triggers.records import RecordSubject
-from statejobs.triggers.session import JobSession, session_info
-from statejobs.triggers.shortcut import own_changes
-from statejobs.triggers.taken_out import refuse_lost_writes
-from statejobs.values.clock import Sources
-from statejobs.values.outcome import (
-    Outcome,
-)
+from statejobs.work.records.changes import own_changes
+from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
+from statejobs.work.records.hold import Hold
+from statejobs.work.records.subject import RecordSubject
+from statejobs.work.records.taken_out import refuse_lost_writes
+from statejobs.work.session import JobSession, session_info
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession

@@ -30,18 +30,26 @@ from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.history import write_history
 from statejobs.store.prepared import Prepared
 from statejobs.store.store import Store, finish_parameters
-from statejobs.triggers.atomic_run import MOST_IN_A_BATCH, AtomicBatches
-from statejobs.triggers.chunk_run import RecordChunks
-from statejobs.triggers.claiming import identities_of, lock_records, move_to_during, write_claims
-from statejobs.triggers.declares import Declarations
-from statejobs.triggers.deletion import land_deleted
-from statejobs.triggers.discarding import run_hook
-from statejobs.triggers.finding import find_at_rest, find_left, refuse_hidden
-from statejobs.triggers.fitting import Arguments
-from statejobs.triggers.hidden import moved_or_hidden
-from statejobs.triggers.kept import is_written_already, why_not_moved
-from statejobs.triggers.misfits import leave_misfits
-from statejobs.triggers.records import (
+from statejobs.values.clock import Sources
+from statejobs.values.graph import EdgeKind
+from statejobs.values.job import Job, JobState
+from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.values.waiting import OTHER_CODE
+from statejobs.work.declares import Declarations
+from statejobs.work.discarding import run_hook
+from statejobs.work.fitting import Arguments
+from statejobs.work.records.atomic_attempt import MOST_IN_A_BATCH, AtomicBatches
+from statejobs.work.records.attempt import AsyncRecordRun, RecordRun
+from statejobs.work.records.changes import move_with_changes
+from statejobs.work.records.chunk_attempt import RecordChunks
+from statejobs.work.records.claim import identities_of, lock_records, move_to_during, write_claims
+from statejobs.work.records.deletion import land_deleted
+from statejobs.work.records.finding import find_at_rest, find_left, refuse_hidden
+from statejobs.work.records.finish import finish_together
+from statejobs.work.records.hidden import moved_or_hidden
+from statejobs.work.records.kept import is_written_already, why_not_moved
+from statejobs.work.records.misfits import leave_misfits
+from statejobs.work.records.subject import (
     Identity,
     RecordSubject,
     came_by_declared_move,
@@ -51,14 +59,6 @@ from statejobs.triggers.records import (
     lock_state,
     where_to,
 )
-from statejobs.triggers.run import AsyncRecordRun, RecordRun
-from statejobs.triggers.shortcut import move_with_changes
-from statejobs.triggers.together import finish_together
-from statejobs.values.clock import Sources
-from statejobs.values.graph import EdgeKind
-from statejobs.values.job import Job, JobState
-from statejobs.values.lifecycle import Landing, Settlement
-from statejobs.values.waiting import OTHER_CODE
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

@@ -17,13 +17,13 @@ from statejobs.store.history import write_history
 from statejobs.store.lives import REUSED
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
-from statejobs.triggers.records import RecordSubject, history_row, land_record, lock_state
-from statejobs.triggers.stuck import find_stuck, is_stuck, repair
-from statejobs.triggers.ways import fire_way_back, why_no_way_back
 from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import ENDED, WAITING, Job, JobState
 from statejobs.values.text import REASON_LIMIT, shown_text
+from statejobs.work.records.stuck import find_stuck, is_stuck, repair
+from statejobs.work.records.subject import RecordSubject, history_row, land_record, lock_state
+from statejobs.work.records.ways import fire_way_back, why_no_way_back
 
 
 class Operator:

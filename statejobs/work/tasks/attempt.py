@@ -18,16 +18,16 @@ from statejobs.resource.task import Task
 from statejobs.runner.port import Claim, Commit
 from statejobs.store.lazy_begin import in_transaction
 from statejobs.store.store import Store
-from statejobs.triggers.notes import JobNotes
-from statejobs.triggers.outcomes import (
+from statejobs.values.clock import Sources
+from statejobs.values.outcome import Outcome
+from statejobs.work.notes import JobNotes
+from statejobs.work.outcomes import (
     identified,
     is_writing,
     outcomes,
     warn_of_long_transaction,
 )
-from statejobs.triggers.session import JobSession, session_info
-from statejobs.values.clock import Sources
-from statejobs.values.outcome import Outcome
+from statejobs.work.session import JobSession, session_info
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession

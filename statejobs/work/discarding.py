@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from statejobs.runner.port import Claim
 from statejobs.store.defaults import wait_as_long_as_it_takes
-from statejobs.triggers.outcomes import identified
-from statejobs.triggers.session import session_info
 from statejobs.values.clock import Sources
+from statejobs.work.outcomes import identified
+from statejobs.work.session import session_info
 
 
 def run_hook(

@@ -18,11 +18,11 @@ from statejobs.store.lazy_begin import (
     lift_limits,
 )
 from statejobs.store.tables import unindexed
-from statejobs.triggers.hidden import moved_or_hidden
-from statejobs.triggers.outcomes import RecordMoved
-from statejobs.triggers.records import Identity, RecordSubject, key_is_in, lock_states, where_to
 from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import GiveBack, Superseded
+from statejobs.work.outcomes import RecordMoved
+from statejobs.work.records.hidden import moved_or_hidden
+from statejobs.work.records.subject import Identity, RecordSubject, key_is_in, lock_states, where_to
 
 
 class Hold:

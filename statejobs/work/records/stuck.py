@@ -21,7 +21,10 @@ from statejobs.store.faults import Fault, fault_of, is_away, words_of
 from statejobs.store.history import write_history
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
-from statejobs.triggers.records import (
+from statejobs.values.clock import Sources
+from statejobs.values.graph import EdgeKind
+from statejobs.values.job import Job, JobState
+from statejobs.work.records.subject import (
     Identity,
     RecordSubject,
     history_row,
@@ -29,9 +32,6 @@ from statejobs.triggers.records import (
     land_record,
     lock_state,
 )
-from statejobs.values.clock import Sources
-from statejobs.values.graph import EdgeKind
-from statejobs.values.job import Job, JobState
 
 REPAIRED = "rescue"
 """Name in history of the move by which a stuck record returns to its source."""

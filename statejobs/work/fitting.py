@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from statejobs.errors import ArgumentsError
-from statejobs.triggers.declares import Declarations, Part
 from statejobs.values.arguments import Signature, Upcast
 from statejobs.values.job import Job
 from statejobs.values.waiting import OTHER_CODE
+from statejobs.work.declares import Declarations, Part
 
 Arguments = dict[str, Any]
 

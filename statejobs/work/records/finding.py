@@ -7,10 +7,10 @@ from sqlalchemy import Connection
 from statejobs.resource.domain import Registry
 from statejobs.resource.model import ResourceModel
 from statejobs.runner.port import RecordHidden
-from statejobs.triggers.claiming import identities_of
-from statejobs.triggers.hidden import find_unlockable, why_hidden
-from statejobs.triggers.records import Identity, RecordSubject, lock_state, read_state
 from statejobs.values.job import Job
+from statejobs.work.records.claim import identities_of
+from statejobs.work.records.hidden import find_unlockable, why_hidden
+from statejobs.work.records.subject import Identity, RecordSubject, lock_state, read_state
 
 NO_VERSION = -1
 """No record has it: landing then finds that someone else moved it."""

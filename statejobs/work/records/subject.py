@@ -23,9 +23,9 @@ from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.lock_order import in_key_order
 from statejobs.store.tables import transitions
-from statejobs.triggers.shortcut import move_with_changes
 from statejobs.values.graph import DELETED, EdgeKind
 from statejobs.values.job import Job
+from statejobs.work.records.changes import move_with_changes
 
 Identity = tuple[Any, ...]
 

@@ -1,1 +1,0 @@
-"""The bridge: what the jobs of triggers and tasks do. Joins the two halves."""

@@ -1,0 +1,1 @@
+"""What a job does to a record: its action, run on it, and the move that ends it."""

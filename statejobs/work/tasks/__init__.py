@@ -1,0 +1,1 @@
+"""What a job does that has no record: a task."""
