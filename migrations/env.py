@@ -10,7 +10,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from statejobs.alembic import alembic_options
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from statejobs.store.schema import migration_transaction, schema_of
 from statejobs.store.tables import VERSION_TABLE, metadata
 

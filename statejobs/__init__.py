@@ -31,7 +31,7 @@ from statejobs.resource.task import Task, task
 from statejobs.resource.transition import Transition, transition
 from statejobs.resource.trigger import Trigger
 from statejobs.runner.drain import DrainResult
-from statejobs.store.sqlite import configure_sqlite
+from statejobs.store.engines.sqlite import configure_sqlite
 from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
 from statejobs.telemetry import Event, Happening

@@ -30,10 +30,15 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
-from statejobs.store.factory import check_async_driver, make_listener, make_watch, open_engine
-from statejobs.store.forks import renew_in_children
-from statejobs.store.limits import check_connections
-from statejobs.store.loops import AsyncEngines
+from statejobs.store.engines.factory import (
+    check_async_driver,
+    make_listener,
+    make_watch,
+    open_engine,
+)
+from statejobs.store.engines.forks import renew_in_children
+from statejobs.store.engines.limits import check_connections
+from statejobs.store.engines.loops import AsyncEngines
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
@@ -146,7 +151,7 @@ class StateJobs:
 
     def async_session(self, engine: AsyncEngine) -> AsyncSession:
         """Return a new session for asyncio, on an *engine* of yours on the app's database."""
-        from statejobs.store.asyncio import open_async_session  # noqa: PLC0415 - async extra
+        from statejobs.store.engines.asyncio import open_async_session  # noqa: PLC0415 - async extra
 
         self._refuse_closed()
         return open_async_session(engine, {CLOCK: self.sources.clock, IDS: self.sources.ids})

@@ -19,7 +19,7 @@ from statejobs.app import StateJobs
 from statejobs.cli.owners import is_ours_alone
 from statejobs.cli.problems import Exit, Problem, first_line, where_raised
 from statejobs.errors import StateJobsError, did_you_mean
-from statejobs.store.factory import parse_url
+from statejobs.store.engines.factory import parse_url
 
 APP_VARIABLE = "STATEJOBS_APP"
 DATABASE_VARIABLE = "STATEJOBS_DATABASE"

@@ -9,7 +9,7 @@ from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from statejobs.errors import BindMismatchError, ConfigurationError
-from statejobs.store.autocommit import refuse_autocommit
+from statejobs.store.engines.autocommit import refuse_autocommit
 from statejobs.store.tables import jobs
 
 

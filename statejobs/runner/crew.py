@@ -27,7 +27,7 @@ from statejobs.runner.lane import Lane
 from statejobs.runner.port import Claim, Success
 from statejobs.runner.runner import Runner
 from statejobs.runner.singly import MOST, Singly
-from statejobs.store.reserve import most_waiting
+from statejobs.store.engines.reserve import most_waiting
 
 log = logging.getLogger("statejobs.worker")
 

@@ -20,8 +20,8 @@ from statejobs.runner.recorder import LateResult, Recorder
 from statejobs.runner.refused import Aside, Refused, refusal_of, tell_of
 from statejobs.runner.retries import Retries
 from statejobs.runner.undone import UndoneError, give_back, ours, passes
+from statejobs.store.engines.lazy_begin import begin_now
 from statejobs.store.faults import Fault, fault_of, is_away, may_last, words_of
-from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import Sources

@@ -28,8 +28,8 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.staging import Staging
 from statejobs.runner.trouble import Trouble
 from statejobs.sparing import sparing
-from statejobs.store.factory import Listener
-from statejobs.store.silence import SilenceWatch
+from statejobs.store.engines.factory import Listener
+from statejobs.store.engines.unanswered import SilenceWatch
 from statejobs.telemetry import Event
 from statejobs.values.suspects import Suspects
 from statejobs.version import __version__

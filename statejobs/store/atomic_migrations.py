@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, event
 
 from statejobs.errors import ConfigurationError
-from statejobs.store.sqlite import BEGIN
+from statejobs.store.engines.sqlite import BEGIN
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from statejobs.errors import SchemaError
-from statejobs.store.lazy_begin import in_transaction
+from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.missing import HOW_TO_MAKE_TABLES
 from statejobs.store.tables import VERSION_TABLE, metadata, versions
 

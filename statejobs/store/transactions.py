@@ -9,12 +9,12 @@ from datetime import timedelta
 from sqlalchemy import Connection, Engine
 
 from statejobs.config import WorkerSettings
-from statejobs.store.defaults import limits_of
-from statejobs.store.idle import explain_idleness, limit_idleness
-from statejobs.store.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
-from statejobs.store.reserve import OF_LEASES, SHARED, Reserve, can_reserve
-from statejobs.store.turns import Turns
-from statejobs.store.witness import Witness
+from statejobs.store.engines.defaults import limits_of
+from statejobs.store.engines.idle import explain_idleness, limit_idleness
+from statejobs.store.engines.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
+from statejobs.store.engines.reserve import OF_LEASES, SHARED, Reserve, can_reserve
+from statejobs.store.engines.turns import Turns
+from statejobs.store.engines.witness import Witness
 
 TABLE_PATIENCE = timedelta(seconds=0.25)
 """How long what waits for no row waits for a table that somebody has locked, as to alter it."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.runner.port import Claim
-from statejobs.store.defaults import wait_as_long_as_it_takes
+from statejobs.store.engines.defaults import wait_as_long_as_it_takes
 from statejobs.values.clock import Sources
 from statejobs.work.outcomes import identified
 from statejobs.work.session import session_info

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from statejobs.acting import acting_for_job
 from statejobs.runner.port import Claim
 from statejobs.runner.undone import UndoneError, give_back
-from statejobs.store.lazy_begin import begun_at, in_transaction
+from statejobs.store.engines.lazy_begin import begun_at, in_transaction
 from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import (
     Cancel,

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from statejobs.errors import StateJobsError
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK, JOB
-from statejobs.store.lazy_begin import ON_BEGIN, WITH_BEGIN
+from statejobs.store.engines.lazy_begin import ON_BEGIN, WITH_BEGIN
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
 

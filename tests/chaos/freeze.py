@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Engine, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from tests.chaos.app import HOLDS, Deposit, Does, holder_of
 from tests.chaos.field import Field
 from tests.chaos.fleet import Post, now, wait_until

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Engine, and_, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs import StateJobs
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from statejobs.store.tables import jobs, nodes
 from statejobs.values.job import LIVE, JobState
 from tests.chaos.app import LEASE, LEDGER, RESOURCES, Does, Errand, State, make_app

@@ -22,7 +22,7 @@ from statejobs import (
     state_column,
     transition,
 )
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from tests.support.faulty_dbapi import faulty_engine
 from tests.support.parcels import contradictions
 

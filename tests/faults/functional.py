@@ -24,7 +24,7 @@ from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 
 import statejobs
 from statejobs import StateJobsError, app
-from statejobs.store import factory
+from statejobs.store.engines import factory
 from tests.support.faulty_dbapi import Faults, faulty_engine
 
 OURS = Path(statejobs.__file__).parent

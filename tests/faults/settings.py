@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from psycopg import sql
 from sqlalchemy import make_url
 
-from statejobs.store import factory
+from statejobs.store.engines import factory
 from tests.support.postgres import PostgresDatabases
 
 ISOLATION = "default_transaction_isolation"

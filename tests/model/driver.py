@@ -22,7 +22,7 @@ from statejobs import (
 )
 from statejobs.errors import TransitionRefusedError
 from statejobs.runner.keeper import HeldClaims, Keeper
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.model.model import ALLOWANCE, BACKOFF, LEASE, MOST_CRASHES, SNOOZE
 from tests.support.clock import NOON, ManualClock, manual_sources

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from statejobs.resource import flush
 from statejobs.runner import recorder
 from statejobs.runner.recorder import Recorder
+from statejobs.store.engines.lazy_begin import begin_now
 from statejobs.store.enqueue import enqueue
-from statejobs.store.lazy_begin import begin_now
 from statejobs.store.store import Store
 from statejobs.store.tables import jobs
 from statejobs.values.outcome import Crash, Snooze

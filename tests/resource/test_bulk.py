@@ -24,7 +24,7 @@ from statejobs import (
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.identity import encode_identity, identity_in_sql
 from statejobs.resource.ledger import CLOCK
-from statejobs.store.factory import async_url, make_listener
+from statejobs.store.engines.factory import async_url, make_listener
 from statejobs.store.tables import jobs
 from statejobs.values.job import JobState
 from tests.resource.support import Step, statements_on

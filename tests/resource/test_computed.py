@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from statejobs import StatefulResource, configure_sqlite, state_column, transition
-from statejobs.store.factory import ASYNC_DRIVERS
+from statejobs.store.engines.factory import ASYNC_DRIVERS
 from tests.resource.support import Step, statements_on
 from tests.support.shop import shop_engine
 

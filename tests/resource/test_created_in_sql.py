@@ -23,7 +23,7 @@ from statejobs import (
     tenant,
 )
 from statejobs.resource.ledger import CLOCK, JOB
-from statejobs.store.factory import async_url
+from statejobs.store.engines.factory import async_url
 from tests.resource.support import Step, statements_on
 from tests.support.shop import StoppedClock, read_history_rows, read_jobs, shop_engine
 

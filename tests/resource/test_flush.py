@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from statejobs import SchemaError, StateJobsError, acting_as, tenant
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from tests.resource.support import charges, statements_on
 from tests.support.shop import (
     Base,

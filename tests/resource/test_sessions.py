@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from statejobs import BindMismatchError, Enqueued, configure_sqlite
-from statejobs.store.factory import async_url
+from statejobs.store.engines.factory import async_url
 from statejobs.store.tables import jobs
 from tests.resource.support import charges
 from tests.support.shop import Base, Order, S, new_order, read_history, read_jobs, shop_engine

@@ -23,7 +23,7 @@ from statejobs import (
     task,
     tenant,
 )
-from statejobs.store.asyncio import open_async_engine
+from statejobs.store.engines.asyncio import open_async_engine
 from statejobs.store.tables import jobs
 from tests.resource.support import statements_on
 from tests.support.shop import Order, StoppedClock, new_order, read_jobs
@@ -364,7 +364,7 @@ def test_the_caller_may_go_on_after_a_refusal(session, engine):
 
 
 def test_without_tables_the_error_says_how_to_make_them(database_url):
-    from statejobs.store.factory import open_engine
+    from statejobs.store.engines.factory import open_engine
 
     opened = open_engine(database_url)
     with Session(opened) as session, pytest.raises(SchemaError, match="db upgrade"):

@@ -25,7 +25,7 @@ from statejobs import (
     transition,
 )
 from statejobs.awaited import Awaited
-from statejobs.store.factory import async_url
+from statejobs.store.engines.factory import async_url
 from statejobs.store.queries import JobQueries
 from statejobs.values.clock import Sources
 from tests.support.clock import ManualClock

@@ -19,7 +19,7 @@ from statejobs import (
 )
 from statejobs.runner.calls import calls_of, pop_call
 from statejobs.runner.chunks import attempt_chunk
-from statejobs.store.factory import async_url
+from statejobs.store.engines.factory import async_url
 from statejobs.store.tables import jobs
 from tests.support.forms import FORMS, Plain, office, script, write_on_board
 from tests.support.forms import board as board_of

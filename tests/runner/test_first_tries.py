@@ -23,7 +23,7 @@ from statejobs import (
     task,
     transition,
 )
-from statejobs.store.factory import async_url
+from statejobs.store.engines.factory import async_url
 
 
 @task("first.tidy")
@@ -149,7 +149,8 @@ def test_async_work_without_its_extra_is_refused_at_the_start(database_url, monk
     find = importlib.util.find_spec
     hidden = {"greenlet", "aiosqlite"}
     monkeypatch.setattr(
-        "statejobs.store.factory.find_spec", lambda name: None if name in hidden else find(name)
+        "statejobs.store.engines.factory.find_spec",
+        lambda name: None if name in hidden else find(name),
     )
     with make_app(database_url, tidy, fetch) as app:
         app.create_all()
@@ -164,7 +165,7 @@ def test_async_work_without_its_extra_is_refused_at_the_start(database_url, monk
 
 
 def test_without_async_work_nothing_is_missed(database_url, monkeypatch):
-    monkeypatch.setattr("statejobs.store.factory.find_spec", lambda _name: None)
+    monkeypatch.setattr("statejobs.store.engines.factory.find_spec", lambda _name: None)
     with make_app(database_url) as app:
         app.create_all()
         app.check_tables()
@@ -181,7 +182,7 @@ def test_a_driver_that_cannot_be_imported_is_told_with_its_extra(monkeypatch, er
     def fail(*_args, **_options):
         raise error
 
-    monkeypatch.setattr("statejobs.store.factory.create_engine", fail)
+    monkeypatch.setattr("statejobs.store.engines.factory.create_engine", fail)
 
     with pytest.raises(ConfigurationError, match=r"statejobs\[postgres\]") as caught:
         make_app("postgresql://host/name")

@@ -20,7 +20,7 @@ from statejobs import (
     state_column,
     transition,
 )
-from statejobs.store.factory import async_url
+from statejobs.store.engines.factory import async_url
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

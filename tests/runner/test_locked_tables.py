@@ -10,9 +10,9 @@ from sqlalchemy.exc import DBAPIError
 
 from statejobs import JobState, Sources, StateJobs, WorkerSettings
 from statejobs.runner.keeper import HeldClaims, Keeper
+from statejobs.store.engines.reserve import SHARED
 from statejobs.store.expired import find_expired
 from statejobs.store.faults import Fault, fault_of
-from statejobs.store.reserve import SHARED
 from tests.support import parcels
 from tests.support.parcels import (
     POST,

@@ -8,8 +8,8 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from statejobs import StaleTransitionError
-from statejobs.store.defaults import wait_as_long_as_it_takes
-from statejobs.store.lazy_begin import in_transaction
+from statejobs.store.engines.defaults import wait_as_long_as_it_takes
+from statejobs.store.engines.lazy_begin import in_transaction
 from tests.support.forms import (
     FORMS,
     LOOSE,

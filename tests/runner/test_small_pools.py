@@ -11,7 +11,7 @@ from sqlalchemy.pool import NullPool
 
 from statejobs import ConfigurationError, Event, StateJobs, WorkerSettings, configure_sqlite
 from statejobs.runner.blame import is_everyones
-from statejobs.store.reserve import BESIDE, Reserve
+from statejobs.store.engines.reserve import BESIDE, Reserve
 from statejobs.store.tables import nodes
 from tests.support.parcels import (
     POST,

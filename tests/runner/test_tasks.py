@@ -712,7 +712,7 @@ def test_an_async_task_that_wrote_nothing_ends_with_one_statement(app):
 
 
 def test_an_async_task_without_a_context_opens_no_async_engine(app, monkeypatch):
-    monkeypatch.delattr("statejobs.store.asyncio.open_async_engine")
+    monkeypatch.delattr("statejobs.store.engines.asyncio.open_async_engine")
     ask(app, fetch_plain, "a")
 
     assert app.drain().counts == {"complete": 1}

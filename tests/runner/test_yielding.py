@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from statejobs import Snooze
-from statejobs.store.defaults import wait_as_long_as_it_takes
+from statejobs.store.engines.defaults import wait_as_long_as_it_takes
 from statejobs.store.tables import jobs
 from tests.support.parcels import (
     Letter,

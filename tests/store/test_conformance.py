@@ -8,9 +8,9 @@ import pytest
 from msgspec import structs
 
 from statejobs import Enqueued, JobState
+from statejobs.store.engines.factory import open_engine
 from statejobs.store.enqueue import enqueue
 from statejobs.store.expired import discard_stuck, find_expired, put_aside
-from statejobs.store.factory import open_engine
 from statejobs.store.queries import JobQueries
 from statejobs.store.schema import create_tables
 from statejobs.store.store import Store

@@ -5,7 +5,7 @@ from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, Text, 
 from sqlalchemy import create_engine as open_by_user
 from sqlalchemy.exc import DBAPIError
 
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from statejobs.values.failure import describe_failure
 
 SECRET = "jane@example.org"

@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import NullPool, create_engine, event
 
 from statejobs import ConfigurationError, StateJobs
-from statejobs.store.asyncio import open_async_engine
-from statejobs.store.factory import open_engine
-from statejobs.store.sqlite import configure_sqlite
+from statejobs.store.engines.asyncio import open_async_engine
+from statejobs.store.engines.factory import open_engine
+from statejobs.store.engines.sqlite import configure_sqlite
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from statejobs.store.faults import Fault, fault_of, is_away, may_last
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, event, func, select, text
 
-from statejobs.store.factory import make_listener
-from statejobs.store.postgres import PostgresListener
+from statejobs.store.engines.factory import make_listener
+from statejobs.store.engines.postgres import PostgresListener
 from statejobs.store.statements.enqueue import wake_channel
 
 

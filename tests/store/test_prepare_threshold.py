@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from sqlalchemy import make_url
 
-from statejobs.store.asyncio import open_async_engine
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.asyncio import open_async_engine
+from statejobs.store.engines.factory import open_engine
 
 
 @pytest.fixture(params=[("none", None), ("7", 7)])

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from statejobs import StateJobs
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert, literal, select, text
 
 from statejobs.store import unclaimed
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from statejobs.store.schema import create_tables
 from statejobs.store.store import Store
 from statejobs.store.tables import jobs

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import Integer, String, Text, insert, literal, select
 
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from statejobs.store.schema import create_tables
 from statejobs.store.tables import metadata
 from statejobs.store.types import BigId, CleanText, UtcDateTime

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
+from statejobs.store.engines.turns import Turns
 from statejobs.store.schema import create_tables
 from statejobs.store.store import Store
-from statejobs.store.turns import Turns
 from tests.support.processes import eventually
 
 

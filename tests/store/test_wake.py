@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from statejobs import configure_sqlite
-from statejobs.store.factory import make_listener, wake_workers
+from statejobs.store.engines.factory import make_listener, wake_workers
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import psycopg
 from sqlalchemy import create_engine, make_url
 
 from statejobs import configure_sqlite
-from statejobs.store.factory import parse_url
+from statejobs.store.engines.factory import parse_url
 
 KINDS = ("before", "after", "hang")
 

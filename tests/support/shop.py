@@ -17,7 +17,7 @@ from statejobs import (
     transition,
     utcnow,
 )
-from statejobs.store.factory import open_engine
+from statejobs.store.engines.factory import open_engine
 from statejobs.store.rows import job_of
 from statejobs.store.tables import jobs, transitions
 

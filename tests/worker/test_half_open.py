@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
-from statejobs.store.asyncio import open_async_engine
-from statejobs.store.silence import LET_GO_AFTER, SilenceWatch
+from statejobs.store.engines.asyncio import open_async_engine
+from statejobs.store.engines.unanswered import LET_GO_AFTER, SilenceWatch
 from tests.chaos.proxy import Proxy
 from tests.support.processes import DEADLINE
 from tests.support.worker_app import make_app

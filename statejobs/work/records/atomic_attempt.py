@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from statejobs.runner.deadline import end_copy_of
 from statejobs.runner.port import ChunkRun, Claim, Ending
 from statejobs.runner.undone import ours
-from statejobs.store.lazy_begin import begin_now, impose_limits
+from statejobs.store.engines.lazy_begin import begin_now, impose_limits
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Complete, Outcome, Superseded

@@ -16,7 +16,7 @@ from statejobs.resource.ledger import ledger_of
 from statejobs.resource.loading import with_loading
 from statejobs.runner.port import Claim, Commit
 from statejobs.runner.undone import ours
-from statejobs.store.lazy_begin import in_transaction
+from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import (

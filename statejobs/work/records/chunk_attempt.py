@@ -17,7 +17,7 @@ from statejobs.resource.ledger import ledger_of
 from statejobs.resource.model import ResourceModel
 from statejobs.runner.port import ChunkRun as Call
 from statejobs.runner.port import Claim, Ending, Success
-from statejobs.store.lazy_begin import in_transaction
+from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Complete, Outcome, Stale

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, lazyload
 
 from statejobs.runner.port import MovedAway, RecordHidden
 from statejobs.runner.undone import UndoneError, give_back, ours
-from statejobs.store.lazy_begin import (
+from statejobs.store.engines.lazy_begin import (
     begin_now,
     begun_at,
     impose_limits,

@@ -16,7 +16,7 @@ from statejobs.context import AsyncJobContext, JobContext
 from statejobs.errors import StateJobsError
 from statejobs.resource.task import Task
 from statejobs.runner.port import Claim, Commit
-from statejobs.store.lazy_begin import in_transaction
+from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Outcome

@@ -1,6 +1,5 @@
 """The retry policy is a law over attempts, crashes and outcomes."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -29,7 +28,7 @@ JOB = Job(
 )  # fmt: skip
 limits = st.integers(1, 20)
 jobs = st.builds(
-    lambda most, part, crashes: replace(
+    lambda most, part, crashes: structs.replace(
         JOB, max_attempts=most, attempt=1 + part % most, crashes=crashes
     ),
     limits,

@@ -9,13 +9,13 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from statejobs.errors import ConfigurationError
-from statejobs.store.factory import async_url, check_engine
-from statejobs.store.hearing import take_over_listeners
-from statejobs.store.idle import explain_idleness
-from statejobs.store.lazy_begin import begin_lazily
-from statejobs.store.postgres import read_prepare_threshold
-from statejobs.store.silence import connect_defaults
-from statejobs.store.sqlite import configure_sqlite
+from statejobs.store.engines.factory import async_url, check_engine
+from statejobs.store.engines.hearing import take_over_listeners
+from statejobs.store.engines.idle import explain_idleness
+from statejobs.store.engines.lazy_begin import begin_lazily
+from statejobs.store.engines.postgres import read_prepare_threshold
+from statejobs.store.engines.sqlite import configure_sqlite
+from statejobs.store.engines.unanswered import connect_defaults
 
 _KEPT = 5
 """Connections that stay open between jobs."""

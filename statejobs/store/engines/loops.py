@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from statejobs.store.cutting import Cutter
-from statejobs.store.forks import renew_in_children
+from statejobs.store.engines.cutting import Cutter
+from statejobs.store.engines.forks import renew_in_children
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -41,7 +41,7 @@ class AsyncEngines:
         loop = asyncio.get_running_loop()
         opened = self._by_loop.get(loop)
         if opened is None:
-            from statejobs.store.asyncio import open_async_engine  # noqa: PLC0415 - async extra
+            from statejobs.store.engines.asyncio import open_async_engine  # noqa: PLC0415 - async extra
 
             opened = open_async_engine(self._engine, connections=self._connections)
             renew_in_children(opened.sync_engine)

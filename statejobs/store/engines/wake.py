@@ -19,7 +19,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from statejobs.errors import ConfigurationError
-from statejobs.store.sqlite import database_path
+from statejobs.store.engines.sqlite import database_path
 
 log = logging.getLogger("statejobs.listen")
 

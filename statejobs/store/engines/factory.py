@@ -12,11 +12,16 @@ from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from statejobs.errors import ConfigurationError
-from statejobs.store.autocommit import refuse_autocommit_engine
-from statejobs.store.postgres import PostgresListener, read_prepare_threshold
-from statejobs.store.silence import SilenceWatch, connect_defaults
-from statejobs.store.sqlite import configure_sqlite, is_configured, keep_private, refuse_memory
-from statejobs.store.wake import SqliteListener, wake_listeners
+from statejobs.store.engines.autocommit import refuse_autocommit_engine
+from statejobs.store.engines.postgres import PostgresListener, read_prepare_threshold
+from statejobs.store.engines.sqlite import (
+    configure_sqlite,
+    is_configured,
+    keep_private,
+    refuse_memory,
+)
+from statejobs.store.engines.unanswered import SilenceWatch, connect_defaults
+from statejobs.store.engines.wake import SqliteListener, wake_listeners
 
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}

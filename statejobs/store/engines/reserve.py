@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine, Pool, PoolProxiedConnection, QueuePool, event
 from sqlalchemy.engine.base import OptionEngine
 
-from statejobs.store.forks import leave_to_parent
+from statejobs.store.engines.forks import leave_to_parent
 
 SHARED = 2
 """Connections for claims, outcomes and rescue."""

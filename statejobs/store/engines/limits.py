@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, text
 
 from statejobs.errors import ConfigurationError
-from statejobs.store.reserve import BESIDE
+from statejobs.store.engines.reserve import BESIDE
 
 log = logging.getLogger("statejobs.worker")
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from statejobs.store.defaults import limits_of, send
-from statejobs.store.locking_reads import locks_rows
+from statejobs.store.engines.defaults import limits_of, send
+from statejobs.store.engines.locking_reads import locks_rows
 
 AUTOCOMMIT = "statejobs_autocommit"
 """Execution option of a single statement that is its own transaction."""

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from sqlalchemy import URL, Engine, event
 
 from statejobs.errors import ConfigurationError
-from statejobs.store.lazy_begin import begin_lazily
+from statejobs.store.engines.lazy_begin import begin_lazily
 
 BEGIN = "BEGIN IMMEDIATE"
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC

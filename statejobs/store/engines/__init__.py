@@ -1,0 +1,1 @@
+"""Connections: how each database is opened, begun, watched, woken and left."""
