@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
@@ -19,6 +20,7 @@ from statejobs.resource.enqueue import enqueue_action
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.loading import with_loading
 from statejobs.resource.transition import Guard, refused, short_name
+from statejobs.resource.unloaded import explain_unloaded, explain_unloaded_in_body
 from statejobs.values.arguments import Signature
 from statejobs.values.backoff import LONGEST
 from statejobs.values.clock import FIRST, LAST
@@ -113,6 +115,14 @@ class Action(Generic[R, C, P, T]):
             self._signature = Signature.of(self.body, name=short_name(self.body), skip=2)
         return self._signature
 
+    async def run_async(self, record: R, ctx: C, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Await the body, which is `async def`."""
+        try:
+            return await self.body(record, ctx, *args, **kwargs)  # type: ignore[misc]
+        except SQLAlchemyError as error:
+            explain_unloaded_in_body(error, self.name, session="ctx.session")
+            raise
+
     def edge(self, kind: str) -> str:
         """Return the name of one of the edges that a job of this action takes."""
         return f"{self.name}.{kind}"
@@ -154,12 +164,18 @@ class BoundAction(Generic[C, P, T]):
         """
         if self._action.is_async:
             return self._run_async(ctx, args, kwargs)  # type: ignore[return-value]
-        with Walk(self._action, self._record):
-            return self._action.body(self._record, ctx, *args, **kwargs)
+        action = self._action
+        try:
+            with Walk(action, self._record):
+                return action.body(self._record, ctx, *args, **kwargs)
+        except SQLAlchemyError as error:
+            call = f"{action.name}(ctx{', …' if args or kwargs else ''})"
+            explain_unloaded(error, self._record, name=action.name, call=call, guards=action.guards)
+            raise
 
     async def _run_async(self, ctx: C, args: Any, kwargs: Any) -> Any:
         async with Walk(self._action, self._record):
-            return await self._action.body(self._record, ctx, *args, **kwargs)  # type: ignore[misc]
+            return await self._action.run_async(self._record, ctx, *args, **kwargs)
 
 
 class Walk:

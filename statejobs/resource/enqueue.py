@@ -131,7 +131,7 @@ def _refuse_elsewhere(model: ResourceModel, bound: BoundTrigger, record: Any) ->
         record=model.label(record),
         state=state,
         reasons=model.why_not_start(record, bound.action),
-        available=model.kernel.available(record),
+        available=model.could_fire(record),
     )
 
 

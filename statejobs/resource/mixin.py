@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from sqlalchemy import Integer, event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from statejobs.errors import DefinitionError, ProtectedStateError
@@ -24,6 +25,7 @@ from statejobs.resource.protect import (
     protect_state,
     start_in_initial_state,
 )
+from statejobs.resource.unloaded import explain_unloaded
 from statejobs.store.types import UtcDateTime
 from statejobs.values.graph import MachineSpec
 
@@ -97,7 +99,13 @@ class StatefulResource:
         """Return the names of the transitions that could fire now; guards are asked."""
         if ledger_of(self).running:
             return ()
-        return type(self).__statejobs__.kernel.available(self)
+        model = type(self).__statejobs__
+        try:
+            return model.kernel.available(self)
+        except SQLAlchemyError as error:
+            guards = [guard for t in model.transitions.values() for guard in t.guards]
+            explain_unloaded(error, self, name="", call="available_transitions()", guards=guards)
+            raise
 
 
 def _root_of(cls: type) -> type:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -181,6 +182,12 @@ class ResourceModel:
         """Return why a job of *action* could not start on *record* now."""
         kind = "complete" if action.during is None else "start"
         return self.kernel.why_not(record, action.edge(kind))
+
+    def could_fire(self, record: object) -> tuple[str, ...]:
+        """Return the transitions that *record* could fire now, as a hint beside what went wrong."""
+        with suppress(Exception):  # a guard of another transition must not hide the reason
+            return self.kernel.available(record)
+        return ()
 
     def _edges(self) -> Iterator[Edge]:
         for declared in self.transitions.values():

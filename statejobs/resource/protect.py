@@ -98,7 +98,7 @@ def _assign_state(record: Any, value: Any, old: Any, _initiator: Any) -> None:
     model: ResourceModel = type(record).__statejobs__
     text = value.value if isinstance(value, enum.Enum) else value
     if ledger.reason is None:
-        can = ", ".join(model.kernel.available(record))
+        can = ", ".join(model.could_fire(record))
         raise ProtectedStateError(
             f"{model.label(record)}: {model.attribute} = {text!r} would skip guards, history "
             f"and jobs. Fire a transition{f' ({can})' if can else ''}, "

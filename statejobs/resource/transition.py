@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import MappedColumn
 
 from statejobs.errors import DefinitionError, TransitionRefusedError
@@ -19,6 +20,7 @@ from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.loading import with_loading
 from statejobs.resource.methods import check_method
 from statejobs.resource.options import explain_options
+from statejobs.resource.unloaded import explain_unloaded, explain_unloaded_in_body
 from statejobs.values.arguments import Signature
 
 if TYPE_CHECKING:
@@ -136,19 +138,40 @@ class BoundTransition(Generic[P, T]):
         if self._transition.is_async:
             return self._fire_async(args, kwargs)  # type: ignore[return-value]
         body = partial(self._transition.body, self._record, *args, **kwargs)
-        fired: T = self._fire(body, args, kwargs)
+        try:
+            fired: T = self._fire(body, args, kwargs)
+        except SQLAlchemyError as error:
+            self._explain(error, "(…)" if args or kwargs else "()")
+            raise
         return fired
 
     def can(self) -> bool:
         """Return whether it could fire now."""
-        return not self.why_not()
+        return not self._why_not(".can()")
 
     def why_not(self) -> tuple[str, ...]:
         """Return why it could not fire now, a sentence for each reason; empty when it could."""
+        return self._why_not(".why_not()")
+
+    def _why_not(self, call: str) -> tuple[str, ...]:
         busy = ledger_of(self._record).running
         if busy:
             return (_busy(busy),)
-        return self._model.kernel.why_not(self._record, self._transition.name)
+        try:
+            return self._model.kernel.why_not(self._record, self._transition.name)
+        except SQLAlchemyError as error:
+            self._explain(error, call)
+            raise
+
+    def _explain(self, error: SQLAlchemyError, call: str) -> None:
+        declared = self._transition
+        explain_unloaded(
+            error,
+            self._record,
+            name=declared.name,
+            call=f"{declared.name}{call}",
+            guards=declared.guards,
+        )
 
     @property
     def _model(self) -> ResourceModel:
@@ -188,10 +211,14 @@ class BoundTransition(Generic[P, T]):
         """Check, await the body, check the state again, then move."""
         reasons = await with_loading(self.why_not)
         if reasons:
-            raise refused(self._record, self._transition.name, reasons)
+            raise await with_loading(refused, self._record, self._transition.name, reasons)
         began = time.perf_counter()
         body: Any = self._transition.body
-        result = await body(self._record, *args, **kwargs)
+        try:
+            result = await body(self._record, *args, **kwargs)
+        except SQLAlchemyError as error:
+            explain_unloaded_in_body(error, self._transition.name)
+            raise
         await with_loading(self._fire, lambda: None, args, kwargs, checked=True, began=began)
         return result
 
@@ -204,7 +231,7 @@ def refused(record: Any, name: str, reasons: Sequence[str]) -> TransitionRefused
         record=model.label(record),
         state=model.kernel.state_of(record),
         reasons=reasons,
-        available=model.kernel.available(record),
+        available=model.could_fire(record),
     )
 
 

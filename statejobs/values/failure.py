@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from statejobs.values.discretion import (
     is_of_statement,
@@ -74,7 +75,7 @@ def describe_failure(error: BaseException, redaction: Redaction = DEFAULT) -> Fa
         said = _said(error)
         return Failure(
             error_type=clean_text(type_name(error), _TYPE_LIMIT),
-            message=shown_text(_message(error), MESSAGE_LIMIT, redaction),
+            message=_message_with_notes(error, redaction),
             traceback=_traceback_to_keep(error, redaction),
             says=said and shown_text(said, SUMMARY_LIMIT, redaction),
         )
@@ -101,6 +102,11 @@ def _message(error: BaseException) -> str:
         return unprintable(error)
 
 
+def _message_with_notes(error: BaseException, redaction: Redaction) -> str:
+    notes = (shown_text(note, MESSAGE_LIMIT, redaction) for note in _notes(error))
+    return shown_text("\n".join([_message(error), *notes]), MESSAGE_LIMIT, redaction)
+
+
 def _message_in_traceback(error: BaseException) -> str:
     """Return the message, with the statement where a line of the user's executed it."""
     if not is_of_statement(error) or _callers(error)[-1:] == [_OURS]:
@@ -117,6 +123,12 @@ def _callers(error: BaseException) -> list[str]:
     modules = (str(frame.f_globals.get("__name__")) for frame in frames)
     packages = (module.partition(".")[0] for module in modules)
     return [package for package in packages if package not in _DRIVERS]
+
+
+def _notes(error: BaseException) -> list[Any]:
+    """Return what was added to *error* for people."""
+    notes = _attribute(error, "__notes__")
+    return notes[:_MOST_NOTES] if isinstance(notes, list) else []
 
 
 def _attribute(error: BaseException, name: str) -> object:
@@ -182,8 +194,7 @@ class _Chain:
             yield shown_code("".join(stack.format()), TRACEBACK_LIMIT, self.redaction)
         name, message = type_name(error), self._words(_message_in_traceback(error))
         yield f"{name}: {message}\n" if message else f"{name}\n"
-        notes = _attribute(error, "__notes__")
-        for note in notes[:_MOST_NOTES] if isinstance(notes, list) else ():
+        for note in _notes(error):
             yield f"{self._words(note)}\n"
         yield from self._group_lines(error)
 

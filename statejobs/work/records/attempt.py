@@ -171,7 +171,7 @@ class AsyncRecordRun:
             if action.guards:
                 await with_loading(_check_guards, self._subject)
             args = checked_arguments(self._subject, self._claim)
-            await action.body(record, self._ctx, **args)
+            await action.run_async(record, self._ctx, **args)
         return self._hold.outcome or ended.outcome
 
     def own_changes(self) -> dict[str, Any] | None:

@@ -10,11 +10,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.context import AsyncJobContext, JobContext
 from statejobs.errors import StateJobsError
 from statejobs.resource.task import Task
+from statejobs.resource.unloaded import explain_unloaded_in_body
 from statejobs.runner.port import Claim, Commit
 from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store
@@ -132,7 +134,13 @@ class AsyncTaskRun:
         """Run the body; every exception becomes an outcome."""
         with identified(self._claim), outcomes() as ended:
             args = self._claim.subject.take_args(self._claim.job.args)
-            await self._task.body(*self._context, **args)
+            try:
+                await self._task.body(*self._context, **args)
+            except SQLAlchemyError as error:
+                explain_unloaded_in_body(
+                    error, self._task.name, session="ctx.session", variable="record"
+                )
+                raise
         return ended.outcome
 
     def own_changes(self) -> dict[str, Any] | None:

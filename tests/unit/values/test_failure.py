@@ -165,6 +165,16 @@ def test_odd_notes_do_not_matter(notes):
     assert "ValueError: x" in described.traceback
 
 
+def test_the_message_holds_the_notes():
+    error = ValueError("no charge")
+    error.add_note("while charging password=hunter2")
+
+    message = describe_failure(error).message
+
+    assert message.startswith("no charge\nwhile charging")
+    assert "hunter2" not in message
+
+
 def test_notes_are_kept():
     error = ValueError("x")
     error.add_note("while charging")
