@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.awaited import Awaited
 from statejobs.config import Retention, WorkerSettings, check_queues
-from statejobs.errors import ConfigurationError, StateJobsError, did_you_mean
+from statejobs.errors import ConfigurationError, did_you_mean
 from statejobs.people.acts import Operator
 from statejobs.resource.domain import Domain, Registry
 from statejobs.resource.enqueue import IDS
@@ -30,6 +30,7 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
+from statejobs.store.closing import close_for_good
 from statejobs.store.engines.factory import (
     check_async_driver,
     make_listener,
@@ -106,7 +107,9 @@ class StateJobs:
         self.store = Store(self.engine, settings=self.settings, redaction=self.redaction)
         self.sources = self._on_time(sources or Sources())
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)
-        self.queries = JobQueries(self.engine, self._keys_of)
+        self.queries = JobQueries(
+            self.engine, self._keys_of, refuse_closed=self.store.refuse_closed
+        )
         self._sessions = sessionmaker(
             self.engine,
             expire_on_commit=False,
@@ -130,7 +133,6 @@ class StateJobs:
         )  # fmt: skip
         self._reach = reach
         self._workers: WeakSet[Worker] = WeakSet()
-        self._is_closed = False
 
     # Database
 
@@ -139,21 +141,21 @@ class StateJobs:
 
         For SQLite, demos and tests; elsewhere run `statejobs db upgrade` and your own migrations.
         """
-        self._refuse_closed()
+        self.store.refuse_closed()
         schema.create_tables(self.engine)
         for metadata in self._metadata():
             metadata.create_all(self.engine)
 
     def session(self) -> Session:
         """Return a new session on the app's database; any session of yours works as well."""
-        self._refuse_closed()
+        self.store.refuse_closed()
         return self._sessions()
 
     def async_session(self, engine: AsyncEngine) -> AsyncSession:
         """Return a new session for asyncio, on an *engine* of yours on the app's database."""
         from statejobs.store.engines.asyncio import open_async_session  # noqa: PLC0415 - async extra
 
-        self._refuse_closed()
+        self.store.refuse_closed()
         return open_async_session(engine, {CLOCK: self.sources.clock, IDS: self.sources.ids})
 
     def check_tables(self) -> None:
@@ -162,7 +164,7 @@ class StateJobs:
         A `ConfigurationError` says which extra `async def` actions lack, where there are such.
         """
         self._check_async()
-        self._refuse_closed()
+        self.store.refuse_closed()
         schema.check_tables(self.engine)
         self._refresh_clock()
 
@@ -198,7 +200,7 @@ class StateJobs:
 
     def runner(self) -> Runner:
         """Return a new engine under a node id of its own."""
-        self._refuse_closed()
+        self.store.refuse_closed()
         return Runner(
             self.store,
             self._work,
@@ -211,7 +213,7 @@ class StateJobs:
 
     def worker(self, queues: Mapping[str, int] | None = None) -> Worker:
         """Return a worker for this process; call its `start` and `stop`."""
-        self._refuse_closed()
+        self.store.refuse_closed()
         served = check_queues(dict(queues or self.queues))
         self.check_tables()
         check_connections(self.engine, slots=sum(served.values()))
@@ -260,19 +262,19 @@ class StateJobs:
         """Stop the workers that run here, and close the connections.
 
         Those of an engine of yours stay open, but for the few that workers had beside its pool.
-        The app cannot be used again; sessions that are open keep their connection until they end.
+        The app cannot be used again: whatever asks it raises `ClosedError`. Sessions that are open
+        keep their connection until they end.
         """
         for worker in tuple(self._workers):
             if worker.is_running:
                 worker.stop()
-        if self._is_closed:
+        if self.store.is_closed:
             return
-        self._is_closed = True
         self.store.close()
         if self._watch is not None:
             self._watch.close()
         if self._is_engine_ours:
-            self.engine.dispose()
+            close_for_good(self.engine)
 
     def __enter__(self) -> Self:
         return self
@@ -331,13 +333,6 @@ class StateJobs:
     prune_async = Awaited(prune)
 
     # Wiring
-
-    def _refuse_closed(self) -> None:
-        if self._is_closed:
-            raise StateJobsError(
-                "this app was closed, and its connections with it. Make a StateJobs where you "
-                "need one, and close it after its last use"
-            )
 
     @contextmanager
     def _engine_room(self) -> Iterator[tuple[Runner, LoopThread]]:

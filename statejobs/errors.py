@@ -26,6 +26,16 @@ class ConfigurationError(StateJobsError):
         self.what, self.why, self.fix = what, why, fix
 
 
+class ClosedError(StateJobsError):
+    """An app was used after its `close()`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this app was closed, and its connections with it. Make a StateJobs where you need "
+            "one, and close it after its last use"
+        )
+
+
 class SchemaError(StateJobsError):
     """Tables of statejobs are missing or out of date in a database."""
 

@@ -167,6 +167,7 @@ class Worker:
 
     def start(self) -> None:
         """Register this process, and begin to serve."""
+        self._runner.store.refuse_closed()
         self._log.enter_context(sparing(redaction=self._runner.store.redaction))
         if not self._is_registered:
             self.register()

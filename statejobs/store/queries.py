@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Select, Table, select
+from sqlalchemy import Connection, Engine, Select, Table, select
 
 from statejobs.awaited import Awaited
 from statejobs.errors import NotFoundError, did_you_mean
@@ -38,7 +38,11 @@ class JobQueries:
     """
 
     def __init__(
-        self, engine: Engine, keys_of: Callable[[str], Sequence[str] | None] = lambda _name: None
+        self,
+        engine: Engine,
+        keys_of: Callable[[str], Sequence[str] | None] = lambda _name: None,
+        *,
+        refuse_closed: Callable[[], None] = lambda: None,
     ) -> None:
         """Make one.
 
@@ -46,8 +50,10 @@ class JobQueries:
             engine: The database.
             keys_of: Returns the keys of the triggers of a resource whose history names every
                 completed job; None where jobs must be looked for one by one.
+            refuse_closed: Raises when nothing may be asked any more.
         """
         self._engine, self._keys_of = engine, keys_of
+        self._refuse_closed = refuse_closed
 
     def jobs(
         self,
@@ -75,7 +81,7 @@ class JobQueries:
         ):
             if wanted is not None:
                 query = query.where(column == wanted)
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             if resource is not None and record_id is not None:
                 keys = self._keys_of(resource)
                 if keys is not None:
@@ -90,26 +96,26 @@ class JobQueries:
         """Return one job."""
         if not 0 < job_id <= _LARGEST:
             return None
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             found = read_jobs(connection, select(jobs).where(jobs.c.id == job_id))
         return found[0] if found else None
 
     def stuck(self, *, limit: int = 100) -> list[Job]:
         """Return the jobs that were given up last because their record could not be moved."""
         query = looking_sql.find_stuck_jobs().limit(min(limit, _LARGEST))
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return read_jobs(connection, query)
 
     def put_aside(self, *, limit: int = 100) -> list[Job]:
         """Return the processing jobs whose record cannot be moved yet, the next first."""
         query = looking_sql.find_put_aside_jobs().limit(min(limit, _LARGEST))
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return read_jobs(connection, query)
 
     def waiting_for_other_code(self, now: datetime) -> list[dict[str, Any]]:
         """Return what does not fit the code of the workers that met it: key, reason and count."""
         before = now + 2 * MOST  # none is put back for longer
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             rows = connection.execute(looking_sql.count_jobs_for_other_code(), {"before": before})
             return [dict(row._mapping) for row in rows]  # noqa: SLF001 - its public name
 
@@ -154,7 +160,7 @@ class JobQueries:
         are more, the numbers of that state are `AtLeast`.
         """
         found: dict[str, dict[str, int]] = {}
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             for queue, state, count in connection.execute(looking_sql.count_jobs(MOST_COUNTED)):
                 found.setdefault(queue, {})[state] = count
         for state in ENDED:
@@ -165,7 +171,7 @@ class JobQueries:
 
     def oldest_queued(self) -> dict[str, datetime]:
         """Return since when the oldest queued job of each queue waits."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             rows = [*connection.execute(looking_sql.oldest_queued())]
         return {queue: min(at for name, at in rows if name == queue) for queue, _ in rows}
 
@@ -183,8 +189,12 @@ class JobQueries:
     counts_async = Awaited(counts)
     oldest_queued_async = Awaited(oldest_queued)
 
+    def _connect(self) -> Connection:
+        self._refuse_closed()
+        return self._engine.connect()
+
     def _rows(self, query: Select[Any], table: Table) -> list[dict[str, Any]]:
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return read_rows(connection, table, query)
 
 

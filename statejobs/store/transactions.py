@@ -9,6 +9,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, Engine
 
 from statejobs.config import WorkerSettings
+from statejobs.errors import ClosedError
 from statejobs.store.engines.defaults import limits_of
 from statejobs.store.engines.idle import explain_idleness, limit_idleness
 from statejobs.store.engines.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
@@ -35,6 +36,7 @@ class Transactions:
         """Where its writers wait for each other, when the database lets one write at a time."""
         self._turn = self.turns.taken if self.dialect == "sqlite" else nullcontext
         self._with_begin: dict[timedelta | None, str] = {}
+        self.is_closed = False
 
     def reserve_connections(self) -> None:
         """Keep connections for claims, outcomes and leases that no body and no app can take."""
@@ -43,14 +45,21 @@ class Transactions:
             self._of_leases = Reserve(self.working, most=OF_LEASES)
 
     def close(self) -> None:
-        """Close the connections beside the pool, and watch those in it no more."""
+        """Close the connections beside the pool, watch those in it no more, and take none."""
+        self.is_closed = True
         for engine in (self._own, self._of_leases):
             if isinstance(engine, Reserve):
                 engine.close()
         self._own = self._of_leases = self.working
         self.witness.close()
 
+    def refuse_closed(self) -> None:
+        """Raise `ClosedError` after `close`, also on an engine that goes on for others."""
+        if self.is_closed:
+            raise ClosedError
+
     def _connect(self, engine: Engine) -> Connection:
+        self.refuse_closed()
         with self.witness.trusting():
             return engine.connect()
 

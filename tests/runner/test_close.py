@@ -1,13 +1,16 @@
 """An app that is closed leaves nothing behind."""
 
+import asyncio
 import gc
 import threading
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, select
 
-from statejobs import Domain, StateJobs, StateJobsError, configure_sqlite
+from statejobs import ClosedError, Domain, StateJobs, configure_sqlite
 from tests.support.forms import Atomic, Awaited, Base, Chunked, Plain
 from tests.support.parcels import enqueue
 from tests.support.processes import eventually
@@ -135,17 +138,129 @@ def test_close_stops_a_worker_that_runs(database_url):
         assert other.queries.nodes() == []
 
 
-@pytest.mark.parametrize(
-    "use", ["session", "drain", "step", "worker", "runner", "check_tables", "create_all"]
-)
-def test_a_closed_app_says_so(database_url, use):
-    app = StateJobs(database_url, domains=[FORMS])
-    app.create_all()
-    app.close()
-    app.close()
+def run_through(app):
+    with app.running():
+        pass
 
-    with pytest.raises(StateJobsError, match="was closed"):
-        getattr(app, use)()
+
+async def live_through(app):
+    async with app.lifespan():
+        pass
+
+
+def held(app, stack):
+    """What was taken of an app before its end, and is used after it."""
+    fresh, used, enqueuing = (stack.enter_context(app.session()) for _ in range(3))
+    used.connection()
+    used.commit()
+    runner = stack.enter_context(closing(app.runner()))
+    return {
+        "a session": fresh.connection,
+        "a session that ended": used.connection,
+        "an enqueue": partial(enqueue_in, enqueuing),
+        "the engine": lambda: app.engine.connect().close(),
+        "a runner": partial(runner.claim, "default", limit=1),
+        "a worker": app.worker().start,
+        "a query": app.queries.counts,
+        "the store": app.store.ask_time,
+    }
+
+
+OF_THE_ENGINE = ["a session", "a session that ended", "an enqueue", "the engine"]
+"""What an engine of the user's still serves."""
+USES = {
+    "session": lambda app: app.session(),
+    "drain": lambda app: app.drain(),
+    "step": lambda app: app.step(),
+    "worker": lambda app: app.worker(),
+    "running": run_through,
+    "runner": lambda app: app.runner(),
+    "check_tables": lambda app: app.check_tables(),
+    "create_all": lambda app: app.create_all(),
+    "cancel_job": lambda app: app.cancel_job(1),
+    "retry_job": lambda app: app.retry_job(1),
+    "why_no_retry": lambda app: app.why_no_retry(1),
+    "stuck_jobs": lambda app: app.stuck_jobs(),
+    "prune": lambda app: app.prune(),
+    "jobs": lambda app: app.queries.jobs(),
+    "job": lambda app: app.queries.job(1),
+    "attempts": lambda app: app.queries.attempts(1),
+    "transitions": lambda app: app.queries.transitions("Plain", "1"),
+    "counts": lambda app: app.queries.counts(),
+    "nodes": lambda app: app.queries.nodes(),
+    "lifespan": lambda app: asyncio.run(live_through(app)),
+    "drain_async": lambda app: asyncio.run(app.drain_async()),
+    "retry_job_async": lambda app: asyncio.run(app.retry_job_async(1)),
+    "cancel_job_async": lambda app: asyncio.run(app.cancel_job_async(1)),
+    "prune_async": lambda app: asyncio.run(app.prune_async()),
+    "counts_async": lambda app: asyncio.run(app.queries.counts_async()),
+}
+
+
+def enqueue_in(session):
+    session.add(record := Plain())
+    Plain.act.enqueue(session, record)
+
+
+@contextmanager
+def opened_app(url, whose):
+    """An app with its tables, on an engine that is made from the URL or the user's own."""
+    if whose == "ours":
+        app = StateJobs(url, domains=[FORMS])
+        app.create_all()
+        yield app
+        return
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        configure_sqlite(engine)
+    app = StateJobs(engine, domains=[FORMS])
+    app.create_all()
+    Base.metadata.create_all(engine)
+    yield app
+    engine.dispose()
+
+
+def says_closed(use):
+    """Whether *use* is refused because the app was closed."""
+    try:
+        use()
+    except ClosedError as error:
+        return "was closed" in str(error)
+    return False
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_a_closed_app_says_so(database_url, whose):
+    with opened_app(database_url, whose) as app:
+        app.close()
+        app.close()
+
+        served = [name for name, use in USES.items() if not says_closed(partial(use, app))]
+
+        assert served == []
+        assert whose == "theirs" or app.engine.pool.checkedin() == 0
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_what_was_taken_of_a_closed_app_says_so(database_url, whose):
+    with opened_app(database_url, whose) as app, ExitStack() as stack:
+        uses = held(app, stack)
+        app.close()
+
+        served = [name for name, use in uses.items() if not says_closed(use)]
+
+        assert served == (OF_THE_ENGINE if whose == "theirs" else [])
+
+
+def test_a_session_that_is_open_ends_as_it_would_have(database_url):
+    with opened_app(database_url, "ours") as app, app.session() as session:
+        session.add(Plain(n=1))
+        session.flush()
+        app.close()
+        session.commit()
+
+    with StateJobs(database_url, domains=[FORMS]) as other, other.session() as session:
+        assert session.scalars(select(Plain.n)).all() == [1]
 
 
 def test_an_error_in_the_block_is_not_hidden(database_url):

@@ -7,11 +7,11 @@ from being recorded.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from sqlalchemy import Engine, Pool, PoolProxiedConnection, QueuePool, event
 from sqlalchemy.engine.base import OptionEngine
 
+from statejobs.store.closing import close_what_returns
 from statejobs.store.engines.forks import leave_to_parent
 
 SHARED = 2
@@ -72,7 +72,7 @@ class Reserve(OptionEngine):
         """Close what is idle with the pool beside; a forked copy leaves it to its parent."""
         before, self._own = self._own, self._own.recreate()
         if os.getpid() == self._process:
-            event.listen(before, "checkin", _close)  # what is in use now
+            close_what_returns(before)
             before.dispose()
         else:
             leave_to_parent(before)
@@ -84,10 +84,6 @@ def _root_of(engine: Engine) -> Engine:
     while isinstance(engine, OptionEngine):
         engine = engine._proxied  # noqa: SLF001 - there is no public way up
     return engine
-
-
-def _close(_connection: Any, record: Any) -> None:
-    record.close()
 
 
 def _has_idle(pool: Pool, *, keep: int) -> bool:
