@@ -30,7 +30,7 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
-from statejobs.store.closing import close_for_good
+from statejobs.store.engines.closing import close_for_good
 from statejobs.store.engines.factory import (
     check_async_driver,
     make_listener,

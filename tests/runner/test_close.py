@@ -2,15 +2,25 @@
 
 import asyncio
 import gc
+import sqlite3
 import threading
 from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, event, select
 
-from statejobs import ClosedError, Domain, StateJobs, configure_sqlite
+from statejobs import (
+    ClosedError,
+    Domain,
+    JobContext,
+    StateJobs,
+    WorkerSettings,
+    configure_sqlite,
+    task,
+)
 from tests.support.forms import Atomic, Awaited, Base, Chunked, Plain
 from tests.support.parcels import enqueue
 from tests.support.processes import eventually
@@ -281,3 +291,75 @@ def test_a_listener_of_the_users_is_kept(database_url):
 
     assert made
     engine.dispose()
+
+
+# Connections that come back late -----------------------------------------------------------------
+
+
+def made_by(engine):
+    """The connections of the driver that *engine* makes from now on."""
+    made = []
+    event.listen(
+        engine, "connect", lambda _connection, record: made.append(record.driver_connection)
+    )
+    return made
+
+
+def is_open(driver):
+    if hasattr(driver, "closed"):
+        return not driver.closed
+    try:
+        return driver.total_changes >= 0
+    except sqlite3.ProgrammingError:
+        return False
+
+
+def test_a_session_that_outlives_its_app_closes_its_connection(database_url):
+    app = StateJobs(database_url, domains=[FORMS])
+    made = made_by(app.engine)
+    with app.session() as session:
+        session.connection()
+        app.close()
+        assert [is_open(driver) for driver in made] == [True]
+
+    assert [is_open(driver) for driver in made] == [False]
+
+
+@pytest.mark.parametrize("of_leases", [False, True], ids=["own", "of leases"])
+def test_a_thread_of_a_worker_that_ends_late_closes_its_connection(database_url, of_leases):
+    app = StateJobs(database_url, domains=[FORMS])
+    app.create_all()
+    made = made_by(app.engine)
+    app.store.reserve_connections()
+
+    with app.store.single(of_leases=of_leases):
+        app.close()
+
+    assert [is_open(driver) for driver in made] == [False]
+
+
+def test_a_body_that_ends_after_its_app_leaves_no_connection(database_url):
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    @task("close.endless", timeout=timedelta(seconds=0.1), max_attempts=1)
+    def endless(ctx: JobContext) -> None:
+        ctx.session.connection()
+        begun.set()
+        go_on.wait(60)
+        ended.set()
+
+    settings = WorkerSettings(timeout_grace=timedelta(seconds=0.1))
+    app = StateJobs(database_url, domains=[Domain("d", tasks=[endless])], settings=settings)
+    app.create_all()
+    with app.session() as session:
+        endless.enqueue(session)
+        session.commit()
+    made = made_by(app.engine)
+    app.drain()
+    assert begun.is_set()
+    app.close()
+
+    go_on.set()
+    assert ended.wait(60)
+
+    eventually(lambda: gc.collect() >= 0 and not any(map(is_open, made)))

@@ -238,6 +238,21 @@ def test_what_is_in_use_when_the_engine_is_disposed_is_closed_when_it_comes_back
     assert closed == [1]
 
 
+def test_a_reserve_that_was_closed_keeps_nothing(database_url):
+    engine = own_engine(database_url)
+    closed = []
+    event.listen(engine, "close", lambda *_args: closed.append(1))
+    reserve = Reserve(engine, most=1)
+
+    with reserve.connect():
+        reserve.close()
+    assert closed == [1]
+    with reserve.connect():
+        """Somebody had it in his hand."""
+    assert closed == [1, 1]
+    engine.dispose()
+
+
 def test_a_reserve_borrows_only_what_leaves_one_connection(database_url):
     engine = own_engine(database_url)
     reserve = Reserve(engine, most=1, may_borrow=True)

@@ -4,13 +4,15 @@ import os
 import random
 import resource
 import threading
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, event, func, select, text
+from sqlalchemy import create_engine, event, func, make_url, select, text
 
 from statejobs.store.engines.factory import make_listener
+from statejobs.store.engines.fresh import fresh_connection
 from statejobs.store.engines.postgres import PostgresListener
 from statejobs.store.statements.enqueue import wake_channel
 
@@ -85,6 +87,61 @@ def test_a_worker_is_woken_whatever_its_schema_is_called(postgres_url, name):
     with engine.connect() as connection:
         found = connection.execute(text("SELECT to_regclass('pwned'), to_regclass('public.pwned')"))
         assert found.one() == (None, None)
+    engine.dispose()
+
+
+@pytest.fixture
+def refused(postgres_url):
+    """URL of somebody who may connect, and whom the server refuses what a listener asks."""
+    engine, role = create_engine(postgres_url), f"refused_{uuid.uuid4().hex}"
+    with engine.begin() as connection:
+        connection.execute(text("REVOKE SELECT ON pg_settings FROM PUBLIC"))
+        connection.execute(text(f"CREATE ROLE {role} LOGIN"))
+    yield make_url(postgres_url).set(username=role)
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP ROLE {role}"))
+        connection.execute(text("GRANT SELECT ON pg_settings TO PUBLIC"))
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_a_listener_that_is_refused_keeps_no_connection(refused):
+    engine, tries, made = create_engine(refused), threading.Semaphore(0), []
+
+    @event.listens_for(engine, "connect")
+    def _note(_connection, record):
+        made.append(record.driver_connection)
+        tries.release()
+
+    listener = PostgresListener(engine, print, random.Random(0))
+    listener.start()
+    try:
+        for _ in range(3):
+            assert tries.acquire(timeout=30)
+    finally:
+        listener.stop()
+
+    assert len(made) >= 3
+    assert all(connection.closed for connection in made)
+
+
+@pytest.mark.postgres
+def test_a_connection_beside_the_pool_is_closed_whatever_happens_meanwhile(postgres_url):
+    engine, made = create_engine(postgres_url), []
+
+    @event.listens_for(engine, "detach")
+    def _fail(connection, _record):
+        made.append(connection)
+        if len(made) == 1:
+            raise ValueError("a listener of the user's")
+
+    with pytest.raises(ValueError, match="a listener"), fresh_connection(engine):
+        """It is not reached."""
+    with pytest.raises(KeyError), fresh_connection(engine) as connection:
+        made.append(connection)
+        raise KeyError
+
+    assert [connection.closed for connection in made] == [True] * 3
     engine.dispose()
 
 

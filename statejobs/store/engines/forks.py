@@ -14,6 +14,8 @@ from weakref import WeakSet
 
 from sqlalchemy import Engine, Pool
 
+from statejobs.store.engines.closing import renew_pool
+
 _engines: WeakSet[Engine] = WeakSet()
 _lock = threading.Lock()
 _of_parents: list[Pool] = []
@@ -43,7 +45,7 @@ def _close_files() -> None:
         engines = [engine for engine in _engines if engine.dialect.name == "sqlite"]
     for engine in engines:
         if not engine.dialect.is_async:  # those belong to a loop, and a child has none
-            engine.dispose()
+            renew_pool(engine)
 
 
 def _renew() -> None:

@@ -14,9 +14,12 @@ from typing import Any
 from sqlalchemy import Engine, event
 from sqlalchemy import select as sql_select
 
+from statejobs.store.engines.fresh import fresh_connection
 from statejobs.store.statements.enqueue import wake_channel
 
 log = logging.getLogger("statejobs.listen")
+
+_FIRST_WAIT = 0.1  # seconds before it listens again
 
 
 def read_prepare_threshold(engine: Engine) -> Engine:
@@ -42,6 +45,7 @@ class PostgresListener:
         self._engine = engine
         self._on_wake = on_wake
         self._rng = rng
+        self._wait = _FIRST_WAIT
         self._stop_read = self._stop_write = -1
         self._thread = threading.Thread(target=self._run, name="statejobs-listen", daemon=True)
 
@@ -64,26 +68,23 @@ class PostgresListener:
         self._stop_write = -1
 
     def _run(self) -> None:
-        wait = 0.1
         with contextlib.closing(os.fdopen(self._stop_read)):
             while not self._is_stopped(0):
                 try:
-                    connection = self._connect()
+                    self._listen_until_lost()
                 except Exception as error:  # noqa: BLE001 - whatever it is, polling goes on
                     log.debug("cannot listen: %s", error)
-                    wait = min(wait * 2, 10)
-                    if self._is_stopped(wait * (0.5 + self._rng.random())):
-                        return
-                    continue
-                wait = 0.1
-                self._on_wake()  # what was sent while nobody listened
-                with contextlib.closing(connection):
-                    self._listen(connection)
+                    self._wait = min(self._wait * 2, 10)
+                    self._is_stopped(self._wait * (0.5 + self._rng.random()))
 
-    def _connect(self) -> Any:
-        pooled = self._engine.pool.recreate().connect()  # the pool itself may be used up
-        connection: Any = pooled.driver_connection
-        pooled.detach()
+    def _listen_until_lost(self) -> None:
+        with fresh_connection(self._engine) as connection:
+            self._subscribe(connection)
+            self._wait = _FIRST_WAIT
+            self._on_wake()  # what was sent while nobody listened
+            self._listen(connection)
+
+    def _subscribe(self, connection: Any) -> None:
         connection.rollback()
         connection.autocommit = True
         channel = connection.execute(
@@ -92,7 +93,6 @@ class PostgresListener:
         connection.execute(_MAY_BE_IDLE)
         quoted = self._engine.dialect.identifier_preparer.quote_identifier(channel)
         connection.execute(f"LISTEN {quoted}")
-        return connection
 
     def _listen(self, connection: Any) -> None:
         try:

@@ -11,7 +11,7 @@ import os
 from sqlalchemy import Engine, Pool, PoolProxiedConnection, QueuePool, event
 from sqlalchemy.engine.base import OptionEngine
 
-from statejobs.store.closing import close_what_returns
+from statejobs.store.engines.closing import keep_nothing, let_go
 from statejobs.store.engines.forks import leave_to_parent
 
 SHARED = 2
@@ -64,16 +64,16 @@ class Reserve(OptionEngine):
         return self._own.connect()
 
     def close(self) -> None:
-        """Close its own connections, for good."""
+        """Close its own connections, for good; a straggler's as soon as it comes back."""
         event.remove(_root_of(self._lender), "engine_disposed", self._let_go)
         self._let_go(self._lender)
+        keep_nothing(self._own)
 
     def _let_go(self, _engine: Engine) -> None:
         """Close what is idle with the pool beside; a forked copy leaves it to its parent."""
         before, self._own = self._own, self._own.recreate()
         if os.getpid() == self._process:
-            close_what_returns(before)
-            before.dispose()
+            let_go(before)
         else:
             leave_to_parent(before)
         self._process = os.getpid()

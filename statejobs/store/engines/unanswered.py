@@ -19,6 +19,8 @@ from typing import Any
 from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from statejobs.store.engines.fresh import fresh_connection
+
 log = logging.getLogger("statejobs.worker")
 
 SUSPECT_AFTER = 5.0
@@ -146,21 +148,18 @@ class SilenceWatch:
     @contextlib.contextmanager
     def _fresh(self) -> Iterator[Any]:
         """Open a connection that no pool has kept, and that is closed when it stays silent."""
-        pooled = self._engine.pool.recreate().connect()
-        driver: Any = pooled.driver_connection
-        pooled.detach()
-        guard = threading.Timer(_ANSWER_WITHIN, _shut, [driver])
-        guard.daemon = True
-        guard.start()
-        try:
-            yield driver
-        except self._engine.dialect.loaded_dbapi.Error as error:
-            if guard.finished.is_set():
-                raise TimeoutError("no answer") from error
-            raise
-        finally:
-            guard.cancel()
-            driver.close()
+        with fresh_connection(self._engine) as driver:
+            guard = threading.Timer(_ANSWER_WITHIN, _shut, [driver])
+            guard.daemon = True
+            guard.start()
+            try:
+                yield driver
+            except self._engine.dialect.loaded_dbapi.Error as error:
+                if guard.finished.is_set():
+                    raise TimeoutError("no answer") from error
+                raise
+            finally:
+                guard.cancel()
 
     def _overdue(self, suspects: Iterable[Any]) -> list[Any]:
         now = self._monotonic()
