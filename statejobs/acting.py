@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -27,6 +27,9 @@ _tenant: ContextVar[str | None] = ContextVar("statejobs_tenant", default=None)
 _request: ContextVar[_Names | None] = ContextVar("statejobs_request", default=None)
 """What threads of a request named: each runs in a copy of its context, which nobody reads."""
 
+_AS_IT_IS = nullcontext()
+"""What a job enters where nobody else acts, as in a worker: three variables set cost 1.5 µs."""
+
 
 @contextmanager
 def acting_as(actor: str) -> Iterator[None]:
@@ -42,9 +45,15 @@ def tenant(name: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def acting_for_job(actor: str | None, tenant: str | None) -> Iterator[None]:
+def acting_for_job(actor: str | None, tenant: str | None) -> AbstractContextManager[None]:
     """Act as a job does: for those who are stored with it, whoever acts where it is run."""
+    if _request.get() is None and _actor.get() == actor and _tenant.get() == tenant:
+        return _AS_IT_IS
+    return _acting_for_job(actor, tenant)
+
+
+@contextmanager
+def _acting_for_job(actor: str | None, tenant: str | None) -> Iterator[None]:
     request, who, whose = _request.set(None), _actor.set(actor), _tenant.set(tenant)
     try:
         yield

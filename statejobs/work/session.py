@@ -20,7 +20,9 @@ from statejobs.values.job import Job
 def session_info(sources: Sources, job: Job | None = None) -> dict[str, Any]:
     """Return what the session of an action knows: clock, ids, and the *job* that history names."""
     info: dict[str, Any] = {CLOCK: sources.clock, IDS: sources.ids}
-    return info if job is None else {**info, JOB: (job.id, job.attempt)}
+    if job is not None:
+        info[JOB] = (job.id, job.attempt)
+    return info
 
 
 class JobSession(Session):
