@@ -220,7 +220,7 @@ def test_a_migration_that_is_killed_half_way_leaves_nothing_behind(database_url,
     )
     process = start_python(
         "from pathlib import Path\n"
-        "from statejobs.store.engines import factory, schema\n"
+        "from statejobs.store import schema; from statejobs.store.engines import factory\n"
         f"schema._find_migrations = lambda: Path({str(killed)!r})\n"
         f"schema.upgrade(factory.open_engine({database_url!r}))\n"
     )
@@ -301,7 +301,7 @@ def test_the_environment_of_the_wheel_is_found_first(tmp_path):
     shutil.copytree(MIGRATIONS, package / "migrations")
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     script = (
-        "from statejobs.store.engines import factory, schema\n"
+        "from statejobs.store import schema; from statejobs.store.engines import factory\n"
         "print(schema._find_migrations())\n"
         f"schema.upgrade(factory.open_engine({url!r}))\n"
     )
@@ -325,7 +325,7 @@ def test_the_environment_may_lie_in_a_directory_with_a_percent_sign(engine, tmp_
 def test_only_upgrading_imports_alembic(sqlite_url):
     process = start_python(
         "import sys\n"
-        "from statejobs.store.engines import factory, schema\n"
+        "from statejobs.store import schema; from statejobs.store.engines import factory\n"
         f"engine = factory.open_engine({sqlite_url!r})\n"
         "schema.create_tables(engine)\n"
         "schema.check_tables(engine)\n"
