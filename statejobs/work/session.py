@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
-from statejobs.errors import StateJobsError
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK, JOB
 from statejobs.store.engines.lazy_begin import ON_BEGIN, WITH_BEGIN
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
+from statejobs.work.kept_session import KeptTransaction, refused
 
 
 def session_info(sources: Sources, job: Job | None = None) -> dict[str, Any]:
@@ -40,6 +40,7 @@ class JobSession(Session):
         self.with_begin = ""
         """SQL that is sent with the BEGIN of its transactions."""
         self._connection: Connection | None = None
+        self._kept: KeptTransaction | None = None
 
     def allow_commit(self) -> None:
         """Let the runner commit from now on."""
@@ -54,11 +55,20 @@ class JobSession(Session):
                 self._connection.invalidate()
                 self._connection.close()
 
+    def check_kept(self) -> None:
+        """Raise if the body has ended the transaction in which its outcome is to be written."""
+        if self._kept is not None:
+            self._kept.check_open()
+
+    def note_end(self) -> None:
+        """Note that its transaction has ended: by a rollback, a close, or the runner's commit."""
+        self._kept = None
+
     def note_use(self, connection: Connection) -> None:
         """Note that a statement is about to be sent on *connection*."""
         self.was_used, self._connection = True, connection
-        if not isinstance(self.bind, Connection):  # else it is another's, which has done so
-            vars(connection)["commit"] = _refuse  # no event comes before the transaction has ended
+        if self._kept is None:  # else a savepoint begins
+            self._kept = KeptTransaction(connection, may_end=lambda: self.may_commit)
         if self.with_begin:
             connection.execution_options(**{WITH_BEGIN: self.with_begin})
         if self.on_begin is not None:
@@ -69,15 +79,13 @@ class JobSession(Session):
 def _refuse_commit(session: JobSession) -> None:
     """Half of an action must not be committed without its outcome; savepoints may end."""
     if not session.may_commit and not session.in_nested_transaction():
-        _refuse()
+        raise refused("commit()")
 
 
-def _refuse() -> NoReturn:
-    raise StateJobsError(
-        "ctx.session was to be committed by the action: the runner commits, together with the "
-        "outcome of the job, when the action returns. Use ctx.checkpoint to keep what later "
-        "attempts need, or a session of your own for what must be written whatever happens."
-    )
+@event.listens_for(JobSession, "after_transaction_end")
+def _note_end(session: JobSession, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        session.note_end()
 
 
 @event.listens_for(JobSession, "after_begin")

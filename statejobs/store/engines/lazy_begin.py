@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from statejobs.store.engines.defaults import limits_of, send
+from statejobs.store.engines.kept import KEPT, OURS, Keeper
 from statejobs.store.engines.locking_reads import locks_rows
 
 AUTOCOMMIT = "statejobs_autocommit"
@@ -76,7 +77,13 @@ def begin_now(connection: Connection, *, then: str = "") -> None:
     limits = limits_of(connection)
     with_begin = connection.get_execution_options().get(WITH_BEGIN)
     parts = [begin + limits.isolation, with_begin, limits.lift, then]
-    connection.exec_driver_sql("; ".join(filter(None, parts)))
+    keeper: Keeper | None = connection.get_execution_options().get(KEPT)
+    if keeper is not None:
+        keeper.check_begin()
+    options = {OURS: True}
+    connection.exec_driver_sql("; ".join(filter(None, parts)), execution_options=options)
+    if keeper is not None:
+        keeper.note_begun(is_open=True)
     connection.info[_BEGUN] = time.perf_counter()
     connection.info[_LIFTED] = True
 
@@ -113,17 +120,28 @@ def begun_at(connection: Connection) -> float | None:
 def _begin_before_write(
     connection: Connection, cursor: Any, statement: str, _parameters: Any, context: Any, _many: Any
 ) -> None:
-    if context is not None and context.execution_options.get(AUTOCOMMIT):
+    said = {} if context is None else context.execution_options
+    if said.get(AUTOCOMMIT):
         return
+    keeper: Keeper | None = said.get(KEPT)
+    if keeper is not None and not said.get(OURS):
+        keeper.check(statement)
     if not (needs_transaction(statement) or _locks_unsaid(connection, context)):
         return
-    if in_transaction(connection):
-        return
+    if not in_transaction(connection):
+        _begin(connection, cursor, keeper)
+
+
+def _begin(connection: Connection, cursor: Any, keeper: Keeper | None) -> None:
+    if keeper is not None:
+        keeper.check_begin()
     options = connection.get_execution_options()
     begin = options["statejobs_begin"] + limits_of(connection).isolation
     send(connection, cursor, "; ".join(filter(None, [begin, options.get(WITH_BEGIN)])))
     connection.info[_BEGUN] = time.perf_counter()
     connection.info[_LIFTED] = False
+    if keeper is not None:
+        keeper.note_begun(is_open=True)
     on_begin = options.get(ON_BEGIN)
     if on_begin is None:
         return
@@ -132,6 +150,8 @@ def _begin_before_write(
     except BaseException:
         with contextlib.suppress(Exception):  # a connection that is lost has no transaction
             cursor.execute("ROLLBACK")
+        if keeper is not None:
+            keeper.note_begun(is_open=False)
         raise
 
 

@@ -124,6 +124,7 @@ class RecordRun:
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
             action.body(record, self._ctx, **args)
+            self._session.check_kept()
         return self._hold.outcome or ended.outcome
 
     def _is_writing(self) -> bool:
@@ -172,6 +173,8 @@ class AsyncRecordRun:
                 await with_loading(_check_guards, self._subject)
             args = checked_arguments(self._subject, self._claim)
             await action.run_async(record, self._ctx, **args)
+            sync: Any = self._session.sync_session
+            sync.check_kept()
         return self._hold.outcome or ended.outcome
 
     def own_changes(self) -> dict[str, Any] | None:

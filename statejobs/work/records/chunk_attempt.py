@@ -118,6 +118,7 @@ class ChunkRun:
             self._ctx = self._context(called, self._ctx.now)
             if called:
                 self._action.body([claim.subject.record for claim in called], self._ctx)
+                self._session.check_kept()
         return self._hold.outcome or ended.outcome
 
     def _context(self, claims: Sequence[Claim], now: datetime) -> ChunkContext:

@@ -97,6 +97,8 @@ class TaskRun:
         with identified(self._claim), outcomes() as ended:
             args = self._claim.subject.take_args(self._claim.job.args)
             _refuse_coroutine(self._task, self._task.body(*self._context, **args))
+            if self._session is not None:
+                self._session.check_kept()
         return ended.outcome
 
     def _has_written(self, session: JobSession) -> bool:
@@ -141,6 +143,9 @@ class AsyncTaskRun:
                     error, self._task.name, session="ctx.session", variable="record"
                 )
                 raise
+            if self._session is not None:
+                sync: Any = self._session.sync_session
+                sync.check_kept()
         return ended.outcome
 
     def own_changes(self) -> dict[str, Any] | None:
