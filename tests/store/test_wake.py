@@ -93,7 +93,7 @@ def test_a_worker_is_woken_by_whoever_reaches_the_file_through_a_link(path):
 
 def test_only_its_owner_enters_the_directory_of_the_sockets(path):
     with opened(path) as engine, listening(engine):
-        assert stat.S_IMODE(directory_of(path).stat().st_mode) == 0o700
+        assert directory_of(path).stat().st_mode & 0o777 == 0o700
 
 
 def test_nothing_is_left_behind_when_the_last_worker_stops(path):
@@ -104,6 +104,33 @@ def test_nothing_is_left_behind_when_the_last_worker_stops(path):
             assert set(kinds_in(directory_of(path))) == {"a"}
 
         assert not directory_of(path).exists()
+
+
+@pytest.mark.parametrize("workers", ["one", "two"])
+def test_an_empty_directory_of_somebody_elses_stays(path, workers):
+    directory_of(path).mkdir(0o700)
+    with opened(path) as engine, listening(engine, "a") as woken:
+        if workers == "two":
+            with listening(engine, "b"):
+                pass
+        wake_workers(engine)
+        assert woken.acquire(timeout=30)
+
+    assert kinds_in(directory_of(path)) == {}
+
+
+def test_whoever_stops_last_removes_what_the_first_has_made(path):
+    with opened(path) as engine:
+        first, second = (
+            make_listener(engine, name, lambda: None, random.Random(0)) for name in "ab"
+        )
+        first.start()
+        second.start()
+        first.stop()
+        assert set(kinds_in(directory_of(path))) == {"b"}
+        second.stop()
+
+    assert not directory_of(path).exists()
 
 
 def test_a_hint_touches_nothing_that_is_no_socket_of_a_worker(path, tmp_path):

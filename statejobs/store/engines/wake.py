@@ -28,6 +28,8 @@ _ID_DIGITS = 12
 _TRIES = 3
 _OURS_ALONE = 0o700
 _OTHERS = 0o077
+_MADE = stat.S_ISVTX
+"""Bit of a directory that we made, which means nothing where one alone may enter."""
 _DEAD_AFTER = 10.0
 """Seconds that a socket is left alone which nobody listens on: it may be about to be."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -81,7 +83,7 @@ class SqliteListener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening; remove the socket, and the directory after the last of them."""
+        """Stop listening; remove the socket, and after the last of them a directory of ours."""
         self._stopped = True
         if self._ear is None or self._thread is None:
             return
@@ -90,7 +92,7 @@ class SqliteListener:
             _interrupt(self._ear, address)
         with suppress(OSError):
             address.unlink()
-            self._directory.rmdir()
+            _leave(self._directory)
         self._thread.join(timeout=1)
 
     def _listen(self, ear: socket.socket) -> None:
@@ -180,6 +182,7 @@ def _bind(directory: Path, name: str) -> socket.socket:
     while True:
         with suppress(FileExistsError):
             directory.mkdir(_OURS_ALONE)
+            directory.chmod(_OURS_ALONE | _MADE)
         try:
             with _entered(directory) as place:
                 place.remove_dead()
@@ -187,6 +190,13 @@ def _bind(directory: Path, name: str) -> socket.socket:
         except FileNotFoundError:  # the last one that listened has just removed it
             if next(tries, None) is None:
                 raise
+
+
+def _leave(directory: Path) -> None:
+    """Remove *directory* after the last socket, if one of us made it; takes no descriptor."""
+    found = directory.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_mode & _MADE:
+        directory.rmdir()
 
 
 def _bound(address: str) -> socket.socket:
