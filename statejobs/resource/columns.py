@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=enum.Enum)
 _DECIDED = ("active_history", "insert_default", "nullable")
-_HAS_CHECK = "statejobs_has_check"
+GUARDS_STATES = "statejobs.guards_states"
+"""Key in the `info` of a column that has its CHECK, and of that CHECK."""
+_OURS = "statejobs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,14 +147,23 @@ def _refuse_decided(states: type[enum.Enum], options: Mapping[str, Any]) -> None
                 why="a state is never null, starts in `initial`, and knows where it came from",
                 fix="leave it out",
             )
+    for key in options.get("info") or ():
+        if str(key).startswith(_OURS):
+            raise DefinitionError(
+                f"state_column({states.__name__})",
+                f"the key {key!r} of its info= is a name of statejobs",
+                why="statejobs keeps there what it knows of the column",
+                fix="give the key another name",
+            )
 
 
 def _add_check(column: Column[Any], table: Table) -> None:
     # A copied table, such as Alembic's, copies the constraint as well: none for a copied column.
-    if not isinstance(column.type, StateType) or column.info.get(_HAS_CHECK):
+    if not isinstance(column.type, StateType) or column.info.get(GUARDS_STATES):
         return
-    column.info[_HAS_CHECK] = True
+    column.info[GUARDS_STATES] = True
     values = list(column.type.members)
     listed = [literal_column("'" + value.replace("'", "''") + "'", String()) for value in values]
     name = conv(check_name(table.name, column.name, values))
-    CheckConstraint(column.in_(listed), name=name)  # attaches itself to the table of its column
+    info = {GUARDS_STATES: True}
+    CheckConstraint(column.in_(listed), name=name, info=info)  # attaches itself to the table

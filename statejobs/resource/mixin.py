@@ -25,6 +25,7 @@ from statejobs.resource.protect import (
     protect_state,
     start_in_initial_state,
 )
+from statejobs.resource.taken_names import refuse_taken_names
 from statejobs.resource.unloaded import explain_unloaded
 from statejobs.store.types import UtcDateTime
 from statejobs.values.graph import MachineSpec
@@ -128,7 +129,9 @@ def _protect(cls: type, attribute: str) -> None:
         if name in guards:
             guards[name](instrumented)
         if name == attribute:
-            instrumented.parent.columns[name].info[RESOURCE] = cls.__statejobs__  # type: ignore[attr-defined]
+            column = instrumented.parent.columns[name]
+            refuse_taken_names(cls.__name__, column)
+            column.info[RESOURCE] = cls.__statejobs__  # type: ignore[attr-defined]
 
     if "__mapper__" not in vars(cls):  # SQLModel maps later
         event.listen(cls, "attribute_instrument", guard_one)
