@@ -60,7 +60,7 @@ def unknown_type(root: object) -> type | None:
             continue
         seen.add(id(node))
         if isinstance(node, msgspec.inspect.CustomType) and not (
-            node.cls is object or _is_model(node.cls)
+            node.cls is object or is_model(node.cls)
         ):
             return node.cls
         if isinstance(node, tuple):
@@ -111,12 +111,18 @@ class Place(NamedTuple):
         return f"{self.parent}{member}"
 
 
-def _is_model(kind: type) -> bool:
+def is_secret(kind: object) -> bool:
+    """Return whether values of *kind* hide themselves, as pydantic's `SecretStr`."""
+    return hasattr(kind, "get_secret_value")
+
+
+def is_model(kind: object) -> bool:
+    """Return whether *kind* is a model of pydantic."""
     return hasattr(kind, "model_dump") and hasattr(kind, "model_validate_json")
 
 
 def _to_json(value: Any) -> object:
-    if _is_model(type(value)):
+    if is_model(type(value)):
         return value.model_dump(mode="json", by_alias=False, round_trip=True)
     raise Refusal(f"{_type(value)} has no form in JSON")
 
@@ -161,7 +167,7 @@ def _fields(value: Any) -> Mapping[str, object] | None:
         names = value.__struct_fields__
     elif hasattr(type(value), "__attrs_attrs__"):
         names = tuple(field.name for field in type(value).__attrs_attrs__)
-    elif _is_model(type(value)):
+    elif is_model(type(value)):
         extra: Mapping[str, object] = getattr(value, "__pydantic_extra__", None) or {}
         return {**vars(value), **extra}
     else:
@@ -188,8 +194,7 @@ def _compare(sent: object, back: object, place: Place) -> None:
         raise Refusal(f"{place} is {_type(sent)}, but would come back as {_type(back)}")
     ours, theirs = _parts(sent), _parts(back)
     if ours is None or theirs is None:
-        if not _is_same(sent, back):
-            raise Refusal(f"{place} would come back changed")
+        _compare_single(sent, back, place)
         return
     if isinstance(sent, set | frozenset):
         ours, theirs = _members(sent), _members(back)
@@ -197,8 +202,19 @@ def _compare(sent: object, back: object, place: Place) -> None:
         raise Refusal(f"{place} would come back with other members")
     for key, part in ours.items():
         _compare(part, theirs[key], Place(place, sent, key))
-    if _is_model(type(sent)) and sent != back:  # private attributes are no fields
+    if is_model(type(sent)) and sent != back:  # private attributes are no fields
         raise Refusal(f"{place} would come back changed")
+
+
+def _compare_single(sent: object, back: object, place: Place) -> None:
+    if _is_same(sent, back):
+        return
+    if is_secret(type(sent)):
+        raise Refusal(
+            f"{place} is a {_type(sent)}, which would be stored masked; keep it where your "
+            "secrets are, and pass its key"
+        )
+    raise Refusal(f"{place} would come back changed")
 
 
 def _members(value: Any) -> Mapping[Any, object]:

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from statejobs.errors import ArgumentsError, DefinitionError, did_you_mean
+from statejobs.values.argument_hints import hint_for
 from statejobs.values.argument_values import Refusal, from_json, quoted, stored_text, unknown_type
 from statejobs.values.text import clean_text
 
@@ -229,9 +230,5 @@ def _decoder(
         if unknown is None:
             return decoder
         problem = f"{unknown!r} has no form in JSON"
-    raise DefinitionError(
-        name,
-        f"parameter {declared.name!r} cannot be stored: {clean_text(problem, 500)}",
-        why="the arguments of a job are stored as JSON and read back by their annotations",
-        fix="pass a plain value, a dataclass or a pydantic model; for a record, its primary key",
-    )
+    hint = hint_for(annotation, declared.name, clean_text(problem, 500))
+    raise DefinitionError(name, hint.what, why=hint.why, fix=hint.fix)
