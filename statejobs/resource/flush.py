@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
-from statejobs.errors import StateJobsError
+from statejobs.errors import ProtectedStateError, StateJobsError
 from statejobs.resource.beginning import begin_with_a_move, begin_with_creation
 from statejobs.resource.binds import connection_for
 from statejobs.resource.computed import tell_computed
@@ -23,7 +23,15 @@ from statejobs.resource.doors import serve_or_refuse
 from statejobs.resource.enqueue import IDS, WAKE, history_args, history_reason, promised_job
 from statejobs.resource.flush_locks import lock_in_order
 from statejobs.resource.key_types import bring_key_to_type
-from statejobs.resource.ledger import Ledger, Step, clock_of, job_of, ledger_of, pending_steps
+from statejobs.resource.ledger import (
+    Ledger,
+    Step,
+    clock_of,
+    job_of,
+    ledger_of,
+    pending_steps,
+    value_of,
+)
 from statejobs.resource.lives import GONE, begin_lives, end_lives, has_given_key
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
@@ -150,8 +158,23 @@ def _after_flush(session: Session, context: UOWTransaction) -> None:
         end_lives(session, plan.now if plan else clock_of(session.info).now())
     if plan is not None:
         plan.moved = [moved for moved in plan.moved if _is_written(moved, context)]
+        for moved in plan.moved:
+            _refuse_other_state(moved)
         _write_plan(session, plan)
     _refuse_late_steps(context)
+
+
+def _refuse_other_state(moved: Moved) -> None:
+    """Refuse a record that a mapper event has put where its steps do not lead."""
+    model = moved.model
+    found = vars(moved.record).get(model.attribute)
+    if found is None or moved.state not in model.members or value_of(found) == moved.state:
+        return
+    raise ProtectedStateError(
+        f"{model.label(moved.record)}: its {model.attribute} was set to {value_of(found)!r} while "
+        f"the session was flushing, and its steps lead to {moved.state!r}. Fire a transition "
+        "before the flush, not in a mapper event"
+    )
 
 
 def _is_written(moved: Moved, context: UOWTransaction) -> bool:

@@ -15,6 +15,7 @@ from statejobs.resource.compile import compile_resource, find_state_column
 from statejobs.resource.defaults import created_at
 from statejobs.resource.doors import RESOURCE
 from statejobs.resource.flush import listen_to_sessions
+from statejobs.resource.inheritance import refuse_concrete, refuse_unmapped_base
 from statejobs.resource.ledger import ledger_of
 from statejobs.resource.lives import note_end
 from statejobs.resource.model import ResourceModel
@@ -68,6 +69,7 @@ class StatefulResource:
         attribute, declaration = found
         refuse_names_of_ours(cls)
         root = _root_of(cls)
+        refuse_unmapped_base(cls, root)
         if root is cls:
             cls.state_version = mapped_column(Integer, insert_default=0, nullable=False)
             cls.state_changed_at = mapped_column(
@@ -78,6 +80,7 @@ class StatefulResource:
         cls.__statejobs__ = model
         cls.__machine__ = model.spec
         super().__init_subclass__(**options)
+        refuse_concrete(cls, root)
         if root is cls:
             event.listen(cls, "init", start_in_initial_state, propagate=True)
             event.listen(cls, "expire", drop_pending, propagate=True)
