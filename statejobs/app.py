@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
-from sqlalchemy import URL, Engine, MetaData
+from sqlalchemy import URL, Connection, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.awaited import Awaited
@@ -30,6 +30,7 @@ from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
+from statejobs.store.engines.bound import refuse_bound, refuse_worker
 from statejobs.store.engines.closing import close_for_good
 from statejobs.store.engines.factory import (
     check_async_driver,
@@ -66,7 +67,7 @@ class StateJobs:
 
     def __init__(
         self,
-        database: str | URL | Engine,
+        database: str | URL | Engine | Connection,
         *,
         domains: Sequence[Domain],
         queues: Mapping[str, int] | None = None,
@@ -79,7 +80,8 @@ class StateJobs:
         """Check everything, and open nothing yet.
 
         Args:
-            database: `sqlite:///app.db`, `postgresql://user:password@host/name`, or an engine.
+            database: `sqlite:///app.db`, `postgresql://user:password@host/name`, or an engine; in
+                tests also a Connection, inside of whose transaction all is done, and never ended.
             domains: What it runs.
             queues: Queue → how many of its jobs one worker process runs at once.
             settings: Leases, polls and graces of workers.
@@ -102,7 +104,7 @@ class StateJobs:
         self.registry = Registry(self.domains, self.redaction)
         self._slots = sum(self.queues.values())
         self.engine = open_engine(database, connections=self._slots)
-        self._is_engine_ours = self.engine is not database
+        self._is_engine_ours = not isinstance(database, Engine | Connection)
         renew_in_children(self.engine)
         self.store = Store(self.engine, settings=self.settings, redaction=self.redaction)
         self.sources = self._on_time(sources or Sources())
@@ -156,6 +158,7 @@ class StateJobs:
         from statejobs.store.engines.asyncio import open_async_session  # noqa: PLC0415 - async extra
 
         self.store.refuse_closed()
+        refuse_bound(self.engine, "async_session()", why="its engine has connections of its own")
         return open_async_session(engine, {CLOCK: self.sources.clock, IDS: self.sources.ids})
 
     def check_tables(self) -> None:
@@ -214,6 +217,7 @@ class StateJobs:
     def worker(self, queues: Mapping[str, int] | None = None) -> Worker:
         """Return a worker for this process; call its `start` and `stop`."""
         self.store.refuse_closed()
+        refuse_worker(self.engine)
         served = check_queues(dict(queues or self.queues))
         self.check_tables()
         check_connections(self.engine, slots=sum(served.values()))
@@ -337,7 +341,9 @@ class StateJobs:
     @contextmanager
     def _engine_room(self) -> Iterator[tuple[Runner, LoopThread]]:
         """Give what runs jobs here, and a loop for those that are async; neither outlives it."""
+        self.store.refuse_open()
         runner, loop = self.runner(), LoopThread()
+        runner.on_abandoned = lambda _claim: self.store.cut_off()
         try:
             yield runner, loop
         finally:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 S = TypeVar("S")
 P = ParamSpec("P")
 R = TypeVar("R")
+
+IS_ASIDE = ContextVar("statejobs_is_aside", default=False)
+"""Whether a form for asyncio has called what runs now, in a thread beside the caller's."""
 
 
 class Awaited(Generic[S, P, R]):
@@ -47,6 +51,7 @@ class Awaited(Generic[S, P, R]):
 
 
 def _call(method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    IS_ASIDE.set(True)  # in the copy of the caller's context
     try:
         return method(*args, **kwargs)
     except StopIteration as error:  # no future carries it: whoever awaits would wait for ever

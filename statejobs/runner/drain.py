@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
-from statejobs.errors import StateJobsError
+from statejobs.errors import ConfigurationError, StateJobsError
 from statejobs.runner.calls import Call, calls_of, is_alone, pop_call
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.claiming import Taken, Wanted
@@ -103,8 +103,13 @@ def _run_call(runner: Runner, call: Call, loop: LoopThread) -> Iterable[Ended | 
     (claim, *_) = call
     if not is_alone(call):
         return attempt_chunk(runner, call)
-    is_async = claim.policy.is_async
-    return [loop.run(runner.attempt_async(claim)) if is_async else runner.attempt(claim)]
+    if not claim.policy.is_async:
+        return [runner.attempt(claim)]
+    try:
+        return [loop.run(runner.attempt_async(claim))]
+    except ConfigurationError:  # it cannot be run from here
+        runner.finisher.release(claim)
+        raise
 
 
 def drain(

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from statejobs.errors import SchemaError
-from statejobs.store.engines.lazy_begin import in_transaction
+from statejobs.store.engines.lazy_begin import begin_now, in_transaction
+from statejobs.store.engines.savepoints import borrowed_of
 from statejobs.store.missing import HOW_TO_MAKE_TABLES
 from statejobs.store.tables import VERSION_TABLE, metadata, versions
 
@@ -106,13 +107,15 @@ def alembic_options(**options: Any) -> dict[str, Any]:
 def migration_transaction(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that no other migration of this database runs beside."""
     with engine.connect() as connection:
-        is_sqlite = connection.dialect.name == "sqlite"
-        if not is_sqlite:
+        is_sqlite, is_ours = connection.dialect.name == "sqlite", borrowed_of(connection) is None
+        if not is_sqlite and is_ours:
             # A snapshot taken before the lock would not show what the last holder did.
             connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
             if not is_sqlite:
                 connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+            elif not is_ours:
+                begin_now(connection)
             elif not in_transaction(connection):
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection

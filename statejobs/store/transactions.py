@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from statejobs.config import WorkerSettings
 from statejobs.errors import ClosedError
+from statejobs.store.engines.bound import bound_of
 from statejobs.store.engines.defaults import limits_of
 from statejobs.store.engines.idle import explain_idleness, limit_idleness
 from statejobs.store.engines.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
@@ -32,11 +33,27 @@ class Transactions:
         self.working = working_engine(engine)
         """Reads in autocommit, begins at the first write; bodies of actions use this one."""
         self._own = self._of_leases = self.working
+        self._bound = bound_of(engine)
         self.turns = Turns()
         """Where its writers wait for each other, when the database lets one write at a time."""
-        self._turn = self.turns.taken if self.dialect == "sqlite" else nullcontext
+        takes_turns = self.dialect == "sqlite" and self._bound is None
+        self._turn = self.turns.taken if takes_turns else nullcontext
         self._with_begin: dict[timedelta | None, str] = {}
         self.is_closed = False
+
+    def refuse_open(self) -> None:
+        """Refuse to run jobs inside of a transaction that a session of the app has open.
+
+        Raises:
+            StateJobsError: On the one connection that there is, they would be part of it.
+        """
+        if self._bound is not None:
+            self._bound.outer.refuse_open()
+
+    def cut_off(self) -> None:
+        """Take the one connection, where there is only one, from a body that goes on too long."""
+        if self._bound is not None:
+            self._bound.outer.cut_others()
 
     def reserve_connections(self) -> None:
         """Keep connections for claims, outcomes and leases that no body and no app can take."""
@@ -92,7 +109,7 @@ class Transactions:
 
     def _settings(self, flushes: bool, lock_timeout: timedelta | None) -> str:  # noqa: FBT001
         """Return what a transaction sets for itself, as SQL."""
-        if self.dialect != "postgresql":
+        if not self._has_settings:
             return ""
         settings = [self.with_begin()]
         if not flushes:
@@ -106,8 +123,18 @@ class Transactions:
         known = self._with_begin.get(timeout)
         if known is None:
             limit = limit_idleness(self._worker_settings.idle_limit(timeout))
-            known = self._with_begin[timeout] = limit if self.dialect == "postgresql" else ""
+            known = self._with_begin[timeout] = limit if self._has_settings else ""
         return known
+
+    @property
+    def _has_settings(self) -> bool:
+        """Whether its transactions set something for themselves, which ends with them."""
+        return self.dialect == "postgresql" and self._bound is None
+
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether one transaction writes at a time, so that none can be beside another."""
+        return self.dialect == "sqlite" or self._bound is not None
 
     @property
     def can_fuse(self) -> bool:
@@ -131,7 +158,7 @@ class Transactions:
                 yield connection
             return
         with self._connect(self._of_leases if of_leases else self._own) as connection:
-            if not limits_of(connection):
+            if self._bound is None and not limits_of(connection):
                 yield connection.execution_options(**{AUTOCOMMIT: True})
                 return
             begin_now(connection)
@@ -156,8 +183,8 @@ def _committed(connection: Connection) -> Iterator[None]:
 
 def working_engine(engine: Engine) -> Engine:
     """Return *engine* as workers use it: reading in autocommit, beginning at the first write."""
-    if engine.dialect.name == "sqlite":
-        return engine  # configure_sqlite made it so
+    if engine.dialect.name == "sqlite" or bound_of(engine) is not None:
+        return engine  # it was made so
     working = engine.execution_options(isolation_level="AUTOCOMMIT")
     begin_lazily(working, "BEGIN")
     explain_idleness(working)

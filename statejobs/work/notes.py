@@ -1,10 +1,10 @@
 """Progress and checkpoints of a running job, written to its row.
 
-Each is a transaction of its own, so that it outlives whatever becomes of the attempt. On SQLite,
-where one transaction writes at a time, none can be while the action's own is open: a checkpoint is
-kept then, and written with the outcome; progress, which nobody could see, is left out. So it is on
-PostgreSQL while somebody holds the row of the job: he may wait for what the action has locked, and
-the server sees no deadlock between two sessions of one worker.
+Each is a transaction of its own, so that it outlives whatever becomes of the attempt. Where one
+transaction writes at a time, as on SQLite, none can be while the action's own is open: a checkpoint
+is kept then, and written with the outcome; progress, which nobody could see, is left out. So it is
+on PostgreSQL while somebody holds the row of the job: he may wait for what the action has locked,
+and the server sees no deadlock between two sessions of one worker.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class JobNotes:
         self._claim.job = structs.replace(self._claim.job, checkpoint=text)
 
     def _must_wait(self) -> bool:
-        return self._store.dialect == "sqlite" and self._is_writing()
+        return self._store.has_one_writer and self._is_writing()
 
     def _write_in_time(self, column: str, text: str) -> bool | None:
         """Write a note, as `_write`; wait for the row while the action holds nothing itself."""

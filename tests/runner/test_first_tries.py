@@ -88,14 +88,6 @@ def test_an_asynchronous_engine_is_refused_with_what_to_pass(async_engine, attri
     assert "async_session(engine)" in str(caught.value)
 
 
-def test_a_connection_is_refused_with_what_to_pass(app):
-    with (
-        app.engine.connect() as connection,
-        pytest.raises(ConfigurationError, match="fix: pass the engine or the URL"),
-    ):
-        make_app(connection)
-
-
 def test_configure_sqlite_says_what_to_give_of_an_async_engine(sqlite_url):
     engine = create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:"))
 

@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from statejobs.store.engines.savepoints import SAVEPOINT, borrowed_of
+
 _KNOWN = "statejobs_limits"
 _TIMEOUTS = ("lock_timeout", "statement_timeout")
 _HALF_DEADLOCK = (
@@ -61,14 +63,16 @@ def limits_of(connection: Connection) -> Limits:
     """
     known: Limits | None = connection.info.get(_KNOWN)
     if known is None:
-        known = _NONE if connection.dialect.name != "postgresql" else _read(connection)
+        is_ours = connection.get_execution_options().get("statejobs_begin") != SAVEPOINT
+        has_some = connection.dialect.name == "postgresql" and is_ours
+        known = _read(connection) if has_some else _NONE
         connection.info[_KNOWN] = known
     return known
 
 
 def wait_as_long_as_it_takes(connection: Connection) -> None:
     """Let the statements that follow in this transaction wait for locks without an end."""
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql" and borrowed_of(connection) is None:
         connection.exec_driver_sql("SET LOCAL lock_timeout TO 0")
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from statejobs.errors import ConfigurationError
 from statejobs.store.engines.autocommit import refuse_autocommit_engine
+from statejobs.store.engines.bound import BoundEngine, bound_of
 from statejobs.store.engines.postgres import PostgresListener, read_prepare_threshold
 from statejobs.store.engines.sqlite import (
     configure_sqlite,
@@ -73,17 +74,18 @@ def parse_url(database: object) -> URL:
     return url.set(drivername=DRIVERS[backend])
 
 
-def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engine:
+def open_engine(database: str | URL | Engine | Connection, *, connections: int = 20) -> Engine:
     """Return an engine for *database*, configured for workers.
 
     Args:
-        database: A URL, or an engine of yours (SQLite ones after `configure_sqlite`).
+        database: A URL, an engine of yours (SQLite ones after `configure_sqlite`), or one of its
+            connections, in whose transaction everything is done then.
         connections: How many pooled connections to keep.
 
     Raises:
         ConfigurationError: The URL or engine cannot be used.
     """
-    if is_async_engine(database):
+    if is_async_engine(getattr(database, "engine", database)):
         raise ConfigurationError(
             "this engine is asynchronous, and workers need one that is not",
             why="they claim, commit and renew in threads; async bodies get sessions all the same",
@@ -91,14 +93,10 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
             "async_session(engine) of the app gives sessions on yours",
         )
     if isinstance(database, Connection):
-        raise ConfigurationError(
-            "an app cannot be bound to one Connection",
-            why="it claims, runs and finishes jobs in transactions of their own, which it commits",
-            fix="pass the engine or the URL; for a test, a file of its own that is thrown away",
-        )
+        _check_for_workers(database.engine)
+        return BoundEngine(database)
     if isinstance(database, Engine):
-        check_engine(database)
-        parse_url(database.url)
+        _check_for_workers(database)
         return database
     url = parse_url(database)
     try:
@@ -126,6 +124,12 @@ def open_engine(database: str | URL | Engine, *, connections: int = 20) -> Engin
             why=_why_not_imported(error),
             fix="pip install 'statejobs[postgres]'",
         ) from error
+
+
+def _check_for_workers(engine: Engine) -> None:
+    if bound_of(engine) is None:  # else its connection was looked at
+        check_engine(engine)
+        parse_url(engine.url)
 
 
 def check_engine(engine: Engine) -> None:
@@ -187,7 +191,9 @@ def make_listener(
 
 def make_watch(engine: Engine, monotonic: Callable[[], float]) -> SilenceWatch | None:
     """Return what notices connections that stay silent; files always answer."""
-    return None if engine.dialect.name == "sqlite" else SilenceWatch(engine, monotonic)
+    if engine.dialect.name == "sqlite" or bound_of(engine) is not None:
+        return None
+    return SilenceWatch(engine, monotonic)
 
 
 def wake_workers(engine: Engine) -> None:

@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from sqlalchemy import Engine, Pool
 
+from statejobs.store.engines.bound import bound_of
 from statejobs.store.engines.closing import renew_pool
 
 _engines: WeakSet[Engine] = WeakSet()
@@ -23,7 +24,12 @@ _of_parents: list[Pool] = []
 
 
 def renew_in_children(engine: Engine) -> None:
-    """Give *engine* a new pool in every process that is forked from this one."""
+    """Give *engine* a new pool in every process that is forked from this one.
+
+    One that is bound to a connection has none of its own.
+    """
+    if bound_of(engine) is not None:
+        return
     _listen_to_forks()
     with _lock:
         _engines.add(engine)

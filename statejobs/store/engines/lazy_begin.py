@@ -2,7 +2,8 @@
 
 A connection in this mode answers plain SELECTs in autocommit. The first statement that writes or
 locks opens the transaction: `BEGIN IMMEDIATE` on SQLite (a deferred one that reads and then writes
-fails at once when another writer came between, whatever the busy timeout), `BEGIN` on PostgreSQL.
+fails at once when another writer came between, whatever the busy timeout), `BEGIN` on PostgreSQL;
+a savepoint on a connection that is borrowed from a user's transaction.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, Engine, event
 from statejobs.store.engines.defaults import limits_of, send
 from statejobs.store.engines.kept import KEPT, OURS, Keeper
 from statejobs.store.engines.locking_reads import locks_rows
+from statejobs.store.engines.savepoints import SAVEPOINT, Borrowed, lent_to
 
 AUTOCOMMIT = "statejobs_autocommit"
 """Execution option of a single statement that is its own transaction."""
@@ -74,12 +76,17 @@ def begin_now(connection: Connection, *, then: str = "") -> None:
     if in_transaction(connection):
         lift_limits(connection)
         return
-    limits = limits_of(connection)
-    with_begin = connection.get_execution_options().get(WITH_BEGIN)
-    parts = [begin + limits.isolation, with_begin, limits.lift, then]
     keeper: Keeper | None = connection.get_execution_options().get(KEPT)
     if keeper is not None:
         keeper.check_begin()
+    if begin == SAVEPOINT:
+        _set_savepoint(connection)
+        if keeper is not None:
+            keeper.note_begun(is_open=True)
+        return
+    limits = limits_of(connection)
+    with_begin = connection.get_execution_options().get(WITH_BEGIN)
+    parts = [begin + limits.isolation, with_begin, limits.lift, then]
     options = {OURS: True}
     connection.exec_driver_sql("; ".join(filter(None, parts)), execution_options=options)
     if keeper is not None:
@@ -107,6 +114,8 @@ def impose_limits(connection: Connection) -> None:
 def in_transaction(connection: Connection) -> bool:
     """Return whether the database itself has a transaction open on *connection*."""
     driver: Any = connection.connection.driver_connection
+    if isinstance(driver, Borrowed):
+        return driver.is_begun
     if connection.dialect.name == "sqlite":
         return bool(driver.in_transaction)
     return int(driver.info.transaction_status) != 0
@@ -136,10 +145,14 @@ def _begin(connection: Connection, cursor: Any, keeper: Keeper | None) -> None:
     if keeper is not None:
         keeper.check_begin()
     options = connection.get_execution_options()
-    begin = options["statejobs_begin"] + limits_of(connection).isolation
-    send(connection, cursor, "; ".join(filter(None, [begin, options.get(WITH_BEGIN)])))
-    connection.info[_BEGUN] = time.perf_counter()
-    connection.info[_LIFTED] = False
+    is_part = options["statejobs_begin"] == SAVEPOINT
+    if is_part:
+        _set_savepoint(connection)
+    else:
+        begin = options["statejobs_begin"] + limits_of(connection).isolation
+        send(connection, cursor, "; ".join(filter(None, [begin, options.get(WITH_BEGIN)])))
+        connection.info[_BEGUN] = time.perf_counter()
+        connection.info[_LIFTED] = False
     if keeper is not None:
         keeper.note_begun(is_open=True)
     on_begin = options.get(ON_BEGIN)
@@ -149,10 +162,27 @@ def _begin(connection: Connection, cursor: Any, keeper: Keeper | None) -> None:
         on_begin(connection)
     except BaseException:
         with contextlib.suppress(Exception):  # a connection that is lost has no transaction
-            cursor.execute("ROLLBACK")
+            if is_part:
+                lent_to(connection).rollback()
+            else:
+                cursor.execute("ROLLBACK")
         if keeper is not None:
             keeper.note_begun(is_open=False)
         raise
+
+
+def _set_savepoint(connection: Connection) -> None:
+    """Begin a part of a transaction of the user's; its settings are his, and stay."""
+    borrowed = lent_to(connection)
+    begin_now(borrowed.outer.connection)  # outside of one, SQLite would commit with the savepoint
+    statement = borrowed.begin()
+    try:
+        connection.exec_driver_sql(statement)
+    except BaseException:
+        borrowed.outer.pop(borrowed)
+        borrowed.lose()
+        raise
+    connection.info[_BEGUN] = time.perf_counter()
 
 
 def _locks_unsaid(connection: Connection, context: Any) -> bool:

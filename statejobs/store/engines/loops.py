@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
+from statejobs.store.engines.bound import refuse_bound
 from statejobs.store.engines.cutting import Cutter
 from statejobs.store.engines.forks import renew_in_children
 
@@ -36,8 +37,13 @@ class AsyncEngines:
         """Return the engine of the running loop.
 
         Raises:
-            ConfigurationError: The driver is not installed.
+            ConfigurationError: The driver is not installed, or the app has one connection.
         """
+        refuse_bound(
+            self._engine,
+            "an `async def` body with a session",
+            why="its loop has connections of its own",
+        )
         loop = asyncio.get_running_loop()
         opened = self._by_loop.get(loop)
         if opened is None:

@@ -19,6 +19,7 @@ from sqlalchemy import Dialect, Engine, ExceptionContext, event
 from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from statejobs.store.engines.bound import bound_of
 from statejobs.store.faults import is_away
 
 Listeners = list[tuple[str, Callable[..., None]]]
@@ -57,7 +58,7 @@ class Witness:
         self._of_engine = []
 
     def _listeners_for(self, engine: Engine) -> Listeners:
-        if engine.dialect.name != "postgresql":
+        if engine.dialect.name != "postgresql" or bound_of(engine) is not None:
             return [("handle_error", self._note_error)]
         return [
             ("handle_error", self._note_error),
