@@ -15,7 +15,7 @@ ATTEMPTS := $(patsubst %,tests/runner/test_%.py,atomic_batches cancel_requests c
 # What meets the most of SQLAlchemy, Alembic, the drivers, click and rich.
 ON_FLOORS := tests/docs/test_pages.py $(patsubst %,tests/store/test_%.py,alembic atomic_migrations \
 	conformance schema users_checks) $(patsubst %,tests/resource/test_%.py,flush bulk) \
-	$(patsubst %,tests/runner/test_%.py,bound bound_edges chunk runner session) \
+	$(patsubst %,tests/runner/test_%.py,bound bound_edges bound_recipes chunk runner session) \
 	tests/cli/test_commands.py
 LOWEST := .venv-lowest
 

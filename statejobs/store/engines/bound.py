@@ -28,6 +28,8 @@ from statejobs.store.engines.savepoints import (
 
 _CARRIED = ("schema_translate_map", "logging_token")
 """Execution options of the connection that hold for statements of ours."""
+_IN_ERROR = 3
+"""What the driver says of a transaction that can only be rolled back."""
 _ENDS = re.compile(r"\s*(?:BEGIN|START|COMMIT|END|ABORT|ROLLBACK(?!\s+TO\b))\b", re.IGNORECASE)
 _OF_SAVEPOINTS = re.compile(r"\s*(?:SAVEPOINT|RELEASE|ROLLBACK)\b", re.IGNORECASE)
 
@@ -118,6 +120,12 @@ def _before(
 
 def _protect(connection: Connection, borrowed: Borrowed) -> None:
     """Let a statement that fails fail alone: PostgreSQL would let the whole transaction fail."""
+    if int(borrowed.info.transaction_status) == _IN_ERROR:
+        raise StateJobsError(
+            "a statement has failed in the transaction of the Connection that the app is bound to, "
+            "and PostgreSQL takes no other before a rollback. Where it may fail, put it into a "
+            "savepoint: connection.begin_nested(), or a session that joins by create_savepoint"
+        )
     try:
         send(connection, borrowed.cursor(), borrowed.begin_one())
     except BaseException:
