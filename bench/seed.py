@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from bench.app import QUEUE, TASK_QUEUE, noop
 from bench.databases import Database
 from statejobs import StatefulResource, metadata, utcnow
-from statejobs.store.statements.enqueue import wake_channel
+from statejobs.store.engines.channel import wake_channel
 
 jobs = metadata.tables["statejobs_jobs"]
 transitions = metadata.tables["statejobs_transitions"]

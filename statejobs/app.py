@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
@@ -41,6 +42,7 @@ from statejobs.store.engines.factory import (
 from statejobs.store.engines.forks import renew_in_children
 from statejobs.store.engines.limits import check_connections
 from statejobs.store.engines.loops import AsyncEngines
+from statejobs.store.nodes import ask_time
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
@@ -354,7 +356,7 @@ class StateJobs:
         """Let a clock that may be wrong follow the database's, where that has one."""
         if self.engine.dialect.name != "postgresql" or not tells_wall_time(sources.clock):
             return sources
-        clock = DatabaseClock(sources.clock, self.store.ask_time, self.telemetry)
+        clock = DatabaseClock(sources.clock, partial(ask_time, self.store), self.telemetry)
         return replace(sources, clock=clock)
 
     def _check_async(self) -> None:

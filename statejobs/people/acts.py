@@ -16,6 +16,7 @@ from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.history import write_history
 from statejobs.store.lives import REUSED
 from statejobs.store.queries import JobQueries
+from statejobs.store.revise import cancel_waiting, request_cancel, requeue, restore_actor
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
@@ -50,9 +51,9 @@ class Operator:
             if job.state in WAITING:
                 self._give_up_record(connection, job, reason)
                 now = self._sources.clock.now()
-                if self._store.cancel_waiting(connection, job_id, reason, now):
+                if cancel_waiting(connection, job_id, reason, now):
                     return JobState.CANCELLED
-            if self._store.request_cancel(connection, job_id, _by_actor(reason)):
+            if request_cancel(connection, job_id, _by_actor(reason)):
                 return JobState.PROCESSING
         raise StateJobsError(f"job {job_id} ended a moment ago; look at it again")
 
@@ -77,7 +78,7 @@ class Operator:
                 fire_way_back(model, bound, record)
                 session.flush()
                 # Whoever retries is in the history; the work still is for whom it was asked.
-                self._store.restore_actor(session.connection(), job)
+                restore_actor(session.connection(), job)
                 session.commit()
                 return self._job(job_id).state
         if state in bound.sources:
@@ -111,7 +112,7 @@ class Operator:
         try:
             with self._store.transaction() as connection:
                 now = self._sources.clock.now()
-                self._store.requeue(connection, job.id, allowance, now)
+                requeue(connection, job.id, allowance, now)
         except IntegrityError:
             raise StateJobsError(
                 f"job {job.id} cannot go on: a newer job serves {job.resource} {job.record_id}; "

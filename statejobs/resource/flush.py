@@ -37,8 +37,9 @@ from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
 from statejobs.resource.old_doors import close_old_doors
 from statejobs.store.engines.factory import wake_workers
-from statejobs.store.enqueue import cancel_left, enqueue
+from statejobs.store.enqueue import enqueue
 from statejobs.store.history import write_history
+from statejobs.store.leave import cancel_left
 from statejobs.store.lock_order import place_of
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from statejobs.runner.blame import Blame, blame_for
 from statejobs.store.faults import Fault, fault_of
+from statejobs.store.locked import locked_tables
 from statejobs.store.store import Store
-from statejobs.store.unclaimed import locked_tables
 
 
 def is_table_locked(error: BaseException) -> bool:

@@ -21,9 +21,17 @@ from statejobs.runner.sifting import Sifting
 from statejobs.runner.strays import Strays
 from statejobs.runner.unclaimed import Unclaimed
 from statejobs.store import unclaimed as statements
+from statejobs.store.claim import (
+    cancel_stale,
+    lock_listed,
+    lock_queued,
+    lock_trusted,
+    mark_processing,
+    postpone,
+)
 from statejobs.store.rows import Peek
-from statejobs.store.store import Store
-from statejobs.store.transactions import TABLE_PATIENCE
+from statejobs.store.store import TABLE_PATIENCE, Store
+from statejobs.store.strangers import lock_among_strangers, peek_queues
 from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job, JobState
@@ -83,7 +91,7 @@ class Claiming:
 
     def look(self, queues: Sequence[str]) -> Peek:
         """Look which of *queues* have work, and for whom; claims go by it until the next look."""
-        peek = self._store.peek(queues, self.claimable_keys())
+        peek = peek_queues(self._store, queues, self.claimable_keys())
         self._with_strangers = peek.strangers
         return peek
 
@@ -150,14 +158,14 @@ class Claiming:
 
     def _could_start(self, job_id: int) -> bool:
         with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
-            jobs = statements.lock_listed(connection, [job_id])
+            jobs = lock_listed(connection, [job_id], most=1)
             starts = self._work.start(connection, jobs, self._sources.clock.now())
             connection.rollback()
         return bool(starts.ready)
 
     def _start_listed(self, queue: str, ids: Sequence[int]) -> list[Claim]:
         _, claims = self._start_locked(
-            queue, lambda connection: statements.lock_listed(connection, ids)
+            queue, lambda connection: lock_listed(connection, ids, most=len(ids))
         )
         return claims
 
@@ -179,12 +187,12 @@ class Claiming:
             claims = self._mark(connection, starts.ready)
             if starts.busy:
                 wait = POSTPONED_FOR * (1 + self._sources.rng.random() / 2)
-                self._store.postpone(connection, [job.id for job in starts.busy], now + wait)
+                postpone(connection, [job.id for job in starts.busy], now + wait)
             for job, why in starts.misfits:
                 wait = wait_again(now - job.enqueued_at, self._sources.rng)
                 statements.put_back(connection, job.id, now + wait, why)
             if starts.stale:
-                self._store.cancel_stale(connection, starts.stale, now)
+                cancel_stale(connection, starts.stale, now)
             self._reach(CrashPoint.CLAIM_BEFORE_COMMIT)
         self._reach(CrashPoint.CLAIMED)
         self._tell(queue, claims, starts)
@@ -194,10 +202,9 @@ class Claiming:
         self, connection: Connection, wanted: Wanted, keys: Sequence[str]
     ) -> Sequence[Job]:
         queue, limit, suspects = wanted.queue, wanted.limit, wanted.suspects
-        found = self._store.lock_queued(
-            connection, queue, keys, limit=limit, suspects=suspects,
-            sturdy=self._sturdy_keys(suspects), among_strangers=queue in self._with_strangers,
-        )  # fmt: skip
+        lock = lock_among_strangers if queue in self._with_strangers else lock_queued
+        sturdy = self._sturdy_keys(suspects)
+        found = lock(connection, queue, keys, limit=limit, suspects=suspects, sturdy=sturdy)
         jobs = fit_together(found, self._max_crashes)
         if wanted.fills_chunks and len(jobs) == limit:
             jobs += self._lock_more(connection, queue, jobs)
@@ -222,7 +229,7 @@ class Claiming:
             tenants = {job.tenant for job in jobs if job.key == key and not job.attempt}
             if chunk is None or chunk.only_waiting or not tenants:
                 continue
-            found = self._store.lock_trusted(connection, queue, key, limit=chunk.size)
+            found = lock_trusted(connection, queue, key, limit=chunk.size)
             more += [
                 job for job in found
                 if job.id not in known and job.tenant in tenants and not job.attempt
@@ -237,7 +244,7 @@ class Claiming:
         for job, subject in ready:
             by_source.setdefault(subject.source, []).append(job.id)
         for source, ids in by_source.items():
-            self._store.mark_processing(
+            mark_processing(
                 connection, ids, source=source, by=self._node_id, token=token, now=now, until=until
             )
         began = self._sources.clock.monotonic()

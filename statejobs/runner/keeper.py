@@ -14,6 +14,8 @@ from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.port import Claim
 from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.faults import Fault, fault_of, words_of
+from statejobs.store.hold import renew_leases
+from statejobs.store.nodes import beat_node
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import Sources
@@ -177,7 +179,7 @@ class Keeper:
         clock, offset = self._sources.clock, self._timekeeper.offset
         sent = clock.monotonic()
         held = self._held_keys()
-        beat = self._store.beat(self._node_id, clock.now(), offset=offset, held=held)
+        beat = beat_node(self._store, self._node_id, clock.now(), offset=offset, held=held)
         self._timekeeper.take(beat.told, sent=sent)
         if not beat.is_known:  # somebody has deleted the row
             self._on_forgotten()
@@ -204,7 +206,7 @@ class Keeper:
         ids = [claim.job.id for claim in claims]
         renewed = {
             (held.job_id, held.token): held
-            for held in self._store.renew(ids, by=self._node_id, until=until)
+            for held in renew_leases(self._store, ids, by=self._node_id, until=until)
         }
         for claim in claims:
             held = renewed.get((claim.job.id, claim.job.token or ""))

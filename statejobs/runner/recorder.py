@@ -10,6 +10,8 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
+from statejobs.store.finish import find_cancel_request, finish_job, record_attempt
+from statejobs.store.hold import note_on_job
 from statejobs.store.store import Store
 from statejobs.values.backoff import safe_delay
 from statejobs.values.clock import Sources
@@ -70,7 +72,7 @@ class Recorder:
             settlement = self.settlement(claim, outcome)
             rests = went.rests_in_source
         if claim.unsaved_checkpoint is not None:
-            self._store.note(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
+            note_on_job(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
         state = self.finish_job(connection, claim, settlement, rests)
         self._record_attempt(connection, claim.job, outcome, settlement)
         if settlement.landing is Landing.FAILED and state in ENDED:
@@ -138,7 +140,7 @@ class Recorder:
         Raises:
             LateResult: It is not.
         """
-        state = self._store.finish(
+        state = finish_job(
             connection,
             claim.job,
             settlement,
@@ -160,7 +162,7 @@ class Recorder:
             "on_discard of %s failed: %s: %s", claim.job.key, failure.error_type, failure.message
         )
         now = self._sources.clock.now()
-        self._store.record_attempt(connection, claim.job, "on_discard", now=now, failure=failure)
+        record_attempt(connection, claim.job, "on_discard", now=now, failure=failure)
 
     def _settle_one(self, connection: Connection, end: Ending) -> tuple[Settlement, JobState]:
         claim = end.claim
@@ -176,7 +178,7 @@ class Recorder:
         if not isinstance(outcome, Fail | GiveBack | Snooze | Release | Crash):
             return outcome
         self._work.rests_in_source(connection, claim)  # locks the record: it comes before the job
-        reason = self._store.find_cancel_request(connection, claim.job)
+        reason = find_cancel_request(connection, claim.job)
         return outcome if reason is None else Cancel(reason)
 
     def _land(
@@ -199,9 +201,7 @@ class Recorder:
             return  # its attempt had ended before; only the record was waited for
         failure = outcome.failure if isinstance(outcome, Fail) else None
         now = self._sources.clock.now()
-        self._store.record_attempt(
-            connection, job, name, now=now, failure=failure, message=settlement.reason
-        )
+        record_attempt(connection, job, name, now=now, failure=failure, message=settlement.reason)
 
 
 _SPENT: dict[type, str] = {

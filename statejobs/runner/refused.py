@@ -18,6 +18,9 @@ from statejobs.runner.port import Claim, RecordHidden, Work
 from statejobs.runner.recorder import Recorder
 from statejobs.store.expired import discard_stuck, put_aside
 from statejobs.store.faults import words_of
+from statejobs.store.finish import record_attempt
+from statejobs.store.hold import note_on_job
+from statejobs.store.revise import request_cancel
 from statejobs.store.rows import Expired
 from statejobs.store.store import Store
 from statejobs.values.backoff import LONGEST, safe_delay
@@ -130,7 +133,7 @@ class Refused:
         now, until = self._sources.clock.now(), self._until(refusal)
         why = f"its record cannot be moved: {refusal.refused.message}"
         if claim is not None and claim.unsaved_checkpoint is not None:
-            self._store.note(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
+            note_on_job(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
         is_ours = put_aside(
             connection, refusal.job, token=self._sources.ids(), until=until, why=why,
             is_crash=refusal.is_crash, counts=refusal.counts, waits=waits,
@@ -138,7 +141,7 @@ class Refused:
         if not is_ours:
             return None
         if refusal.cancels is not None:
-            self._store.request_cancel(connection, refusal.job.id, refusal.cancels)
+            request_cancel(connection, refusal.job.id, refusal.cancels)
         if refusal.counts:
             self._record(connection, refusal, now)
         return Aside(state=JobState.PROCESSING, reason=why, run_at=until)
@@ -170,9 +173,7 @@ class Refused:
         if refusal.was_put_aside:
             return  # nothing was run
         outcome = "crashed" if refusal.is_crash else "failed"
-        self._store.record_attempt(
-            connection, refusal.job, outcome, now=now, failure=refusal.failure
-        )
+        record_attempt(connection, refusal.job, outcome, now=now, failure=refusal.failure)
 
 
 def refusal_of(

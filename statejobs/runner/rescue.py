@@ -16,8 +16,7 @@ from statejobs.runner.retries import MOST_OF_CODE
 from statejobs.store.expired import find_expired, lock_expired
 from statejobs.store.faults import Fault, fault_of, has_come_from_code, words_of
 from statejobs.store.rows import Expired
-from statejobs.store.store import Store
-from statejobs.store.transactions import TABLE_PATIENCE
+from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.job import JobState

@@ -12,6 +12,7 @@ from statejobs.errors import RowRefusedError
 from statejobs.runner.port import Claim
 from statejobs.runner.undone import described, judged, passes
 from statejobs.store.faults import is_away, may_last, words_of
+from statejobs.store.finish import find_settled
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.job import JobState
@@ -69,6 +70,6 @@ class Retries:
         if not claim.is_unsure:
             return None
         try:
-            return self.insist(claim, lambda: self._store.find_settled(claim.job))
+            return self.insist(claim, lambda: find_settled(self._store, claim.job))
         except (SQLAlchemyError, RowRefusedError):
             return None

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from statejobs.runner.blame import Blame, blame_for
 from statejobs.runner.halves import in_halves
+from statejobs.store.staging import find_due, stage_due, stage_listed
 from statejobs.store.store import Store
 
 log = logging.getLogger("statejobs.runner")
@@ -29,15 +30,15 @@ class Staging:
             Exception: It concerns no job in particular.
         """
         try:
-            return self._store.stage_due(queues, keys, now, limit=_BATCH)
+            return stage_due(self._store, queues, keys, now, limit=_BATCH)
         except Exception as error:
             if blame_for(error) not in {Blame.JOB, Blame.LOCK}:
                 raise
-        due = self._store.find_due(queues, keys, now, limit=_SMALL_BATCH)
+        due = find_due(self._store, queues, keys, now, limit=_SMALL_BATCH)
         staged: set[str] = set()
 
         def stage(ids: Sequence[int]) -> None:
-            staged.update(self._store.stage_listed(ids))
+            staged.update(stage_listed(self._store, ids))
 
         in_halves(due, stage, self._is_refused)
         return frozenset(staged)

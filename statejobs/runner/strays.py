@@ -18,8 +18,8 @@ from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Work
 from statejobs.runner.recorder import Recorder
 from statejobs.store.faults import is_away
-from statejobs.store.store import Store
-from statejobs.store.transactions import TABLE_PATIENCE
+from statejobs.store.hold import find_owned, lock_claimed
+from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.values.clock import Sources
 from statejobs.values.failure import Failure
 from statejobs.values.outcome import GiveBack
@@ -82,7 +82,7 @@ class Strays:
         """
         known = {(claim.job.id, claim.job.token) for claim in held}
         before = self._sources.clock.now() + self._settings.lease / 2
-        owned = self._store.find_owned(self._node_id, before)
+        owned = find_owned(self._store, self._node_id, before)
         strays = [one for one in owned if one not in known and one[1] not in self._asked]
         return sum(self._try_to_give_back(*one) for one in strays)
 
@@ -91,7 +91,7 @@ class Strays:
             return
         tokens = set(self._unanswered)
         ever = self._sources.clock.now() + 2 * self._settings.lease
-        for job_id, token in self._store.find_owned(self._node_id, ever):
+        for job_id, token in find_owned(self._store, self._node_id, ever):
             if token in tokens:
                 self._try_to_give_back(job_id, token)
         self._unanswered -= tokens
@@ -108,7 +108,7 @@ class Strays:
 
     def _give_back(self, job_id: int, token: str) -> bool:
         with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
-            job = self._store.lock_claimed(connection, job_id, token)
+            job = lock_claimed(connection, job_id, token)
             subject = self._work.recover(connection, job) if job is not None else None
             if job is None or subject is None:
                 return False  # it ended, or someone holds it or its record: the next heartbeat

@@ -20,9 +20,10 @@ from statejobs.runner.holds import LONGEST, HeldKeys
 from statejobs.runner.port import Claim, MovedAway, Policy, Work
 from statejobs.runner.sifting import ENOUGH, Blamed
 from statejobs.store import unclaimed as statements
+from statejobs.store.claim import lock_listed
 from statejobs.store.faults import words_of
-from statejobs.store.store import Store
-from statejobs.store.transactions import TABLE_PATIENCE
+from statejobs.store.finish import record_attempt
+from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.store.unclaimed import Candidate
 from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import Sources
@@ -153,7 +154,7 @@ class Unclaimed:
         """Return the job; None when it is queued no more, or was discarded as unreadable."""
         try:
             with self._transaction() as connection:
-                found = statements.lock_listed(connection, [candidate.id])
+                found = lock_listed(connection, [candidate.id], most=1)
         except Exception as error:
             if blame_for(error) is not Blame.JOB:
                 raise
@@ -228,7 +229,7 @@ class Unclaimed:
             if not statements.fail_queued(connection, job, settlement, now):
                 connection.rollback()
                 return False
-            self._store.record_attempt(
+            record_attempt(
                 connection, failed.claim.job, "failed", now=now, failure=failed.failure,
                 message=settlement.reason,
             )  # fmt: skip

@@ -30,6 +30,7 @@ from statejobs.runner.trouble import Trouble
 from statejobs.sparing import sparing
 from statejobs.store.engines.factory import Listener
 from statejobs.store.engines.unanswered import SilenceWatch
+from statejobs.store.nodes import count_held, forget_silent_nodes, register_node, remove_node
 from statejobs.telemetry import Event
 from statejobs.values.suspects import Suspects
 from statejobs.version import __version__
@@ -150,7 +151,8 @@ class Worker:
         now = self._sources.clock.now()
         self._started_at = self._started_at or now
         with suppress(IntegrityError):  # written before, and the answer was lost
-            self._runner.store.register_node(
+            register_node(
+                self._runner.store,
                 {
                     "id": self._runner.node_id,
                     "host": socket.gethostname(),
@@ -161,7 +163,7 @@ class Worker:
                     "beat_at": now,
                     "declares": self._declares,
                     "clock_offset": self._runner.timekeeper.offset,
-                }
+                },
             )
         self._is_registered = True
 
@@ -350,14 +352,14 @@ class Worker:
         return rescued < RESCUED_AT_ONCE
 
     def _forget_nodes(self) -> None:
-        self._runner.store.forget_silent_nodes(self._sources.clock.now() - SILENT_NODE)
+        forget_silent_nodes(self._runner.store, self._sources.clock.now() - SILENT_NODE)
 
     def _leave(self) -> bool:
         """Delete this node's row; return whether no job bears its name any more."""
         store, node_id = self._runner.store, self._runner.node_id
         try:
-            left = store.count_held(node_id)
-            store.remove_node(node_id)
+            left = count_held(store, node_id)
+            remove_node(store, node_id)
         except SQLAlchemyError as error:
             log.debug("this node's row stays until it is forgotten: %s", error)
             return self.held.is_empty

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Executable, Select, Text, bindparam, func, in
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 
-from statejobs.store.statements.enqueue import wake_channel
+from statejobs.store.engines.channel import wake_channel
 from statejobs.store.tables import jobs
 from statejobs.values.job import NewJob
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Dialect, types
+from sqlalchemy import Column, Dialect, Select, Table, bindparam, func, select, types
 from sqlalchemy.dialects import postgresql
 
 from statejobs.store.types import type_on_postgresql
@@ -22,6 +22,21 @@ def as_arrays(rows: Sequence[Mapping[str, Any]]) -> tuple[frozenset[str], dict[s
     constant = frozenset(name for name, values in columns.items() if _is_constant(values))
     constant -= {_NEVER_CONSTANT}
     return constant, {n: v[0] if n in constant else v for n, v in columns.items()}
+
+
+def rows_of_arrays(table: Table, columns: Sequence[str], constant: Collection[str]) -> Select[Any]:
+    """Return rows made of one array for each column: one short statement however many rows.
+
+    A column that is *constant* comes as one value.
+    """
+    return select(
+        *(
+            bindparam(name, type_=table.c[name].type)
+            if name in constant
+            else func.unnest(bindparam(name, type_=postgresql.ARRAY(table.c[name].type)))
+            for name in columns
+        )
+    )
 
 
 def fits_array(column: Column[Any]) -> bool:

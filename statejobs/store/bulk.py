@@ -30,11 +30,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
+from statejobs.store.conditions import STILL_PROCESSING, still_in
+from statejobs.store.history import HISTORY_COLUMNS
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.naming import Names
-from statejobs.store.statements.conditions import STILL_PROCESSING, still_in
-from statejobs.store.statements.enqueue import HISTORY_COLUMNS, NEW_JOB_COLUMNS, enqueue_jobs
 from statejobs.store.tables import IS_OPEN, jobs, literal_state, transitions
+from statejobs.store.upsert import NEW_JOB_COLUMNS, enqueue_jobs
 from statejobs.values.job import WAITING, Enqueued, JobState
 
 

@@ -1,10 +1,9 @@
-"""Puts jobs into the queue, and takes those back whose records moved on."""
+"""Puts jobs into the queue."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, CursorResult
 
 from statejobs.store.arrays import as_arrays
 from statejobs.store.lock_order import job_order
-from statejobs.store.statements import enqueue as enqueue_sql
+from statejobs.store.upsert import NEW_JOB_COLUMNS, enqueue_jobs, names_of_locks
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
 
 
@@ -49,24 +48,6 @@ def enqueue(
     return [_result(by_key[job.dedupe_key]) for job in new]
 
 
-def cancel_left(
-    connection: Connection, left: Mapping[str, str], *, running: bool, now: datetime
-) -> None:
-    """End the jobs (dedupe key → reason) whose records left the state that promised them.
-
-    Args:
-        connection: The caller's.
-        left: Dedupe keys with the reason.
-        running: The records left the state in which their job runs: ask it to stop.
-        now: When.
-    """
-    rows = [
-        {"left_key": key, "left_reason": left[key], "left_at": now}
-        for key in sorted(left, key=job_order)
-    ]
-    connection.execute(_ASK if running else _LEAVE, rows)
-
-
 def _upsert(
     connection: Connection, rows: Sequence[Mapping[str, Any]], records: Records | None
 ) -> CursorResult[Any]:
@@ -76,7 +57,7 @@ def _upsert(
         statement = _enqueue(dialect, arrays=True, constant=constant, locks=records.columns)
         is_single = len(records.columns) == 1
         keys = [key[0] for key in records.identities] if is_single else list(records.identities)
-        name = enqueue_sql.names_of_locks(records.columns)["record_keys"]
+        name = names_of_locks(records.columns)["record_keys"]
         return connection.execute(statement, {**given, name: keys})
     if len(rows) == 1:
         return connection.execute(_enqueue(dialect), dict(rows[0]))
@@ -92,11 +73,11 @@ def _enqueue(
     dialect: str, *, arrays: bool = False, constant: frozenset[str] = frozenset(),
     locks: tuple[ColumnElement[Any], ...] = (),
 ) -> Any:  # fmt: skip
-    return enqueue_sql.enqueue_jobs(dialect, arrays=arrays, constant=constant, locks=locks)
+    return enqueue_jobs(dialect, arrays=arrays, constant=constant, locks=locks)
 
 
 def _row_of(job: NewJob) -> dict[str, Any]:
-    row = {name: getattr(job, name) for name in enqueue_sql.NEW_JOB_COLUMNS}
+    row = {name: getattr(job, name) for name in NEW_JOB_COLUMNS}
     row["state"] = job.state.value
     return row
 
@@ -121,5 +102,3 @@ def _result(row: Any) -> EnqueueResult:
 
 
 _MOST_ROWS = 1000  # SQLite takes 32,766 parameters in a statement
-_LEAVE = enqueue_sql.cancel_left_jobs()
-_ASK = enqueue_sql.ask_to_cancel()

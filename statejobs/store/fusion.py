@@ -21,9 +21,9 @@ from sqlalchemy import (
     select,
 )
 
+from statejobs.store.finish import finishing
+from statejobs.store.history import HISTORY_COLUMNS
 from statejobs.store.naming import Names
-from statejobs.store.statements.enqueue import HISTORY_COLUMNS
-from statejobs.store.statements.finish import finish_job
 from statejobs.store.tables import transitions
 
 NOT_OURS = "22012"
@@ -42,7 +42,7 @@ def fuse(move: Update, names: Names, *, has_history: bool) -> Executable:
         has_history: Whether a row of history is written; its values are `h_…` parameters.
     """
     moved = move.returning(literal_column("1").label("one")).cte(names["moved"])
-    finish: Any = finish_job(names)
+    finish: Any = finishing(names)
     finished = finish.where(exists(select(moved.c.one))).cte(names["finished"])
     count = select(func.count()).select_from(moved).scalar_subquery()
     state = select(finished.c.state).scalar_subquery()

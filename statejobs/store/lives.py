@@ -8,12 +8,29 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Dialect, Row
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Executable,
+    Row,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    case,
+    false,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql
 
+from statejobs.store.conditions import still_in
+from statejobs.store.lock_order import in_job_order
 from statejobs.store.prepared import Prepared
-from statejobs.store.statements import lives as sql
-from statejobs.store.statements import people as people_sql
-from statejobs.values.job import WAITING, JobState
+from statejobs.store.revise import cancel_all_waiting, request_cancel_of_all
+from statejobs.store.tables import IS_OPEN, jobs, literal_state
+from statejobs.values.job import ENDED, WAITING, JobState
 
 REUSED = "its record is gone, and another has its key"
 DELETED = "its record was deleted"
@@ -33,10 +50,9 @@ def end_with_record(connection: Connection, dedupe_keys: Sequence[str], now: dat
     waiting = [row.id for row in found if row.state in WAITING]
     running = [row.id for row in found if row.state == JobState.PROCESSING]
     if waiting:
-        rows = [{"job_id": job_id, "why": DELETED, "now": now} for job_id in waiting]
-        connection.execute(_CANCEL, rows)
+        cancel_all_waiting(connection, waiting, DELETED, now)
     if running:
-        connection.execute(_ASK, [{"job_id": job_id, "why": DELETED} for job_id in running])
+        request_cancel_of_all(connection, running, DELETED)
 
 
 def _lock(connection: Connection, dedupe_keys: Sequence[str]) -> Sequence[Row[Any]]:
@@ -48,9 +64,46 @@ def _lock(connection: Connection, dedupe_keys: Sequence[str]) -> Sequence[Row[An
 
 @lru_cache(maxsize=256)
 def _open_jobs(dialect: Dialect) -> Prepared:
-    return Prepared(sql.lock_open_jobs(dialect.name), dialect)
+    return Prepared(_lock_open_jobs(dialect.name), dialect)
 
 
-_PART = sql.part_from_key()
-_CANCEL = people_sql.cancel_waiting_job()
-_ASK = people_sql.request_cancel()
+def _lock_open_jobs(dialect: str) -> Select[Any]:
+    """Lock the jobs that one of `dedupe_keys` belongs to; a list as JSON on SQLite."""
+    key = jobs.c.dedupe_key
+    if dialect == "postgresql":  # an array: the text stays the same, so it is prepared once
+        is_listed = key == any_(bindparam("dedupe_keys", type_=postgresql.ARRAY(Text)))
+    else:
+        each = func.json_each(bindparam("dedupe_keys")).table_valued("value")
+        is_listed = key.in_(select(each.c.value))
+    return (
+        select(jobs.c.id, jobs.c.state)
+        .where(is_listed, IS_OPEN)
+        .order_by(*in_job_order(key, dialect))
+        .with_for_update()
+    )
+
+
+def _part_from_key() -> Executable:
+    """Let a job go on no longer: neither its worker, nor whoever enqueues for the same key."""
+    has_ended = still_in(*ENDED)
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"))
+        .values(
+            dedupe_key=None,
+            state=case((has_ended, jobs.c.state), else_=literal_state(JobState.CANCELLED)),
+            reason=case((has_ended, jobs.c.reason), else_=bindparam("why")),
+            finished_at=case(
+                (has_ended, jobs.c.finished_at),
+                else_=bindparam("now", type_=jobs.c.finished_at.type),
+            ),
+            run_again=false(),
+            cancel_requested=false(),
+            owner=None,
+            token=None,
+            lease_until=None,
+        )
+    )
+
+
+_PART = _part_from_key()

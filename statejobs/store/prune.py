@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, func, select
 
-from statejobs.store.statements.conditions import is_listed, still_in
+from statejobs.store.conditions import is_listed, still_in
 from statejobs.store.tables import IS_ENDED, attempts, jobs, literal_state, transitions
 from statejobs.values.job import JobState
 

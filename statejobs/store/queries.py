@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Engine, Select, Table, select
 
 from statejobs.awaited import Awaited
 from statejobs.errors import NotFoundError, did_you_mean
+from statejobs.store import looking as looking_sql
 from statejobs.store.readable import read_jobs, read_rows
-from statejobs.store.statements import looking as looking_sql
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 from statejobs.values.job import ENDED, Job, JobState
 from statejobs.values.waiting import MOST

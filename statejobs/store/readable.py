@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Select, Table, and_, select
 
+from statejobs.store.conditions import FIRST_TIME
 from statejobs.store.faults import Fault, fault_of
-from statejobs.store.statements.conditions import FIRST_TIME
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 from statejobs.store.types import UtcDateTime
 from statejobs.values.job import Job, JobState

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from statejobs.store.statements.conditions import FIRST_TIME
+from statejobs.store.conditions import FIRST_TIME
 from statejobs.values.job import Job, JobState
 
 _STATE = Job.__struct_fields__.index("state")

@@ -1,37 +1,33 @@
-"""Jobs at rest: runs the statements and maps their rows."""
+"""How workers reach their database: which connections they take, and what a transaction sets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine
 
 from statejobs.config import WorkerSettings
-from statejobs.store.naming import ALONE
-from statejobs.store.prepared import Prepared
-from statejobs.store.rows import Beat, Expired, Held, Peek, job_of
-from statejobs.store.statements import claim as claim_sql
-from statejobs.store.statements import finish as finish_sql
-from statejobs.store.statements import nodes as nodes_sql
-from statejobs.store.statements import people as people_sql
-from statejobs.store.statements import staging as staging_sql
-from statejobs.store.statements.conditions import database_time
-from statejobs.store.strangers import lock_among_strangers, peek, sought
-from statejobs.store.transactions import Transactions
-from statejobs.values.failure import Failure
-from statejobs.values.job import Job, JobState
-from statejobs.values.lifecycle import Settlement
+from statejobs.errors import ClosedError
+from statejobs.store.engines.bound import bound_of
+from statejobs.store.engines.defaults import limits_of
+from statejobs.store.engines.idle import explain_idleness, limit_idleness
+from statejobs.store.engines.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
+from statejobs.store.engines.reserve import OF_LEASES, SHARED, Reserve, can_reserve
+from statejobs.store.engines.turns import Turns
+from statejobs.store.engines.witness import Witness
 from statejobs.values.redaction import DEFAULT, Redaction
-from statejobs.values.suspects import Suspects
+
+TABLE_PATIENCE = timedelta(seconds=0.25)
+"""How long what waits for no row waits for a table that somebody has locked, as to alter it."""
 
 
-class Store(Transactions):
-    """The job tables of one database.
+class Store:
+    """The job tables of one database: opens connections, with what each is begun with.
 
-    Every method takes the connection on which it works, except those that are a transaction of
-    their own. Nothing here reads a clock.
+    The modules beside it, one for each act, take it where an act is a transaction of its own, and
+    else the connection on which they work. None of them reads a clock.
     """
 
     def __init__(
@@ -41,284 +37,172 @@ class Store(Transactions):
         settings: WorkerSettings | None = None,
         redaction: Redaction = DEFAULT,
     ) -> None:
-        super().__init__(engine, settings=settings)
+        self.engine = engine
         self.redaction = redaction
         """What is hidden in what is kept of errors, and in why jobs ended."""
-        self._mark = Prepared(claim_sql.mark_processing(self.dialect), engine.dialect)
-        self._stage_listed = staging_sql.stage_listed_jobs(self.dialect)
-        self._postpone = claim_sql.postpone_jobs(self.dialect)
-        self._renew = claim_sql.renew_leases(self.dialect)
-        self._lock_jobs = claim_sql.lock_jobs(self.dialect)
-        self._beat = nodes_sql.beat_node(self.dialect)
+        self._worker_settings = settings or WorkerSettings()
+        self.dialect = engine.dialect.name
+        self.witness = Witness(engine)
+        self.working = working_engine(engine)
+        """Reads in autocommit, begins at the first write; bodies of actions use this one."""
+        self._own = self._of_leases = self.working
+        self._bound = bound_of(engine)
+        self.turns = Turns()
+        """Where its writers wait for each other, when the database lets one write at a time."""
+        takes_turns = self.dialect == "sqlite" and self._bound is None
+        self._turn = self.turns.taken if takes_turns else nullcontext
+        self._with_begin: dict[timedelta | None, str] = {}
+        self.is_closed = False
 
-    # Claim
+    def refuse_open(self) -> None:
+        """Refuse to run jobs inside of a transaction that a session of the app has open.
 
-    def peek(self, queues: Sequence[str], keys: Sequence[str]) -> Peek:
-        """Look which of *queues* have work for *keys* or for others, and when a job is due."""
-        with self.unwaiting() as connection:
-            return peek(connection, queues, keys)
+        Raises:
+            StateJobsError: On the one connection that there is, they would be part of it.
+        """
+        if self._bound is not None:
+            self._bound.outer.refuse_open()
 
-    def stage_due(
-        self, queues: Sequence[str], keys: Sequence[str], now: datetime, *, limit: int = 1000
-    ) -> frozenset[str]:
-        """Queue the jobs of *queues* and *keys* that are due; return the queues that got some."""
-        given = {"queues": list(queues), "keys": list(keys), "now": now, "limit": limit}
-        with self.unwaiting() as connection:
-            return frozenset(row.queue for row in connection.execute(_STAGE, given))
+    def cut_off(self) -> None:
+        """Take the one connection, where there is only one, from a body that goes on too long."""
+        if self._bound is not None:
+            self._bound.outer.cut_others()
 
-    def find_due(
-        self, queues: Sequence[str], keys: Sequence[str], now: datetime, *, limit: int
-    ) -> list[int]:
-        """Return the ids of the jobs that `stage_due` would queue."""
-        given = {"queues": list(queues), "keys": list(keys), "now": now, "limit": limit}
-        with self.unwaiting() as connection:
-            return list(connection.scalars(_FIND_DUE, given))
+    def reserve_connections(self) -> None:
+        """Keep connections for claims, outcomes and leases that no body and no app can take."""
+        if self._own is self.working and can_reserve(self.engine):
+            self._own = Reserve(self.working, most=SHARED, may_borrow=True)
+            self._of_leases = Reserve(self.working, most=OF_LEASES)
 
-    def stage_listed(self, ids: Sequence[int]) -> frozenset[str]:
-        """Queue those of *ids* that wait for their time; return the queues that got some."""
-        with self.unwaiting() as connection:
-            rows = connection.execute(self._stage_listed, {"ids": list(ids)})
-            return frozenset(row.queue for row in rows)
+    def close(self) -> None:
+        """Close the connections beside the pool, watch those in it no more, and take none."""
+        self.is_closed = True
+        for engine in (self._own, self._of_leases):
+            if isinstance(engine, Reserve):
+                engine.close()
+        self._own = self._of_leases = self.working
+        self.witness.close()
 
-    def lock_queued(
-        self, connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
-        suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (),
-        among_strangers: bool = False,
-    ) -> list[Job]:  # fmt: skip
-        """Lock up to *limit* queued jobs of *queue*, best first, waiting for nobody.
+    def refuse_closed(self) -> None:
+        """Raise `ClosedError` after `close`, also on an engine that goes on for others."""
+        if self.is_closed:
+            raise ClosedError
+
+    def _connect(self, engine: Engine) -> Connection:
+        self.refuse_closed()
+        with self.witness.trusting():
+            return engine.connect()
+
+    @contextmanager
+    def transaction(
+        self,
+        *,
+        flushes: bool = True,
+        lock_timeout: timedelta | None = None,
+        yields: bool = False,
+        of_leases: bool = False,
+    ) -> Iterator[Connection]:
+        """Open a connection with a write transaction; commit at the end, roll back on error.
 
         Args:
-            connection: With the transaction of the claim.
-            queue: Which queue.
-            keys: Whose jobs.
-            limit: How many.
-            suspects: Which of those whose worker died before.
-            sturdy: The keys whose suspects may share, where *suspects* are those.
-            among_strangers: Whether many others may wait in the queue: then each key is looked
-                for by itself, with a statement more.
+            flushes: Whether the commit waits until it is on the disk of a PostgreSQL server.
+            lock_timeout: How long a statement waits for a lock on PostgreSQL; None leaves it as
+                the server has it. SQLite has its busy timeout.
+            yields: Whether it gives up a lock before the server looks for a deadlock, so that
+                whoever waits for this transaction goes on; the caller repeats it.
+            of_leases: Whether it is one of those that are kept for leases.
         """
-        parameters = sought(queue, keys, limit=limit, suspects=suspects, sturdy=sturdy)
-        if among_strangers:
-            return lock_among_strangers(connection, parameters, suspects)
-        rows = connection.execute(_LOCK[suspects], parameters)
-        return [job_of(row) for row in rows.all()]
+        engine = self._of_leases if of_leases else self._own
+        with self._turn(), self._connect(engine) as connection:
+            if yields:
+                lock_timeout = limits_of(connection).patience * _MILLISECOND
+            begin_now(connection, then=self._settings(flushes, lock_timeout))
+            with _committed(connection):
+                yield connection
 
-    def lock_trusted(
-        self, connection: Connection, queue: str, key: str, *, limit: int
-    ) -> list[Job]:
-        """Lock up to *limit* queued jobs of *key* that are no suspects, waiting for nobody."""
-        rows = connection.execute(_LOCK_TRUSTED, {"queue": queue, "key": key, "limit": limit})
-        return [job_of(row) for row in rows.all()]
+    def _settings(self, flushes: bool, lock_timeout: timedelta | None) -> str:  # noqa: FBT001
+        """Return what a transaction sets for itself, as SQL."""
+        if not self._has_settings:
+            return ""
+        settings = [self.with_begin()]
+        if not flushes:
+            settings.append(_DO_NOT_FLUSH)
+        if lock_timeout is not None:
+            settings.append(f"SET LOCAL lock_timeout TO {lock_timeout // _MILLISECOND}")
+        return "; ".join(settings)
 
-    def mark_processing(
-        self, connection: Connection, ids: Sequence[int], *, source: str | None, by: str,
-        token: str, now: datetime, until: datetime,
-    ) -> None:  # fmt: skip
-        """Claim locked jobs whose records were in *source*."""
-        if not ids:
+    def with_begin(self, timeout: timedelta | None = None) -> str:
+        """Return the SQL that is sent with BEGIN for a body that may take *timeout*."""
+        known = self._with_begin.get(timeout)
+        if known is None:
+            limit = limit_idleness(self._worker_settings.idle_limit(timeout))
+            known = self._with_begin[timeout] = limit if self._has_settings else ""
+        return known
+
+    @property
+    def _has_settings(self) -> bool:
+        """Whether its transactions set something for themselves, which ends with them."""
+        return self.dialect == "postgresql" and self._bound is None
+
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether one transaction writes at a time, so that none can be beside another."""
+        return self.dialect == "sqlite" or self._bound is not None
+
+    @property
+    def can_fuse(self) -> bool:
+        """Whether one statement may move a record, finish its job and write history."""
+        return self.dialect == "postgresql"
+
+    @contextmanager
+    def single(
+        self, *, of_leases: bool = False, lock_timeout: timedelta | None = None
+    ) -> Iterator[Connection]:
+        """Open a connection for one statement that is its own transaction.
+
+        Where the server's defaults are not for us, it gets one that is begun and committed.
+
+        Args:
+            of_leases: Whether it is one of those that are kept for leases.
+            lock_timeout: As for `transaction`; on PostgreSQL that takes one around the statement.
+        """
+        if lock_timeout is not None and self.dialect == "postgresql":
+            with self.transaction(lock_timeout=lock_timeout, of_leases=of_leases) as connection:
+                yield connection
             return
-        claimed = {"source": source, "by": by, "new_token": token, "now": now, "until": until}
-        if self.dialect == "postgresql":
-            self._mark.execute(connection, {"ids": list(ids), **claimed})
-        else:
-            self._mark.execute(connection, [{"job_id": id_, **claimed} for id_ in ids])
+        with self._connect(self._of_leases if of_leases else self._own) as connection:
+            if self._bound is None and not limits_of(connection):
+                yield connection.execution_options(**{AUTOCOMMIT: True})
+                return
+            begin_now(connection)
+            with _committed(connection):
+                yield connection
 
-    def postpone(self, connection: Connection, ids: Sequence[int], until: datetime) -> None:
-        """Put locked jobs back until *until*."""
-        connection.execute(self._postpone, {"ids": list(ids), "until": until})
-
-    def cancel_stale(
-        self, connection: Connection, reasons: Mapping[int, str], now: datetime
-    ) -> None:
-        """Cancel locked, queued jobs, each for its reason."""
-        rows = [{"job_id": id_, "why": why, "now": now} for id_, why in reasons.items()]
-        connection.execute(_STALE, rows)
-
-    # Hold
-
-    def renew(self, ids: Sequence[int], *, by: str, until: datetime) -> list[Held]:
-        """Extend leases, waiting for nobody; return those that are still held."""
-        with self.unwaiting(of_leases=True) as connection:
-            rows = connection.execute(
-                self._renew, {"ids": list(ids), "by": by, "until": until}
-            ).all()
-        return [
-            Held(job_id=r[0], token=r[1], cancel_requested=r[2], reason=r[3], is_renewed=bool(r[4]))
-            for r in rows
-        ]
-
-    def lock_jobs(self, connection: Connection, ids: Sequence[int]) -> None:
-        """Lock jobs, waiting for others; in the order of jobs, so that none waits for us."""
-        connection.execute(self._lock_jobs, {"ids": list(ids)})
-
-    def find_owned(self, by: str, before: datetime) -> list[tuple[int, str]]:
-        """Return id and token of the processing jobs of a node whose lease ends *before*."""
-        with self.unwaiting() as connection:
-            rows = connection.execute(_FIND_OWNED, {"by": by, "before": before}).all()
-        return [(row.id, row.token) for row in rows]
-
-    def lock_claimed(self, connection: Connection, job_id: int, token: str) -> Job | None:
-        """Lock a job that still bears *token*; None when it does not, or someone holds it."""
-        row = connection.execute(_LOCK_CLAIMED, {"job_id": job_id, "held": token}).first()
-        return None if row is None else job_of(row)
-
-    def note(self, connection: Connection, job: Job, column: str, text: str | None) -> bool:
-        """Write *column* (progress or checkpoint) of a job we hold; False when we do not."""
-        found = connection.execute(
-            claim_sql.note_on_job(column), {"job_id": job.id, "held": job.token, "note": text}
-        )
-        return found.rowcount == 1
-
-    # Finish
-
-    def finish(
-        self, connection: Connection, job: Job, settlement: Settlement, *, now: datetime,
-        rests_in_source: bool, allowance: int,
-    ) -> JobState | None:  # fmt: skip
-        """Settle a processing job; return its new state, or None when it is no longer ours."""
-        parameters = finish_parameters(
-            job, settlement, now=now, rests_in_source=rests_in_source, allowance=allowance
-        )
-        row = connection.execute(_FINISH, parameters).first()
-        return None if row is None else JobState(row[0])
-
-    def find_settled(self, job: Job) -> tuple[JobState, int] | None:
-        """Return state and attempts of *job* when the attempt that we began has been ended."""
-        with self.unwaiting() as connection:
-            found = {"job_id": job.id, "began": job.started_at}
-            row = connection.execute(_SETTLED, found).first()
-        return None if row is None else (JobState(row.state), row.attempt)
-
-    def find_cancel_request(self, connection: Connection, job: Job) -> str | None:
-        """Lock a job that we hold; return the reason for which someone wants it to stop."""
-        row = connection.execute(_HELD, {"job_id": job.id, "held": job.token}).first()
-        return (row.reason or "cancelled") if row is not None and row.cancel_requested else None
-
-    def record_attempt(
-        self, connection: Connection, job: Job | Expired, outcome: str, *, now: datetime,
-        failure: Failure | None = None, message: str | None = None,
-    ) -> None:  # fmt: skip
-        """Write how an attempt ended that did not complete."""
-        connection.execute(
-            _ATTEMPT,
-            {
-                "job_id": job.id,
-                "attempt": job.attempt,
-                "outcome": outcome,
-                "error_type": failure.error_type if failure else None,
-                "message": failure.message if failure else message,
-                "traceback": (failure.traceback or None) if failure else None,
-                "node": job.owner,
-                "started_at": job.started_at,
-                "finished_at": now,
-            },
-        )
-
-    # People
-
-    def restore_actor(self, connection: Connection, job: Job) -> None:
-        """Give a job back the actor and the tenant that *job* has."""
-        given = {"job_id": job.id, "by": job.actor, "within": job.tenant}
-        connection.execute(_RESTORE_ACTOR, given)
-
-    def cancel_waiting(self, connection: Connection, job_id: int, why: str, now: datetime) -> bool:
-        """Cancel a waiting job; False when it does not wait."""
-        params = {"job_id": job_id, "why": why, "now": now}
-        return connection.execute(_CANCEL, params).rowcount == 1
-
-    def request_cancel(self, connection: Connection, job_id: int, why: str) -> bool:
-        """Ask a running job to stop; False when it does not run."""
-        return connection.execute(_REQUEST, {"job_id": job_id, "why": why}).rowcount == 1
-
-    def requeue(self, connection: Connection, job_id: int, allowance: int, now: datetime) -> bool:
-        """Queue a waiting or ended job at once; False when it is processing or gone."""
-        params = {"job_id": job_id, "allowance": allowance, "now": now}
-        return connection.execute(_REQUEUE, params).rowcount == 1
-
-    # Nodes
-
-    def register_node(self, row: Mapping[str, object]) -> None:
-        """Write the row of a worker process."""
-        with self.unwaiting() as connection:
-            connection.execute(_NODE, dict(row))
-
-    def beat(
-        self, node_id: str, now: datetime, *, offset: float | None = None, held: str | None = None
-    ) -> Beat:
-        """Renew the row of a worker process.
-
-        Args:
-            node_id: Whose.
-            now: When.
-            offset: How far ahead its wall clock is, in seconds.
-            held: The keys that it cannot run now, as JSON.
-        """
-        given = {"node_id": node_id, "now": now, "offset": offset, "held_keys": held}
-        with self.unwaiting(of_leases=True) as connection:
-            found = connection.execute(self._beat, given).first()
-        return Beat(is_known=found is not None, told=found[0] if found else None)
-
-    def ask_time(self) -> datetime:
-        """Return the time by the database's own clock."""
-        with self.single(of_leases=True) as connection:
-            told: datetime = connection.execute(select(database_time(self.dialect))).scalar_one()
-        return told
-
-    def count_held(self, node_id: str) -> int:
-        """Count the jobs that a worker process holds, whether it knows of them or not."""
-        with self.unwaiting() as connection:
-            return int(connection.execute(_COUNT_HELD, {"by": node_id}).scalar_one())
-
-    def remove_node(self, node_id: str) -> None:
-        """Delete the row of a worker process."""
-        with self.unwaiting() as connection:
-            connection.execute(_UNNODE, {"node_id": node_id})
-
-    def forget_silent_nodes(self, before: datetime) -> None:
-        """Delete the rows of worker processes silent since *before*."""
-        with self.unwaiting() as connection:
-            connection.execute(_SILENT, {"before": before})
+    def unwaiting(self, *, of_leases: bool = False) -> AbstractContextManager[Connection]:
+        """Open a connection for one statement that waits for no row, and briefly for a table."""
+        return self.single(of_leases=of_leases, lock_timeout=TABLE_PATIENCE)
 
 
-def finish_parameters(
-    job: Job, settlement: Settlement, *, now: datetime, rests_in_source: bool, allowance: int
-) -> dict[str, Any]:
-    """Return the parameters of `finish_sql.finish_job`."""
-    return {
-        "job_id": job.id,
-        "held_attempt": job.attempt,
-        "held": job.token,
-        "new_state": settlement.state.value,
-        "new_attempt": settlement.attempt,
-        "new_crashes": settlement.crashes,
-        "new_returned": settlement.returned,
-        "next_run_at": settlement.run_at,
-        "ended_at": now if settlement.is_ended else None,
-        "finished_now": now,
-        "is_ended": settlement.is_ended,
-        "completes": settlement.state is JobState.COMPLETED,
-        "why": settlement.reason,
-        "rests_in_source": rests_in_source,
-        "allowance": allowance,
-    }
+@contextmanager
+def _committed(connection: Connection) -> Iterator[None]:
+    """Commit what is done meanwhile, or roll it back."""
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
 
 
-_STAGE = staging_sql.stage_due_jobs()
-_FIND_DUE = staging_sql.find_due_jobs()
-_LOCK = {suspects: claim_sql.lock_queued_jobs(suspects) for suspects in Suspects}
-_LOCK_TRUSTED = claim_sql.lock_trusted_jobs()
-_STALE = claim_sql.cancel_stale_job()
-_FIND_OWNED = claim_sql.find_owned_jobs()
-_LOCK_CLAIMED = claim_sql.lock_claimed_job()
-_HELD = finish_sql.lock_held_job()
-_FINISH = finish_sql.finish_job(ALONE)
-_SETTLED = finish_sql.find_settled_job()
-_ATTEMPT = finish_sql.insert_attempts()
-_RESTORE_ACTOR = people_sql.restore_actor()
-_CANCEL = people_sql.cancel_waiting_job()
-_REQUEST = people_sql.request_cancel()
-_REQUEUE = people_sql.requeue_job()
-_NODE = nodes_sql.insert_node()
-_COUNT_HELD = nodes_sql.count_held_jobs()
-_UNNODE = nodes_sql.delete_node()
-_SILENT = nodes_sql.delete_silent_nodes()
+def working_engine(engine: Engine) -> Engine:
+    """Return *engine* as workers use it: reading in autocommit, beginning at the first write."""
+    if engine.dialect.name == "sqlite" or bound_of(engine) is not None:
+        return engine  # it was made so
+    working = engine.execution_options(isolation_level="AUTOCOMMIT")
+    begin_lazily(working, "BEGIN")
+    explain_idleness(working)
+    return working
+
+
+_MILLISECOND = timedelta(milliseconds=1)
+_DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"

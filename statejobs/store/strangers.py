@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    ScalarSelect,
+    Select,
+    String,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+    true,
+    type_coerce,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from statejobs.store.rows import Peek, job_of, time_of
-from statejobs.store.statements import strangers as sql
-from statejobs.store.statements.unclaimed import lock_listed_jobs
+from statejobs.store.claim import beside, lock_listed, sought
+from statejobs.store.conditions import (
+    FIRST_TIME,
+    KEY_ORDER,
+    KEYS,
+    LAST_TIME,
+    QUEUES,
+    database_time,
+    is_key,
+    readable,
+)
+from statejobs.store.rows import Peek, time_of
+from statejobs.store.store import Store
+from statejobs.store.tables import IS_QUEUED, IS_WAITING_FOR_TIME, jobs
 from statejobs.values.job import Job
 from statejobs.values.suspects import Suspects
 
@@ -21,16 +48,17 @@ _WIDER = 10
 """By so much more is looked at when others hold too many of those."""
 
 
-def peek(connection: Connection, queues: Sequence[str], keys: Sequence[str]) -> Peek:
+def peek_queues(store: Store, queues: Sequence[str], keys: Sequence[str]) -> Peek:
     """Look which of *queues* have work for *keys* or for others, and when the next job is due."""
-    dialect = connection.dialect.name
+    dialect = store.dialect
     given = {
         "queues": list(queues),
         "keys": list(keys),
         "queue_list": _as_list(queues, dialect),
         "key_list": _as_list(keys, dialect),
     }
-    rows = connection.execute(_peek(dialect), given).all()
+    with store.unwaiting() as connection:
+        rows = connection.execute(_peek(dialect), given).all()
     (told, next_due, *_) = rows[0] if rows else (None, None)
     return Peek(
         next_due=time_of(next_due),
@@ -40,50 +68,39 @@ def peek(connection: Connection, queues: Sequence[str], keys: Sequence[str]) -> 
     )
 
 
-def sought(
-    queue: str, keys: Sequence[str], *, limit: int, suspects: Suspects, sturdy: Sequence[str]
-) -> dict[str, Any]:
-    """Return the parameters of a statement that looks for queued jobs to claim."""
-    parameters: dict[str, Any] = {"queue": queue, "keys": list(keys), "limit": limit}
-    if suspects is Suspects.SHARING:
-        parameters["sturdy"] = list(sturdy)
-    return parameters
-
-
 def find_among_strangers(
-    connection: Connection, parameters: Mapping[str, Any], suspects: Suspects
-) -> Sequence[Any]:
-    """Find, without locking, the best of what is `sought`."""
+    connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
+    suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (),
+) -> Sequence[Any]:  # fmt: skip
+    """Find, without locking, what `lock_among_strangers` would lock."""
+    parameters = sought(queue, keys, limit=limit, suspects=suspects, sturdy=sturdy)
     dialect = connection.dialect.name
     given = {**parameters, "key_list": _as_list(parameters["keys"], dialect)}
     del given["keys"]
-    return connection.execute(_find(suspects, dialect), given).all()
+    return connection.execute(_find_among_strangers(suspects, dialect), given).all()
 
 
 def lock_among_strangers(
-    connection: Connection, parameters: Mapping[str, Any], suspects: Suspects
-) -> list[Job]:
-    """Lock the best of what is `sought`, waiting for nobody.
+    connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
+    suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (),
+) -> list[Job]:  # fmt: skip
+    """As `lock_queued`, where many others may wait: looks for each key by itself.
 
     Those that others hold are passed over; as long as too few are free, more are looked at.
     """
-    limit: int = parameters["limit"]
     locked: list[Job] = []
     tried: set[int] = set()
     window = limit * _CANDIDATES
     while True:
-        found = find_among_strangers(connection, {**parameters, "limit": window}, suspects)
+        found = find_among_strangers(
+            connection, queue, keys, limit=window, suspects=suspects, sturdy=sturdy
+        )
         ids = [row.id for row in found if row.id not in tried]
-        locked += _lock_some(connection, ids, most=limit - len(locked))
+        locked += lock_listed(connection, ids, most=limit - len(locked))
         if len(locked) == limit or len(found) < window:
             return locked
         tried.update(ids)
         window *= _WIDER
-
-
-def _lock_some(connection: Connection, ids: Sequence[int], *, most: int) -> list[Job]:
-    given = {"ids": ids, "limit": most}
-    return [job_of(row) for row in connection.execute(_lock(connection.dialect.name), given)]
 
 
 def _as_list(names: Sequence[str], dialect: str) -> object:
@@ -92,14 +109,80 @@ def _as_list(names: Sequence[str], dialect: str) -> object:
 
 @lru_cache(maxsize=2)
 def _peek(dialect: str) -> Select[Any]:
-    return sql.peek(dialect)
+    """Look, without locking, at the time, when the next job is due, and what queues hold.
+
+    For each of `queue_list` whether jobs of `key_list` are queued there, and whether others are.
+    It passes from one queued key to the next, and from another app's to the next of ours: so it
+    takes at most two steps for each key of ours, however many there are of others.
+    """
+    ours = _listed("key_list", dialect).cte("ours")
+    served = _listed("queue_list", dialect).subquery("served")
+    first = _first_key(served, jobs.c.queue == served.c.name)
+    seen = select(served.c.name.label("queue"), first.label("key")).cte("seen", recursive=True)
+    is_ours = exists().where(ours.c.name == seen.c.key).correlate(seen)
+    our_next = select(func.min(ours.c.name)).where(ours.c.name > seen.c.key).correlate(seen)
+    in_queue = jobs.c.queue == seen.c.queue
+    following = case(
+        (is_ours, _first_key(seen, in_queue, jobs.c.key > seen.c.key)),
+        else_=_first_key(seen, in_queue, jobs.c.key >= our_next.scalar_subquery()),
+    )
+    seen = seen.union_all(select(seen.c.queue, following).where(seen.c.key.is_not(None)))
+    return _summary(seen, ours, dialect)
+
+
+def _first_key(outer: FromClause, *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
+    first = select(jobs.c.key).where(IS_QUEUED, *conditions).order_by(jobs.c.key).limit(1)
+    return first.correlate(outer).scalar_subquery()
+
+
+def _summary(seen: FromClause, ours: FromClause, dialect: str) -> Select[Any]:
+    """Return one row for each queue."""
+    is_ours = exists().where(ours.c.name == seen.c.key).correlate(seen)
+    return select(
+        database_time(dialect).label("told"),
+        _next_due(dialect).label("next_due"),
+        seen.c.queue,
+        func.max(case((is_ours, 1), else_=0)).label("has_ours"),
+        func.max(case((seen.c.key.is_(None), 0), (is_ours, 0), else_=1)).label("has_strangers"),
+    ).group_by(seen.c.queue)
+
+
+def _next_due(dialect: str) -> ScalarSelect[Any]:
+    """Return when the next job is due; as text on SQLite, where it may be anything."""
+    ours = IS_WAITING_FOR_TIME, jobs.c.queue.in_(QUEUES), jobs.c.key.in_(KEYS)
+    first = func.min(jobs.c.run_at)
+    if dialect == "sqlite":
+        return select(type_coerce(first, String())).where(*ours).scalar_subquery()
+    start = literal(FIRST_TIME, jobs.c.run_at.type)
+    earliest = case((first < start, start), else_=first)
+    return select(earliest).where(*ours, jobs.c.run_at <= LAST_TIME).scalar_subquery()
 
 
 @lru_cache(maxsize=6)
-def _find(suspects: Suspects, dialect: str) -> Select[Any]:
-    return sql.find_among_strangers(suspects, dialect)
+def _find_among_strangers(suspects: Suspects, dialect: str) -> Select[Any]:
+    """Find, without locking, the best queued jobs of `key_list`; as `find_queued_jobs` does."""
+    ours = _listed("key_list", dialect).subquery("ours")
+    best = (
+        select(jobs)
+        .where(IS_QUEUED, jobs.c.queue == bindparam("queue"), *beside(suspects))
+        .where(is_key(ours.c.name))
+        .order_by(*KEY_ORDER)
+        .limit(bindparam("limit"))
+    )
+    if dialect == "postgresql":
+        chosen: Any = best.lateral("chosen")
+        found = select(*readable(chosen)).join_from(ours, chosen, true())
+    else:
+        chosen = jobs.alias("chosen")
+        of_key = best.with_only_columns(jobs.c.id).correlate(ours)
+        found = select(*readable(chosen)).join_from(ours, chosen, chosen.c.id.in_(of_key))
+    in_order = found.order_by(chosen.c.priority, chosen.c.run_at, chosen.c.id)
+    return in_order.limit(bindparam("limit"))
 
 
-@lru_cache(maxsize=2)
-def _lock(dialect: str) -> Select[Any]:
-    return lock_listed_jobs(dialect)
+def _listed(name: str, dialect: str) -> Select[Any]:
+    """Return the strings of a parameter, an array or JSON, as rows."""
+    if dialect == "postgresql":
+        return select(func.unnest(bindparam(name, type_=ARRAY(String()))).label("name"))
+    each = func.json_each(bindparam(name)).table_valued("value")
+    return select(each.c.value.label("name"))

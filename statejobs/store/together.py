@@ -29,9 +29,9 @@ from sqlalchemy import (
 )
 
 from statejobs.store.arrays import array_of
+from statejobs.store.conditions import STILL_PROCESSING
 from statejobs.store.moving import moved_values
 from statejobs.store.naming import ALONE, Names, names_beside
-from statejobs.store.statements.conditions import STILL_PROCESSING
 from statejobs.store.tables import jobs, literal_state, transitions, unindexed
 from statejobs.store.types import UtcDateTime
 from statejobs.values.job import JobState

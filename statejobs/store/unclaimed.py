@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, Executable, Select, bindparam, func, select, update
 
-from statejobs.store.rows import job_of
-from statejobs.store.statements import unclaimed as sql
-from statejobs.store.statements.finish import insert_attempts
-from statejobs.store.strangers import find_among_strangers, sought
+from statejobs.store.claim import best_queued, sought
+from statejobs.store.conditions import (
+    KEY_ORDER,
+    is_key,
+    readable,
+    still_in,
+)
+from statejobs.store.finish import insert_attempt
+from statejobs.store.strangers import find_among_strangers
+from statejobs.store.tables import IS_QUEUED, jobs, literal_state
 from statejobs.values.failure import Failure
-from statejobs.values.job import Job
+from statejobs.values.job import Job, JobState
 from statejobs.values.lifecycle import Settlement
 from statejobs.values.suspects import Suspects
 
@@ -40,23 +45,21 @@ def find_queued(
     connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
     suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (), among_strangers: bool = False,
 ) -> list[Candidate]:  # fmt: skip
-    """Return what `Store.lock_queued` would lock, best first."""
-    given = sought(queue, keys, limit=limit, suspects=suspects, sturdy=sturdy)
+    """Return what a claim would lock, best first."""
     if among_strangers:
-        return [Candidate(*row) for row in find_among_strangers(connection, given, suspects)]
-    return [Candidate(*row) for row in connection.execute(_FIND[suspects], given)]
+        found = find_among_strangers(
+            connection, queue, keys, limit=limit, suspects=suspects, sturdy=sturdy
+        )
+    else:
+        given = sought(queue, keys, limit=limit, suspects=suspects, sturdy=sturdy)
+        found = connection.execute(_FIND[suspects], given).all()
+    return [Candidate(*row) for row in found]
 
 
 def find_last(connection: Connection, queue: str, key: str, *, limit: int) -> list[Candidate]:
     """Return the up to *limit* queued jobs of *key* in *queue* whose turn comes last."""
     given = {"queue": queue, "key": key, "limit": limit}
     return [Candidate(*row) for row in connection.execute(_LAST, given)]
-
-
-def lock_listed(connection: Connection, ids: Sequence[int]) -> list[Job]:
-    """Lock those of *ids* that are queued, best first, waiting for nobody."""
-    rows = connection.execute(_lock(connection.dialect.name), {"ids": list(ids), "limit": len(ids)})
-    return [job_of(row) for row in rows.all()]
 
 
 def put_back(connection: Connection, job_id: int, until: datetime, why: str) -> None:
@@ -98,25 +101,72 @@ def record_unread(
         "started_at": None,
         "finished_at": now,
     }
-    connection.execute(_ATTEMPT, row)
+    insert_attempt(connection, row)
 
 
-def locked_tables(connection: Connection) -> list[str]:
-    """Return the tables that somebody has locked against being read or written."""
-    if connection.dialect.name != "postgresql":
-        return []
-    return [f"{name!r} (process {pid})" for name, pid in connection.execute(_LOCKED_TABLES)]
+_STILL_QUEUED = still_in(JobState.QUEUED)
 
 
-@lru_cache(maxsize=2)
-def _lock(dialect: str) -> Select[Any]:
-    return sql.lock_listed_jobs(dialect)
+def _find_queued_jobs(suspects: Suspects) -> Select[Any]:
+    """Find, without locking, what a claim would lock."""
+    return best_queued(select(*readable(jobs)), suspects)
 
 
-_FIND = {suspects: sql.find_queued_jobs(suspects) for suspects in Suspects}
-_LAST = sql.find_last_jobs()
-_PUT_BACK = sql.put_back_job()
-_FAIL = sql.fail_queued_job()
-_ATTEMPT = insert_attempts()
-_LOCKED_TABLES = sql.find_locked_tables()
-_DISCARD = sql.discard_queued_job()
+def _find_last_jobs() -> Select[Any]:
+    """Find, without locking, the queued jobs of a key whose turn comes last."""
+    return (
+        select(*readable(jobs))
+        .where(IS_QUEUED, jobs.c.queue == bindparam("queue"), is_key(bindparam("key")))
+        .order_by(*(column.desc() for column in KEY_ORDER))
+        .limit(bindparam("limit"))
+    )
+
+
+def _put_back_job() -> Executable:
+    """Put a queued job back for a while without an attempt, and note why."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"), _STILL_QUEUED)
+        .values(
+            state=literal_state(JobState.SCHEDULED),
+            run_at=bindparam("until", type_=jobs.c.run_at.type),
+            reason=bindparam("why"),
+        )
+    )
+
+
+def _fail_queued_job() -> Executable:
+    """Count an attempt of a queued job whose record was not moved."""
+    next_run_at = bindparam("next_run_at", type_=jobs.c.run_at.type)
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"), jobs.c.attempt == bindparam("was"), _STILL_QUEUED)
+        .values(
+            state=bindparam("new_state"),
+            attempt=jobs.c.attempt + 1,
+            run_at=func.coalesce(next_run_at, jobs.c.run_at),
+            finished_at=bindparam("ended_at", type_=jobs.c.finished_at.type),
+            reason=bindparam("why"),
+        )
+    )
+
+
+def _discard_queued_job() -> Executable:
+    """Give up a queued job that cannot even be read."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("job_id"), _STILL_QUEUED)
+        .values(
+            state=literal_state(JobState.DISCARDED),
+            reason=bindparam("why"),
+            finished_at=bindparam("now", type_=jobs.c.finished_at.type),
+            attempt=jobs.c.attempt + 1,
+        )
+    )
+
+
+_FIND = {suspects: _find_queued_jobs(suspects) for suspects in Suspects}
+_LAST = _find_last_jobs()
+_PUT_BACK = _put_back_job()
+_FAIL = _fail_queued_job()
+_DISCARD = _discard_queued_job()

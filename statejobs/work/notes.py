@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from statejobs.errors import ArgumentsError, StateJobsError
 from statejobs.runner.port import Claim
 from statejobs.store.faults import Fault, fault_of
+from statejobs.store.hold import note_on_job
 from statejobs.store.store import Store
 from statejobs.values.clock import Clock
 
@@ -89,7 +90,7 @@ class JobNotes:
         """Write a note; return whether the job is ours still, None when somebody holds its row."""
         try:
             with self._store.transaction(yields=True) as own:
-                return self._store.note(own, self._claim.job, column, text)
+                return note_on_job(own, self._claim.job, column, text)
         except DBAPIError as error:
             if self._store.dialect == "sqlite" or fault_of(error) is not Fault.LOCKED:
                 raise

@@ -20,9 +20,8 @@ from statejobs.runner.halves import in_halves
 from statejobs.store import prune as statements
 from statejobs.store.faults import words_of
 from statejobs.store.prune import START, EndedJob
-from statejobs.store.store import Store
+from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.store.tables import unindexed
-from statejobs.store.transactions import TABLE_PATIENCE
 from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import FIRST, Sources
 from statejobs.values.job import ENDED, JobState

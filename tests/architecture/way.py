@@ -35,8 +35,8 @@ class Way:
             self.crossings += 1
 
     def per(self, acts):
-        """Return files, calls and crossings of one of *acts*; what is done for a hundred is not."""
-        files = [file for file, calls in self.files.items() if calls > acts / 100]
+        """Return files, calls and crossings of one of *acts*; what is done for a batch is not."""
+        files = [file for file, calls in self.files.items() if calls > acts / 30]
         return len(files), round(self.calls / acts), round(self.crossings / acts)
 
 

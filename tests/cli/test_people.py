@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from statejobs.store.nodes import register_node
 from statejobs.store.tables import jobs
 from statejobs.values.job import JobState
 from tests.cli.conftest import job_of, state_of
@@ -168,7 +169,8 @@ def test_a_worker_that_died_is_listed_for_five_minutes(typed, work):
     worker = work.worker()
     now = work.sources.clock.now()
     for name, ago in (("lives", 1), ("died", 250), ("long-ago", 310)):
-        work.store.register_node(
+        register_node(
+            work.store,
             {
                 "id": name,
                 "host": "h",
@@ -177,7 +179,7 @@ def test_a_worker_that_died_is_listed_for_five_minutes(typed, work):
                 "version": "1",
                 "started_at": now,
                 "beat_at": now - timedelta(seconds=ago),
-            }
+            },
         )
 
     listed = {w["node"]: w["lives"] for w in typed.json("status")["workers"]}

@@ -23,6 +23,7 @@ from statejobs import (
 from statejobs.errors import TransitionRefusedError
 from statejobs.runner.keeper import HeldClaims, Keeper
 from statejobs.store.engines.factory import open_engine
+from statejobs.store.staging import stage_due
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.model.model import ALLOWANCE, BACKOFF, LEASE, MOST_CRASHES, SNOOZE
 from tests.support.clock import NOON, ManualClock, manual_sources
@@ -186,7 +187,7 @@ class Driver:
 
     def stage_due(self):
         keys = self.app.runner().work.keys()
-        self.app.store.stage_due(["default"], keys, self.clock.now())
+        stage_due(self.app.store, ["default"], keys, self.clock.now())
 
     def step(self, n, outcome):
         self.set_script(outcome)

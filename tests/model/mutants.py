@@ -6,11 +6,10 @@ from msgspec import structs
 from sqlalchemy import select
 
 from statejobs.resource import flush
-from statejobs.runner import recorder
+from statejobs.runner import keeper, recorder
 from statejobs.runner.recorder import Recorder
 from statejobs.store.engines.lazy_begin import begin_now
 from statejobs.store.enqueue import enqueue
-from statejobs.store.store import Store
 from statejobs.store.tables import jobs
 from statejobs.values.outcome import Crash, Snooze
 from statejobs.work.records import work
@@ -20,14 +19,14 @@ from tests.model.driver import Driver
 
 def a_finish_without_the_token(patch):
     """Whoever comes late settles the job of the present holder."""
-    real = Store.finish
+    real = recorder.finish_job
 
-    def finish(self, connection, job, settlement, **options):
+    def finish(connection, job, settlement, **options):
         now = connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
         held = structs.replace(job, token=now.token, attempt=now.attempt)
-        return real(self, connection, held, settlement, **options)
+        return real(connection, held, settlement, **options)
 
-    patch.setattr(Store, "finish", finish)
+    patch.setattr(recorder, "finish_job", finish)
 
 
 def a_rescue_that_forgets_the_record(patch):
@@ -78,11 +77,11 @@ def a_crash_that_is_not_counted(patch):
 
 
 def a_cancel_that_a_rescue_forgets(patch):
-    patch.setattr(Store, "find_cancel_request", lambda *_: None)
+    patch.setattr(recorder, "find_cancel_request", lambda *_: None)
 
 
 def a_heartbeat_that_renews_nothing(patch):
-    patch.setattr(Store, "renew", lambda *_, **__: [])
+    patch.setattr(keeper, "renew_leases", lambda *_, **__: [])
 
 
 def a_claim_without_history(patch):

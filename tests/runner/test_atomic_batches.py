@@ -11,6 +11,7 @@ from statejobs import Cancel, JobState, Snooze, WorkerSettings
 from statejobs.runner.calls import calls_of, pop_call
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.lane import Lane
+from statejobs.store.staging import stage_due
 from statejobs.store.tables import jobs
 from statejobs.values.clock import Sources
 from tests.support.clock import ManualClock
@@ -273,7 +274,7 @@ def test_what_failed_before_is_run_alone(app, clock):
     app.step(1)
     keys += ask(app, 3)
     clock.advance(minutes=1)
-    app.store.stage_due(["default"], app.runner().work.keys(), clock.now())
+    stage_due(app.store, ["default"], app.runner().work.keys(), clock.now())
     claims = app.runner().claim("default", limit=4)
     waiting = deque(calls_of(sorted(claims, key=lambda claim: claim.job.record_id)))
 

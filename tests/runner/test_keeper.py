@@ -7,6 +7,8 @@ from sqlalchemy import update
 
 from statejobs import JobState
 from statejobs.runner.keeper import HeldClaims, Keeper
+from statejobs.store.hold import renew_leases
+from statejobs.store.nodes import beat_node, register_node
 from statejobs.store.tables import jobs
 from tests.support.parcels import LEASE, Parcel, job_of, post_office, script, send
 
@@ -139,9 +141,9 @@ def test_an_attempt_that_an_outage_asked_to_stop_does_not_count(app, clock, clai
 def beat(app, claim, clock):
     """Let the node of *claim* live, without renewing its leases."""
     node = claim.job.owner
-    if not app.store.beat(node, clock.now()).is_known:
-        app.store.register_node(
-            {
+    if not beat_node(app.store, node, clock.now()).is_known:
+        register_node(
+            app.store, {
                 "id": node, "host": "here", "pid": 1, "queues": "{}", "version": "0",
                 "started_at": clock.now(), "beat_at": clock.now(),
             }
@@ -193,7 +195,7 @@ def test_what_a_node_holds_is_never_given_back_by_its_heartbeat(app, clock, clai
     clock.advance(LEASE * 0.6)
 
     assert other.strays.give_back_unheld([]) == 0  # it is another's
-    app.store.renew([claim.job.id], by=claim.job.owner, until=clock.now() + LEASE / 3)
+    renew_leases(app.store, [claim.job.id], by=claim.job.owner, until=clock.now() + LEASE / 3)
     own = app.runner()
     own.strays._node_id = claim.job.owner
     assert own.strays.give_back_unheld([claim]) == 0

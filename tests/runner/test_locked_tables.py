@@ -13,6 +13,16 @@ from statejobs.runner.keeper import HeldClaims, Keeper
 from statejobs.store.engines.reserve import SHARED
 from statejobs.store.expired import find_expired
 from statejobs.store.faults import Fault, fault_of
+from statejobs.store.hold import find_owned, renew_leases
+from statejobs.store.nodes import (
+    beat_node,
+    count_held,
+    forget_silent_nodes,
+    register_node,
+    remove_node,
+)
+from statejobs.store.staging import find_due, stage_due, stage_listed
+from statejobs.store.strangers import peek_queues
 from tests.support import parcels
 from tests.support.parcels import (
     POST,
@@ -190,24 +200,27 @@ def test_an_async_outcome_waits_for_the_table_too(app):
 
 
 ACTS = {
-    "look": lambda app, now: app.store.peek(["default"], ["parcel.send"]),
-    "staging": lambda app, now: app.store.stage_due(["default"], ["parcel.send"], now),
-    "due": lambda app, now: app.store.find_due(["default"], ["parcel.send"], now, limit=1),
-    "listed": lambda app, now: app.store.stage_listed([1]),
+    "look": lambda app, now: peek_queues(app.store, ["default"], ["parcel.send"]),
+    "staging": lambda app, now: stage_due(app.store, ["default"], ["parcel.send"], now),
+    "due": lambda app, now: find_due(app.store, ["default"], ["parcel.send"], now, limit=1),
+    "listed": lambda app, now: stage_listed(app.store, [1]),
     "claim": lambda app, now: app.runner().claim("default", limit=1),
-    "renewal": lambda app, now: app.store.renew([1], by="n", until=now),
-    "owned": lambda app, now: app.store.find_owned("n", now),
-    "held": lambda app, now: app.store.count_held("n"),
+    "renewal": lambda app, now: renew_leases(app.store, [1], by="n", until=now),
+    "owned": lambda app, now: find_owned(app.store, "n", now),
+    "held": lambda app, now: count_held(app.store, "n"),
     "expired": lambda app, now: find_expired(app.store, ["parcel.send"], now, lease=LEASE),
     "rescue": lambda app, now: app.runner().rescue(),
     "prune": lambda app, now: app._pruner.run_once(),
-    "beat": lambda app, now: app.store.beat("n", now),
-    "node": lambda app, now: app.store.register_node(
-        {"id": "n", "host": "h", "pid": 1, "queues": "{}", "version": "1", "started_at": now,
-         "beat_at": now}
+    "beat": lambda app, now: beat_node(app.store, "n", now),
+    "node": lambda app, now: register_node(
+        app.store,
+        {
+            "id": "n", "host": "h", "pid": 1, "queues": "{}", "version": "1", "started_at": now,
+            "beat_at": now,
+        },
     ),
-    "leaving": lambda app, now: app.store.remove_node("n"),
-    "forgetting": lambda app, now: app.store.forget_silent_nodes(now),
+    "leaving": lambda app, now: remove_node(app.store, "n"),
+    "forgetting": lambda app, now: forget_silent_nodes(app.store, now),
 }  # fmt: skip
 OF_NODES = {"beat", "node", "leaving", "forgetting"}
 

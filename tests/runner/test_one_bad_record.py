@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import event, text, update
 
 from statejobs.errors import StateJobsError
+from statejobs.store.strangers import peek_queues
 from statejobs.store.tables import jobs
 from statejobs.telemetry import Event
 from statejobs.values.job import JobState
@@ -299,7 +300,7 @@ def test_a_due_time_outside_of_all_calendars_stops_no_look(app, never, clock, me
 
     assert state_of(app, Parcel, good) == "sent"
     runner = app.runner()
-    app.store.peek(["default"], runner.work.keys())
+    peek_queues(app.store, ["default"], runner.work.keys())
 
 
 @pytest.mark.parametrize("record_id", ["9" * 30, "not a number", "[1,2]"])

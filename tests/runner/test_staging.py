@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.runner.staging import Staging
+from statejobs.store.strangers import peek_queues
 from statejobs.values.job import JobState
 from tests.support.hostile import allow_updates, execute, refuse_updates
 from tests.support.parcels import Parcel, add, job_of, send, state_of
@@ -75,7 +76,7 @@ def test_a_look_is_woken_by_no_due_job_of_others(app, clock):
     execute(app, f"UPDATE statejobs_jobs SET key = 'other.app' WHERE record_id = '{stranger}'")
     send(app, delay=timedelta(hours=1))
 
-    peek = app.store.peek(["default"], app.runner().work.keys())
+    peek = peek_queues(app.store, ["default"], app.runner().work.keys())
 
     assert peek.next_due == clock.now() + timedelta(hours=1)
 

@@ -8,12 +8,17 @@ import pytest
 from msgspec import structs
 
 from statejobs import Enqueued, JobState
+from statejobs.store.claim import lock_queued, mark_processing
 from statejobs.store.engines.factory import open_engine
 from statejobs.store.enqueue import enqueue
 from statejobs.store.expired import discard_stuck, find_expired, put_aside
+from statejobs.store.finish import finish_job
+from statejobs.store.hold import note_on_job, renew_leases
 from statejobs.store.queries import JobQueries
 from statejobs.store.schema import create_tables
+from statejobs.store.staging import stage_due
 from statejobs.store.store import Store
+from statejobs.store.strangers import peek_queues
 from statejobs.values.job import NewJob
 from statejobs.values.lifecycle import Landing, Settlement
 
@@ -43,8 +48,8 @@ def put(store, *new):
 
 def claim(store, *, limit=10, keys=("a",), token="t", until=LATER):
     with store.transaction() as connection:
-        found = store.lock_queued(connection, "q", keys, limit=limit)
-        store.mark_processing(
+        found = lock_queued(connection, "q", keys, limit=limit)
+        mark_processing(
             connection, [job.id for job in found], source="s", by="n", token=token, now=NOW,
             until=until,
         )  # fmt: skip
@@ -58,9 +63,7 @@ def claim(store, *, limit=10, keys=("a",), token="t", until=LATER):
 
 def finish(store, job, settlement=DONE, *, rests=False):
     with store.transaction() as connection:
-        return store.finish(
-            connection, job, settlement, now=NOW, rests_in_source=rests, allowance=3
-        )
+        return finish_job(connection, job, settlement, now=NOW, rests_in_source=rests, allowance=3)
 
 
 def queries(store):
@@ -147,10 +150,10 @@ def test_only_held_leases_are_renewed(store):
     first, second = claim(store)
     finish(store, second)
 
-    held = store.renew([first.id, second.id], by="n", until=LATER)
+    held = renew_leases(store, [first.id, second.id], by="n", until=LATER)
 
     assert [(h.job_id, h.token) for h in held] == [(first.id, "t")]
-    assert store.renew([first.id], by="someone", until=LATER) == []
+    assert renew_leases(store, [first.id], by="someone", until=LATER) == []
 
 
 def test_staging_queues_what_is_due(store):
@@ -160,10 +163,10 @@ def test_staging_queues_what_is_due(store):
         replace(NEW, state=JobState.SCHEDULED, run_at=LATER),
     )
 
-    assert store.peek(["q"], ["a"]).next_due == NOW
-    assert store.stage_due(["q"], ["a"], NOW) == {"q"}
-    assert store.peek(["q"], ["a"]).ready == {"q"}
-    assert store.peek(["q"], ["a"]).next_due == LATER
+    assert peek_queues(store, ["q"], ["a"]).next_due == NOW
+    assert stage_due(store, ["q"], ["a"], NOW) == {"q"}
+    assert peek_queues(store, ["q"], ["a"]).ready == {"q"}
+    assert peek_queues(store, ["q"], ["a"]).next_due == LATER
     assert len(claim(store)) == 1
 
 
@@ -198,6 +201,6 @@ def test_notes_of_a_lost_job_are_refused(store):
     (job,) = claim(store)
 
     with store.transaction() as connection:
-        assert store.note(connection, job, "progress", "1")
-        assert not store.note(connection, structs.replace(job, token="old"), "progress", "2")
+        assert note_on_job(connection, job, "progress", "1")
+        assert not note_on_job(connection, structs.replace(job, token="old"), "progress", "2")
     assert queries(store).job(job.id).progress == "1"

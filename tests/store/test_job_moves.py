@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from statejobs.store.staging import find_due, stage_listed
 from statejobs.values.job import JobState
 from statejobs.values.lifecycle import JOB_MACHINE
 from tests.store import test_plans as plans
@@ -154,8 +155,8 @@ def take_a_place(app):
 def stage_by_hand(app):
     """As when staging as a whole was refused."""
     store, now = app.store, app.sources.clock.now() + timedelta(days=1)
-    due = store.find_due(["default"], ["letter.weigh"], now, limit=10)
-    assert store.stage_listed(due)
+    due = find_due(store, ["default"], ["letter.weigh"], now, limit=10)
+    assert stage_listed(store, due)
 
 
 def make_unreadable(app):

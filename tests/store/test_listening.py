@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, event, func, make_url, select, text
 
+from statejobs.store.engines.channel import wake_channel
 from statejobs.store.engines.factory import make_listener
 from statejobs.store.engines.fresh import fresh_connection
 from statejobs.store.engines.postgres import PostgresListener
-from statejobs.store.statements.enqueue import wake_channel
 
 
 @contextmanager

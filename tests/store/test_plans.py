@@ -3,16 +3,19 @@
 import re
 from datetime import timedelta
 from importlib import import_module
-from inspect import isfunction, signature
+from inspect import isfunction, signature, unwrap
 from itertools import product
 from pkgutil import iter_modules
 
 import pytest
 from sqlalchemy import Text, cast, insert, literal, select, text
 
-from statejobs import Cancel, Domain, JobState, Retention, Snooze, StateJobs, WorkerSettings
-from statejobs.store import statements
+from statejobs import Cancel, Domain, JobState, Retention, Snooze, StateJobs, WorkerSettings, store
+from statejobs.store.claim import lock_queued, postpone
+from statejobs.store.hold import lock_jobs, renew_leases
 from statejobs.store.naming import ALONE
+from statejobs.store.nodes import beat_node, forget_silent_nodes, register_node, remove_node
+from statejobs.store.strangers import peek_queues
 from statejobs.store.tables import attempts, jobs, transitions
 from statejobs.values.suspects import Suspects
 from tests.support import errands, meters, parcels
@@ -63,17 +66,10 @@ SAMPLES = {
 }
 """Arguments of the functions that make statements: each that makes another text."""
 
-PARTS = {
-    "beside",
-    "best_queued",
-    "is_in",
-    "is_key",
-    "is_listed",
-    "names_of_locks",
-    "readable",
-    "still_in",
-}
-"""Functions that make parts of statements."""
+STATEMENTS = {"Executable", "Select[Any]", "Update"}
+"""What a function is said to return that makes a statement."""
+PARTS = {"_stage", "complete_one"}
+"""Functions that make a part of one all the same, or what is sent on SQLite alone."""
 
 FINDERS = {
     "ix_statejobs_jobs_claim": r"queue =|count\(\*\)|RECURSIVE firsts",
@@ -126,16 +122,25 @@ def test_no_statement_reads_rows_that_nobody_asked_for(app):
 
 def made(dialect):
     """The text of every statement about our tables that there is a function for, sent or not."""
-    names = [f"{statements.__name__}.{m.name}" for m in iter_modules(statements.__path__)]
+    names = [f"{store.__name__}.{m.name}" for m in iter_modules(store.__path__) if not m.ispkg]
     texts = [
         text
         for module in map(import_module, names)
-        for name, make in vars(module).items()
+        for name, make in [(name, unwrap(found)) for name, found in vars(module).items()]
         if isfunction(make) and make.__module__ == module.__name__
-        if not name.startswith("_") and name not in PARTS
+        if make.__annotations__.get("return") in STATEMENTS or name == "enqueue_jobs"
+        if is_whole(make) and name not in PARTS
         for text in texts_of(make, dialect)
     ]
     return [text for text in texts if any(table in text for table in OURS)]
+
+
+def is_whole(make):
+    """Return whether *make* makes a statement of ours alone: of no table or query that is given."""
+    needed = {
+        name for name, given in signature(make).parameters.items() if given.default is given.empty
+    }
+    return needed <= {"dialect", *SAMPLES}
 
 
 def texts_of(make, dialect):
@@ -397,10 +402,10 @@ def begin_other_lives(app):
 
 def hold(app):
     send(app, 2)
-    app.store.peek(["default"], ["parcel.send"])
+    peek_queues(app.store, ["default"], ["parcel.send"])
     runner = app.runner()
     for claim in runner.claim("default", limit=2):
-        app.store.renew([claim.job.id], by=runner.node_id, until=NOON)
+        renew_leases(app.store, [claim.job.id], by=runner.node_id, until=NOON)
         with app.session() as session:
             parcel = session.get_one(Parcel, int(claim.job.record_id))
             Parcel.send_off.enqueue(session, parcel)
@@ -410,19 +415,20 @@ def hold(app):
     now = app.sources.clock.now()
     with app.store.transaction() as connection:
         for suspects in Suspects:
-            app.store.lock_queued(
-                connection, "default", ["x"], limit=1, suspects=suspects, sturdy=["x"]
-            )
-        app.store.lock_jobs(connection, [1, 2])
-        app.store.postpone(connection, [1, 2], now)
+            lock_queued(connection, "default", ["x"], limit=1, suspects=suspects, sturdy=["x"])
+        lock_jobs(connection, [1, 2])
+        postpone(connection, [1, 2], now)
         connection.rollback()
-    app.store.register_node(
-        {"id": "n", "host": "h", "pid": 1, "queues": "{}", "version": "1", "started_at": now,
-         "beat_at": now}
+    register_node(
+        app.store,
+        {
+            "id": "n", "host": "h", "pid": 1, "queues": "{}", "version": "1", "started_at": now,
+            "beat_at": now,
+        },
     )  # fmt: skip
-    app.store.beat("n", now)
-    app.store.forget_silent_nodes(now)
-    app.store.remove_node("n")
+    beat_node(app.store, "n", now)
+    forget_silent_nodes(app.store, now)
+    remove_node(app.store, "n")
 
 
 def operate(app):

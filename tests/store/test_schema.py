@@ -26,8 +26,8 @@ from statejobs.store.schema import (
     current,
     upgrade,
 )
+from statejobs.store.store import working_engine
 from statejobs.store.tables import VERSION_TABLE, metadata
-from statejobs.store.transactions import working_engine
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "migrations"

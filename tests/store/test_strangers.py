@@ -8,9 +8,12 @@ import pytest
 from sqlalchemy import insert, literal, select, text
 
 from statejobs.store import unclaimed
+from statejobs.store.claim import lock_queued, lock_trusted, mark_processing
 from statejobs.store.engines.factory import open_engine
 from statejobs.store.schema import create_tables
+from statejobs.store.staging import find_due
 from statejobs.store.store import Store
+from statejobs.store.strangers import lock_among_strangers, peek_queues
 from statejobs.store.tables import jobs
 from statejobs.values.suspects import Suspects
 from tests.support.effort import effort_of
@@ -77,14 +80,14 @@ def remember_statistics(store):
 
 def lock(store, limit, *, keys=OURS, among_strangers=True, suspects=Suspects.ANY):
     with store.transaction() as connection:
-        found = store.lock_queued(
+        take = lock_among_strangers if among_strangers else lock_queued
+        found = take(
             connection,
             "q",
             keys,
             limit=limit,
             suspects=suspects,
             sturdy=keys[:1],
-            among_strangers=among_strangers,
         )
         connection.rollback()
     return [job.id for job in found]
@@ -139,7 +142,7 @@ def test_a_claim_of_no_key_takes_nothing(store):
     put_strangers(store, count=3)
 
     assert lock(store, 5, keys=[]) == []
-    assert store.peek(["q"], []).ready == frozenset()
+    assert peek_queues(store, ["q"], []).ready == frozenset()
 
 
 def test_what_others_hold_is_passed_over_however_much_it_is(store):
@@ -150,7 +153,7 @@ def test_what_others_hold_is_passed_over_however_much_it_is(store):
     every = lock(store, 200)
 
     with store.transaction() as connection:
-        held = store.lock_queued(connection, "q", OURS, limit=150)
+        held = lock_queued(connection, "q", OURS, limit=150)
         free = lock(store, 4)
         none_left = lock(store, 100)
 
@@ -167,8 +170,8 @@ def test_many_that_claim_at_once_beside_strangers_take_each_job_once(store):
     def claim(number):
         while True:
             with store.transaction() as connection:
-                found = store.lock_queued(connection, "q", OURS, limit=7, among_strangers=True)
-                store.mark_processing(
+                found = lock_among_strangers(connection, "q", OURS, limit=7)
+                mark_processing(
                     connection,
                     [job.id for job in found],
                     source=None,
@@ -217,7 +220,7 @@ def test_a_look_tells_ours_from_strangers_wherever_their_keys_sort(
     put(store, [{"key": key} for key in waiting for _ in range(3)])
     put(store, [{"key": "m.middle", "queue": "other"}, {"key": "x", "queue": "unserved"}])
 
-    peek = store.peek(["q", "other", "idle"], OURS)
+    peek = peek_queues(store, ["q", "other", "idle"], OURS)
 
     assert peek.ready == ({"q", "other"} if is_ready else {"other"})
     assert peek.strangers == ({"q"} if has_strangers else set())
@@ -233,7 +236,7 @@ def test_a_backlog_of_strangers_makes_no_look_and_no_claim_read_more(store, name
     put(store, [{"key": "m.middle", "priority": 9}] * 3)
     remember_statistics(store)
     asked = [
-        lambda: store.peek(["q", "idle"], keys),
+        lambda: peek_queues(store, ["q", "idle"], keys),
         lambda: lock(store, 1, keys=keys),
         lambda: lock(store, 20, keys=keys),
         lambda: find_last(store),
@@ -256,9 +259,9 @@ def test_scheduled_jobs_of_strangers_are_passed_over_within_the_index(store):
     put_many(store, "stranger.00000", state="scheduled")
     put_many(store, "m.middle", count=3, state="scheduled")
     remember_statistics(store)
-    due = lambda: store.find_due(["q"], OURS, NOW, limit=100)  # noqa: E731
+    due = lambda: find_due(store, ["q"], OURS, NOW, limit=100)  # noqa: E731
 
-    assert effort_of(lambda: store.peek(["q"], OURS), store.engine) < BACKLOG / 20
+    assert effort_of(lambda: peek_queues(store, ["q"], OURS), store.engine) < BACKLOG / 20
     assert effort_of(due, store.engine) < BACKLOG / 20
 
 
@@ -281,5 +284,5 @@ def find_last(store):
 
 def fill(store):
     with store.transaction() as connection:
-        store.lock_trusted(connection, "q", "m.middle", limit=100)
+        lock_trusted(connection, "q", "m.middle", limit=100)
         connection.rollback()

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import Engine, event
 from sqlalchemy import select as sql_select
 
+from statejobs.store.engines.channel import wake_channel
 from statejobs.store.engines.fresh import fresh_connection
-from statejobs.store.statements.enqueue import wake_channel
 
 log = logging.getLogger("statejobs.listen")
 

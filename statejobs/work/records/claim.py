@@ -29,9 +29,9 @@ from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.resource.neighbours import neighbours_of
 from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.history import write_history
+from statejobs.store.hold import find_running_keys
 from statejobs.store.moving import moved_values
 from statejobs.store.prepared import Prepared
-from statejobs.store.statements.claim import find_running_jobs
 from statejobs.store.tables import unindexed
 from statejobs.store.types import UtcDateTime
 from statejobs.values.graph import EdgeKind
@@ -219,16 +219,12 @@ def _leave_to_others(
         for other in resting
         for key in other.dedupe_keys(encode_identity(identity))
     }
-    running = connection.scalars(_RUNNING, {"dedupe_keys": [*theirs]})
-    busy = {theirs[key] for key in running}
+    busy = {theirs[key] for key in find_running_keys(connection, [*theirs])}
     for other in resting:
         busy |= locked.found.keys() & {*started.get(other.key, ())}
     for identity in busy:
         del locked.found[identity]
     locked.busy |= busy
-
-
-_RUNNING = find_running_jobs()
 
 
 @lru_cache(maxsize=256)

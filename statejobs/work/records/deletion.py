@@ -13,8 +13,8 @@ from sqlalchemy.orm.attributes import instance_state
 from statejobs.errors import StateJobsError
 from statejobs.resource.identity import encode_identity
 from statejobs.runner.port import Claim, MovedAway
-from statejobs.store.enqueue import cancel_left
 from statejobs.store.history import write_history
+from statejobs.store.leave import cancel_left
 from statejobs.values.graph import DELETED, EdgeKind
 from statejobs.work.records.hold import Hold
 from statejobs.work.records.subject import RecordSubject, history_row, read_state

@@ -16,6 +16,7 @@ from statejobs.runner.port import Success
 from statejobs.store.arrays import fits_array
 from statejobs.store.faults import is_away
 from statejobs.store.history import write_history
+from statejobs.store.hold import lock_jobs
 from statejobs.store.store import Store
 from statejobs.store.together import BRIEFLY, complete_one, move_and_complete
 from statejobs.values.graph import EdgeKind
@@ -64,7 +65,7 @@ def finish_within(
     """
     finished: set[int] = set()
     if store.can_fuse:
-        store.lock_jobs(connection, [success.claim.job.id for success in successes])
+        lock_jobs(connection, [success.claim.job.id for success in successes])
         for group, members in _groups(successes):
             finished |= _finish_in_one_statement(connection, group, members, now)
         return frozenset(finished)

@@ -20,6 +20,7 @@ from statejobs.store.expired import find_running
 from statejobs.store.faults import Fault, fault_of, is_away, words_of
 from statejobs.store.history import write_history
 from statejobs.store.queries import JobQueries
+from statejobs.store.revise import requeue
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
@@ -93,7 +94,7 @@ def repair(
                 )  # fmt: skip
                 changes = {"name": REPAIRED, "actor": current_actor()}
                 write_history(connection, [{**row, **changes}])
-            store.requeue(connection, job.id, bound.options.max_attempts, now)
+            requeue(connection, job.id, bound.options.max_attempts, now)
     except SQLAlchemyError as error:
         if is_away(error):
             raise

@@ -26,10 +26,11 @@ from statejobs.runner.port import (
     Whereabouts,
 )
 from statejobs.store.faults import sqlstate_of
+from statejobs.store.finish import finish_parameters
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.history import write_history
 from statejobs.store.prepared import Prepared
-from statejobs.store.store import Store, finish_parameters
+from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import Job, JobState

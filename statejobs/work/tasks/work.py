@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.resource.domain import Registry
 from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success, Whereabouts
+from statejobs.store.finish import finish_job
 from statejobs.store.store import Store
 from statejobs.store.together import complete_jobs, complete_one
 from statejobs.values.clock import Sources
@@ -88,7 +89,7 @@ class TaskWork:
     ) -> JobState | None:  # fmt: skip
         """End the job with one fenced statement."""
         del changes
-        return self._store.finish(
+        return finish_job(
             connection, claim.job, settlement, now=now, rests_in_source=True,
             allowance=claim.policy.max_attempts,
         )  # fmt: skip

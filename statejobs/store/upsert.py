@@ -1,4 +1,4 @@
-"""Enqueue jobs, cancel those that a move left behind, and write history."""
+"""The statement that inserts jobs, or goes on with those that are open already."""
 
 from __future__ import annotations
 
@@ -7,37 +7,30 @@ from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
-    Executable,
-    Select,
-    Table,
-    Text,
     and_,
     bindparam,
     case,
-    cast,
     func,
-    insert,
     literal_column,
     select,
     tuple_,
-    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
+from statejobs.store.arrays import rows_of_arrays
+from statejobs.store.conditions import is_in
+from statejobs.store.engines.channel import wake_channel
 from statejobs.store.lock_order import in_key_order
 from statejobs.store.naming import Names, names_beside
-from statejobs.store.statements.conditions import STILL_PROCESSING, is_in, still_in
 from statejobs.store.tables import (
     IS_OPEN,
     jobs,
     literal_state,
-    transitions,
 )
 from statejobs.values.job import ENDED, WAITING, JobState, NewJob
 
 NEW_JOB_COLUMNS = [item.name for item in fields(NewJob)]
-HISTORY_COLUMNS = [column.name for column in transitions.columns if column.name != "id"]
 
 
 def enqueue_jobs(
@@ -55,7 +48,7 @@ def enqueue_jobs(
     """
     statement = postgresql.insert(jobs) if dialect == "postgresql" else sqlite.insert(jobs)
     if arrays:
-        rows = _rows_of_arrays(jobs, NEW_JOB_COLUMNS, constant)
+        rows = rows_of_arrays(jobs, NEW_JOB_COLUMNS, constant)
         if locks:
             rows = rows.where(_has_locked(locks, dialect))
         statement = statement.from_select(NEW_JOB_COLUMNS, rows)
@@ -120,59 +113,3 @@ def names_of_locks(columns: Sequence[ColumnElement[Any]]) -> Names:
     """Return what an enqueue that locks the records with key *columns* calls things."""
     column: Any = columns[0]
     return names_beside(column.table)
-
-
-def wake_channel() -> ColumnElement[str]:
-    """Return the channel of this installation: one for each schema, of 26 characters at most.
-
-    A hash, since a schema's name may be as long as a channel's, and hold anything.
-    """
-    schema = cast(func.current_schema(), Text)
-    digest = func.to_hex(func.hashtextextended(schema, literal_column("0")))
-    return func.concat(literal_column("'statejobs_'"), digest)
-
-
-def cancel_left_jobs(states: Sequence[JobState] = WAITING) -> Executable:
-    """Cancel waiting jobs whose record has left the state that promised them."""
-    return (
-        update(jobs)
-        .where(jobs.c.dedupe_key == bindparam("left_key"), IS_OPEN, still_in(*states))
-        .values(
-            state=literal_state(JobState.CANCELLED),
-            reason=bindparam("left_reason"),
-            finished_at=bindparam("left_at", type_=jobs.c.finished_at.type),
-        )
-    )
-
-
-def ask_to_cancel() -> Executable:
-    """Tell a running job that its record was moved away."""
-    return (
-        update(jobs)
-        .where(jobs.c.dedupe_key == bindparam("left_key"), IS_OPEN, STILL_PROCESSING)
-        .values(cancel_requested=True, reason=bindparam("left_reason"))
-    )
-
-
-def insert_transitions(*, arrays: bool = False, constant: Collection[str] = ()) -> Any:
-    """Write rows of history."""
-    if not arrays:
-        values = {n: bindparam(n, type_=transitions.c[n].type) for n in HISTORY_COLUMNS}
-        return insert(transitions).values(values).inline()
-    rows = _rows_of_arrays(transitions, HISTORY_COLUMNS, constant)
-    return insert(transitions).from_select(HISTORY_COLUMNS, rows)
-
-
-def _rows_of_arrays(table: Table, columns: Sequence[str], constant: Collection[str]) -> Select[Any]:
-    """Return rows made of one array for each column: one short statement however many rows.
-
-    A column that is *constant* comes as one value.
-    """
-    return select(
-        *(
-            bindparam(name, type_=table.c[name].type)
-            if name in constant
-            else func.unnest(bindparam(name, type_=postgresql.ARRAY(table.c[name].type)))
-            for name in columns
-        )
-    )
