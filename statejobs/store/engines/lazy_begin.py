@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, event
 from statejobs.store.engines.defaults import limits_of, send
 from statejobs.store.engines.kept import KEPT, OURS, Keeper
 from statejobs.store.engines.locking_reads import locks_rows
-from statejobs.store.engines.savepoints import SAVEPOINT, Borrowed, lent_to
+from statejobs.store.engines.savepoints import SAVEPOINT, Borrowed, lent_to, refuse_cut
 
 AUTOCOMMIT = "statejobs_autocommit"
 """Execution option of a single statement that is its own transaction."""
@@ -142,10 +142,12 @@ def _begin_before_write(
 
 
 def _begin(connection: Connection, cursor: Any, keeper: Keeper | None) -> None:
-    if keeper is not None:
-        keeper.check_begin()
     options = connection.get_execution_options()
     is_part = options["statejobs_begin"] == SAVEPOINT
+    if is_part:
+        refuse_cut(lent_to(connection))
+    if keeper is not None:
+        keeper.check_begin()
     if is_part:
         _set_savepoint(connection)
     else:
