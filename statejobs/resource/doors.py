@@ -59,7 +59,9 @@ def _model_of(statement: Any) -> ResourceModel | None:
     if model is not None or "type" in described:
         return model
     columns = getattr(described["table"], "columns", ())
-    return next((c.info[RESOURCE] for c in columns if RESOURCE in c.info), None)
+    # Of a lightweight `table()` they have no `info`.
+    infos = (getattr(column, "info", {}) for column in columns)
+    return next((info[RESOURCE] for info in infos if RESOURCE in info), None)
 
 
 def _refuse_machine_columns(

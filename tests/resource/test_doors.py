@@ -1,7 +1,17 @@
 """Each door past the machine is refused with the way that works, or is none of ours."""
 
 import pytest
-from sqlalchemy import ForeignKey, func, insert, literal, select, update
+from sqlalchemy import (
+    ForeignKey,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    table,
+    update,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
@@ -207,6 +217,27 @@ def test_tables_without_a_machine_are_none_of_ours(engine):
         session.commit()
 
         assert sorted(session.scalars(select(Note.state))) == ["old", "w", "x", "y", "z"]
+
+
+NOTES = table("notes", column("id"), column("state"))
+LIGHTWEIGHT = {
+    "insert": insert(NOTES).values(state="x"),
+    "insert of rows": insert(NOTES).values([{"state": "x"}, {"state": "y"}]),
+    "insert from a select": insert(NOTES).from_select(["state"], select(literal("x"))),
+    "insert that returns": insert(NOTES).values(state="x").returning(NOTES.c.id),
+    "update": update(NOTES).values(state="x"),
+    "delete": delete(NOTES),
+}
+
+
+@pytest.mark.parametrize("statement", LIGHTWEIGHT.values(), ids=LIGHTWEIGHT)
+def test_a_lightweight_table_is_none_of_ours(engine, statement):
+    with Session(engine) as session:
+        session.execute(statement)
+        session.execute(insert(NOTES), [{"state": "x"}])
+        session.commit()
+
+        assert "x" in session.scalars(select(Note.state)).all()
 
 
 # --- creation --------------------------------------------------------------------------------
