@@ -22,7 +22,7 @@ from statejobs.resource.computed import tell_computed
 from statejobs.resource.doors import serve_or_refuse
 from statejobs.resource.enqueue import IDS, WAKE, history_args, history_reason, promised_job
 from statejobs.resource.flush_locks import lock_in_order
-from statejobs.resource.key_types import bring_key_to_type
+from statejobs.resource.key_types import bring_key_to_type, refuse_other_text
 from statejobs.resource.ledger import (
     Ledger,
     Step,
@@ -63,9 +63,9 @@ class Plan:
     connections: dict[Mapper[Any], Connection] = field(default_factory=dict)
     """Where each mapper's records, history and jobs are written."""
 
-    def connection(self, session: Session, moved: Moved) -> Connection:
-        """Return the connection for *moved*, looked for once; what cannot serve is refused."""
-        mapper = moved.model.mapper
+    def connection(self, session: Session, model: ResourceModel) -> Connection:
+        """Return the connection for *model*, looked for once; what cannot serve is refused."""
+        mapper = model.mapper
         if mapper not in self.connections:
             self.connections[mapper] = connection_for(session, mapper)
         return self.connections[mapper]
@@ -88,16 +88,18 @@ def before_flush(session: Session, _context: UOWTransaction, instances: Any) -> 
     plan = Plan(now=clock_of(session.info).now(), job=job_of(session.info))
     existing: dict[Table, list[Moved]] = {}
     for record in records:
+        model: ResourceModel = type(record).__statejobs__
+        connection = plan.connection(session, model)  # before anything is written
+        bring_key_to_type(model, record, connection.dialect)
         moved = _plan_move(record, plan.now)
         plan.moved.append(moved)
-        plan.connection(session, moved)  # before anything is written
         if moved.is_new:
             _set_first_version(moved)
         else:
             existing.setdefault(moved.model.table, []).append(moved)
     lock_in_order(session, [moved for group in existing.values() for moved in group])
     for table in sorted(existing, key=place_of):
-        connection = plan.connection(session, existing[table][0])
+        connection = plan.connection(session, existing[table][0].model)
         tell_computed(connection, *move_records(connection, existing[table]))
     session.info[_PLAN] = plan
 
@@ -132,7 +134,6 @@ def _deletes_itself(record: object) -> bool:
 def _plan_move(record: Any, now: datetime) -> Moved:
     ledger, model = ledger_of(record), type(record).__statejobs__
     is_new = instance_state(record).key is None
-    bring_key_to_type(model, record)
     later = now
     for step in reversed(ledger.pending):  # one before the record had a session has no time yet
         step.at = later = step.at or later
@@ -186,7 +187,9 @@ def _is_written(moved: Moved, context: UOWTransaction) -> bool:
 def _write_plan(session: Session, plan: Plan) -> None:
     by_connection: dict[Connection, list[Moved]] = {}
     for moved in plan.moved:
-        connection = plan.connection(session, moved)
+        connection = plan.connection(session, moved.model)
+        if moved.is_new:
+            refuse_other_text(moved.model, moved.record, connection.dialect)
         by_connection.setdefault(connection, []).append(moved)
     ids = session.info.get(IDS, random_id)
     for connection, group in by_connection.items():

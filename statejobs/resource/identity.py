@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import (
@@ -20,17 +24,39 @@ from sqlalchemy import (
     func,
     literal_column,
 )
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.orm import Mapper
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from statejobs.errors import BulkError, NotFoundError
 
 
 def encode_identity(values: Sequence[Any]) -> str:
-    """Return a primary key as canonical JSON: `42`, `"a"`, or `[1,"a"]` when composite."""
-    content = values[0] if len(values) == 1 else list(values)
-    return msgspec.json.encode(content, order="deterministic").decode()
+    """Return a primary key as canonical JSON: `42`, `"a"`, or `[1,"a"]` when composite.
+
+    Raises:
+        TypeError: A part has no text.
+    """
+    parts = [value.astimezone(UTC) if _is_aware(value) else value for value in values]
+    content = parts[0] if len(parts) == 1 else parts
+    return msgspec.json.encode(content, order="deterministic", enc_hook=_plain).decode()
+
+
+def _is_aware(value: Any) -> bool:
+    """Whether it is an instant: one has a text for each zone in which a session may show it."""
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
+def _plain(value: Any) -> str | int:
+    """Return the text of what is no value of JSON: an address, or of a subclass of text."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if type(value).__module__ == "ipaddress":
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} has no text")
 
 
 def identity_in_sql(
@@ -60,54 +86,98 @@ def decode_identity(mapper: Mapper[Any], record_id: str) -> tuple[Any, ...]:
     try:
         content = msgspec.json.decode(record_id)
         parts = content if len(columns) > 1 else [content]
-        return tuple(_typed(c, p) for c, p in zip(columns, parts, strict=True))
+        return tuple(typed_part(c.type, p) for c, p in zip(columns, parts, strict=True))
     except (msgspec.DecodeError, TypeError, ValueError) as error:
-        shape = ", ".join(f"{c.name}: {c.type.python_type.__name__}" for c in columns)
+        shape = ", ".join(f"{c.name}: {_name_of_type(c.type)}" for c in columns)
         raise NotFoundError(
             f"{record_id!r} is not a key of {mapper.class_.__name__} ({shape}); "
             'give it as JSON: 42, "text", or [1, "a"] for several columns'
         ) from error
 
 
-def _typed(column: ColumnElement[Any], value: Any) -> Any:
-    kind = column.type
-    if isinstance(kind, TypeDecorator) and kind.python_type is object:
-        return as_loaded(kind, value)
-    return msgspec.convert(value, type=kind.python_type)
+def _name_of_type(kind: TypeEngine[Any]) -> str:
+    try:
+        name = kind.python_type.__name__
+    except NotImplementedError:
+        name = "object"
+    return repr(kind) if name == "object" else name
 
 
-def as_loaded(kind: TypeDecorator[Any], value: Any) -> Any:
-    """Return the value that a column of a type of the user's is loaded with.
+def typed_part(kind: TypeEngine[Any], content: Any) -> Any:
+    """Return the part of a key that is loaded from a column of *kind* and has the JSON *content*.
 
-    Such a type need not tell of which Python type its values are; but what it loads for what it
-    stores, it can be asked.
+    A type of the user's need not tell of which Python type its values are, so that this is tried;
+    what has the same text again is it.
 
     Raises:
-        ValueError: It can store no such value.
+        ValueError: There is none.
     """
-    if _has_own(kind, "process_bind_param"):
-        with suppress(Exception):  # whatever code of the user's raises
-            return _loaded(kind, kind.process_bind_param(value, _NO_DIALECT))
-    plain = msgspec.convert(value, type=kind.impl_instance.python_type)
-    if not _has_own(kind, "process_bind_param"):
-        return _loaded(kind, plain)
-    try:
-        return _loaded(kind, kind.process_bind_param(plain, _NO_DIALECT))
-    except Exception as error:
-        raise ValueError(f"{value!r} is no value of {kind!r}") from error
+    guesses = list(_guesses(kind, content))
+    if not guesses:
+        raise ValueError(f"{content!r} is no value of {kind!r}")
+    return next((guess for guess in guesses if _has_text(guess, content)), guesses[0])
+
+
+def _guesses(kind: TypeEngine[Any], content: Any) -> Iterator[Any]:
+    for each in (kind, *kind._variant_mapping.values()):  # noqa: SLF001 - told by no public name
+        inner = each.data_type if isinstance(each, DOMAIN) else each
+        ways = _ways_of_decorator(inner) if isinstance(inner, TypeDecorator) else [_convert(inner)]
+        for way in ways:
+            with suppress(Exception):  # whatever code of the user's raises
+                yield way(content)
+
+
+def _ways_of_decorator(kind: TypeDecorator[Any]) -> Iterator[Callable[[Any], Any]]:
+    with suppress(NotImplementedError):
+        if kind.python_type is not object:
+            yield _convert(kind)
+    yield partial(_loaded_of_type, kind, _stored_type(kind))
+    yield lambda content: _as_loaded(kind, content)
+    for candidate in _KEY_TYPES:
+        yield partial(_loaded_of_type, kind, candidate)
+    yield lambda content: _loaded(kind, msgspec.convert(content, type=_stored_type(kind)))
+
+
+def _convert(kind: TypeEngine[Any]) -> Callable[[Any], Any]:
+    return lambda content: msgspec.convert(content, type=kind.python_type)
+
+
+def _loaded_of_type(kind: TypeDecorator[Any], candidate: type, content: Any) -> Any:
+    return _as_loaded(kind, msgspec.convert(content, type=candidate))
+
+
+def _as_loaded(kind: TypeDecorator[Any], value: Any) -> Any:
+    """Return what a column of a type of the user's is loaded with for *value*."""
+    has_bind = has_own(kind, "process_bind_param")
+    return _loaded(kind, kind.process_bind_param(value, _NO_DIALECT) if has_bind else value)
 
 
 def _loaded(kind: TypeDecorator[Any], stored: Any) -> Any:
-    if not _has_own(kind, "process_result_value"):
+    if not has_own(kind, "process_result_value"):
         return stored
     return kind.process_result_value(stored, _NO_DIALECT)
 
 
-def _has_own(kind: TypeDecorator[Any], name: str) -> bool:
+def _stored_type(kind: TypeDecorator[Any]) -> type:
+    impl: Any = kind.impl_instance
+    return _stored_type(impl) if isinstance(impl, TypeDecorator) else impl.python_type
+
+
+def _has_text(value: Any, content: Any) -> bool:
+    with suppress(TypeError, ValueError):
+        found = msgspec.json.decode(encode_identity([value]))
+        return bool(found == content and type(found) is type(content))
+    return False
+
+
+def has_own(kind: TypeEngine[Any], name: str) -> bool:
+    """Return whether a type of the user's has a method *name* of its own."""
     return getattr(type(kind), name) is not getattr(TypeDecorator, name)
 
 
 _NO_DIALECT: Dialect = DefaultDialect()
+_KEY_TYPES = (UUID, datetime, date, time, Decimal, bytes, int, float, bool)
+"""What the values of such a type may be."""
 
 
 def _part_in_sql(column: ColumnElement[Any], dialect: Dialect, where: str) -> ColumnElement[str]:

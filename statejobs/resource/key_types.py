@@ -2,35 +2,77 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Enum, Integer, Numeric, String, Uuid
+import msgspec
+from sqlalchemy import CHAR, NCHAR, Column, ColumnElement, Dialect, Enum, Integer, String, Uuid
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.attributes import set_attribute
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
 
-from statejobs.errors import StateJobsError
-from statejobs.resource.identity import as_loaded
+from statejobs.errors import DefinitionError, StateJobsError
+from statejobs.resource.identity import encode_identity, typed_part
+from statejobs.resource.key_values import as_returned, why_no_key
 from statejobs.resource.model import ResourceModel
 
 
-def bring_key_to_type(model: ResourceModel, record: object) -> None:
+def refuse_key_type(cls: type, column: Column[Any]) -> None:
+    """Refuse a key whose text jobs could not know before the database returns it.
+
+    Raises:
+        DefinitionError: It has such a type on one of the databases.
+    """
+    for dialect in _DIALECTS:
+        why = why_no_key(column.type, dialect)
+        if why is not None:
+            raise DefinitionError(
+                f"{cls.__name__}.{column.key}",
+                f"its type {column.type!r} cannot be that of a primary key",
+                why=f"{why}, and jobs and history name a record by one text",
+                fix="take integers, text, a UUID, a date, an instant, Numeric or bytes, or a "
+                "TypeDecorator over one of these; keep this column beside the key, unique",
+            )
+
+
+def bring_key_to_type(model: ResourceModel, record: object, dialect: Dialect) -> None:
     """Give *record* the key that it is loaded with: 42 for `"42"`, one form of each UUID.
 
     Raises:
         StateJobsError: A part of the key is no value of its column.
     """
-    values = vars(record)
+    for name, typed in _parts_to_bring(model, record, dialect):
+        set_attribute(record, name, typed)
+
+
+def refuse_other_text(model: ResourceModel, record: object, dialect: Dialect) -> None:
+    """Refuse a key that was made in the flush, too late to be brought to its type.
+
+    Raises:
+        StateJobsError: The database returns it otherwise.
+    """
+    for name, typed in _parts_to_bring(model, record, dialect):
+        raise StateJobsError(
+            f"{model.cls.__name__}: its key {name!r} was made as {vars(record)[name]!r}, which is "
+            f"loaded as {typed!r}: jobs and history would take it for two records. Let what makes "
+            "it (default=, before_insert, the record that it refers to) make what is loaded"
+        )
+
+
+def _parts_to_bring(
+    model: ResourceModel, record: object, dialect: Dialect
+) -> list[tuple[str, Any]]:
+    """Return the attributes of the key that are loaded as something else, with that."""
+    values, found = vars(record), []
     for name, column, wanted in _parts(model):
         value = values.get(name)
         if value is None or type(value) is wanted:
             continue
-        typed = _typed(model, record, name, column, value)
-        if type(typed) is not type(value) or typed != value:
-            set_attribute(record, name, typed)
+        typed = _typed(model, name, column, value, dialect)
+        if type(typed) is not type(value) or encode_identity([typed]) != encode_identity([value]):
+            found.append((name, typed))
+    return found
 
 
 @lru_cache(maxsize=1024)
@@ -44,56 +86,37 @@ def _parts(model: ResourceModel) -> tuple[tuple[str, ColumnElement[Any], type | 
 
 def _plain(kind: TypeEngine[Any]) -> type | None:
     """Return the type whose every value is loaded as it was given; None where none is."""
+    if kind._variant_mapping:  # noqa: SLF001 - told by no public name
+        return None
     match kind:
         case Integer():
             return int
         case Uuid() if kind.as_uuid:
             return UUID
-        case String() if not isinstance(kind, Enum):
+        case Enum() | CHAR() | NCHAR():
+            return None
+        case String() if kind.length is None:
             return str
         case _:
             return None
 
 
 def _typed(
-    model: ResourceModel, record: object, name: str, column: ColumnElement[Any], value: Any
+    model: ResourceModel, name: str, column: ColumnElement[Any], value: Any, dialect: Dialect
 ) -> Any:
     try:
-        return _bring(column.type, value)
-    except (ArithmeticError, TypeError, ValueError) as error:
-        raise StateJobsError(
-            f"{model.label(record)}: its key {name!r} is {value!r}, which is no value of "
-            f"{column.type!r}: jobs and history could not name the record. Give it the type of "
-            "its column"
-        ) from error
+        typed = as_returned(column.type, value, dialect)
+        content = msgspec.json.decode(encode_identity([typed]))
+        if typed_part(column.type, content) == typed:
+            return typed
+        error: Exception = ValueError("its text cannot be read again: give the type a python_type")
+    except Exception as raised:  # noqa: BLE001 - whatever a type of the user's raises
+        error = raised
+    raise StateJobsError(
+        f"{model.cls.__name__}: its key {name!r} is {value!r}, which is no value of "
+        f"{column.type!r}: jobs and history could not name the record. Give it the type of "
+        f"its column ({type(error).__name__}: {error})"
+    ) from error
 
 
-def _bring(kind: TypeEngine[Any], value: Any) -> Any:
-    match kind:
-        case TypeDecorator():
-            typed = _as_loaded(kind, value)
-        case Integer():
-            typed = _integer(value)
-        case Uuid():
-            uuid = value if isinstance(value, UUID) else UUID(value)
-            typed = uuid if kind.as_uuid else str(uuid)
-        case Numeric() if kind.asdecimal and kind.scale is not None:
-            typed = Decimal(value).quantize(Decimal(1).scaleb(-kind.scale))
-        case String() if isinstance(value, int) and not isinstance(kind, Enum):
-            typed = str(int(value))
-        case _:
-            typed = value
-    return typed
-
-
-def _as_loaded(kind: TypeDecorator[Any], value: Any) -> Any:
-    with suppress(ValueError):
-        return as_loaded(kind, value)
-    return value
-
-
-def _integer(value: Any) -> int:
-    number = int(value)
-    if not isinstance(value, str) and number != value:
-        raise ValueError(value)
-    return number
+_DIALECTS: tuple[Dialect, ...] = (sqlite.dialect(), postgresql.dialect())  # type: ignore[no-untyped-call]

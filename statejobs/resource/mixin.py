@@ -16,6 +16,7 @@ from statejobs.resource.defaults import created_at
 from statejobs.resource.doors import RESOURCE
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.inheritance import refuse_concrete, refuse_unmapped_base
+from statejobs.resource.key_types import refuse_key_type
 from statejobs.resource.ledger import ledger_of
 from statejobs.resource.lives import note_end
 from statejobs.resource.model import ResourceModel
@@ -135,6 +136,8 @@ def _protect(cls: type, attribute: str) -> None:
             column = instrumented.parent.columns[name]
             refuse_taken_names(cls.__name__, column)
             column.info[RESOURCE] = cls.__statejobs__  # type: ignore[attr-defined]
+            for key in column.table.primary_key:
+                refuse_key_type(cls, key)
 
     if "__mapper__" not in vars(cls):  # SQLModel maps later
         event.listen(cls, "attribute_instrument", guard_one)
