@@ -20,6 +20,7 @@ from statejobs.errors import (
     StaleTransitionError,
     StateJobsError,
     TransitionRefusedError,
+    WrongValueError,
 )
 from statejobs.machine.diagram import mermaid
 from statejobs.machine.guard import guard
@@ -92,6 +93,7 @@ __all__ = [
     "Trigger",
     "UtcDateTime",
     "WorkerSettings",
+    "WrongValueError",
     "__version__",
     "acting_as",
     "configure_sqlite",

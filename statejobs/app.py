@@ -22,6 +22,7 @@ from statejobs.people.acts import Operator
 from statejobs.resource.domain import Domain, Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
+from statejobs.resource.named import Named
 from statejobs.runner.drain import DrainResult, drain, step
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread
@@ -112,7 +113,10 @@ class StateJobs:
         self.sources = self._on_time(sources or Sources())
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.queries = JobQueries(
-            self.engine, self._keys_of, refuse_closed=self.store.refuse_closed
+            self.engine,
+            Named(self.registry, self.queues, self.engine.dialect),
+            self._keys_of,
+            refuse_closed=self.store.refuse_closed,
         )
         self._sessions = sessionmaker(
             self.engine,

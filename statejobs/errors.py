@@ -26,6 +26,10 @@ class ConfigurationError(StateJobsError):
         self.what, self.why, self.fix = what, why, fix
 
 
+class WrongValueError(StateJobsError, TypeError, ValueError):
+    """A value of the wrong kind was given, such as a number where a timedelta belongs."""
+
+
 class ClosedError(StateJobsError):
     """An app was used after its `close()`."""
 

@@ -218,11 +218,6 @@ def machine_document(spec: MachineSpec) -> dict[str, Any]:
     }
 
 
-def known_queues(app: StateJobs) -> list[str]:
-    """Return the names of all queues: declared, named by a trigger or task, or holding jobs."""
-    return _queues(app, app.queries.counts())
-
-
 def _queues(app: StateJobs, holding: Iterable[str]) -> list[str]:
     named = app.registry.named_queues()
     return list(dict.fromkeys([*app.queues, *named, *sorted(holding)]))

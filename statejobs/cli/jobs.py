@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,6 @@ from statejobs.cli.documents import (
     attempt_document,
     attempts_of,
     job_document,
-    known_queues,
     last_errors,
     steps_of,
     transition_document,
@@ -30,9 +29,9 @@ from statejobs.cli.documents import (
 )
 from statejobs.cli.group import Group, explain
 from statejobs.cli.job_text import may_be_retried, print_job, print_jobs
-from statejobs.cli.problems import Exit, Problem, not_found, problem_of
+from statejobs.cli.problems import Exit, Problem, problem_of
 from statejobs.cli.settings import Settings, actor, common_options
-from statejobs.errors import StateJobsError, did_you_mean
+from statejobs.errors import NotFoundError, StateJobsError, did_you_mean
 from statejobs.values.job import Job, JobState
 from statejobs.values.shown import shown_job
 
@@ -98,12 +97,14 @@ def list_jobs(
     """  # noqa: D301
     app = settings.load()
     app.check_tables()
-    resource = _canonical(resource, app.registry.resources)
-    found = app.queries.jobs(
-        states=states, queue=queue, key=key, resource=resource, record_id=record, limit=limit + 1
-    )
-    if not found:
-        _check_names(app, queue=queue, key=key, resource=resource)
+    try:
+        found = app.queries.jobs(
+            states=states, queue=queue, key=key, resource=resource, record_id=record,
+            limit=limit + 1,
+        )  # fmt: skip
+    except NotFoundError as error:
+        why = "a list that is empty for a typing error would mislead"
+        raise Problem(str(error), why, "statejobs status", Exit.NOT_FOUND) from error
     shown = [shown_job(job, app.redaction) for job in found[:limit]]
     if settings.as_json:
         errors = last_errors(app, shown)
@@ -222,21 +223,3 @@ def _find(app: StateJobs, job_id: int) -> Job:
     newest = app.queries.jobs(limit=1)
     why = f"the newest job is {newest[0].id}" if newest else "there are no jobs yet"
     raise Problem(f"no job {job_id}", why, "statejobs job list", Exit.NOT_FOUND)
-
-
-def _canonical(name: str | None, resources: Mapping[str, object]) -> str | None:
-    """Return the name of a resource as it is stored, whatever the case."""
-    return next((known for known in resources if known.lower() == (name or "").lower()), name)
-
-
-def _check_names(
-    app: StateJobs, *, queue: str | None, key: str | None, resource: str | None
-) -> None:
-    """Refuse names that nobody knows; a list that is empty for a typing error is a trap."""
-    queues = known_queues(app)
-    if queue is not None and queue not in queues:
-        raise not_found("queue", queue, queues, look="statejobs queue list")
-    if key is not None and key not in app.registry.known_keys():
-        raise not_found("key", key, app.registry.known_keys(), look="statejobs job list")
-    if resource is not None and resource not in app.registry.resources:
-        raise not_found("resource", resource, app.registry.resources, look="statejobs status")

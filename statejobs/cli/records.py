@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -20,8 +19,9 @@ from statejobs.cli.output import clock_time, iso
 from statejobs.cli.problems import Exit, Problem, first_line, not_found
 from statejobs.cli.settings import Settings, common_options
 from statejobs.errors import NotFoundError
-from statejobs.resource.identity import decode_identity, encode_identity
+from statejobs.resource.identity import encode_identity
 from statejobs.resource.model import ResourceModel
+from statejobs.resource.named import key_named
 from statejobs.store.faults import Fault, fault_of, sqlstate_of
 from statejobs.values.job import LIVE, Job, JobState
 from statejobs.values.shown import shown_job
@@ -52,7 +52,7 @@ def show_record(settings: Settings, resource: str, record_id: str) -> None:
     app = settings.load()
     app.check_tables()
     model = find_resource(app, resource)
-    identity = parse_identity(model, record_id)
+    identity = parse_identity(app, model, record_id)
     with app.session() as session:
         record: Any = _get(session, model, identity)
         if record is None:
@@ -96,14 +96,12 @@ def find_resource(app: StateJobs, name: str) -> ResourceModel:
         raise not_found("resource", name, app.registry.resources, look="statejobs status") from None
 
 
-def parse_identity(model: ResourceModel, text: str) -> tuple[Any, ...]:
-    """Return the primary key that a person typed: JSON, or plain text for a column of text."""
-    columns = model.mapper.primary_key
-    for typed in (text, json.dumps(text)) if len(columns) == 1 else (text,):
-        try:
-            return decode_identity(model.mapper, typed)
-        except NotFoundError:
-            continue
+def parse_identity(app: StateJobs, model: ResourceModel, text: str) -> tuple[Any, ...]:
+    """Return the primary key that a person typed: JSON, or plain text."""
+    try:
+        return key_named(model, text, app.engine.dialect)
+    except NotFoundError:
+        columns = model.mapper.primary_key
     shape = ", ".join(f"{column.name} ({column.type.python_type.__name__})" for column in columns)
     example = "42" if len(columns) == 1 else """'[42, "a"]'"""
     raise Problem(

@@ -88,11 +88,16 @@ def decode_identity(mapper: Mapper[Any], record_id: str) -> tuple[Any, ...]:
         parts = content if len(columns) > 1 else [content]
         return tuple(typed_part(c.type, p) for c, p in zip(columns, parts, strict=True))
     except (msgspec.DecodeError, TypeError, ValueError) as error:
-        shape = ", ".join(f"{c.name}: {_name_of_type(c.type)}" for c in columns)
-        raise NotFoundError(
-            f"{record_id!r} is not a key of {mapper.class_.__name__} ({shape}); "
-            'give it as JSON: 42, "text", or [1, "a"] for several columns'
-        ) from error
+        raise no_key(mapper, record_id) from error
+
+
+def no_key(mapper: Mapper[Any], given: object) -> NotFoundError:
+    """Return the error of what is *given* for a key of *mapper*, and cannot be one."""
+    shape = ", ".join(f"{c.name}: {_name_of_type(c.type)}" for c in mapper.primary_key)
+    return NotFoundError(
+        f"{given!r} is not a key of {mapper.class_.__name__} ({shape}); "
+        'give it as JSON: 42, "text", or [1, "a"] for several columns'
+    )
 
 
 def _name_of_type(kind: TypeEngine[Any]) -> str:

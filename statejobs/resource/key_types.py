@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import CHAR, NCHAR, Column, ColumnElement, Dialect, Enum, Integer, String, Uuid
+from sqlalchemy import (
+    CHAR,
+    NCHAR,
+    Boolean,
+    Column,
+    ColumnElement,
+    Dialect,
+    Enum,
+    Integer,
+    String,
+    Uuid,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.attributes import set_attribute
 from sqlalchemy.types import TypeEngine
@@ -73,6 +86,30 @@ def _parts_to_bring(
         if type(typed) is not type(value) or encode_identity([typed]) != encode_identity([value]):
             found.append((name, typed))
     return found
+
+
+def key_of_types(model: ResourceModel, parts: Sequence[Any], dialect: Dialect) -> tuple[Any, ...]:
+    """Return *parts* as the key that a record with them is loaded with.
+
+    Raises:
+        ValueError: No record has such a key.
+    """
+    columns = model.mapper.primary_key
+    try:
+        return tuple(
+            _part_of_type(column.type, part, dialect)
+            for column, part in zip(columns, parts, strict=True)
+        )
+    except Exception as error:  # whatever a type of the user's raises
+        raise ValueError(parts) from error
+
+
+def _part_of_type(kind: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:
+    if isinstance(value, bool) and not isinstance(kind, Boolean):
+        raise TypeError(value)
+    with suppress(TypeError, ValueError):  # a Python value need not be one of JSON
+        value = typed_part(kind, value)
+    return as_returned(kind, value, dialect)
 
 
 @lru_cache(maxsize=1024)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Select, Table, select
 
@@ -31,6 +31,25 @@ class AtLeast(int):
         return f"{int(self)}+"
 
 
+class Names(Protocol):
+    """What an app calls its resources, records, keys and queues."""
+
+    def resource(self, given: object) -> str:
+        """Return the stored name of a resource."""
+        ...
+
+    def records(self, resource: str | None, named: object) -> tuple[str | None, list[str]]:
+        """Return the resource and the stored keys that *named*, of *resource*, may stand for."""
+        ...
+
+    def refuse_unknown(
+        self, *, queue: str | None = None, key: str | None = None, resource: str | None = None,
+        holding: Callable[[], Iterable[str]] = ...,
+    ) -> None:  # fmt: skip
+        """Raise `NotFoundError` for a name that nobody knows; *holding* returns queues in use."""
+        ...
+
+
 class JobQueries:
     """Answers for people: the command line, the demo, tests.
 
@@ -40,6 +59,7 @@ class JobQueries:
     def __init__(
         self,
         engine: Engine,
+        names: Names,
         keys_of: Callable[[str], Sequence[str] | None] = lambda _name: None,
         *,
         refuse_closed: Callable[[], None] = lambda: None,
@@ -48,11 +68,12 @@ class JobQueries:
 
         Args:
             engine: The database.
+            names: What people may say, and what is stored for it.
             keys_of: Returns the keys of the triggers of a resource whose history names every
                 completed job; None where jobs must be looked for one by one.
             refuse_closed: Raises when nothing may be asked any more.
         """
-        self._engine, self._keys_of = engine, keys_of
+        self._engine, self._names, self._keys_of = engine, names, keys_of
         self._refuse_closed = refuse_closed
 
     def jobs(
@@ -61,36 +82,43 @@ class JobQueries:
         states: Sequence[JobState | str] = (),
         queue: str | None = None,
         key: str | None = None,
-        resource: str | None = None,
-        record_id: str | None = None,
+        resource: str | type | None = None,
+        record_id: object = None,
         limit: int = 100,
     ) -> list[Job]:
         """Return the newest jobs that match.
 
+        Args:
+            states: Only jobs in one of them.
+            queue: Only jobs of this queue.
+            key: Only jobs of this trigger or task.
+            resource: Only jobs of records of this resource: its name or its class.
+            record_id: Only jobs of this record: itself, its key (a tuple when it has several
+                columns), or text: JSON, or the key as it is.
+            limit: How many at most.
+
         Raises:
-            NotFoundError: There is no such state.
+            NotFoundError: There is no such state, queue, key or resource, or no such key of a
+                record.
         """
         query = select(jobs).order_by(jobs.c.id.desc()).limit(min(limit, _LARGEST))
         if states:
             query = query.where(jobs.c.state.in_([_value_of(state) for state in states]))
-        for column, wanted in (
-            (jobs.c.queue, queue),
-            (jobs.c.key, key),
-            (jobs.c.resource, resource),
-            (jobs.c.record_id, record_id),
-        ):
+        stored = None if resource is None else self._names.resource(resource)
+        forms: list[str] = []
+        if record_id is not None:
+            stored, forms = self._names.records(stored, record_id)
+            query = query.where(jobs.c.record_id.in_(forms))
+        for column, wanted in ((jobs.c.queue, queue), (jobs.c.key, key), (jobs.c.resource, stored)):
             if wanted is not None:
                 query = query.where(column == wanted)
         with self._connect() as connection:
-            if resource is not None and record_id is not None:
-                keys = self._keys_of(resource)
-                if keys is not None:
-                    # An index on the record would cost every update of a job: none could be HOT.
-                    ids = connection.scalars(
-                        looking_sql.find_jobs_of_record(resource, record_id, keys)
-                    )
-                    query = query.where(jobs.c.id.in_(list(ids)))
-            return read_jobs(connection, query)
+            if stored is not None and forms:
+                query = self._by_index(connection, query, stored, forms[0])
+            found = read_jobs(connection, query)
+        if not found:
+            self._names.refuse_unknown(queue=queue, key=key, resource=stored, holding=self.counts)
+        return found
 
     def job(self, job_id: int) -> Job | None:
         """Return one job."""
@@ -140,14 +168,27 @@ class JobQueries:
                 errors[row["job_id"]] = (row["error_type"], row["message"] or "")
         return errors
 
-    def transitions(self, resource: str, record_id: str) -> list[dict[str, Any]]:
-        """Return the history of a record, oldest first."""
+    def transitions(self, resource: str | type, record_id: object) -> list[dict[str, Any]]:
+        """Return the history of a record, oldest first.
+
+        Args:
+            resource: Name or class of its resource.
+            record_id: The record itself, its key (a tuple when it has several columns), or text:
+                JSON, or the key as it is.
+
+        Raises:
+            NotFoundError: There is no such resource, or it has no such keys.
+        """
+        stored, forms = self._names.records(self._names.resource(resource), record_id)
         query = (
             select(transitions)
-            .where(transitions.c.resource == resource, transitions.c.record_id == record_id)
+            .where(transitions.c.resource == stored, transitions.c.record_id.in_(forms))
             .order_by(transitions.c.id)
         )
-        return self._rows(query, transitions)
+        found = self._rows(query, transitions)
+        if not found:
+            self._names.refuse_unknown(resource=stored)
+        return found
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return the worker processes that are registered."""
@@ -188,6 +229,19 @@ class JobQueries:
     nodes_async = Awaited(nodes)
     counts_async = Awaited(counts)
     oldest_queued_async = Awaited(oldest_queued)
+
+    def _by_index(
+        self, connection: Connection, query: Select[Any], resource: str, record_id: str
+    ) -> Select[Any]:
+        """Let *query* find the jobs of a record by indexes, where there are some that do.
+
+        One on the record itself would cost every update of a job: none could be HOT.
+        """
+        keys = self._keys_of(resource)
+        if keys is None:
+            return query
+        ids = connection.scalars(looking_sql.find_jobs_of_record(resource, record_id, keys))
+        return query.where(jobs.c.id.in_(list(ids)))
 
     def _connect(self) -> Connection:
         self._refuse_closed()

@@ -181,3 +181,11 @@ def test_prune_refuses_an_age_without_a_unit(database_url):
 
     assert refused.exit_code == 2
     assert "cannot read the age '30'" in refused.stderr
+
+
+def test_jobs_are_listed_of_a_record_in_each_spelling_of_its_key(typed):
+    for key in ("box 7", '"box 7"', '"box\\u00207"'):
+        for words in (("--record", key), ("--record", key, "--resource", "parcel")):
+            (job,) = typed.json("job", "list", *words)["jobs"]
+            assert job["resource"] == "Parcel"
+    assert typed("job", "list", "--resource", "Task", "--record", "box 7").exit_code == 3

@@ -8,6 +8,8 @@ import pytest
 from msgspec import structs
 
 from statejobs import Enqueued, JobState
+from statejobs.resource.domain import Registry
+from statejobs.resource.named import Named
 from statejobs.store.claim import lock_queued, mark_processing
 from statejobs.store.engines.factory import open_engine
 from statejobs.store.enqueue import enqueue
@@ -67,7 +69,7 @@ def finish(store, job, settlement=DONE, *, rests=False):
 
 
 def queries(store):
-    return JobQueries(store.engine)
+    return JobQueries(store.engine, Named(Registry([]), {}, store.engine.dialect))
 
 
 def test_claims_go_by_priority_then_time_then_id(store):

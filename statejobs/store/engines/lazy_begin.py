@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, event
 from statejobs.store.engines.defaults import limits_of, send
 from statejobs.store.engines.kept import KEPT, OURS, Keeper
 from statejobs.store.engines.locking_reads import locks_rows
-from statejobs.store.engines.savepoints import SAVEPOINT, Borrowed, lent_to, refuse_cut
+from statejobs.store.engines.savepoints import SAVEPOINT, Borrowed, borrowed_of, lent_to, refuse_cut
 
 AUTOCOMMIT = "statejobs_autocommit"
 """Execution option of a single statement that is its own transaction."""
@@ -157,15 +157,18 @@ def _begin(connection: Connection, cursor: Any, keeper: Keeper | None) -> None:
         connection.info[_LIFTED] = False
     if keeper is not None:
         keeper.note_begun(is_open=True)
-    on_begin = options.get(ON_BEGIN)
-    if on_begin is None:
-        return
+    if (on_begin := options.get(ON_BEGIN)) is not None:
+        _tell_begun(connection, cursor, on_begin, keeper)
+
+
+def _tell_begun(connection: Connection, cursor: Any, on_begin: Any, keeper: Keeper | None) -> None:
+    """Call *on_begin*; what it raises takes back what has just begun."""
     try:
         on_begin(connection)
     except BaseException:
         with contextlib.suppress(Exception):  # a connection that is lost has no transaction
-            if is_part:
-                lent_to(connection).rollback()
+            if (borrowed := borrowed_of(connection)) is not None:
+                borrowed.rollback()
             else:
                 cursor.execute("ROLLBACK")
         if keeper is not None:
