@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import CheckConstraint, Column, String, Table, event, literal_column
+from sqlalchemy import CheckConstraint, Column, Table, event
 from sqlalchemy.orm import MappedColumn, mapped_column
 from sqlalchemy.sql.elements import conv
 
 from statejobs.errors import DefinitionError
 from statejobs.resource.options import explain_options
 from statejobs.store.check_names import check_name
+from statejobs.store.old_rows import OLD_ROWS, text_literal
 from statejobs.store.types import StateType
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def state_column(
     column: MappedColumn[E] = mapped_column(
         kind, nullable=False, active_history=True, insert_default=initial, **column_options
     )
+    column.column.info[OLD_ROWS] = initial.value
     event.listen(column.column, "after_parent_attach", _add_check, propagate=True)
     return column
 
@@ -163,7 +165,7 @@ def _add_check(column: Column[Any], table: Table) -> None:
         return
     column.info[GUARDS_STATES] = True
     values = list(column.type.members)
-    listed = [literal_column("'" + value.replace("'", "''") + "'", String()) for value in values]
+    listed = [text_literal(value) for value in values]
     name = conv(check_name(table.name, column.name, values))
     info = {GUARDS_STATES: True}
     CheckConstraint(column.in_(listed), name=name, info=info)  # attaches itself to the table

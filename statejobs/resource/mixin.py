@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from sqlalchemy import Integer, event
+from sqlalchemy import Integer, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -29,6 +29,7 @@ from statejobs.resource.protect import (
 )
 from statejobs.resource.taken_names import refuse_taken_names
 from statejobs.resource.unloaded import explain_unloaded
+from statejobs.store.old_rows import OLD_ROWS
 from statejobs.store.types import UtcDateTime
 from statejobs.values.graph import MachineSpec
 
@@ -72,7 +73,9 @@ class StatefulResource:
         root = _root_of(cls)
         refuse_unmapped_base(cls, root)
         if root is cls:
-            cls.state_version = mapped_column(Integer, insert_default=0, nullable=False)
+            cls.state_version = mapped_column(
+                Integer, insert_default=0, nullable=False, info={OLD_ROWS: text("0")}
+            )
             cls.state_changed_at = mapped_column(
                 UtcDateTime, nullable=True, insert_default=created_at
             )

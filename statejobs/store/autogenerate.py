@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import (
@@ -16,9 +16,15 @@ from alembic.operations.ops import (
 )
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
-from sqlalchemy import CheckConstraint, Table
+from sqlalchemy import CheckConstraint, Table, TypeDecorator
 from sqlalchemy.sql.elements import conv
 
+from statejobs.store.adoption import (
+    fill_old_rows,
+    names_to_values,
+    overlook_our_defaults,
+    translate_before_copies,
+)
 from statejobs.store.check_names import guards_states
 from statejobs.store.tables import RESET_VACUUM, SET_VACUUM, jobs, metadata
 from statejobs.store.types import CleanText, StateType, UtcDateTime
@@ -34,9 +40,10 @@ def alembic_options(
 ) -> dict[str, Any]:
     """Return what `context.configure()` in the `env.py` of a user's own Alembic needs.
 
-    Autogenerate then sees a change of states, and writes our types as plain SQLAlchemy ones, so
-    that migrations import nothing of statejobs. On SQLite it changes tables by copying them. CHECK
-    constraints of the user's are left to what Alembic itself does with them.
+    Autogenerate then sees a change of states, and writes our types and SQLModel's as plain
+    SQLAlchemy ones, so that migrations import nothing of either. On SQLite it changes tables by
+    copying them. CHECK constraints of the user's are left to what Alembic itself does with them.
+    Where a table that may have rows gets columns of ours, those rows have a default in them.
 
     Args:
         render_item: One of the user's, asked for everything but our types.
@@ -52,10 +59,22 @@ def alembic_options(
 def _render_ours_and(others: Render | None) -> Render:
     def render(kind: str, item: Any, context: Any) -> str | bool:
         if kind == "type" and isinstance(item, (UtcDateTime, StateType, CleanText)):
-            return f"{context.opts['sqlalchemy_module_prefix'] or ''}{item.impl_instance!r}"
-        return others(kind, item, context) if others else False
+            return _plainly(item, context)
+        theirs = others(kind, item, context) if others else False
+        if theirs is False and kind == "type" and _is_of_sqlmodel(item):
+            return _plainly(item, context)
+        return theirs
 
     return render
+
+
+def _plainly(item: TypeDecorator[Any], context: Any) -> str:
+    return f"{context.opts['sqlalchemy_module_prefix'] or ''}{item.impl_instance!r}"
+
+
+def _is_of_sqlmodel(item: object) -> TypeGuard[TypeDecorator[Any]]:
+    """Return whether SQLModel put this type over a plain one; Alembic does not import it."""
+    return isinstance(item, TypeDecorator) and type(item).__module__.startswith("sqlmodel.")
 
 
 @cache
@@ -63,9 +82,18 @@ def _register() -> None:
     """Make ours known to Alembic, which looks plugins up by name."""
     compare = Plugin(PLUGIN).add_autogenerate_comparator
     compare(_copy_tables, "autogenerate", "statejobs_batch", qualifier="sqlite")
+    compare(
+        translate_before_copies,
+        "autogenerate",
+        "statejobs_translate",
+        qualifier="sqlite",
+        priority=DispatchPriority.LAST,
+    )
     compare(_set_vacuum, "table", "statejobs_vacuum", qualifier="postgresql")
-    # Last: what else compares constraints has had its turn, and nothing is written twice.
+    # Last: what else compares has had its turn, and nothing is written twice.
     compare(_compare_checks, "table", "statejobs_checks", priority=DispatchPriority.LAST)
+    compare(fill_old_rows, "table", "statejobs_old_rows", priority=DispatchPriority.LAST)
+    compare(overlook_our_defaults, "column", "statejobs_defaults", priority=DispatchPriority.LAST)
 
 
 def _copy_tables(context: AutogenContext, _upgrade: UpgradeOps) -> PriorityDispatchResult:
@@ -111,6 +139,7 @@ def _exchange(
     for name in sorted(filter(is_ours, checks.keys() - texts.keys() - planned)):
         new = checks[name]
         if context.run_object_filters(new, new.name, "check_constraint", False, None):
+            changes.ops.extend(names_to_values(found, new, guarded_by=texts))
             changes.ops.append(AddConstraintOp.from_constraint(new))
 
 

@@ -147,3 +147,14 @@ def test_the_users_render_item_is_asked_for_everything_but_our_types():
 
 def test_nothing_forces_batches_on_postgresql():
     assert "render_as_batch" not in alembic_options()
+
+
+def test_the_users_render_item_is_asked_for_types_of_sqlmodel_as_well():
+    sqlmodel = pytest.importorskip("sqlmodel")
+    context = SimpleNamespace(opts={"sqlalchemy_module_prefix": "sa."})
+    options = alembic_options(render_item=lambda _kind, _item, _context: "mine")
+
+    assert options["render_item"]("type", sqlmodel.AutoString(), context) == "mine"
+    assert alembic_options()["render_item"]("type", sqlmodel.AutoString(9), context) == (
+        "sa.String(length=9)"
+    )
