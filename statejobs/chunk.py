@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from statejobs.context import CancelSignal
-from statejobs.errors import StateJobsError
+from statejobs.errors import RecordFailedError, StateJobsError
 from statejobs.values.failure import describe_failure
 from statejobs.values.job import Job
 from statejobs.values.outcome import Cancel, Complete, Fail, Outcome, Snooze
@@ -52,8 +52,11 @@ class ChunkContext:
         return self.jobs[self._place(record)].idempotency_key
 
     def fail(self, record: object, error: BaseException | str) -> None:
-        """Let the attempt of one record fail, as if its action had raised *error*."""
-        raised = StateJobsError(error) if isinstance(error, str) else error
+        """Let the attempt of one record fail, as if its action had raised *error*.
+
+        A text is kept as it is, with no class of an error before it.
+        """
+        raised = RecordFailedError(error) if isinstance(error, str) else error
         self._others[self._place(record)] = Fail(failure=describe_failure(raised), error=raised)
 
     def snooze(self, record: object, delay: timedelta, *, reason: str | None = None) -> None:

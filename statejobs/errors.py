@@ -128,6 +128,10 @@ class RowRefusedError(StateJobsError):
         super().__init__(f"{words} (raised by code in the database, {times} times in a row)")
 
 
+class RecordFailedError(StateJobsError):
+    """What the action of a chunk said of one record, with `ctx.fail(record, "…")`."""
+
+
 class StaleTransitionError(StateJobsError):
     """Another transaction moved the record first; nothing of this flush was written."""
 

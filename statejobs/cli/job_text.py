@@ -49,12 +49,13 @@ def print_jobs(
 
 
 def why(job: Job, error: str | None) -> str | None:
-    """Return the reason of *job* with the message of its last *error*, if that is the reason."""
+    """Return the reason of *job*; jobs of older versions have only the kind of their *error*."""
     reason = reason_of(job)
     if error is None or reason is None:
         return reason
     kind, _, _ = error.partition(": ")
-    return f"{reason.removesuffix(kind)}{error}" if reason.endswith(kind) else reason
+    is_kind = reason in {kind, f"failed: {kind}", f"given back: {kind}"}
+    return f"{reason.removesuffix(kind)}{error}" if kind and is_kind else reason
 
 
 def short_arguments(text: str) -> str:

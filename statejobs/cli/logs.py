@@ -26,7 +26,6 @@ FORMATS = ("text", "json")
 FIELDS = "statejobs"
 """Attribute of a log record under which the fields of a job are; JSON lines show them."""
 _BORING = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", FIELDS}
-_MOST_SHOWN = 300  # characters of an error's message in a line of text
 log = logging.getLogger("statejobs.jobs")
 
 
@@ -143,8 +142,7 @@ def _ending(fields: Mapping[str, Any]) -> str:
     """Return `failed: ValueError: card declined; again in 15 s`."""
     failure, reason, run_at = fields["failure"], fields["reason"], fields["run_at"]
     if failure is not None:
-        lines = failure.message.strip().splitlines()
-        reason = f"{failure.error_type}: {lines[0][:_MOST_SHOWN]}" if lines else failure.error_type
+        reason = failure.cause
     ending = _WORDS.get(fields["outcome"], fields["outcome"])
     again = f"; again {_soon(run_at)}" if run_at else ""
     if run_at and fields["state"] is JobState.PROCESSING:

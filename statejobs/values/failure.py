@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from statejobs.errors import RecordFailedError
 from statejobs.values.discretion import (
     is_of_statement,
     said_by_database,
@@ -27,6 +28,7 @@ from statejobs.values.text import (
 MESSAGE_LIMIT = 8_192
 TRACEBACK_LIMIT = 65_536
 SUMMARY_LIMIT = 500
+LINE_LIMIT = 300  # characters
 
 _TYPE_LIMIT = 200
 _MOST_ERRORS = 50
@@ -45,6 +47,7 @@ class Failure:
     """An error as text that any database stores."""
 
     error_type: str
+    """Its class; empty for what an action said itself of a record."""
     message: str
     traceback: str
     says: str | None = None
@@ -52,8 +55,15 @@ class Failure:
 
     @property
     def cause(self) -> str:
-        """The error in a few words, for a reason: what the database said, or the type."""
-        return self.says or self.error_type
+        """The error on a line, for a reason: what the database said, or type and message."""
+        if self.says:
+            return self.says
+        line = next(filter(None, map(str.strip, self.message.splitlines())), "")
+        return ": ".join(filter(None, (self.error_type, _shortened(line))))
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LINE_LIMIT else f"{line[: LINE_LIMIT - 1]}…"
 
 
 _FALLBACK = Failure(
@@ -74,13 +84,17 @@ def describe_failure(error: BaseException, redaction: Redaction = DEFAULT) -> Fa
     try:
         said = _said(error)
         return Failure(
-            error_type=clean_text(type_name(error), _TYPE_LIMIT),
+            error_type=clean_text(_type_to_keep(error), _TYPE_LIMIT),
             message=_message_with_notes(error, redaction),
             traceback=_traceback_to_keep(error, redaction),
             says=said and shown_text(said, SUMMARY_LIMIT, redaction),
         )
     except BaseException:  # noqa: BLE001 - recording a failure cannot fail
         return _FALLBACK
+
+
+def _type_to_keep(error: BaseException) -> str:
+    return "" if type(error) is RecordFailedError else type_name(error)
 
 
 def _said(error: BaseException) -> str | None:
@@ -146,6 +160,8 @@ def traceback_of(error: BaseException, redaction: Redaction = DEFAULT) -> str:
 def _traceback_to_keep(error: BaseException, redaction: Redaction) -> str:
     """Return none of a statement of ours that the database refused: it would show our insides."""
     try:
+        if type(error) is RecordFailedError:
+            return ""
         is_ours = is_of_statement(error) and set(_callers(error)) == {_OURS}
     except BaseException:  # noqa: BLE001 - a frame may hold any globals
         is_ours = False

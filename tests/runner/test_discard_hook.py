@@ -84,4 +84,4 @@ def test_a_job_that_goes_on_tells_nobody_that_it_gave_up(app):
     app.drain()
 
     assert app.queries.job(job.id).state is JobState.DISCARDED
-    assert TOLD == ["failed: ValueError"]
+    assert TOLD == ["failed: ValueError: no answer"]

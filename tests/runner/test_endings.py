@@ -170,10 +170,10 @@ def complete(case):
 
 @story("""
     record new v2
-    job failed 1/0/0 +backoff [] ValueError
+    job failed 1/0/0 +backoff [] ValueError: no
     attempt 1 failed ValueError
     start new → run v1 job 1
-    return run → new v2 job 1 timed: ValueError
+    return run → new v2 job 1 timed: ValueError: no
 """)
 def fail(case):
     case.step(raises=ValueError("no"))
@@ -181,13 +181,13 @@ def fail(case):
 
 @story("""
     record lost v4
-    job discarded ended 2/0/0 +0s [] failed: ValueError
+    job discarded ended 2/0/0 +0s [] failed: ValueError: no
     attempt 1 failed ValueError
     attempt 2 failed ValueError
     start new → run v1 job 1
-    return run → new v2 job 1 timed: ValueError
+    return run → new v2 job 1 timed: ValueError: no
     start new → run v3 job 2
-    discard run → lost v4 job 2 timed: failed: ValueError
+    discard run → lost v4 job 2 timed: failed: ValueError: no
 """)
 def fail_for_good(case):
     fail(case)

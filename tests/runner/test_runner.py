@@ -100,7 +100,7 @@ def test_a_failure_returns_the_record_and_waits_for_the_backoff(app, clock):
 
     job = job_of(app, Parcel, key)
     assert (ended.outcome, ended.state) == ("fail", JobState.FAILED)
-    assert (job.state, job.attempt, job.reason) == (JobState.FAILED, 1, "ValueError")
+    assert (job.state, job.attempt, job.reason) == (JobState.FAILED, 1, "ValueError: out of stamps")
     assert job.run_at == clock.now() + BACKOFF
     assert state_of(app, Parcel, key) == "packed"
     assert steps(app, Parcel, key)[-1] == ("return.packed", "sending", "packed")
@@ -116,7 +116,7 @@ def test_the_job_in_a_result_is_as_it_is_now(app, clock):
     clock.advance(BACKOFF)
     (completed,) = app.drain().ended
 
-    assert (failed.job.state, failed.job.reason) == (failed.state, "ValueError")
+    assert (failed.job.state, failed.job.reason) == (failed.state, "ValueError: out of stamps")
     assert failed.job.run_at == clock.now()
     assert (completed.job.state, completed.job.reason) == (JobState.COMPLETED, None)
 
@@ -160,7 +160,8 @@ def test_attempts_used_up_move_the_record_to_failed_and_discard_the_job(app, clo
     fail_until_discarded(app, clock)
 
     job = job_of(app, Parcel, key)
-    assert (job.state, job.attempt, job.reason) == (JobState.DISCARDED, 3, "failed: ValueError")
+    assert (job.state, job.attempt) == (JobState.DISCARDED, 3)
+    assert job.reason == "failed: ValueError: out of stamps"
     assert job.finished_at is not None
     assert state_of(app, Parcel, key) == "lost"
     assert steps(app, Parcel, key)[-1] == ("discard", "sending", "lost")
@@ -234,7 +235,7 @@ def test_on_discard_writes_in_the_commit_of_the_discard(app, clock):
 
     fail_until_discarded(app, clock)
 
-    assert told == [("lost", "failed: ValueError")]
+    assert told == [("lost", "failed: ValueError: out of stamps")]
     assert load(app, Parcel, key).note == "gave up"
 
 
