@@ -7,11 +7,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from statejobs.context import CancelSignal
 from statejobs.errors import RecordFailedError, StateJobsError
 from statejobs.values.failure import describe_failure
 from statejobs.values.job import Job
-from statejobs.values.outcome import Cancel, Complete, Fail, Outcome, Snooze
+from statejobs.values.outcome import Cancel, CancelSignal, Complete, Fail, Outcome, Snooze
 
 
 class ChunkContext:

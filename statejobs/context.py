@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.errors import StateJobsError
 from statejobs.values.job import Job
+from statejobs.values.outcome import CancelSignal
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -65,20 +66,6 @@ class Checkpoint(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._loaded())
-
-
-class CancelSignal:
-    """Set when a running job should stop: record moved, time up, or lease lost."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-
-    def set(self, reason: str) -> None:
-        """Ask to stop; the first reason stays."""
-        self.reason = self.reason or reason
-
-    def __bool__(self) -> bool:
-        return self.reason is not None
 
 
 class BaseContext:

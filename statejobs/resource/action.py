@@ -6,7 +6,7 @@ import enum
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
@@ -19,14 +19,13 @@ from statejobs.resource.binds import refuse_async
 from statejobs.resource.enqueue import enqueue_action
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.loading import with_loading
-from statejobs.resource.transition import Guard, refused, short_name
+from statejobs.resource.names import short_name
+from statejobs.resource.transition import Guard, refused
 from statejobs.resource.unloaded import explain_unloaded, explain_unloaded_in_body
 from statejobs.values.arguments import Signature
-from statejobs.values.backoff import LONGEST
-from statejobs.values.clock import FIRST, LAST
 from statejobs.values.graph import DELETED
 from statejobs.values.job import EnqueueResult
-from statejobs.values.whole import is_whole
+from statejobs.values.options import JobOptions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -38,41 +37,6 @@ R = TypeVar("R")
 C = TypeVar("C")
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobOptions:
-    """When and how urgently one job shall run."""
-
-    run_at: datetime | None = None
-    delay: timedelta | None = None
-    priority: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse contradictions."""
-        _check_type("run_at", self.run_at, datetime, "datetime.now(UTC) + timedelta(hours=1)")
-        _check_type("delay", self.delay, timedelta, "timedelta(seconds=5)")
-        _check_type("priority", self.priority, int, "5")
-        if self.run_at is not None and self.delay is not None:
-            raise ValueError("give run_at or delay, not both")
-        if self.run_at is not None and self.run_at.tzinfo is None:
-            raise ValueError(f"run_at {self.run_at!r} has no time zone; its instant is unknown")
-        if self.delay is not None and self.delay < timedelta():
-            raise ValueError(f"delay {self.delay} is negative")
-        if self.priority is not None and not 0 <= self.priority <= 9:  # noqa: PLR2004 - documented
-            raise ValueError(f"priority {self.priority} is not between 0 (first) and 9 (last)")
-
-    def due(self, now: datetime) -> datetime:
-        """Return when the job shall run, as a time that every database can store and return."""
-        if self.run_at is not None:
-            return max(FIRST, min(self.run_at, LAST))
-        return now + min(self.delay or timedelta(), LONGEST)
-
-
-def _check_type(name: str, value: object, kind: type, example: str) -> None:
-    is_kind = is_whole(value) if kind is int else isinstance(value, kind)
-    if value is not None and not is_kind:
-        raise TypeError(f"{name}={value!r} is not a {kind.__name__}; say {name}={example}")
 
 
 class Action(Generic[R, C, P, T]):

@@ -19,7 +19,8 @@ from statejobs.resource.annotations import (
 )
 from statejobs.resource.chunk_action import ChunkAction
 from statejobs.resource.chunk_checks import check_chunk
-from statejobs.resource.transition import Transition, short_name
+from statejobs.resource.names import short_name
+from statejobs.resource.transition import Transition
 from statejobs.values.arguments import Signature
 from statejobs.values.calls import check_call, is_generator
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, ColumnExpressionArgument, Connection, FromClause
+from sqlalchemy import ColumnExpressionArgument, Connection, FromClause
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from statejobs.errors import StaleTransitionError
 from statejobs.resource.binds import connection_for
+from statejobs.resource.bulk_call import BulkMove
 from statejobs.resource.bulk_checks import (
     Values,
     guards_in_sql,
@@ -43,28 +42,6 @@ from statejobs.values.job import BulkResult, Enqueued
 if TYPE_CHECKING:
     from statejobs.resource.model import BoundTrigger, ResourceModel
     from statejobs.resource.transition import Transition
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BulkMove:
-    """One checked call of `bulk`."""
-
-    model: ResourceModel
-    declared: Transition[Any, Any, Any]
-    criteria: tuple[ColumnExpressionArgument[bool], ...]
-    values: Mapping[Column[Any], Any]
-    """What is written with the state."""
-    step: Step
-    at: datetime
-    job: Mapping[str, int | None]
-    """The job whose action has the session, if one has, as history names it."""
-    limit: int | None
-
-    @property
-    def promised(self) -> BoundTrigger | None:
-        """The trigger whose jobs it enqueues."""
-        bound = self.model.bound(self.declared.run_trigger)
-        return bound if bound and self.step.target in bound.sources else None
 
 
 def move_in_bulk(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import enum
+from typing import Any
 
 from sqlalchemy import (
     ClauseElement,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     update,
 )
 
+from statejobs.resource.bulk_call import BulkMove
 from statejobs.resource.defaults import onupdate_values
 from statejobs.resource.identity import identity_in_sql
 from statejobs.resource.ledger import value_of
@@ -28,11 +30,6 @@ from statejobs.store.lock_order import in_key_order
 from statejobs.store.moving import moved_values
 from statejobs.store.naming import Names, names_within
 from statejobs.store.types import UtcDateTime
-
-if TYPE_CHECKING:
-    import enum
-
-    from statejobs.resource.bulk import BulkMove
 
 
 def names_in(move: BulkMove) -> Names:

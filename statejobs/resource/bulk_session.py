@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
+from statejobs.resource.bulk_call import BulkMove
 from statejobs.resource.bulk_move import is_sql
 from statejobs.resource.identity import encode_identity
 from statejobs.store.bulk import MovedRow
-
-if TYPE_CHECKING:
-    from statejobs.resource.bulk import BulkMove
 
 
 def held_records(session: Session, cls: type) -> list[Any]:

@@ -17,12 +17,13 @@ from statejobs.store.enqueue import Records, enqueue
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import IdSource, random_id
 from statejobs.values.job import EnqueueResult, JobState, NewJob
+from statejobs.values.options import JobOptions
 from statejobs.values.redaction import Redaction, strictest
 from statejobs.values.shown_arguments import encode_lossy
 from statejobs.values.text import REASON_LIMIT, shown_text
 
 if TYPE_CHECKING:
-    from statejobs.resource.action import Action, JobOptions
+    from statejobs.resource.action import Action
     from statejobs.resource.model import BoundTrigger, ResourceModel
 
 IDS = "statejobs.ids"

@@ -1,10 +1,13 @@
-"""Names that a resource cannot use: those of statejobs, of its columns, and of each other."""
+"""Names: how messages call things, and those that a resource cannot use, of whomever they are."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from sqlalchemy.orm import MappedColumn
 
 from statejobs.errors import DefinitionError
 
@@ -13,6 +16,42 @@ OURS = frozenset(
 )
 """Names that statejobs puts on every resource."""
 _MIXIN = "statejobs.resource.mixin"
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return *value* as a tuple: one thing, or several."""
+    if value is None:
+        return ()
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(value)
+    return (value,)
+
+
+def short_name(method: Callable[..., Any]) -> str:
+    """Return how messages call *method*: its class and its name."""
+    return ".".join(method.__qualname__.split(".")[-2:])
+
+
+def refuse_second_definition(name: str, *, depth: int) -> None:
+    """Refuse a name that the class body, *depth* frames up, has defined already.
+
+    Python itself would silently keep the last one.
+
+    Raises:
+        DefinitionError: The name is taken.
+    """
+    frame = sys._getframe(depth)  # noqa: SLF001 - the only way to see a class body being run
+    taken = frame.f_locals.get(name)
+    if taken is None or "__qualname__" not in frame.f_locals:
+        return
+    kind = "column" if isinstance(taken, MappedColumn) else type(taken).__name__.lower()
+    several = "; one transition may start from several states: @transition([A, B], C)"
+    raise DefinitionError(
+        f"{frame.f_locals['__qualname__'].rpartition('.')[2]}.{name}",
+        f"there is already a {kind} called {name!r}",
+        why="Python keeps only the last definition of a name, so the first would be lost",
+        fix=f"give one of them another name{several if kind == 'transition' else ''}",
+    )
 
 
 def refuse_names_of_ours(cls: type) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from sqlalchemy.orm import Session
 
 from statejobs.context import AsyncJobContext, JobContext
-from statejobs.resource.action import JobOptions
 from statejobs.resource.binds import refuse_async
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.options import checked_backoff, explain_options
@@ -21,7 +20,7 @@ from statejobs.resource.task_enqueue import enqueue_task
 from statejobs.values.arguments import Signature
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import EnqueueResult
-from statejobs.values.options import RunOptions
+from statejobs.values.options import JobOptions, RunOptions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

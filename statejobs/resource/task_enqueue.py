@@ -17,9 +17,9 @@ from statejobs.store.alike import enqueue_alike
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
+from statejobs.values.options import JobOptions
 
 if TYPE_CHECKING:
-    from statejobs.resource.action import JobOptions
     from statejobs.resource.task import Task
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import enum
 import inspect
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import MappedColumn
 
-from statejobs.errors import DefinitionError, TransitionRefusedError
+from statejobs.errors import TransitionRefusedError
 from statejobs.machine.kernel import Refusal
 from statejobs.resource.declared import DeclaredTransition
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.loading import with_loading
 from statejobs.resource.methods import check_method
+from statejobs.resource.names import as_tuple, refuse_second_definition, short_name
 from statejobs.resource.options import explain_options
 from statejobs.resource.unloaded import explain_unloaded, explain_unloaded_in_body
 from statejobs.values.arguments import Signature
@@ -31,42 +30,6 @@ R = TypeVar("R")
 P = ParamSpec("P")
 T = TypeVar("T")
 Guard = Callable[[Any], bool]
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return *value* as a tuple: one thing, or several."""
-    if value is None:
-        return ()
-    if isinstance(value, list | tuple | set | frozenset):
-        return tuple(value)
-    return (value,)
-
-
-def short_name(method: Callable[..., Any]) -> str:
-    """Return how messages call *method*: its class and its name."""
-    return ".".join(method.__qualname__.split(".")[-2:])
-
-
-def refuse_second_definition(name: str, *, depth: int) -> None:
-    """Refuse a name that the class body, *depth* frames up, has defined already.
-
-    Python itself would silently keep the last one.
-
-    Raises:
-        DefinitionError: The name is taken.
-    """
-    frame = sys._getframe(depth)  # noqa: SLF001 - the only way to see a class body being run
-    taken = frame.f_locals.get(name)
-    if taken is None or "__qualname__" not in frame.f_locals:
-        return
-    kind = "column" if isinstance(taken, MappedColumn) else type(taken).__name__.lower()
-    several = "; one transition may start from several states: @transition([A, B], C)"
-    raise DefinitionError(
-        f"{frame.f_locals['__qualname__'].rpartition('.')[2]}.{name}",
-        f"there is already a {kind} called {name!r}",
-        why="Python keeps only the last definition of a name, so the first would be lost",
-        fix=f"give one of them another name{several if isinstance(taken, Transition) else ''}",
-    )
 
 
 class Transition(Generic[R, P, T]):

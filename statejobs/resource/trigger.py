@@ -17,8 +17,9 @@ from statejobs.resource.chunk_action import ChunkAction
 from statejobs.resource.hook_checks import check_method_hook, refuse_second_hook
 from statejobs.resource.ledger import value_of
 from statejobs.resource.methods import check_method
+from statejobs.resource.names import as_tuple, refuse_second_definition
 from statejobs.resource.options import checked_backoff, explain_options
-from statejobs.resource.transition import Guard, as_tuple, refuse_second_definition
+from statejobs.resource.transition import Guard
 from statejobs.values.backoff import Backoff
 from statejobs.values.options import TriggerOptions
 

@@ -10,11 +10,10 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from statejobs.context import CancelSignal
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job, JobState
 from statejobs.values.lifecycle import Landing, Settlement
-from statejobs.values.outcome import Outcome
+from statejobs.values.outcome import CancelSignal, Outcome
 
 R = TypeVar("R")
 

@@ -1,16 +1,17 @@
-"""The options of triggers and tasks, as frozen values."""
+"""The options of triggers, of tasks and of one job, as frozen values."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from statejobs.errors import DefinitionError
 from statejobs.values.backoff import LONGEST, Backoff, Exponential
 from statejobs.values.calls import check_call
+from statejobs.values.clock import FIRST, LAST
 from statejobs.values.text import NAME_LIMIT, clean_text
 from statejobs.values.whole import is_whole
 
@@ -134,3 +135,38 @@ def _check_name(where: str, what: str, name: str, *, longest: int) -> None:
         why="it is stored with every job, and typed by people on the command line",
         fix=f"use at most {longest} letters, digits, '.', '_' and '-', like 'order.charge'",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """When and how urgently one job shall run."""
+
+    run_at: datetime | None = None
+    delay: timedelta | None = None
+    priority: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions."""
+        _check_type("run_at", self.run_at, datetime, "datetime.now(UTC) + timedelta(hours=1)")
+        _check_type("delay", self.delay, timedelta, "timedelta(seconds=5)")
+        _check_type("priority", self.priority, int, "5")
+        if self.run_at is not None and self.delay is not None:
+            raise ValueError("give run_at or delay, not both")
+        if self.run_at is not None and self.run_at.tzinfo is None:
+            raise ValueError(f"run_at {self.run_at!r} has no time zone; its instant is unknown")
+        if self.delay is not None and self.delay < timedelta():
+            raise ValueError(f"delay {self.delay} is negative")
+        if self.priority is not None and not 0 <= self.priority <= 9:  # noqa: PLR2004 - documented
+            raise ValueError(f"priority {self.priority} is not between 0 (first) and 9 (last)")
+
+    def due(self, now: datetime) -> datetime:
+        """Return when the job shall run, as a time that every database can store and return."""
+        if self.run_at is not None:
+            return max(FIRST, min(self.run_at, LAST))
+        return now + min(self.delay or timedelta(), LONGEST)
+
+
+def _check_type(name: str, value: object, kind: type, example: str) -> None:
+    is_kind = is_whole(value) if kind is int else isinstance(value, kind)
+    if value is not None and not is_kind:
+        raise TypeError(f"{name}={value!r} is not a {kind.__name__}; say {name}={example}")

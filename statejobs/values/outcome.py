@@ -123,3 +123,17 @@ def request_of(raised: Snooze | Cancel) -> Outcome:
         return Snooze(raised.delay, reason=raised.reason)
     except BaseException as error:  # noqa: BLE001 - its attributes are the user's
         return Fail(failure=describe_failure(error), error=error)
+
+
+class CancelSignal:
+    """Set when a running job should stop: record moved, time up, or lease lost."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def set(self, reason: str) -> None:
+        """Ask to stop; the first reason stays."""
+        self.reason = self.reason or reason
+
+    def __bool__(self) -> bool:
+        return self.reason is not None

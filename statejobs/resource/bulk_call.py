@@ -1,0 +1,38 @@
+"""One call of `bulk`, checked: what its statements are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, ColumnExpressionArgument
+
+from statejobs.resource.ledger import Step
+
+if TYPE_CHECKING:
+    from statejobs.resource.model import BoundTrigger, ResourceModel
+    from statejobs.resource.transition import Transition
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BulkMove:
+    """One checked call of `bulk`."""
+
+    model: ResourceModel
+    declared: Transition[Any, Any, Any]
+    criteria: tuple[ColumnExpressionArgument[bool], ...]
+    values: Mapping[Column[Any], Any]
+    """What is written with the state."""
+    step: Step
+    at: datetime
+    job: Mapping[str, int | None]
+    """The job whose action has the session, if one has, as history names it."""
+    limit: int | None
+
+    @property
+    def promised(self) -> BoundTrigger | None:
+        """The trigger whose jobs it enqueues."""
+        bound = self.model.bound(self.declared.run_trigger)
+        return bound if bound and self.step.target in bound.sources else None
