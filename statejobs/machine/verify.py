@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from statejobs.errors import DefinitionError, did_you_mean
-from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec, TriggerSpec
+from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec, TriggerEdges
 
 
 def verify(spec: MachineSpec) -> None:
@@ -215,7 +215,7 @@ def _edge(spec: MachineSpec, edge: Edge) -> str:
     return f"{spec.name}: {edge.kind} edge {edge.name!r}"
 
 
-def _action(spec: MachineSpec, trigger: TriggerSpec) -> str:
+def _action(spec: MachineSpec, trigger: TriggerEdges) -> str:
     return f"{spec.name}: action {trigger.action!r} of trigger {trigger.key!r}"
 
 

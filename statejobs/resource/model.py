@@ -22,7 +22,7 @@ from statejobs.resource.ledger import value_of
 from statejobs.resource.transition import Transition
 from statejobs.resource.trigger import Trigger
 from statejobs.store.naming import Names, names_beside
-from statejobs.values.graph import Edge, EdgeKind, MachineSpec, TriggerSpec
+from statejobs.values.graph import Edge, EdgeKind, MachineSpec, TriggerEdges
 from statejobs.values.options import RESOURCE_PLACE, TriggerOptions
 from statejobs.values.redaction import Redaction
 
@@ -86,7 +86,7 @@ class ResourceModel:
             final=tuple(value_of(state) for state in declared.final),
             deprecated=tuple(value_of(state) for state in declared.deprecated),
             edges=tuple(self._edges()),
-            triggers=tuple(_trigger_spec(bound) for bound in self.triggers.values()),
+            triggers=tuple(_trigger_edges(bound) for bound in self.triggers.values()),
             initial_trigger=self.key_of(declared.run_trigger),
             attribute=self.attribute,
         )
@@ -235,8 +235,8 @@ def _action_edges(bound: BoundTrigger) -> Iterator[Edge]:
         yield edge(EdgeKind.DISCARD, (*running, *bound.sources), bound.failed)
 
 
-def _trigger_spec(bound: BoundTrigger) -> TriggerSpec:
-    return TriggerSpec(
+def _trigger_edges(bound: BoundTrigger) -> TriggerEdges:
+    return TriggerEdges(
         key=bound.key,
         name=bound.trigger.name,
         action=bound.action.name,

@@ -44,7 +44,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriggerSpec:
+class TriggerEdges:
     """What a trigger promises: which states its job starts from and where it lands."""
 
     key: str
@@ -76,7 +76,7 @@ class MachineSpec:
     final: tuple[str, ...] = ()
     deprecated: tuple[str, ...] = ()
     edges: tuple[Edge, ...] = ()
-    triggers: tuple[TriggerSpec, ...] = ()
+    triggers: tuple[TriggerEdges, ...] = ()
     initial_trigger: str | None = None
     """Key of the trigger that creation runs."""
     attribute: str = "state"

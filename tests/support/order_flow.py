@@ -1,8 +1,8 @@
 """The machine of the order in the README, written out by hand."""
 
-from statejobs.values.graph import Edge, EdgeKind, MachineSpec, TriggerSpec
+from statejobs.values.graph import Edge, EdgeKind, MachineSpec, TriggerEdges
 
-CHARGE = TriggerSpec(
+CHARGE = TriggerEdges(
     key="order.charge",
     name="charge",
     action="process_payment",
