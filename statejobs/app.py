@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from statejobs.awaited import Awaited
 from statejobs.config import Retention, WorkerSettings, check_queues
 from statejobs.errors import ConfigurationError, did_you_mean
-from statejobs.people.acts import Operator
+from statejobs.people.by_hand import ByHand
+from statejobs.people.desk import Desk
 from statejobs.resource.domain import Domain, Registry
 from statejobs.resource.enqueue import IDS
 from statejobs.resource.ledger import CLOCK
@@ -48,7 +49,6 @@ from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources, tells_wall_time
-from statejobs.values.job import Job, JobState
 from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
 from statejobs.work.dispatch import WorkByKey
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("statejobs.app")
 
 
-class StateJobs:
+class StateJobs(ByHand):
     """An app: a database, the domains whose jobs it runs, and the queues that it serves.
 
     As a context manager it is closed at the end.
@@ -132,8 +132,14 @@ class StateJobs:
             self._declarations,
         )  # fmt: skip
         self._work = WorkByKey([RecordWork(*wiring), TaskWork(*wiring)])
-        self._operator = Operator(
-            self.registry, self.store, self.queries, self._sessions, self.sources
+        self.desk = Desk(
+            registry=self.registry,
+            store=self.store,
+            queries=self.queries,
+            sources=self.sources,
+            open_session=self.session,
+            queues=self.queues,
+            lease=self.settings.lease,
         )
         self._pruner = Pruner(
             self.registry, self.store, self.retention,
@@ -292,31 +298,7 @@ class StateJobs:
     def __exit__(self, *_raised: object) -> None:
         self.close()
 
-    # People
-
-    def cancel_job(self, job_id: int, *, reason: str = "cancelled by a person") -> JobState:
-        """Cancel a waiting job, or ask a running one to stop; return its state now."""
-        return self._operator.cancel(job_id, reason)
-
-    def retry_job(self, job_id: int) -> JobState:
-        """Let an ended or waiting job go on now; return its state.
-
-        A discarded job whose record is in its failed state goes through the declared transition
-        that runs the trigger, guards and history included. A stuck record is moved back to where
-        its job found it.
-        """
-        return self._operator.retry(job_id)
-
-    def why_no_retry(self, job_id: int) -> str | None:
-        """Return why `retry_job` would refuse a job now; None when it would not."""
-        return self._operator.why_no_retry(job_id)
-
-    def stuck_jobs(self, *, limit: int = 100) -> list[Job]:
-        """Return the discarded jobs whose record the database let nobody move, newest first.
-
-        The record still is where the job ran. `retry_job` moves it back and lets the job go on.
-        """
-        return self._operator.stuck(limit=limit)
+    # People: see also `ByHand`
 
     def prune(self, *, older_than: timedelta | None = None, dry_run: bool = False) -> Pruned:
         """Delete ended jobs and history that are older than the app's `retention` keeps them.
@@ -336,10 +318,6 @@ class StateJobs:
 
     drain_async = Awaited(drain)
     close_async = Awaited(close)
-    cancel_job_async = Awaited(cancel_job)
-    retry_job_async = Awaited(retry_job)
-    why_no_retry_async = Awaited(why_no_retry)
-    stuck_jobs_async = Awaited(stuck_jobs)
     prune_async = Awaited(prune)
 
     # Wiring

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -10,15 +9,12 @@ from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor
 from statejobs.errors import NotFoundError, RecordKeptError, StateJobsError, TransitionRefusedError
-from statejobs.resource.domain import Registry
+from statejobs.people.desk import Desk
 from statejobs.resource.identity import decode_identity
 from statejobs.resource.model import BoundTrigger, ResourceModel
 from statejobs.store.history import write_history
 from statejobs.store.lives import REUSED
-from statejobs.store.queries import JobQueries
 from statejobs.store.revise import cancel_waiting, request_cancel, requeue, restore_actor
-from statejobs.store.store import Store
-from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import ENDED, WAITING, Job, JobState
 from statejobs.values.text import REASON_LIMIT, shown_text
@@ -27,143 +23,141 @@ from statejobs.work.records.subject import RecordSubject, history_row, land_reco
 from statejobs.work.records.ways import fire_way_back, why_no_way_back
 
 
-class Operator:
-    """Cancels and retries jobs by id."""
+def cancel_job(desk: Desk, job_id: int, *, reason: str) -> JobState:
+    """Cancel a waiting job, or ask a running one to stop; return its state now.
 
-    def __init__(
-        self, registry: Registry, store: Store, queries: JobQueries,
-        open_session: Callable[[], Session], sources: Sources,
-    ) -> None:  # fmt: skip
-        self._registry, self._store, self._queries = registry, store, queries
-        self._open_session, self._sources = open_session, sources
+    Raises:
+        NotFoundError: No such job.
+        TransitionRefusedError: It has ended.
+    """
+    job, reason = _job(desk, job_id), _shown(desk, reason)
+    if job.state in ENDED:
+        raise _job_refused("cancel", job, "there is nothing left to cancel.")
+    with desk.store.transaction() as connection:
+        if job.state in WAITING:
+            _give_up_record(desk, connection, job, reason)
+            now = desk.now()
+            if cancel_waiting(connection, job_id, reason, now):
+                return JobState.CANCELLED
+        if request_cancel(connection, job_id, _by_actor(reason)):
+            return JobState.PROCESSING
+    raise StateJobsError(f"job {job_id} ended a moment ago; look at it again")
 
-    def cancel(self, job_id: int, reason: str) -> JobState:
-        """Cancel a waiting job, or ask a running one to stop; return its state now.
 
-        Raises:
-            NotFoundError: No such job.
-            TransitionRefusedError: It has ended.
-        """
-        job, reason = self._job(job_id), self._shown(reason)
-        if job.state in ENDED:
-            raise _job_refused("cancel", job, "there is nothing left to cancel.")
-        with self._store.transaction() as connection:
-            if job.state in WAITING:
-                self._give_up_record(connection, job, reason)
-                now = self._sources.clock.now()
-                if cancel_waiting(connection, job_id, reason, now):
-                    return JobState.CANCELLED
-            if request_cancel(connection, job_id, _by_actor(reason)):
-                return JobState.PROCESSING
-        raise StateJobsError(f"job {job_id} ended a moment ago; look at it again")
+def retry_job(desk: Desk, job_id: int) -> JobState:
+    """Let a job go on now, through its record's machine; return its state.
 
-    def retry(self, job_id: int) -> JobState:
-        """Let a job go on now, through its record's machine; return its state.
+    Raises:
+        NotFoundError: No such job, record or trigger.
+        TransitionRefusedError: It is running, or its record cannot go where it would start.
+    """
+    job = _job(desk, job_id)
+    if job.state is JobState.PROCESSING:
+        raise _job_refused("retry", job, "wait for its end, or cancel it.")
+    task = desk.registry.tasks.get(job.key)
+    if task is not None:
+        return _requeue(desk, job, task.declared.max_attempts)
+    model, bound = _declared(desk, job)
+    with desk.open_session() as session:
+        record = _load(session, model, job)
+        state = model.kernel.state_of(record)
+        if state not in bound.sources and not is_stuck(bound, job, state):
+            fire_way_back(model, bound, record)
+            session.flush()
+            # Whoever retries is in the history; the work still is for whom it was asked.
+            restore_actor(session.connection(), job)
+            session.commit()
+            return _job(desk, job_id).state
+    if state in bound.sources:
+        return _requeue(desk, job, bound.options.max_attempts)
+    repair(desk.store, desk.sources, model, bound, job)
+    return _job(desk, job_id).state
 
-        Raises:
-            NotFoundError: No such job, record or trigger.
-            TransitionRefusedError: It is running, or its record cannot go where it would start.
-        """
-        job = self._job(job_id)
-        if job.state is JobState.PROCESSING:
-            raise _job_refused("retry", job, "wait for its end, or cancel it.")
-        task = self._registry.tasks.get(job.key)
-        if task is not None:
-            return self._requeue(job, task.declared.max_attempts)
-        model, bound = self._declared(job)
-        with self._open_session() as session:
+
+def why_no_retry(desk: Desk, job_id: int) -> str | None:
+    """Return why `retry_job` would refuse an ended or waiting job; None when it would not."""
+    job = _job(desk, job_id)
+    if job.state is JobState.PROCESSING:
+        return "it is running"
+    if job.key in desk.registry.tasks:
+        return None
+    try:
+        model, bound = _declared(desk, job)
+        with desk.open_session() as session:
             record = _load(session, model, job)
             state = model.kernel.state_of(record)
-            if state not in bound.sources and not is_stuck(bound, job, state):
-                fire_way_back(model, bound, record)
-                session.flush()
-                # Whoever retries is in the history; the work still is for whom it was asked.
-                restore_actor(session.connection(), job)
-                session.commit()
-                return self._job(job_id).state
-        if state in bound.sources:
-            return self._requeue(job, bound.options.max_attempts)
-        repair(self._store, self._sources, model, bound, job)
-        return self._job(job_id).state
+            if state in bound.sources or is_stuck(bound, job, state):
+                return None
+            return why_no_way_back(model, bound, record)
+    except StateJobsError as error:
+        return str(error).removeprefix(_no_go(job))
 
-    def why_no_retry(self, job_id: int) -> str | None:
-        """Return why `retry` would refuse an ended or waiting job; None when it would not."""
-        job = self._job(job_id)
-        if job.state is JobState.PROCESSING:
-            return "it is running"
-        if job.key in self._registry.tasks:
-            return None
-        try:
-            model, bound = self._declared(job)
-            with self._open_session() as session:
-                record = _load(session, model, job)
-                state = model.kernel.state_of(record)
-                if state in bound.sources or is_stuck(bound, job, state):
-                    return None
-                return why_no_way_back(model, bound, record)
-        except StateJobsError as error:
-            return str(error).removeprefix(_no_go(job))
 
-    def stuck(self, *, limit: int = 100) -> list[Job]:
-        """Return the jobs whose record the database let nobody move, newest first."""
-        return find_stuck(self._registry, self._store, self._queries, limit=limit)
+def stuck_jobs(desk: Desk, *, limit: int = 100) -> list[Job]:
+    """Return the jobs whose record the database let nobody move, newest first."""
+    return find_stuck(desk.registry, desk.store, desk.queries, limit=limit)
 
-    def _requeue(self, job: Job, allowance: int) -> JobState:
-        try:
-            with self._store.transaction() as connection:
-                now = self._sources.clock.now()
-                requeue(connection, job.id, allowance, now)
-        except IntegrityError:
-            raise StateJobsError(
-                f"job {job.id} cannot go on: a newer job serves {job.resource} {job.record_id}; "
-                f"see: statejobs record show {job.resource} {job.record_id}"
-            ) from None
-        return self._job(job.id).state
 
-    def _give_up_record(self, connection: Any, job: Job, reason: str) -> None:
-        """Move the record of a waiting job to the failed state, when there is one."""
-        if job.key not in self._registry.triggers:
-            return  # a task's, or one that nobody can run any more: cancellable as well
-        model, bound = self._declared(job)
-        if bound.failed is None:
-            return
-        identity = decode_identity(model.mapper, job.record_id or "")
-        found = lock_state(connection, model, identity, skip_locked=False)
-        if found is None or found[0] not in bound.sources:
-            return
-        subject = RecordSubject(
-            model=model, bound=bound, identity=identity, source=found[0], state=found[0],
-            version=found[1],
+def _requeue(desk: Desk, job: Job, allowance: int) -> JobState:
+    try:
+        with desk.store.transaction() as connection:
+            now = desk.now()
+            requeue(connection, job.id, allowance, now)
+    except IntegrityError:
+        raise StateJobsError(
+            f"job {job.id} cannot go on: a newer job serves {job.resource} {job.record_id}; "
+            f"see: statejobs record show {job.resource} {job.record_id}"
+        ) from None
+    return _job(desk, job.id).state
+
+
+def _give_up_record(desk: Desk, connection: Any, job: Job, reason: str) -> None:
+    """Move the record of a waiting job to the failed state, when there is one."""
+    if job.key not in desk.registry.triggers:
+        return  # a task's, or one that nobody can run any more: cancellable as well
+    model, bound = _declared(desk, job)
+    if bound.failed is None:
+        return
+    identity = decode_identity(model.mapper, job.record_id or "")
+    found = lock_state(connection, model, identity, skip_locked=False)
+    if found is None or found[0] not in bound.sources:
+        return
+    subject = RecordSubject(
+        model=model, bound=bound, identity=identity, source=found[0], state=found[0],
+        version=found[1],
+    )  # fmt: skip
+    now = desk.now()
+    has_moved = land_record(connection, subject, bound.failed, now)
+    if not has_moved and bound.failed != subject.state:  # nobody else can: it is locked
+        raise RecordKeptError
+    if model.has_history:
+        row = history_row(
+            job, subject, EdgeKind.DISCARD, bound.failed, now,
+            attempt=job.attempt, reason=reason,
         )  # fmt: skip
-        now = self._sources.clock.now()
-        has_moved = land_record(connection, subject, bound.failed, now)
-        if not has_moved and bound.failed != subject.state:  # nobody else can: it is locked
-            raise RecordKeptError
-        if model.has_history:
-            row = history_row(
-                job, subject, EdgeKind.DISCARD, bound.failed, now,
-                attempt=job.attempt, reason=reason,
-            )  # fmt: skip
-            write_history(connection, [{**row, "actor": current_actor()}])
+        write_history(connection, [{**row, "actor": current_actor()}])
 
-    def _shown(self, reason: str) -> str:
-        """Return *reason* as history keeps it."""
-        return shown_text(reason, REASON_LIMIT, self._store.redaction)
 
-    def _job(self, job_id: int) -> Job:
-        job = self._queries.job(job_id)
-        if job is None:
-            raise NotFoundError(f"no job {job_id}; list them with: statejobs job list")
-        return job
+def _shown(desk: Desk, reason: str) -> str:
+    """Return *reason* as history keeps it."""
+    return shown_text(reason, REASON_LIMIT, desk.store.redaction)
 
-    def _declared(self, job: Job) -> tuple[ResourceModel, BoundTrigger]:
-        found = self._registry.triggers.get(job.key)
-        if found is None:
-            raise NotFoundError(
-                f"job {job.id} runs {job.key!r}, which no resource and no domain of this app "
-                "declares; was the trigger or task renamed without an alias?"
-            )
-        return found
+
+def _job(desk: Desk, job_id: int) -> Job:
+    job = desk.queries.job(job_id)
+    if job is None:
+        raise NotFoundError(f"no job {job_id}; list them with: statejobs job list")
+    return job
+
+
+def _declared(desk: Desk, job: Job) -> tuple[ResourceModel, BoundTrigger]:
+    found = desk.registry.triggers.get(job.key)
+    if found is None:
+        raise NotFoundError(
+            f"job {job.id} runs {job.key!r}, which no resource and no domain of this app "
+            "declares; was the trigger or task renamed without an alias?"
+        )
+    return found
 
 
 def _by_actor(reason: str) -> str:
