@@ -160,19 +160,14 @@ def _after_flush(session: Session, context: UOWTransaction) -> None:
         end_lives(session, plan.now if plan else clock_of(session.info).now())
     if plan is not None:
         plan.moved = [moved for moved in plan.moved if _is_written(moved, context)]
-        for moved in plan.moved:
-            _refuse_other_state(moved)
         _write_plan(session, plan)
     _refuse_late_steps(context)
 
 
-def _refuse_other_state(moved: Moved) -> None:
-    """Refuse a record that a mapper event has put where its steps do not lead."""
+def _is_elsewhere(moved: Moved, found: object) -> ProtectedStateError:
+    """Return the error for a record that a mapper event has put where its steps do not lead."""
     model = moved.model
-    found = vars(moved.record).get(model.attribute)
-    if found is None or moved.state not in model.members or value_of(found) == moved.state:
-        return
-    raise ProtectedStateError(
+    return ProtectedStateError(
         f"{model.label(moved.record)}: its {model.attribute} was set to {value_of(found)!r} while "
         f"the session was flushing, and its steps lead to {moved.state!r}. Fire a transition "
         "before the flush, not in a mapper event"
@@ -280,6 +275,10 @@ def _abandoned(moved: Moved) -> Iterator[tuple[str, str]]:
 
 
 def _close(session: Session, moved: Moved) -> None:
+    model = moved.model
+    found = moved.record.__dict__.get(model.attribute)  # a base may load at any other touch
+    if found is not None and found is not model.members.get(moved.steps[-1].target, found):
+        raise _is_elsewhere(moved, found)
     ledger = ledger_of(moved.record)
     del ledger.pending[: len(moved.steps)]
     inserted: _Inserted = session.info.setdefault(_INSERTED, {})

@@ -67,7 +67,7 @@ class JobSession(Session):
     def note_use(self, connection: Connection) -> None:
         """Note that a statement is about to be sent on *connection*."""
         self.was_used, self._connection = True, connection
-        if self._kept is None:  # else a savepoint begins
+        if self._kept is None and not self.may_commit:  # else a savepoint begins, or the runner's
             self._kept = KeptTransaction(connection, may_end=lambda: self.may_commit)
         if self.with_begin:
             connection.execution_options(**{WITH_BEGIN: self.with_begin})
