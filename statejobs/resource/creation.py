@@ -23,7 +23,7 @@ from statejobs.resource.defaults import CREATED_AT
 from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.identity import encode_identity
 from statejobs.resource.ledger import clock_of, job_of, value_of
-from statejobs.resource.lives import begin_lives_of_all, names_its_key, reuses_keys
+from statejobs.resource.lives import begin_lives_of_all, draws_keys, reuses_keys
 from statejobs.store.bulk import MovedRow, rows_from_python
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
@@ -137,7 +137,7 @@ def create_records(
     created = [row[: len(keys)] for row in rows if not updates or row[-1]]
     step = creation(model, value_of(model.declaration.initial))
     step.at = at
-    write_creation(session, model, step, created, are_chosen=names_its_key(model, names))
+    write_creation(session, model, step, created, are_drawn=draws_keys(model, names))
     if not statement._returning:  # noqa: SLF001 - told by no public name
         return Inserted(len(rows), _named(keys, created))
     return frozen().columns(*range(len(frozen().keys()) - len(ours)))
@@ -154,9 +154,12 @@ def write_creation(
     step: Step,
     keys: Sequence[tuple[Any, ...]],
     *,
-    are_chosen: bool,
+    are_drawn: bool,
 ) -> None:
-    """Write history and jobs of records that were created with *keys*, which somebody chose."""
+    """Write history and jobs of records that were created with *keys*.
+
+    Those that the database drew are new; others may be those of earlier records.
+    """
     connection = connection_for(session, model.mapper)
     salt = session.info.get(IDS, random_id)()
     assert step.at is not None  # noqa: S101 - a step of many is made now
@@ -165,7 +168,7 @@ def write_creation(
     with explain_missing_tables(connection):
         for start in range(0, len(created), MOST_ROWS):
             part = created[start : start + MOST_ROWS]
-            if are_chosen or reuses_keys(connection):
+            if not are_drawn or reuses_keys(connection):
                 begin_lives_of_all(connection, model, (row.record_id for row in part), at)
             _write_part(
                 connection, model, step, part, job=job_of(session.info), salt=f"{salt}.{start}"

@@ -32,7 +32,7 @@ from statejobs.resource.ledger import (
     pending_steps,
     value_of,
 )
-from statejobs.resource.lives import GONE, begin_lives, end_lives, has_given_key
+from statejobs.resource.lives import GONE, awaits_number, begin_lives, end_lives
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
 from statejobs.resource.old_doors import close_old_doors
@@ -142,7 +142,7 @@ def _plan_move(record: Any, now: datetime) -> Moved:
         record=record,
         steps=tuple(ledger.pending),
         version=None if is_new else record.state_version,
-        has_given_key=is_new and has_given_key(model, record),
+        awaits_number=is_new and awaits_number(model, record),
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection, Identity
 from sqlalchemy.orm import Session, object_session
 from sqlalchemy.orm.attributes import instance_state
 
@@ -24,27 +24,46 @@ GONE = "statejobs.gone"
 """Key in `session.info` of the records that a flush is deleting."""
 
 
-def has_given_key(model: ResourceModel, record: object) -> bool:
-    """Return whether the key of a new record is somebody's choice: one that may be chosen again.
+def awaits_number(model: ResourceModel, record: object) -> bool:
+    """Return whether the database will count up a part of the key of a new record, as it is now."""
+    values = vars(record)
+    return any(values.get(name) is None for name in _counted(model).values())
 
-    What the database counts up, or a default makes, is taken for new; what comes from a parent is
-    as old as that may be.
+
+def draws_keys(model: ResourceModel, names: Container[str]) -> bool:
+    """Return whether it counts up keys for a statement that sets the attributes or columns *names*.
+
+    Any other key may be that of an earlier record: a slug, `max(id) + 1`, what a default, an event
+    or a parent gives.
     """
-    identity = model.mapper.primary_key_from_instance(record)
-    return all(
-        value is not None or column.foreign_keys
-        for column, value in zip(model.mapper.primary_key, identity, strict=True)
+    return any(
+        column not in names and attribute not in names
+        for column, attribute in _counted(model).items()
     )
 
 
-def names_its_key(model: ResourceModel, names: Container[str]) -> bool:
-    """Return the same of the rows of a statement that sets the attributes or columns *names*."""
-    return all(
-        column.key in names
-        or model.mapper.get_property_by_column(column).key in names
-        or column.foreign_keys
-        for column in model.mapper.primary_key
-    )
+def _is_drawn(moved: Moved) -> bool:
+    """Whether the database has counted up the key of a new record, in the flush that ends now."""
+    given = instance_state(moved.record).committed_state  # by an event, after the plan was made
+    return moved.awaits_number and not any(name in given for name in _counted(moved.model).values())
+
+
+@lru_cache(maxsize=1024)
+def _counted(model: ResourceModel) -> Mapping[str, str]:
+    """Return the column of the key that the database counts up, if one is, with its attribute."""
+    mapper = model.mapper
+    return {
+        column.key: mapper.get_property_by_column(column).key
+        for column in mapper.primary_key
+        if isinstance(column, Column) and _is_counted(column)
+    }
+
+
+def _is_counted(column: Column[Any]) -> bool:
+    has_sequence = column.default is None or column.default.is_sequence
+    has_identity = column.server_default is None or isinstance(column.server_default, Identity)
+    is_counted = column.table.autoincrement_column is column or column.default is not None
+    return is_counted and has_sequence and has_identity
 
 
 def reuses_keys(connection: Connection) -> bool:
@@ -58,7 +77,7 @@ def begin_lives(connection: Connection, moved: Iterable[Moved], now: datetime) -
     keys = [
         key
         for one in moved
-        if one.is_new and (reuses or one.has_given_key)
+        if one.is_new and (reuses or not _is_drawn(one))
         for key in _dedupe_keys(one.model, one.record_id)
     ]
     if keys:

@@ -43,8 +43,8 @@ class Moved:
     steps: tuple[Step, ...]
     version: int | None
     """The version in the database before the flush; None for a new record."""
-    has_given_key: bool = False
-    """Whether somebody chose the key of a new record."""
+    awaits_number: bool = False
+    """Whether the database was to count up the key of a new record when the flush began."""
 
     @property
     def is_new(self) -> bool:

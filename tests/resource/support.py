@@ -4,8 +4,9 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 from sqlalchemy import event
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from statejobs import JobContext
+from statejobs import JobContext, StatefulResource, Trigger, state_column, transition
 from statejobs.store.tables import jobs
 from tests.support.shop import StoppedClock, read_jobs
 
@@ -19,6 +20,35 @@ class Step(StrEnum):
     DONE = "done"
     FAILED = "failed"
     OLD = "old"
+
+
+def keyed(column, name="Keyed", base=None, *, more=None, **options):
+    """A resource with a key of that type, *options* of its column and *more* attributes."""
+
+    class Own(DeclarativeBase): ...
+
+    root = base or Own
+
+    def submit(self) -> None: ...
+
+    def pay(self, ctx: JobContext) -> None: ...
+
+    work = Trigger.on_demand(f"{name.lower()}.work")
+    action = work.action(
+        [Step.QUEUED, Step.DONE], Step.DONE, during=Step.RUNNING, failed=Step.FAILED
+    )
+    body = {
+        "__tablename__": name.lower(),
+        "__module__": __name__,
+        "__annotations__": {"state": Mapped[Step]},
+        "id": mapped_column(column, primary_key=True, **{"autoincrement": False, **options}),
+        "state": state_column(Step, initial=Step.NEW),
+        "work": work,
+        "submit": transition(Step.NEW, Step.QUEUED, run_trigger=work)(submit),
+        "pay": action(pay),
+        **(more or {}),
+    }
+    return type(name, (StatefulResource, root), body)
 
 
 def context(session, record):

@@ -9,21 +9,16 @@ from decimal import Decimal
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase
 
 from statejobs import (
     DefinitionError,
     Domain,
-    JobContext,
-    StatefulResource,
     StateJobs,
     StateJobsError,
-    Trigger,
     UtcDateTime,
-    state_column,
-    transition,
 )
-from tests.resource.support import Step
+from tests.resource.support import keyed
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.parcels import close_app
 
@@ -51,34 +46,6 @@ def decorated(impl, to, back, **more):
 
     body = {"impl": impl, "cache_ok": True, "process_bind_param": sent, **more}
     return type("Own", (sa.TypeDecorator,), {**body, "process_result_value": read})()
-
-
-def keyed(column, name="Keyed", base=None, **options):
-    """A resource with a key of that type."""
-
-    class Own(DeclarativeBase): ...
-
-    root = base or Own
-
-    def submit(self) -> None: ...
-
-    def pay(self, ctx: JobContext) -> None: ...
-
-    work = Trigger.on_demand(f"{name.lower()}.work")
-    action = work.action(
-        [Step.QUEUED, Step.DONE], Step.DONE, during=Step.RUNNING, failed=Step.FAILED
-    )
-    body = {
-        "__tablename__": name.lower(),
-        "__module__": __name__,
-        "__annotations__": {"state": Mapped[Step]},
-        "id": mapped_column(column, primary_key=True, **{"autoincrement": False, **options}),
-        "state": state_column(Step, initial=Step.NEW),
-        "work": work,
-        "submit": transition(Step.NEW, Step.QUEUED, run_trigger=work)(submit),
-        "pay": action(pay),
-    }
-    return type(name, (StatefulResource, root), body)
 
 
 @pytest.fixture
