@@ -85,11 +85,12 @@ class StatefulResource:
         cls.__machine__ = model.spec
         super().__init_subclass__(**options)
         refuse_concrete(cls, root)
-        if root is cls:
-            event.listen(cls, "init", start_in_initial_state, propagate=True)
-            event.listen(cls, "expire", drop_pending, propagate=True)
-            event.listen(cls, "after_delete", note_end, propagate=True)
-            _protect(cls, attribute)
+        # Each class for itself: `propagate=True` repeats a listener at each level of inheritance,
+        # and loses it below an abstract class.
+        event.listen(cls, "init", start_in_initial_state)
+        event.listen(cls, "expire", drop_pending)
+        event.listen(cls, "after_delete", note_end)
+        _protect(cls, attribute, is_root=root is cls)
         listen_to_sessions()
 
     def __copy__(self) -> NoReturn:
@@ -124,7 +125,7 @@ def _root_of(cls: type) -> type:
     return cls
 
 
-def _protect(cls: type, attribute: str) -> None:
+def _protect(cls: type, attribute: str, *, is_root: bool) -> None:
     """Guard the attributes that only the machine writes, now or when the mapper comes."""
     guards = {
         attribute: protect_state,
@@ -135,7 +136,7 @@ def _protect(cls: type, attribute: str) -> None:
     def guard_one(_cls: type, name: str, instrumented: Any) -> None:
         if name in guards:
             guards[name](instrumented)
-        if name == attribute:
+        if name == attribute and is_root:
             column = instrumented.parent.columns[name]
             refuse_taken_names(cls.__name__, column)
             column.info[RESOURCE] = cls.__statejobs__  # type: ignore[attr-defined]

@@ -36,8 +36,8 @@ def start_in_initial_state(record: Any, _args: Any, kwargs: dict[str, Any]) -> N
 
 def protect_state(attribute: Any) -> None:
     """Refuse assignments to *attribute* that do not come from the machine."""
-    event.listen(attribute, "set", _assign_state, propagate=True, active_history=True)
-    event.listen(attribute, "remove", _refuse_removal, propagate=True)
+    event.listen(attribute, "set", _assign_state, active_history=True)
+    event.listen(attribute, "remove", _refuse_removal)
 
 
 def protect_count(attribute: Any) -> None:
@@ -51,7 +51,7 @@ def protect_count(attribute: Any) -> None:
             f"{label}: {attribute.key} is kept by statejobs: it tells racing transitions apart"
         )
 
-    event.listen(attribute, "set", refuse, propagate=True, active_history=True)
+    event.listen(attribute, "set", refuse, active_history=True)
 
 
 def drop_pending(record: Any, attributes: Any) -> None:
