@@ -28,6 +28,7 @@ from sqlalchemy import (
     table,
     update,
 )
+from sqlalchemy.sql import quoted_name
 
 from statejobs.store.check_names import guards_states
 from statejobs.store.old_rows import OLD_ROWS, text_literal
@@ -142,8 +143,9 @@ def _holds_names(held: Column[Any], words: Mapping[str, str]) -> bool:
 
 def _translate(states: Column[Any], words: Mapping[str, str]) -> str:
     """Return the UPDATE, as text for a migration, which runs on the database that it is for."""
-    named = column(states.name, String())
-    rows = table(states.table.name, named, schema=states.table.schema)
+    named = column(quoted_name(states.name, quote=True), String())
+    schema = states.table.schema and quoted_name(states.table.schema, quote=True)
+    rows = table(quoted_name(states.table.name, quote=True), named, schema=schema)
     listed = [text_literal(old) for old in words]
     whens = [(named == text_literal(old), text_literal(new)) for old, new in words.items()]
     translated = case(*whens, else_=named)

@@ -134,6 +134,27 @@ def test_rows_that_hold_names_hold_values_afterwards(uploads, state):
     assert uploads.is_clean()
 
 
+def test_the_table_and_the_column_may_have_any_name(uploads):
+    names = {'"uploads"': '"user"', "    state: ": "    order: "}
+    uploads.write_models(renamed(PLAIN.format(state="state: Mapped[Old]"), names))
+    uploads.migrate("plain")
+    with uploads.engine.begin() as connection:
+        connection.execute(text("""INSERT INTO "user" (name, "order") VALUES ('a', 'IN_USE')"""))
+
+    uploads.write_models(renamed(RECORDS.format(options=""), names))
+    uploads.migrate("records")
+
+    with uploads.engine.connect() as connection:
+        assert connection.scalar(text('SELECT "order" FROM "user"')) == "in: use"
+    assert uploads.is_clean()
+
+
+def renamed(models, names):
+    for old, new in names.items():
+        models = models.replace(old, new)
+    return models
+
+
 def test_a_new_state_column_has_the_initial_state_in_rows_of_old(uploads):
     uploads.adopt()
 
