@@ -4,7 +4,7 @@ import pytest
 
 from statejobs import JobState, RecordFailedError
 from tests.support import meters, parcels
-from tests.support.parcels import BACKOFF, Letter, Parcel, enqueue, job_of, send
+from tests.support.parcels import BACKOFF, Message, Parcel, enqueue, job_of, send
 
 LONG = "x" * 400
 
@@ -55,11 +55,11 @@ def test_an_async_action_says_it_too(app):
         raise ValueError("no such street")
 
     parcels.script.fetch = fetch
-    (key,) = enqueue(app, Letter, "fetch_address")
+    (key,) = enqueue(app, Message, "get")
 
     app.drain()
 
-    assert job_of(app, Letter, key).reason.endswith("ValueError: no such street")
+    assert job_of(app, Message, key).reason.endswith("ValueError: no such street")
 
 
 @pytest.fixture
