@@ -1,5 +1,7 @@
 """State-machine-first domain models whose transitions run background jobs."""
 
+import logging
+
 from statejobs.acting import ActingMiddleware, acting_as, tenant
 from statejobs.app import StateJobs
 from statejobs.chunk import ChunkContext
@@ -109,3 +111,5 @@ __all__ = [
     "transition",
     "utcnow",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

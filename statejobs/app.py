@@ -27,6 +27,7 @@ from statejobs.resource.named import Named
 from statejobs.runner.drain import DrainResult, drain, step
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread
+from statejobs.runner.joblog import log_event
 from statejobs.runner.loop import Loop
 from statejobs.runner.points import Reach, live_on
 from statejobs.runner.runner import Runner
@@ -250,6 +251,7 @@ class StateJobs(ByHand):
             declares=self._declarations.as_json(),
         )
         self._workers.add(worker)
+        self.telemetry.subscribe_once(log_event)
         return worker
 
     @contextmanager

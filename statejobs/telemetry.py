@@ -60,6 +60,11 @@ class Telemetry:
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 
+    def subscribe_once(self, subscriber: Subscriber) -> None:
+        """Call *subscriber* for each event from now on, if it is not called already."""
+        if subscriber not in self._subscribers:
+            self._subscribers.append(subscriber)
+
     def emit(self, event: Event, **fields: Any) -> None:
         """Tell everyone, in the thread where it happens."""
         for subscriber in tuple(self._subscribers):

@@ -17,8 +17,7 @@ import click
 
 from statejobs.app import StateJobs
 from statejobs.cli.documents import database_name
-from statejobs.cli.logs import log_event, set_up_logging
-from statejobs.cli.output import span
+from statejobs.cli.logs import set_up_logging
 from statejobs.cli.problems import Exit, Problem
 from statejobs.cli.process import HANDLED
 from statejobs.cli.settings import Settings, common_options
@@ -30,6 +29,7 @@ from statejobs.runner.supervisor import RECYCLED, Order
 from statejobs.runner.worker import Worker
 from statejobs.telemetry import Event, Happening
 from statejobs.values.job import Job
+from statejobs.values.moments import span
 
 log = logging.getLogger("statejobs.worker")
 
@@ -60,7 +60,6 @@ def worker_process(
     patience = app.settings.shutdown_grace.total_seconds() if grace is None else grace
     served = _queues(app, queues)
     worker = once_there(lambda: app.worker(served), app.sources.sleep, app.sources.rng)
-    app.telemetry.subscribe(log_event)
     app.telemetry.subscribe(lambda happening: _notice_abandoned(happening, orders.given))
     once_there(worker.register, app.sources.sleep, app.sources.rng)
     hasten.append(worker.release_now)

@@ -11,7 +11,6 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.app import StateJobs
-from statejobs.cli.output import iso
 from statejobs.errors import did_you_mean
 from statejobs.resource.model import ResourceModel
 from statejobs.runner.worker import SILENT_NODE
@@ -19,6 +18,7 @@ from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.queries import AtLeast
 from statejobs.values.graph import Edge, MachineSpec
 from statejobs.values.job import WAITING, Job, JobState
+from statejobs.values.moments import iso
 from statejobs.values.shown import decoded, shown_row
 from statejobs.values.text import NAME_LIMIT, shown_text
 

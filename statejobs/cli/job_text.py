@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from statejobs.cli.documents import reason_of
-from statejobs.cli.output import Output, clock_time, relative, span
+from statejobs.cli.output import Output
 from statejobs.values.job import ENDED, Job, JobState
+from statejobs.values.moments import clock_time, relative, span
 from statejobs.values.shown import decoded
 from statejobs.values.text import clean_text
 

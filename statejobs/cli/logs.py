@@ -9,13 +9,10 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from textwrap import indent
-from typing import Any
 
-from statejobs.cli.output import as_json, iso, relative
-from statejobs.telemetry import Event, Happening
-from statejobs.values.clock import utcnow
+from statejobs.cli.output import as_json
+from statejobs.runner.joblog import FIELDS
 from statejobs.values.failure import traceback_of
-from statejobs.values.job import JobState
 from statejobs.values.redaction import DEFAULT, MASK, Redaction
 from statejobs.values.shown_arguments import masked
 from statejobs.values.visible import visible, visible_line
@@ -23,8 +20,6 @@ from statejobs.values.visible import visible, visible_line
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
-FIELDS = "statejobs"
-"""Attribute of a log record under which the fields of a job are; JSON lines show them."""
 _BORING = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", FIELDS}
 log = logging.getLogger("statejobs.jobs")
 
@@ -95,68 +90,6 @@ class JsonLines(logging.Formatter):
         }
 
 
-def log_event(happening: Happening) -> None:
-    """Log how attempts end, and which jobs are cancelled before one, and why."""
-    match happening.event:
-        case Event.JOB_ENDED:
-            _log_end(happening.fields)
-        case Event.JOB_STALE:
-            job_id, reason = happening.fields["job_id"], happening.fields["reason"]
-            named = {FIELDS: {"job_id": job_id, "outcome": "stale", "reason": reason}}
-            shown = visible_line(str(reason))
-            log.info("job %s: cancelled, since it is stale: %s", job_id, shown, extra=named)
-        case _:
-            pass
-
-
-def _log_end(fields: Mapping[str, Any]) -> None:
-    job, outcome = fields["job"], fields["outcome"]
-    record = f" ({job.resource} {job.record_id})" if job.resource else ""
-    is_moot = fields["is_overtaken"] or (fields["reason"] or "").startswith("stale: ")
-    level = logging.INFO if is_moot else _LEVELS.get(outcome, logging.INFO)
-    log.log(
-        level, "job %s %s%s, attempt %s of %s%s: %s",
-        job.id, job.key, record, job.attempt, job.max_attempts, _took(fields["duration"]),
-        visible_line(_ending(fields)), extra={FIELDS: _job_fields(fields)},
-    )  # fmt: skip
-
-
-_LEVELS = {"fail": logging.WARNING, "discard": logging.ERROR, "cancel": logging.WARNING}
-_WORDS = {
-    "complete": "completed",
-    "fail": "failed",
-    "discard": "discarded",
-    "cancel": "cancelled",
-    "snooze": "snoozed",
-    "give_back": "given back",
-    "release": "given back",
-    "rescue": "rescued",
-}
-
-
-def _took(seconds: float | None) -> str:
-    return "" if seconds is None else f" ({seconds:.3f} s)"
-
-
-def _ending(fields: Mapping[str, Any]) -> str:
-    """Return `failed: ValueError: card declined; again in 15 s`."""
-    failure, reason, run_at = fields["failure"], fields["reason"], fields["run_at"]
-    if failure is not None:
-        reason = failure.cause
-    ending = _WORDS.get(fields["outcome"], fields["outcome"])
-    again = f"; again {_soon(run_at)}" if run_at else ""
-    if run_at and fields["state"] is JobState.PROCESSING:
-        again = f"; that move is tried again {_soon(run_at)}"
-    reason = reason and reason.removeprefix(f"{ending}: ")
-    return f"{ending}: {reason}{again}" if reason else f"{ending}{again}"
-
-
-def _soon(run_at: datetime) -> str:
-    """Return when it is due again; the moment may have come before its line is written."""
-    now = utcnow()
-    return relative(run_at, now) if run_at > now else "at once"
-
-
 def _traceback(record: logging.LogRecord, redaction: Redaction) -> str:
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     return traceback_of(error, redaction).rstrip("\n") if error is not None else ""
@@ -166,26 +99,6 @@ def _plain(value: object) -> object:
     """Return *value* if JSON has it, else as text."""
     is_json = isinstance(value, dict | list | str | int | float | None)
     return value if is_json else str(value)
-
-
-def _job_fields(fields: Mapping[str, Any]) -> dict[str, object]:
-    job, failure = fields["job"], fields["failure"]
-    return {
-        "job_id": job.id,
-        "key": job.key,
-        "queue": job.queue,
-        "resource": job.resource,
-        "record_id": job.record_id,
-        "attempt": job.attempt,
-        "max_attempts": job.max_attempts,
-        "outcome": fields["outcome"],
-        "state": fields["state"],
-        "duration_seconds": fields["duration"],
-        "reason": fields["reason"],
-        "error_type": failure.error_type if failure else None,
-        "error_message": failure.message if failure else None,
-        "run_at": iso(fields["run_at"]),
-    }
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -15,7 +15,6 @@ from statejobs.cli.completion import complete, resource_names
 from statejobs.cli.documents import job_document, last_errors, timeline
 from statejobs.cli.group import Group
 from statejobs.cli.job_text import print_history, print_jobs
-from statejobs.cli.output import clock_time, iso
 from statejobs.cli.problems import Exit, Problem, first_line, not_found
 from statejobs.cli.settings import Settings, common_options
 from statejobs.errors import NotFoundError
@@ -24,6 +23,7 @@ from statejobs.resource.model import ResourceModel
 from statejobs.resource.named import key_named
 from statejobs.store.faults import Fault, fault_of, sqlstate_of
 from statejobs.values.job import LIVE, Job, JobState
+from statejobs.values.moments import clock_time, iso
 from statejobs.values.shown import shown_job
 from statejobs.work.records.stuck import is_stuck
 

@@ -18,11 +18,12 @@ from statejobs.cli.documents import (
     worker_documents,
 )
 from statejobs.cli.group import Group
-from statejobs.cli.output import Output, relative, span
+from statejobs.cli.output import Output
 from statejobs.cli.settings import Settings, common_options
 from statejobs.values.anchor import TOLERANCE
 from statejobs.values.job import Job, JobState
 from statejobs.values.lifecycle import STUCK
+from statejobs.values.moments import relative, span
 from statejobs.values.shown import shown_job, shown_row
 from statejobs.values.waiting import OTHER_CODE
 

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from statejobs import acting_as
-from statejobs.cli.logs import JsonLines, TextLines, log_event
+from statejobs.cli.logs import JsonLines, TextLines
+from statejobs.runner.joblog import log_event
 from statejobs.sparing import sparing
 from statejobs.values.visible import visible, visible_line
 from tests.cli.conftest import Shell

@@ -10,7 +10,8 @@ from msgspec import structs
 from sqlalchemy import text
 
 from statejobs.cli.child import _named, _what_it_holds
-from statejobs.cli.logs import JsonLines, TextLines, _log_end_of_thread, log_event
+from statejobs.cli.logs import JsonLines, TextLines, _log_end_of_thread
+from statejobs.runner.joblog import log_event
 from statejobs.runner.port import Claim, Policy
 from statejobs.telemetry import Event, Happening
 from statejobs.values.clock import utcnow

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from statejobs.cli.job_text import short_arguments
-from statejobs.cli.output import relative
+from statejobs.values.moments import relative
 from tests.cli.conftest import job_of
 
 ROOT = Path(__file__).parents[2]

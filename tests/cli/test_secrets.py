@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from statejobs import ConfigurationError, Redaction, StateJobs, acting_as
-from statejobs.cli.logs import JsonLines, TextLines, log_event
+from statejobs.cli.logs import JsonLines, TextLines
+from statejobs.runner.joblog import log_event
 from statejobs.sparing import sparing
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.cli.conftest import Shell

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from statejobs import JobState, WorkerSettings, override_state
-from statejobs.cli.logs import log_event
+from statejobs.runner.joblog import log_event
 from statejobs.telemetry import Event
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Snooze

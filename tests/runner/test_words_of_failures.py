@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from statejobs import JobState, StaleTransitionError, TransitionRefusedError
-from statejobs.cli.logs import log_event
+from statejobs.runner.joblog import log_event
 from statejobs.sparing import sparing
 from tests.support.hostile import allow_updates, execute, is_postgres, refuse_updates
 from tests.support.parcels import (
