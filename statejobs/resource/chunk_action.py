@@ -38,6 +38,6 @@ class EnqueuedChunk(EnqueuedAction[R, []], Generic[R]):
         body: Any = self.declared.body
         with ExitStack() as stack:
             walks = [stack.enter_context(Walk(self.declared, record)) for record in records]
-            body(records, ctx)
+            body(list(records), ctx)
             for walk in walks:
                 walk.is_kept = isinstance(ctx.outcome_of(walk.record), Complete)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 import sys
 from collections.abc import Callable, Mapping
@@ -22,9 +23,13 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     """Return *value* as a tuple: one thing, or several."""
     if value is None:
         return ()
-    if isinstance(value, list | tuple | set | frozenset):
-        return tuple(value)
-    return (value,)
+    if isinstance(value, set | frozenset):
+        return tuple(sorted(value, key=_place))  # a set of text has another order in each process
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _place(member: object) -> int:
+    return list(type(member)).index(member) if isinstance(member, enum.Enum) else 0
 
 
 def short_name(method: Callable[..., Any]) -> str:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import enum
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -82,6 +91,47 @@ class Transition(Generic[R, P, T]):
     def __repr__(self) -> str:
         sources = ", ".join(value_of(s) for s in self.source)
         return f"<transition {self.name}: {sources} → {value_of(self.target)}>"
+
+
+if TYPE_CHECKING:
+
+    class _Nameless: ...
+
+    class ReturningSelf(Transition[Any, P, Any], Generic[P]):
+        """A transition whose body returns the record, as type checkers see it."""
+
+        @overload
+        def __get__(self, record: None, owner: type[R]) -> DeclaredTransition[R]: ...
+        @overload
+        def __get__(self, record: R, owner: type) -> BoundTransition[P, R]: ...
+        def __get__(self, record: Any, owner: type) -> Any: ...
+
+    class AwaitingSelf(Transition[Any, P, Any], Generic[P]):
+        """The same of an `async def` body."""
+
+        @overload
+        def __get__(self, record: None, owner: type[R]) -> DeclaredTransition[R]: ...
+        @overload
+        def __get__(self, record: R, owner: type) -> BoundTransition[P, Coroutine[Any, Any, R]]: ...
+        def __get__(self, record: Any, owner: type) -> Any: ...
+
+    class _Declare(Protocol):
+        """What `transition` returns: it makes of a method a transition."""
+
+        # Nothing but Any fits what nobody else can name: it would fit whatever follows as well.
+        @overload
+        def __call__(  # type: ignore[overload-overlap]
+            self, body: Callable[Concatenate[R, P], _Nameless]
+        ) -> Transition[R, P, Any]: ...
+        # mypy finds no type for a body that returns Self, unless told that it is the record's.
+        @overload
+        def __call__(self, body: Callable[Concatenate[R, P], R]) -> ReturningSelf[P]: ...
+        @overload
+        def __call__(
+            self, body: Callable[Concatenate[R, P], Coroutine[Any, Any, R]]
+        ) -> AwaitingSelf[P]: ...
+        @overload
+        def __call__(self, body: Callable[Concatenate[R, P], T]) -> Transition[R, P, T]: ...
 
 
 class BoundTransition(Generic[P, T]):
@@ -200,12 +250,12 @@ def refused(record: Any, name: str, reasons: Sequence[str]) -> TransitionRefused
 
 @explain_options()
 def transition(
-    source: enum.Enum | Sequence[enum.Enum],
+    source: enum.Enum | Collection[enum.Enum],
     target: enum.Enum,
     *,
     guard: Guard | Sequence[Guard] | None = None,
     run_trigger: Trigger | None = None,
-) -> Callable[[Callable[Concatenate[R, P], T]], Transition[R, P, T]]:
+) -> _Declare:
     """Declare that the decorated method moves its record from *source* to *target*.
 
     The body runs first; if it raises, state, history and jobs do not change. Attributes stay as
@@ -223,7 +273,7 @@ def transition(
         DefinitionError: The name is taken, or an option does not exist.
     """
 
-    def declare(body: Callable[Concatenate[R, P], T]) -> Transition[R, P, T]:
+    def declare(body: Callable[..., Any]) -> Any:
         check_method(body, "transition")
         refuse_second_definition(body.__name__, depth=2)
         return Transition(

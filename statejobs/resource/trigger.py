@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Concatenate, Literal, Self, TypeVar, overload
 
@@ -108,7 +108,7 @@ class Trigger:
     @overload
     def action(
         self,
-        source: enum.Enum | Sequence[enum.Enum],
+        source: enum.Enum | Collection[enum.Enum],
         target: enum.Enum,
         *,
         during: enum.Enum | None = None,
@@ -119,7 +119,7 @@ class Trigger:
     @overload
     def action(
         self,
-        source: enum.Enum | Sequence[enum.Enum],
+        source: enum.Enum | Collection[enum.Enum],
         *,
         deletes: Literal[True],
         during: enum.Enum | None = None,
@@ -130,7 +130,7 @@ class Trigger:
     @explain_options()
     def action(
         self,
-        source: enum.Enum | Sequence[enum.Enum],
+        source: enum.Enum | Collection[enum.Enum],
         target: enum.Enum | None = None,
         *,
         during: enum.Enum | None = None,
@@ -215,7 +215,7 @@ class _ActionDecorator:
         self._trigger, self._declared = trigger, declared
 
     @overload
-    def __call__(self, body: Callable[[Sequence[R], ChunkContext], None]) -> ChunkAction[R]: ...
+    def __call__(self, body: Callable[[list[R], ChunkContext], None]) -> ChunkAction[R]: ...
     @overload
     def __call__(
         self, body: Callable[Concatenate[R, AsyncJobContext, P], Coroutine[Any, Any, T]]

@@ -133,6 +133,28 @@ def is_refused(misuse):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", [mypy, pyright])
+def test_honest_code_passes(checker, tmp_path):
+    (tmp_path / "honest.py").write_text((HERE / "honest.py").read_text())
+
+    code, text = checker("honest.py", folder=tmp_path)
+
+    assert code == 0, text
+
+
+def test_honest_code_runs():
+    names = {"__name__": "honest"}
+
+    exec((HERE / "honest.py").read_text(), names)
+
+    doc = names["Doc"]()
+    assert doc.finish().lose().again() is doc
+    assert names["Doc"].lose.source == ("draft", "done")
+    with names["make_jobs"]() as jobs:
+        assert jobs.queues
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("checker", [mypy, pyright])
 def test_the_module_of_a_typed_user_passes(checker, module):
     code, text = checker("api.py", folder=module.parent)
 
