@@ -30,7 +30,7 @@ def cancel_job(desk: Desk, job_id: int, *, reason: str) -> JobState:
         NotFoundError: No such job.
         TransitionRefusedError: It has ended.
     """
-    job, reason = _job(desk, job_id), _shown(desk, reason)
+    job, reason = _job(desk, job_id), _by_actor(_shown(desk, reason))
     if job.state in ENDED:
         raise _job_refused("cancel", job, "there is nothing left to cancel.")
     with desk.store.transaction() as connection:
@@ -39,7 +39,7 @@ def cancel_job(desk: Desk, job_id: int, *, reason: str) -> JobState:
             now = desk.now()
             if cancel_waiting(connection, job_id, reason, now):
                 return JobState.CANCELLED
-        if request_cancel(connection, job_id, _by_actor(reason)):
+        if request_cancel(connection, job_id, reason):
             return JobState.PROCESSING
     raise StateJobsError(f"job {job_id} ended a moment ago; look at it again")
 
@@ -161,7 +161,7 @@ def _declared(desk: Desk, job: Job) -> tuple[ResourceModel, BoundTrigger]:
 
 
 def _by_actor(reason: str) -> str:
-    """Name who asks; the history of a running job's record is written by its worker."""
+    """Name who asks: a job has only the actor who enqueued it, and a worker writes history."""
     actor = current_actor()
     return f"{reason} (asked by {actor})" if actor else reason
 

@@ -3,6 +3,7 @@
 import pytest
 
 from statejobs import acting_as
+from statejobs.cli.settings import actor
 from statejobs.values.job import JobState
 from tests.cli.conftest import Shell
 from tests.support.errands import DAY, Base, errand, make_app, plain, reset, script
@@ -85,7 +86,8 @@ def test_cancel_of_a_waiting_job(typed, home):
 
     assert result.exit_code == 0
     job = home.queries.job(3)
-    assert (job.state, job.reason) == (JobState.CANCELLED, "not today")
+    assert job.state is JobState.CANCELLED
+    assert job.reason == f"not today (asked by {actor()})"
 
 
 def test_cancel_of_an_ended_job_is_refused(typed):

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from statejobs import JobState, Snooze
+from statejobs import Cancel, JobState, Snooze, acting_as
 from tests.support.parcels import (
     LEASE,
     Parcel,
@@ -69,3 +69,37 @@ def test_an_action_that_returns_nevertheless_has_completed(app):
     app.runner().run(claim)
 
     assert end_of(app, key) == ("completed", None, "sent")
+
+
+def test_a_waiting_job_keeps_who_asked_as_a_running_one_does(app):
+    with acting_as("customer:1"):
+        (key,) = send(app)
+
+    with acting_as("user:7"):
+        app.cancel_job(job_of(app, Parcel, key).id, reason="no need")
+
+    assert end_of(app, key) == ("cancelled", "no need (asked by user:7)", "lost")
+    assert job_of(app, Parcel, key).actor == "customer:1"
+    last = app.queries.transitions("Parcel", str(key))[-1]
+    assert (last["reason"], last["actor"]) == ("no need (asked by user:7)", "user:7")
+
+
+def test_a_waiting_job_that_nobody_named_cancels_keeps_the_reason_as_it_is(app):
+    (key,) = send(app)
+
+    app.cancel_job(job_of(app, Parcel, key).id, reason="no need")
+
+    assert end_of(app, key) == ("cancelled", "no need", "lost")
+
+
+def test_what_an_action_cancels_with_is_the_reason_as_it_is(app):
+    def stop(_parcel, _ctx):
+        raise Cancel("no such street")
+
+    script.send = stop
+    with acting_as("customer:1"):
+        (key,) = send(app)
+
+    app.drain()
+
+    assert end_of(app, key) == ("cancelled", "no such street", "lost")
