@@ -9,7 +9,7 @@ import click
 
 from statejobs.cli.group import Group
 from statejobs.cli.problems import Exit, Problem, problem_of
-from statejobs.cli.settings import Settings, common_options
+from statejobs.cli.settings import Settings, common_options, refuse_missing_file
 from statejobs.errors import SchemaError
 from statejobs.store import schema
 
@@ -58,21 +58,21 @@ def check(settings: Settings) -> int:
     The exit code is 1 when they do not.
     """
     app = settings.load()
-    revision = schema.current(app.engine)
-    document: dict[str, object] = {"ok": True, "revision": revision, "needed": schema.HEAD}
+    document: dict[str, object] = {"ok": True, "revision": None, "needed": schema.HEAD}
     problem: Problem | None = None
     try:
+        refuse_missing_file(app)
+        document["revision"] = schema.current(app.engine)
         app.check_tables()
-    except SchemaError as error:
+    except (Problem, SchemaError) as error:
         problem = problem_of(error)
         document["ok"] = False
     document.update(problem.document() if problem else {"error": None})
     if settings.as_json:
         settings.output.json(document)
     elif problem is None:
-        settings.output.note(
-            f"the tables are as they should be (revision {revision or 'of your own Alembic'})"
-        )
+        revision = document["revision"] or "of your own Alembic"
+        settings.output.note(f"the tables are as they should be (revision {revision})")
     if problem is None:
         return Exit.OK
     settings.output.note(problem.lines())

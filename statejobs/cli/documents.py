@@ -14,6 +14,7 @@ from statejobs.app import StateJobs
 from statejobs.errors import did_you_mean
 from statejobs.resource.model import ResourceModel
 from statejobs.runner.worker import SILENT_NODE
+from statejobs.store.engines.addresses import shown_url
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.queries import AtLeast
 from statejobs.values.graph import Edge, MachineSpec
@@ -62,11 +63,14 @@ def reason_of(job: Job) -> str | None:
 
 
 def why_unserved(app: StateJobs, job: Job) -> str | None:
-    """Say that no worker will take a waiting *job*, when its queue is nobody's."""
-    if job.state not in WAITING or job.queue in app.queues:
+    """Say that no worker will take a waiting *job* that is due, or any of its queue."""
+    is_ours = job.queue in app.queues
+    if job.state not in WAITING or (is_ours and job.run_at > app.sources.clock.now()):
         return None
     if any(job.queue in worker["queues"] for worker in worker_documents(app) if worker["lives"]):
         return None
+    if is_ours:
+        return f"no worker serves queue {job.queue!r}: start one with  statejobs worker"
     hint = did_you_mean(job.queue, app.queues)
     return f"no worker of this app serves queue {job.queue!r}; {hint}"
 
@@ -146,8 +150,7 @@ def timeline(app: StateJobs, resource: str, record_id: str) -> list[dict[str, An
 
 def database_name(app: StateJobs) -> str:
     """Return the URL of the app's database, without password, driver and options."""
-    url = app.engine.url
-    return url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
+    return shown_url(app.engine.url)
 
 
 def worker_documents(app: StateJobs) -> list[dict[str, Any]]:

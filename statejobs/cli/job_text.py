@@ -192,8 +192,8 @@ def _attempt_row(attempt: Mapping[str, Any], now: datetime) -> list[object]:
 
 
 def _by(event: Mapping[str, Any]) -> str:
-    if event["job_id"] is None:
-        return event["actor"] or ""
+    if event["attempt"] is None:  # by hand, perhaps to a job
+        return event["actor"] or (f"job {event['job_id']}" if event["job_id"] else "")
     return f"job {event['job_id']} #{event['attempt']}"
 
 

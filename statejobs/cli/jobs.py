@@ -95,7 +95,7 @@ def list_jobs(
     Example:
       statejobs job list --state discarded --state failed --queue payments
     """  # noqa: D301
-    app = settings.load()
+    app = settings.load_existing()
     app.check_tables()
     try:
         found = app.queries.jobs(
@@ -125,7 +125,7 @@ def list_jobs(
 @click.pass_obj
 def show_job(settings: Settings, job_id: int) -> None:
     """Show a job, its attempts, and the history of its record."""
-    app = settings.load()
+    app = settings.load_existing()
     app.check_tables()
     job = shown_job(_find(app, job_id), app.redaction)
     attempts = [attempt_document(row) for row in attempts_of(app, job_id)]
@@ -160,7 +160,7 @@ def retry_jobs(settings: Settings, job_ids: tuple[int, ...]) -> int:
     A job whose record is in its failed state goes through the declared transition that runs its
     trigger, guards and history included.
     """
-    app = settings.load()
+    app = settings.load_existing()
     app.check_tables()
     return _for_each(settings, app, job_ids, app.retry_job, "retried")
 
@@ -175,7 +175,7 @@ def cancel_jobs(settings: Settings, job_ids: tuple[int, ...], reason: str) -> in
 
     The record goes to the failed state of its action, when it has one.
     """
-    app = settings.load()
+    app = settings.load_existing()
     app.check_tables()
     return _for_each(
         settings, app, job_ids, lambda id_: app.cancel_job(id_, reason=reason), "cancelled"

@@ -44,7 +44,7 @@ def prune(settings: Settings, older_than: timedelta | None, dry_run: bool) -> No
     Example:
       statejobs prune --older-than 30d --dry-run
     """  # noqa: D301
-    app = settings.load()
+    app = settings.load_existing()
     pruned = app.prune(older_than=older_than, dry_run=dry_run)
     counts = {state.value: count for state, count in pruned.jobs.items()}
     if settings.as_json:

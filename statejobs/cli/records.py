@@ -49,7 +49,7 @@ def show_record(settings: Settings, resource: str, record_id: str) -> None:
       statejobs record show Order 42
       statejobs record show Line '[42, "a"]'     a key of several columns
     """  # noqa: D301
-    app = settings.load()
+    app = settings.load_existing()
     app.check_tables()
     model = find_resource(app, resource)
     identity = parse_identity(app, model, record_id)

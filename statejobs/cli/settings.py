@@ -13,8 +13,30 @@ import click
 
 from statejobs.app import StateJobs
 from statejobs.cli.output import Output
+from statejobs.cli.problems import Exit, Problem
 from statejobs.cli.source import APP_VARIABLE, DATABASE_VARIABLE, find_source, load_app
+from statejobs.store.engines.sqlite import database_path
 from statejobs.values.redaction import DEFAULT, Redaction
+
+
+def refuse_missing_file(app: StateJobs) -> None:
+    """Refuse a SQLite database whose file is not there.
+
+    Raises:
+        Problem: It is not.
+    """
+    is_sqlite = app.engine.dialect.name == "sqlite"
+    path = database_path(app.engine) if is_sqlite else None
+    if path is None or path.exists():
+        return
+    raise Problem(
+        f"no such file: {path}",
+        "SQLite would make an empty one, and there would be nothing in it",
+        "correct the path (--database, STATEJOBS_DATABASE, or your app), "
+        "or make the tables: statejobs db upgrade",
+        Exit.USAGE,
+    )
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +62,16 @@ class Settings:
         app = self.import_app()
         click.get_current_context().call_on_close(app.engine.dispose)
         self.redaction = app.redaction
+        return app
+
+    def load_existing(self) -> StateJobs:
+        """Return the app, for a command that makes no database.
+
+        Raises:
+            Problem: As `load`; or SQLite would make an empty file of a mistyped name.
+        """
+        app = self.load()
+        refuse_missing_file(app)
         return app
 
     def import_app(self) -> StateJobs:

@@ -41,7 +41,7 @@ def status(settings: Settings) -> None:
     Example:
       statejobs status --app shop:jobs
     """  # noqa: D301 - click's mark for lines that it must not wrap
-    app = settings.load()
+    app = settings.load_existing()
     app.check_tables()
     counts, uncounted = record_counts(app)
     document = {
@@ -75,7 +75,7 @@ def queue_group() -> None:
 @click.pass_obj
 def list_queues(settings: Settings) -> None:
     """List the queues with their limits, jobs and workers."""
-    app = settings.load()
+    app = settings.load_existing()
     app.check_tables()
     queues = queue_documents(app)
     if settings.as_json:

@@ -30,16 +30,16 @@ def cancel_job(desk: Desk, job_id: int, *, reason: str) -> JobState:
         NotFoundError: No such job.
         TransitionRefusedError: It has ended.
     """
-    job, reason = _job(desk, job_id), _by_actor(_shown(desk, reason))
+    job, reason = _job(desk, job_id), _shown(desk, reason)
     if job.state in ENDED:
         raise _job_refused("cancel", job, "there is nothing left to cancel.")
     with desk.store.transaction() as connection:
         if job.state in WAITING:
             _give_up_record(desk, connection, job, reason)
             now = desk.now()
-            if cancel_waiting(connection, job_id, reason, now):
+            if cancel_waiting(connection, job_id, _by_actor(reason), now):
                 return JobState.CANCELLED
-        if request_cancel(connection, job_id, reason):
+        if request_cancel(connection, job_id, _by_actor(reason)):
             return JobState.PROCESSING
     raise StateJobsError(f"job {job_id} ended a moment ago; look at it again")
 
@@ -133,7 +133,7 @@ def _give_up_record(desk: Desk, connection: Any, job: Job, reason: str) -> None:
     if model.has_history:
         row = history_row(
             job, subject, EdgeKind.DISCARD, bound.failed, now,
-            attempt=job.attempt, reason=reason,
+            attempt=None, reason=reason,
         )  # fmt: skip
         write_history(connection, [{**row, "actor": current_actor()}])
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.errors import SchemaError
+from statejobs.store.engines.addresses import shown_url
 from statejobs.store.faults import sqlstate_of
 
 HOW_TO_MAKE_TABLES = (
@@ -26,7 +27,7 @@ def explain_missing_tables(connection: Connection) -> Iterator[None]:
     except DBAPIError as error:
         if not _lacks_our_table(error):
             raise
-        name = connection.engine.url.set(query={}).render_as_string(hide_password=True)
+        name = shown_url(connection.engine.url)
         reason = str(error.orig).strip().splitlines()[0]
         raise SchemaError(
             f"{name} lacks tables of statejobs ({reason}). {HOW_TO_MAKE_TABLES}"

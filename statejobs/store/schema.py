@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from statejobs.errors import SchemaError
+from statejobs.store.engines.addresses import shown_url
 from statejobs.store.engines.lazy_begin import begin_now, in_transaction
 from statejobs.store.engines.savepoints import borrowed_of
 from statejobs.store.missing import HOW_TO_MAKE_TABLES
@@ -195,4 +196,4 @@ def _find_migrations() -> Path:
 
 
 def _name(engine: Engine) -> str:
-    return engine.url.set(query={}).render_as_string(hide_password=True)
+    return shown_url(engine.url)

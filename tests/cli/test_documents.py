@@ -1,16 +1,21 @@
 """The documents of `--json`: their keys are a promise."""
 
+import json
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import make_url, update
 
 from statejobs import Domain, JobState, StateJobs
+from statejobs.store.engines.addresses import shown_url
+from statejobs.store.engines.factory import open_engine
 from statejobs.store.tables import jobs
 from tests.cli.conftest import Shell, job_of
 from tests.support.leaflets import Leaflet, Poster, print_shop
 from tests.support.worker_app import Task
 
+LATER = datetime(2090, 1, 1, tzinfo=UTC)
 JOB = {
     "id", "key", "queue", "priority", "state", "reason", "resource", "record_id", "args", "tags",
     "actor", "tenant", "attempt", "max_attempts", "crashes", "cancel_requested", "run_again",
@@ -192,6 +197,9 @@ def test_db_upgrade_prints_sql_and_touches_nothing(shell, database_url):
 
 def test_db_check_finds_missing_tables(shell, database_url):
     shell.database = database_url
+    engine = open_engine(database_url)
+    engine.connect().close()  # now SQLite has a file
+    engine.dispose()
 
     document = shell.json("db", "check", exit_code=1)
 
@@ -214,6 +222,71 @@ def test_a_job_whose_queue_nobody_serves_says_so(typed, work):
     assert typed.json("job", "show", str(job.id))["obstacle"] == obstacle
     assert obstacle in typed("job", "show", str(job.id)).stdout.split("Next")[1]
     assert typed.json("job", "show", str(job_of(work, "1").id))["obstacle"] is None
+
+
+@pytest.mark.parametrize(
+    ("values", "is_said"),
+    [
+        ({"state": "queued"}, True),
+        ({"state": "failed", "attempt": 1}, True),
+        ({"state": "scheduled"}, True),
+        ({"state": "failed", "run_at": LATER}, False),
+        ({"state": "scheduled", "run_at": LATER}, False),
+        ({"state": "processing"}, False),
+    ],
+)
+def test_a_job_that_is_due_says_that_no_worker_lives(typed, work, values, is_said):
+    job = job_of(work, '"box 7"', "Parcel")
+    with work.engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
+    said = f"no worker serves queue '{job.queue}': start one with  statejobs worker"
+
+    assert (typed.json("job", "show", str(job.id))["obstacle"] == said) is is_said
+    now = work.sources.clock.now()
+    node = {"id": "n", "host": "h", "pid": 1, "version": "1", "started_at": now, "beat_at": now}
+    work.store.register_node({**node, "queues": json.dumps({job.queue: 1})})
+    assert typed.json("job", "show", str(job.id))["obstacle"] is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"], ["queue", "list"], ["job", "list"], ["job", "show", "1"], ["job", "retry", "1"],
+        ["job", "cancel", "1"], ["record", "show", "Task", "1"], ["prune"], ["db", "check"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["mistyped.db", "no/dir/mistyped.db"])
+def test_a_sqlite_file_that_is_not_there_is_refused_and_not_made(shell, tmp_path, words, place):
+    shell.database = f"sqlite:///{tmp_path}/{place}"
+
+    result = shell(*words)
+
+    assert result.exit_code != 0
+    assert f"no such file: {tmp_path}/{place}" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_needs_no_table_works_without_a_file(shell, tmp_path):
+    shell.database = f"sqlite:///{tmp_path}/new.db"
+
+    assert shell("diagram", "Task").exit_code == 0
+    assert shell("db", "upgrade").exit_code == 0
+    assert shell("status").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://me:@/db?host=/run/pg", "postgresql://me@/db?host=/run/pg"),
+        ("postgresql+psycopg://me:x@h:5/db?sslmode=on", "postgresql://me:***@h:5/db"),
+        ("postgresql+psycopg:///db?host=a&host=b&port=1&port=2&password=x",
+         "postgresql:///db?host=a&host=b&port=1&port=2"),
+        ("sqlite+pysqlite:////tmp/a.db?timeout=5", "sqlite:////tmp/a.db"),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_database_says_where_it_is_and_no_secret(url, shown):
+    assert unquote(shown_url(make_url(url))) == shown
 
 
 def test_a_record_that_waits_for_nothing_says_so(typed, work):

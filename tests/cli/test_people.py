@@ -86,10 +86,30 @@ def test_cancel_moves_the_record_to_its_failed_state(typed, work):
     assert result.exit_code == 0
     assert state_of(work, 2) == "failed"
     cancelled = work.queries.job(job.id)
-    assert (cancelled.state, cancelled.reason) == (JobState.CANCELLED, "the customer rang")
+    assert cancelled.state is JobState.CANCELLED
+    assert cancelled.reason.startswith("the customer rang (asked by cli:")
     last = work.queries.transitions("Task", "2")[-1]
     assert last["reason"] == "the customer rang"
     assert last["actor"].startswith("cli:")
+
+
+@pytest.mark.parametrize("reason", [("--reason", "no need"), ()])
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_who_cancelled_a_waiting_job_is_shown(typed, work, reason, attempts):
+    job = job_of(work, "2")
+    with work.engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(attempt=attempts))
+
+    typed("job", "cancel", str(job.id), *reason)
+
+    last = work.queries.transitions("Task", "2")[-1]
+    assert last["actor"].startswith("cli:")
+    assert (last["job_id"], last["attempt"]) == (job.id, None)
+    for words in (("job", "show", str(job.id)), ("record", "show", "Task", "2")):
+        lines = typed(*words).stdout.splitlines()
+        (line,) = [line for line in lines if "queued → failed" in line]
+        assert last["actor"] in line
+    assert f"(asked by {last['actor']})" in typed("job", "show", str(job.id)).stdout
 
 
 def test_a_job_whose_trigger_is_gone_can_be_cancelled(typed, work):

@@ -48,7 +48,7 @@ def test_a_typing_error_gets_a_hint(typed, words, hint):
         (["record", "show", "Nothing", "1"], 3),
         (["status", "--app", "no_such_module:jobs"], 2),
         (["status", "--database", "junk"], 2),
-        (["status", "--database", "sqlite:////no/such/directory/x.db"], 1),
+        (["status", "--database", "sqlite:////no/such/directory/x.db"], 2),
         (["status", "--database", "postgresql://joe:hunter2@127.0.0.1:1/x"], 1),
     ],
 )

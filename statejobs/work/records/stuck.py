@@ -90,7 +90,7 @@ def repair(
             if model.has_history:
                 row = history_row(
                     job, subject, EdgeKind.RETURN, source, now,
-                    attempt=job.attempt, reason=job.reason,
+                    attempt=None, reason=job.reason,
                 )  # fmt: skip
                 changes = {"name": REPAIRED, "actor": current_actor()}
                 write_history(connection, [{**row, **changes}])

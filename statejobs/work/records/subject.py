@@ -204,9 +204,12 @@ def read_state(connection: Connection, model: ResourceModel, identity: Identity)
 
 def history_row(
     job: Job, subject: RecordSubject, kind: EdgeKind, target: str, now: datetime, *,
-    attempt: int, reason: str | None = None, duration: float | None = None,
+    attempt: int | None, reason: str | None = None, duration: float | None = None,
 ) -> Mapping[str, Any]:  # fmt: skip
-    """Return the row of history of one move that a job made."""
+    """Return the row of history of one move of a job's record.
+
+    Without an *attempt* a person made it, by hand.
+    """
     starts = kind is EdgeKind.START
     return {
         "resource": subject.model.name,
