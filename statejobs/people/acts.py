@@ -11,7 +11,8 @@ from statejobs.acting import current_actor
 from statejobs.errors import NotFoundError, RecordKeptError, StateJobsError, TransitionRefusedError
 from statejobs.people.desk import Desk
 from statejobs.resource.identity import decode_identity
-from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger
 from statejobs.store.history import write_history
 from statejobs.store.lives import REUSED
 from statejobs.store.revise import cancel_waiting, request_cancel, requeue, restore_actor

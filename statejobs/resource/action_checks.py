@@ -8,7 +8,6 @@ from typing import Any
 
 from statejobs.context import AsyncJobContext, JobContext
 from statejobs.errors import DefinitionError
-from statejobs.resource.action import Action
 from statejobs.resource.annotations import (
     accepts,
     is_context,
@@ -17,17 +16,16 @@ from statejobs.resource.annotations import (
     members_of,
     shown,
 )
-from statejobs.resource.chunk_action import ChunkAction
 from statejobs.resource.chunk_checks import check_chunk
 from statejobs.resource.names import short_name
-from statejobs.resource.transition import Transition
+from statejobs.resource.specs import ActionSpec, TransitionSpec
 from statejobs.values.arguments import Signature
 from statejobs.values.calls import check_call, is_generator
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def check_transition(cls: type, transition: Transition[Any, Any, Any]) -> None:
+def check_transition(cls: type, transition: TransitionSpec) -> None:
     """Refuse a transition whose body would never run, or whose arguments have no names.
 
     Raises:
@@ -54,7 +52,7 @@ def check_guard(where: str, guard: Any) -> None:
     )
 
 
-def check_action(cls: type, action: Action[Any, Any, Any, Any]) -> None:
+def check_action(cls: type, action: ActionSpec) -> None:
     """Refuse an action that its runner could not call, or would call with another context.
 
     Raises:
@@ -67,7 +65,7 @@ def check_action(cls: type, action: Action[Any, Any, Any, Any]) -> None:
     positional = [p.name for p in named if p.kind is not p.KEYWORD_ONLY]
     check_chunk(cls, action, positional[1] if len(positional) > 1 else None, meanings)
     _refuse_generator(where, body)
-    if isinstance(action, ChunkAction):
+    if action.is_chunk:
         return
     wanted = AsyncJobContext if action.is_async else JobContext
     _check_places(where, action, positional, meanings, wanted)
@@ -78,7 +76,7 @@ def check_action(cls: type, action: Action[Any, Any, Any, Any]) -> None:
 
 def _check_places(
     where: str,
-    action: Action[Any, Any, Any, Any],
+    action: ActionSpec,
     positional: list[str],
     meanings: dict[str, object],
     wanted: type,
@@ -112,7 +110,7 @@ def _check_places(
 
 def _check_kind(
     where: str,
-    action: Action[Any, Any, Any, Any],
+    action: ActionSpec,
     name: str,
     annotation: object,
     wanted: type,
@@ -146,7 +144,7 @@ def _refuse_generator(where: str, body: Callable[..., Any]) -> None:
     )
 
 
-def _def(action: Action[Any, Any, Any, Any]) -> str:
+def _def(action: ActionSpec) -> str:
     return "async def" if action.is_async else "def"
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def stage_creation(record: Any) -> None:
     """Give a record that was just constructed its initial state, and stage its creation."""
     model: ResourceModel = type(record).__statejobs__
-    _write_state(record, model, model.declaration.initial)
-    target = value_of(model.declaration.initial)
+    _write_state(record, model, model.state.initial)
+    target = value_of(model.state.initial)
     ledger_of(record).pending.append(creation(model, target))
 
 
@@ -44,12 +44,12 @@ def begin_with_creation(record: Any) -> None:
     steps = ledger_of(record).pending
     held = vars(record).get(model.attribute)
     if not steps:
-        steps.append(creation(model, value_of(held or model.declaration.initial)))
+        steps.append(creation(model, value_of(held or model.state.initial)))
     elif steps[0].source is not None:
         steps.insert(0, creation(model, steps[0].source, before=steps[0]))
     target = steps[-1].target
     if target != DELETED and (held is None or value_of(held) != target):
-        _write_state(record, model, model.member(target))
+        _write_state(record, model, model.members[target])
 
 
 def begin_with_a_move(record: Any) -> None:

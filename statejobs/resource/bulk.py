@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import ColumnExpressionArgument, Connection, FromClause
 from sqlalchemy.exc import DBAPIError
@@ -33,19 +33,17 @@ from statejobs.resource.bulk_rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.resource.bulk_session import held_records, tell_session
 from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.ledger import Step, clock_of, job_of, value_of
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger, TransitionSpec
 from statejobs.store import bulk as statements
 from statejobs.store.bulk import MovedRow
 from statejobs.store.faults import Fault, fault_of
 from statejobs.values.clock import random_id
 from statejobs.values.job import BulkResult, Enqueued
 
-if TYPE_CHECKING:
-    from statejobs.resource.model import BoundTrigger, ResourceModel
-    from statejobs.resource.transition import Transition
-
 
 def move_in_bulk(
-    session: Session, owner: type, declared: Transition[Any, Any, Any], *,
+    session: Session, owner: type, declared: TransitionSpec, *,
     where: ColumnExpressionArgument[bool], values: Values | None,
     args: Mapping[str, object] | None, limit: int | None,
 ) -> BulkResult:  # fmt: skip

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Column, ColumnExpressionArgument
 
 from statejobs.resource.ledger import Step
-
-if TYPE_CHECKING:
-    from statejobs.resource.model import BoundTrigger, ResourceModel
-    from statejobs.resource.transition import Transition
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger, TransitionSpec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,7 +19,7 @@ class BulkMove:
     """One checked call of `bulk`."""
 
     model: ResourceModel
-    declared: Transition[Any, Any, Any]
+    declared: TransitionSpec
     criteria: tuple[ColumnExpressionArgument[bool], ...]
     values: Mapping[Column[Any], Any]
     """What is written with the state."""

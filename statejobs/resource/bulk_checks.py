@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Column, ColumnExpressionArgument
 
 from statejobs.errors import BulkError, did_you_mean
 from statejobs.machine.guard import Guard
-
-if TYPE_CHECKING:
-    from statejobs.resource.model import ResourceModel
-    from statejobs.resource.transition import Transition
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.names import short_name
+from statejobs.resource.specs import TransitionSpec
 
 Values = Mapping[Any, Any]  # a Mapping is invariant in its keys: no union would fit
 """Attribute, or its name → Python value or SQL expression."""
@@ -25,7 +24,7 @@ _EMPTY = {
 """What a body that does nothing is compiled to, `async` or not."""
 
 
-def model_of(owner: type, declared: Transition[Any, Any, Any]) -> ResourceModel:
+def model_of(owner: type, declared: TransitionSpec) -> ResourceModel:
     """Return the model of *owner* when all its records move by *declared* in one way.
 
     Raises:
@@ -59,7 +58,7 @@ def models_within(model: ResourceModel) -> Iterator[ResourceModel]:
             yield mapper.class_.__statejobs__
 
 
-def refuse_body(declared: Transition[Any, Any, Any], values: Values | None) -> None:
+def refuse_body(declared: TransitionSpec, values: Values | None) -> None:
     """Refuse a body that does something, unless *values* say what it would have written."""
     if values is not None or _is_empty(declared.body):
         return
@@ -71,7 +70,7 @@ def refuse_body(declared: Transition[Any, Any, Any], values: Values | None) -> N
     )
 
 
-def refuse_args_from_record(model: ResourceModel, declared: Transition[Any, Any, Any]) -> None:
+def refuse_args_from_record(model: ResourceModel, declared: TransitionSpec) -> None:
     """Refuse a trigger that makes the arguments of its jobs from the record."""
     trigger = declared.run_trigger
     if trigger is None or not callable(trigger.options.args):
@@ -86,7 +85,7 @@ def refuse_args_from_record(model: ResourceModel, declared: Transition[Any, Any,
 
 
 def guards_in_sql(
-    owner: type, declared: Transition[Any, Any, Any]
+    owner: type, declared: TransitionSpec
 ) -> Iterator[ColumnExpressionArgument[bool]]:
     """Return the guards of *declared* as conditions on columns of *owner*.
 
@@ -114,7 +113,7 @@ def guards_in_sql(
 
 
 def values_in_sql(
-    model: ResourceModel, declared: Transition[Any, Any, Any], values: Values
+    model: ResourceModel, declared: TransitionSpec, values: Values
 ) -> dict[Column[Any], Any]:
     """Return *values* by their column in the table that holds the state.
 
@@ -136,9 +135,7 @@ def values_in_sql(
     return found
 
 
-def _differs(
-    model: ResourceModel, other: ResourceModel, declared: Transition[Any, Any, Any]
-) -> bool:
+def _differs(model: ResourceModel, other: ResourceModel, declared: TransitionSpec) -> bool:
     if other.transitions.get(declared.name) is not declared:
         return True
     mine, theirs = model.bound(declared.run_trigger), other.bound(declared.run_trigger)
@@ -156,9 +153,7 @@ def _is_empty(body: Any) -> bool:
     )
 
 
-def _no_column(
-    model: ResourceModel, declared: Transition[Any, Any, Any], name: str, fix: str
-) -> BulkError:
+def _no_column(model: ResourceModel, declared: TransitionSpec, name: str, fix: str) -> BulkError:
     return BulkError(
         _where(model.cls, declared),
         f"values= cannot set {name!r}",
@@ -167,9 +162,9 @@ def _no_column(
     )
 
 
-def _where(owner: type, declared: Transition[Any, Any, Any]) -> str:
+def _where(owner: type, declared: TransitionSpec) -> str:
     return f"{owner.__name__}.{declared.name}.bulk"
 
 
-def _name(declared: Transition[Any, Any, Any]) -> str:
-    return ".".join([*declared.body.__qualname__.split(".")[-2:], "bulk"])
+def _name(declared: TransitionSpec) -> str:
+    return f"{short_name(declared.body)}.bulk"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, FromClause
 
 from statejobs.resource.enqueue import history_args, history_reason, new_job
+from statejobs.resource.ledger import Step
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger
 from statejobs.store import bulk as statements
-
-if TYPE_CHECKING:
-    from statejobs.resource.ledger import Step
-    from statejobs.resource.model import BoundTrigger, ResourceModel
 
 MOST_ROWS = 100_000
 """Of one statement that takes its rows from Python."""

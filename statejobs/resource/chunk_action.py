@@ -7,7 +7,9 @@ from contextlib import ExitStack
 from typing import Any, Generic, overload
 
 from statejobs.chunk import ChunkContext
-from statejobs.resource.action import Action, EnqueuedAction, R, Walk
+from statejobs.resource.action import Action, R
+from statejobs.resource.action_on_class import ActionOnClass
+from statejobs.resource.walk import Walk
 from statejobs.values.outcome import Complete
 
 
@@ -15,15 +17,15 @@ class ChunkAction(Action[R, ChunkContext, [], None], Generic[R]):
     """A declared action that takes a list of records; enqueued for each record by itself."""
 
     @overload  # type: ignore[override]
-    def __get__(self, record: None, owner: type) -> EnqueuedChunk[R]: ...
+    def __get__(self, record: None, owner: type) -> ChunkOnClass[R]: ...
     @overload
-    def __get__(self, record: object, owner: type) -> EnqueuedChunk[R]: ...
-    def __get__(self, record: object | None, owner: type) -> EnqueuedChunk[R]:
+    def __get__(self, record: object, owner: type) -> ChunkOnClass[R]: ...
+    def __get__(self, record: object | None, owner: type) -> ChunkOnClass[R]:
         """Return what can be enqueued and called, on the class as on a record."""
-        return EnqueuedChunk(self, owner)
+        return ChunkOnClass(self.spec)
 
 
-class EnqueuedChunk(EnqueuedAction[R, []], Generic[R]):
+class ChunkOnClass(ActionOnClass[R, []], Generic[R]):
     """A chunk action as its class shows it: enqueue it, or call it here, as a test does."""
 
     def __call__(self, records: Sequence[R], ctx: ChunkContext, /) -> None:
@@ -35,9 +37,9 @@ class EnqueuedChunk(EnqueuedAction[R, []], Generic[R]):
         Raises:
             TransitionRefusedError: A record is not in a source, or a guard said no.
         """
-        body: Any = self.declared.body
+        body: Any = self.spec.body
         with ExitStack() as stack:
-            walks = [stack.enter_context(Walk(self.declared, record)) for record in records]
+            walks = [stack.enter_context(Walk(self.spec, record)) for record in records]
             body(list(records), ctx)
             for walk in walks:
                 walk.is_kept = isinstance(ctx.outcome_of(walk.record), Complete)

@@ -8,13 +8,12 @@ from typing import Any
 
 from statejobs.chunk import ChunkContext
 from statejobs.errors import DefinitionError
-from statejobs.resource.action import Action
 from statejobs.resource.annotations import accepts, is_session, shown
-from statejobs.resource.chunk_action import ChunkAction
+from statejobs.resource.specs import ActionSpec
 
 
 def check_chunk(
-    cls: type, action: Action[Any, Any, Any, Any], context: str | None, hints: Mapping[str, Any]
+    cls: type, action: ActionSpec, context: str | None, hints: Mapping[str, Any]
 ) -> None:
     """Refuse a list where one record comes, and the reverse.
 
@@ -29,27 +28,26 @@ def check_chunk(
     """
     where, options = f"{cls.__name__}.{action.name}", action.trigger.options
     form = f"@staticmethod def {action.name}(records: Sequence[{cls.__name__}], ctx: ChunkContext)"
-    if options.chunk is not None and not isinstance(action, ChunkAction):
+    if options.chunk is not None and not action.is_chunk:
         raise DefinitionError(
             where,
             f"trigger {options.key!r} has chunk={options.chunk}, and its action takes one record",
             why="a call of a chunk action takes many records, none of which is `self`",
             fix=f"write {form}, or leave chunk= out",
         )
-    is_chunk = isinstance(action, ChunkAction)
-    if options.chunk is None and (is_chunk or hints.get(context or "") is ChunkContext):
+    if options.chunk is None and (action.is_chunk or hints.get(context or "") is ChunkContext):
         raise DefinitionError(
             where,
             f"the action takes a list of records, and trigger {options.key!r} has no chunk=",
             why="each of its jobs is run by itself, with its record as `self`",
             fix=f"say Trigger.on_demand({options.key!r}, chunk=100), or take self and a JobContext",
         )
-    if is_chunk:
+    if action.is_chunk:
         _check_form(where, action, form, context, hints)
 
 
 def _check_form(
-    where: str, action: Action[Any, Any, Any, Any], form: str, context: str | None,
+    where: str, action: ActionSpec, form: str, context: str | None,
     hints: Mapping[str, Any],
 ) -> None:  # fmt: skip
     parameters = inspect.signature(action.body).parameters
@@ -71,7 +69,7 @@ def _check_form(
     for word, is_given, why, fix in (
         ("async", action.is_async, "its call has one session for all records, a Session",
          "write it as `def`"),
-        ("atomic", action.atomic, "the locks of all records would be held through its body",
+        ("atomic", action.is_atomic, "the locks of all records would be held through its body",
          "leave atomic=True out"),
     ):  # fmt: skip
         if is_given:

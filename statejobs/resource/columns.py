@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import CheckConstraint, Column, Table, event
 from sqlalchemy.orm import MappedColumn, mapped_column
@@ -14,12 +13,11 @@ from sqlalchemy.sql.elements import conv
 
 from statejobs.errors import DefinitionError
 from statejobs.resource.options import explain_options
+from statejobs.resource.specs import StateSpec
+from statejobs.resource.trigger import Trigger, spec_of
 from statejobs.store.check_names import check_name
 from statejobs.store.old_rows import OLD_ROWS, text_literal
 from statejobs.store.types import StateType
-
-if TYPE_CHECKING:
-    from statejobs.resource.trigger import Trigger
 
 E = TypeVar("E", bound=enum.Enum)
 _DECIDED = ("active_history", "insert_default", "nullable")
@@ -28,22 +26,11 @@ GUARDS_STATES = "statejobs.guards_states"
 _OURS = "statejobs"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateDeclaration:
-    """What `state_column` was told."""
-
-    states: type[enum.Enum]
-    initial: enum.Enum
-    final: tuple[enum.Enum, ...]
-    deprecated: tuple[enum.Enum, ...]
-    run_trigger: Trigger | None
-
-
 class DeclaredState(StateType):
-    """The type of a state column; it carries the declaration to where the class is made."""
+    """The type of a state column; it carries what was written to where the class is made."""
 
     cache_ok = True
-    declaration: StateDeclaration
+    spec: StateSpec
 
 
 @explain_options(passed_on=mapped_column)
@@ -79,12 +66,12 @@ def state_column(
         for member in members:
             check_member(f"state_column({states.__name__})", option, states, member)
     kind = DeclaredState(states)
-    kind.declaration = StateDeclaration(
+    kind.spec = StateSpec(
         states=states,
         initial=initial,
         final=tuple(final),
         deprecated=tuple(deprecated),
-        run_trigger=run_trigger,
+        run_trigger=spec_of(run_trigger),
     )
     column: MappedColumn[E] = mapped_column(
         kind, nullable=False, active_history=True, insert_default=initial, **column_options

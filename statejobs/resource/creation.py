@@ -82,7 +82,7 @@ def refuse_creation(model: ResourceModel, *, dialect: str, updates: Sequence[obj
 
 def _refuse_jobs(model: ResourceModel, other: ResourceModel) -> None:
     name = model.cls.__name__
-    step = creation(other, value_of(other.declaration.initial))
+    step = creation(other, value_of(other.state.initial))
     if (
         step.trigger != creation(model, step.target).trigger
         or other.has_history != model.has_history
@@ -135,7 +135,7 @@ def create_records(
     ).freeze()
     rows = [tuple(row[-len(ours) :]) for row in frozen()]
     created = [row[: len(keys)] for row in rows if not updates or row[-1]]
-    step = creation(model, value_of(model.declaration.initial))
+    step = creation(model, value_of(model.state.initial))
     step.at = at
     write_creation(session, model, step, created, are_drawn=draws_keys(model, names))
     if not statement._returning:  # noqa: SLF001 - told by no public name

@@ -8,8 +8,9 @@ from typing import Any
 from statejobs.errors import ArgumentsError, DefinitionError, NotFoundError, did_you_mean
 from statejobs.resource.abstract import is_abstract, mapped_below
 from statejobs.resource.mixin import StatefulResource
-from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.model import ResourceModel
 from statejobs.resource.names import key_used_twice
+from statejobs.resource.specs import BoundTrigger
 from statejobs.resource.task import Task
 from statejobs.values.options import NAME
 from statejobs.values.redaction import DEFAULT, Redaction
@@ -140,7 +141,7 @@ class Registry:
     def _add_trigger(self, model: ResourceModel, bound: BoundTrigger) -> None:
         for key in (bound.key, *bound.aliases):
             taken = self.triggers.get(key)
-            if taken is not None and taken[1].trigger is not bound.trigger:
+            if taken is not None and taken[1].spec is not bound.spec:
                 raise key_used_twice(key, _where(*taken), _where(model, bound))
             if taken is not None and not issubclass(model.cls, taken[0].cls):
                 raise key_used_twice(key, _where(*taken), _where(model, bound))
@@ -180,7 +181,7 @@ def _full_name(model: ResourceModel) -> str:
 
 
 def _where(model: ResourceModel, bound: BoundTrigger) -> str:
-    return f"{model.cls.__name__}.{bound.trigger.name}"
+    return f"{model.cls.__name__}.{bound.name}"
 
 
 def _where_task(task: Task[..., ..., Any]) -> str:

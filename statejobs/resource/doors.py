@@ -72,7 +72,7 @@ def _refuse_machine_columns(
         return
     kind, instead = "update", "Fire a transition on each record instead"
     if execution.is_insert:
-        initial = value_of(model.declaration.initial)
+        initial = value_of(model.state.initial)
         kind, instead = "insert", f"Leave it out, so that the records start in {initial!r}"
     raise ProtectedStateError(
         f"{kind}({model.cls.__name__}) sets {written[0]!r}: that would skip guards, "

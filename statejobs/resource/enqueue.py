@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -13,6 +13,9 @@ from statejobs.acting import current_actor, current_tenant
 from statejobs.errors import TransitionRefusedError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.names import short_name
+from statejobs.resource.specs import ActionSpec, BoundTrigger
 from statejobs.store.enqueue import Records, enqueue
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import IdSource, random_id
@@ -21,10 +24,6 @@ from statejobs.values.options import JobOptions
 from statejobs.values.redaction import Redaction, strictest
 from statejobs.values.shown_arguments import encode_lossy
 from statejobs.values.text import REASON_LIMIT, shown_text
-
-if TYPE_CHECKING:
-    from statejobs.resource.action import Action
-    from statejobs.resource.model import BoundTrigger, ResourceModel
 
 IDS = "statejobs.ids"
 """Key in `session.info` of the source of ids."""
@@ -47,7 +46,7 @@ def promised_job(
 
 
 def enqueue_action(
-    session: Session, action: Action[Any, Any, Any, Any], records: Sequence[Any], *,
+    session: Session, action: ActionSpec, records: Sequence[Any], *,
     args: Any, kwargs: Any, chosen: JobOptions,
 ) -> list[EnqueueResult]:  # fmt: skip
     """Enqueue *action* for *records* on the session's own connection.
@@ -69,8 +68,7 @@ def enqueue_action(
     new = {}
     for record in records:
         model: ResourceModel = type(record).__statejobs__
-        bound = model.bound(action.trigger)
-        assert bound is not None  # noqa: S101 - an action has a trigger
+        bound = model.by_spec[action.trigger]
         _refuse_elsewhere(model, bound, record)
         job = new_job(
             model, bound, model.record_id(record), args=encoded, now=now, run_at=run_at, ids=ids,
@@ -83,7 +81,7 @@ def enqueue_action(
     results = dict(zip(new, made, strict=True))
     session.info.setdefault(WAKE, set()).add(connection.engine)
     models = [(type(r).__statejobs__, r) for r in records]
-    return [results[m.bound(action.trigger).dedupe_key(m.record_id(r))] for m, r in models]
+    return [results[m.by_spec[action.trigger].dedupe_key(m.record_id(r))] for m, r in models]
 
 
 def history_args(model: ResourceModel, step: Step) -> str | None:
@@ -108,18 +106,17 @@ def _records(records: Sequence[Any]) -> Records:
     return Records(model.mapper.primary_key, [tuple(key_of(record)) for record in records])
 
 
-def _refuse_strangers(action: Action[Any, Any, Any, Any], records: Sequence[Any]) -> None:
+def _refuse_strangers(action: ActionSpec, records: Sequence[Any]) -> None:
     """Refuse a key for a record, and the records of others, before anything is flushed."""
     for record in records:
         model: ResourceModel | None = getattr(type(record), "__statejobs__", None)
-        if model is not None and any(b.trigger is action.trigger for b in model.triggers.values()):
+        if model is not None and action.trigger in model.by_spec:
             continue
         is_class = isinstance(record, type)
         given = f"the class {record.__name__}" if is_class else f"of type {type(record).__name__}"
-        name = ".".join(action.body.__qualname__.split(".")[-2:])
         raise TypeError(
-            f"{name}: what shall be enqueued is {given}, which has no such action; "
-            "give the record itself, such as session.get(Order, id)"
+            f"{short_name(action.body)}: what shall be enqueued is {given}, which has no such "
+            "action; give the record itself, such as session.get(Order, id)"
         )
 
 

@@ -312,7 +312,7 @@ def _restage(session: Session, record: Any) -> None:
     if ledger.pending:
         model: ResourceModel = type(record).__statejobs__
         # An earlier rollback may have expired its state.
-        set_committed_value(record, model.attribute, model.member(ledger.pending[-1].target))
+        set_committed_value(record, model.attribute, model.members[ledger.pending[-1].target])
 
 
 def _after_commit(session: Session) -> None:

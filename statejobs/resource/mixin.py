@@ -68,7 +68,7 @@ class StatefulResource:
             if "__table__" in vars(cls) or "__tablename__" in vars(cls):
                 raise _no_state_column(cls)
             return
-        attribute, declaration = found
+        attribute, state = found
         refuse_names_of_ours(cls)
         root = _root_of(cls)
         refuse_unmapped_base(cls, root)
@@ -80,7 +80,7 @@ class StatefulResource:
                 UtcDateTime, nullable=True, insert_default=created_at
             )
         name = getattr(root, "__resource__", root.__name__)
-        model = compile_resource(cls, attribute, declaration, name=name)
+        model = compile_resource(cls, attribute, state, name=name)
         cls.__statejobs__ = model
         cls.__machine__ = model.spec
         super().__init_subclass__(**options)

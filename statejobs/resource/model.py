@@ -1,4 +1,4 @@
-"""A resource as compiled from its declarations: graph, kernel, and triggers by key."""
+"""A resource as compiled from its declarations: graph, kernel, and bound triggers by key."""
 
 from __future__ import annotations
 
@@ -15,48 +15,19 @@ from sqlalchemy.orm import Mapper
 
 from statejobs.machine.guard import Guard
 from statejobs.machine.kernel import Kernel
-from statejobs.resource.action import Action
-from statejobs.resource.columns import StateDeclaration
+from statejobs.resource.edges import action_edges, transition_edge, trigger_edges
 from statejobs.resource.identity import encode_identity
 from statejobs.resource.ledger import value_of
-from statejobs.resource.transition import Transition
-from statejobs.resource.trigger import Trigger
+from statejobs.resource.specs import (
+    ActionSpec,
+    BoundTrigger,
+    StateSpec,
+    TransitionSpec,
+    TriggerSpec,
+)
 from statejobs.store.naming import Names, names_beside
-from statejobs.values.graph import Edge, EdgeKind, MachineSpec, TriggerEdges
-from statejobs.values.options import RESOURCE_PLACE, TriggerOptions
+from statejobs.values.graph import Edge, MachineSpec
 from statejobs.values.redaction import Redaction
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BoundTrigger:
-    """A trigger as one resource has it: with its key resolved."""
-
-    key: str
-    aliases: tuple[str, ...]
-    trigger: Trigger
-    action: Action[Any, Any, Any, Any]
-    sources: tuple[str, ...]
-    target: str
-    during: str | None
-    failed: str | None
-
-    @property
-    def options(self) -> TriggerOptions:
-        """How its jobs are stored and run."""
-        return self.trigger.options
-
-    @property
-    def deletes(self) -> bool:
-        """Whether its action deletes the record; `target` then is `DELETED`."""
-        return self.action.target is None
-
-    def dedupe_key(self, record_id: str) -> str:
-        """Return what only one open job of this trigger and that record may have."""
-        return f"{self.key}:{record_id}"
-
-    def dedupe_keys(self, record_id: str) -> list[str]:
-        """Return the same, and what jobs have that were enqueued under a former key."""
-        return [f"{key}:{record_id}" for key in (self.key, *self.aliases)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,9 +38,9 @@ class ResourceModel:
     name: str
     """Stable name stored with jobs and history: `__resource__`, or the class's name."""
     attribute: str
-    declaration: StateDeclaration
+    state: StateSpec
     has_history: bool
-    transitions: Mapping[str, Transition[Any, Any, Any]]
+    transitions: Mapping[str, TransitionSpec]
     triggers: Mapping[str, BoundTrigger]
     """By key."""
     redactions: set[Redaction] = field(default_factory=set)
@@ -78,16 +49,16 @@ class ResourceModel:
     @cached_property
     def spec(self) -> MachineSpec:
         """The graph, as plain values."""
-        declared = self.declaration
+        written = self.state
         return MachineSpec(
             name=self.cls.__name__,
-            states=tuple(value_of(state) for state in declared.states),
-            initial=value_of(declared.initial),
-            final=tuple(value_of(state) for state in declared.final),
-            deprecated=tuple(value_of(state) for state in declared.deprecated),
+            states=tuple(value_of(state) for state in written.states),
+            initial=value_of(written.initial),
+            final=tuple(value_of(state) for state in written.final),
+            deprecated=tuple(value_of(state) for state in written.deprecated),
             edges=tuple(self._edges()),
-            triggers=tuple(_trigger_edges(bound) for bound in self.triggers.values()),
-            initial_trigger=self.key_of(declared.run_trigger),
+            triggers=tuple(trigger_edges(bound) for bound in self.triggers.values()),
+            initial_trigger=self.key_of(written.run_trigger),
             attribute=self.attribute,
         )
 
@@ -104,7 +75,7 @@ class ResourceModel:
     @cached_property
     def members(self) -> Mapping[str, enum.Enum]:
         """States by stored value."""
-        return {value_of(state): state for state in self.declaration.states}
+        return {value_of(state): state for state in self.state.states}
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -149,23 +120,18 @@ class ResourceModel:
         """Whether creation leaves more than the record: history, or a job."""
         return self.has_history or bool(self.spec.promised_by(self.spec.initial))
 
-    def member(self, value: str) -> enum.Enum:
-        """Return the state stored as *value*."""
-        return self.members[value]
+    @cached_property
+    def by_spec(self) -> Mapping[TriggerSpec, BoundTrigger]:
+        """Its triggers by what was written: one of a mixin has another key in each resource."""
+        return {bound.spec: bound for bound in self.triggers.values()}
 
-    def bound(self, trigger: Trigger | None) -> BoundTrigger | None:
+    def bound(self, trigger: TriggerSpec | None) -> BoundTrigger | None:
         """Return *trigger* as this resource has it."""
-        if trigger is None:
-            return None
-        for bound in self.triggers.values():
-            if bound.trigger is trigger:
-                return bound
-        raise KeyError(trigger)
+        return None if trigger is None else self.by_spec[trigger]
 
-    def key_of(self, trigger: Trigger | None) -> str | None:
+    def key_of(self, trigger: TriggerSpec | None) -> str | None:
         """Return the key under which this resource has *trigger*."""
-        bound = self.bound(trigger)
-        return bound.key if bound else None
+        return None if trigger is None else self.by_spec[trigger].key
 
     def record_id(self, record: object) -> str:
         """Return the primary key of *record* as canonical text."""
@@ -178,7 +144,7 @@ class ResourceModel:
             return f"{self.cls.__name__} (new)"
         return f"{self.cls.__name__} {encode_identity(state.identity)}"
 
-    def why_not_start(self, record: object, action: Action[Any, Any, Any, Any]) -> tuple[str, ...]:
+    def why_not_start(self, record: object, action: ActionSpec) -> tuple[str, ...]:
         """Return why a job of *action* could not start on *record* now."""
         kind = "complete" if action.during is None else "start"
         return self.kernel.why_not(record, action.edge(kind))
@@ -190,60 +156,7 @@ class ResourceModel:
         return ()
 
     def _edges(self) -> Iterator[Edge]:
-        for declared in self.transitions.values():
-            yield Edge(
-                name=declared.name,
-                sources=tuple(value_of(state) for state in declared.source),
-                target=value_of(declared.target),
-                trigger=self.key_of(declared.run_trigger),
-                guards=tuple(Guard.of(guard).name for guard in declared.guards),
-                doc=(declared.body.__doc__ or "").strip(),
-            )
+        for written in self.transitions.values():
+            yield transition_edge(written, self.key_of(written.run_trigger))
         for bound in self.triggers.values():
-            yield from _action_edges(bound)
-
-
-def resolve_key(key: str, resource: str) -> str:
-    """Return *key* with the resource's name in its place."""
-    return key.replace(RESOURCE_PLACE, resource.lower())
-
-
-def _action_edges(bound: BoundTrigger) -> Iterator[Edge]:
-    action = bound.action
-    guards = tuple(Guard.of(guard).name for guard in action.guards)
-
-    def edge(
-        kind: EdgeKind, sources: tuple[str, ...], target: str, *, name: str | None = None,
-        guards: tuple[str, ...] = (),
-    ) -> Edge:  # fmt: skip
-        return Edge(
-            name=action.edge(name or kind.value), sources=sources, target=target, kind=kind,
-            trigger=bound.key, guards=guards,
-        )  # fmt: skip
-
-    if bound.during is None:
-        yield edge(EdgeKind.COMPLETE, bound.sources, bound.target, guards=guards)
-        if bound.failed is not None:
-            yield edge(EdgeKind.DISCARD, bound.sources, bound.failed)
-        return
-    running = (bound.during,)
-    yield edge(EdgeKind.START, bound.sources, bound.during, guards=guards)
-    yield edge(EdgeKind.COMPLETE, running, bound.target)
-    for source in bound.sources:
-        yield edge(EdgeKind.RETURN, running, source, name=action.returning(source))
-    if bound.failed is not None:  # from a source too: a person may cancel a job that waits
-        yield edge(EdgeKind.DISCARD, (*running, *bound.sources), bound.failed)
-
-
-def _trigger_edges(bound: BoundTrigger) -> TriggerEdges:
-    return TriggerEdges(
-        key=bound.key,
-        name=bound.trigger.name,
-        action=bound.action.name,
-        sources=bound.sources,
-        target=bound.target,
-        during=bound.during,
-        failed=bound.failed,
-        queue=bound.options.queue,
-        max_attempts=bound.options.max_attempts,
-    )
+            yield from action_edges(bound)

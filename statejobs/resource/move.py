@@ -144,7 +144,7 @@ def move_records(
     if found.rowcount != len(ordered):
         raise _why_not(connection, model, ordered)
     for m in ordered:
-        set_committed_value(m.record, m.model.attribute, m.model.member(m.written))
+        set_committed_value(m.record, m.model.attribute, m.model.members[m.written])
         set_committed_value(m.record, "state_version", m.last_version)
         if m.left_at is not None:
             set_committed_value(m.record, "state_changed_at", m.left_at)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from statejobs.resource.bulk_checks import models_within
-from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

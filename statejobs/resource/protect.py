@@ -28,7 +28,7 @@ def start_in_initial_state(record: Any, _args: Any, kwargs: dict[str, Any]) -> N
     if model.attribute in kwargs:
         raise ProtectedStateError(
             f"{type(record).__name__}({model.attribute}=…): a new record starts in "
-            f"{value_of(model.declaration.initial)!r}; leave it out, then fire a transition. "
+            f"{value_of(model.state.initial)!r}; leave it out, then fire a transition. "
             "In tests and imports: with override_state(record, reason=…)"
         )
     stage_creation(record)
@@ -104,8 +104,8 @@ def _assign_state(record: Any, value: Any, old: Any, _initiator: Any) -> None:
             f"and jobs. Fire a transition{f' ({can})' if can else ''}, "
             "or say why: with override_state(record, reason=…)"
         )
-    if not isinstance(value, model.declaration.states):
-        states = model.declaration.states.__name__
+    if not isinstance(value, model.state.states):
+        states = model.state.states.__name__
         raise ProtectedStateError(
             f"{model.label(record)}: {model.attribute} = {text!r} is not a member of {states}"
         )

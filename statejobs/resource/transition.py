@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import inspect
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial, update_wrapper
@@ -20,77 +19,47 @@ from typing import (
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from statejobs.errors import TransitionRefusedError
 from statejobs.machine.kernel import Refusal
-from statejobs.resource.declared import DeclaredTransition
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.loading import with_loading
 from statejobs.resource.methods import check_method
-from statejobs.resource.names import as_tuple, refuse_second_definition, short_name
+from statejobs.resource.names import as_tuple, refuse_second_definition
 from statejobs.resource.options import explain_options
+from statejobs.resource.refusal import refused
+from statejobs.resource.specs import GuardFunction, TransitionSpec
+from statejobs.resource.transition_on_class import TransitionOnClass
+from statejobs.resource.trigger import Trigger, spec_of
 from statejobs.resource.unloaded import explain_unloaded, explain_unloaded_in_body
-from statejobs.values.arguments import Signature
 
 if TYPE_CHECKING:
     from statejobs.resource.model import ResourceModel
-    from statejobs.resource.trigger import Trigger
 
 R = TypeVar("R")
 P = ParamSpec("P")
 T = TypeVar("T")
-Guard = Callable[[Any], bool]
 
 
 class Transition(Generic[R, P, T]):
-    """A declared transition; on a record it is a method, on the class a description.
+    """A declared transition; on a record it is a method, on the class a description."""
 
-    Attributes:
-        name: The method's name.
-        source: States from which it starts.
-        target: State to which it leads.
-    """
-
-    def __init__(
-        self,
-        body: Callable[Concatenate[R, P], T],
-        *,
-        source: tuple[enum.Enum, ...],
-        target: enum.Enum,
-        guards: tuple[Guard, ...],
-        run_trigger: Trigger | None,
-    ) -> None:
-        self.body = body
-        self.name = body.__name__
-        self.source, self.target = source, target
-        self.guards, self.run_trigger = guards, run_trigger
-        self.is_async = inspect.iscoroutinefunction(body)
-        self._signature: Signature | None = None
+    def __init__(self, body: Callable[Concatenate[R, P], T], spec: TransitionSpec) -> None:
+        self.spec = spec
         update_wrapper(self, body)  # type: ignore[arg-type]
 
-    @property
-    def signature(self) -> Signature:
-        """The typed parameters of the body."""
-        if self._signature is None:
-            self._signature = Signature.of(
-                self.body, name=short_name(self.body), skip=1, stored=False
-            )
-        return self._signature
-
     @overload
-    def __get__(self, record: None, owner: type[R]) -> DeclaredTransition[R]: ...
+    def __get__(self, record: None, owner: type[R]) -> TransitionOnClass[R]: ...
     @overload
     def __get__(self, record: R, owner: type) -> BoundTransition[P, T]: ...
     def __get__(
         self, record: R | None, owner: type
-    ) -> DeclaredTransition[R] | BoundTransition[P, T]:
+    ) -> TransitionOnClass[R] | BoundTransition[P, T]:
         """Return what was declared on the class, the callable on a record."""
         if record is None:
-            return DeclaredTransition(self, owner)
-        return BoundTransition(self, record)
+            return TransitionOnClass(self.spec, owner)
+        return BoundTransition(self.spec, record)
 
     def __repr__(self) -> str:
-        sources = ", ".join(value_of(s) for s in self.source)
-        return f"<transition {self.name}: {sources} → {value_of(self.target)}>"
+        return repr(self.spec)
 
 
 if TYPE_CHECKING:
@@ -101,7 +70,7 @@ if TYPE_CHECKING:
         """A transition whose body returns the record, as type checkers see it."""
 
         @overload
-        def __get__(self, record: None, owner: type[R]) -> DeclaredTransition[R]: ...
+        def __get__(self, record: None, owner: type[R]) -> TransitionOnClass[R]: ...
         @overload
         def __get__(self, record: R, owner: type) -> BoundTransition[P, R]: ...
         def __get__(self, record: Any, owner: type) -> Any: ...
@@ -110,7 +79,7 @@ if TYPE_CHECKING:
         """The same of an `async def` body."""
 
         @overload
-        def __get__(self, record: None, owner: type[R]) -> DeclaredTransition[R]: ...
+        def __get__(self, record: None, owner: type[R]) -> TransitionOnClass[R]: ...
         @overload
         def __get__(self, record: R, owner: type) -> BoundTransition[P, Coroutine[Any, Any, R]]: ...
         def __get__(self, record: Any, owner: type) -> Any: ...
@@ -137,10 +106,10 @@ if TYPE_CHECKING:
 class BoundTransition(Generic[P, T]):
     """A transition of one record: call it to fire."""
 
-    __slots__ = ("_record", "_transition")
+    __slots__ = ("_record", "_spec")
 
-    def __init__(self, declared: Transition[Any, P, T], record: Any) -> None:
-        self._transition, self._record = declared, record
+    def __init__(self, spec: TransitionSpec, record: Any) -> None:
+        self._spec, self._record = spec, record
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the body, then move the record; the database follows with the flush.
@@ -148,9 +117,9 @@ class BoundTransition(Generic[P, T]):
         Raises:
             TransitionRefusedError: The record is in another state, or a guard said no.
         """
-        if self._transition.is_async:
+        if self._spec.is_async:
             return self._fire_async(args, kwargs)  # type: ignore[return-value]
-        body = partial(self._transition.body, self._record, *args, **kwargs)
+        body = partial(self._spec.body, self._record, *args, **kwargs)
         try:
             fired: T = self._fire(body, args, kwargs)
         except SQLAlchemyError as error:
@@ -171,19 +140,15 @@ class BoundTransition(Generic[P, T]):
         if busy:
             return (_busy(busy),)
         try:
-            return self._model.kernel.why_not(self._record, self._transition.name)
+            return self._model.kernel.why_not(self._record, self._spec.name)
         except SQLAlchemyError as error:
             self._explain(error, call)
             raise
 
     def _explain(self, error: SQLAlchemyError, call: str) -> None:
-        declared = self._transition
+        spec = self._spec
         explain_unloaded(
-            error,
-            self._record,
-            name=declared.name,
-            call=f"{declared.name}{call}",
-            guards=declared.guards,
+            error, self._record, name=spec.name, call=f"{spec.name}{call}", guards=spec.guards
         )
 
     @property
@@ -195,24 +160,24 @@ class BoundTransition(Generic[P, T]):
         self, body: Callable[[], Any], args: Any, kwargs: Any, *, checked: bool = False,
         began: float | None = None,
     ) -> Any:  # fmt: skip
-        record, declared, model = self._record, self._transition, self._model
+        record, spec, model = self._record, self._spec, self._model
         ledger = ledger_of(record)
         if ledger.running:
-            raise refused(record, declared.name, (_busy(ledger.running),))
-        given = declared.signature.bind(args, kwargs) if args or kwargs else {}
+            raise refused(record, spec.name, (_busy(ledger.running),))
+        given = spec.signature.bind(args, kwargs) if args or kwargs else {}
         source = model.kernel.state_of(record)
         started = time.perf_counter() if began is None else began
         try:
             with ledger.writing():
-                result = model.kernel.fire(record, declared.name, body=body, skip_guards=checked)
+                result = model.kernel.fire(record, spec.name, body=body, skip_guards=checked)
         except Refusal as refusal:
-            raise refused(record, declared.name, refusal.reasons) from None
+            raise refused(record, spec.name, refusal.reasons) from None
         ledger.pending.append(
             Step(
-                name=declared.name,
+                name=spec.name,
                 source=source,
-                target=value_of(declared.target),
-                trigger=model.key_of(declared.run_trigger),
+                target=value_of(spec.target),
+                trigger=model.key_of(spec.run_trigger),
                 args=given,
                 duration=time.perf_counter() - started,
                 at=time_of(record),
@@ -224,28 +189,16 @@ class BoundTransition(Generic[P, T]):
         """Check, await the body, check the state again, then move."""
         reasons = await with_loading(self.why_not)
         if reasons:
-            raise await with_loading(refused, self._record, self._transition.name, reasons)
+            raise await with_loading(refused, self._record, self._spec.name, reasons)
         began = time.perf_counter()
-        body: Any = self._transition.body
+        body: Any = self._spec.body
         try:
             result = await body(self._record, *args, **kwargs)
         except SQLAlchemyError as error:
-            explain_unloaded_in_body(error, self._transition.name)
+            explain_unloaded_in_body(error, self._spec.name)
             raise
         await with_loading(self._fire, lambda: None, args, kwargs, checked=True, began=began)
         return result
-
-
-def refused(record: Any, name: str, reasons: Sequence[str]) -> TransitionRefusedError:
-    """Return the error for a transition that may not fire."""
-    model: ResourceModel = type(record).__statejobs__
-    return TransitionRefusedError(
-        name,
-        record=model.label(record),
-        state=model.kernel.state_of(record),
-        reasons=reasons,
-        available=model.could_fire(record),
-    )
 
 
 @explain_options()
@@ -253,7 +206,7 @@ def transition(
     source: enum.Enum | Collection[enum.Enum],
     target: enum.Enum,
     *,
-    guard: Guard | Sequence[Guard] | None = None,
+    guard: GuardFunction | Sequence[GuardFunction] | None = None,
     run_trigger: Trigger | None = None,
 ) -> _Declare:
     """Declare that the decorated method moves its record from *source* to *target*.
@@ -276,13 +229,15 @@ def transition(
     def declare(body: Callable[..., Any]) -> Any:
         check_method(body, "transition")
         refuse_second_definition(body.__name__, depth=2)
-        return Transition(
-            body,
+        spec = TransitionSpec(
+            name=body.__name__,
+            body=body,
             source=as_tuple(source),
             target=target,
             guards=as_tuple(guard),
-            run_trigger=run_trigger,
+            run_trigger=spec_of(run_trigger),
         )
+        return Transition(body, spec)
 
     return declare
 

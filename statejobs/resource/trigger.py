@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Literal, Self, TypeVar, overload
+from typing import Any, Concatenate, Literal, Self, TypeVar, cast, overload
 
 from sqlalchemy.orm import Session
 
@@ -14,12 +14,13 @@ from statejobs.context import AsyncJobContext, JobContext
 from statejobs.errors import DefinitionError
 from statejobs.resource.action import Action, P, R, T
 from statejobs.resource.chunk_action import ChunkAction
-from statejobs.resource.hook_checks import check_method_hook, refuse_second_hook
+from statejobs.resource.hook import hook_of, method_of, refuse_lost_hook
+from statejobs.resource.hook_checks import check_method_hook
 from statejobs.resource.ledger import value_of
 from statejobs.resource.methods import check_method
 from statejobs.resource.names import as_tuple, refuse_second_definition
 from statejobs.resource.options import checked_backoff, explain_options
-from statejobs.resource.transition import Guard
+from statejobs.resource.specs import ActionSpec, GuardFunction, TriggerSpec
 from statejobs.values.backoff import Backoff
 from statejobs.values.options import TriggerOptions
 
@@ -31,10 +32,8 @@ H = TypeVar("H", bound=DiscardHook)
 class Trigger:
     """Declares that an action runs as a job. Make one with `Trigger.on_demand`."""
 
-    def __init__(self, options: TriggerOptions) -> None:
-        self.options = options
-        self.name = options.key
-        self.discard_hook: DiscardHook | None = None
+    def __init__(self, spec: TriggerSpec) -> None:
+        self.spec = spec
 
     @classmethod
     @explain_options()
@@ -81,29 +80,24 @@ class Trigger:
         Raises:
             DefinitionError: A value that no job could have.
         """
-        return cls(
-            TriggerOptions(
-                key=key,
-                aliases=tuple(aliases),
-                queue=queue,
-                priority=priority,
-                max_attempts=max_attempts,
-                max_crashes=max_crashes,
-                backoff=checked_backoff(f"trigger {key!r}", backoff),
-                timeout=timeout,
-                args=args,
-                tags=tuple(tags),
-                upcast=upcast,
-                chunk=chunk,
-            )
+        options = TriggerOptions(
+            key=key,
+            aliases=tuple(aliases),
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+            max_crashes=max_crashes,
+            backoff=checked_backoff(f"trigger {key!r}", backoff),
+            timeout=timeout,
+            args=args,
+            tags=tuple(tags),
+            upcast=upcast,
+            chunk=chunk,
         )
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        """Learn the attribute's name."""
-        self.name = name
+        return cls(TriggerSpec(options))
 
     def __repr__(self) -> str:
-        return f"<trigger {self.options.key}>"
+        return f"<trigger {self.spec.options.key}>"
 
     @overload
     def action(
@@ -113,7 +107,7 @@ class Trigger:
         *,
         during: enum.Enum | None = None,
         failed: enum.Enum | None = None,
-        guard: Guard | Sequence[Guard] | None = None,
+        guard: GuardFunction | Sequence[GuardFunction] | None = None,
         atomic: bool = False,
     ) -> _ActionDecorator: ...
     @overload
@@ -124,7 +118,7 @@ class Trigger:
         deletes: Literal[True],
         during: enum.Enum | None = None,
         failed: enum.Enum | None = None,
-        guard: Guard | Sequence[Guard] | None = None,
+        guard: GuardFunction | Sequence[GuardFunction] | None = None,
         atomic: bool = False,
     ) -> _ActionDecorator: ...
     @explain_options()
@@ -135,7 +129,7 @@ class Trigger:
         *,
         during: enum.Enum | None = None,
         failed: enum.Enum | None = None,
-        guard: Guard | Sequence[Guard] | None = None,
+        guard: GuardFunction | Sequence[GuardFunction] | None = None,
         atomic: bool = False,
         deletes: bool = False,
     ) -> _ActionDecorator:
@@ -165,19 +159,19 @@ class Trigger:
         """
         self._check_end(target, deletes=deletes)
         return _ActionDecorator(
-            self,
+            self.spec,
             source=as_tuple(source),
             target=target,
             during=during,
             failed=failed,
             guards=as_tuple(guard),
-            atomic=atomic,
+            is_atomic=atomic,
         )
 
     def _check_end(self, target: enum.Enum | None, *, deletes: bool) -> None:
         if (target is None) == bool(deletes):
             return
-        where = f"action of trigger {self.options.key!r}"
+        where = f"action of trigger {self.spec.options.key!r}"
         if target is None:
             raise DefinitionError(
                 where,
@@ -196,22 +190,32 @@ class Trigger:
         """Declare what runs, in the commit of the discard, when a job gave up.
 
         The method takes the session and the reason: `def tell(self, session, reason)`. It runs in
-        a savepoint; when it fails, that is recorded and the discard stands.
+        a savepoint; when it fails, that is recorded and the discard stands. It belongs to its
+        class, as the action does: another class with this trigger may have another.
 
         Raises:
-            DefinitionError: It is the second, or could not be called.
+            DefinitionError: It could not be called, its name is taken, or it stands in no class.
         """
-        where = f"trigger {self.options.key!r}"
-        refuse_second_hook(where, self.discard_hook, kind="method")
-        check_method_hook(where, hook)
-        self.discard_hook = hook
-        return hook
+        where = f"trigger {self.spec.options.key!r}"
+        method = method_of(hook)
+        check_method_hook(where, method)
+        refuse_lost_hook(where, depth=2)
+        refuse_second_definition(getattr(method, "__name__", ""), depth=2)
+        return cast("H", hook_of(self.spec, hook))
+
+
+def spec_of(run_trigger: Trigger | None) -> TriggerSpec | None:
+    """Return what *run_trigger* holds.
+
+    What is no trigger stays as it is: the class, which knows those it may mean, refuses it.
+    """
+    return run_trigger.spec if isinstance(run_trigger, Trigger) else run_trigger
 
 
 class _ActionDecorator:
     """Turns the method under `@trigger.action(…)` into an `Action`."""
 
-    def __init__(self, trigger: Trigger, **declared: Any) -> None:
+    def __init__(self, trigger: TriggerSpec, **declared: Any) -> None:
         self._trigger, self._declared = trigger, declared
 
     @overload
@@ -229,5 +233,14 @@ class _ActionDecorator:
         check_method(body, "action")
         refuse_second_definition(body.__name__, depth=2)
         if isinstance(body, staticmethod):
-            return ChunkAction(body.__func__, trigger=self._trigger, **self._declared)
-        return Action(body, trigger=self._trigger, **self._declared)
+            return ChunkAction(body.__func__, self._spec(body.__func__, is_chunk=True))
+        return Action(body, self._spec(body, is_chunk=False))
+
+    def _spec(self, body: Callable[..., Any], *, is_chunk: bool) -> ActionSpec:
+        return ActionSpec(
+            name=body.__name__,
+            body=body,
+            trigger=self._trigger,
+            is_chunk=is_chunk,
+            **self._declared,
+        )

@@ -14,7 +14,8 @@ from statejobs.config import Retention
 from statejobs.errors import NotFoundError
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity, encode_identity
-from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger
 from statejobs.runner.blame import Blame, blame_for, is_everyones
 from statejobs.runner.halves import in_halves
 from statejobs.store import prune as statements

@@ -594,7 +594,7 @@ def test_a_trigger_is_given_as_the_object_not_by_name():
     ("given", "meant"),
     [
         (lambda b: b["pay"], "run_trigger=charge"),
-        (lambda b: b["charge"].options, "run_trigger=charge or run_trigger=notify"),
+        (lambda b: b["charge"].spec.options, "run_trigger=charge or run_trigger=notify"),
         (lambda _: "chrage", "run_trigger=charge or run_trigger=notify; did you mean 'charge'?"),
         (lambda _: "notify", "run_trigger=notify"),
         (lambda _: True, "run_trigger=charge or run_trigger=notify"),
@@ -755,20 +755,6 @@ def test_no_state_is_called_as_history_calls_a_record_that_is_gone():
         "Bill: a state is called '(deleted)', and an action deletes its record",
         "  why: history writes that word for a record that is gone",
         "  fix: rename the state",
-    ]
-
-
-def test_a_trigger_reports_its_discard_once():
-    charge = Trigger.on_demand("bill.charge")
-    charge.on_discard(lambda *_: None)
-
-    with pytest.raises(DefinitionError) as refused:
-        charge.on_discard(lambda *_: None)
-
-    assert said(refused) == [
-        "trigger 'bill.charge': it has two @on_discard methods",
-        "  why: only one could run",
-        "  fix: call both from one method",
     ]
 
 
@@ -1089,7 +1075,7 @@ def test_a_decorated_action_is_seen_through_its_decorator():
         @timed
         def pay(self, ctx: JobContext, amount: int) -> None: ...
 
-    assert list(Bill.pay.declared.signature.parameters) == ["amount"]
+    assert list(Bill.pay.spec.signature.parameters) == ["amount"]
 
 
 def test_an_argument_without_an_annotation_is_refused_with_its_app():

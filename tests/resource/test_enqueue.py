@@ -107,7 +107,7 @@ def test_enqueue_takes_typed_arguments(session, engine, mail):
     session.commit()
 
     [job] = read_jobs(engine)
-    assert Mail.deliver.declared.signature.decode(job.args) == {
+    assert Mail.deliver.spec.signature.decode(job.args) == {
         "subject": "hello",
         "day": day,
         "copy": UUID(int=1),

@@ -136,7 +136,7 @@ class GoodBodies:
 
 @pytest.mark.parametrize("body", functions_of(GoodBodies), ids=lambda body: body.__name__)
 def test_a_context_may_be_written_in_other_ways(body):
-    assert with_action(body).pay.declared.body is body
+    assert with_action(body).pay.spec.body is body
 
 
 def test_an_action_whose_first_argument_is_no_context_is_shown_where_it_goes():
@@ -232,7 +232,11 @@ def test_what_is_no_method_is_no_action_and_no_transition(body):
 
 def on_discard(hook):
     charge = Trigger.on_demand("bill.charge")
-    return charge.on_discard(hook)
+
+    class Hooked:
+        tell = charge.on_discard(hook)
+
+    return Hooked
 
 
 def test_a_wrong_signature_of_on_discard_says_the_right_one():
@@ -288,7 +292,7 @@ class GoodHooks:
 
 @pytest.mark.parametrize("hook", functions_of(GoodHooks), ids=lambda hook: hook.__name__)
 def test_a_hook_may_be_written_in_other_ways(hook):
-    assert on_discard(hook) is hook
+    assert on_discard(hook).tell is hook
 
 
 def hooks_of_tasks():

@@ -123,14 +123,14 @@ def ask(app, action, key):
         session.commit()
 
 
-@pytest.mark.parametrize("action", FORMS, ids=lambda action: action.declared.name)
+@pytest.mark.parametrize("action", FORMS, ids=lambda action: action.spec.name)
 def test_the_guard_of_an_async_job_loads_what_it_asks(app, action):
     ask(app, action, new_letter(app))
 
     assert app.drain(raise_errors=True).counts == {"complete": 1}
 
 
-@pytest.mark.parametrize("action", FORMS, ids=lambda action: action.declared.name)
+@pytest.mark.parametrize("action", FORMS, ids=lambda action: action.spec.name)
 def test_such_a_guard_may_say_no(app, action):
     ask(app, action, new_letter(app, pages=0))
 

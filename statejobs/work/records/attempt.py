@@ -14,6 +14,7 @@ from statejobs.machine.guard import Guard
 from statejobs.resource.enqueue import WAKE
 from statejobs.resource.ledger import ledger_of
 from statejobs.resource.loading import with_loading
+from statejobs.resource.walk import run_async
 from statejobs.runner.port import Claim, Commit
 from statejobs.runner.undone import ours
 from statejobs.store.engines.lazy_begin import in_transaction
@@ -81,7 +82,7 @@ class RecordRun:
     def own_changes(self) -> dict[str, Any] | None:
         """Return the changed columns of the record, when the session wrote nothing else."""
         bound = self._subject.bound
-        if bound.action.atomic or bound.deletes or self._has_written():
+        if bound.action.is_atomic or bound.deletes or self._has_written():
             return None
         return own_changes(self._session, self._subject.record, self._subject.model)
 
@@ -119,7 +120,7 @@ class RecordRun:
     def _call(self) -> Outcome:
         action, record = self._subject.bound.action, self._subject.record
         with identified(self._claim), outcomes() as ended:
-            if action.atomic and not self._is_within:
+            if action.is_atomic and not self._is_within:
                 self._hold.load(self._session)
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
@@ -166,13 +167,13 @@ class AsyncRecordRun:
         """Run guards and body; every exception becomes an outcome."""
         action, record = self._subject.bound.action, self._subject.record
         with identified(self._claim), outcomes() as ended:
-            if action.atomic:
+            if action.is_atomic:
                 await self._session.run_sync(self._hold.load)
             await self._load_relations()
             if action.guards:
                 await with_loading(_check_guards, self._subject)
             args = checked_arguments(self._subject, self._claim)
-            await action.run_async(record, self._ctx, **args)
+            await run_async(action, record, self._ctx, **args)
             sync: Any = self._session.sync_session
             sync.check_kept()
         return self._hold.outcome or ended.outcome
@@ -181,7 +182,7 @@ class AsyncRecordRun:
         """Return the changed columns of the record, when the session ran no statement."""
         sync: Any = self._session.sync_session
         bound = self._subject.bound
-        if bound.action.atomic or bound.deletes or sync.was_used:
+        if bound.action.is_atomic or bound.deletes or sync.was_used:
             return None
         return own_changes(sync, self._subject.record, self._subject.model)
 

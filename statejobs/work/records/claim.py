@@ -25,8 +25,9 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from statejobs.errors import NotFoundError, RecordKeptError
 from statejobs.resource.identity import decode_identity, encode_identity
-from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.model import ResourceModel
 from statejobs.resource.neighbours import neighbours_of
+from statejobs.resource.specs import BoundTrigger
 from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.history import write_history
 from statejobs.store.hold import find_running_keys
@@ -107,7 +108,7 @@ def move_to_during(
         move.execute(connection, staying, now)
     for identity in leaving:
         record, state, version = locked.found[identity]
-        set_committed_value(record, model.attribute, model.member(bound.during))
+        set_committed_value(record, model.attribute, model.members[bound.during])
         set_committed_value(record, "state_version", version + 1)
         set_committed_value(record, "state_changed_at", now)
         locked.found[identity] = (record, state, version + 1)
@@ -143,7 +144,7 @@ def _waiting_records(model: ResourceModel, sources: tuple[str, ...], dialect: st
     return (
         select(model.cls)
         .where(_is_listed(model, dialect))
-        .where(unindexed(model.state_column).in_([model.member(source) for source in sources]))
+        .where(unindexed(model.state_column).in_([model.members[source] for source in sources]))
         # two records of a batch may share an object, and each goes into a session of its own
         .options(*([lazyload("*")] if model.eager_relations else []))
         # NO KEY UPDATE: inserting a child row that refers to the record does not count
@@ -176,7 +177,7 @@ class _Move:
             for n, column in enumerate(columns)
         ]
         target_state = bindparam(
-            self._names["becomes"], model.member(target), type_=model.state_column.type
+            self._names["becomes"], model.members[target], type_=model.state_column.type
         )
         self._statement = Prepared(
             update(table)

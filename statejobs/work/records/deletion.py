@@ -77,7 +77,7 @@ def land_deleted(
     others = {
         bound.dedupe_key(record_id): why
         for bound in subject.model.triggers.values()
-        if bound.trigger is not subject.bound.trigger
+        if bound.spec is not subject.bound.spec
     }
     if others:
         cancel_left(connection, others, running=False, now=now)
@@ -127,7 +127,7 @@ def _undeclared(subject: RecordSubject, did: str) -> StateJobsError:
     return StateJobsError(
         f"{_label(subject)}: its action {bound.action.name!r} {did}, so its job has nothing to "
         f"move to {bound.target!r}. An action that shall delete its record declares "
-        f"@{bound.trigger.name}.action(…, deletes=True), without a target"
+        f"@{bound.name}.action(…, deletes=True), without a target"
     )
 
 
@@ -137,7 +137,7 @@ def _by_sql(subjects: Sequence[RecordSubject], moved: MovedAway) -> StateJobsErr
     return StateJobsError(
         f"{who}: {moved}, by action {subject.bound.action.name!r} itself: it held the lock. Let it "
         "leave key, state and version of its record to the runner; an action that shall delete "
-        f"its record declares @{subject.bound.trigger.name}.action(…, deletes=True)"
+        f"its record declares @{subject.bound.name}.action(…, deletes=True)"
     )
 
 

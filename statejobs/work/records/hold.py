@@ -147,7 +147,7 @@ def load_standing(session: Session, subjects: Sequence[RecordSubject]) -> dict[I
     query: Any = (
         select(model.cls)
         .where(key_is_in(model, [s.identity for s in subjects], session.connection().dialect.name))
-        .where(unindexed(model.state_column).in_({model.member(s.state) for s in subjects}))
+        .where(unindexed(model.state_column).in_({model.members[s.state] for s in subjects}))
         .options(*([lazyload("*")] if model.eager_relations else []))
         .order_by(*keys)
         .with_for_update(key_share=not deletes, of=model.table)

@@ -15,7 +15,8 @@ from statejobs.acting import current_actor
 from statejobs.errors import NotFoundError, TransitionRefusedError
 from statejobs.resource.domain import Registry
 from statejobs.resource.identity import decode_identity
-from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger
 from statejobs.store.expired import find_running
 from statejobs.store.faults import Fault, fault_of, is_away, words_of
 from statejobs.store.history import write_history
@@ -172,7 +173,7 @@ def _still_stuck(
     rows = connection.execute(
         select(*columns).where(
             key_is_in(model, list(by_key), connection.dialect.name),
-            model.state_column == model.member(bound.during),
+            model.state_column == model.members[bound.during],
         )
     )
     return [by_key[tuple(row)] for row in rows]

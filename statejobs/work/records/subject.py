@@ -19,7 +19,8 @@ from sqlalchemy import (
 )
 
 from statejobs.resource.identity import encode_identity
-from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger
 from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.lock_order import in_key_order
 from statejobs.store.tables import transitions

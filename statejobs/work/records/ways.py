@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from statejobs.resource.model import BoundTrigger, ResourceModel
-from statejobs.resource.transition import Transition, refused
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.refusal import refused
+from statejobs.resource.specs import BoundTrigger, TransitionSpec
 
 
 def fire_way_back(model: ResourceModel, bound: BoundTrigger, record: Any) -> None:
@@ -42,14 +43,12 @@ def why_no_way_back(model: ResourceModel, bound: BoundTrigger, record: Any) -> s
     return f"a guard of {listed} says no now."
 
 
-def needed_arguments(way: Transition[Any, Any, Any]) -> list[str]:
+def needed_arguments(way: TransitionSpec) -> list[str]:
     """Return the names of the arguments that *way* cannot be called without."""
     return [p.name for p in way.signature.parameters.values() if p.is_required]
 
 
-def _ways(
-    model: ResourceModel, bound: BoundTrigger, record: Any
-) -> Iterator[Transition[Any, Any, Any]]:
+def _ways(model: ResourceModel, bound: BoundTrigger, record: Any) -> Iterator[TransitionSpec]:
     state = model.kernel.state_of(record)
     for edge in model.spec.transitions:
         if edge.trigger == bound.key and state in edge.sources:
@@ -57,7 +56,7 @@ def _ways(
 
 
 def _why_no_way(
-    model: ResourceModel, bound: BoundTrigger, record: Any, ways: list[Transition[Any, Any, Any]]
+    model: ResourceModel, bound: BoundTrigger, record: Any, ways: list[TransitionSpec]
 ) -> list[str]:
     if not ways:
         return [f"no transition from {model.kernel.state_of(record)!r} runs {bound.key!r}."]
@@ -73,7 +72,7 @@ def _why_no_way(
     return reasons
 
 
-def _await(record: Any, way: Transition[Any, Any, Any], fired: Any) -> None:
+def _await(record: Any, way: TransitionSpec, fired: Any) -> None:
     """Run the body of an `async def` transition to its end, in a loop of its own."""
     try:
         asyncio.get_running_loop()

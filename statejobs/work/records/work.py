@@ -11,8 +11,10 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from statejobs.resource.bulk_checks import models_within
 from statejobs.resource.domain import Registry
-from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger
 from statejobs.runner.port import (
     AsyncRun,
     Chunk,
@@ -110,7 +112,7 @@ class RecordWork:
         if bound.options.chunk is not None:
             return Chunk(size=bound.options.chunk, work=self._chunks)
         action = bound.action
-        if action.atomic and not action.is_async and bound.options.timeout is None:
+        if action.is_atomic and not action.is_async and bound.options.timeout is None:
             return Chunk(size=MOST_IN_A_BATCH, work=self._batches, only_waiting=True)
         return None
 
@@ -132,7 +134,7 @@ class RecordWork:
             if not known:
                 continue
             locked = lock_records(connection, model, bound, list(known), started=started)
-            owned = {i: (known[i], _own(bound, found[0])) for i, found in locked.found.items()}
+            owned = {i: (known[i], bound.of(found[0])) for i, found in locked.found.items()}
             if locked.hidden and not locked.found:
                 raise RecordHidden(next(iter(locked.hidden.values())))
             args = leave_misfits(
@@ -269,14 +271,16 @@ class RecordWork:
     def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
         """Run the trigger's `on_discard` in a savepoint; return what it raised."""
         subject: RecordSubject = claim.subject
-        hook = subject.bound.trigger.discard_hook
-        if hook is None:
+        if not _may_tell(subject.model, subject.bound):
             return None
 
         def call(session: Session) -> None:
             record: Any = session.get(subject.model.cls, subject.identity)
-            if record is not None:
-                hook(record, session, reason)
+            if record is None:
+                return
+            hook = subject.bound.of(record).discard_hook
+            if hook is not None:
+                hook.body(record, session, reason)
 
         return run_hook(connection, claim, self._sources, call)
 
@@ -295,10 +299,10 @@ def _fused(model: ResourceModel, changed: tuple[str, ...], dialect: Dialect) -> 
     return Prepared(fuse(move, model.names, has_history=model.has_history), dialect)
 
 
-def _own(bound: BoundTrigger, record: object) -> BoundTrigger:
-    """Return the trigger as the class of *record* has it: a subclass may override the action."""
-    model: ResourceModel = type(record).__statejobs__  # type: ignore[attr-defined]
-    return model.triggers.get(bound.key, bound)
+def _may_tell(model: ResourceModel, bound: BoundTrigger) -> bool:
+    """Return whether a record of *model*, which may be of a subclass, has an `on_discard`."""
+    owns = (within.triggers.get(bound.key, bound) for within in models_within(model))
+    return any(own.discard_hook is not None for own in owns)
 
 
 def _subject(

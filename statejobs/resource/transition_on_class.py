@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sqlalchemy import ColumnExpressionArgument
 from sqlalchemy.orm import Session
@@ -13,37 +13,36 @@ from sqlalchemy.orm import Session
 from statejobs.resource.binds import refuse_async
 from statejobs.resource.bulk import move_in_bulk
 from statejobs.resource.bulk_checks import Values
+from statejobs.resource.specs import TransitionSpec
 from statejobs.values.job import BulkResult
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from statejobs.resource.transition import Transition
-
 R = TypeVar("R")
 
 
-class DeclaredTransition(Generic[R]):
+class TransitionOnClass(Generic[R]):
     """What `Order.submit` is."""
 
-    def __init__(self, declared: Transition[R, Any, Any], owner: type[R]) -> None:
-        self.declared, self._owner = declared, owner
-        update_wrapper(self, declared.body)  # type: ignore[arg-type]
+    def __init__(self, spec: TransitionSpec, owner: type[R]) -> None:
+        self.spec, self._owner = spec, owner
+        update_wrapper(self, spec.body)  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:
         """The method's name."""
-        return self.declared.name
+        return self.spec.name
 
     @property
     def source(self) -> tuple[enum.Enum, ...]:
         """States from which it starts."""
-        return self.declared.source
+        return self.spec.source
 
     @property
     def target(self) -> enum.Enum:
         """State to which it leads."""
-        return self.declared.target
+        return self.spec.target
 
     def bulk(
         self,
@@ -74,7 +73,7 @@ class DeclaredTransition(Generic[R]):
         """
         refuse_async(session, "bulk", instead="await ….bulk_async(session, where=…)")
         return move_in_bulk(
-            session, self._owner, self.declared, where=where, values=values, args=args, limit=limit
+            session, self._owner, self.spec, where=where, values=values, args=args, limit=limit
         )
 
     async def bulk_async(
@@ -92,4 +91,4 @@ class DeclaredTransition(Generic[R]):
         )
 
     def __repr__(self) -> str:
-        return repr(self.declared)
+        return repr(self.spec)
