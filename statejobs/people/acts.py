@@ -57,7 +57,7 @@ def retry_job(desk: Desk, job_id: int) -> JobState:
         raise _job_refused("retry", job, "wait for its end, or cancel it.")
     task = desk.registry.tasks.get(job.key)
     if task is not None:
-        return _requeue(desk, job, task.declared.max_attempts)
+        return _requeue(desk, job, task.spec.options.max_attempts)
     model, bound = _declared(desk, job)
     with desk.open_session() as session:
         record = _load(session, model, job)

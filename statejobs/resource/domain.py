@@ -89,12 +89,14 @@ class Registry:
     def is_async(self) -> bool:
         """Whether any action or task is an `async def`."""
         actions = [bound.action for _, bound in self.triggers.values()]
-        return any(a.is_async for a in actions) or any(t.is_async for t in self.tasks.values())
+        return any(a.is_async for a in actions) or any(t.spec.is_async for t in self.tasks.values())
 
     def named_queues(self) -> list[str]:
         """Return the queues that triggers and tasks name, each once."""
         triggers = [bound.options.queue for _, bound in self.triggers.values()]
-        return list(dict.fromkeys([*triggers, *(t.declared.queue for t in self.tasks.values())]))
+        return list(
+            dict.fromkeys([*triggers, *(t.spec.options.queue for t in self.tasks.values())])
+        )
 
     def resource(self, name: str) -> ResourceModel:
         """Return a resource by its name, whatever the case.
@@ -111,7 +113,7 @@ class Registry:
         """Say of each trigger and task whose queue is not among *queues* that its jobs wait."""
         declared = [
             *(("trigger", b.key, b.options.queue) for _, b in self.triggers.values()),
-            *(("task", task.key, task.declared.queue) for task in self.tasks.values()),
+            *(("task", task.key, task.spec.options.queue) for task in self.tasks.values()),
         ]
         for kind, key, queue in dict.fromkeys(declared):
             if queue not in queues:
@@ -149,13 +151,13 @@ class Registry:
         _check_arguments(model, bound)
 
     def _add_task(self, task: Task[..., ..., Any]) -> None:
-        for key in (task.key, *task.declared.aliases):
+        for key in (task.key, *task.spec.options.aliases):
             if key in self.triggers:
                 raise key_used_twice(key, _where(*self.triggers[key]), _where_task(task))
             other = self.tasks.setdefault(key, task)
             if other is not task:
                 raise key_used_twice(key, _where_task(other), _where_task(task))
-        _ = task.signature  # resolves its annotations
+        _ = task.spec.signature  # resolves its annotations
 
 
 def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
@@ -185,7 +187,7 @@ def _where(model: ResourceModel, bound: BoundTrigger) -> str:
 
 
 def _where_task(task: Task[..., ..., Any]) -> str:
-    return f"task {task.body.__module__}.{task.name}"
+    return f"task {task.spec.body.__module__}.{task.spec.name}"
 
 
 def _refuse_second_home(resource: type[StatefulResource], domain: Domain, home: Domain) -> None:

@@ -16,8 +16,8 @@ _PASSED: dict[str, type] = {"session": Session, "reason": str}
 """What every hook is passed, in this order."""
 
 
-def refuse_second_hook(where: str, hook: object, *, kind: str) -> None:
-    """Refuse a hook beside *hook*, when there is one.
+def refuse_second_hook(where: str, hook: object) -> None:
+    """Refuse a hook of a task beside *hook*, when there is one.
 
     Raises:
         DefinitionError: There is one.
@@ -26,9 +26,9 @@ def refuse_second_hook(where: str, hook: object, *, kind: str) -> None:
         return
     raise DefinitionError(
         where,
-        f"it has two @on_discard {kind}s",
+        "it has two @on_discard functions",
         why="only one could run",
-        fix=f"call both from one {kind}",
+        fix="call both from one function",
     )
 
 

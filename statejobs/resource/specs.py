@@ -1,4 +1,4 @@
-"""What was written on a resource, as values: frozen when its line has run.
+"""What was written on a resource or as a task, as values: frozen when its line has run.
 
 A descriptor holds one of them, the model of a resource binds them; whoever fires, moves, enqueues
 or runs reads these.
@@ -17,7 +17,7 @@ from statejobs.resource.ledger import value_of
 from statejobs.resource.names import short_name
 from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED
-from statejobs.values.options import TriggerOptions
+from statejobs.values.options import RunOptions, TriggerOptions
 
 GuardFunction = Callable[[Any], bool]
 """Takes a record."""
@@ -109,6 +109,38 @@ class ActionSpec:
     def __repr__(self) -> str:
         target = DELETED if self.target is None else value_of(self.target)
         return f"<action {self.name}: {_listed(self.source)} → {target}>"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TaskSpec:
+    """A task as it was written."""
+
+    name: str
+    """Of its function."""
+    body: Callable[..., Any]
+    options: RunOptions
+    takes_context: bool
+    """Whether its first parameter is the context of the job."""
+    discard_hook: Callable[..., None] | None = None
+    """Takes the session, the reason, and the arguments of the job."""
+
+    @property
+    def key(self) -> str:
+        """Stable name stored with its jobs."""
+        return self.options.key
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the body is an `async def`."""
+        return inspect.iscoroutinefunction(self.body)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The typed parameters after the context, which are stored with a job."""
+        return Signature.of(self.body, name=self.name, skip=1 if self.takes_context else 0)
+
+    def __repr__(self) -> str:
+        return f"<task {self.key}>"
 
 
 class HookKind(enum.StrEnum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,9 +14,9 @@ from statejobs.context import AsyncJobContext, JobContext
 from statejobs.resource.binds import refuse_async
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.options import checked_backoff, explain_options
+from statejobs.resource.specs import TaskSpec
 from statejobs.resource.task_checks import check_body, check_hook, check_key, context_of
 from statejobs.resource.task_enqueue import enqueue_task
-from statejobs.values.arguments import Signature
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import EnqueueResult
 from statejobs.values.options import JobOptions, RunOptions
@@ -35,8 +34,8 @@ T = TypeVar("T")
 class TaskRequest(Generic[P]):
     """A task, and when and how urgently the jobs that it is asked for shall run."""
 
-    def __init__(self, task: Task[..., P, Any], chosen: JobOptions) -> None:
-        self._task, self._chosen = task, chosen
+    def __init__(self, spec: TaskSpec, chosen: JobOptions) -> None:
+        self.spec, self._chosen = spec, chosen
 
     def options(
         self,
@@ -54,7 +53,7 @@ class TaskRequest(Generic[P]):
         """
         given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
         chosen = replace(self._chosen, **{k: v for k, v in given.items() if v is not None})
-        return TaskRequest(self._task, chosen)
+        return TaskRequest(self.spec, chosen)
 
     def enqueue(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> EnqueueResult:
         """Enqueue one job in the transaction of *session*; each call makes a job of its own.
@@ -74,7 +73,7 @@ class TaskRequest(Generic[P]):
             ArgumentsError: As `enqueue`; then none of them is enqueued.
         """
         refuse_async(session, "enqueue_many")
-        return enqueue_task(session, self._task, calls, chosen=self._chosen)
+        return enqueue_task(session, self.spec, calls, chosen=self._chosen)
 
     async def enqueue_async(
         self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs
@@ -83,44 +82,32 @@ class TaskRequest(Generic[P]):
         return await session.run_sync(lambda sync: self._enqueue(sync, args, kwargs))
 
     def _enqueue(self, session: Session, args: Any, kwargs: Any) -> EnqueueResult:
-        values = self._task.signature.bind(args, kwargs)
-        return enqueue_task(session, self._task, [values], chosen=self._chosen)[0]
+        values = self.spec.signature.bind(args, kwargs)
+        return enqueue_task(session, self.spec, [values], chosen=self._chosen)[0]
 
 
 class Task(TaskRequest[P], Generic[Q, P, T]):
-    """A declared task: call it to run its body here, as a test does, or enqueue it.
+    """A declared task: call it to run its body here, as a test does, or enqueue it."""
 
-    Attributes:
-        key: Stable name stored with its jobs.
-        name: Name of the function.
-        declared: The options of its jobs.
-        is_async: Whether it is an `async def`.
-        takes_context: Whether its first parameter is the context of the job.
-    """
-
-    def __init__(self, body: Callable[Q, T], declared: RunOptions) -> None:
-        check_body(body, declared.key)
-        super().__init__(self, JobOptions())
-        self.body, self.declared = body, declared
-        self.key, self.name = declared.key, body.__name__
-        self.is_async = inspect.iscoroutinefunction(body)
-        self.takes_context = context_of(body, declared.key) is not None
-        self.discard_hook: Callable[..., None] | None = None
-        self._signature: Signature | None = None
+    def __init__(self, body: Callable[Q, T], spec: TaskSpec) -> None:
+        super().__init__(spec, JobOptions())
+        self._body = body
         update_wrapper(self, body)
         listen_to_sessions()
 
     @property
-    def signature(self) -> Signature:
-        """The typed parameters after the context, which are stored with a job."""
-        if self._signature is None:
-            skip = 1 if self.takes_context else 0
-            self._signature = Signature.of(self.body, name=self.name, skip=skip)
-        return self._signature
+    def key(self) -> str:
+        """Stable name stored with its jobs."""
+        return self.spec.key
+
+    @property
+    def name(self) -> str:
+        """Name of the function."""
+        return self.spec.name
 
     def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> T:
         """Run the body here and now; no job is involved."""
-        return self.body(*args, **kwargs)
+        return self._body(*args, **kwargs)
 
     def on_discard(
         self, hook: Callable[Concatenate[Session, str, P], None]
@@ -133,19 +120,19 @@ class Task(TaskRequest[P], Generic[Q, P, T]):
         Raises:
             DefinitionError: It is the second, or could not be called.
         """
-        check_hook(self, hook)
-        self.discard_hook = hook
+        check_hook(self.spec, hook)
+        self.spec = replace(self.spec, discard_hook=hook)
         return hook
 
     def __repr__(self) -> str:
-        return f"<task {self.key}>"
+        return repr(self.spec)
 
 
 class _TaskDecorator:
     """Turns the function under `@task(…)` into a `Task`."""
 
-    def __init__(self, declared: RunOptions) -> None:
-        self._declared = declared
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
 
     @overload
     def __call__(
@@ -158,7 +145,14 @@ class _TaskDecorator:
     @overload
     def __call__(self, body: Callable[P, T]) -> Task[P, P, T]: ...
     def __call__(self, body: Callable[..., Any]) -> Task[..., ..., Any]:
-        return Task(body, self._declared)
+        check_body(body, self._options.key)
+        spec = TaskSpec(
+            name=body.__name__,
+            body=body,
+            options=self._options,
+            takes_context=context_of(body, self._options.key) is not None,
+        )
+        return Task(body, spec)
 
 
 @explain_options()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from statejobs.context import AsyncJobContext, JobContext
 from statejobs.errors import DefinitionError
 from statejobs.resource.annotations import is_context, meaning
 from statejobs.resource.hook_checks import check_function_hook, refuse_second_hook
-
-if TYPE_CHECKING:
-    from statejobs.resource.task import Task
+from statejobs.resource.specs import TaskSpec
 
 
 def check_key(key: object) -> None:
@@ -96,14 +94,14 @@ def context_of(body: Callable[..., Any], key: str) -> type | None:
     return None
 
 
-def check_hook(task: Task[..., ..., Any], hook: Callable[..., Any]) -> None:
+def check_hook(task: TaskSpec, hook: Callable[..., Any]) -> None:
     """Refuse an `on_discard` that could not be called.
 
     Raises:
         DefinitionError: It is the second, async, or does not take what the body takes.
     """
     where = f"task {task.key!r}"
-    refuse_second_hook(where, task.discard_hook, kind="function")
+    refuse_second_hook(where, task.discard_hook)
     parameters = list(inspect.signature(task.body).parameters.values())[int(task.takes_context) :]
     required = [p.name for p in parameters if p.default is p.empty]
     check_function_hook(where, hook, [p.name for p in parameters], required)

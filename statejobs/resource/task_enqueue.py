@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -13,18 +13,16 @@ from statejobs.errors import ArgumentsError
 from statejobs.resource.binds import connection_for_jobs
 from statejobs.resource.enqueue import IDS, WAKE
 from statejobs.resource.ledger import clock_of
+from statejobs.resource.specs import TaskSpec
 from statejobs.store.alike import enqueue_alike
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
 from statejobs.values.options import JobOptions
 
-if TYPE_CHECKING:
-    from statejobs.resource.task import Task
-
 
 def enqueue_task(
-    session: Session, task: Task[..., ..., Any], calls: Sequence[Mapping[str, Any]], *,
+    session: Session, task: TaskSpec, calls: Sequence[Mapping[str, Any]], *,
     chosen: JobOptions,
 ) -> list[EnqueueResult]:  # fmt: skip
     """Enqueue a job for each of *calls*; results in their order.
@@ -45,27 +43,27 @@ def enqueue_task(
     return [EnqueueResult(job_id=job_id, outcome=Enqueued.INSERTED) for job_id in job_ids]
 
 
-def _shared(session: Session, task: Task[..., ..., Any], chosen: JobOptions) -> NewJob:
+def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
     """Return what all jobs of one request have in common."""
-    declared = task.declared
+    options = task.options
     now = clock_of(session.info).now()
     run_at = chosen.due(now)
     return NewJob(
-        key=declared.key,
-        queue=declared.queue,
-        priority=declared.priority if chosen.priority is None else chosen.priority,
-        max_attempts=declared.max_attempts,
+        key=options.key,
+        queue=options.queue,
+        priority=options.priority if chosen.priority is None else chosen.priority,
+        max_attempts=options.max_attempts,
         run_at=run_at,
         state=JobState.SCHEDULED if run_at > now else JobState.QUEUED,
         idempotency_key="",  # each has its own
         actor=current_actor(),
         tenant=current_tenant(),
-        tags=msgspec.json.encode(list(declared.tags)).decode(),
+        tags=msgspec.json.encode(list(options.tags)).decode(),
         enqueued_at=now,
     )
 
 
-def _encoded(task: Task[..., ..., Any], calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _encoded(task: TaskSpec, calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     signature = task.signature
     for number, values in enumerate(calls, start=1):
         try:
@@ -77,7 +75,7 @@ def _encoded(task: Task[..., ..., Any], calls: Sequence[Mapping[str, Any]]) -> I
             raise ArgumentsError(task.name, error.parameter, problem) from error.__cause__
 
 
-def _names(task: Task[..., ..., Any], values: object) -> Mapping[str, Any]:
+def _names(task: TaskSpec, values: object) -> Mapping[str, Any]:
     if isinstance(values, Mapping):
         return values
     problem = f"is {type(values).__name__}, not a mapping of names to values"

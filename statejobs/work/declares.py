@@ -52,7 +52,7 @@ class Declarations:
     @cached_property
     def own(self) -> Mapping[str, Mapping[str, Any]]:
         """What this node declares, as plain JSON."""
-        keys = {key: _parameters(task.signature) for key, task in self._registry.tasks.items()}
+        keys = {key: _parameters(task.spec.signature) for key, task in self._registry.tasks.items()}
         for key, (_, bound) in self._registry.triggers.items():
             keys[key] = _parameters(bound.action.signature)
         states = {name: list(m.spec.states) for name, m in self._registry.resources.items()}

@@ -187,7 +187,7 @@ def test_a_context_is_known_by_its_type_however_it_is_written():
     def none(context: int, n: int) -> None: ...
 
     registry(by_class, by_text, by_path, none)
-    assert [list(one.signature.parameters) for one in (by_class, by_text, by_path, none)] == [
+    assert [list(one.spec.signature.parameters) for one in (by_class, by_text, by_path, none)] == [
         ["n"],
         ["n"],
         ["n"],
@@ -211,7 +211,7 @@ def test_a_hook_takes_what_the_body_takes():
     def anything(session, reason, **_): ...
 
     for hook in (same, anything):
-        assert declare_hook(hook).discard_hook is hook
+        assert declare_hook(hook).spec.discard_hook is hook
 
 
 @pytest.mark.parametrize("parameters", ["reason", "session, reason", "session, reason, day, note"])

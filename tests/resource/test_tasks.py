@@ -69,8 +69,8 @@ def test_calling_it_runs_the_body_here(engine):
 def test_it_keeps_the_name_and_the_docstring_of_the_function():
     assert (daily.__name__, daily.__doc__) == ("daily", "Print the report.")
     assert (daily.key, daily.name, repr(daily)) == ("report.daily", "daily", "<task report.daily>")
-    assert (daily.is_async, fetch.is_async) == (False, True)
-    assert (daily.takes_context, note.takes_context) == (False, True)
+    assert (daily.spec.is_async, fetch.spec.is_async) == (False, True)
+    assert (daily.spec.takes_context, note.spec.takes_context) == (False, True)
 
 
 # Enqueue -----------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_text_comes_back_as_it_was(session, engine, hard):
     note.enqueue_many(session, [{"text": hard}, {"text": "plain"}])
     session.commit()
 
-    decoded = [note.signature.decode(job.args)["text"] for job in read_jobs(engine)]
+    decoded = [note.spec.signature.decode(job.args)["text"] for job in read_jobs(engine)]
     assert decoded == [hard, hard, "plain"]
 
 

@@ -795,7 +795,8 @@ def test_every_edge_that_a_job_took_is_an_edge_of_its_machine(app, clock):
 def test_the_backoff_is_asked_with_the_number_of_the_attempt(app, clock, monkeypatch):
     asked = []
     wait = type("Wait", (), {"delay": lambda _self, n, _e, _r: asked.append(n) or BACKOFF})()
-    monkeypatch.setattr(errand, "declared", replace(errand.declared, backoff=wait))
+    options = replace(errand.spec.options, backoff=wait)
+    monkeypatch.setattr(errand, "spec", replace(errand.spec, options=options))
     script.errand = write_and_raise(ValueError())
     ask(app)
 

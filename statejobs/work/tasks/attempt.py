@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.context import AsyncJobContext, JobContext
 from statejobs.errors import StateJobsError
-from statejobs.resource.task import Task
+from statejobs.resource.specs import TaskSpec
 from statejobs.resource.unloaded import explain_unloaded_in_body
 from statejobs.runner.port import Claim, Commit
 from statejobs.store.engines.lazy_begin import in_transaction
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class TaskSubject:
     """The task of a claimed job; there is no record to find."""
 
-    task: Task[..., ..., Any]
+    task: TaskSpec
     source: str | None = None
     args: dict[str, Any] | None = None
     """The arguments, as the claim decoded them; the first run takes them."""
@@ -48,7 +48,7 @@ class TaskSubject:
         """Return the arguments; a second run gets its own, whatever the first did to them."""
         taken, self.args = self.args, None
         task = self.task
-        return task.signature.decode(stored, task.declared.upcast) if taken is None else taken
+        return task.signature.decode(stored, task.options.upcast) if taken is None else taken
 
 
 class TaskRun:
@@ -174,7 +174,7 @@ def _async_session(engine: AsyncEngine, info: dict[str, Any]) -> AsyncSession:
     return AsyncSession(engine, sync_session_class=JobSession, info=info)
 
 
-def _refuse_coroutine(task: Task[..., ..., Any], result: object) -> None:
+def _refuse_coroutine(task: TaskSpec, result: object) -> None:
     """A decorator may hide that a body is async: nobody would await it, and it would not run."""
     if not inspect.iscoroutine(result):
         return

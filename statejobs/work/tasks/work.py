@@ -47,13 +47,13 @@ class TaskWork:
 
     def policy(self, key: str) -> Policy:
         """Return how jobs of *key* are run."""
-        task = self._tasks[key]
-        declared = task.declared
+        task = self._tasks[key].spec
+        options = task.options
         return Policy(
-            max_attempts=declared.max_attempts,
-            max_crashes=declared.max_crashes,
-            backoff=declared.backoff,
-            timeout=declared.timeout,
+            max_attempts=options.max_attempts,
+            max_crashes=options.max_crashes,
+            backoff=options.backoff,
+            timeout=options.timeout,
             is_async=task.is_async,
             has_record=False,
         )
@@ -61,10 +61,10 @@ class TaskWork:
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
         """Return that all are ready whose arguments fit."""
         del now
-        tasks = [(job, self._tasks[job.key]) for job in jobs]
-        wanted = [(job, task.signature, task.declared.upcast) for job, task in tasks]
+        tasks = [(job, self._tasks[job.key].spec) for job in jobs]
+        wanted = [(job, task.signature, task.options.upcast) for job, task in tasks]
         fitting, misfits = fit_tasks(connection, self._declarations, wanted)
-        ready = [(job, TaskSubject(self._tasks[job.key], args=args)) for job, args in fitting]
+        ready = [(job, TaskSubject(self._tasks[job.key].spec, args=args)) for job, args in fitting]
         return Starts(ready=ready, busy=(), stale={}, misfits=misfits)
 
     def open(self, claim: Claim, now: datetime) -> Run:
@@ -130,7 +130,7 @@ class TaskWork:
     def recover(self, connection: Connection, job: Job) -> TaskSubject:
         """Return the task of a job whose worker is gone."""
         del connection
-        return TaskSubject(self._tasks[job.key])
+        return TaskSubject(self._tasks[job.key].spec)
 
     def find_at_rest(self, connection: Connection, job: Job) -> TaskSubject:
         """Return the task of a job that could not be claimed."""
@@ -144,8 +144,8 @@ class TaskWork:
             return None
 
         def call(session: Session) -> None:
-            declared = subject.task.declared
-            args = subject.task.signature.decode(claim.job.args, declared.upcast)
+            task = subject.task
+            args = task.signature.decode(claim.job.args, task.options.upcast)
             hook(session, reason, **args)
 
         return run_hook(connection, claim, self._sources, call)
