@@ -17,7 +17,6 @@ from statejobs.resource.annotations import (
     shown,
 )
 from statejobs.resource.chunk_checks import check_chunk
-from statejobs.resource.names import short_name
 from statejobs.resource.specs import ActionSpec, TransitionSpec
 from statejobs.values.arguments import Signature
 from statejobs.values.calls import check_call, is_generator
@@ -71,7 +70,7 @@ def check_action(cls: type, action: ActionSpec) -> None:
     _check_places(where, action, positional, meanings, wanted)
     _check_kind(where, action, positional[1], meanings[positional[1]], wanted)
     # Its annotations may name classes that are defined later; they are resolved with the app.
-    Signature.of(body, name=short_name(body), skip=2, stored=False)
+    Signature.of(body, name=action.label, skip=2, stored=False)
 
 
 def _check_places(

@@ -11,7 +11,6 @@ from sqlalchemy import Column, ColumnExpressionArgument
 from statejobs.errors import BulkError, did_you_mean
 from statejobs.machine.guard import Guard
 from statejobs.resource.model import ResourceModel
-from statejobs.resource.names import short_name
 from statejobs.resource.specs import TransitionSpec
 
 Values = Mapping[Any, Any]  # a Mapping is invariant in its keys: no union would fit
@@ -167,4 +166,4 @@ def _where(owner: type, declared: TransitionSpec) -> str:
 
 
 def _name(declared: TransitionSpec) -> str:
-    return f"{short_name(declared.body)}.bulk"
+    return f"{declared.label}.bulk"

@@ -14,7 +14,6 @@ from statejobs.errors import TransitionRefusedError
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
 from statejobs.resource.model import ResourceModel
-from statejobs.resource.names import short_name
 from statejobs.resource.specs import ActionSpec, BoundTrigger
 from statejobs.store.enqueue import Records, enqueue
 from statejobs.store.missing import explain_missing_tables
@@ -115,7 +114,7 @@ def _refuse_strangers(action: ActionSpec, records: Sequence[Any]) -> None:
         is_class = isinstance(record, type)
         given = f"the class {record.__name__}" if is_class else f"of type {type(record).__name__}"
         raise TypeError(
-            f"{short_name(action.body)}: what shall be enqueued is {given}, which has no such "
+            f"{action.label}: what shall be enqueued is {given}, which has no such "
             "action; give the record itself, such as session.get(Order, id)"
         )
 

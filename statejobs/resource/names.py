@@ -1,11 +1,11 @@
-"""Names: how messages call things, and those that a resource cannot use, of whomever they are."""
+"""Names that a resource cannot use: those of statejobs, of its columns, and of each other."""
 
 from __future__ import annotations
 
 import enum
 import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm import MappedColumn
@@ -30,11 +30,6 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
 
 def _place(member: object) -> int:
     return list(type(member)).index(member) if isinstance(member, enum.Enum) else 0
-
-
-def short_name(method: Callable[..., Any]) -> str:
-    """Return how messages call *method*: its class and its name."""
-    return ".".join(method.__qualname__.split(".")[-2:])
 
 
 def refuse_second_definition(name: str, *, depth: int) -> None:

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any
 
 from statejobs.resource.ledger import value_of
-from statejobs.resource.names import short_name
 from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED
 from statejobs.values.options import RunOptions, TriggerOptions
@@ -53,6 +52,11 @@ class TransitionSpec:
     guards: tuple[GuardFunction, ...]
     run_trigger: TriggerSpec | None
 
+    @property
+    def label(self) -> str:
+        """How messages call it: by its class and its name."""
+        return _short_name(self.body)
+
     @cached_property
     def is_async(self) -> bool:
         """Whether the body is an `async def`."""
@@ -61,7 +65,7 @@ class TransitionSpec:
     @cached_property
     def signature(self) -> Signature:
         """The typed parameters of the body; its annotations are resolved at the first look."""
-        return Signature.of(self.body, name=short_name(self.body), skip=1, stored=False)
+        return Signature.of(self.body, name=self.label, skip=1, stored=False)
 
     def __repr__(self) -> str:
         return f"<transition {self.name}: {_listed(self.source)} → {value_of(self.target)}>"
@@ -85,6 +89,11 @@ class ActionSpec:
     is_chunk: bool
     """Whether the body takes a list of records."""
 
+    @property
+    def label(self) -> str:
+        """How messages call it: by its class and its name."""
+        return _short_name(self.body)
+
     @cached_property
     def is_async(self) -> bool:
         """Whether the body is an `async def`."""
@@ -96,7 +105,7 @@ class ActionSpec:
 
         Its annotations are resolved at the first look: they may name classes defined later.
         """
-        return Signature.of(self.body, name=short_name(self.body), skip=2)
+        return Signature.of(self.body, name=self.label, skip=2)
 
     def edge(self, kind: str) -> str:
         """Return the name of one of the edges that a job of this action takes."""
@@ -202,6 +211,10 @@ class BoundTrigger:
     def dedupe_keys(self, record_id: str) -> list[str]:
         """Return the same, and what jobs have that were enqueued under a former key."""
         return [f"{key}:{record_id}" for key in (self.key, *self.aliases)]
+
+
+def _short_name(method: Callable[..., Any]) -> str:
+    return ".".join(method.__qualname__.split(".")[-2:])
 
 
 def _listed(states: tuple[enum.Enum, ...]) -> str:
