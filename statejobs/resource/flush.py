@@ -214,7 +214,9 @@ def _write_rows(connection: Connection, group: Sequence[Moved], plan: Plan, ids:
         cancel_left(connection, left, running=False, now=now)
     if abandoned:
         cancel_left(connection, abandoned, running=True, now=now)
-    begin_lives(connection, group, now)
+    new = [moved for moved in group if moved.is_new]
+    if new:
+        begin_lives(connection, new, now)
     jobs = {job.dedupe_key: job for moved in group for job in _promised_jobs(moved, now, ids)}
     if jobs:
         enqueue(connection, list(jobs.values()))

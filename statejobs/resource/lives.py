@@ -72,12 +72,12 @@ def reuses_keys(connection: Connection) -> bool:
 
 
 def begin_lives(connection: Connection, moved: Iterable[Moved], now: datetime) -> None:
-    """End what earlier records left under the keys of those of *moved* that are new."""
+    """End what earlier records left under the keys of *moved*, which are new."""
     reuses = reuses_keys(connection)
     keys = [
         key
         for one in moved
-        if one.is_new and (reuses or not _is_drawn(one))
+        if reuses or not _is_drawn(one)
         for key in _dedupe_keys(one.model, one.record_id)
     ]
     if keys:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm.attributes import instance_state
 
+from statejobs.resource.firing import refused
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.loading import with_loading
-from statejobs.resource.refusal import refused
 from statejobs.resource.specs import ActionSpec
 from statejobs.resource.unloaded import explain_unloaded, explain_unloaded_in_body
 from statejobs.values.graph import DELETED

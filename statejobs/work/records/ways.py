@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from statejobs.resource.firing import refused
 from statejobs.resource.model import ResourceModel
-from statejobs.resource.refusal import refused
 from statejobs.resource.specs import BoundTrigger, TransitionSpec
 
 
