@@ -66,7 +66,7 @@ def jobs_of_all(
         model,
         bound,
         "",
-        args=signature.encode(signature.bind((), given)),
+        args=signature.encode_call((), given),
         now=step.at,
         run_at=step.at,
         ids=lambda: salt,

@@ -168,7 +168,7 @@ def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
     if callable(given) or bound.key not in promised:
         return
     try:
-        signature.encode(signature.bind((), dict(given or {})))
+        signature.encode_call((), dict(given or {}))
     except ArgumentsError as error:
         raise DefinitionError(
             _where(model, bound),

@@ -39,7 +39,7 @@ def promised_job(
     given = options.args(record) if callable(options.args) else options.args
     return new_job(
         model, bound, record_id,
-        args=bound.action.signature.encode(bound.action.signature.bind((), dict(given or {}))),
+        args=bound.action.signature.encode_call((), dict(given or {})),
         now=now, run_at=now, ids=ids, actor=step.actor, tenant=step.tenant,
     )  # fmt: skip
 
@@ -57,7 +57,7 @@ def enqueue_action(
     """
     if not records:
         return []
-    encoded = action.signature.encode(action.signature.bind(args, kwargs))
+    encoded = action.signature.encode_call(args, kwargs)
     _refuse_strangers(action, records)
     session.add_all(records)
     session.flush()

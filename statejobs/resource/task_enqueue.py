@@ -67,7 +67,7 @@ def _encoded(task: TaskSpec, calls: Sequence[Mapping[str, Any]]) -> Iterator[str
     signature = task.signature
     for number, values in enumerate(calls, start=1):
         try:
-            yield signature.encode(signature.bind((), _names(task, values)))
+            yield signature.encode_call((), _names(task, values))
         except ArgumentsError as error:
             if len(calls) == 1:
                 raise

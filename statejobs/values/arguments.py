@@ -106,6 +106,14 @@ class Signature:
         members = (f"{quoted(name)}:{self._encode(name, values[name])}" for name in sorted(values))
         return f"{{{','.join(members)}}}"
 
+    def encode_call(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+        """Return the arguments of a call as they are stored: bound, then encoded.
+
+        Raises:
+            ArgumentsError: As `bind` and `encode`.
+        """
+        return self.encode(self.bind(args, kwargs))
+
     def decode(self, text: str, upcast: Upcast | None = None) -> dict[str, object]:
         """Return the stored arguments, typed by the annotations.
 
