@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import make_url
 
 from statejobs.cli.main import cli
+from statejobs.store.engines.addresses import shown_url
 from tests.cli.gallery import fill
 
 MEASURED = re.compile(r"(?<=duration_seconds\": )\d\.\d{4,}(e-\d+)?")
@@ -130,10 +131,8 @@ def typed(line, added=(), stream=io.StringIO):
 
 def as_page(text, database):
     """Return *text* with the same words on both databases, and escapes that can be seen."""
-    url = make_url(database)
-    name = url.set(drivername=url.get_backend_name(), query={}).render_as_string()
     for theirs, ours in (
-        (name, "DATABASE"),
+        (shown_url(make_url(database)), "DATABASE"),
         ('relation "crates" does not exist', "no such table: crates"),
         ('relation \\"crates\\" does not exist', "no such table: crates"),
         ("\x1b", "␛"),
