@@ -16,7 +16,6 @@ from types import FrameType
 import click
 
 from statejobs.app import StateJobs
-from statejobs.cli.documents import database_name
 from statejobs.cli.logs import set_up_logging
 from statejobs.cli.problems import Exit, Problem
 from statejobs.cli.process import HANDLED
@@ -27,6 +26,7 @@ from statejobs.errors import did_you_mean
 from statejobs.runner.port import Claim
 from statejobs.runner.supervisor import RECYCLED, Order
 from statejobs.runner.worker import Worker
+from statejobs.store.engines.addresses import shown_url
 from statejobs.telemetry import Event, Happening
 from statejobs.values.job import Job
 from statejobs.values.moments import span
@@ -154,7 +154,7 @@ def _queues(app: StateJobs, chosen: Mapping[str, int] | None) -> dict[str, int]:
 def _log_start(settings: Settings, app: StateJobs, worker: Worker) -> None:
     log.info(
         "worker started: pid %s, node %s, queues %s, database %s, app %s",
-        os.getpid(), worker.node_id, _listed(worker.queues), database_name(app),
+        os.getpid(), worker.node_id, _listed(worker.queues), shown_url(app.engine.url),
         settings.app_name(),
     )  # fmt: skip
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from statejobs.cli.completion import complete, resource_names
-from statejobs.cli.documents import machine_document
 from statejobs.cli.problems import not_found
 from statejobs.cli.settings import Settings, common_options
 from statejobs.errors import NotFoundError
-from statejobs.machine.diagram import mermaid
+from statejobs.people.machines import machine_of
 from statejobs.values.graph import MachineSpec
 from statejobs.values.lifecycle import JOB_MACHINE
 
@@ -29,15 +28,14 @@ def diagram(settings: Settings, resource: str | None) -> None:
     Example:
       statejobs diagram Order > order.mmd
     """  # noqa: D301
-    specs = _specs(settings, resource)
+    machines = [machine_of(spec) for spec in _specs(settings, resource)]
     if settings.as_json:
-        machines = [{**machine_document(spec), "mermaid": mermaid(spec)} for spec in specs]
         settings.output.json({"machines": machines})
         return
-    for spec in specs:
-        if len(specs) > 1:
-            settings.output.text(f"%% {spec.name}")
-        settings.output.text(mermaid(spec).rstrip())
+    for machine in machines:
+        if len(machines) > 1:
+            settings.output.text(f"%% {machine.name}")
+        settings.output.text(machine.mermaid.rstrip())
 
 
 def _specs(settings: Settings, resource: str | None) -> list[MachineSpec]:

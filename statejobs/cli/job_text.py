@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 from textwrap import indent
-from types import MappingProxyType
 from typing import Any
 
-from statejobs.cli.documents import reason_of
 from statejobs.cli.output import Output
-from statejobs.values.job import ENDED, Job, JobState
+from statejobs.people.history import Attempt, AttemptEvent, Step
+from statejobs.people.jobs import JobPage, ListedJob, ShownJob
+from statejobs.values.job import ENDED, JobState
 from statejobs.values.moments import clock_time, relative, span
-from statejobs.values.shown import decoded
+from statejobs.values.shown import undecoded
 from statejobs.values.text import clean_text
 
-EMPTY: Mapping[int, str] = MappingProxyType({})
 _MOST_OF_ARGUMENTS, _MOST_OF_ONE = 60, 24  # characters
 _MOST_NAMED = 20
 
 
-def print_jobs(
-    output: Output, jobs: Sequence[Job], now: datetime, errors: Mapping[int, str] = EMPTY
-) -> None:
+def print_jobs(output: Output, jobs: Sequence[ListedJob], now: datetime) -> None:
     """Print one line for each job, with what its last attempt raised."""
     arguments = {job.id: short_arguments(job.args) for job in jobs}
     args = ["args"] if any(arguments.values()) else []
@@ -35,12 +32,12 @@ def print_jobs(
                 job.id,
                 job.state,
                 job.key,
-                record_name(job),
+                job.record_name,
                 job.queue,
                 f"{job.attempt}/{job.max_attempts}",
                 _when(job, now),
                 *([arguments[job.id]] if args else []),
-                why(job, errors.get(job.id)),
+                _why(job),
             ]
             for job in jobs
         ],
@@ -49,19 +46,17 @@ def print_jobs(
     )
 
 
-def why(job: Job, error: str | None) -> str | None:
-    """Return the reason of *job*; jobs of older versions have only the kind of their *error*."""
-    reason = reason_of(job)
-    if error is None or reason is None:
-        return reason
-    kind, _, _ = error.partition(": ")
-    is_kind = reason in {kind, f"failed: {kind}", f"given back: {kind}"}
-    return f"{reason.removesuffix(kind)}{error}" if kind and is_kind else reason
+def _why(job: ListedJob) -> str | None:
+    """Return the reason of *job*; jobs of older versions have only the kind of their error."""
+    if job.error is None or job.reason is None:
+        return job.reason
+    kind, _, _ = job.error.partition(": ")
+    is_kind = job.reason in {kind, f"failed: {kind}", f"given back: {kind}"}
+    return f"{job.reason.removesuffix(kind)}{job.error}" if kind and is_kind else job.reason
 
 
-def short_arguments(text: str) -> str:
-    """Return stored arguments in a few words: `amount=5, to="Ada"`."""
-    values = decoded(text)
+def short_arguments(values: object) -> str:
+    """Return arguments in a few words: `amount=5, to="Ada"`."""
     if not isinstance(values, dict):
         return clean_text(values, _MOST_OF_ARGUMENTS)
     shown = (f"{name}={_short(value)}" for name, value in values.items())
@@ -76,59 +71,50 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def print_job(
-    output: Output, job: Job, attempts: Sequence[Mapping[str, Any]],
-    history: Sequence[Mapping[str, Any]], now: datetime, *, obstacle: str | None = None,
-    no_retry: str | None = None,
-) -> None:  # fmt: skip
-    """Print everything about one job; *obstacle* says why it will not run by itself."""
-    output.facts(_facts(job, now))
-    if attempts:
-        output.title("Attempts that did not complete")
-        for attempt in attempts:
-            output.paragraph(f"{attempt['attempt']}  {_attempt(attempt)}")
-        if attempts[-1]["traceback"]:
-            output.title("Last traceback")
-            # Indented: what it quotes can be taken for no section of ours.
-            output.text(indent(attempts[-1]["traceback"].rstrip(), "  ", lambda _: True))
-    if history:
-        output.title(f"History of {record_name(job)}")
-        print_history(output, history, now)
-    if obstacle or may_be_retried(job):
+def print_job(output: Output, page: JobPage, now: datetime) -> None:
+    """Print everything about one job."""
+    output.facts(_facts(page.job, now))
+    if page.attempts:
+        _print_attempts(output, page.attempts)
+    if page.history:
+        output.title(f"History of {page.job.record_name}")
+        print_history(output, page.history, now)
+    if page.obstacle or page.job.may_be_retried:
         output.title("Next")
-        refused = f"it cannot be retried: {no_retry}" if no_retry else None
-        output.paragraph(obstacle or refused or f"statejobs job retry {job.id}")
+        refused = f"it cannot be retried: {page.no_retry}" if page.no_retry else None
+        output.paragraph(page.obstacle or refused or f"statejobs job retry {page.job.id}")
 
 
-def may_be_retried(job: Job) -> bool:
-    """Return whether a person may want *job* to go on."""
-    return job.state in {JobState.DISCARDED, JobState.CANCELLED, JobState.FAILED}
+def _print_attempts(output: Output, attempts: Sequence[Attempt]) -> None:
+    output.title("Attempts that did not complete")
+    for attempt in attempts:
+        output.paragraph(f"{attempt.attempt}  {_attempt(attempt)}")
+    last = attempts[-1].traceback
+    if last:
+        output.title("Last traceback")
+        # Indented: what it quotes can be taken for no section of ours.
+        output.text(indent(last.rstrip(), "  ", lambda _: True))
 
 
-def print_history(output: Output, events: Sequence[Mapping[str, Any]], now: datetime) -> None:
+def print_history(output: Output, events: Sequence[Step | AttemptEvent], now: datetime) -> None:
     """Print steps, and attempts between them, oldest first."""
     output.table(
         ["at (UTC)", "what", "move", "by", "note"],
-        [_attempt_row(e, now) if e.get("kind") == "attempt" else _step_row(e, now) for e in events],
+        [_row(event, now) for event in events],
         below=["note", "by", "move"],
     )
 
 
-def record_name(job: Job) -> str:
-    """Return how people call the record of *job*."""
-    return f"{job.resource} {job.record_id}" if job.resource else ""
-
-
-def _facts(job: Job, now: datetime) -> dict[str, object]:
+def _facts(job: ShownJob, now: datetime) -> dict[str, object]:
     return {
         "job": job.id,
-        "state": job.state.value,
-        "reason": reason_of(job),
+        "state": job.state,
+        "reason": job.reason,
         "key": job.key,
-        "record": record_name(job),
+        "record": job.record_name,
         "queue": f"{job.queue}, priority {job.priority}",
-        "args": job.args if job.args != "{}" else None,
-        "tags": job.tags if job.tags != "[]" else None,
+        "args": undecoded(job.args) if job.args != {} else None,
+        "tags": undecoded(job.tags) if job.tags != [] else None,
         "actor": job.actor,
         "tenant": job.tenant,
         "attempt": f"{job.attempt} of {job.max_attempts}",
@@ -139,14 +125,14 @@ def _facts(job: Job, now: datetime) -> dict[str, object]:
         "started": _moment(job.started_at, now),
         "finished": _moment(job.finished_at, now),
         "lease until": _moment(job.lease_until, now),
-        "node": job.owner,
+        "node": job.node,
         "asked to stop": "yes" if job.cancel_requested else None,
         "runs again": "yes, it was enqueued while it ran" if job.run_again else None,
         "idempotency": job.idempotency_key,
     }
 
 
-def _when(job: Job, now: datetime) -> str:
+def _when(job: ShownJob, now: datetime) -> str:
     if job.state in ENDED:
         return relative(job.finished_at, now)
     if job.state is JobState.PROCESSING:
@@ -158,57 +144,53 @@ def _moment(at: datetime | None, now: datetime) -> str:
     return f"{clock_time(at)} ({relative(at, now)})" if at else ""
 
 
-def _progress(text: str | None) -> str | None:
-    if text is None:
+def _progress(progress: Any) -> str | None:
+    if progress is None:
         return None
-    progress = decoded(text)
     try:
         return f"{progress['done']} of {progress['total']}"
     except (KeyError, TypeError):
-        return f"(cannot be read) {text}"
+        return f"(cannot be read) {undecoded(progress)}"
 
 
-def _attempt(attempt: Mapping[str, Any]) -> str:
-    at = clock_time(datetime.fromisoformat(attempt["finished_at"]))
-    return f"{at}  {attempt['outcome']}  {_error(attempt)}".rstrip()
+def _attempt(attempt: Attempt) -> str:
+    return f"{clock_time(attempt.finished_at)}  {attempt.outcome}  {_error(attempt)}".rstrip()
 
 
-def _error(attempt: Mapping[str, Any]) -> str:
-    return ": ".join(part for part in (attempt["error_type"], attempt["message"]) if part)
+def _error(attempt: Attempt) -> str:
+    return ": ".join(part for part in (attempt.error_type, attempt.message) if part)
 
 
-def _step_row(step: Mapping[str, Any], now: datetime) -> list[object]:
-    move = f"{step['source']} → {step['target']}" if step["source"] else f"→ {step['target']}"
-    notes = [step["reason"], _given(step["args"]), _took(step)]
-    return [
-        _short_time(step["at"], now), step["name"], move, _by(step),
-        "; ".join(text for text in notes if text),
-    ]  # fmt: skip
+def _row(event: Step | AttemptEvent, now: datetime) -> list[object]:
+    at = _short_time(event.at, now)
+    if isinstance(event, AttemptEvent):
+        return [at, f"attempt {event.outcome}", "", _by_attempt(event), _error(event)]
+    move = f"{event.source} → {event.target}" if event.source else f"→ {event.target}"
+    notes = [event.reason, _given(event.args), _took(event)]
+    return [at, event.name, move, _by(event), "; ".join(note for note in notes if note)]
 
 
-def _attempt_row(attempt: Mapping[str, Any], now: datetime) -> list[object]:
-    what = f"attempt {attempt['outcome']}"
-    return [_short_time(attempt["at"], now), what, "", _by(attempt), _error(attempt)]
+def _by(step: Step) -> str:
+    if step.attempt is not None:
+        return _by_attempt(step)
+    return step.actor or (f"job {step.job_id}" if step.job_id else "")  # by hand
 
 
-def _by(event: Mapping[str, Any]) -> str:
-    if event["attempt"] is None:  # by hand, perhaps to a job
-        return event["actor"] or (f"job {event['job_id']}" if event["job_id"] else "")
-    return f"job {event['job_id']} #{event['attempt']}"
+def _by_attempt(event: Step | Attempt) -> str:
+    return f"job {event.job_id} #{event.attempt}"
 
 
-def _short_time(at: str, now: datetime) -> str:
+def _short_time(at: datetime, now: datetime) -> str:
     """Return a time for a narrow column, with the year only when it is another one."""
-    text = clock_time(datetime.fromisoformat(at)).removesuffix("Z")
-    return text.removeprefix(f"{now.year}-")
+    return clock_time(at).removesuffix("Z").removeprefix(f"{now.year}-")
 
 
 def _given(args: Any) -> str:
     return json.dumps(args) if args else ""
 
 
-def _took(step: Mapping[str, Any]) -> str:
-    seconds = step["duration_seconds"]
-    if seconds is None or step["job_id"] is None:
+def _took(step: Step) -> str:
+    seconds = step.duration_seconds
+    if seconds is None or step.job_id is None:
         return ""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else span(seconds)

@@ -18,22 +18,13 @@ from statejobs.cli.completion import (
     queue_names,
     resource_names,
 )
-from statejobs.cli.documents import (
-    attempt_document,
-    attempts_of,
-    job_document,
-    last_errors,
-    steps_of,
-    transition_document,
-    why_unserved,
-)
 from statejobs.cli.group import Group, explain
-from statejobs.cli.job_text import may_be_retried, print_job, print_jobs
+from statejobs.cli.job_text import print_job, print_jobs
 from statejobs.cli.problems import Exit, Problem, problem_of
 from statejobs.cli.settings import Settings, actor, common_options
 from statejobs.errors import NotFoundError, StateJobsError, did_you_mean
+from statejobs.people.jobs import job_list, job_page
 from statejobs.values.job import Job, JobState
-from statejobs.values.shown import shown_job
 
 MOST_LISTED = 1_000_000
 
@@ -98,24 +89,26 @@ def list_jobs(
     app = settings.load_existing()
     app.check_tables()
     try:
-        found = app.queries.jobs(
-            states=states, queue=queue, key=key, resource=resource, record_id=record,
-            limit=limit + 1,
-        )  # fmt: skip
+        found = job_list(
+            app.desk,
+            states=states,
+            queue=queue,
+            key=key,
+            resource=resource,
+            record_id=record,
+            limit=limit,
+        )
     except NotFoundError as error:
         why = "a list that is empty for a typing error would mislead"
         raise Problem(str(error), why, "statejobs status", Exit.NOT_FOUND) from error
-    shown = [shown_job(job, app.redaction) for job in found[:limit]]
     if settings.as_json:
-        errors = last_errors(app, shown)
-        jobs = [{**job_document(job), "error": errors.get(job.id)} for job in shown]
-        settings.output.json({"jobs": jobs, "has_more": len(found) > limit})
+        settings.output.json(found)
         return
-    if not shown:
+    if not found.jobs:
         settings.output.note("no job matches")
         return
-    print_jobs(settings.output, shown, app.sources.clock.now(), last_errors(app, shown))
-    if len(found) > limit:
+    print_jobs(settings.output, found.jobs, app.desk.now())
+    if found.has_more:
         settings.output.note(f"the newest {limit}; more with --limit")
 
 
@@ -127,27 +120,11 @@ def show_job(settings: Settings, job_id: int) -> None:
     """Show a job, its attempts, and the history of its record."""
     app = settings.load_existing()
     app.check_tables()
-    job = shown_job(_find(app, job_id), app.redaction)
-    attempts = [attempt_document(row) for row in attempts_of(app, job_id)]
-    history = []
-    if job.resource is not None and job.record_id is not None:
-        rows = steps_of(app, job.resource, job.record_id)
-        history = [transition_document(row) for row in rows]
-    no_retry = app.why_no_retry(job_id) if may_be_retried(job) else None
+    page = job_page(app.desk, _find(app, job_id))
     if settings.as_json:
-        document = {
-            "job": job_document(job),
-            "attempts": attempts,
-            "history": history,
-            "obstacle": why_unserved(app, job),
-            "no_retry": no_retry,
-        }
-        settings.output.json(document)
+        settings.output.json(page)
     else:
-        print_job(
-            settings.output, job, attempts, history, app.sources.clock.now(),
-            obstacle=why_unserved(app, job), no_retry=no_retry,
-        )  # fmt: skip
+        print_job(settings.output, page, app.desk.now())
 
 
 @job_group.command("retry")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 
 from statejobs.cli import layout
@@ -25,6 +26,16 @@ _STYLES = {
 _GAP = layout.GAP
 
 
+def _plain(value: object) -> object:
+    return iso(value) if isinstance(value, datetime) else str(value)
+
+
+def _of_answer(value: object) -> object:
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return _plain(value)
+
+
 class Output:
     """Writes data to stdout, and notes about it to stderr."""
 
@@ -33,8 +44,8 @@ class Output:
         self._is_first = True
 
     def json(self, document: object) -> None:
-        """Print one JSON document."""
-        self.terminal.print(as_json(document, indent=2))
+        """Print one JSON document: plain values, and answers, whose fields are its keys."""
+        self.terminal.print(as_json(document, indent=2, default=_of_answer))
 
     def text(self, text: str) -> None:
         """Print *text* as it is."""
@@ -104,13 +115,11 @@ class Output:
             self.terminal.print_parts([*map(_coloured, line)])
 
 
-def as_json(document: object, indent: int | None = None) -> str:
+def as_json(
+    document: object, *, indent: int | None = None, default: Callable[[object], object] = _plain
+) -> str:
     """Return *document* as JSON that no terminal obeys."""
-    return json.dumps(document, indent=indent, default=_plain).replace("\x7f", "\\u007f")
-
-
-def _plain(value: object) -> object:
-    return iso(value) if isinstance(value, datetime) else str(value)
+    return json.dumps(document, indent=indent, default=default).replace("\x7f", "\\u007f")
 
 
 def _cells(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[list[str]]:

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from statejobs.app import StateJobs
 from statejobs.cli.completion import complete, resource_names
-from statejobs.cli.documents import job_document, last_errors, timeline
 from statejobs.cli.group import Group
 from statejobs.cli.job_text import print_history, print_jobs
+from statejobs.cli.output import Output
 from statejobs.cli.problems import Exit, Problem, first_line, not_found
 from statejobs.cli.settings import Settings, common_options
 from statejobs.errors import NotFoundError
-from statejobs.resource.identity import encode_identity
+from statejobs.people.desk import Desk
+from statejobs.people.jobs import with_errors
+from statejobs.people.records import RecordPage, UnreadableRecordError, Way, record_page
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.named import key_named
-from statejobs.store.faults import Fault, fault_of, sqlstate_of
-from statejobs.values.job import LIVE, Job, JobState
-from statejobs.values.moments import clock_time, iso
-from statejobs.values.shown import shown_job
-from statejobs.work.records.stuck import is_stuck
-
-_OUT_OF_RANGE = "22003"
+from statejobs.values.moments import clock_time
 
 
 @click.group("record", cls=Group)
@@ -53,39 +46,33 @@ def show_record(settings: Settings, resource: str, record_id: str) -> None:
     app.check_tables()
     model = find_resource(app, resource)
     identity = parse_identity(app, model, record_id)
-    with app.session() as session:
-        record: Any = _get(session, model, identity)
-        if record is None:
-            raise Problem(
-                f"no {model.name} {record_id}",
-                f"the table {model.table.name} has no such row",
-                f"statejobs job list --resource {model.name} --record {record_id}",
-                Exit.NOT_FOUND,
-            )
-        document = _record_document(app, model, record)
+    page = _find(app, model, identity, record_id)
     if settings.as_json:
-        settings.output.json(document)
-        return
-    _print_record(settings, app, document)
+        settings.output.json(page)
+    else:
+        _print_record(settings.output, app.desk, page)
 
 
-def _get(session: Session, model: ResourceModel, identity: tuple[Any, ...]) -> Any:
-    """Return a record; None when there is none."""
+def _find(
+    app: StateJobs, model: ResourceModel, identity: tuple[Any, ...], typed: str
+) -> RecordPage:
     try:
-        return session.get(model.cls, identity)
-    except OverflowError:
-        return None  # no key is that large
-    except Exception as error:
-        if isinstance(error, SQLAlchemyError) and fault_of(error) is not Fault.ROW:
-            raise
-        if isinstance(error, SQLAlchemyError) and sqlstate_of(error) == _OUT_OF_RANGE:
-            return None
+        page = record_page(app.desk, model, identity)
+    except UnreadableRecordError as error:
         raise Problem(
-            f"{model.name} {encode_identity(identity)} cannot be read",
-            first_line(error),
+            str(error),
+            first_line(error.__cause__ or error),
             f"mend its row in the table {model.table.name}",
             Exit.FAILED,
         ) from error
+    if page is not None:
+        return page
+    raise Problem(
+        f"no {model.name} {typed}",
+        f"the table {model.table.name} has no such row",
+        f"statejobs job list --resource {model.name} --record {typed}",
+        Exit.NOT_FOUND,
+    )
 
 
 def find_resource(app: StateJobs, name: str) -> ResourceModel:
@@ -112,104 +99,38 @@ def parse_identity(app: StateJobs, model: ResourceModel, text: str) -> tuple[Any
     )
 
 
-def _record_document(app: StateJobs, model: ResourceModel, record: Any) -> dict[str, Any]:
-    record_id = encode_identity(model.mapper.primary_key_from_instance(record))
-    transitions = [
-        {
-            "name": edge.name,
-            "target": edge.target,
-            "trigger": edge.trigger,
-            "available": not reasons,
-            "why_not": list(reasons),
-        }
-        for edge in model.spec.transitions
-        for reasons in [_why_not(model, record, edge.name)]
-    ]
-    jobs = _jobs_of(app, model.name, record_id)
-    return {
-        "resource": model.name,
-        "record_id": record_id,
-        "state": model.kernel.state_of(record),
-        "state_version": record.state_version,
-        "state_changed_at": iso(record.state_changed_at),
-        "is_final": model.kernel.state_of(record) in model.spec.final,
-        "transitions": transitions,
-        "obstacle": _why_nothing_runs(model, model.kernel.state_of(record), jobs),
-        "jobs": [job_document(job) for job in jobs],
-        "timeline": timeline(app, model.name, record_id),
-    }
-
-
-def _jobs_of(app: StateJobs, resource: str, record_id: str) -> list[Job]:
-    jobs = app.queries.jobs(resource=resource, record_id=record_id)
-    return [shown_job(job, app.redaction) for job in jobs]
-
-
-def _why_nothing_runs(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
-    """Say that a record rests in a state that promises a job, and has none that will run."""
-    for bound in model.triggers.values():
-        ended = next((j for j in jobs if j.key in {bound.key, *bound.aliases}), None)
-        runs = any(job.state is JobState.PROCESSING for job in jobs)
-        if ended is not None and not runs and is_stuck(bound, ended, state):
-            return (
-                f"it is stuck in {state!r}: job {ended.id} of {bound.key!r} is {ended.state} "
-                f"({ended.reason}). Move it back and let the job go on with: "
-                f"statejobs job retry {ended.id}"
-            )
-    for key in model.spec.promised_by(state):
-        bound = model.triggers[key]
-        mine = [job for job in jobs if job.key in {key, *bound.aliases}]
-        if any(job.state in LIVE for job in mine):
-            continue
-        if mine and mine[0].state is JobState.COMPLETED and bound.target == state:
-            continue  # it has run, and leaves the record where it was
-        if not mine:
-            return f"it waits in {state!r} for a job of {key!r}, and there is none"
-        last = mine[0]
-        why = f" ({last.reason})" if last.reason else ""
-        return (
-            f"it waits in {state!r}, and nothing runs: job {last.id} of {key!r} is "
-            f"{last.state}{why}. Let it go on with: statejobs job retry {last.id}"
-        )
-    return None
-
-
-def _why_not(model: ResourceModel, record: Any, name: str) -> tuple[str, ...]:
-    try:
-        return model.kernel.why_not(record, name)
-    except Exception as error:  # noqa: BLE001 - a guard of the user's; the others are still of use
-        return (f"its guard raised {type(error).__name__}: {error}",)
-
-
-def _print_record(settings: Settings, app: StateJobs, document: dict[str, Any]) -> None:
-    output = settings.output
-    jobs = _jobs_of(app, document["resource"], document["record_id"])
-    changed = document["state_changed_at"]
-    final = ", final" if document["is_final"] else ""
+def _print_record(output: Output, desk: Desk, page: RecordPage) -> None:
     output.facts(
         {
-            "record": f"{document['resource']} {document['record_id']}",
-            "state": document["state"] + final,
-            "version": document["state_version"],
-            "since": changed and clock_time(datetime.fromisoformat(changed)),
-            "but": document["obstacle"],
+            "record": f"{page.resource} {page.record_id}",
+            "state": f"{page.state}, final" if page.is_final else page.state,
+            "version": page.state_version,
+            "since": clock_time(page.state_changed_at),
+            "but": page.obstacle,
         }
     )
     output.title("Transitions")
+    _print_ways(output, page.transitions)
+    if page.jobs:
+        output.title("Jobs")
+        print_jobs(output, with_errors(desk, page.jobs), desk.now())
+    if page.timeline:
+        output.title("Timeline")
+        print_history(output, page.timeline, desk.now())
+
+
+def _print_ways(output: Output, ways: Sequence[Way]) -> None:
     output.table(
         ["", "name", "to", "runs", "why not"],
         [
             [
-                "✓" if edge["available"] else "✗", edge["name"], edge["target"],
-                edge["trigger"], " ".join(edge["why_not"]),
+                "✓" if way.available else "✗",
+                way.name,
+                way.target,
+                way.trigger,
+                " ".join(way.why_not),
             ]
-            for edge in document["transitions"]
+            for way in ways
         ],
         below=["why not", "runs"],
-    )  # fmt: skip
-    if jobs:
-        output.title("Jobs")
-        print_jobs(output, jobs, app.sources.clock.now(), last_errors(app, jobs))
-    if document["timeline"]:
-        output.title("Timeline")
-        print_history(output, document["timeline"], app.sources.clock.now())
+    )

@@ -9,22 +9,16 @@ from typing import Any
 
 import click
 
-from statejobs.app import StateJobs
-from statejobs.cli.documents import (
-    database_name,
-    job_document,
-    queue_documents,
-    record_counts,
-    worker_documents,
-)
 from statejobs.cli.group import Group
 from statejobs.cli.output import Output
 from statejobs.cli.settings import Settings, common_options
+from statejobs.people.jobs import ShownJob
+from statejobs.people.status import QueueStatus, Status, WaitingForCode, queues, status_of
+from statejobs.people.workers import ShownWorker
 from statejobs.values.anchor import TOLERANCE
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import JobState
 from statejobs.values.lifecycle import STUCK
 from statejobs.values.moments import relative, span
-from statejobs.values.shown import shown_job, shown_row
 from statejobs.values.waiting import OTHER_CODE
 
 _RARE = {JobState.SCHEDULED, JobState.CANCELLED}
@@ -43,25 +37,11 @@ def status(settings: Settings) -> None:
     """  # noqa: D301 - click's mark for lines that it must not wrap
     app = settings.load_existing()
     app.check_tables()
-    counts, uncounted = record_counts(app)
-    document = {
-        "app": settings.app_name(),
-        "database": database_name(app),
-        "queues": queue_documents(app),
-        "workers": worker_documents(app),
-        "records": counts,
-        "uncounted": uncounted,
-        "stuck": _documents(app, app.stuck_jobs()),
-        "put_aside": _documents(app, app.queries.put_aside()),
-        "waiting_for_other_code": [
-            shown_row(row, app.redaction)
-            for row in app.queries.waiting_for_other_code(app.sources.clock.now())
-        ],
-    }
+    page = status_of(app.desk, settings.app_name())
     if settings.as_json:
-        settings.output.json(document)
+        settings.output.json(page)
         return
-    _print_status(settings.output, document, app.sources.clock.now())
+    _print_status(settings.output, page, app.desk.now())
 
 
 @click.group("queue", cls=Group)
@@ -77,104 +57,101 @@ def list_queues(settings: Settings) -> None:
     """List the queues with their limits, jobs and workers."""
     app = settings.load_existing()
     app.check_tables()
-    queues = queue_documents(app)
+    listed = queues(app.desk)
     if settings.as_json:
-        settings.output.json({"queues": queues})
+        settings.output.json({"queues": listed})
     else:
-        _print_queues(settings.output, queues)
+        _print_queues(settings.output, listed)
 
 
-def _documents(app: StateJobs, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    return [job_document(shown_job(job, app.redaction)) for job in jobs]
-
-
-def _print_status(output: Output, document: Mapping[str, Any], now: datetime) -> None:
-    output.facts({"app": document["app"], "database": document["database"]})
+def _print_status(output: Output, page: Status, now: datetime) -> None:
+    output.facts({"app": page.app, "database": page.database})
     output.title("Queues")
-    _print_queues(output, document["queues"])
+    _print_queues(output, page.queues)
     output.title("Workers")
-    if document["workers"]:
-        _print_workers(output, document["workers"], now)
+    if page.workers:
+        _print_workers(output, page.workers, now)
     else:
         output.text("none: start one with  statejobs worker")
-    if document["waiting_for_other_code"]:
+    if page.waiting_for_other_code:
         output.title("Waiting for other code, or a worker of another role")
-        rows = [
-            [row["key"], row["count"], row["reason"].removeprefix(OTHER_CODE)]
-            for row in document["waiting_for_other_code"]
-        ]
-        output.table(["key", "jobs", "why"], rows, right=["jobs"], below=["why"])
-    if document["put_aside"]:
+        _print_waiting(output, page.waiting_for_other_code)
+    if page.put_aside:
         output.title("Records that cannot be moved back yet")
-        _print_unmoved(output, document["put_aside"])
+        _print_unmoved(output, page.put_aside)
         output.text("tried again by themselves, until their jobs are given up")
-    if document["stuck"]:
+    if page.stuck:
         output.title("Stuck")
-        _print_unmoved(output, document["stuck"])
+        _print_unmoved(output, page.stuck)
         output.text("move them back and let their jobs go on with  statejobs job retry ID")
-    for resource, counts in document["records"].items():
-        output.title(resource)
-        if output.fits(list(counts), [list(counts.values())]):
-            output.table(list(counts), [list(counts.values())], right=list(counts))
-        else:
-            output.facts(counts)
-    for resource, reason in document["uncounted"].items():
-        output.title(resource)
-        output.paragraph(f"cannot be counted: {reason}")
+    _print_records(output, page)
 
 
-def _print_unmoved(output: Output, stuck: Sequence[Mapping[str, Any]]) -> None:
-    """Print the records that nobody could move, and why."""
+def _print_waiting(output: Output, waiting: Sequence[WaitingForCode]) -> None:
+    rows = [[row.key, row.count, row.reason.removeprefix(OTHER_CODE)] for row in waiting]
+    output.table(["key", "jobs", "why"], rows, right=["jobs"], below=["why"])
+
+
+def _print_unmoved(output: Output, jobs: Sequence[ShownJob]) -> None:
+    """Print the records that nobody could move, and why; the heading says that they are stuck."""
     rows = [
-        [job["id"], job["key"], f"{job['resource']} {job['record_id']}", _why(job)] for job in stuck
+        [job.id, job.key, job.record_name, (job.reason or "").removeprefix(STUCK)] for job in jobs
     ]
     headers = ["job", "key", "record", "why"]
     output.table(headers, rows, right=["job"], below=["why", "record"])
 
 
-def _why(job: Mapping[str, Any]) -> str:
-    """Return the reason of a job, without what the heading says."""
-    return (job["reason"] or "").removeprefix(STUCK)
+def _print_records(output: Output, page: Status) -> None:
+    for resource, counts in page.records.items():
+        output.title(resource)
+        if output.fits(list(counts), [list(counts.values())]):
+            output.table(list(counts), [list(counts.values())], right=list(counts))
+        else:
+            output.facts(counts)
+    for resource, reason in page.uncounted.items():
+        output.title(resource)
+        output.paragraph(f"cannot be counted: {reason}")
 
 
-def _print_queues(output: Output, queues: Sequence[Mapping[str, Any]]) -> None:
+def _print_queues(output: Output, listed: Sequence[QueueStatus]) -> None:
     """Print a column for each state; for fewer, or for none of them, in a narrow terminal."""
-    held = [state for state in JobState if any(queue["states"][state] for queue in queues)]
+    held = [state for state in JobState if any(queue.states[state] for queue in listed)]
     usual = [state for state in JobState if state not in _RARE or state in held]
     for states in (usual, held):
         headers = ["queue", "limit", *states, "oldest", "workers"]
-        rows = [[*_head(q), *(q["states"][s] for s in states), *_tail(q)] for q in queues]
+        rows = [[*_head(q), *(q.states[s] for s in states), *_tail(q)] for q in listed]
         if output.fits(headers, rows):
             output.table(headers, rows, right=headers[1:])
             return
     headers = ["queue", "limit", "oldest", "workers", "jobs"]
-    rows = [[*_head(q), *_tail(q), _in_words(q["states"])] for q in queues]
+    rows = [[*_head(q), *_tail(q), _in_words(q.states)] for q in listed]
     output.table(headers, rows, right=headers[1:-1], below=["jobs"])
 
 
-def _head(queue: Mapping[str, Any]) -> list[object]:
-    return [queue["queue"], queue["limit"] if queue["limit"] is not None else "none"]
+def _head(queue: QueueStatus) -> list[object]:
+    return [queue.queue, "none" if queue.limit is None else queue.limit]
 
 
-def _tail(queue: Mapping[str, Any]) -> list[object]:
-    return [_waits(queue["oldest_queued_seconds"]), queue["workers"]]
+def _tail(queue: QueueStatus) -> list[object]:
+    seconds = queue.oldest_queued_seconds
+    return ["" if seconds is None else span(seconds), queue.workers]
 
 
 def _in_words(states: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.items() if count)
 
 
-def _print_workers(output: Output, workers: Sequence[Mapping[str, Any]], now: datetime) -> None:
+def _print_workers(output: Output, workers: Sequence[ShownWorker], now: datetime) -> None:
     output.table(
         ["node", "state", "host", "pid", "queues", "heartbeat"],
         [
             [
-                worker["node"][:8],
-                "lives" if worker["lives"] else "silent",
-                worker["host"],
-                worker["pid"],
-                _queue_option(worker["queues"]),
-                relative(datetime.fromisoformat(worker["beat_at"]), now),
+                worker.node[:8],
+                "lives" if worker.lives else "silent",
+                worker.host,
+                worker.pid,
+                _queue_option(worker.queues),
+                relative(worker.beat_at, now),
             ]
             for worker in workers
         ],
@@ -182,11 +159,11 @@ def _print_workers(output: Output, workers: Sequence[Mapping[str, Any]], now: da
         below=["queues", "host", "heartbeat"],
     )
     for worker in workers:
-        if (wrong := _wrong_clock(worker["clock_offset"])) is not None:
-            output.paragraph(f"{worker['node'][:8]}: its machine's clock is {wrong} the database's")
-        for held in worker["held_keys"]:
+        if (wrong := _wrong_clock(worker.clock_offset)) is not None:
+            output.paragraph(f"{worker.node[:8]}: its machine's clock is {wrong} the database's")
+        for held in worker.held_keys:
             output.paragraph(
-                f"{worker['node'][:8]}: no job of {held['key']} can be claimed, tried again every"
+                f"{worker.node[:8]}: no job of {held['key']} can be claimed, tried again every"
                 f" {span(held['retry_seconds'])}: {held['reason']}"
             )
 
@@ -202,7 +179,3 @@ def _queue_option(queues: Any) -> str:
     if not isinstance(queues, dict):
         return json.dumps(queues)
     return ",".join(f"{name}:{limit}" for name, limit in queues.items())
-
-
-def _waits(seconds: float | None) -> str:
-    return "" if seconds is None else span(seconds)

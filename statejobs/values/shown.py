@@ -52,6 +52,13 @@ def decoded(text: object) -> Any:
         return f"{_MARK}{clean_text(str(text)[:_HEAD], _HEAD)}"
 
 
+def undecoded(value: object) -> str:
+    """Return what `decoded` returned as text again, unmarked."""
+    if isinstance(value, str) and value.startswith(_MARK):
+        return value.removeprefix(_MARK)
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _shown(name: str, value: Any, redaction: Redaction) -> Any:
     if value is None:
         return None

@@ -12,6 +12,7 @@ import pytest
 
 from statejobs.cli.job_text import short_arguments
 from statejobs.values.moments import relative
+from statejobs.values.shown import decoded
 from tests.cli.conftest import job_of
 
 ROOT = Path(__file__).parents[2]
@@ -137,7 +138,7 @@ def test_a_list_of_jobs_shows_what_was_raised(typed, work):
     ],
 )
 def test_arguments_have_a_short_form(stored, shown):
-    assert short_arguments(stored) == shown
+    assert short_arguments(decoded(stored)) == shown
 
 
 @pytest.mark.parametrize("columns", [80, 50])

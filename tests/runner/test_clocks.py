@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from statejobs import Event, Sources, StateJobs, WorkerSettings
-from statejobs.cli.documents import worker_documents
+from statejobs.people.workers import workers
 from statejobs.store.nodes import ask_time
 from statejobs.store.tables import nodes
 from statejobs.values.clock import SystemClock
@@ -121,14 +121,14 @@ def test_an_action_reads_the_time_of_the_database(postgres_url):
 
 def test_status_shows_how_wrong_the_clock_of_a_node_is(postgres_url):
     with node(postgres_url, WrongClock(seconds=40)) as (app, told), app.running():
-        (shown,) = worker_documents(app)
-        assert shown["clock_offset"] == pytest.approx(40, abs=0.5)
-        assert shown["lives"]
+        (shown,) = workers(app.desk)
+        assert shown.clock_offset == pytest.approx(40, abs=0.5)
+        assert shown.lives
         assert events(told) >= {Event.CLOCK_SET}
 
         with app.engine.begin() as connection:
             connection.execute(update(nodes).values(clock_offset=None))
-        assert _wait_until(lambda: worker_documents(app)[0]["clock_offset"] is not None)
+        assert _wait_until(lambda: workers(app.desk)[0].clock_offset is not None)
 
 
 def test_a_node_whose_clock_is_ahead_prunes_nothing_too_early(postgres_url):
@@ -149,7 +149,7 @@ def test_an_injected_clock_is_used_as_it_is(postgres_url):
 
         assert app.sources.clock is clock
         assert app.queries.nodes()[0]["beat_at"] == clock.now()
-        assert worker_documents(app)[0]["clock_offset"] is None
+        assert workers(app.desk)[0].clock_offset is None
 
 
 def _wait_until(holds, within=DEADLINE):

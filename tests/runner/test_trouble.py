@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from statejobs import Sources, StateJobs, WorkerSettings
-from statejobs.cli.documents import worker_documents
+from statejobs.people.workers import workers
 from statejobs.runner.trouble import Trouble
 from statejobs.telemetry import Event
 from statejobs.values.job import JobState
@@ -100,10 +100,10 @@ def test_status_names_the_key_that_a_worker_cannot_claim_and_why(app, mending):
     execute(app, "ALTER TABLE parcels RENAME COLUMN stamps TO stamps_before")
 
     with app.running():
-        (held,) = eventually(lambda: worker_documents(app)[0]["held_keys"])
+        (held,) = eventually(lambda: workers(app.desk)[0].held_keys)
         mend()
         eventually(lambda: is_completed(app, Parcel, [parcel]))
-        eventually(lambda: not worker_documents(app)[0]["held_keys"])
+        eventually(lambda: not workers(app.desk)[0].held_keys)
 
     assert held["key"] == "parcel.send"
     assert "stamps" in held["reason"]

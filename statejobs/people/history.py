@@ -1,0 +1,127 @@
+"""What happened to a job and to a record: attempts that did not complete, and steps."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from statejobs.people.desk import Desk
+from statejobs.values.job import Job
+from statejobs.values.shown import decoded, shown_row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One that did not complete."""
+
+    job_id: int
+    attempt: int
+    outcome: str
+    error_type: str | None
+    message: str | None
+    traceback: str | None
+    node: str | None
+    started_at: datetime | None
+    finished_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A transition in the history of a record."""
+
+    at: datetime
+    name: str
+    source: str | None
+    target: str
+    version: int
+    actor: str | None
+    tenant: str | None
+    job_id: int | None
+    attempt: int | None
+    args: Any
+    reason: str | None
+    duration_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What happened to a record, and when."""
+
+    kind: Literal["attempt", "transition"]
+    at: datetime
+
+
+# Of several bases the last has the first fields: an event begins with its kind and its time.
+@dataclass(frozen=True, kw_only=True)
+class AttemptEvent(Attempt, Event):
+    """An attempt of a job on the record, at its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEvent(Step, Event):
+    """A step of the record."""
+
+
+def attempts_of(desk: Desk, job_id: int) -> tuple[Attempt, ...]:
+    """Return the attempts of a job that did not complete, oldest first."""
+    rows = desk.queries.attempts(job_id)
+    return tuple(_attempt(shown_row(row, desk.redaction)) for row in rows)
+
+
+def steps_of(desk: Desk, resource: str, record_id: str) -> tuple[Step, ...]:
+    """Return the history of a record, oldest first."""
+    rows = desk.queries.transitions(resource, record_id)
+    return tuple(_step(shown_row(row, desk.redaction)) for row in rows)
+
+
+def timeline(
+    desk: Desk, resource: str, record_id: str, jobs: Iterable[Job]
+) -> tuple[AttemptEvent | StepEvent, ...]:
+    """Return what happened to a record, oldest first: its steps, and failed attempts of *jobs*."""
+    attempts = [attempt for job in jobs for attempt in attempts_of(desk, job.id)]
+    failed = deque(sorted(attempts, key=lambda attempt: attempt.finished_at))
+    events: list[AttemptEvent | StepEvent] = []
+    # Steps stay in the order of their rows: the clocks of several machines may disagree.
+    for step in steps_of(desk, resource, record_id):
+        while failed and failed[0].finished_at < step.at:
+            events.append(_of_attempt(failed.popleft()))
+        events.append(StepEvent(kind="transition", **vars(step)))
+    return (*events, *map(_of_attempt, failed))
+
+
+def _of_attempt(attempt: Attempt) -> AttemptEvent:
+    return AttemptEvent(kind="attempt", at=attempt.finished_at, **vars(attempt))
+
+
+def _attempt(row: Mapping[str, Any]) -> Attempt:
+    return Attempt(
+        job_id=row["job_id"],
+        attempt=row["attempt"],
+        outcome=row["outcome"],
+        error_type=row["error_type"],
+        message=row["message"],
+        traceback=row["traceback"],
+        node=row["node"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def _step(row: Mapping[str, Any]) -> Step:
+    return Step(
+        at=row["at"],
+        name=row["name"],
+        source=row["source"],
+        target=row["target"],
+        version=row["version"],
+        actor=row["actor"],
+        tenant=row["tenant"],
+        job_id=row["job_id"],
+        attempt=row["attempt"],
+        args=decoded(row["args"]),
+        reason=row["reason"],
+        duration_seconds=row["duration"],
+    )

@@ -1,0 +1,56 @@
+"""Why nothing runs for a record that rests in a state which promises a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.values.job import LIVE, Job, JobState
+from statejobs.work.records.stuck import is_stuck
+
+
+def why_nothing_runs(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
+    """Say that a record in *state* is promised a job, and that none of *jobs* will run.
+
+    Args:
+        model: Its resource.
+        state: Where it is.
+        jobs: All of the record, as they may be shown, the newest first.
+    """
+    return _why_stuck(model, state, jobs) or _why_forgotten(model, state, jobs)
+
+
+def _why_stuck(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
+    if any(job.state is JobState.PROCESSING for job in jobs):
+        return None
+    for bound in model.triggers.values():
+        last = next(iter(_jobs_of(bound, jobs)), None)
+        if last is not None and is_stuck(bound, last, state):
+            return (
+                f"it is stuck in {state!r}: job {last.id} of {bound.key!r} is {last.state} "
+                f"({last.reason}). Move it back and let the job go on with: "
+                f"statejobs job retry {last.id}"
+            )
+    return None
+
+
+def _why_forgotten(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
+    for key in model.spec.promised_by(state):
+        bound = model.triggers[key]
+        mine = _jobs_of(bound, jobs)
+        if not mine:
+            return f"it waits in {state!r} for a job of {key!r}, and there is none"
+        last = mine[0]
+        has_run = last.state is JobState.COMPLETED and bound.target == state  # and left it there
+        if not has_run and not any(job.state in LIVE for job in mine):
+            why = f" ({last.reason})" if last.reason else ""
+            return (
+                f"it waits in {state!r}, and nothing runs: job {last.id} of {key!r} is "
+                f"{last.state}{why}. Let it go on with: statejobs job retry {last.id}"
+            )
+    return None
+
+
+def _jobs_of(bound: BoundTrigger, jobs: Sequence[Job]) -> list[Job]:
+    keys = {bound.key, *bound.aliases}
+    return [job for job in jobs if job.key in keys]
