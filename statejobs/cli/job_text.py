@@ -14,7 +14,7 @@ from statejobs.people.history import Attempt, AttemptEvent, Step
 from statejobs.people.jobs import JobPage, ListedJob, ShownJob
 from statejobs.values.job import ENDED, JobState
 from statejobs.values.moments import clock_time, relative, span
-from statejobs.values.shown import undecoded
+from statejobs.values.shown import CANNOT_BE_READ, undecoded
 from statejobs.values.text import clean_text
 
 _MOST_OF_ARGUMENTS, _MOST_OF_ONE = 60, 24  # characters
@@ -150,7 +150,7 @@ def _progress(progress: Any) -> str | None:
     try:
         return f"{progress['done']} of {progress['total']}"
     except (KeyError, TypeError):
-        return f"(cannot be read) {undecoded(progress)}"
+        return f"{CANNOT_BE_READ}{undecoded(progress)}"
 
 
 def _attempt(attempt: Attempt) -> str:

@@ -19,6 +19,7 @@ from statejobs.values.anchor import TOLERANCE
 from statejobs.values.job import JobState
 from statejobs.values.lifecycle import STUCK
 from statejobs.values.moments import relative, span
+from statejobs.values.shown import CANNOT_BE_READ, undecoded
 from statejobs.values.waiting import OTHER_CODE
 
 _RARE = {JobState.SCHEDULED, JobState.CANCELLED}
@@ -161,11 +162,18 @@ def _print_workers(output: Output, workers: Sequence[ShownWorker], now: datetime
     for worker in workers:
         if (wrong := _wrong_clock(worker.clock_offset)) is not None:
             output.paragraph(f"{worker.node[:8]}: its machine's clock is {wrong} the database's")
-        for held in worker.held_keys:
-            output.paragraph(
-                f"{worker.node[:8]}: no job of {held['key']} can be claimed, tried again every"
-                f" {span(held['retry_seconds'])}: {held['reason']}"
-            )
+        held = worker.held_keys
+        for key in held if isinstance(held, list) else [held]:
+            output.paragraph(f"{worker.node[:8]}: {_held(key)}")
+
+
+def _held(key: Any) -> str:
+    try:
+        every = span(key["retry_seconds"])
+        name, reason = key["key"], key["reason"]
+    except (KeyError, TypeError):
+        return f"a key that it cannot claim: {CANNOT_BE_READ}{undecoded(key)}"
+    return f"no job of {name} can be claimed, tried again every {every}: {reason}"
 
 
 def _wrong_clock(offset: float | None) -> str | None:

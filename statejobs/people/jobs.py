@@ -185,7 +185,7 @@ def _why_unserved(desk: Desk, job: Job) -> str | None:
     is_ours = job.queue in desk.queues
     if job.state not in WAITING or (is_ours and job.run_at > desk.now()):
         return None
-    if any(job.queue in worker.queues for worker in living_workers(desk)):
+    if any(worker.serves(job.queue) for worker in living_workers(desk)):
         return None
     if is_ours:
         return f"no worker serves queue {job.queue!r}: start one with  statejobs worker"

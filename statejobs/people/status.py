@@ -97,7 +97,7 @@ def queues(desk: Desk) -> tuple[QueueStatus, ...]:
             at_least=_at_least(counts.get(name, {})),
             oldest_queued_at=oldest.get(name),
             oldest_queued_seconds=_age(oldest.get(name), now),
-            workers=sum(name in worker.queues for worker in alive),
+            workers=sum(worker.serves(name) for worker in alive),
         )
         for name in _names(desk, counts)
     )

@@ -30,6 +30,10 @@ class ShownWorker:
     """Keys of jobs that it cannot claim: each with `key`, `reason`, `retry_seconds`."""
     lives: bool
 
+    def serves(self, queue: str) -> bool:
+        """Return whether it takes jobs of *queue*."""
+        return isinstance(self.queues, dict) and queue in self.queues
+
 
 def workers(desk: Desk) -> tuple[ShownWorker, ...]:
     """Return the worker processes that live, or died not long ago."""

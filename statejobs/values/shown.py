@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from msgspec import structs
@@ -27,7 +28,8 @@ _TEXTS = {
 }
 """What somebody else chose → most bytes of it."""
 _JSON = ("args", "tags", "progress", "held")
-_MARK = "(cannot be read) "
+_NUMBERS = ("duration", "clock_offset")
+CANNOT_BE_READ = "(cannot be read) "
 _HEAD = 200
 
 
@@ -49,13 +51,13 @@ def decoded(text: object) -> Any:
     try:
         return json.loads(str(text))
     except (ValueError, RecursionError):
-        return f"{_MARK}{clean_text(str(text)[:_HEAD], _HEAD)}"
+        return f"{CANNOT_BE_READ}{clean_text(str(text)[:_HEAD], _HEAD)}"
 
 
 def undecoded(value: object) -> str:
     """Return what `decoded` returned as text again, unmarked."""
-    if isinstance(value, str) and value.startswith(_MARK):
-        return value.removeprefix(_MARK)
+    if isinstance(value, str) and value.startswith(CANNOT_BE_READ):
+        return value.removeprefix(CANNOT_BE_READ)
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -64,13 +66,15 @@ def _shown(name: str, value: Any, redaction: Redaction) -> Any:
         return None
     if name in _JSON:
         return _shown_json(value, redaction)
+    if name in _NUMBERS:
+        return value if isinstance(value, int | float) and isfinite(value) else None
     limit = _TEXTS.get(name)
     return value if limit is None else shown_text(value, limit, redaction)
 
 
 def _shown_json(text: object, redaction: Redaction) -> str:
     values = decoded(text)
-    if isinstance(values, str) and values.startswith(_MARK):
+    if isinstance(values, str) and values.startswith(CANNOT_BE_READ):
         return shown_text(str(text)[:_HEAD], _HEAD, redaction)
     return json.dumps(masked(values, redaction), ensure_ascii=False)
 

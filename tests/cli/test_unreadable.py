@@ -24,6 +24,8 @@ EVERYWHERE = {
     "arguments-of-history": ("statejobs_transitions", "args = '}'"),
 }
 ON_SQLITE = {
+    "endless-time-of-history": ("statejobs_transitions", "duration = 9e999"),
+    "no-number-in-history": ("statejobs_transitions", "duration = 'long'"),
     "not-utf-8": ("statejobs_jobs", "args = CAST(x'ff' AS TEXT)"),
     "reason-not-utf-8": ("statejobs_jobs", "reason = CAST(x'fffe' AS TEXT)"),
     "no-time": ("statejobs_jobs", "run_at = 'soon', finished_at = 'later'"),
@@ -33,6 +35,7 @@ ON_SQLITE = {
     "message-not-utf-8": ("statejobs_attempts", "message = CAST(x'ff' AS TEXT)"),
 }
 ON_POSTGRESQL = {
+    "no-number-in-history": ("statejobs_transitions", "duration = 'NaN'"),
     "no-end": ("statejobs_jobs", "run_at = 'infinity', finished_at = '-infinity'"),
     "no-time-of-attempt": ("statejobs_attempts", "finished_at = 'infinity'"),
     "no-time-of-history": ("statejobs_transitions", "at = 'infinity'"),
@@ -79,6 +82,34 @@ def test_a_broken_row_fails_no_page(typed, work, name, place, option):
     listed = typed("job", "list").stdout
     assert listed.count("\n") == 5
     assert "task.perform" in listed
+
+
+BROKEN_WORKERS = [
+    *(f"queues = '{text}'" for text in ("x", "3", "null", "[1]", '"work"', '{"work": null}')),
+    *(f"held = '{text}'" for text in ("x", "3", "null", "[1]", "[{}]", '{"key": 1}', '"task"')),
+    """held = '[{"key": 1, "reason": 2, "retry_seconds": "soon"}, [3]]'""",
+    "clock_offset = 9e999",
+    "clock_offset = 'NaN'",
+]
+
+
+@pytest.mark.parametrize("values", BROKEN_WORKERS)
+def test_a_broken_row_of_a_worker_fails_no_page(typed, work, values):
+    """On SQLite a column of numbers holds any text."""
+    if "9e999" in values and work.engine.dialect.name == "postgresql":
+        values = values.replace("9e999", "'-Infinity'")
+    work.worker({"work": 3}).register()
+    with work.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE statejobs_nodes SET {values}")
+        connection.exec_driver_sql(
+            "UPDATE statejobs_jobs SET queue = 'wrok' WHERE key LIKE 'par%%'"
+        )
+
+    for words in (["status"], ["queue", "list"], ["job", "show", "4"]):
+        assert typed(*words).exit_code == 0, words
+        told = typed(*words, "--json")
+        assert told.exit_code == 0, words
+        json.loads(told.stdout, parse_constant=pytest.fail)
 
 
 def test_a_row_that_cannot_be_read_says_what(typed, work):
