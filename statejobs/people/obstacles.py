@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from statejobs.resource.model import BoundTrigger, ResourceModel
+from statejobs.resource.model import ResourceModel
+from statejobs.resource.specs import BoundTrigger
 from statejobs.values.job import LIVE, Job, JobState
 from statejobs.work.records.stuck import is_stuck
 

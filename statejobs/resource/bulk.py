@@ -36,6 +36,7 @@ from statejobs.resource.ledger import Step, clock_of, job_of, value_of
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.specs import BoundTrigger, TransitionSpec
 from statejobs.store import bulk as statements
+from statejobs.store.adopt import adopt_jobs_of_rows
 from statejobs.store.bulk import MovedRow
 from statejobs.store.faults import Fault, fault_of
 from statejobs.values.clock import random_id
@@ -76,7 +77,7 @@ def move_in_bulk(
     salt = session.info.get(IDS, random_id)()
     held = held_records(session, owner)
     try:
-        if connection.dialect.name == "postgresql" and not held and not _leaves(move):
+        if connection.dialect.name == "postgresql" and not held and not _meets_jobs(move):
             result = _move_at_once(connection, move, salt)
         else:
             rows, result = _move_by_steps(connection, move, salt)
@@ -118,6 +119,7 @@ def _move_by_steps(
         if move.model.has_history:
             connection.execute(_history(move, rows))
         _end_jobs_left(connection, move, rows)
+        _adopt_jobs(connection, move, rows)
         if move.promised:
             # A salt for each part, since its rows are numbered from the start.
             made = connection.execute(_jobs(connection, move, rows, f"{salt}.{start}"))
@@ -140,16 +142,30 @@ def _end_jobs_left(connection: Connection, move: BulkMove, rows: FromClause) -> 
     """Cancel the waiting jobs, and stop the running ones, that the records left behind."""
     dialect, why = connection.dialect.name, {"left_reason": f"left by {move.declared.name}"}
     for bound, sources in _left(move):
-        statement = statements.cancel_jobs_of_rows(dialect, rows, bound.dedupe_key(""), sources)
-        connection.execute(statement, {**why, "left_at": move.at})
+        for key in bound.dedupe_keys(""):
+            statement = statements.cancel_jobs_of_rows(dialect, rows, key, sources)
+            connection.execute(statement, {**why, "left_at": move.at})
     for bound in _abandoned(move):
-        during = (bound.during or "",)
-        ask = statements.ask_jobs_of_rows_to_cancel(dialect, rows, bound.dedupe_key(""), during)
-        connection.execute(ask, why)
+        for key in bound.dedupe_keys(""):
+            during = (bound.during or "",)
+            ask = statements.ask_jobs_of_rows_to_cancel(dialect, rows, key, during)
+            connection.execute(ask, why)
 
 
-def _leaves(move: BulkMove) -> bool:
-    return any(_left(move)) or any(_abandoned(move))
+def _adopt_jobs(connection: Connection, move: BulkMove, rows: FromClause) -> None:
+    """Let what is enqueued go on with jobs that wait under a former key of its trigger."""
+    if move.promised is None:
+        return
+    sources = [value_of(state) for state in move.declared.source]
+    for former, today in move.promised.former_keys("").items():
+        connection.execute(
+            adopt_jobs_of_rows(connection.dialect.name, rows, former, today, sources)
+        )
+
+
+def _meets_jobs(move: BulkMove) -> bool:
+    has_aliases = move.promised is not None and bool(move.promised.aliases)
+    return has_aliases or any(_left(move)) or any(_abandoned(move))
 
 
 def _left(move: BulkMove) -> list[tuple[BoundTrigger, tuple[str, ...]]]:

@@ -15,6 +15,7 @@ from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.specs import ActionSpec, BoundTrigger
+from statejobs.store.adopt import adopt_jobs
 from statejobs.store.enqueue import Records, enqueue
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import IdSource, random_id
@@ -65,6 +66,7 @@ def enqueue_action(
     run_at = chosen.due(now)
     ids = session.info.get(IDS, random_id)
     new = {}
+    former: dict[str, str] = {}
     for record in records:
         model: ResourceModel = type(record).__statejobs__
         bound = model.by_spec[action.trigger]
@@ -74,8 +76,11 @@ def enqueue_action(
             actor=current_actor(), tenant=current_tenant(), priority=chosen.priority,
         )  # fmt: skip
         new[job.dedupe_key] = job
+        former.update(bound.former_keys(job.record_id or ""))
     connection = connection_for(session, type(records[0]).__statejobs__.mapper)
     with explain_missing_tables(connection):
+        if former:
+            adopt_jobs(connection, former, records=_records(records))
         made = enqueue(connection, list(new.values()), records=_records(records))
     results = dict(zip(new, made, strict=True))
     session.info.setdefault(WAKE, set()).add(connection.engine)

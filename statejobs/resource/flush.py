@@ -36,6 +36,7 @@ from statejobs.resource.lives import GONE, awaits_number, begin_lives, end_lives
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
 from statejobs.resource.old_doors import close_old_doors
+from statejobs.store.adopt import adopt_jobs
 from statejobs.store.engines.factory import wake_workers
 from statejobs.store.enqueue import enqueue
 from statejobs.store.history import write_history
@@ -217,6 +218,9 @@ def _write_rows(connection: Connection, group: Sequence[Moved], plan: Plan, ids:
     new = [moved for moved in group if moved.is_new]
     if new:
         begin_lives(connection, new, now)
+    former = {key: today for moved in group for key, today in _former_keys(moved)}
+    if former:
+        adopt_jobs(connection, former)
     jobs = {job.dedupe_key: job for moved in group for job in _promised_jobs(moved, now, ids)}
     if jobs:
         enqueue(connection, list(jobs.values()))
@@ -255,6 +259,15 @@ def _promised_jobs(moved: Moved, now: datetime, ids: Any) -> Iterator[NewJob]:
             )
 
 
+def _former_keys(moved: Moved) -> Iterator[tuple[str, str]]:
+    """Dedupe keys under which jobs that the steps enqueue may wait already, with those of today."""
+    if moved.is_new:
+        return
+    triggers = {step.trigger for step in moved.steps if step.trigger is not None}
+    for key in triggers:
+        yield from moved.model.triggers[key].former_keys(moved.record_id).items()
+
+
 def _left(moved: Moved) -> Iterator[tuple[str, str]]:
     """Waiting jobs whose record has left their sources, with the transition's name."""
     if moved.is_new:
@@ -262,7 +275,8 @@ def _left(moved: Moved) -> Iterator[tuple[str, str]]:
     for bound in moved.model.triggers.values():
         leaving = [s for s in moved.steps if s.source in bound.sources]
         if leaving and moved.state not in bound.sources:
-            yield bound.dedupe_key(moved.record_id), f"left by {leaving[-1].name}"
+            for key in bound.dedupe_keys(moved.record_id):
+                yield key, f"left by {leaving[-1].name}"
 
 
 def _abandoned(moved: Moved) -> Iterator[tuple[str, str]]:
@@ -273,7 +287,8 @@ def _abandoned(moved: Moved) -> Iterator[tuple[str, str]]:
     for bound in moved.model.triggers.values():
         leaving = [step for step in away if bound.during and step.source == bound.during]
         if leaving:
-            yield bound.dedupe_key(moved.record_id), f"left by {leaving[-1].name}"
+            for key in bound.dedupe_keys(moved.record_id):
+                yield key, f"left by {leaving[-1].name}"
 
 
 def _close(session: Session, moved: Moved) -> None:

@@ -208,6 +208,11 @@ class BoundTrigger:
         """Return what only one open job of this trigger and that record may have."""
         return f"{self.key}:{record_id}"
 
+    def former_keys(self, record_id: str) -> dict[str, str]:
+        """Return what jobs have that were enqueued under a former key, each with that of today."""
+        today = self.dedupe_key(record_id)
+        return {f"{key}:{record_id}": today for key in self.aliases}
+
     def dedupe_keys(self, record_id: str) -> list[str]:
         """Return the same, and what jobs have that were enqueued under a former key."""
         return [f"{key}:{record_id}" for key in (self.key, *self.aliases)]

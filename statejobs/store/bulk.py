@@ -141,7 +141,10 @@ def cancel_jobs_of_rows(
     is_waiting = still_in(*WAITING)
     return (
         update(jobs)
-        .where(jobs.c.id.in_(_locked(dialect, rows, key_prefix, sources, is_waiting)), is_waiting)
+        .where(
+            jobs.c.id.in_(locked_jobs_of_rows(dialect, rows, key_prefix, sources, is_waiting)),
+            is_waiting,
+        )
         .values(
             state=literal_state(JobState.CANCELLED),
             reason=bindparam("left_reason"),
@@ -154,7 +157,7 @@ def ask_jobs_of_rows_to_cancel(
     dialect: str, rows: FromClause, key_prefix: str, sources: Sequence[str]
 ) -> Executable:
     """Tell the running jobs of *rows* that left one of *sources*: `left_reason`."""
-    locked = _locked(dialect, rows, key_prefix, sources, STILL_PROCESSING)
+    locked = locked_jobs_of_rows(dialect, rows, key_prefix, sources, STILL_PROCESSING)
     return (
         update(jobs)
         .where(jobs.c.id.in_(locked), STILL_PROCESSING)
@@ -162,10 +165,11 @@ def ask_jobs_of_rows_to_cancel(
     )
 
 
-def _locked(
+def locked_jobs_of_rows(
     dialect: str, rows: FromClause, key_prefix: str, sources: Sequence[str],
     condition: ColumnElement[bool],
 ) -> Select[Any]:  # fmt: skip
+    """Lock the open jobs of *rows* that left one of *sources*, by the start of their keys."""
     keys = select(literal(key_prefix, Text()) + rows.c.record_id).where(rows.c.was.in_(sources))
     return (
         select(jobs.c.id)

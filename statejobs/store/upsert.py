@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
+    Select,
     and_,
     bindparam,
     case,
@@ -97,16 +98,19 @@ def enqueue_jobs(
 
 def _has_locked(columns: Sequence[ColumnElement[Any]], dialect: str) -> ColumnElement[bool]:
     """Return what is true once the records are locked: it counts them before the first row."""
-    names = names_of_locks(columns)
+    locked = lock_records(columns, dialect).cte(names_of_locks(columns)["locked_records"])
+    return select(func.count()).select_from(locked).scalar_subquery() >= 0
+
+
+def lock_records(columns: Sequence[ColumnElement[Any]], dialect: str) -> Select[Any]:
+    """Lock the records `record_keys` (see `names_of_locks`) against all but who refers to them."""
     key = columns[0] if len(columns) == 1 else tuple_(*columns)
-    locked = (
+    return (
         select(literal_column("1").label("one"))
-        .where(key.in_(bindparam(names["record_keys"], expanding=True)))
+        .where(key.in_(bindparam(names_of_locks(columns)["record_keys"], expanding=True)))
         .order_by(*in_key_order(columns, dialect))
         .with_for_update(key_share=True)
-        .cte(names["locked_records"])
     )
-    return select(func.count()).select_from(locked).scalar_subquery() >= 0
 
 
 def names_of_locks(columns: Sequence[ColumnElement[Any]]) -> Names:

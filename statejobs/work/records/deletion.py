@@ -75,9 +75,10 @@ def land_deleted(
     why = f"its record was deleted by {subject.bound.action.name}"
     record_id = claim.job.record_id or ""
     others = {
-        bound.dedupe_key(record_id): why
+        key: why
         for bound in subject.model.triggers.values()
         if bound.spec is not subject.bound.spec
+        for key in bound.dedupe_keys(record_id)
     }
     if others:
         cancel_left(connection, others, running=False, now=now)

@@ -129,7 +129,8 @@ def _lock_stuck(
     if found is None or found[0] != bound.during:
         raise _refusal(model, bound, job, _MOVED)
     record_id = job.record_id or ""
-    keys = [b.dedupe_key(record_id) for b in model.triggers.values() if b.during == bound.during]
+    others = [other for other in model.triggers.values() if other.during == bound.during]
+    keys = [key for other in others for key in other.dedupe_keys(record_id)]
     running = find_running(connection, keys)
     if running is not None:
         raise _refusal(model, bound, job, f"job {running} runs on it: wait for its end.")
