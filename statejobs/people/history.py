@@ -73,8 +73,12 @@ def attempts_of(desk: Desk, job_id: int) -> tuple[Attempt, ...]:
 
 def steps_of(desk: Desk, resource: str, record_id: str) -> tuple[Step, ...]:
     """Return the history of a record, oldest first."""
-    rows = desk.queries.transitions(resource, record_id)
-    return tuple(_step(shown_row(row, desk.redaction)) for row in rows)
+    return _steps(desk, desk.queries.transitions(resource, record_id))
+
+
+def steps_of_job(desk: Desk, job: Job) -> tuple[Step, ...]:
+    """Return the history of the record of *job*, oldest first; the app may know neither."""
+    return _steps(desk, desk.queries.steps(job))
 
 
 def timeline(
@@ -108,6 +112,10 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
     )
+
+
+def _steps(desk: Desk, rows: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
+    return tuple(_step(shown_row(row, desk.redaction)) for row in rows)
 
 
 def _step(row: Mapping[str, Any]) -> Step:

@@ -10,7 +10,7 @@ from typing import Any
 from statejobs.errors import did_you_mean
 from statejobs.people.acts import why_no_retry
 from statejobs.people.desk import Desk
-from statejobs.people.history import Attempt, Step, attempts_of, steps_of
+from statejobs.people.history import Attempt, Step, attempts_of, steps_of_job
 from statejobs.people.workers import living_workers
 from statejobs.values.job import WAITING, Job, JobState
 from statejobs.values.redaction import Redaction
@@ -116,13 +116,10 @@ def job_list(
 def job_page(desk: Desk, job: Job) -> JobPage:
     """Return everything about *job*."""
     shown = as_shown(job, desk.redaction)
-    history: tuple[Step, ...] = ()
-    if shown.resource is not None and shown.record_id is not None:
-        history = steps_of(desk, shown.resource, shown.record_id)
     return JobPage(
         job=shown,
         attempts=attempts_of(desk, job.id),
-        history=history,
+        history=steps_of_job(desk, job),
         obstacle=_why_unserved(desk, job),
         no_retry=why_no_retry(desk, job.id) if shown.may_be_retried else None,
     )

@@ -180,15 +180,14 @@ class JobQueries:
             NotFoundError: There is no such resource, or it has no such keys.
         """
         stored, forms = self._names.records(self._names.resource(resource), record_id)
-        query = (
-            select(transitions)
-            .where(transitions.c.resource == stored, transitions.c.record_id.in_(forms))
-            .order_by(transitions.c.id)
-        )
-        found = self._rows(query, transitions)
+        found = self._steps(stored, forms)
         if not found:
             self._names.refuse_unknown(resource=stored)
         return found
+
+    def steps(self, job: Job) -> list[dict[str, Any]]:
+        """Return the history of the record of *job*, oldest first; the app may know neither."""
+        return [] if job.record_id is None else self._steps(job.resource, [job.record_id])
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return the worker processes that are registered."""
@@ -226,6 +225,7 @@ class JobQueries:
     attempts_async = Awaited(attempts)
     last_errors_async = Awaited(last_errors)
     transitions_async = Awaited(transitions)
+    steps_async = Awaited(steps)
     nodes_async = Awaited(nodes)
     counts_async = Awaited(counts)
     oldest_queued_async = Awaited(oldest_queued)
@@ -246,6 +246,14 @@ class JobQueries:
     def _connect(self) -> Connection:
         self._refuse_closed()
         return self._engine.connect()
+
+    def _steps(self, resource: str | None, forms: Sequence[str]) -> list[dict[str, Any]]:
+        query = (
+            select(transitions)
+            .where(transitions.c.resource == resource, transitions.c.record_id.in_(forms))
+            .order_by(transitions.c.id)
+        )
+        return self._rows(query, transitions)
 
     def _rows(self, query: Select[Any], table: Table) -> list[dict[str, Any]]:
         with self._connect() as connection:

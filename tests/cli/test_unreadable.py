@@ -112,6 +112,29 @@ def test_a_broken_row_of_a_worker_fails_no_page(typed, work, values):
         json.loads(told.stdout, parse_constant=pytest.fail)
 
 
+@pytest.mark.parametrize(
+    "values", ["resource = 'Removed'", "record_id = 'x'", "record_id = '[1, 2]'", "record_id = ''"]
+)
+def test_a_job_whose_record_nobody_can_name_any_more_is_shown_with_its_history(typed, work, values):
+    job = spoil(work, ("statejobs_jobs", values))
+    spoil_history(work, values)
+
+    document = typed.json("job", "show", str(job.id))
+
+    assert [step["name"] for step in document["history"]][:2] == ["create", "submit"]
+    assert len(document["attempts"]) == 2
+    assert "History of" in typed("job", "show", str(job.id)).stdout
+    assert typed("job", "list").exit_code == typed("status").exit_code == 0
+
+
+def spoil_history(work, values):
+    """Write the same into the history of the record that failed."""
+    with work.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE statejobs_transitions SET {values} WHERE record_id = '3'"
+        )
+
+
 def test_a_row_that_cannot_be_read_says_what(typed, work):
     broken = "reason = NULL, started_at = 'infinity'"
     if work.engine.dialect.name == "sqlite":
