@@ -22,7 +22,7 @@ from statejobs.resource.computed import tell_computed
 from statejobs.resource.doors import serve_or_refuse
 from statejobs.resource.enqueue import IDS, WAKE, history_args, history_reason, promised_job
 from statejobs.resource.flush_locks import lock_in_order
-from statejobs.resource.key_types import bring_key_to_type, refuse_other_text
+from statejobs.resource.key_types import bring_key_to_type, refuse_other_key, refuse_other_text
 from statejobs.resource.ledger import (
     Ledger,
     Step,
@@ -91,10 +91,10 @@ def before_flush(session: Session, _context: UOWTransaction, instances: Any) -> 
     for record in records:
         model: ResourceModel = type(record).__statejobs__
         connection = plan.connection(session, model)  # before anything is written
-        bring_key_to_type(model, record, connection.dialect)
         moved = _plan_move(record, plan.now)
         plan.moved.append(moved)
         if moved.is_new:
+            bring_key_to_type(model, record, connection.dialect)
             _set_first_version(moved)
         else:
             existing.setdefault(moved.model.table, []).append(moved)
@@ -118,10 +118,16 @@ def _records_that_moved(session: Session, instances: Any) -> list[Any]:
         is_flushed = not chosen or id(record) in chosen
         if is_flushed and hasattr(type(record), "__statejobs__"):
             begin_with_a_move(record)
+            _refuse_other_key(session, record)
             if pending_steps(record):
                 found.append(record)
     leaving = (record for record in session.deleted if not chosen or id(record) in chosen)
     return [*found, *(r for r in leaving if _has_moved(r) and _deletes_itself(r))]
+
+
+def _refuse_other_key(session: Session, record: Any) -> None:
+    model: ResourceModel = type(record).__statejobs__
+    refuse_other_key(model, record, lambda: connection_for(session, model.mapper).dialect)
 
 
 def _has_moved(record: object) -> bool:
@@ -162,7 +168,16 @@ def _after_flush(session: Session, context: UOWTransaction) -> None:
     if plan is not None:
         plan.moved = [moved for moved in plan.moved if _is_written(moved, context)]
         _write_plan(session, plan)
+    _refuse_late_keys(session, context)
     _refuse_late_steps(context)
+
+
+def _refuse_late_keys(session: Session, context: UOWTransaction) -> None:
+    """Refuse a stored record whose key the flush has changed, as with that of its parent."""
+    for state, (is_deleted, is_only_read) in context.states.items():
+        record = None if is_deleted or is_only_read else state.obj()
+        if record is not None and hasattr(type(record), "__statejobs__"):
+            _refuse_other_key(session, record)
 
 
 def _is_elsewhere(moved: Moved, found: object) -> ProtectedStateError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ from sqlalchemy import (
     Uuid,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm.attributes import set_attribute
+from sqlalchemy.orm.attributes import instance_state, set_attribute
 from sqlalchemy.types import TypeEngine
 
 from statejobs.errors import DefinitionError, StateJobsError
@@ -71,6 +71,29 @@ def refuse_other_text(model: ResourceModel, record: object, dialect: Dialect) ->
             f"loaded as {typed!r}: jobs and history would take it for two records. Let what makes "
             "it (default=, before_insert, the record that it refers to) make what is loaded"
         )
+
+
+def refuse_other_key(model: ResourceModel, record: object, dialect: Callable[[], Dialect]) -> None:
+    """Refuse another key for a stored record; another form of the same is taken back.
+
+    Jobs and history name the record by its key, so that both would stay behind.
+
+    Raises:
+        StateJobsError: The record would be named by another text.
+    """
+    state = instance_state(record)
+    for number, (name, column, _) in enumerate(_parts(model)):
+        if name not in state.committed_state or state.key is None:
+            continue
+        value, stored = vars(record).get(name), state.key[1][number]
+        if value is None or _typed(model, name, column, value, dialect()) != stored:
+            raise StateJobsError(
+                f"{model.label(record)}: its key {name!r} was changed from {stored!r} to "
+                f"{value!r}, and its jobs and history would stay with the old one. A key is for "
+                "the life of a record: make a new record, and keep what may change in a column "
+                "of its own"
+            )
+        set_attribute(record, name, stored)
 
 
 def _parts_to_bring(

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, mapped_column, relationship
 
 from statejobs import (
     DefinitionError,
@@ -277,3 +277,40 @@ def test_a_key_that_is_made_in_the_flush_has_to_be_what_is_loaded(opened, way):
         session.commit()
 
     assert history_texts(app, cls) == ['"1.50"']
+
+
+def test_another_key_for_a_stored_record_is_refused_with_or_without_a_move(opened):
+    cls = keyed(sa.Integer())
+    app = opened(cls)
+    for moves in (True, False):
+        with app.session() as session:
+            record = session.merge(cls(id=1))
+            session.commit()
+            record.id = 9
+            if moves:
+                record.submit()
+            with pytest.raises(StateJobsError, match="Keyed 1: its key 'id' was changed from 1 to"):
+                session.flush()
+            session.rollback()
+            record.id = "1"  # the same
+            session.commit()
+            assert record.id == 1
+
+
+def test_a_key_that_follows_another_parent_is_refused(opened):
+    class Base(DeclarativeBase): ...
+
+    class Customer(Base):
+        __tablename__ = "customers"
+        id = mapped_column(sa.Integer, primary_key=True)
+
+    column = sa.ForeignKey("customers.id")
+    cls = keyed(column, "Profile", Base, more={"customer": relationship(Customer)})
+    app = opened(cls)
+    with app.session() as session:
+        session.add(profile := cls(customer=Customer(id=1)))
+        session.commit()
+        profile.customer = Customer(id=2)
+
+        with pytest.raises(StateJobsError, match="Profile 1: its key 'id' was changed from 1 to 2"):
+            session.flush()
