@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from inspect import getdoc, iscoroutinefunction, isroutine
+from inspect import getdoc, isroutine
 from typing import Any, TypeVar
 
 from statejobs.errors import DefinitionError
-from statejobs.values.calls import check_call
+from statejobs.values.calls import check_call, is_async
+from statejobs.values.unrun import ran
 
 Check = Callable[[Any], object]
 """Takes the subject; any true value lets it pass."""
@@ -68,6 +69,10 @@ class Guard:
     sql: Check | None = None
     """Takes the class and returns the same condition in SQL, when it was given one."""
 
+    def holds(self, subject: object) -> bool:
+        """Ask *subject*; StateJobsError when the function only made what would have to be run."""
+        return bool(ran(self.check(subject), "guard", self.name))
+
     @classmethod
     def of(cls, function: Check) -> Guard:
         """Make a guard whose reason is the first line of the function's docstring.
@@ -86,7 +91,7 @@ class Guard:
 
 
 def _refuse_async(name: str, function: Check) -> None:
-    if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
+    if is_async(function):
         raise DefinitionError(
             f"guard {name!r}",
             "it is async",

@@ -19,6 +19,7 @@ from statejobs.errors import DefinitionError, NotFoundError, did_you_mean
 from statejobs.machine.guard import Guard
 from statejobs.machine.verify import verify
 from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec
+from statejobs.values.unrun import ran
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, which the resource layer turns into its error
@@ -116,7 +117,7 @@ class Kernel:
         source = self.state_of(subject)
         if source not in edge.sources:
             return (_wrong_state(source, edge),)
-        return tuple(guard.reason for guard in self._guards[name] if not guard.check(subject))
+        return tuple(guard.reason for guard in self._guards[name] if not guard.holds(subject))
 
     def available(self, subject: object) -> tuple[str, ...]:
         """Names of the transitions that *subject* could fire now; their guards are asked."""
@@ -186,7 +187,7 @@ def _compile(
 def _condition(guard: Guard) -> Callable[[EventData], bool]:
     def holds(event_data: EventData) -> bool:
         move: Move = event_data.kwargs["move"]
-        if move.guards_checked or guard.check(event_data.model):
+        if move.guards_checked or guard.holds(event_data.model):
             return True
         move.refusals += (guard.reason,)
         return False
@@ -198,7 +199,7 @@ def _run_body(event_data: EventData) -> None:
     move: Move = event_data.kwargs["move"]
     if move.body is None:
         return
-    move.result = move.body()
+    move.result = ran(move.body(), "transition", move.edge.name)
     # A body may fire another edge; writing our target then would bury that move.
     machine: Any = event_data.machine
     now = machine.name_of(getattr(event_data.model, machine.model_attribute))

@@ -11,6 +11,7 @@ from statejobs.resource.action import Action, R
 from statejobs.resource.action_on_class import ActionOnClass
 from statejobs.resource.walk import Walk
 from statejobs.values.outcome import Complete
+from statejobs.values.unrun import ran
 
 
 class ChunkAction(Action[R, ChunkContext, [], None], Generic[R]):
@@ -40,6 +41,6 @@ class ChunkOnClass(ActionOnClass[R, []], Generic[R]):
         body: Any = self.spec.body
         with ExitStack() as stack:
             walks = [stack.enter_context(Walk(self.spec, record)) for record in records]
-            body(list(records), ctx)
+            ran(body(list(records), ctx), "action", self.spec.name)
             for walk in walks:
                 walk.is_kept = isinstance(ctx.outcome_of(walk.record), Complete)

@@ -24,6 +24,7 @@ from statejobs.values.options import JobOptions
 from statejobs.values.redaction import Redaction, strictest
 from statejobs.values.shown_arguments import encode_lossy
 from statejobs.values.text import REASON_LIMIT, shown_text
+from statejobs.values.unrun import ran
 
 IDS = "statejobs.ids"
 """Key in `session.info` of the source of ids."""
@@ -37,7 +38,9 @@ def promised_job(
 ) -> NewJob:  # fmt: skip
     """Return the job that *step*, a transition with `run_trigger`, enqueues."""
     options = bound.options
-    given = options.args(record) if callable(options.args) else options.args
+    given = options.args
+    if callable(given):
+        given = ran(given(record), "args= of", bound.key)
     return new_job(
         model, bound, record_id,
         args=bound.action.signature.encode_call((), dict(given or {})),

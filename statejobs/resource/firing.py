@@ -16,6 +16,7 @@ from statejobs.resource.loading import with_loading
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.specs import TransitionSpec
 from statejobs.resource.unloaded import explain_unloaded, explain_unloaded_in_body
+from statejobs.values.unrun import ran
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -111,10 +112,11 @@ class BoundTransition(Generic[P, T]):
         began = time.perf_counter()
         body: Any = self._spec.body
         try:
-            result = await body(self._record, *args, **kwargs)
+            returned = await body(self._record, *args, **kwargs)
         except SQLAlchemyError as error:
             explain_unloaded_in_body(error, self._spec.name)
             raise
+        result = ran(returned, "transition", self._spec.name)
         await with_loading(self._fire, lambda: None, args, kwargs, checked=True, began=began)
         return result
 

@@ -15,6 +15,7 @@ from statejobs.resource.loading import with_loading
 from statejobs.resource.specs import ActionSpec
 from statejobs.resource.unloaded import explain_unloaded, explain_unloaded_in_body
 from statejobs.values.graph import DELETED
+from statejobs.values.unrun import ran
 
 if TYPE_CHECKING:
     from statejobs.resource.model import ResourceModel
@@ -47,7 +48,7 @@ class BoundAction(Generic[C, P, T]):
         try:
             with Walk(action, self._record):
                 done: T = action.body(self._record, ctx, *args, **kwargs)
-                return done
+                return ran(done, "action", action.name)
         except SQLAlchemyError as error:
             call = f"{action.name}(ctx{', …' if args or kwargs else ''})"
             explain_unloaded(error, self._record, name=action.name, call=call, guards=action.guards)
@@ -152,7 +153,8 @@ async def run_async(
 ) -> Any:
     """Await the body of *action*, which is `async def`."""
     try:
-        return await action.body(record, ctx, *args, **kwargs)
+        returned = await action.body(record, ctx, *args, **kwargs)
     except SQLAlchemyError as error:
         explain_unloaded_in_body(error, action.name, session="ctx.session")
         raise
+    return ran(returned, "action", action.name)

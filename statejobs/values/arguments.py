@@ -14,6 +14,7 @@ from statejobs.errors import ArgumentsError, DefinitionError, did_you_mean
 from statejobs.values.argument_hints import hint_for
 from statejobs.values.argument_values import Refusal, from_json, quoted, stored_text, unknown_type
 from statejobs.values.text import clean_text
+from statejobs.values.unrun import ran
 
 Upcast = Callable[[dict[str, Any]], Mapping[str, Any]]
 """Makes arguments of today from stored ones."""
@@ -129,7 +130,7 @@ class Signature:
         except ArgumentsError:
             if upcast is None:
                 raise
-            mended = upcast(msgspec.json.decode(text))
+            mended = ran(upcast(msgspec.json.decode(text)), "upcast of", self.name)
             return self._decode_all(msgspec.json.encode(mended).decode())
 
     def _decode_all(self, text: str) -> dict[str, object]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Protocol, cast
 
 from statejobs.values.calls import is_async, is_generator, misfit
+from statejobs.values.unrun import ran
 
 DelayFunction = Callable[[int, BaseException | None], timedelta]
 """Takes the attempt that failed, from 1 on, and its error; returns the wait."""
@@ -140,7 +141,7 @@ def safe_delay(
     A broken backoff must not lose the failure that it was asked about.
     """
     try:
-        wait = backoff.delay(attempt, error, rng)
+        wait = ran(backoff.delay(attempt, error, rng), "backoff", type(backoff).__name__)
         _check_wait(wait, f"backoff {type(backoff).__name__}: the wait after attempt {attempt}")
     except BaseException as broken:  # noqa: BLE001 - a user's SystemExit must not lose it either
         return Exponential().delay(attempt, error, rng), broken

@@ -67,10 +67,19 @@ def misfit(function: object, given: int) -> str | None:
 
 def is_async(function: object) -> bool:
     """Return whether a call of *function*, or of an object like it, makes a coroutine."""
+    function = _inside(function)
     called = getattr(type(function), "__call__", None)  # noqa: B004 - the function itself
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def is_generator(function: object) -> bool:
     """Return whether a call of *function* would run nothing of it."""
+    function = _inside(function)
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _inside(function: object) -> object:
+    """Return what a static or class method stands for; a decorator's `__wrapped__` may be run."""
+    while isinstance(function, staticmethod | classmethod):
+        function = function.__func__
+    return function

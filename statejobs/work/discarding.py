@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from statejobs.runner.port import Claim
 from statejobs.store.engines.defaults import wait_as_long_as_it_takes
 from statejobs.values.clock import Sources
+from statejobs.values.unrun import ran
 from statejobs.work.outcomes import identified
 from statejobs.work.session import session_info
 
@@ -33,7 +34,7 @@ def run_hook(
                 Session(connection, join_transaction_mode="create_savepoint", info=info) as session,
                 session.begin(),
             ):
-                hook(session)
+                ran(hook(session), "on_discard of", claim.job.key)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands
             return error
         return None

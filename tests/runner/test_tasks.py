@@ -741,7 +741,7 @@ def test_a_coroutine_that_a_decorator_hid_fails_the_attempt(database_url):
     app.drain()
 
     (row,) = app.queries.attempts(job_id)
-    assert "hidden() returned a coroutine, which was not run" in row["message"]
+    assert "task 'hidden' returned a coroutine, which was not run" in row["message"]
     app.engine.dispose()
 
 

@@ -20,9 +20,8 @@ from statejobs.runner.undone import ours
 from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
-from statejobs.values.outcome import (
-    Outcome,
-)
+from statejobs.values.outcome import Outcome
+from statejobs.values.unrun import ran
 from statejobs.work.notes import JobNotes
 from statejobs.work.outcomes import (
     IsStale,
@@ -124,7 +123,7 @@ class RecordRun:
                 self._hold.load(self._session)
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
-            action.body(record, self._ctx, **args)
+            ran(action.body(record, self._ctx, **args), "action", action.name)
             self._session.check_kept()
         return self._hold.outcome or ended.outcome
 
@@ -226,7 +225,7 @@ def _check_guards(subject: RecordSubject) -> None:
 def stale_reason(subject: RecordSubject) -> str | None:
     """Return why a guard says no to the start of the action; None when none does."""
     for guard in map(Guard.of, subject.bound.action.guards):
-        if not guard.check(subject.record):
+        if not guard.holds(subject.record):
             return guard.reason
     return None
 

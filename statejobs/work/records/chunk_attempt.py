@@ -21,6 +21,7 @@ from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Complete, Outcome, Stale
+from statejobs.values.unrun import ran
 from statejobs.work.outcomes import outcomes, warn_of_long_transaction
 from statejobs.work.records.attempt import checked_arguments, prepare, stale_reason
 from statejobs.work.records.changes import own_changes_of_many
@@ -117,7 +118,8 @@ class ChunkRun:
             called = [claim for claim in self._claims if claim not in self._stale]
             self._ctx = self._context(called, self._ctx.now)
             if called:
-                self._action.body([claim.subject.record for claim in called], self._ctx)
+                records = [claim.subject.record for claim in called]
+                ran(self._action.body(records, self._ctx), "action", self._action.name)
                 self._session.check_kept()
         return self._hold.outcome or ended.outcome
 

@@ -274,13 +274,10 @@ class RecordWork:
         if not _may_tell(subject.model, subject.bound):
             return None
 
-        def call(session: Session) -> None:
+        def call(session: Session) -> object:
             record: Any = session.get(subject.model.cls, subject.identity)
-            if record is None:
-                return
-            hook = subject.bound.of(record).discard_hook
-            if hook is not None:
-                hook.body(record, session, reason)
+            hook = None if record is None else subject.bound.of(record).discard_hook
+            return None if hook is None else hook.body(record, session, reason)
 
         return run_hook(connection, claim, self._sources, call)
 

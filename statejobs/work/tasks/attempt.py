@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.context import AsyncJobContext, JobContext
-from statejobs.errors import StateJobsError
 from statejobs.resource.specs import TaskSpec
 from statejobs.resource.unloaded import explain_unloaded_in_body
 from statejobs.runner.port import Claim, Commit
@@ -22,6 +20,7 @@ from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Outcome
+from statejobs.values.unrun import ran
 from statejobs.work.notes import JobNotes
 from statejobs.work.outcomes import (
     identified,
@@ -96,7 +95,7 @@ class TaskRun:
     def _call(self) -> Outcome:
         with identified(self._claim), outcomes() as ended:
             args = self._claim.subject.take_args(self._claim.job.args)
-            _refuse_coroutine(self._task, self._task.body(*self._context, **args))
+            ran(self._task.body(*self._context, **args), "task", self._task.name)
             if self._session is not None:
                 self._session.check_kept()
         return ended.outcome
@@ -137,12 +136,13 @@ class AsyncTaskRun:
         with identified(self._claim), outcomes() as ended:
             args = self._claim.subject.take_args(self._claim.job.args)
             try:
-                await self._task.body(*self._context, **args)
+                returned = await self._task.body(*self._context, **args)
             except SQLAlchemyError as error:
                 explain_unloaded_in_body(
                     error, self._task.name, session="ctx.session", variable="record"
                 )
                 raise
+            ran(returned, "task", self._task.name)
             if self._session is not None:
                 sync: Any = self._session.sync_session
                 sync.check_kept()
@@ -172,17 +172,6 @@ def _async_session(engine: AsyncEngine, info: dict[str, Any]) -> AsyncSession:
     from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - needs the async extra
 
     return AsyncSession(engine, sync_session_class=JobSession, info=info)
-
-
-def _refuse_coroutine(task: TaskSpec, result: object) -> None:
-    """A decorator may hide that a body is async: nobody would await it, and it would not run."""
-    if not inspect.iscoroutine(result):
-        return
-    result.close()
-    raise StateJobsError(
-        f"task {task.key!r}: {task.name}() returned a coroutine, which was not run. "
-        "Make the decorator between it and @task an `async def` as well"
-    )
 
 
 def _has_pending(session: Session) -> bool:

@@ -143,10 +143,11 @@ class TaskWork:
         if hook is None:
             return None
 
-        def call(session: Session) -> None:
+        def call(session: Session) -> object:
             task = subject.task
             args = task.signature.decode(claim.job.args, task.options.upcast)
-            hook(session, reason, **args)
+            returned: object = hook(session, reason, **args)
+            return returned
 
         return run_hook(connection, claim, self._sources, call)
 
