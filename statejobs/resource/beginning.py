@@ -38,7 +38,8 @@ def promised_by(model: ResourceModel, target: str) -> str | None:
 def begin_with_creation(record: Any) -> None:
     """Let a new record be created first, and its state be the one that its steps lead to.
 
-    merge() and make_transient() construct nothing: what they copied keeps its state.
+    make_transient() constructs nothing, nor does merge() of what another database holds: these
+    keep the state that they hold.
     """
     model: ResourceModel = type(record).__statejobs__
     steps = ledger_of(record).pending

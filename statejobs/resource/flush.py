@@ -33,6 +33,7 @@ from statejobs.resource.ledger import (
     value_of,
 )
 from statejobs.resource.lives import GONE, awaits_number, begin_lives, end_lives
+from statejobs.resource.merging import carry_steps
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.move import Moved, move_records
 from statejobs.resource.old_doors import close_old_doors
@@ -78,6 +79,7 @@ def listen_to_sessions() -> None:
         if not event.contains(Session, name, listener):
             event.listen(Session, name, listener)
     close_old_doors()
+    carry_steps()
 
 
 def before_flush(session: Session, _context: UOWTransaction, instances: Any) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import class_mapper
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.base import LoaderCallableStatus
 
 from statejobs.errors import ProtectedStateError
 from statejobs.resource.beginning import promised_by, stage_creation
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
+from statejobs.resource.merging import Carried
 from statejobs.values.text import REASON_LIMIT, clean_text
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def start_in_initial_state(record: Any, _args: Any, kwargs: dict[str, Any]) -> N
 
 def protect_state(attribute: Any) -> None:
     """Refuse assignments to *attribute* that do not come from the machine."""
-    event.listen(attribute, "set", _assign_state, active_history=True)
+    event.listen(attribute, "set", _assign_state, retval=True, active_history=True)
     event.listen(attribute, "remove", _refuse_removal)
 
 
@@ -84,8 +87,24 @@ def override_state(record: Any, *, reason: str) -> Iterator[None]:
         ledger.reason = before
 
 
-def _assign_state(record: Any, value: Any, old: Any, _initiator: Any) -> None:
-    """Let the machine assign, stage what an override assigns, refuse the rest."""
+def _assign_state(record: Any, value: Any, old: Any, _initiator: Any) -> Any:
+    """Let the machine assign, take what is merged, stage an override, refuse the rest."""
+    if isinstance(value, Carried):
+        value = _take(record, value)
+    _refuse_or_stage(record, value, old)
+    return value
+
+
+def _take(record: Any, carried: Carried) -> enum.Enum:
+    """Let a new record have made the steps of the one that is merged into it."""
+    model: ResourceModel = type(record).__statejobs__
+    pending = ledger_of(record).pending
+    if instance_state(record).key is None and not pending:
+        pending.extend(replace(step) for step in carried.steps)
+    return model.member(carried.steps[-1].target)
+
+
+def _refuse_or_stage(record: Any, value: Any, old: Any) -> None:
     ledger = ledger_of(record)
     if ledger.may_write:
         return

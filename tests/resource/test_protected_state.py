@@ -263,7 +263,7 @@ def test_merging_a_new_record_writes_its_history_and_its_job(engine):
 
         assert merged.state is S.QUEUED
     assert [job.state for job in read_jobs(engine)] == ["queued"]
-    assert read_history(engine) == [("create", None, "queued")]
+    assert read_history(engine) == [("create", None, "draft"), ("submit", "draft", "queued")]
 
 
 def test_pickling_a_record_works(engine):
