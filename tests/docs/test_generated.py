@@ -61,7 +61,8 @@ def options_of(function):
 
 
 def public_names(cls):
-    return {name for name in vars(cls) if not name.startswith("_")}
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("statejobs")]
+    return {name for base in ours for name in vars(base) if not name.startswith("_")}
 
 
 def test_the_readme_draws_its_order(tmp_path, monkeypatch):
