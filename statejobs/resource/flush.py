@@ -171,7 +171,6 @@ def _after_flush(session: Session, context: UOWTransaction) -> None:
         plan.moved = [moved for moved in plan.moved if _is_written(moved, context)]
         _write_plan(session, plan)
     _refuse_late_keys(session, context)
-    _refuse_late_steps(context)
 
 
 def _refuse_late_keys(session: Session, context: UOWTransaction) -> None:
@@ -193,8 +192,12 @@ def _is_elsewhere(moved: Moved, found: object) -> ProtectedStateError:
 
 
 def _is_written(moved: Moved, context: UOWTransaction) -> bool:
-    """Whether a new record was inserted: not one left for later, nor an orphan that was let go."""
-    return not moved.is_new or instance_state(moved.record) in context.states
+    """Whether the record has a row now: not one left for later, nor an orphan that was let go."""
+    state = instance_state(moved.record)
+    if state not in context.states:
+        return not moved.is_new
+    is_deleted, _ = context.states[state]
+    return moved.is_deleted or not is_deleted
 
 
 def _write_plan(session: Session, plan: Plan) -> None:
@@ -321,10 +324,10 @@ def _close(session: Session, moved: Moved) -> None:
         inserted.setdefault(ledger, []).extend((step, within) for step in moved.steps)
 
 
-def _refuse_late_steps(context: UOWTransaction) -> None:
-    """Refuse steps that the flush did not know of when it made its plan."""
+def _refuse_late_steps(_session: Session, context: UOWTransaction) -> None:
+    """Refuse steps that the flush did not know of, and that the next would not know of either."""
     for state, (is_deleted, is_only_read) in context.states.items():
-        record = None if is_deleted or is_only_read else state.obj()
+        record = None if is_deleted or is_only_read or state.modified else state.obj()
         if record is None or not _has_moved(record):
             continue
         model: ResourceModel = type(record).__statejobs__
@@ -376,6 +379,7 @@ def _is_in(inner: SessionTransaction | None, outer: SessionTransaction) -> bool:
 _LISTENERS: dict[str, Callable[..., Any]] = {
     "before_flush": before_flush,
     "after_flush": _after_flush,
+    "after_flush_postexec": _refuse_late_steps,
     "persistent_to_transient": _restage,
     "after_commit": _after_commit,
     "after_soft_rollback": _after_rollback,

@@ -101,7 +101,7 @@ def _take(record: Any, carried: Carried) -> enum.Enum:
     pending = ledger_of(record).pending
     if instance_state(record).key is None and not pending:
         pending.extend(replace(step) for step in carried.steps)
-    return model.member(carried.steps[-1].target)
+    return model.members[carried.steps[-1].target]
 
 
 def _refuse_or_stage(record: Any, value: Any, old: Any) -> None:
