@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor, current_tenant
 from statejobs.errors import TransitionRefusedError
+from statejobs.resource.attaching import attach
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
 from statejobs.resource.model import ResourceModel
@@ -63,8 +64,7 @@ def enqueue_action(
         return []
     encoded = action.signature.encode_call(args, kwargs)
     _refuse_strangers(action, records)
-    session.add_all(records)
-    session.flush()
+    attach(session, action.name, records)
     now = clock_of(session.info).now()
     run_at = chosen.due(now)
     ids = session.info.get(IDS, random_id)
