@@ -23,6 +23,7 @@ from statejobs.errors import (
     StaleTransitionError,
     StateJobsError,
     TransitionRefusedError,
+    WrongCallError,
     WrongValueError,
 )
 from statejobs.machine.diagram import mermaid
@@ -97,6 +98,7 @@ __all__ = [
     "Trigger",
     "UtcDateTime",
     "WorkerSettings",
+    "WrongCallError",
     "WrongValueError",
     "__version__",
     "acting_as",

@@ -50,6 +50,7 @@ from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources, tells_wall_time
+from statejobs.values.kinds import check_kind, check_span, check_whole, members_of
 from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
 from statejobs.work.dispatch import WorkByKey
@@ -99,7 +100,18 @@ class StateJobs(ByHand):
             ConfigurationError: A database or queue that cannot be used.
             DefinitionError: A key or name is used twice over the domains.
         """
-        self.queues = check_queues(dict(queues or {"default": 10}))
+        example = 'domains=[Domain("shop", resources=[Order])]'
+        domains = members_of("StateJobs: domains=", domains, example=example)
+        for domain in domains:
+            check_kind("StateJobs: each of domains=", domain, Domain, example=example)
+        for name, given, kind in (
+            ("settings", settings, WorkerSettings),
+            ("retention", retention, Retention),
+            ("sources", sources, Sources),
+        ):
+            if given is not None:
+                check_kind(f"StateJobs: {name}=", given, kind, example=f"{kind.__name__}(…)")
+        self.queues = check_queues({"default": 10} if queues is None else queues)
         self.settings = settings or WorkerSettings()
         self.retention = retention or Retention()
         self.telemetry = Telemetry()
@@ -201,14 +213,16 @@ class StateJobs(ByHand):
             raise_errors: Raise what an action raised, once its failed attempt is recorded; for
                 tests. Otherwise the result has the `tracebacks`.
         """
+        known = self._known(queues)
+        check_whole("drain(most=…)", most, least=1)
         self.check_tables()
         self._warn_of_unserved(self.queues)
         with self._engine_room() as (runner, loop):
-            known = self._known(queues)
             return drain(runner, known, loop, most=most, raise_errors=raise_errors)
 
     def step(self, n: int = 1) -> list[Ended]:
         """Claim up to *n* jobs, run and finish each, in this thread."""
+        check_whole("step(n)", n)
         self._check_async()
         with self._engine_room() as (runner, loop):
             self._refresh_clock()
@@ -231,7 +245,7 @@ class StateJobs(ByHand):
         """Return a worker for this process; call its `start` and `stop`."""
         self.store.refuse_closed()
         refuse_worker(self.engine)
-        served = check_queues(dict(queues or self.queues))
+        served = check_queues(self.queues if queues is None else queues)
         self.check_tables()
         check_connections(self.engine, slots=sum(served.values()))
         self._warn_of_unserved({*self.queues, *served})
@@ -312,6 +326,7 @@ class StateJobs(ByHand):
             older_than: Delete every ended job that old, whatever `retention` says; no history.
             dry_run: Only count.
         """
+        check_span("prune(older_than=…)", older_than, or_none=True)
         self.check_tables()
         chosen = self.retention if older_than is None else Retention.older_than(older_than)
         return self._pruner.prune(chosen, dry_run=dry_run)
@@ -358,14 +373,17 @@ class StateJobs(ByHand):
         return [Loop("prune", self._pruner.run_once, every, self.sources.rng)]
 
     def _known(self, queues: Sequence[str] | None) -> list[str]:
-        for name in queues or ():
+        if queues is None:
+            return list(self.queues)
+        queues = members_of("drain(queues=…)", queues, example="queues=['default']")
+        for name in queues:
             if name not in self.queues:
                 raise ConfigurationError(
                     f"no queue {name!r} in this app; {did_you_mean(name, self.queues)}",
                     why="it is not in the `queues` of the app",
                     fix="name one that is, or add it there",
                 )
-        return list(queues or self.queues)
+        return queues or list(self.queues)
 
     def _keys_of(self, resource: str) -> list[str] | None:
         """Return the keys of the jobs of *resource*, if its history names those that completed."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
 from statejobs.errors import ConfigurationError
 from statejobs.values.backoff import LONGEST
 from statejobs.values.job import JobState
+from statejobs.values.kinds import check_mapping, check_span, check_text, check_whole
 from statejobs.values.whole import is_whole
 
 _LEAST_IDLE = timedelta(seconds=10)
@@ -41,6 +43,10 @@ class WorkerSettings:
         """Refuse settings under which live jobs would be rescued, or loops would spin."""
         for item in fields(self):
             value = getattr(self, item.name)
+            if isinstance(item.default, int):
+                check_whole(f"WorkerSettings({item.name}=…)", value, least=1)
+            else:
+                check_span(f"WorkerSettings({item.name}=…)", value, or_none=item.default is None)
             if value is not None and value <= (timedelta() if isinstance(value, timedelta) else 0):
                 raise ConfigurationError(
                     f"{item.name} must be positive, got {value}",
@@ -83,6 +89,10 @@ class Retention:
         """Refuse ages that no row could have, and loops that would spin."""
         for item in fields(self):
             value = getattr(self, item.name)
+            if item.name == "batch":
+                check_whole("Retention(batch=…)", value, least=1)
+            else:
+                check_span(f"Retention({item.name}=…)", value, or_none=True)
             if value is None:
                 continue
             zero = value - value
@@ -104,12 +114,14 @@ class Retention:
         return cls(completed=age, cancelled=age, discarded=age)
 
 
-def check_queues(queues: dict[str, int]) -> dict[str, int]:
+def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
     """Return *queues* (name → how many jobs at once) when they can be used.
 
     Raises:
         ConfigurationError: None, or a limit below 1.
+        WrongValueError: No mapping, or a name that is no text.
     """
+    check_mapping("queues=", queues, example="{'default': 10}")
     if not queues:
         raise ConfigurationError(
             "the app has no queues",
@@ -117,6 +129,7 @@ def check_queues(queues: dict[str, int]) -> dict[str, int]:
             fix="say queues={'default': 10}, or leave queues out",
         )
     for name, limit in queues.items():
+        check_text("queues=: each name", name, example="default")
         if not name or not is_whole(limit) or limit < 1:
             raise ConfigurationError(
                 f"queue {name!r}: limit {limit!r} must be a whole number from 1 on",

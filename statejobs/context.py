@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from statejobs.errors import StateJobsError
+from statejobs.errors import StateJobsError, WrongValueError
 from statejobs.values.job import Job
+from statejobs.values.kinds import check_number
 from statejobs.values.outcome import CancelSignal
 
 if TYPE_CHECKING:
@@ -134,10 +135,12 @@ class BaseContext:
         """Say how far the action is, for people who watch; written at most once a second.
 
         Raises:
-            ValueError: Not `0 <= done <= total`.
+            WrongValueError: Not `0 <= done <= total`.
         """
+        check_number("progress(done, …)", done)
+        check_number("progress(…, total)", total)
         if not 0 <= done <= total:
-            raise ValueError(f"progress({done}, {total}): done must lie between 0 and total")
+            raise WrongValueError(f"progress({done}, {total}): done must lie between 0 and total")
         self._needed_notes().progress(done, total)
 
     def _needed_notes(self) -> Notes:

@@ -30,6 +30,10 @@ class WrongValueError(StateJobsError, TypeError, ValueError):
     """A value of the wrong kind was given, such as a number where a timedelta belongs."""
 
 
+class WrongCallError(StateJobsError, TypeError, AttributeError):
+    """Something was called on a record that is of its class, or the other way round."""
+
+
 class ClosedError(StateJobsError):
     """An app was used after its `close()`."""
 

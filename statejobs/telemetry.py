@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from statejobs.values.kinds import check_callable
+
 log = logging.getLogger("statejobs")
 
 
@@ -57,6 +59,7 @@ class Telemetry:
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call *subscriber* for each event from now on; return what ends it."""
+        check_callable("subscribe()", subscriber, example="subscribe(print)")
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 

@@ -20,6 +20,7 @@ from statejobs.errors import (
     StaleTransitionError,
     StateJobsError,
     TransitionRefusedError,
+    WrongValueError,
     did_you_mean,
 )
 from statejobs.values.redaction import DEFAULT, without_passwords
@@ -105,6 +106,7 @@ _ERRORS: tuple[tuple[type[StateJobsError], str, str, Exit], ...] = (
         "statejobs db upgrade",
         Exit.USAGE,
     ),
+    (WrongValueError, "a value of another kind belongs there", "mend it there", Exit.USAGE),
     (StateJobsError, "it cannot be done now", "statejobs status", Exit.FAILED),
 )
 

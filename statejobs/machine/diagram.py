@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec
+from statejobs.values.kinds import check_kind
 
 _VERBS = {
     EdgeKind.START: "start",
@@ -27,6 +28,7 @@ def mermaid(spec: MachineSpec, *, counts: Mapping[str, int] | None = None) -> st
         spec: The graph.
         counts: How many records are in each state, to be shown with its name.
     """
+    check_kind("mermaid()", spec, MachineSpec, example="mermaid(Order.__machine__)")
     ids = _ids(spec.states)
     lines = ["stateDiagram-v2"]
     lines += [_state(ids[state], _caption(spec, state, counts)) for state in spec.states]

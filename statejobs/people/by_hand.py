@@ -6,6 +6,7 @@ from statejobs.awaited import Awaited
 from statejobs.people import acts
 from statejobs.people.desk import Desk
 from statejobs.values.job import Job, JobState
+from statejobs.values.kinds import check_job_id
 
 
 class ByHand:
@@ -15,6 +16,7 @@ class ByHand:
 
     def cancel_job(self, job_id: int, *, reason: str = "cancelled by a person") -> JobState:
         """Cancel a waiting job, or ask a running one to stop; return its state now."""
+        check_job_id("cancel_job()", job_id)
         return acts.cancel_job(self.desk, job_id, reason=reason)
 
     def retry_job(self, job_id: int) -> JobState:
@@ -24,10 +26,12 @@ class ByHand:
         that runs the trigger, guards and history included. A stuck record is moved back to where
         its job found it.
         """
+        check_job_id("retry_job()", job_id)
         return acts.retry_job(self.desk, job_id)
 
     def why_no_retry(self, job_id: int) -> str | None:
         """Return why `retry_job` would refuse a job now; None when it would not."""
+        check_job_id("why_no_retry()", job_id)
         return acts.why_no_retry(self.desk, job_id)
 
     def stuck_jobs(self, *, limit: int = 100) -> list[Job]:

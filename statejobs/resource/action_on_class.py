@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
-from statejobs.resource.binds import refuse_async
+from statejobs.errors import WrongCallError
+from statejobs.resource.binds import refuse_async, refuse_sync
 from statejobs.resource.enqueue import enqueue_action
 from statejobs.resource.specs import ActionSpec
 from statejobs.values.job import EnqueueResult
+from statejobs.values.kinds import members_of
 from statejobs.values.options import JobOptions
 
 if TYPE_CHECKING:
@@ -67,8 +69,8 @@ class ActionOnClass(Generic[R, P]):
         What is left out stays as an earlier call chose it.
 
         Raises:
-            TypeError: A value of another type.
-            ValueError: Both times, a naive time, a negative delay or a wrong priority.
+            WrongValueError: A value of another type, both times, a naive time, a negative delay or
+                a wrong priority.
         """
         given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
         chosen = replace(self._options, **{k: v for k, v in given.items() if v is not None})
@@ -91,14 +93,26 @@ class ActionOnClass(Generic[R, P]):
     ) -> list[EnqueueResult]:
         """Enqueue the action for each of *records*, with one INSERT."""
         refuse_async(session, "enqueue_many")
+        records = members_of(f"{self.spec.label}.enqueue_many()", records, example="[order]")
         return self._enqueue(session, records, args, kwargs)
 
     async def enqueue_async(
         self, session: AsyncSession, record: R, /, *args: P.args, **kwargs: P.kwargs
     ) -> EnqueueResult:
         """Enqueue through an `AsyncSession`."""
+        refuse_sync(session, "enqueue_async", instead="….enqueue(session, record, …)")
         found = await session.run_sync(lambda sync: self._enqueue(sync, [record], args, kwargs))
         return found[0]
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+            """Say how to run it."""
+            called = self.spec.label
+            raise WrongCallError(
+                f"{called} is of the class; call it on a record, record.{self.name}(ctx), or "
+                f"enqueue it: {called}.enqueue(session, record)"
+            )
 
     def _enqueue(
         self, session: Session, records: Sequence[Any], args: Any, kwargs: Any

@@ -29,6 +29,21 @@ def refuse_async(session: object, door: str, *, instead: str = "") -> None:
     )
 
 
+def refuse_sync(session: object, door: str, *, instead: str) -> None:
+    """Refuse what is no `AsyncSession`, such as a `Session`.
+
+    Raises:
+        ConfigurationError: It is not; with the call that works.
+    """
+    if hasattr(session, "run_sync"):
+        return
+    raise ConfigurationError(
+        f"{door}() was given a value of type {type(session).__name__}, not an AsyncSession",
+        why="it awaits what the session does",
+        fix=f"of a Session: {instead}",
+    )
+
+
 def connection_for(session: Session, mapper: Mapper[Any]) -> Connection:
     """Return the session's own connection for records of *mapper*.
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from reprlib import repr as short
 from typing import Any, TypeVar
 
 from sqlalchemy import CheckConstraint, Column, Table, event
 from sqlalchemy.orm import MappedColumn, mapped_column
 from sqlalchemy.sql.elements import conv
 
-from statejobs.errors import DefinitionError
+from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.resource.options import explain_options
 from statejobs.resource.specs import StateSpec
 from statejobs.resource.trigger import Trigger, spec_of
 from statejobs.store.check_names import check_name
 from statejobs.store.old_rows import OLD_ROWS, text_literal
 from statejobs.store.types import StateType
+from statejobs.values.kinds import members_of
 
 E = TypeVar("E", bound=enum.Enum)
 _DECIDED = ("active_history", "insert_default", "nullable")
@@ -58,7 +60,18 @@ def state_column(
         DefinitionError: A value is not of the enum, the enum's values are not text, or an option
             does not exist.
     """
+    given: object = states
+    if not (isinstance(given, type) and issubclass(given, enum.Enum)):
+        raise WrongValueError(
+            f"state_column() takes an enum of the states, not {short(states)}; say "
+            'class State(StrEnum): DRAFT = "draft", and state_column(State, initial=State.DRAFT)'
+        )
     _check_enum(states)
+    example = f"({states.__name__}.{next(iter(states)).name},)"
+    final = members_of(f"state_column({states.__name__}): final=", final, example=example)
+    deprecated = members_of(
+        f"state_column({states.__name__}): deprecated=", deprecated, example=example
+    )
     _refuse_decided(states, column_options)
     for option, members in (
         ("initial", (initial,)), ("final", final), ("deprecated", deprecated)

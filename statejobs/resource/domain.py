@@ -12,6 +12,7 @@ from statejobs.resource.model import ResourceModel
 from statejobs.resource.names import key_used_twice
 from statejobs.resource.specs import BoundTrigger
 from statejobs.resource.task import Task
+from statejobs.values.kinds import check_text, members_of
 from statejobs.values.options import NAME
 from statejobs.values.redaction import DEFAULT, Redaction
 
@@ -31,6 +32,11 @@ class Domain:
         Raises:
             DefinitionError: Not a name, or something that is neither a resource nor a task.
         """
+        check_text("Domain: its name", name, example="shop")
+        resources = members_of(
+            f"Domain({name!r}): resources=", resources, example="resources=[Order]"
+        )
+        tasks = members_of(f"Domain({name!r}): tasks=", tasks, example="tasks=[report]")
         if not NAME.fullmatch(name):
             raise DefinitionError(
                 f"Domain({name!r})",

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor, current_tenant
-from statejobs.errors import TransitionRefusedError
+from statejobs.errors import TransitionRefusedError, WrongValueError
 from statejobs.resource.attaching import attach
 from statejobs.resource.binds import connection_for
 from statejobs.resource.ledger import Step, clock_of
@@ -58,7 +58,7 @@ def enqueue_action(
     Raises:
         ArgumentsError: The arguments do not fit, or would not survive.
         TransitionRefusedError: A record is neither in a source nor being run.
-        TypeError: One is no record of a class that has the action.
+        WrongValueError: One is no record of a class that has the action.
     """
     if not records:
         return []
@@ -121,7 +121,7 @@ def _refuse_strangers(action: ActionSpec, records: Sequence[Any]) -> None:
             continue
         is_class = isinstance(record, type)
         given = f"the class {record.__name__}" if is_class else f"of type {type(record).__name__}"
-        raise TypeError(
+        raise WrongValueError(
             f"{action.label}: what shall be enqueued is {given}, which has no such "
             "action; give the record itself, such as session.get(Order, id)"
         )

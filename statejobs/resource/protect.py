@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -13,7 +14,7 @@ from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.base import LoaderCallableStatus
 
-from statejobs.errors import ProtectedStateError
+from statejobs.errors import ProtectedStateError, WrongValueError
 from statejobs.resource.beginning import promised_by, stage_creation
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.merging import Carried
@@ -74,11 +75,16 @@ def override_state(record: Any, *, reason: str) -> Iterator[None]:
     cancels its job, so that the record and its jobs still agree.
 
     Raises:
-        ValueError: *reason* is empty.
+        WrongValueError: *reason* is empty, or *record* is none.
     """
+    if not hasattr(type(record), "__statejobs__"):
+        raise WrongValueError(
+            f"override_state() takes a record of a resource, not {short(record)}; "
+            'say override_state(order, reason="…")'
+        )
     reason = clean_text(reason, REASON_LIMIT)
     if not reason.strip():
-        raise ValueError("override_state: say why, for those who read the history")
+        raise WrongValueError("override_state: say why, for those who read the history")
     ledger = ledger_of(record)
     before, ledger.reason = ledger.reason, reason
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from sqlalchemy.orm import Session
 
 from statejobs.context import AsyncJobContext, JobContext
-from statejobs.resource.binds import refuse_async
+from statejobs.resource.binds import refuse_async, refuse_sync
 from statejobs.resource.flush import listen_to_sessions
 from statejobs.resource.options import checked_backoff, explain_options
 from statejobs.resource.specs import TaskSpec
@@ -19,6 +19,7 @@ from statejobs.resource.task_checks import check_body, check_hook, check_key, co
 from statejobs.resource.task_enqueue import enqueue_task
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import EnqueueResult
+from statejobs.values.kinds import members_of, words_of
 from statejobs.values.options import JobOptions, RunOptions
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class TaskRequest(Generic[P]):
         What is left out stays as an earlier call chose it.
 
         Raises:
-            ValueError: Both times, a naive time, a negative delay or a wrong priority.
+            WrongValueError: Both times, a naive time, a negative delay or a wrong priority.
         """
         given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
         chosen = replace(self._chosen, **{k: v for k, v in given.items() if v is not None})
@@ -73,12 +74,14 @@ class TaskRequest(Generic[P]):
             ArgumentsError: As `enqueue`; then none of them is enqueued.
         """
         refuse_async(session, "enqueue_many")
+        calls = members_of(f"{self.spec.name}.enqueue_many()", calls, example="[{'n': 1}]")
         return enqueue_task(session, self.spec, calls, chosen=self._chosen)
 
     async def enqueue_async(
         self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs
     ) -> EnqueueResult:
         """Enqueue one job through an `AsyncSession`."""
+        refuse_sync(session, "enqueue_async", instead="….enqueue(session, …)")
         return await session.run_sync(lambda sync: self._enqueue(sync, args, kwargs))
 
     def _enqueue(self, session: Session, args: Any, kwargs: Any) -> EnqueueResult:
@@ -200,14 +203,14 @@ def task(
     return _TaskDecorator(
         RunOptions(
             key=key,
-            aliases=tuple(aliases),
+            aliases=words_of(f"task {key!r}: aliases=", aliases, example='["old.key"]'),
             queue=queue,
             priority=priority,
             max_attempts=max_attempts,
             max_crashes=max_crashes,
             backoff=checked_backoff(f"task {key!r}", backoff),
             timeout=timeout,
-            tags=tuple(tags),
+            tags=tuple(members_of(f"task {key!r}: tags=", tags, example='["nightly"]')),
             upcast=upcast,
         )
     )

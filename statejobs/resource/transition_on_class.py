@@ -5,16 +5,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import ColumnExpressionArgument
 from sqlalchemy.orm import Session
 
-from statejobs.resource.binds import refuse_async
+from statejobs.errors import WrongCallError
+from statejobs.resource.binds import refuse_async, refuse_sync
 from statejobs.resource.bulk import move_in_bulk
 from statejobs.resource.bulk_checks import Values
 from statejobs.resource.specs import TransitionSpec
 from statejobs.values.job import BulkResult
+from statejobs.values.kinds import check_mapping, check_whole
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -71,6 +73,10 @@ class TransitionOnClass(Generic[R]):
             ArgumentsError: *args* do not fit the transition.
             StaleTransitionError: Another transaction is moving one of the records.
         """
+        check_whole(f"{self.name}.bulk(limit=…)", limit, least=1, or_none=True)
+        for name, given in (("values", values), ("args", args)):
+            if given is not None:
+                check_mapping(f"{self.name}.bulk({name}=…)", given, example=f"{name}={{…: …}}")
         refuse_async(session, "bulk", instead="await ….bulk_async(session, where=…)")
         return move_in_bulk(
             session, self._owner, self.spec, where=where, values=values, args=args, limit=limit
@@ -86,9 +92,20 @@ class TransitionOnClass(Generic[R]):
         limit: int | None = None,
     ) -> BulkResult:
         """As `bulk`, through an `AsyncSession`."""
+        refuse_sync(session, "bulk_async", instead="….bulk(session, where=…)")
         return await session.run_sync(
             lambda sync: self.bulk(sync, where=where, values=values, args=args, limit=limit)
         )
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+            """Say how to fire it."""
+            raise WrongCallError(
+                f"{self._owner.__name__}.{self.name} is of the class; fire it on a record: "
+                f"record.{self.name}(…), or on many: "
+                f"{self._owner.__name__}.{self.name}.bulk(session, where=…)"
+            )
 
     def __repr__(self) -> str:
         return repr(self.spec)

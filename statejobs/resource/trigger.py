@@ -22,6 +22,7 @@ from statejobs.resource.names import as_tuple, refuse_second_definition
 from statejobs.resource.options import checked_backoff, explain_options
 from statejobs.resource.specs import ActionSpec, GuardFunction, TriggerSpec
 from statejobs.values.backoff import Backoff
+from statejobs.values.kinds import check_kind, members_of, words_of
 from statejobs.values.options import TriggerOptions
 
 DiscardHook = Callable[[Any, Session, str], None]
@@ -33,6 +34,8 @@ class Trigger:
     """Declares that an action runs as a job. Make one with `Trigger.on_demand`."""
 
     def __init__(self, spec: TriggerSpec) -> None:
+        example = 'Trigger.on_demand("order.charge")'
+        check_kind("Trigger()", spec, TriggerSpec, example=example)
         self.spec = spec
 
     @classmethod
@@ -82,7 +85,7 @@ class Trigger:
         """
         options = TriggerOptions(
             key=key,
-            aliases=tuple(aliases),
+            aliases=words_of(f"trigger {key!r}: aliases=", aliases, example='["old.key"]'),
             queue=queue,
             priority=priority,
             max_attempts=max_attempts,
@@ -90,7 +93,7 @@ class Trigger:
             backoff=checked_backoff(f"trigger {key!r}", backoff),
             timeout=timeout,
             args=args,
-            tags=tuple(tags),
+            tags=tuple(members_of(f"trigger {key!r}: tags=", tags, example='["nightly"]')),
             upcast=upcast,
             chunk=chunk,
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm.attributes import instance_state
 
+from statejobs.errors import WrongCallError
 from statejobs.resource.firing import refused
 from statejobs.resource.ledger import Step, ledger_of, time_of, value_of
 from statejobs.resource.loading import with_loading
@@ -23,6 +26,27 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+_OF_THE_CLASS = {"enqueue", "enqueue_many", "enqueue_async", "options"}
+
+
+def _with_context(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let *call* say what it lacks when it is given no context."""
+
+    @wraps(call)
+    def checked(self: BoundAction[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+        if not args:
+            called = self._action.label
+            kind = "AsyncJobContext" if self._action.is_async else "JobContext"
+            raise WrongCallError(
+                f"{called}: a call runs its body here, and needs a {kind}: record."
+                f"{self._action.name}(ctx); to run it as a job, "
+                f"say {called}.enqueue(session, record)"
+            )
+        return call(self, *args, **kwargs)
+
+    return checked
 
 
 class BoundAction(Generic[C, P, T]):
@@ -53,6 +77,19 @@ class BoundAction(Generic[C, P, T]):
             call = f"{action.name}(ctx{', …' if args or kwargs else ''})"
             explain_unloaded(error, self._record, name=action.name, call=call, guards=action.guards)
             raise
+
+    if not TYPE_CHECKING:  # which see it by themselves
+        __call__ = _with_context(__call__)
+
+        def __getattr__(self, name: str) -> Any:
+            """Say of what the class has that it has it."""
+            if name in _OF_THE_CLASS:
+                called = self._action.label
+                raise WrongCallError(
+                    f"{called}: {name} is of the class, not of a record; "
+                    f"say {called}.{name}({'session, record' if name != 'options' else '…'})"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     async def _run_async(self, ctx: C, args: Any, kwargs: Any) -> Any:
         async with Walk(self._action, self._record):

@@ -14,6 +14,7 @@ from statejobs.store import looking as looking_sql
 from statejobs.store.readable import read_jobs, read_rows
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 from statejobs.values.job import ENDED, Job, JobState
+from statejobs.values.kinds import check_job_id, check_kind, check_text, check_whole, members_of
 from statejobs.values.waiting import MOST
 
 MOST_COUNTED = 10_000
@@ -101,6 +102,8 @@ class JobQueries:
             NotFoundError: There is no such state, queue, key or resource, or no such key of a
                 record.
         """
+        _refuse_wrong(queue, key, limit)
+        states = members_of("jobs(states=…)", states, example='states=["queued"]')
         query = select(jobs).order_by(jobs.c.id.desc()).limit(min(limit, _LARGEST))
         if states:
             query = query.where(jobs.c.state.in_([_value_of(state) for state in states]))
@@ -121,7 +124,8 @@ class JobQueries:
         return found
 
     def job(self, job_id: int) -> Job | None:
-        """Return one job."""
+        """Return one job; None when there is no such."""
+        check_job_id("queries.job()", job_id)
         if not 0 < job_id <= _LARGEST:
             return None
         with self._connect() as connection:
@@ -130,18 +134,21 @@ class JobQueries:
 
     def stuck(self, *, limit: int = 100) -> list[Job]:
         """Return the jobs that were given up last because their record could not be moved."""
+        check_whole("stuck(limit=…)", limit)
         query = looking_sql.find_stuck_jobs().limit(min(limit, _LARGEST))
         with self._connect() as connection:
             return read_jobs(connection, query)
 
     def put_aside(self, *, limit: int = 100) -> list[Job]:
         """Return the processing jobs whose record cannot be moved yet, the next first."""
+        check_whole("put_aside(limit=…)", limit)
         query = looking_sql.find_put_aside_jobs().limit(min(limit, _LARGEST))
         with self._connect() as connection:
             return read_jobs(connection, query)
 
     def waiting_for_other_code(self, now: datetime) -> list[dict[str, Any]]:
         """Return what does not fit the code of the workers that met it: key, reason and count."""
+        check_kind("waiting_for_other_code()", now, datetime, example="datetime.now(UTC)")
         before = now + 2 * MOST  # none is put back for longer
         with self._connect() as connection:
             rows = connection.execute(looking_sql.count_jobs_for_other_code(), {"before": before})
@@ -149,6 +156,7 @@ class JobQueries:
 
     def attempts(self, job_id: int) -> list[dict[str, Any]]:
         """Return the attempts of a job that did not complete, oldest first."""
+        check_job_id("queries.attempts()", job_id)
         if not 0 < job_id <= _LARGEST:
             return []
         query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)
@@ -157,6 +165,9 @@ class JobQueries:
     def last_errors(self, job_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
         """Return kind and message of the last error of those jobs that had one."""
         errors: dict[int, tuple[str, str]] = {}
+        job_ids = members_of("last_errors()", job_ids, example="[1]")
+        for job_id in job_ids:
+            check_job_id("queries.last_errors()", job_id)
         for start in range(0, len(job_ids), _AT_ONCE):
             query = (
                 select(attempts.c.id, attempts.c.job_id, attempts.c.error_type, attempts.c.message)
@@ -258,6 +269,13 @@ class JobQueries:
     def _rows(self, query: Select[Any], table: Table) -> list[dict[str, Any]]:
         with self._connect() as connection:
             return read_rows(connection, table, query)
+
+
+def _refuse_wrong(queue: object, key: object, limit: object) -> None:
+    check_whole("jobs(limit=…)", limit)
+    for name, given in (("queue", queue), ("key", key)):
+        if given is not None:
+            check_text(f"jobs({name}=…)", given, example="default")
 
 
 def _value_of(state: JobState | str) -> str:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, cast
 
+from statejobs.errors import WrongValueError
 from statejobs.values.calls import is_async, is_generator, misfit
+from statejobs.values.kinds import check_number, check_span
 from statejobs.values.unrun import ran
 
 DelayFunction = Callable[[int, BaseException | None], timedelta]
@@ -48,8 +50,9 @@ class Exponential:
         """Refuse what cannot be waited for."""
         _check_wait(self.base, "Exponential: base")
         _check_wait(self.cap, "Exponential: cap")
+        check_number("Exponential: jitter", self.jitter)
         if not 0 <= self.jitter <= 1:
-            raise ValueError(f"Exponential: jitter must be from 0 to 1, got {self.jitter!r}")
+            raise WrongValueError(f"Exponential: jitter must be from 0 to 1, got {self.jitter!r}")
 
     def delay(self, attempt: int, error: BaseException | None, rng: random.Random) -> timedelta:
         """Return a wait that doubles with each attempt."""
@@ -84,7 +87,7 @@ class Table:
     def __post_init__(self) -> None:
         """Refuse an empty table and what cannot be waited for."""
         if not self.waits:
-            raise ValueError("Table: needs at least one wait, such as (timedelta(minutes=1),)")
+            raise WrongValueError("Table: needs at least one wait, such as (timedelta(minutes=1),)")
         for place, wait in enumerate(self.waits, start=1):
             _check_wait(wait, f"Table: wait {place}")
 
@@ -149,10 +152,9 @@ def safe_delay(
 
 
 def _check_wait(wait: object, what: str) -> None:
-    if not isinstance(wait, timedelta):
-        raise ValueError(f"{what} must be a timedelta, got {wait!r}")  # noqa: TRY004 - one kind of refusal
-    if wait < timedelta():
-        raise ValueError(f"{what} must not be negative, got {wait}")
+    check_span(what, wait)
+    if isinstance(wait, timedelta) and wait < timedelta():
+        raise WrongValueError(f"{what} must not be negative, got {wait}")
 
 
 def _misfit(given: object) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+from statejobs.values.kinds import check_callable, check_kind
+
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 """No time of ours is earlier."""
 LAST = datetime(9999, 1, 1, tzinfo=UTC)
@@ -71,3 +73,12 @@ class Sources:
     rng: random.Random = field(default_factory=random.Random)
     sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - the one place that may sleep
     """Waits that many seconds before a database is asked again."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be asked, long before a worker asks it."""
+        for name in ("now", "monotonic"):
+            given = getattr(self.clock, name, self.clock)
+            check_callable(f"Sources(clock=…): its {name}", given, example="clock=SystemClock()")
+        check_callable("Sources(ids=…)", self.ids, example="ids=lambda: uuid4().hex")
+        check_callable("Sources(sleep=…)", self.sleep, example="sleep=time.sleep")
+        check_kind("Sources(rng=…)", self.rng, random.Random, example="rng=random.Random(7)")

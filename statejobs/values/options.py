@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from statejobs.errors import DefinitionError
+from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.values.backoff import LONGEST, Backoff, Exponential
 from statejobs.values.calls import check_call
 from statejobs.values.clock import FIRST, LAST
+from statejobs.values.kinds import check_kind, check_span, check_text, check_whole
 from statejobs.values.text import NAME_LIMIT, clean_text
 from statejobs.values.whole import is_whole
 
@@ -47,6 +48,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Refuse values that no one can mean."""
         where = f"{self.kind} {self.key!r}"
+        _check_kinds(where, self)
         for name in (self.key, *self.aliases):
             _check_name(
                 where,
@@ -126,6 +128,12 @@ class TriggerOptions(RunOptions):
             )
 
 
+def _check_kinds(where: str, options: RunOptions) -> None:
+    check_text(f"{where}: key", options.key, example="order.charge")
+    check_text(f"{where}: queue", options.queue, example="default")
+    check_span(f"{where}: timeout", options.timeout, or_none=True)
+
+
 def _check_name(where: str, what: str, name: str, *, longest: int) -> None:
     if NAME.fullmatch(name) and len(name) <= longest:
         return
@@ -147,26 +155,24 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
-        _check_type("run_at", self.run_at, datetime, "datetime.now(UTC) + timedelta(hours=1)")
-        _check_type("delay", self.delay, timedelta, "timedelta(seconds=5)")
-        _check_type("priority", self.priority, int, "5")
+        check_span("options(delay=…)", self.delay, or_none=True)
+        check_whole("options(priority=…)", self.priority, or_none=True)
+        if self.run_at is not None:
+            example = "run_at=datetime.now(UTC) + timedelta(hours=1)"
+            check_kind("options(run_at=…)", self.run_at, datetime, example=example)
         if self.run_at is not None and self.delay is not None:
-            raise ValueError("give run_at or delay, not both")
+            raise WrongValueError("give run_at or delay, not both")
         if self.run_at is not None and self.run_at.tzinfo is None:
-            raise ValueError(f"run_at {self.run_at!r} has no time zone; its instant is unknown")
+            raise WrongValueError(
+                f"run_at {self.run_at!r} has no time zone; its instant is unknown"
+            )
         if self.delay is not None and self.delay < timedelta():
-            raise ValueError(f"delay {self.delay} is negative")
+            raise WrongValueError(f"delay {self.delay} is negative")
         if self.priority is not None and not 0 <= self.priority <= 9:  # noqa: PLR2004 - documented
-            raise ValueError(f"priority {self.priority} is not between 0 (first) and 9 (last)")
+            raise WrongValueError(f"priority {self.priority} is not between 0 (first) and 9 (last)")
 
     def due(self, now: datetime) -> datetime:
         """Return when the job shall run, as a time that every database can store and return."""
         if self.run_at is not None:
             return max(FIRST, min(self.run_at, LAST))
         return now + min(self.delay or timedelta(), LONGEST)
-
-
-def _check_type(name: str, value: object, kind: type, example: str) -> None:
-    is_kind = is_whole(value) if kind is int else isinstance(value, kind)
-    if value is not None and not is_kind:
-        raise TypeError(f"{name}={value!r} is not a {kind.__name__}; say {name}={example}")

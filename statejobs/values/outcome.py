@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from statejobs.errors import WrongValueError
 from statejobs.values.backoff import LONGEST
 from statejobs.values.failure import Failure, describe_failure
+from statejobs.values.kinds import check_number, check_span
 
 
 class Snooze(Exception):  # noqa: N818 - a request, not an error
@@ -27,11 +29,14 @@ class Snooze(Exception):  # noqa: N818 - a request, not an error
         """Wait *delay* plus the given units; ten years at most.
 
         Raises:
-            ValueError: The wait is not positive.
+            WrongValueError: The wait is not positive, or a number without a unit.
         """
+        check_span("Snooze: delay", delay, or_none=True)
+        for name, value in (("seconds", seconds), ("minutes", minutes), ("hours", hours)):
+            check_number(f"Snooze: {name}", value)
         self.delay = _sum_of(delay or timedelta(), seconds, minutes, hours)
         if self.delay <= timedelta():
-            raise ValueError(
+            raise WrongValueError(
                 f"Snooze: wait must be positive, got {self.delay}; say Snooze(minutes=5)"
             )
         self.reason = reason

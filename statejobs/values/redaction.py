@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from re import Match, Pattern
+from typing import Any
 
 from statejobs.errors import ConfigurationError
 
@@ -59,7 +60,8 @@ class Redaction:
         """Refuse what would hide everything, or nothing."""
         for item in fields(self):
             words = getattr(self, item.name)
-            if isinstance(words, str) or not all(map(_is_word, words)):
+            is_list = isinstance(words, Iterable) and not isinstance(words, str)
+            if not is_list or not all(map(_is_word, words)):
                 raise ConfigurationError(
                     f"Redaction({item.name}={words!r}) is no list of words",
                     why="each is looked for in the names of arguments",
@@ -118,7 +120,9 @@ def redaction_of(given: Redaction | Iterable[str] | None) -> Redaction:
         return DEFAULT
     if isinstance(given, Redaction):
         return given
-    return Redaction(hide=given if isinstance(given, str) else tuple(given))  # type: ignore[arg-type]
+    words: Any = given
+    is_list = isinstance(words, Iterable) and not isinstance(words, str)
+    return Redaction(hide=tuple(words) if is_list else words)
 
 
 def without_passwords(text: str) -> str:

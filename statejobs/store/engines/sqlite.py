@@ -10,8 +10,9 @@ from urllib.parse import unquote
 
 from sqlalchemy import URL, Engine, event
 
-from statejobs.errors import ConfigurationError
+from statejobs.errors import ConfigurationError, WrongValueError
 from statejobs.store.engines.lazy_begin import begin_lazily
+from statejobs.values.kinds import check_number
 
 BEGIN = "BEGIN IMMEDIATE"
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
@@ -49,6 +50,11 @@ def configure_sqlite(
             f"configure_sqlite: {engine.dialect.name} is not SQLite",
             why="what it sets up exists in SQLite only",
             fix="leave it out",
+        )
+    check_number("configure_sqlite(busy_timeout_seconds=…)", busy_timeout_seconds)
+    if synchronous not in {"FULL", "NORMAL"}:
+        raise WrongValueError(
+            f"configure_sqlite(synchronous=…) must be 'FULL' or 'NORMAL', not {synchronous!r}"
         )
     refuse_memory(engine.url)
 

@@ -88,7 +88,7 @@ async def _async_backoff(_attempt, _error):
     [
         (-MINUTE, "Fixed: wait must not be negative"),
         ([MINUTE, -MINUTE], "Table: wait 2 must not be negative"),
-        ([MINUTE, 5], "Table: wait 2 must be a timedelta, got 5"),
+        ([MINUTE, 5], "Table: wait 2 must be a timedelta, not 5"),
         ([], "Table: needs at least one wait"),
         (30, r"say timedelta\(seconds=30\)"),
         ("1m", "cannot use '1m'"),

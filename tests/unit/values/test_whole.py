@@ -25,7 +25,7 @@ def test_no_job_has_a_priority_that_is_no_whole_number(value):
     @task("odd.priority")
     def odd() -> None: ...
 
-    with pytest.raises(TypeError, match="is not a int"):
+    with pytest.raises(TypeError, match="must be a whole number"):
         odd.options(priority=value)
 
 
