@@ -47,6 +47,7 @@ def make_app(database):
 
 def fill(database):
     """Make the tables, and put the rows into them; return the app."""
+    make_app.cache_clear()  # an earlier test may have had a database of this name
     app = make_app(database)
     app.create_all()
     with app.engine.begin() as connection:
