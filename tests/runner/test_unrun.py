@@ -79,8 +79,6 @@ def order_class(
     class Base(DeclarativeBase): ...
 
     charge = Trigger.on_demand("order.charge", max_attempts=1, **options)
-    if hook is not None:
-        charge.on_discard(in_a_wrapper(hook))
 
     def act(self, ctx: JobContext) -> None:
         if hook is not None:
@@ -101,6 +99,7 @@ def order_class(
         "id": mapped_column(primary_key=True),
         "state": state_column(Step, initial=Step.NEW),
         "charge": charge,
+        **({} if hook is None else {"tell": charge.on_discard(in_a_wrapper(hook))}),
         "pay": charge.action(Step.NEW, Step.DONE, failed=Step.FAILED, guard=action_guard)(
             staticmethod(act_on_all) if "chunk" in options else act
         ),
