@@ -21,7 +21,7 @@ from statejobs.store.faults import words_of
 from statejobs.store.finish import record_attempt
 from statejobs.store.hold import note_on_job
 from statejobs.store.revise import request_cancel
-from statejobs.store.rows import Expired
+from statejobs.store.rows import Expired, UnreadableRowError
 from statejobs.store.store import Store
 from statejobs.values.backoff import LONGEST, safe_delay
 from statejobs.values.clock import Sources
@@ -222,7 +222,7 @@ def _what_is_refused(refusal: Refusal) -> str:
     return f"{ended}, and its record cannot be moved back"
 
 
-_SAYS_IT_ALL = (StatementError, RecordHidden, RecordKeptError, RowRefusedError)
+_SAYS_IT_ALL = (StatementError, RecordHidden, RecordKeptError, RowRefusedError, UnreadableRowError)
 """What needs no traceback."""
 _HOW_ON = (
     "; the job is discarded, and the record stays where it is until: statejobs job retry {job_id}"

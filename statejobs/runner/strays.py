@@ -100,7 +100,7 @@ class Strays:
         """Give back one; what its record refuses is for the rescue, and holds up no other."""
         try:
             return self._give_back(job_id, token)
-        except SQLAlchemyError as error:
+        except Exception as error:
             if is_away(error):
                 raise
             log.debug("job %s cannot be given back: %s", job_id, error)

@@ -9,9 +9,11 @@ from sqlalchemy import (
     BindParameter,
     FromClause,
     Integer,
+    LargeBinary,
     and_,
     any_,
     bindparam,
+    case,
     cast,
     func,
     null,
@@ -20,6 +22,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ColumnElement
 
 from statejobs.store.tables import (
+    LARGEST_COUNT,
     jobs,
     literal_state,
     unindexed,
@@ -77,6 +80,16 @@ def database_time(dialect: str) -> ColumnElement[Any]:
 def is_in(*states: JobState) -> ColumnElement[bool]:
     """Return whether a job is in one of *states*."""
     return jobs.c.state.in_([literal_state(state) for state in states])
+
+
+def as_bytes(text: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+    """Return text of which SQLite may hold anything, to be read without decoding it."""
+    return cast(text, LargeBinary) if dialect == "sqlite" else text
+
+
+def more(count: ColumnElement[int], by: ColumnElement[int] | int = 1) -> ColumnElement[int]:
+    """Return *count* and *by*; the largest where it is so already, or is no number on SQLite."""
+    return case((count < LARGEST_COUNT, count + by), else_=LARGEST_COUNT)
 
 
 def readable(rows: FromClause) -> tuple[ColumnElement[Any], ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -11,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Executable,
+    Row,
     Select,
     and_,
     bindparam,
@@ -20,11 +23,12 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.types import NullType
 
-from statejobs.store.conditions import KEYS, STILL_PROCESSING
-from statejobs.store.rows import Expired, job_of
+from statejobs.store.conditions import KEYS, STILL_PROCESSING, as_bytes, more, readable
+from statejobs.store.rows import Expired, job_of, text_of
 from statejobs.store.store import Store
-from statejobs.store.tables import IS_OPEN, IS_PROCESSING, jobs, literal_state, nodes
+from statejobs.store.tables import IS_OPEN, IS_PROCESSING, LARGEST_COUNT, jobs, literal_state, nodes
 from statejobs.values.job import Job, JobState
 
 
@@ -52,10 +56,8 @@ def find_expired(
     """
     given = {"keys": list(keys), "limit": limit, "skip": skip, **_times(now, lease)}
     with store.unwaiting() as connection:
-        return [
-            Expired(**row._mapping)  # noqa: SLF001 - its public name
-            for row in connection.execute(_FIND, given)
-        ]
+        found = connection.execute(_find_expired_jobs(store.dialect), given)
+        return [_expired(row) for row in found]
 
 
 def lock_expired(
@@ -128,7 +130,29 @@ def find_running(connection: Connection, dedupe_keys: Sequence[str]) -> int | No
 
 def _lock_same(connection: Connection, expired: Expired, *, waits: bool) -> bool:
     given = {"job_id": expired.id, "held": expired.token}
-    return connection.execute(_LOCK_SAME[waits], given).first() is not None
+    locking = _lock_same_claim(connection.dialect.name, waits=waits)
+    return connection.execute(locking, given).first() is not None
+
+
+def _expired(row: Row[Any]) -> Expired:
+    job_id, key, crashes, attempt, max_attempts, owner, token = tuple(row)
+    return Expired(
+        id=job_id,
+        key=key,
+        attempt=min(attempt, LARGEST_COUNT),
+        max_attempts=max_attempts,
+        crashes=min(crashes, LARGEST_COUNT),
+        owner=text_of(owner),
+        token=_known(token),
+    )
+
+
+def _known(token: str | bytes | None) -> str | bytes | None:
+    """Return a token as text, unless it is none."""
+    if isinstance(token, bytes):
+        with suppress(UnicodeDecodeError):
+            return token.decode()
+    return token
 
 
 def _times(now: datetime, lease: timedelta) -> dict[str, datetime]:
@@ -153,14 +177,15 @@ def _is_abandoned(is_processing: ColumnElement[bool]) -> ColumnElement[bool]:
     )
 
 
-def _find_expired_jobs() -> Select[Any]:
+@lru_cache(maxsize=2)
+def _find_expired_jobs(dialect: str) -> Select[Any]:
     """Find, without locking, processing jobs whose lease ran out, longest first.
 
-    Returns no time: one that no `datetime` holds must not hide the others.
+    Returns nothing that may have to be decoded: what one row holds must not hide the others.
     """
-    found = (jobs.c.id, jobs.c.key, jobs.c.attempt, jobs.c.max_attempts, jobs.c.crashes)
+    claim = (as_bytes(jobs.c.owner, dialect), as_bytes(jobs.c.token, dialect))
     return (
-        select(*found, jobs.c.owner, jobs.c.token)
+        select(*readable(jobs), *claim)
         .where(_is_abandoned(IS_PROCESSING), jobs.c.key.in_(KEYS))
         .order_by(jobs.c.lease_until, jobs.c.id)
         .limit(bindparam("limit"))
@@ -177,17 +202,25 @@ def _lock_expired_job() -> Select[Any]:
     )
 
 
-def _lock_same_claim(*, waits: bool) -> Select[Any]:
+@lru_cache(maxsize=4)
+def _lock_same_claim(dialect: str, *, waits: bool) -> Select[Any]:
     """Lock a processing job that nobody has claimed since it was looked at."""
     return (
         select(jobs.c.id)
         .where(
             jobs.c.id == bindparam("job_id"),
             STILL_PROCESSING,
-            jobs.c.token.is_not_distinct_from(bindparam("held", type_=jobs.c.token.type)),
+            as_bytes(jobs.c.token, dialect).is_not_distinct_from(_held(dialect)),
         )
         .with_for_update(skip_locked=not waits)
     )
+
+
+def _held(dialect: str) -> ColumnElement[Any]:
+    """Return the token of a claim, which may be bytes on SQLite."""
+    if dialect == "sqlite":
+        return as_bytes(bindparam("held", type_=NullType()), dialect)
+    return bindparam("held", type_=jobs.c.token.type)
 
 
 def _put_aside() -> Executable:
@@ -200,8 +233,8 @@ def _put_aside() -> Executable:
             token=bindparam("new_token"),
             lease_until=bindparam("until", type_=jobs.c.lease_until.type),
             reason=bindparam("why"),
-            attempt=jobs.c.attempt + bindparam("counted", type_=jobs.c.attempt.type),
-            crashes=jobs.c.crashes + bindparam("crashed", type_=jobs.c.crashes.type),
+            attempt=more(jobs.c.attempt, bindparam("counted", type_=jobs.c.attempt.type)),
+            crashes=more(jobs.c.crashes, bindparam("crashed", type_=jobs.c.crashes.type)),
         )
     )
 
@@ -215,7 +248,7 @@ def _discard_stuck_job() -> Executable:
             state=literal_state(JobState.DISCARDED),
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
-            crashes=jobs.c.crashes + bindparam("crashed", type_=jobs.c.crashes.type),
+            crashes=more(jobs.c.crashes, bindparam("crashed", type_=jobs.c.crashes.type)),
             run_again=false(),
             cancel_requested=false(),
             owner=None,
@@ -231,9 +264,7 @@ def _find_running_job() -> Select[Any]:
     return select(jobs.c.id).where(jobs.c.dedupe_key.in_(keys), IS_OPEN, STILL_PROCESSING).limit(1)
 
 
-_FIND = _find_expired_jobs()
 _LOCK = _lock_expired_job()
-_LOCK_SAME = {waits: _lock_same_claim(waits=waits) for waits in (False, True)}
 _PUT_ASIDE = _put_aside()
 _DISCARD = _discard_stuck_job()
 _RUNNING = _find_running_job()

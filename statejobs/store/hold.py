@@ -18,9 +18,9 @@ from sqlalchemy import (
     update,
 )
 
-from statejobs.store.conditions import STILL_PROCESSING, is_listed
+from statejobs.store.conditions import STILL_PROCESSING, as_bytes, is_listed
 from statejobs.store.lock_order import in_job_order
-from statejobs.store.rows import Held, job_of
+from statejobs.store.rows import Held, job_of, text_of
 from statejobs.store.store import Store
 from statejobs.store.tables import IS_OPEN, IS_PROCESSING, jobs
 from statejobs.values.job import Job
@@ -33,8 +33,14 @@ def renew_leases(store: Store, ids: Sequence[int], *, by: str, until: datetime) 
             _renew_leases(store.dialect), {"ids": list(ids), "by": by, "until": until}
         ).all()
     return [
-        Held(job_id=r[0], token=r[1], cancel_requested=r[2], reason=r[3], is_renewed=bool(r[4]))
-        for r in rows
+        Held(
+            job_id=job_id,
+            token=text_of(token) or "",
+            cancel_requested=asked,
+            reason=text_of(reason),
+            is_renewed=bool(is_renewed),
+        )
+        for job_id, token, reason, asked, is_renewed in rows
     ]
 
 
@@ -46,8 +52,9 @@ def lock_jobs(connection: Connection, ids: Sequence[int]) -> None:
 def find_owned(store: Store, by: str, before: datetime) -> list[tuple[int, str]]:
     """Return id and token of the processing jobs of a node whose lease ends *before*."""
     with store.unwaiting() as connection:
-        rows = connection.execute(_FIND_OWNED, {"by": by, "before": before}).all()
-    return [(row.id, row.token) for row in rows]
+        finding = _find_owned_jobs(store.dialect)
+        rows = connection.execute(finding, {"by": by, "before": before}).all()
+    return [(job_id, text_of(token) or "") for job_id, token in rows]
 
 
 def lock_claimed(connection: Connection, job_id: int, token: str) -> Job | None:
@@ -77,7 +84,8 @@ def _renew_leases(dialect: str) -> Executable:
     job again, is returned without being renewed: one row must not hold up the leases of all.
     """
     ours = (is_listed(jobs.c.id, dialect), jobs.c.owner == bindparam("by"), STILL_PROCESSING)
-    held = (jobs.c.id, jobs.c.token, jobs.c.cancel_requested, jobs.c.reason)
+    said = (as_bytes(column, dialect) for column in (jobs.c.token, jobs.c.reason))
+    held = (jobs.c.id, *said, jobs.c.cancel_requested)
     renew = update(jobs).values(lease_until=bindparam("until", type_=jobs.c.lease_until.type))
     if dialect != "postgresql":
         return renew.where(*ours).returning(*held, true().label("is_renewed"))
@@ -96,9 +104,10 @@ def _lock_jobs(dialect: str) -> Select[Any]:
     return listed.order_by(*order, jobs.c.id).with_for_update(key_share=True)
 
 
-def _find_owned_jobs() -> Select[Any]:
+@lru_cache(maxsize=2)
+def _find_owned_jobs(dialect: str) -> Select[Any]:
     """Find, without locking, the processing jobs of a node whose lease ends *before*."""
-    return select(jobs.c.id, jobs.c.token).where(
+    return select(jobs.c.id, as_bytes(jobs.c.token, dialect)).where(
         IS_PROCESSING,
         jobs.c.lease_until < bindparam("before", type_=jobs.c.lease_until.type),
         jobs.c.owner == bindparam("by"),
@@ -134,6 +143,5 @@ def _find_running_jobs() -> Select[Any]:
     return select(jobs.c.dedupe_key).where(jobs.c.dedupe_key.in_(keys), IS_OPEN, STILL_PROCESSING)
 
 
-_FIND_OWNED = _find_owned_jobs()
 _LOCK_CLAIMED = _lock_claimed_job()
 _RUNNING = _find_running_jobs()

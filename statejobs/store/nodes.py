@@ -19,8 +19,8 @@ from sqlalchemy import (
     update,
 )
 
-from statejobs.store.conditions import database_time
-from statejobs.store.rows import Beat
+from statejobs.store.conditions import as_bytes, database_time
+from statejobs.store.rows import Beat, text_of
 from statejobs.store.store import Store
 from statejobs.store.tables import IS_PROCESSING, jobs, nodes
 
@@ -81,7 +81,8 @@ def forget_silent_nodes(store: Store, before: datetime) -> None:
 
 def read_declarations(connection: Connection, alive_since: datetime) -> list[str]:
     """Return what the worker processes declare that were alive since then."""
-    return list(connection.scalars(_DECLARATIONS, {"since": alive_since}))
+    found = connection.scalars(_find_declarations(connection.dialect.name), {"since": alive_since})
+    return [text_of(declared) or "" for declared in found]
 
 
 def _insert_node() -> Executable:
@@ -104,10 +105,12 @@ def _beat_node(dialect: str) -> Executable:
     )
 
 
-def _find_declarations() -> Select[Any]:
+@lru_cache(maxsize=2)
+def _find_declarations(dialect: str) -> Select[Any]:
     """Return what each worker process declares that was alive since then."""
     since = bindparam("since", type_=nodes.c.beat_at.type)
-    return select(nodes.c.declares).where(nodes.c.beat_at >= since, nodes.c.declares.is_not(None))
+    declares = as_bytes(nodes.c.declares, dialect)
+    return select(declares).where(nodes.c.beat_at >= since, nodes.c.declares.is_not(None))
 
 
 def _count_held_jobs() -> Select[Any]:
@@ -130,4 +133,3 @@ _NODE = _insert_node()
 _COUNT_HELD = _count_held_jobs()
 _UNNODE = _delete_node()
 _SILENT = _delete_silent_nodes()
-_DECLARATIONS = _find_declarations()

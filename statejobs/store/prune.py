@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, Text, cast, delete, func, literal, select
 
-from statejobs.store.conditions import is_listed, still_in
+from statejobs.store.conditions import as_bytes, is_listed, still_in
+from statejobs.store.rows import text_of
 from statejobs.store.tables import IS_ENDED, attempts, jobs, literal_state, transitions
 from statejobs.values.job import JobState
 
@@ -22,12 +24,14 @@ class EndedJob:
     record_id: str | None
 
 
-START = datetime(1, 1, 1, tzinfo=UTC)
+Instant = datetime | bytes
+"""When a job ended; as SQLite holds it, which may be no time at all."""
+START: Instant = datetime(1, 1, 1, tzinfo=UTC)
 
 
 def find_ended(
-    connection: Connection, state: JobState, before: datetime, *, after: datetime, limit: int
-) -> tuple[list[int], datetime]:
+    connection: Connection, state: JobState, before: datetime, *, after: Instant, limit: int
+) -> tuple[list[int], Instant]:
     """Find jobs that ended in *state* between *after* and *before*, oldest first.
 
     Returns:
@@ -36,21 +40,27 @@ def find_ended(
         instant, as those of a bulk transition do; no index has their ids in order.
     """
     ended = (jobs.c.state == literal_state(state), IS_ENDED)
+    at = as_bytes(jobs.c.finished_at, connection.dialect.name).label("at")
     query = (
-        select(jobs.c.id, jobs.c.finished_at)
-        .where(*ended, jobs.c.finished_at > after, jobs.c.finished_at < before)
+        select(jobs.c.id, at)
+        .where(*ended, jobs.c.finished_at > _bound(after), jobs.c.finished_at < before)
         .order_by(jobs.c.finished_at)
         .limit(limit)
     )
     rows = connection.execute(query).all()
     if len(rows) < limit:
         return [row.id for row in rows], before
-    first, last = rows[0].finished_at, rows[-1].finished_at
+    first, last = rows[0].at, rows[-1].at
     if first == last:
-        at_once = select(jobs.c.id).where(*ended, jobs.c.finished_at == last)
+        at_once = select(jobs.c.id).where(*ended, jobs.c.finished_at == _bound(last))
         return [*connection.scalars(at_once)], last
-    complete = [row for row in rows if row.finished_at < last]
-    return [row.id for row in complete], complete[-1].finished_at
+    complete = [row for row in rows if row.at != last]
+    return [row.id for row in complete], complete[-1].at
+
+
+def _bound(instant: Instant) -> Any:
+    """Return what a time is compared with; any bytes may be the text of one."""
+    return cast(literal(instant), Text) if isinstance(instant, bytes) else instant
 
 
 def read_ended(
@@ -60,12 +70,17 @@ def read_ended(
 
     With *lock* they are locked, waiting for nobody; those that others hold are left out.
     """
-    query = select(jobs.c.id, jobs.c.key, jobs.c.record_id).where(
-        is_listed(jobs.c.id, connection.dialect.name), still_in(state), jobs.c.finished_at < before
+    dialect = connection.dialect.name
+    names = (as_bytes(column, dialect) for column in (jobs.c.key, jobs.c.record_id))
+    query = select(jobs.c.id, *names).where(
+        is_listed(jobs.c.id, dialect), still_in(state), jobs.c.finished_at < before
     )
     if lock:
         query = query.with_for_update(skip_locked=True)
-    return [EndedJob(**row._mapping) for row in connection.execute(query, {"ids": ids})]  # noqa: SLF001 - its public name
+    return [
+        EndedJob(id=job_id, key=text_of(key) or "", record_id=text_of(record_id))
+        for job_id, key, record_id in connection.execute(query, {"ids": ids})
+    ]
 
 
 def count_attempts(connection: Connection, ids: Collection[int]) -> int:

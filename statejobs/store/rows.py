@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from sqlalchemy import Row
 
+from statejobs.errors import StateJobsError
 from statejobs.store.conditions import FIRST_TIME
+from statejobs.store.tables import LARGEST_COUNT
 from statejobs.values.job import Job, JobState
 
 _STATE = Job.__struct_fields__.index("state")
 _STATES = {state.value: state for state in JobState}
+_COUNTS = ("attempt", "crashes", "coalesced", "returned")
+
+
+class UnreadableRowError(StateJobsError):
+    """A row of the job tables holds what no code of ours wrote there."""
+
+
+def _types_of(hint: Any) -> frozenset[type]:
+    """Return what the driver gives for a field; the states of jobs are text there."""
+    types: tuple[Any, ...] = get_args(hint) or (hint,)
+    return frozenset(str if one is JobState else one for one in types)
+
+
+_TYPES = {name: _types_of(hint) for name, hint in get_type_hints(Job).items()}
+_seen: set[tuple[type, ...]] = set()
+"""Types of whole rows that were found right: comparing all of them at once is fast."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,22 +80,51 @@ class Expired:
     crashes: int
     owner: str | None
     """The node that held it; None when its record could not be moved back before."""
-    token: str | None
+    token: str | bytes | None
+    """As bytes where the database may hold anything in its place."""
     started_at: datetime | None = None
 
 
 def job_of(row: Row[Any]) -> Job:
-    """Return the job that a row of the jobs table holds."""
+    """Return the job that a row of the jobs table holds.
+
+    Raises:
+        UnreadableRowError: A value has another type than its column, which SQLite allows, or is so
+            large that it cannot be counted up.
+    """
+    types = tuple(map(type, row))
+    if types not in _seen:
+        _refuse_types(types)
+        _seen.add(types)
     values = list(row)
     values[_STATE] = _STATES[values[_STATE]]
-    return Job(*values)
+    job = Job(*values)
+    if max(job.attempt, job.crashes, job.coalesced, job.returned) >= LARGEST_COUNT:
+        names = ", ".join(name for name in _COUNTS if getattr(job, name) >= LARGEST_COUNT)
+        raise UnreadableRowError(f"cannot count on: {names}")
+    return job
 
 
-def time_of(found: datetime | str | None) -> datetime | None:
-    """Return when a job is due; text that is no time counts as long ago, so that it is seen."""
-    if not isinstance(found, str):
+def _refuse_types(types: tuple[type, ...]) -> None:
+    wrong = [
+        f"{name} is {found.__name__}"
+        for (name, allowed), found in zip(_TYPES.items(), types, strict=True)
+        if found not in allowed
+    ]
+    if wrong:
+        raise UnreadableRowError(", ".join(wrong))
+
+
+def text_of(found: str | bytes | None) -> str | None:
+    """Return text that was read by `conditions.as_bytes`, whatever it holds."""
+    return found.decode(errors="replace") if isinstance(found, bytes) else found
+
+
+def time_of(found: datetime | bytes | None) -> datetime | None:
+    """Return when a job is due; what is no time counts as long ago, so that it is seen."""
+    if not isinstance(found, bytes):
         return found
     try:
-        return datetime.fromisoformat(found).replace(tzinfo=UTC)
+        return datetime.fromisoformat(found.decode()).replace(tzinfo=UTC)
     except ValueError:
         return FIRST_TIME

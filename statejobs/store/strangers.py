@@ -21,7 +21,6 @@ from sqlalchemy import (
     literal,
     select,
     true,
-    type_coerce,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -32,6 +31,7 @@ from statejobs.store.conditions import (
     KEYS,
     LAST_TIME,
     QUEUES,
+    as_bytes,
     database_time,
     is_key,
     readable,
@@ -148,11 +148,11 @@ def _summary(seen: FromClause, ours: FromClause, dialect: str) -> Select[Any]:
 
 
 def _next_due(dialect: str) -> ScalarSelect[Any]:
-    """Return when the next job is due; as text on SQLite, where it may be anything."""
+    """Return when the next job is due; as bytes on SQLite, where it may be anything."""
     ours = IS_WAITING_FOR_TIME, jobs.c.queue.in_(QUEUES), jobs.c.key.in_(KEYS)
     first = func.min(jobs.c.run_at)
     if dialect == "sqlite":
-        return select(type_coerce(first, String())).where(*ours).scalar_subquery()
+        return select(as_bytes(first, dialect)).where(*ours).scalar_subquery()
     start = literal(FIRST_TIME, jobs.c.run_at.type)
     earliest = case((first < start, start), else_=first)
     return select(earliest).where(*ours, jobs.c.run_at <= LAST_TIME).scalar_subquery()

@@ -34,6 +34,9 @@ from statejobs.values.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
 from statejobs.values.job import ENDED, JobState
 from statejobs.values.text import NAME_LIMIT, REASON_LIMIT
 
+LARGEST_COUNT = 2**31 - 1
+"""Of an `Integer` on PostgreSQL; SQLite takes more, and none of ours writes it."""
+
 metadata = MetaData()
 """Give this to Alembic: `target_metadata = [Base.metadata, statejobs.metadata]`."""
 

@@ -13,12 +13,13 @@ from statejobs.store.claim import best_queued, sought
 from statejobs.store.conditions import (
     KEY_ORDER,
     is_key,
+    more,
     readable,
     still_in,
 )
 from statejobs.store.finish import insert_attempt
 from statejobs.store.strangers import find_among_strangers
-from statejobs.store.tables import IS_QUEUED, jobs, literal_state
+from statejobs.store.tables import IS_QUEUED, LARGEST_COUNT, jobs, literal_state
 from statejobs.values.failure import Failure
 from statejobs.values.job import Job, JobState
 from statejobs.values.lifecycle import Settlement
@@ -92,7 +93,7 @@ def record_unread(
     """Write the attempt of a job that could not be read."""
     row = {
         "job_id": candidate.id,
-        "attempt": candidate.attempt + 1,
+        "attempt": min(candidate.attempt + 1, LARGEST_COUNT),
         "outcome": "failed",
         "error_type": failure.error_type,
         "message": failure.message,
@@ -143,7 +144,7 @@ def _fail_queued_job() -> Executable:
         .where(jobs.c.id == bindparam("job_id"), jobs.c.attempt == bindparam("was"), _STILL_QUEUED)
         .values(
             state=bindparam("new_state"),
-            attempt=jobs.c.attempt + 1,
+            attempt=more(jobs.c.attempt),
             run_at=func.coalesce(next_run_at, jobs.c.run_at),
             finished_at=bindparam("ended_at", type_=jobs.c.finished_at.type),
             reason=bindparam("why"),
@@ -160,7 +161,7 @@ def _discard_queued_job() -> Executable:
             state=literal_state(JobState.DISCARDED),
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
-            attempt=jobs.c.attempt + 1,
+            attempt=more(jobs.c.attempt),
         )
     )
 

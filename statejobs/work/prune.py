@@ -98,7 +98,7 @@ class Pruner:
         self, state: JobState, before: datetime, batch: int, pruned: Pruned, *, dry_run: bool
     ) -> None:
         after = START
-        while after < before:
+        while after != before:
             with self._store.unwaiting() as connection:
                 ids, after = statements.find_ended(
                     connection, state, before, after=after, limit=batch
