@@ -13,7 +13,8 @@ from textwrap import indent
 from statejobs.cli.output import as_json
 from statejobs.runner.joblog import FIELDS
 from statejobs.values.failure import traceback_of
-from statejobs.values.redaction import DEFAULT, MASK, Redaction
+from statejobs.values.redaction import DEFAULT, Redaction
+from statejobs.values.secret_values import MASK
 from statejobs.values.shown_arguments import masked
 from statejobs.values.visible import visible, visible_line
 

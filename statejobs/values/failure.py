@@ -84,7 +84,7 @@ def describe_failure(error: BaseException, redaction: Redaction = DEFAULT) -> Fa
     try:
         said = _said(error)
         return Failure(
-            error_type=clean_text(_type_to_keep(error), _TYPE_LIMIT),
+            error_type=shown_text(_type_to_keep(error), _TYPE_LIMIT, redaction),
             message=_message_with_notes(error, redaction),
             traceback=_traceback_to_keep(error, redaction),
             says=said and shown_text(said, SUMMARY_LIMIT, redaction),

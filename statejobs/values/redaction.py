@@ -13,8 +13,13 @@ from re import Match, Pattern
 from typing import Any
 
 from statejobs.errors import ConfigurationError
-
-MASK = "***"
+from statejobs.values.secret_values import (
+    LITERAL_BEGINS,
+    MASK,
+    end_of_header,
+    end_of_value,
+    end_of_word,
+)
 
 _KEYS = r"(?:api|access|private|signing|encryption)[_\s-]?key"
 _USUAL = (
@@ -26,12 +31,8 @@ _SESSION = "(?<!pos)(?<!ob)session"
 _BETWEEN = re.compile(r"[_\s-]+")
 _NAME_BEFORE = re.compile(r"[\w-]{0,80}\Z")
 _NAME_AFTER = re.compile(r"[\w-]{0,80}")
+_NAME_IN_PAIR = re.compile(r"""["']([\w-]+)\\{0,4}["']""")
 # Every repeat is bounded or cannot be re-entered: a message of an attacker must not cost seconds.
-_VALUE = r"""(?: [bru]{0,2}"(?:[^"\\\n]|\\.)*"?
-      | [bru]{0,2}'(?:[^'\\\n]|\\.)*'?
-      | \\{1,4}["'][^"'\\\n]*
-      | (?:(?:bearer|basic|digest|token)\s{1,5})?[^\s"'&;]+
-    )"""
 _URL_PASSWORD = re.compile(r"""(://[^\s:/@"']{0,200}:)[^\s"'/]{1,500}@""")
 _DATABASE_PASSWORD = re.compile(
     r"""((?:postgres|mysql|mariadb|oracle|mssql|sqlite)[a-z0-9+]{0,40}://[^\s:/@"']{0,200}:)"""
@@ -102,13 +103,18 @@ class Redaction:
         return f"(?:{'|'.join((_USUAL, *more, *own))})"
 
     def _without(self, secrets: Pattern[str], text: str) -> str:
-        text = secrets.sub(self._masked, _PRIVATE_KEY.sub(rf"\1{MASK}", text))
+        text = self._without_named(secrets, _PRIVATE_KEY.sub(rf"\1{MASK}", text))
         return _URL_PASSWORD.sub(rf"\1{MASK}@", without_passwords(text))
 
-    def _masked(self, found: Match[str]) -> str:
-        if self.show and self._is_shown(_whole_name(found)):
-            return found[0]
-        return f"{found['before']}{MASK}"
+    def _without_named(self, secrets: Pattern[str], text: str) -> str:
+        parts: list[str] = []
+        at = 0
+        while found := secrets.search(text, at):
+            end = _end_of(found)
+            is_secret = end > found.end() and not (self.show and self._is_shown(_whole_name(found)))
+            parts += (text[at : found.end()], MASK if is_secret else text[found.end() : end])
+            at = end
+        return "".join((*parts, text[at:]))
 
     def _is_shown(self, name: str) -> bool:
         return bool(self.show) and _plain_name(name) in self._shown
@@ -144,18 +150,41 @@ def strictest(redactions: frozenset[Redaction]) -> Redaction:
 
 
 def _secret_value(word: str) -> Pattern[str]:
-    """Match `name=value`, `"name": value` and `--name value`, where *word* is in the name."""
-    assigned = rf"""{word}[\w-]{{0,40}}\\{{0,4}}["']?\s{{0,5}}[:=]\s{{0,5}}"""
+    """Match what stands before the value of a secret, where *word* is in the name.
+
+    Those are `name=`, `"name": `, `["name"] = `, `("name", ` and `--name `.
+    """
+    sign = r"(?::=|=>|!=|={1,3}|:)"
+    assigned = rf"""{word}[\w-]{{0,40}}\\{{0,4}}["']?(?:[ ]{{0,5}}\])?\s{{0,5}}{sign}\s{{0,5}}"""
     option = rf"(?<![\w-])--?[\w-]{{0,40}}?{word}[\w-]{{0,40}}[ \t]{{1,5}}(?![-:=|\]])"
-    return re.compile(
-        rf"(?P<before>{assigned}|{option})(?P<value>{_VALUE})", re.IGNORECASE | re.VERBOSE
-    )
+    named = rf"""{LITERAL_BEGINS}[\w-]{{0,40}}?{word}[\w-]{{0,40}}\\{{0,4}}["']"""
+    pair = rf"\(\s{{0,5}}{named}\s{{0,5}},\s{{0,5}}(?={LITERAL_BEGINS})"
+    return re.compile(rf"(?P<pair>{pair})|(?P<option>{option})|{assigned}", re.IGNORECASE)
+
+
+def _end_of(found: Match[str]) -> int:
+    """Return where the value ends whose name was found."""
+    text, before, start = found.string, found[0], found.end()
+    if found["option"] or "\n" in before:  # words of a command, or of another line
+        return end_of_word(text, start)
+    if _HEADER.match(before) and not _NO_HEADER.match(text, start):
+        opening = _QUOTE_BEFORE.search(text, max(found.start() - 80, 0), found.start())
+        return end_of_header(text, start, opening[1] if opening else "")
+    return end_of_value(text, start)
+
+
+_HEADER = re.compile(r"(?:authorization|cookie)s?\s{0,5}[:=]", re.IGNORECASE)
+_NO_HEADER = re.compile(rf"\*\*\*|{LITERAL_BEGINS}|[\[({{]")
+_QUOTE_BEFORE = re.compile(r"""(\\{0,4}["'])[\w-]{0,80}\Z""")
 
 
 def _whole_name(found: Match[str]) -> str:
     """Return the name in which a secret word was found."""
+    if found["pair"]:
+        (name,) = _NAME_IN_PAIR.findall(found[0])
+        return str(name)
     before = _NAME_BEFORE.search(found.string, max(found.start() - 80, 0), found.start())
-    after = _NAME_AFTER.match(found["before"].lstrip("-"))
+    after = _NAME_AFTER.match(found[0].lstrip("-"))
     return f"{before[0] if before else ''}{after[0] if after else ''}"
 
 

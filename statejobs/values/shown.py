@@ -25,6 +25,11 @@ _TEXTS = {
     "traceback": TRACEBACK_LIMIT,
     "actor": NAME_LIMIT,
     "tenant": NAME_LIMIT,
+    "key": NAME_LIMIT,
+    "queue": NAME_LIMIT,
+    "owner": NAME_LIMIT,
+    "node": NAME_LIMIT,
+    "error_type": NAME_LIMIT,
 }
 """What somebody else chose → most bytes of it."""
 _JSON = ("args", "tags", "progress", "held")

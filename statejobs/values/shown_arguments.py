@@ -10,7 +10,8 @@ from math import isfinite
 import msgspec
 
 from statejobs.values.argument_values import Place, Survey
-from statejobs.values.redaction import DEFAULT, MASK, Redaction
+from statejobs.values.redaction import DEFAULT, Redaction
+from statejobs.values.secret_values import MASK
 from statejobs.values.text import clean_text, shown_text
 
 _SHOWN_BYTES = 8_192
