@@ -120,16 +120,19 @@ def _records_that_moved(session: Session, instances: Any) -> list[Any]:
         is_flushed = not chosen or id(record) in chosen
         if is_flushed and hasattr(type(record), "__statejobs__"):
             begin_with_a_move(record)
-            _refuse_other_key(session, record)
+            _keep_key(session, record)
             if pending_steps(record):
                 found.append(record)
     leaving = (record for record in session.deleted if not chosen or id(record) in chosen)
     return [*found, *(r for r in leaving if _has_moved(r) and _deletes_itself(r))]
 
 
-def _refuse_other_key(session: Session, record: Any) -> None:
+def _keep_key(session: Session, record: Any) -> None:
+    """Refuse another key of a stored record."""
     model: ResourceModel = type(record).__statejobs__
-    refuse_other_key(model, record, lambda: connection_for(session, model.mapper).dialect)
+    state = instance_state(record)
+    if state.key is not None and not model.key_names.isdisjoint(state.committed_state):
+        refuse_other_key(model, record, connection_for(session, model.mapper).dialect)
 
 
 def _has_moved(record: object) -> bool:
@@ -176,9 +179,10 @@ def _after_flush(session: Session, context: UOWTransaction) -> None:
 def _refuse_late_keys(session: Session, context: UOWTransaction) -> None:
     """Refuse a stored record whose key the flush has changed, as with that of its parent."""
     for state, (is_deleted, is_only_read) in context.states.items():
-        record = None if is_deleted or is_only_read else state.obj()
+        is_changed = bool(state.committed_state) and not (is_deleted or is_only_read)
+        record = state.obj() if is_changed else None
         if record is not None and hasattr(type(record), "__statejobs__"):
-            _refuse_other_key(session, record)
+            _keep_key(session, record)
 
 
 def _is_elsewhere(moved: Moved, found: object) -> ProtectedStateError:
@@ -218,10 +222,11 @@ def _write_plan(session: Session, plan: Plan) -> None:
 def _write(connection: Connection, group: Sequence[Moved], plan: Plan, ids: Any) -> bool:
     """Write history and jobs; return whether there may be work for a worker."""
     with explain_missing_tables(connection):
-        return _write_rows(connection, group, plan, ids)
+        _write_rows(connection, group, plan)
+        return _enqueue_promised(connection, group, plan.now, ids)
 
 
-def _write_rows(connection: Connection, group: Sequence[Moved], plan: Plan, ids: Any) -> bool:
+def _write_rows(connection: Connection, group: Sequence[Moved], plan: Plan) -> None:
     now, logged = plan.now, [moved for moved in group if moved.model.has_history]
     history = [{**row, **plan.job} for moved in logged for row in history_rows(moved)]
     if history:
@@ -238,7 +243,15 @@ def _write_rows(connection: Connection, group: Sequence[Moved], plan: Plan, ids:
     new = [moved for moved in group if moved.is_new]
     if new:
         begin_lives(connection, new, now)
-    former = {key: today for moved in group for key, today in _former_keys(moved)}
+
+
+def _enqueue_promised(
+    connection: Connection, group: Sequence[Moved], now: datetime, ids: Any
+) -> bool:
+    former: dict[str, str] = {}
+    for moved in group:
+        if moved.model.has_aliases and not moved.is_new:
+            former.update(_former_keys(moved))
     if former:
         adopt_jobs(connection, former)
     jobs = {job.dedupe_key: job for moved in group for job in _promised_jobs(moved, now, ids)}
@@ -281,8 +294,6 @@ def _promised_jobs(moved: Moved, now: datetime, ids: Any) -> Iterator[NewJob]:
 
 def _former_keys(moved: Moved) -> Iterator[tuple[str, str]]:
     """Dedupe keys under which jobs that the steps enqueue may wait already, with those of today."""
-    if moved.is_new:
-        return
     triggers = {step.trigger for step in moved.steps if step.trigger is not None}
     for key in triggers:
         yield from moved.model.triggers[key].former_keys(moved.record_id).items()

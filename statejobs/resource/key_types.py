@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -73,7 +73,7 @@ def refuse_other_text(model: ResourceModel, record: object, dialect: Dialect) ->
         )
 
 
-def refuse_other_key(model: ResourceModel, record: object, dialect: Callable[[], Dialect]) -> None:
+def refuse_other_key(model: ResourceModel, record: object, dialect: Dialect) -> None:
     """Refuse another key for a stored record; another form of the same is taken back.
 
     Jobs and history name the record by its key, so that both would stay behind.
@@ -82,11 +82,12 @@ def refuse_other_key(model: ResourceModel, record: object, dialect: Callable[[],
         StateJobsError: The record would be named by another text.
     """
     state = instance_state(record)
+    assert state.key is not None  # noqa: S101 - it is stored
     for number, (name, column, _) in enumerate(_parts(model)):
-        if name not in state.committed_state or state.key is None:
+        if name not in state.committed_state:
             continue
         value, stored = vars(record).get(name), state.key[1][number]
-        if value is None or _typed(model, name, column, value, dialect()) != stored:
+        if value is None or _typed(model, name, column, value, dialect) != stored:
             raise StateJobsError(
                 f"{model.label(record)}: its key {name!r} was changed from {stored!r} to "
                 f"{value!r}, and its jobs and history would stay with the old one. A key is for "

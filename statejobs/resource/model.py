@@ -73,6 +73,17 @@ class ResourceModel:
         return Kernel(self.spec, members=self.members, guards=guards)
 
     @cached_property
+    def has_aliases(self) -> bool:
+        """Whether jobs may be stored under a former key of one of its triggers."""
+        return any(bound.aliases for bound in self.triggers.values())
+
+    @cached_property
+    def key_names(self) -> frozenset[str]:
+        """The attributes of the primary key."""
+        columns = self.mapper.primary_key
+        return frozenset(self.mapper.get_property_by_column(column).key for column in columns)
+
+    @cached_property
     def members(self) -> Mapping[str, enum.Enum]:
         """States by stored value."""
         return {value_of(state): state for state in self.state.states}

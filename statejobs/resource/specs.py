@@ -215,6 +215,8 @@ class BoundTrigger:
 
     def dedupe_keys(self, record_id: str) -> list[str]:
         """Return the same, and what jobs have that were enqueued under a former key."""
+        if not self.aliases:
+            return [f"{self.key}:{record_id}"]
         return [f"{key}:{record_id}" for key in (self.key, *self.aliases)]
 
 
