@@ -56,10 +56,10 @@ def _edges_name_states(spec: MachineSpec) -> None:
 
 
 def _no_state_is_called_deleted(spec: MachineSpec) -> None:
-    if DELETED in spec.states and any(trigger.deletes for trigger in spec.triggers):
+    if DELETED in spec.states:
         raise DefinitionError(
             spec.name,
-            f"a state is called {DELETED!r}, and an action deletes its record",
+            f"a state is called {DELETED!r}",
             why="history writes that word for a record that is gone",
             fix="rename the state",
         )

@@ -22,7 +22,15 @@ from statejobs.store.types import StateType
 from statejobs.values.kinds import members_of
 
 E = TypeVar("E", bound=enum.Enum)
-_DECIDED = ("active_history", "insert_default", "nullable")
+_DECIDED = (
+    "active_history",
+    "default",
+    "deferred_raiseload",
+    "insert_default",
+    "nullable",
+    "onupdate",
+    "server_onupdate",
+)
 GUARDS_STATES = "statejobs.guards_states"
 """Key in the `info` of a column that has its CHECK, and of that CHECK."""
 _OURS = "statejobs"
@@ -146,7 +154,8 @@ def _refuse_decided(states: type[enum.Enum], options: Mapping[str, Any]) -> None
             raise DefinitionError(
                 f"state_column({states.__name__})",
                 f"{option}= is not yours to set",
-                why="a state is never null, starts in `initial`, and knows where it came from",
+                why="a state is never null, starts in `initial`, moves by transitions alone, "
+                "and is read when one fires",
                 fix="leave it out",
             )
     for key in options.get("info") or ():

@@ -23,6 +23,7 @@ from statejobs.resource.ledger import value_of
 from statejobs.resource.model import ResourceModel
 from statejobs.resource.names import OURS, key_used_twice, refuse_override, refuse_shadows
 from statejobs.resource.specs import BoundTrigger, StateSpec
+from statejobs.resource.storable import refuse_what_is_not_stored
 from statejobs.resource.transition import Transition
 from statejobs.resource.trigger import Trigger
 from statejobs.values.graph import DELETED
@@ -92,6 +93,7 @@ def compile_resource(cls: type, attribute: str, state: StateSpec, *, name: str) 
     for action in declared.actions.values():
         check_action(cls, action)
     _ = model.kernel  # verifies the graph
+    refuse_what_is_not_stored(model)
     return model
 
 

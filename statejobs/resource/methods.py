@@ -15,7 +15,7 @@ def check_method(body: object, kind: str) -> None:
     Raises:
         DefinitionError: A class, a class method, a property, or an object without a name.
     """
-    if callable(body) and not isinstance(body, type) and hasattr(body, "__name__"):
+    if callable(body) and not isinstance(body, type) and hasattr(body, "__qualname__"):
         return
     what = "class" if isinstance(body, type) else type(body).__name__
     place = _place(body)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from statejobs.errors import DefinitionError, ProtectedStateError
 from statejobs.resource.abstract import is_abstract
+from statejobs.resource.columns import DeclaredState
 from statejobs.resource.compile import compile_resource, find_state_column
 from statejobs.resource.defaults import created_at
 from statejobs.resource.doors import RESOURCE
@@ -162,6 +163,16 @@ def _not_first(cls: type) -> DefinitionError:
 
 
 def _no_state_column(cls: type) -> DefinitionError:
+    table: Any = getattr(cls, "__table__", None)
+    hidden = [c.name for c in getattr(table, "columns", ()) if isinstance(c.type, DeclaredState)]
+    if hidden:
+        return DefinitionError(
+            cls.__name__,
+            f"its state column {hidden[0]!r} is behind a @declared_attr or in a __table__",
+            why="the machine is made before SQLAlchemy maps the class and calls for its columns",
+            fix="write it as an attribute, on a mixin too, where each class gets its own: "
+            f"{hidden[0]}: Mapped[MyState] = state_column(MyState, initial=MyState.DRAFT)",
+        )
     return DefinitionError(
         cls.__name__,
         "is a StatefulResource without a state column",

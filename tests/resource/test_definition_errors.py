@@ -474,7 +474,8 @@ def test_what_the_state_column_decides_itself_is_not_an_option(option):
 
     assert said(refused) == [
         f"state_column(BillState): {option}= is not yours to set",
-        "  why: a state is never null, starts in `initial`, and knows where it came from",
+        "  why: a state is never null, starts in `initial`, moves by transitions alone, "
+        "and is read when one fires",
         "  fix: leave it out",
     ]
 
@@ -752,7 +753,7 @@ def test_no_state_is_called_as_history_calls_a_record_that_is_gone():
             def erase(self, ctx: JobContext) -> None: ...
 
     assert said(refused) == [
-        "Bill: a state is called '(deleted)', and an action deletes its record",
+        "Bill: a state is called '(deleted)'",
         "  why: history writes that word for a record that is gone",
         "  fix: rename the state",
     ]
