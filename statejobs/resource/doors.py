@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import ORMExecuteState
+from sqlalchemy.sql.selectable import AliasedReturnsRows
 
 from statejobs.errors import BulkError, ProtectedStateError
 from statejobs.resource.creation import create_records
@@ -56,9 +57,12 @@ def _model_of(statement: Any) -> ResourceModel | None:
     """Return the resource whose records a statement writes, by its class or by its table."""
     described = statement.entity_description
     model: ResourceModel | None = getattr(described.get("type"), "__statejobs__", None)
-    if model is not None or "type" in described:
+    if model is not None:
         return model
-    columns = getattr(described["table"], "columns", ())
+    table = described["table"]
+    while isinstance(table, AliasedReturnsRows):
+        table = table.element
+    columns = getattr(table, "columns", ())
     # Of a lightweight `table()` they have no `info`.
     infos = (getattr(column, "info", {}) for column in columns)
     return next((info[RESOURCE] for info in infos if RESOURCE in info), None)

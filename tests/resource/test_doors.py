@@ -18,6 +18,7 @@ from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     Session,
+    aliased,
     mapped_column,
     scoped_session,
     sessionmaker,
@@ -112,6 +113,12 @@ def stored(engine, cls=Order):
         return dict(session.execute(select(cls.id, cls.state).order_by(cls.id)).all())
 
 
+class Second(Base):
+    """Another class on the table of a resource."""
+
+    __table__ = Order.__table__
+
+
 # --- columns of the machine ------------------------------------------------------------------
 
 TABLE = Order.__table__
@@ -152,6 +159,11 @@ SETS_STATE = {
     ),
     "update": (update(Order).values(state=Step.DONE), None),
     "update of the table": (update(TABLE).values(state=Step.DONE), None),
+    "update of an alias": (update(TABLE.alias()).values(state=Step.DONE), None),
+    "update of an alias of it": (update(TABLE.alias().alias("x")).values(state=Step.DONE), None),
+    "update of an aliased class": (update(aliased(Order)).values(state=Step.DONE), None),
+    "update of a second class": (update(Second).values(state=Step.DONE), None),
+    "insert of a second class": (insert(Second).values(state=Step.DONE), None),
     "update by synonym": (update(Order).values(status=Step.DONE), None),
     "update by hybrid attribute": (update(Order).values({Order.phase: Step.DONE}), None),
     "update by its name": (update(Order).values(phase=Step.DONE), None),
