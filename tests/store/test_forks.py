@@ -103,6 +103,60 @@ assert count() == (7, 7), count()
 """
 
 
+IN_A_TRANSACTION = """
+import gc
+
+def close(session):
+    session.close()
+
+def roll_back(session):
+    try:
+        session.rollback()
+    except Exception as error:
+        print(type(error).__name__)
+
+def commit(session):
+    try:
+        session.commit()
+    except Exception:
+        return
+    raise AssertionError("it has committed what is its parent's")
+
+def write(session):
+    try:
+        session.add(Order(total=2))
+        session.flush()
+    except Exception:
+        return
+    raise AssertionError("it has written into the transaction of its parent")
+
+held = []
+for leave in (close, roll_back, commit, write, lambda session: held.clear()):
+    before = count()
+    session = app.session()
+    session.add(order := Order(total=1))
+    order.submit()
+    session.flush()
+    held[:] = [session]
+    del session
+
+    def body():
+        leave(held[0])
+        gc.collect()
+        submit(1)
+
+    assert fork(body) == [0]
+    held[0].commit()
+    assert count() == (before[0] + 2, before[1] + 2), (leave, before, count())
+"""
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_a_child_leaves_the_open_transaction_of_its_parent_alone(postgres_url, whose):
+    """Not on SQLite: while a transaction holds the file, a child cannot write beside it."""
+    run(postgres_url, whose, IN_A_TRANSACTION)
+
+
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
 @pytest.mark.parametrize(
     "story",
