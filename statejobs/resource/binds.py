@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, TwoPhaseTransaction
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session, scoped_session
 
@@ -49,7 +49,7 @@ def connection_for(session: Session, mapper: Mapper[Any]) -> Connection:
 
     Raises:
         BindMismatchError: The session would write jobs into another database.
-        ConfigurationError: It is in AUTOCOMMIT.
+        ConfigurationError: It is in AUTOCOMMIT, or commits in two phases.
     """
     record_bind = session.get_bind(mapper=mapper)
     try:
@@ -65,7 +65,8 @@ def connection_for_jobs(session: Session) -> Connection:
     """Return the session's own connection for jobs that belong to no record.
 
     Raises:
-        ConfigurationError: The session is bound to models only, or is in AUTOCOMMIT.
+        ConfigurationError: The session is bound to models only, is in AUTOCOMMIT, or commits in
+            two phases.
     """
     try:
         connection = session.connection(bind_arguments={"clause": jobs})
@@ -81,7 +82,19 @@ def connection_for_jobs(session: Session) -> Connection:
 
 def _atomic(connection: Connection) -> Connection:
     refuse_autocommit(connection)
+    _refuse_two_phases(connection)
     return connection
+
+
+def _refuse_two_phases(connection: Connection) -> None:
+    """Refuse what PostgreSQL would refuse at the commit, in words that name none of this."""
+    if isinstance(connection.get_transaction(), TwoPhaseTransaction):
+        raise ConfigurationError(
+            "a session with twophase=True cannot store jobs",
+            why="a transaction that wakes workers (NOTIFY) cannot be prepared in PostgreSQL",
+            fix="use a session without it: the record, its job and its history commit together "
+            "in one database",
+        )
 
 
 def _engine(bind: Engine | Connection) -> Engine:

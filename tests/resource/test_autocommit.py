@@ -123,6 +123,23 @@ def test_so_does_one_whose_connection_was_told(engine, door):
     assert everything(engine) == before
 
 
+@pytest.mark.parametrize("door", DOORS)
+def test_a_session_that_commits_in_two_phases_writes_nothing(postgres_url, door):
+    """SQLAlchemy itself refuses it on SQLite."""
+    with shop_engine(postgres_url) as engine:
+        new_order(engine)
+        new_order(engine, submitted=True)
+        before = everything(engine)
+
+        with (
+            Session(engine, twophase=True) as session,
+            pytest.raises(ConfigurationError, match="twophase=True cannot store jobs"),
+        ):
+            door(session)
+
+        assert everything(engine) == before
+
+
 def begins_by_itself(url):
     """SQLAlchemy's recipe for savepoints on SQLite."""
     engine = create_engine(url)
