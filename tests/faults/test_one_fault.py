@@ -1,6 +1,7 @@
 """One statement fails, at the worst place; the attempt ends as it should nevertheless."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import insert, select
@@ -118,8 +119,8 @@ def test_a_claim_whose_answer_was_lost_costs_no_attempt(opened, faults, fails):
 
 def test_a_rollback_that_fails_does_not_lose_the_failure(opened, faults, monkeypatch):
     runner, claimed = claim(opened, "fail")
-    action = claimed.subject.bound.action
-    body = action.body
+    bound = claimed.subject.bound
+    body = bound.action.body
 
     def write_and_fail(errand, ctx):
         ctx.session.add(Effect(errand_id=errand.id))
@@ -127,7 +128,8 @@ def test_a_rollback_that_fails_does_not_lose_the_failure(opened, faults, monkeyp
         faults.plan["ROLLBACK"] = ["before"]
         body(errand, ctx)
 
-    monkeypatch.setattr(action, "body", write_and_fail)
+    action = replace(bound.action, body=write_and_fail)
+    monkeypatch.setattr(claimed.subject, "bound", replace(bound, action=action))
 
     ended = runner.run(claimed)
 

@@ -1,7 +1,9 @@
 """`on_discard` belongs to its class, as an action does: inherited, overridden, never lost."""
 
+from typing import ClassVar
+
 import pytest
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 from sqlmodel import Field, SQLModel
 
 from statejobs import (
@@ -140,8 +142,11 @@ def test_a_hook_is_the_method_that_it_was(app):
 
 
 def test_sqlmodel_takes_a_hook_for_a_method():
-    class Modelled(Work, StatefulResource, SQLModel, table=True):
-        model_config = {"ignored_types": (Trigger, Transition, Action)}
+    class Model(SQLModel, registry=registry()): ...
+
+    class Hooked(Work, StatefulResource, Model, table=True):
+        __tablename__ = "hooks_sqlmodel"
+        model_config: ClassVar = {"ignored_types": (Trigger, Transition, Action)}
         id: int | None = Field(default=None, primary_key=True)
         state: Step = Field(
             default=Step.QUEUED, sa_column=state_column(Step, initial=Step.QUEUED).column
@@ -150,8 +155,8 @@ def test_sqlmodel_takes_a_hook_for_a_method():
         @Work.perform.on_discard
         def tell(self, session, reason): ...
 
-    [bound] = Modelled.__statejobs__.triggers.values()
-    assert bound.discard_hook.body is Modelled.tell
+    [bound] = Hooked.__statejobs__.triggers.values()
+    assert bound.discard_hook.body is Hooked.tell
 
 
 # What cannot work ----------------------------------------------------------------------------

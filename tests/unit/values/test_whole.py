@@ -41,6 +41,6 @@ def test_a_number_that_json_lacks_is_refused_by_its_own_name(value):
     def odd(amounts: list[float]) -> None: ...
 
     with pytest.raises(ArgumentsError) as refused:
-        odd.signature.encode({"amounts": [1.0, value]})
+        odd.spec.signature.encode({"amounts": [1.0, value]})
 
     assert f"amounts[1] is {value!r}, and JSON has no such number" in str(refused.value)
