@@ -4,9 +4,16 @@ import logging
 
 from statejobs.acting import ActingMiddleware, acting_as, tenant
 from statejobs.app import StateJobs
-from statejobs.chunk import ChunkContext
 from statejobs.config import Retention, WorkerSettings
-from statejobs.context import AsyncJobContext, JobContext
+from statejobs.declare.action import Action
+from statejobs.declare.chunk import ChunkContext
+from statejobs.declare.context import AsyncJobContext, JobContext
+from statejobs.declare.domain import Domain
+from statejobs.declare.mixin import StatefulResource
+from statejobs.declare.state_column import state_column
+from statejobs.declare.task import Task, task
+from statejobs.declare.transition import Transition, transition
+from statejobs.declare.trigger import Trigger
 from statejobs.errors import (
     ArgumentsError,
     BindMismatchError,
@@ -28,14 +35,7 @@ from statejobs.errors import (
 )
 from statejobs.machine.diagram import mermaid
 from statejobs.machine.guard import guard
-from statejobs.resource.action import Action
-from statejobs.resource.columns import state_column
-from statejobs.resource.domain import Domain
-from statejobs.resource.mixin import StatefulResource
-from statejobs.resource.protect import override_state
-from statejobs.resource.task import Task, task
-from statejobs.resource.transition import Transition, transition
-from statejobs.resource.trigger import Trigger
+from statejobs.record.protect import override_state
 from statejobs.runner.drain import DrainResult
 from statejobs.store.engines.sqlite import configure_sqlite
 from statejobs.store.tables import metadata

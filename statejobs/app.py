@@ -17,13 +17,13 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.awaited import Awaited
 from statejobs.config import Retention, WorkerSettings, check_queues
+from statejobs.declare.domain import Domain, Registry
 from statejobs.errors import ConfigurationError, did_you_mean
 from statejobs.people.by_hand import ByHand
 from statejobs.people.desk import Desk
-from statejobs.resource.domain import Domain, Registry
-from statejobs.resource.enqueue import IDS
-from statejobs.resource.ledger import CLOCK
-from statejobs.resource.named import Named
+from statejobs.people.named import Named
+from statejobs.record.enqueue import IDS
+from statejobs.record.ledger import CLOCK
 from statejobs.runner.drain import DrainResult, drain, step
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread

@@ -17,9 +17,9 @@ from statejobs.cli.settings import Settings, common_options
 from statejobs.errors import NotFoundError
 from statejobs.people.desk import Desk
 from statejobs.people.jobs import with_errors
+from statejobs.people.named import key_named
 from statejobs.people.records import RecordPage, UnreadableRecordError, Way, record_page
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.named import key_named
+from statejobs.record.model import ResourceModel
 from statejobs.values.moments import clock_time
 
 

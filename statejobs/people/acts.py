@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from statejobs.acting import current_actor
 from statejobs.errors import NotFoundError, RecordKeptError, StateJobsError, TransitionRefusedError
 from statejobs.people.desk import Desk
-from statejobs.resource.identity import decode_identity
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.specs import BoundTrigger
+from statejobs.record.identity import decode_identity
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger
 from statejobs.store.history import write_history
 from statejobs.store.lives import REUSED
 from statejobs.store.revise import cancel_waiting, request_cancel, requeue, restore_actor

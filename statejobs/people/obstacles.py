@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.specs import BoundTrigger
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger
 from statejobs.values.job import LIVE, Job, JobState
 from statejobs.work.records.stuck import is_stuck
 

@@ -14,8 +14,8 @@ from statejobs.people.desk import Desk
 from statejobs.people.history import AttemptEvent, StepEvent, timeline
 from statejobs.people.jobs import ShownJob, all_shown
 from statejobs.people.obstacles import why_nothing_runs
-from statejobs.resource.identity import encode_identity
-from statejobs.resource.model import ResourceModel
+from statejobs.record.identity import encode_identity
+from statejobs.record.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of, sqlstate_of
 from statejobs.values.shown import shown_job
 

@@ -13,7 +13,7 @@ from statejobs.people.acts import stuck_jobs
 from statejobs.people.desk import Desk
 from statejobs.people.jobs import ShownJob, all_shown
 from statejobs.people.workers import ShownWorker, living_workers, workers
-from statejobs.resource.model import ResourceModel
+from statejobs.record.model import ResourceModel
 from statejobs.store.engines.addresses import shown_url
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.queries import AtLeast

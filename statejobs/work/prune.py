@@ -11,11 +11,11 @@ from functools import partial
 from sqlalchemy import Connection, select, tuple_
 
 from statejobs.config import Retention
+from statejobs.declare.domain import Registry
 from statejobs.errors import NotFoundError
-from statejobs.resource.domain import Registry
-from statejobs.resource.identity import decode_identity, encode_identity
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.specs import BoundTrigger
+from statejobs.record.identity import decode_identity, encode_identity
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger
 from statejobs.runner.blame import Blame, blame_for, is_everyones
 from statejobs.runner.halves import in_halves
 from statejobs.store import prune as statements

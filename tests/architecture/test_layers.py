@@ -33,6 +33,10 @@ VIOLATIONS = {
             "values/hen.py": "import statejobs.values.egg",
         },
     ),
+    "a declaration in the runner": (
+        "The runner has never heard of a declaration, nor of a record",
+        {"runner/smuggled.py": "import statejobs.declare.task"},
+    ),
     "a thread in the values": (
         "Values are pure",
         {"values/smuggled.py": "import threading"},

@@ -24,8 +24,8 @@ from statejobs import (
     task,
     transition,
 )
-from statejobs.chunk import ChunkContext
-from statejobs.context import BaseContext
+from statejobs.declare.chunk import ChunkContext
+from statejobs.declare.context import BaseContext
 from statejobs.values.lifecycle import JOB_MACHINE
 from tests.support.pages import PageRun, blocks_of
 

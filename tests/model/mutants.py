@@ -5,7 +5,7 @@ from dataclasses import replace
 from msgspec import structs
 from sqlalchemy import select
 
-from statejobs.resource import flush
+from statejobs.record import flush
 from statejobs.runner import keeper, recorder
 from statejobs.runner.recorder import Recorder
 from statejobs.store.engines.lazy_begin import begin_now

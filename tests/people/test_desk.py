@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy.orm import sessionmaker
 
 from statejobs import Domain, JobState
+from statejobs.declare.domain import Registry
 from statejobs.people.acts import cancel_job, retry_job, why_no_retry
 from statejobs.people.desk import Desk
 from statejobs.people.history import AttemptEvent, StepEvent
 from statejobs.people.jobs import job_list, job_page
 from statejobs.people.machines import machine_of
+from statejobs.people.named import Named
 from statejobs.people.records import record_page
 from statejobs.people.status import status_of
-from statejobs.resource.domain import Registry
-from statejobs.resource.named import Named
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from tests.cli.gallery import fill

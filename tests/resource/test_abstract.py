@@ -15,8 +15,8 @@ from statejobs import (
     state_column,
     transition,
 )
+from statejobs.declare.domain import Registry
 from statejobs.errors import DefinitionError
-from statejobs.resource.domain import Registry
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.parcels import close_app
 

@@ -21,9 +21,9 @@ from statejobs import (
     configure_sqlite,
     tenant,
 )
-from statejobs.resource.enqueue import IDS
-from statejobs.resource.identity import encode_identity, identity_in_sql
-from statejobs.resource.ledger import CLOCK
+from statejobs.record.enqueue import IDS
+from statejobs.record.identity import encode_identity, identity_in_sql
+from statejobs.record.ledger import CLOCK
 from statejobs.store.engines.factory import async_url, make_listener
 from statejobs.store.tables import jobs
 from statejobs.values.job import JobState

@@ -22,7 +22,7 @@ from statejobs import (
     state_column,
     tenant,
 )
-from statejobs.resource.ledger import CLOCK, JOB
+from statejobs.record.ledger import CLOCK, JOB
 from statejobs.store.engines.factory import async_url
 from tests.resource.support import Step, statements_on
 from tests.support.shop import StoppedClock, read_history_rows, read_jobs, shop_engine

@@ -17,7 +17,7 @@ from statejobs import (
     state_column,
     transition,
 )
-from statejobs.resource.domain import Registry
+from statejobs.declare.domain import Registry
 
 
 class BillState(StrEnum):

@@ -18,10 +18,10 @@ from statejobs import (
     state_column,
     transition,
 )
-from statejobs.resource.action import Action
-from statejobs.resource.domain import Registry
-from statejobs.resource.identity import decode_identity
-from statejobs.resource.transition import Transition
+from statejobs.declare.action import Action
+from statejobs.declare.domain import Registry
+from statejobs.declare.transition import Transition
+from statejobs.record.identity import decode_identity
 from tests.resource.support import Step, context
 from tests.support.shop import read_history_rows, read_jobs, shop_engine
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from statejobs import StaleTransitionError, override_state
-from statejobs.resource.ledger import CLOCK
+from statejobs.record.ledger import CLOCK
 from tests.support.leaflets import Base, Leaflet, Poster, S
 from tests.support.shop import StoppedClock, read_history_rows, shop_engine
 from tests.support.size import size

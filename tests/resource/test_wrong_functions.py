@@ -23,7 +23,7 @@ from statejobs import (
     task,
     transition,
 )
-from statejobs.context import BaseContext
+from statejobs.declare.context import BaseContext
 from tests.resource.support import Step
 
 if TYPE_CHECKING:

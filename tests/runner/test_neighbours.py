@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event, update
 
 from statejobs import JobState
-from statejobs.resource.neighbours import neighbours_of
+from statejobs.record.neighbours import neighbours_of
 from statejobs.store.tables import jobs
 from statejobs.values.clock import Sources
 from tests.support.clock import ManualClock

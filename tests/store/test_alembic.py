@@ -14,8 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs.alembic import alembic_options
-from statejobs.resource.columns import state_column
-from statejobs.resource.mixin import StatefulResource
+from statejobs.declare.mixin import StatefulResource
+from statejobs.declare.state_column import state_column
 from statejobs.store.check_names import check_name
 from statejobs.store.schema import check_tables, current, upgrade
 from statejobs.store.tables import metadata
@@ -29,12 +29,12 @@ from datetime import datetime
 from enum import StrEnum
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from statejobs.context import JobContext
+from statejobs.declare.context import JobContext
 from statejobs.values.clock import utcnow
-from statejobs.resource.columns import state_column
-from statejobs.resource.mixin import StatefulResource
-from statejobs.resource.transition import transition
-from statejobs.resource.trigger import Trigger
+from statejobs.declare.state_column import state_column
+from statejobs.declare.mixin import StatefulResource
+from statejobs.declare.transition import transition
+from statejobs.declare.trigger import Trigger
 from statejobs.store.types import UtcDateTime
 
 class Base(DeclarativeBase): ...

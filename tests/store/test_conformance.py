@@ -8,8 +8,8 @@ import pytest
 from msgspec import structs
 
 from statejobs import Enqueued, JobState
-from statejobs.resource.domain import Registry
-from statejobs.resource.named import Named
+from statejobs.declare.domain import Registry
+from statejobs.people.named import Named
 from statejobs.store.claim import lock_queued, mark_processing
 from statejobs.store.engines.factory import open_engine
 from statejobs.store.enqueue import enqueue

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from statejobs.context import AsyncJobContext, JobContext
+from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.machine.guard import Guard
-from statejobs.resource.enqueue import WAKE
-from statejobs.resource.ledger import ledger_of
-from statejobs.resource.loading import with_loading
-from statejobs.resource.walk import run_async
+from statejobs.record.enqueue import WAKE
+from statejobs.record.ledger import ledger_of
+from statejobs.record.loading import with_loading
+from statejobs.record.walk import run_async
 from statejobs.runner.port import Claim, Commit
 from statejobs.runner.undone import ours
 from statejobs.store.engines.lazy_begin import in_transaction

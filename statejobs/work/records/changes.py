@@ -13,9 +13,9 @@ from sqlalchemy import ClauseElement, Column, Table, Update, bindparam
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from statejobs.resource.flush import before_flush
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.move import move_statement
+from statejobs.record.flush import before_flush
+from statejobs.record.model import ResourceModel
+from statejobs.record.move import move_statement
 
 
 def own_changes(session: Session, record: Any, model: ResourceModel) -> dict[str, Any] | None:

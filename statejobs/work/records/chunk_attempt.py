@@ -12,9 +12,9 @@ from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from statejobs.acting import acting_for_job
-from statejobs.chunk import ChunkContext
-from statejobs.resource.ledger import ledger_of
-from statejobs.resource.model import ResourceModel
+from statejobs.declare.chunk import ChunkContext
+from statejobs.record.ledger import ledger_of
+from statejobs.record.model import ResourceModel
 from statejobs.runner.port import ChunkRun as Call
 from statejobs.runner.port import Claim, Ending, Success
 from statejobs.store.engines.lazy_begin import in_transaction

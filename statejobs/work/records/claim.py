@@ -24,10 +24,10 @@ from sqlalchemy.orm import Session, lazyload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from statejobs.errors import NotFoundError, RecordKeptError
-from statejobs.resource.identity import decode_identity, encode_identity
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.neighbours import neighbours_of
-from statejobs.resource.specs import BoundTrigger
+from statejobs.record.identity import decode_identity, encode_identity
+from statejobs.record.model import ResourceModel
+from statejobs.record.neighbours import neighbours_of
+from statejobs.record.specs import BoundTrigger
 from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.history import write_history
 from statejobs.store.hold import find_running_keys

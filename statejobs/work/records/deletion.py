@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import StateJobsError
-from statejobs.resource.identity import encode_identity
+from statejobs.record.identity import encode_identity
 from statejobs.runner.port import Claim, MovedAway
 from statejobs.store.history import write_history
 from statejobs.store.leave import cancel_left

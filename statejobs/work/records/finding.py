@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from statejobs.resource.domain import Registry
-from statejobs.resource.model import ResourceModel
+from statejobs.declare.domain import Registry
+from statejobs.record.model import ResourceModel
 from statejobs.runner.port import RecordHidden
 from statejobs.values.job import Job
 from statejobs.work.records.claim import identities_of

@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.specs import BoundTrigger
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger
 from statejobs.runner.port import Success
 from statejobs.store.arrays import fits_array
 from statejobs.store.faults import is_away

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.exc import DBAPIError
 
-from statejobs.resource.model import ResourceModel
+from statejobs.record.model import ResourceModel
 from statejobs.runner.port import MovedAway, RecordHidden
 from statejobs.store.faults import Fault, fault_of
 from statejobs.work.records.subject import Identity, RecordSubject, key_is_in, read_place, where_to

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
-from statejobs.resource.specs import BoundTrigger
+from statejobs.record.specs import BoundTrigger
 from statejobs.values.job import Job
 from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations, Part

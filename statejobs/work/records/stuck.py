@@ -12,11 +12,11 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.acting import current_actor
+from statejobs.declare.domain import Registry
 from statejobs.errors import NotFoundError, TransitionRefusedError
-from statejobs.resource.domain import Registry
-from statejobs.resource.identity import decode_identity
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.specs import BoundTrigger
+from statejobs.record.identity import decode_identity
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger
 from statejobs.store.expired import find_running
 from statejobs.store.faults import Fault, fault_of, is_away, words_of
 from statejobs.store.history import write_history

@@ -18,9 +18,9 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from statejobs.resource.identity import encode_identity
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.specs import BoundTrigger
+from statejobs.record.identity import encode_identity
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger
 from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.lock_order import in_key_order
 from statejobs.store.tables import transitions

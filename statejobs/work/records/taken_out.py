@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import StateJobsError
-from statejobs.resource.identity import encode_identity
+from statejobs.record.identity import encode_identity
 from statejobs.work.records.subject import RecordSubject
 
 

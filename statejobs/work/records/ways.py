@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from statejobs.resource.firing import refused
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.specs import BoundTrigger, TransitionSpec
+from statejobs.record.firing import refused
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger, TransitionSpec
 
 
 def fire_way_back(model: ResourceModel, bound: BoundTrigger, record: Any) -> None:

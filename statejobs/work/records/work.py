@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from statejobs.resource.bulk_checks import models_within
-from statejobs.resource.domain import Registry
-from statejobs.resource.model import ResourceModel
-from statejobs.resource.specs import BoundTrigger
+from statejobs.declare.domain import Registry
+from statejobs.record.bulk.checks import models_within
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger
 from statejobs.runner.port import (
     AsyncRun,
     Chunk,

@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from statejobs.context import AsyncJobContext, JobContext
-from statejobs.resource.specs import TaskSpec
-from statejobs.resource.unloaded import explain_unloaded_in_body
+from statejobs.declare.context import AsyncJobContext, JobContext
+from statejobs.record.specs import TaskSpec
+from statejobs.record.unloaded import explain_unloaded_in_body
 from statejobs.runner.port import Claim, Commit
 from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from statejobs.resource.domain import Registry
+from statejobs.declare.domain import Registry
 from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success, Whereabouts
 from statejobs.store.finish import finish_job
 from statejobs.store.store import Store

@@ -1,0 +1,122 @@
+"""An action as its class shows it: what was declared, and how to enqueue it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
+
+from sqlalchemy.orm import Session
+
+from statejobs.errors import WrongCallError
+from statejobs.record.binds import refuse_async, refuse_sync
+from statejobs.record.enqueue import enqueue_action
+from statejobs.record.specs import ActionSpec
+from statejobs.values.job import EnqueueResult
+from statejobs.values.kinds import members_of
+from statejobs.values.options import JobOptions
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+R = TypeVar("R")
+P = ParamSpec("P")
+
+
+class ActionOnClass(Generic[R, P]):
+    """What `Order.process_payment` is."""
+
+    def __init__(self, spec: ActionSpec, options: JobOptions | None = None) -> None:
+        self.spec = spec
+        self._options = options or JobOptions()
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self.spec.name
+
+    @property
+    def source(self) -> tuple[enum.Enum, ...]:
+        """States in which a record waits for the job."""
+        return self.spec.source
+
+    @property
+    def target(self) -> enum.Enum | None:
+        """State when the action returned; None when it deletes the record."""
+        return self.spec.target
+
+    @property
+    def during(self) -> enum.Enum | None:
+        """State while it runs."""
+        return self.spec.during
+
+    @property
+    def failed(self) -> enum.Enum | None:
+        """State when the job gave up."""
+        return self.spec.failed
+
+    def options(
+        self,
+        *,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        priority: int | None = None,
+    ) -> Self:
+        """Return the same, to be enqueued for later or at another priority.
+
+        What is left out stays as an earlier call chose it.
+
+        Raises:
+            WrongValueError: A value of another type, both times, a naive time, a negative delay or
+                a wrong priority.
+        """
+        given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
+        chosen = replace(self._options, **{k: v for k, v in given.items() if v is not None})
+        return type(self)(self.spec, chosen)
+
+    def enqueue(
+        self, session: Session, record: R, /, *args: P.args, **kwargs: P.kwargs
+    ) -> EnqueueResult:
+        """Enqueue the action for *record* in the transaction of *session*, after flushing it.
+
+        Raises:
+            ArgumentsError: Arguments that do not fit, or would not survive being stored.
+            TransitionRefusedError: The record is neither in a source nor being run.
+        """
+        refuse_async(session, "enqueue", instead="await ….enqueue_async(session, record, …)")
+        return self._enqueue(session, [record], args, kwargs)[0]
+
+    def enqueue_many(
+        self, session: Session, records: Sequence[R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[EnqueueResult]:
+        """Enqueue the action for each of *records*, with one INSERT."""
+        refuse_async(session, "enqueue_many")
+        records = members_of(f"{self.spec.label}.enqueue_many()", records, example="[order]")
+        return self._enqueue(session, records, args, kwargs)
+
+    async def enqueue_async(
+        self, session: AsyncSession, record: R, /, *args: P.args, **kwargs: P.kwargs
+    ) -> EnqueueResult:
+        """Enqueue through an `AsyncSession`."""
+        refuse_sync(session, "enqueue_async", instead="….enqueue(session, record, …)")
+        found = await session.run_sync(lambda sync: self._enqueue(sync, [record], args, kwargs))
+        return found[0]
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+            """Say how to run it."""
+            called = self.spec.label
+            raise WrongCallError(
+                f"{called} is of the class; call it on a record, record.{self.name}(ctx), or "
+                f"enqueue it: {called}.enqueue(session, record)"
+            )
+
+    def _enqueue(
+        self, session: Session, records: Sequence[Any], args: Any, kwargs: Any
+    ) -> list[EnqueueResult]:
+        return enqueue_action(
+            session, self.spec, records, args=args, kwargs=kwargs, chosen=self._options
+        )

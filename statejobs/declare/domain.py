@@ -1,0 +1,238 @@
+"""`Domain`: a named set of resources and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from statejobs.declare.abstract import is_abstract, mapped_below
+from statejobs.declare.mixin import StatefulResource
+from statejobs.declare.names import key_used_twice
+from statejobs.declare.task import Task
+from statejobs.errors import ArgumentsError, DefinitionError, NotFoundError, did_you_mean
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger
+from statejobs.values.kinds import check_text, members_of
+from statejobs.values.options import NAME
+from statejobs.values.redaction import DEFAULT, Redaction
+
+
+class Domain:
+    """What belongs together, for instance `Domain("shop", resources=[Order], tasks=[report])`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        resources: Sequence[type[StatefulResource]] = (),
+        tasks: Sequence[Task[..., ..., Any]] = (),
+    ) -> None:
+        """Name the set.
+
+        Raises:
+            DefinitionError: Not a name, or something that is neither a resource nor a task.
+        """
+        check_text("Domain: its name", name, example="shop")
+        resources = members_of(
+            f"Domain({name!r}): resources=", resources, example="resources=[Order]"
+        )
+        tasks = members_of(f"Domain({name!r}): tasks=", tasks, example="tasks=[report]")
+        if not NAME.fullmatch(name):
+            raise DefinitionError(
+                f"Domain({name!r})",
+                f"{name!r} is not a name",
+                why="it is shown to people and typed on the command line",
+                fix="use letters, digits, '.', '_' and '-'",
+            )
+        for resource in resources:
+            _refuse_other(name, resource)
+        for task in tasks:
+            _refuse_other_task(name, task)
+        self.name = name
+        self.resources = tuple(resources)
+        self.tasks = tuple(tasks)
+
+
+class Registry:
+    """Stable names → what was declared, over all domains of an app."""
+
+    def __init__(self, domains: Iterable[Domain], redaction: Redaction = DEFAULT) -> None:
+        """Collect resources, their mapped subclasses, their triggers, and tasks.
+
+        Args:
+            domains: What they are in.
+            redaction: What the history of the resources hides.
+
+        Raises:
+            DefinitionError: A name or a key is used twice, a resource is in two domains, or an
+                annotation cannot be resolved.
+        """
+        self.resources: dict[str, ResourceModel] = {}
+        self.triggers: dict[str, tuple[ResourceModel, BoundTrigger]] = {}
+        self.tasks: dict[str, Task[..., ..., Any]] = {}
+        self._redaction = redaction
+        listed = tuple(domains)
+        homes: dict[type[StatefulResource], Domain] = {}
+        for domain in listed:
+            for resource in domain.resources:
+                _refuse_second_home(resource, domain, homes.setdefault(resource, domain))
+                self._add(resource.__statejobs__)
+        for domain in listed:
+            for task in domain.tasks:
+                self._add_task(task)
+
+    def known_keys(self) -> list[str]:
+        """Return the keys and aliases of all triggers and tasks."""
+        return [*self.triggers, *self.tasks]
+
+    def keys_of(self, resource: str) -> list[str]:
+        """Return the keys and aliases of the triggers of *resource* and of its subclasses."""
+        own = [(b.key, *b.aliases) for b in self.resources[resource].triggers.values()]
+        others = [key for key, (model, _) in self.triggers.items() if model.name == resource]
+        return list(dict.fromkeys([key for keys in own for key in keys] + others))
+
+    @property
+    def is_async(self) -> bool:
+        """Whether any action or task is an `async def`."""
+        actions = [bound.action for _, bound in self.triggers.values()]
+        return any(a.is_async for a in actions) or any(t.spec.is_async for t in self.tasks.values())
+
+    def named_queues(self) -> list[str]:
+        """Return the queues that triggers and tasks name, each once."""
+        triggers = [bound.options.queue for _, bound in self.triggers.values()]
+        return list(
+            dict.fromkeys([*triggers, *(t.spec.options.queue for t in self.tasks.values())])
+        )
+
+    def resource(self, name: str) -> ResourceModel:
+        """Return a resource by its name, whatever the case.
+
+        Raises:
+            NotFoundError: With the closest name.
+        """
+        for known, model in self.resources.items():
+            if known.lower() == name.lower():
+                return model
+        raise NotFoundError(f"no resource {name!r}; {did_you_mean(name, self.resources)}")
+
+    def unserved(self, queues: Collection[str]) -> Iterator[str]:
+        """Say of each trigger and task whose queue is not among *queues* that its jobs wait."""
+        declared = [
+            *(("trigger", b.key, b.options.queue) for _, b in self.triggers.values()),
+            *(("task", task.key, task.spec.options.queue) for task in self.tasks.values()),
+        ]
+        for kind, key, queue in dict.fromkeys(declared):
+            if queue not in queues:
+                yield (
+                    f"{kind} {key!r} puts its jobs into queue {queue!r}, which is not in the "
+                    f"queues of this app, so they wait; {did_you_mean(queue, queues)}"
+                )
+
+    def _add(self, model: ResourceModel) -> None:
+        other = self.resources.get(model.name)
+        if other is not None and other.cls is not model.cls:
+            if not issubclass(model.cls, other.cls):
+                raise DefinitionError(
+                    _full_name(model),
+                    f"the resource name {model.name!r} is used by {_full_name(other)} already",
+                    why="history and jobs name their resource by it",
+                    fix=f"set __resource__ = {_full_name(model)!r} on one of them",
+                )
+        elif other is None:
+            self.resources[model.name] = model
+        model.redactions.add(self._redaction)
+        for bound in model.triggers.values():
+            self._add_trigger(model, bound)
+        for subclass in mapped_below(model.cls):
+            self._add(subclass.__statejobs__)  # type: ignore[attr-defined]
+
+    def _add_trigger(self, model: ResourceModel, bound: BoundTrigger) -> None:
+        for key in (bound.key, *bound.aliases):
+            taken = self.triggers.get(key)
+            if taken is not None and taken[1].spec is not bound.spec:
+                raise key_used_twice(key, _where(*taken), _where(model, bound))
+            if taken is not None and not issubclass(model.cls, taken[0].cls):
+                raise key_used_twice(key, _where(*taken), _where(model, bound))
+            self.triggers.setdefault(key, (model, bound))
+        _check_arguments(model, bound)
+
+    def _add_task(self, task: Task[..., ..., Any]) -> None:
+        for key in (task.key, *task.spec.options.aliases):
+            if key in self.triggers:
+                raise key_used_twice(key, _where(*self.triggers[key]), _where_task(task))
+            other = self.tasks.setdefault(key, task)
+            if other is not task:
+                raise key_used_twice(key, _where_task(other), _where_task(task))
+        _ = task.spec.signature  # resolves its annotations
+
+
+def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
+    """Refuse arguments of `run_trigger` that no job could carry; callables are asked later."""
+    signature = bound.action.signature  # resolves its annotations
+    given = bound.options.args
+    promised = {model.spec.initial_trigger, *(e.trigger for e in model.spec.transitions)}
+    if callable(given) or bound.key not in promised:
+        return
+    try:
+        signature.encode_call((), dict(given or {}))
+    except ArgumentsError as error:
+        raise DefinitionError(
+            _where(model, bound),
+            f"its args= do not fit the action: argument {error.parameter!r} {error.problem}",
+            why="run_trigger passes these arguments, so every such transition would fail",
+            fix=f"give args= what {bound.action.name!r} takes, or give the parameter a default",
+        ) from error
+
+
+def _full_name(model: ResourceModel) -> str:
+    return f"{model.cls.__module__}.{model.cls.__name__}"
+
+
+def _where(model: ResourceModel, bound: BoundTrigger) -> str:
+    return f"{model.cls.__name__}.{bound.name}"
+
+
+def _where_task(task: Task[..., ..., Any]) -> str:
+    return f"task {task.spec.body.__module__}.{task.spec.name}"
+
+
+def _refuse_second_home(resource: type[StatefulResource], domain: Domain, home: Domain) -> None:
+    if domain is home:
+        return
+    raise DefinitionError(
+        resource.__name__,
+        f"is in two domains, {home.name!r} and {domain.name!r}",
+        why="a resource belongs to the one domain under which people look for it",
+        fix=f"leave it out of Domain({domain.name!r}, …)",
+    )
+
+
+def _refuse_other(name: str, resource: Any) -> None:
+    is_class = isinstance(resource, type)
+    if is_class and not is_abstract(resource) and "__statejobs__" in dir(resource):
+        return
+    if is_class and is_abstract(resource) and issubclass(resource, StatefulResource):
+        below = ", ".join(dict.fromkeys(mapped.__name__ for mapped in mapped_below(resource)))
+        raise DefinitionError(
+            f"Domain({name!r})",
+            f"{resource.__name__} is abstract",
+            why="it has no table, and so no records",
+            fix=f"list what is made of it: {below or 'its subclasses'}",
+        )
+    raise DefinitionError(
+        f"Domain({name!r})",
+        f"{resource!r} is not a resource",
+        why="a domain lists classes that declare a machine",
+        fix="give subclasses of StatefulResource with a state_column",
+    )
+
+
+def _refuse_other_task(name: str, task: Any) -> None:
+    if isinstance(task, Task):
+        return
+    raise DefinitionError(
+        f"Domain({name!r})",
+        f"{task!r} is not a task",
+        why="its tasks are functions under @task, which gives them a key",
+        fix=f'say @task("…") above `def {getattr(task, "__name__", "report")}`, and list that',
+    )

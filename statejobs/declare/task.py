@@ -1,0 +1,216 @@
+"""`@task`: a function that runs as a job, for work that belongs to no record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from sqlalchemy.orm import Session
+
+from statejobs.declare.context import AsyncJobContext, JobContext
+from statejobs.declare.options import checked_backoff, explain_options
+from statejobs.declare.task_checks import check_body, check_hook, check_key, context_of
+from statejobs.record.binds import refuse_async, refuse_sync
+from statejobs.record.enqueue_tasks import enqueue_task
+from statejobs.record.flush import listen_to_sessions
+from statejobs.record.specs import TaskSpec
+from statejobs.values.backoff import Backoff
+from statejobs.values.job import EnqueueResult
+from statejobs.values.kinds import members_of, words_of
+from statejobs.values.options import JobOptions, RunOptions
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+P = ParamSpec("P")
+"""What is stored with a job."""
+Q = ParamSpec("Q")
+"""What the body takes: the same, after the context if it wants one."""
+T = TypeVar("T")
+
+
+class TaskRequest(Generic[P]):
+    """A task, and when and how urgently the jobs that it is asked for shall run."""
+
+    def __init__(self, spec: TaskSpec, chosen: JobOptions) -> None:
+        self.spec, self._chosen = spec, chosen
+
+    def options(
+        self,
+        *,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        priority: int | None = None,
+    ) -> TaskRequest[P]:
+        """Return the same, to be enqueued for later or at another priority.
+
+        What is left out stays as an earlier call chose it.
+
+        Raises:
+            WrongValueError: Both times, a naive time, a negative delay or a wrong priority.
+        """
+        given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
+        chosen = replace(self._chosen, **{k: v for k, v in given.items() if v is not None})
+        return TaskRequest(self.spec, chosen)
+
+    def enqueue(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> EnqueueResult:
+        """Enqueue one job in the transaction of *session*; each call makes a job of its own.
+
+        Raises:
+            ArgumentsError: Arguments that do not fit, or would not survive being stored.
+        """
+        refuse_async(session, "enqueue", instead="await ….enqueue_async(session, …)")
+        return self._enqueue(session, args, kwargs)
+
+    def enqueue_many(
+        self, session: Session, calls: Sequence[Mapping[str, Any]], /
+    ) -> list[EnqueueResult]:
+        """Enqueue one job for each of *calls*, the arguments by name, with one INSERT.
+
+        Raises:
+            ArgumentsError: As `enqueue`; then none of them is enqueued.
+        """
+        refuse_async(session, "enqueue_many")
+        calls = members_of(f"{self.spec.name}.enqueue_many()", calls, example="[{'n': 1}]")
+        return enqueue_task(session, self.spec, calls, chosen=self._chosen)
+
+    async def enqueue_async(
+        self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs
+    ) -> EnqueueResult:
+        """Enqueue one job through an `AsyncSession`."""
+        refuse_sync(session, "enqueue_async", instead="….enqueue(session, …)")
+        return await session.run_sync(lambda sync: self._enqueue(sync, args, kwargs))
+
+    def _enqueue(self, session: Session, args: Any, kwargs: Any) -> EnqueueResult:
+        values = self.spec.signature.bind(args, kwargs)
+        return enqueue_task(session, self.spec, [values], chosen=self._chosen)[0]
+
+
+class Task(TaskRequest[P], Generic[Q, P, T]):
+    """A declared task: call it to run its body here, as a test does, or enqueue it."""
+
+    def __init__(self, body: Callable[Q, T], spec: TaskSpec) -> None:
+        super().__init__(spec, JobOptions())
+        self._body = body
+        update_wrapper(self, body)
+        listen_to_sessions()
+
+    @property
+    def key(self) -> str:
+        """Stable name stored with its jobs."""
+        return self.spec.key
+
+    @property
+    def name(self) -> str:
+        """Name of the function."""
+        return self.spec.name
+
+    def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> T:
+        """Run the body here and now; no job is involved."""
+        return self._body(*args, **kwargs)
+
+    def on_discard(
+        self, hook: Callable[Concatenate[Session, str, P], None]
+    ) -> Callable[Concatenate[Session, str, P], None]:
+        """Declare what runs, in the commit of the discard, when a job gave up.
+
+        The function takes the session, the reason, and the arguments of the job. It runs in a
+        savepoint; when it fails, that is recorded and the discard stands.
+
+        Raises:
+            DefinitionError: It is the second, or could not be called.
+        """
+        check_hook(self.spec, hook)
+        self.spec = replace(self.spec, discard_hook=hook)
+        return hook
+
+    def __repr__(self) -> str:
+        return repr(self.spec)
+
+
+class _TaskDecorator:
+    """Turns the function under `@task(…)` into a `Task`."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+
+    @overload
+    def __call__(
+        self, body: Callable[Concatenate[JobContext, P], T]
+    ) -> Task[Concatenate[JobContext, P], P, T]: ...
+    @overload
+    def __call__(
+        self, body: Callable[Concatenate[AsyncJobContext, P], Coroutine[Any, Any, T]]
+    ) -> Task[Concatenate[AsyncJobContext, P], P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __call__(self, body: Callable[P, T]) -> Task[P, P, T]: ...
+    def __call__(self, body: Callable[..., Any]) -> Task[..., ..., Any]:
+        check_body(body, self._options.key)
+        spec = TaskSpec(
+            name=body.__name__,
+            body=body,
+            options=self._options,
+            takes_context=context_of(body, self._options.key) is not None,
+        )
+        return Task(body, spec)
+
+
+@explain_options()
+def task(
+    key: str,
+    *,
+    aliases: Sequence[str] = (),
+    queue: str = "default",
+    priority: int = 0,
+    max_attempts: int = 5,
+    max_crashes: int = 3,
+    backoff: Backoff
+    | timedelta
+    | Sequence[timedelta]
+    | Callable[[int, BaseException | None], timedelta]
+    | None = None,
+    timeout: timedelta | None = None,
+    tags: Sequence[str] = (),
+    upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+) -> _TaskDecorator:
+    """Declare that the decorated function runs as a job that belongs to no record.
+
+    Its annotated parameters are stored with the job as JSON. A first parameter annotated as
+    `JobContext` (`AsyncJobContext` when it is `async def`) is passed by the runner. List the task
+    in a `Domain` of every app that shall run it.
+
+    Args:
+        key: Stable name stored with its jobs, for instance `"report.daily"`; it survives renames
+            of code.
+        aliases: Former keys, whose stored jobs still run.
+        queue: Queue of its jobs.
+        priority: 0 (first) to 9 (last) inside the queue.
+        max_attempts: Attempts before a job is discarded.
+        max_crashes: Attempts that may end with their worker before it is quarantined.
+        backoff: Wait before the next attempt, as for `Trigger.on_demand`.
+        timeout: How long an attempt may take.
+        tags: Words stored with its jobs, for people to filter by.
+        upcast: Called with the stored arguments of an old job that no longer fit, as JSON values;
+            returns those of today, as JSON values.
+
+    Raises:
+        DefinitionError: A value that no job could have, or a function that cannot be one.
+    """
+    check_key(key)
+    return _TaskDecorator(
+        RunOptions(
+            key=key,
+            aliases=words_of(f"task {key!r}: aliases=", aliases, example='["old.key"]'),
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+            max_crashes=max_crashes,
+            backoff=checked_backoff(f"task {key!r}", backoff),
+            timeout=timeout,
+            tags=tuple(members_of(f"task {key!r}: tags=", tags, example='["nightly"]')),
+            upcast=upcast,
+        )
+    )

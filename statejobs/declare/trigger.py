@@ -1,0 +1,249 @@
+"""`Trigger` and its action: work that a record's state change starts in the background."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Concatenate, Literal, Self, TypeVar, cast, overload
+
+from sqlalchemy.orm import Session
+
+from statejobs.declare.action import Action, P, R, T
+from statejobs.declare.chunk import ChunkContext
+from statejobs.declare.chunk_action import ChunkAction
+from statejobs.declare.context import AsyncJobContext, JobContext
+from statejobs.declare.hook import hook_of, method_of, refuse_lost_hook
+from statejobs.declare.hook_checks import check_method_hook
+from statejobs.declare.methods import check_method
+from statejobs.declare.names import as_tuple, refuse_second_definition
+from statejobs.declare.options import checked_backoff, explain_options
+from statejobs.errors import DefinitionError
+from statejobs.record.ledger import value_of
+from statejobs.record.specs import ActionSpec, GuardFunction, TriggerSpec
+from statejobs.values.backoff import Backoff
+from statejobs.values.kinds import check_kind, members_of, words_of
+from statejobs.values.options import TriggerOptions
+
+DiscardHook = Callable[[Any, Session, str], None]
+"""Takes the record, the session and the reason."""
+H = TypeVar("H", bound=DiscardHook)
+
+
+class Trigger:
+    """Declares that an action runs as a job. Make one with `Trigger.on_demand`."""
+
+    def __init__(self, spec: TriggerSpec) -> None:
+        example = 'Trigger.on_demand("order.charge")'
+        check_kind("Trigger()", spec, TriggerSpec, example=example)
+        self.spec = spec
+
+    @classmethod
+    @explain_options()
+    def on_demand(
+        cls,
+        key: str,
+        *,
+        aliases: Sequence[str] = (),
+        queue: str = "default",
+        priority: int = 0,
+        max_attempts: int = 5,
+        max_crashes: int = 3,
+        backoff: Backoff
+        | timedelta
+        | Sequence[timedelta]
+        | Callable[[int, BaseException | None], timedelta]
+        | None = None,
+        timeout: timedelta | None = None,
+        args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
+        tags: Sequence[str] = (),
+        upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+        chunk: int | None = None,
+    ) -> Self:
+        """Declare a trigger whose jobs are enqueued by `run_trigger` or `enqueue` only.
+
+        Args:
+            key: Stable name stored with its jobs, for instance `"order.charge"`; it survives
+                renames of code. In a mixin, `"{resource}.charge"` gives each resource its own.
+            aliases: Former keys, whose stored jobs still run.
+            queue: Queue of its jobs.
+            priority: 0 (first) to 9 (last) inside the queue.
+            max_attempts: Attempts before a job is discarded.
+            max_crashes: Attempts that may end with their worker before it is quarantined.
+            backoff: Wait before the next attempt: a `timedelta`, a table of them, a callable
+                `(attempt, error) -> timedelta`, or a `Backoff`. Default: 15 s + 2ⁿ s with jitter.
+            timeout: How long an attempt may take.
+            args: Arguments that `run_trigger` passes to the action, fixed or made from the record.
+            tags: Words stored with its jobs, for people to filter by.
+            upcast: Called with the stored arguments of an old job that no longer fit, as JSON
+                values; returns those of today, as JSON values.
+            chunk: Most records in one call of the action, which then is a static method that takes
+                a list of records and a `ChunkContext`.
+
+        Raises:
+            DefinitionError: A value that no job could have.
+        """
+        options = TriggerOptions(
+            key=key,
+            aliases=words_of(f"trigger {key!r}: aliases=", aliases, example='["old.key"]'),
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+            max_crashes=max_crashes,
+            backoff=checked_backoff(f"trigger {key!r}", backoff),
+            timeout=timeout,
+            args=args,
+            tags=tuple(members_of(f"trigger {key!r}: tags=", tags, example='["nightly"]')),
+            upcast=upcast,
+            chunk=chunk,
+        )
+        return cls(TriggerSpec(options))
+
+    def __repr__(self) -> str:
+        return f"<trigger {self.spec.options.key}>"
+
+    @overload
+    def action(
+        self,
+        source: enum.Enum | Collection[enum.Enum],
+        target: enum.Enum,
+        *,
+        during: enum.Enum | None = None,
+        failed: enum.Enum | None = None,
+        guard: GuardFunction | Sequence[GuardFunction] | None = None,
+        atomic: bool = False,
+    ) -> _ActionDecorator: ...
+    @overload
+    def action(
+        self,
+        source: enum.Enum | Collection[enum.Enum],
+        *,
+        deletes: Literal[True],
+        during: enum.Enum | None = None,
+        failed: enum.Enum | None = None,
+        guard: GuardFunction | Sequence[GuardFunction] | None = None,
+        atomic: bool = False,
+    ) -> _ActionDecorator: ...
+    @explain_options()
+    def action(
+        self,
+        source: enum.Enum | Collection[enum.Enum],
+        target: enum.Enum | None = None,
+        *,
+        during: enum.Enum | None = None,
+        failed: enum.Enum | None = None,
+        guard: GuardFunction | Sequence[GuardFunction] | None = None,
+        atomic: bool = False,
+        deletes: bool = False,
+    ) -> _ActionDecorator:
+        """Declare that the decorated method is what a job of this trigger does to its record.
+
+        The method takes a `JobContext` (`AsyncJobContext` when it is `async def`) and any further
+        annotated parameters, which are stored with the job as JSON. With `chunk=` it is a static
+        method that takes a list of records and a `ChunkContext`.
+
+        Args:
+            source: State or states in which the record waits for the job.
+            target: State of the record when the method returned; none with `deletes`.
+            during: State while it runs; without it the record stays in its source.
+            failed: State when attempts are used up or the job is cancelled; needed with `during`.
+            guard: Predicates that must still hold when the job starts; else it is cancelled as
+                stale, and the method is not called.
+            atomic: Keep record lock, body and outcome in one transaction: for short actions that
+                only use the database. Under load a worker runs several `def` ones of a trigger
+                without `timeout=` in one transaction, up to its `finish_batch` and at most 100,
+                each in a savepoint of its own when it uses `ctx.session`.
+            deletes: Delete the record when the method returned, in the commit that ends the job;
+                its other jobs end with it.
+
+        Raises:
+            DefinitionError: The trigger has an action already, an option does not exist, or the
+                record has no target or two.
+        """
+        self._check_end(target, deletes=deletes)
+        return _ActionDecorator(
+            self.spec,
+            source=as_tuple(source),
+            target=target,
+            during=during,
+            failed=failed,
+            guards=as_tuple(guard),
+            is_atomic=atomic,
+        )
+
+    def _check_end(self, target: enum.Enum | None, *, deletes: bool) -> None:
+        if (target is None) == bool(deletes):
+            return
+        where = f"action of trigger {self.spec.options.key!r}"
+        if target is None:
+            raise DefinitionError(
+                where,
+                "it has no target",
+                why="its record must rest somewhere when the method returned",
+                fix="name the state: action(source, target); or say deletes=True",
+            )
+        raise DefinitionError(
+            where,
+            f"it has the target {value_of(target)!r}, and deletes its record",
+            why="a record that is gone rests nowhere",
+            fix="leave out the target, or deletes=True",
+        )
+
+    def on_discard(self, hook: H) -> H:
+        """Declare what runs, in the commit of the discard, when a job gave up.
+
+        The method takes the session and the reason: `def tell(self, session, reason)`. It runs in
+        a savepoint; when it fails, that is recorded and the discard stands. It belongs to its
+        class, as the action does: another class with this trigger may have another.
+
+        Raises:
+            DefinitionError: It could not be called, its name is taken, or it stands in no class.
+        """
+        where = f"trigger {self.spec.options.key!r}"
+        method = method_of(hook)
+        check_method_hook(where, method)
+        refuse_lost_hook(where, depth=2)
+        refuse_second_definition(getattr(method, "__name__", ""), depth=2)
+        return cast("H", hook_of(self.spec, hook))
+
+
+def spec_of(run_trigger: Trigger | None) -> TriggerSpec | None:
+    """Return what *run_trigger* holds.
+
+    What is no trigger stays as it is: the class, which knows those it may mean, refuses it.
+    """
+    return run_trigger.spec if isinstance(run_trigger, Trigger) else run_trigger
+
+
+class _ActionDecorator:
+    """Turns the method under `@trigger.action(…)` into an `Action`."""
+
+    def __init__(self, trigger: TriggerSpec, **declared: Any) -> None:
+        self._trigger, self._declared = trigger, declared
+
+    @overload
+    def __call__(self, body: Callable[[list[R], ChunkContext], None]) -> ChunkAction[R]: ...
+    @overload
+    def __call__(
+        self, body: Callable[Concatenate[R, AsyncJobContext, P], Coroutine[Any, Any, T]]
+    ) -> Action[R, AsyncJobContext, P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __call__(
+        self, body: Callable[Concatenate[R, JobContext, P], T]
+    ) -> Action[R, JobContext, P, T]: ...
+    def __call__(self, body: Any) -> Any:
+        """Return the declared action."""
+        check_method(body, "action")
+        refuse_second_definition(body.__name__, depth=2)
+        if isinstance(body, staticmethod):
+            return ChunkAction(body.__func__, self._spec(body.__func__, is_chunk=True))
+        return Action(body, self._spec(body, is_chunk=False))
+
+    def _spec(self, body: Callable[..., Any], *, is_chunk: bool) -> ActionSpec:
+        return ActionSpec(
+            name=body.__name__,
+            body=body,
+            trigger=self._trigger,
+            is_chunk=is_chunk,
+            **self._declared,
+        )

@@ -1,0 +1,1 @@
+"""Moves that one statement makes for many records."""

@@ -1,0 +1,169 @@
+"""What a transition must be to run in bulk, and the errors that say what it is not."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Column, ColumnExpressionArgument
+
+from statejobs.errors import BulkError, did_you_mean
+from statejobs.machine.guard import Guard
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import TransitionSpec
+
+Values = Mapping[Any, Any]  # a Mapping is invariant in its keys: no union would fit
+"""Attribute, or its name → Python value or SQL expression."""
+
+_EMPTY = {
+    "RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", "POP_TOP",
+    "CALL_INTRINSIC_1", "RERAISE",
+}  # fmt: skip
+"""What a body that does nothing is compiled to, `async` or not."""
+
+
+def model_of(owner: type, declared: TransitionSpec) -> ResourceModel:
+    """Return the model of *owner* when all its records move by *declared* in one way.
+
+    Raises:
+        BulkError: It is no resource, or a subclass declares the transition anew.
+    """
+    where = _where(owner, declared)
+    model: ResourceModel | None = getattr(owner, "__statejobs__", None)
+    if model is None:
+        raise BulkError(
+            where,
+            f"{owner.__name__} is not a resource",
+            why="a mixin has no records of its own",
+            fix=f"call it on a resource that has {declared.name!r}",
+        )
+    for other in models_within(model):
+        if _differs(model, other, declared):
+            name = other.cls.__name__
+            raise BulkError(
+                where,
+                f"for a {name} it is another transition, or runs another action",
+                why=f"every {name} is a {owner.__name__}, and one statement moves all in one way",
+                fix=f"declare it only once, or move each class by itself, {name} first",
+            )
+    return model
+
+
+def models_within(model: ResourceModel) -> Iterator[ResourceModel]:
+    """Return the models of the class and of its subclasses whose rows a query of it returns."""
+    for mapper in model.mapper.self_and_descendants:
+        if mapper is model.mapper or not mapper.concrete:
+            yield mapper.class_.__statejobs__
+
+
+def refuse_body(declared: TransitionSpec, values: Values | None) -> None:
+    """Refuse a body that does something, unless *values* say what it would have written."""
+    if values is not None or _is_empty(declared.body):
+        return
+    raise BulkError(
+        _name(declared),
+        "its body is Python code, which bulk does not run",
+        why="a body runs for one record at a time, and bulk reads no record",
+        fix='say what it would have written: values={"coupon": None}; values={} for nothing',
+    )
+
+
+def refuse_args_from_record(model: ResourceModel, declared: TransitionSpec) -> None:
+    """Refuse a trigger that makes the arguments of its jobs from the record."""
+    trigger = declared.run_trigger
+    if trigger is None or not callable(trigger.options.args):
+        return
+    raise BulkError(
+        _where(model.cls, declared),
+        f"trigger {trigger.options.key!r} makes its args= from the record, in Python",
+        why="bulk reads no record",
+        fix="give args= fixed values and let the action read its record, "
+        "or fire the transition on each record",
+    )
+
+
+def guards_in_sql(
+    owner: type, declared: TransitionSpec
+) -> Iterator[ColumnExpressionArgument[bool]]:
+    """Return the guards of *declared* as conditions on columns of *owner*.
+
+    Raises:
+        BulkError: A guard has no SQL form, or its form is not SQL.
+    """
+    for guard in map(Guard.of, declared.guards):
+        if guard.sql is None:
+            raise BulkError(
+                _where(owner, declared),
+                f"its guard {guard.name!r} has no SQL form",
+                why="bulk asks guards in the statement that moves the records",
+                fix=f"decorate {guard.name!r} with @guard(sql=lambda order: order.total > 0), "
+                "with a condition that means the same",
+            )
+        condition: Any = guard.sql(owner)
+        if not hasattr(condition, "__clause_element__") and not hasattr(condition, "compile"):
+            raise BulkError(
+                _where(owner, declared),
+                f"the SQL form of its guard {guard.name!r} returned {condition!r}",
+                why="it must be a condition on columns, not a value of Python",
+                fix="use operators that make SQL: ==, >, &, |, ~, .is_(None), .in_([…])",
+            )
+        yield condition
+
+
+def values_in_sql(
+    model: ResourceModel, declared: TransitionSpec, values: Values
+) -> dict[Column[Any], Any]:
+    """Return *values* by their column in the table that holds the state.
+
+    Raises:
+        BulkError: One is no column of that table, or not a caller's to set.
+    """
+    mapper, table = model.mapper, model.table
+    found: dict[Column[Any], Any] = {}
+    for given, value in values.items():
+        name = given if isinstance(given, str) else given.key
+        if name not in mapper.columns:
+            raise _no_column(model, declared, name, did_you_mean(name, mapper.columns.keys()))
+        column = mapper.columns[name]
+        if name in {model.attribute, "state_version", "state_changed_at"} or column.primary_key:
+            raise _no_column(model, declared, name, "leave it out; the transition decides it")
+        if column.table is not table:
+            raise _no_column(model, declared, name, f"only columns of {table.name} can be set")
+        found[column] = value
+    return found
+
+
+def _differs(model: ResourceModel, other: ResourceModel, declared: TransitionSpec) -> bool:
+    if other.transitions.get(declared.name) is not declared:
+        return True
+    mine, theirs = model.bound(declared.run_trigger), other.bound(declared.run_trigger)
+    is_same_action = mine is None or theirs is None or mine.action is theirs.action
+    return not is_same_action or model.has_history != other.has_history
+
+
+def _is_empty(body: Any) -> bool:
+    code = getattr(body, "__code__", None)
+    if code is None or hasattr(body, "__wrapped__"):
+        return False
+    return all(
+        i.opname in _EMPTY and (i.opname not in {"LOAD_CONST", "RETURN_CONST"} or i.argval is None)
+        for i in dis.get_instructions(code)
+    )
+
+
+def _no_column(model: ResourceModel, declared: TransitionSpec, name: str, fix: str) -> BulkError:
+    return BulkError(
+        _where(model.cls, declared),
+        f"values= cannot set {name!r}",
+        why="they are written by the statement that moves the records",
+        fix=fix,
+    )
+
+
+def _where(owner: type, declared: TransitionSpec) -> str:
+    return f"{owner.__name__}.{declared.name}.bulk"
+
+
+def _name(declared: TransitionSpec) -> str:
+    return f"{declared.label}.bulk"

@@ -1,0 +1,201 @@
+"""Moves any number of records with set-based SQL: states, history and jobs, as a flush would.
+
+On PostgreSQL one statement does it all, unless the move leaves a state whose jobs must be
+cancelled: those may be newer than the snapshot of the statement that locked the records, so a later
+statement looks for them. Records are locked in the order of their ids, then their jobs, as
+everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnExpressionArgument, Connection, FromClause
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from statejobs.errors import StaleTransitionError
+from statejobs.record.binds import connection_for
+from statejobs.record.bulk.call import BulkMove
+from statejobs.record.bulk.checks import (
+    Values,
+    guards_in_sql,
+    model_of,
+    models_within,
+    refuse_args_from_record,
+    refuse_body,
+    values_in_sql,
+)
+from statejobs.record.bulk.move import names_in, pick_and_move, pick_and_move_each
+from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
+from statejobs.record.bulk.session import held_records, tell_session
+from statejobs.record.enqueue import IDS, WAKE
+from statejobs.record.ledger import Step, clock_of, job_of, value_of
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger, TransitionSpec
+from statejobs.store import bulk as statements
+from statejobs.store.adopt import adopt_jobs_of_rows
+from statejobs.store.bulk import MovedRow
+from statejobs.store.faults import Fault, fault_of
+from statejobs.values.clock import random_id
+from statejobs.values.job import BulkResult, Enqueued
+
+
+def move_in_bulk(
+    session: Session, owner: type, declared: TransitionSpec, *,
+    where: ColumnExpressionArgument[bool], values: Values | None,
+    args: Mapping[str, object] | None, limit: int | None,
+) -> BulkResult:  # fmt: skip
+    """Fire *declared* on every record of *owner* that is in a source and matches.
+
+    Raises:
+        BulkError: SQL alone cannot do what the transition declares.
+        ArgumentsError: *args* do not fit the transition.
+        StaleTransitionError: Another transaction is moving one of the records.
+    """
+    model = model_of(owner, declared)
+    given = declared.signature.bind((), dict(args or {}))
+    refuse_body(declared, values)
+    refuse_args_from_record(model, declared)
+    session.flush()
+    at = clock_of(session.info).now()
+    move = BulkMove(
+        model=model,
+        declared=declared,
+        criteria=(where, *guards_in_sql(owner, declared)),
+        values=values_in_sql(model, declared, values or {}),
+        step=Step(
+            name=declared.name, source=None, target=value_of(declared.target), args=given, at=at
+        ),
+        at=at,
+        job=job_of(session.info),
+        limit=limit,
+    )
+    connection = connection_for(session, model.mapper)
+    salt = session.info.get(IDS, random_id)()
+    held = held_records(session, owner)
+    try:
+        if connection.dialect.name == "postgresql" and not held and not _meets_jobs(move):
+            result = _move_at_once(connection, move, salt)
+        else:
+            rows, result = _move_by_steps(connection, move, salt)
+            tell_session(session, move, held, rows)
+    except DBAPIError as error:
+        if fault_of(error) is Fault.CONFLICT:
+            raise _stale(move) from error
+        raise
+    if move.promised and result.moved:
+        session.info.setdefault(WAKE, set()).add(connection.engine)
+    return result
+
+
+def _move_at_once(connection: Connection, move: BulkMove, salt: str) -> BulkResult:
+    """Move, write history and enqueue in one statement."""
+    names = names_in(move)
+    moved = pick_and_move(connection.dialect, move, names).cte(names["moved"])
+    rows = statements.numbered(moved, names)
+    history = _history(move, rows) if move.model.has_history else None
+    enqueued = _jobs(connection, move, rows, salt) if move.promised else None
+    counts = connection.execute(statements.fused(moved, history, enqueued, names)).one()
+    return BulkResult(**counts._mapping)  # noqa: SLF001 - its public name
+
+
+def _move_by_steps(
+    connection: Connection, move: BulkMove, salt: str
+) -> tuple[list[MovedRow], BulkResult]:
+    """Move and read back which records moved; then history, jobs left behind, new jobs."""
+    names = names_in(move)
+    if connection.dialect.name == "postgresql":
+        found = connection.execute(pick_and_move(connection.dialect, move, names))
+        moved = [MovedRow(*row) for row in found]
+    else:
+        moved = pick_and_move_each(connection, move, names)
+    outcomes: Counter[str] = Counter()
+    for start in range(0, len(moved), MOST_ROWS):
+        part = moved[start : start + MOST_ROWS]
+        rows = statements.rows_from_python(connection.dialect.name, part)
+        if move.model.has_history:
+            connection.execute(_history(move, rows))
+        _end_jobs_left(connection, move, rows)
+        _adopt_jobs(connection, move, rows)
+        if move.promised:
+            # A salt for each part, since its rows are numbered from the start.
+            made = connection.execute(_jobs(connection, move, rows, f"{salt}.{start}"))
+            outcomes.update(row.outcome for row in made)
+    counts = {outcome.value: outcomes[outcome] for outcome in Enqueued}
+    return moved, BulkResult(moved=len(moved), **counts)
+
+
+def _history(move: BulkMove, rows: FromClause) -> Any:
+    return history_of_all(move.model, move.step, rows, job=move.job)
+
+
+def _jobs(connection: Connection, move: BulkMove, rows: FromClause, salt: str) -> Any:
+    bound = move.promised
+    assert bound is not None  # noqa: S101 - the caller has looked
+    return jobs_of_all(connection, move.model, bound, move.step, rows, salt=salt)
+
+
+def _end_jobs_left(connection: Connection, move: BulkMove, rows: FromClause) -> None:
+    """Cancel the waiting jobs, and stop the running ones, that the records left behind."""
+    dialect, why = connection.dialect.name, {"left_reason": f"left by {move.declared.name}"}
+    for bound, sources in _left(move):
+        for key in bound.dedupe_keys(""):
+            statement = statements.cancel_jobs_of_rows(dialect, rows, key, sources)
+            connection.execute(statement, {**why, "left_at": move.at})
+    for bound in _abandoned(move):
+        for key in bound.dedupe_keys(""):
+            during = (bound.during or "",)
+            ask = statements.ask_jobs_of_rows_to_cancel(dialect, rows, key, during)
+            connection.execute(ask, why)
+
+
+def _adopt_jobs(connection: Connection, move: BulkMove, rows: FromClause) -> None:
+    """Let what is enqueued go on with jobs that wait under a former key of its trigger."""
+    if move.promised is None:
+        return
+    sources = [value_of(state) for state in move.declared.source]
+    for former, today in move.promised.former_keys("").items():
+        connection.execute(
+            adopt_jobs_of_rows(connection.dialect.name, rows, former, today, sources)
+        )
+
+
+def _meets_jobs(move: BulkMove) -> bool:
+    has_aliases = move.promised is not None and bool(move.promised.aliases)
+    return has_aliases or any(_left(move)) or any(_abandoned(move))
+
+
+def _left(move: BulkMove) -> list[tuple[BoundTrigger, tuple[str, ...]]]:
+    """Triggers whose jobs wait in a source of the move, and no longer in its target."""
+    sources = [value_of(state) for state in move.declared.source]
+    found = []
+    for bound in _triggers(move.model):
+        leaving = tuple(source for source in sources if source in bound.sources)
+        if leaving and move.step.target not in bound.sources:
+            found.append((bound, leaving))
+    return found
+
+
+def _abandoned(move: BulkMove) -> list[BoundTrigger]:
+    """Triggers whose jobs run in a source of the move that it leaves."""
+    sources = {value_of(state) for state in move.declared.source} - {move.step.target}
+    return [bound for bound in _triggers(move.model) if bound.during in sources]
+
+
+def _triggers(model: ResourceModel) -> Iterable[BoundTrigger]:
+    """Return the triggers of the records that it may move: of its class and of subclasses."""
+    return {
+        key: bound for within in models_within(model) for key, bound in within.triggers.items()
+    }.values()
+
+
+def _stale(move: BulkMove) -> StaleTransitionError:
+    return StaleTransitionError(
+        move.declared.name,
+        record=f"{move.model.cls.__name__} (many)",
+        expected=" or ".join(value_of(state) for state in move.declared.source),
+        found="a state that another transaction is changing",
+    )

@@ -1,0 +1,79 @@
+"""One step that many records make together: their history and their jobs, a statement for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, FromClause
+
+from statejobs.record.enqueue import history_args, history_reason, new_job
+from statejobs.record.ledger import Step
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import BoundTrigger
+from statejobs.store import bulk as statements
+
+MOST_ROWS = 100_000
+"""Of one statement that takes its rows from Python."""
+
+
+def history_of_all(
+    model: ResourceModel, step: Step, rows: FromClause, *, job: Mapping[str, int | None]
+) -> Any:
+    """Write that each of *rows* (of `MovedRow`) made *step*, in *job*; `step.at` says when."""
+    return statements.history_of_rows(
+        rows,
+        {
+            "resource": model.name,
+            "name": step.name,
+            "target": step.target,
+            "actor": step.actor,
+            "tenant": step.tenant,
+            **job,
+            "args": history_args(model, step),
+            "reason": history_reason(model, step),
+            "duration": None,
+            "at": step.at,
+        },
+    )
+
+
+def jobs_of_all(
+    connection: Connection,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    step: Step,
+    rows: FromClause,
+    *,
+    salt: str,
+) -> Any:
+    """Enqueue the job of *bound* that *step* promises for each of *rows*; returns its `outcome`.
+
+    Args:
+        connection: The caller's.
+        model: Whose records they are.
+        bound: The trigger; its arguments are the same for all.
+        step: What they all do.
+        rows: The records, as `MovedRow`s.
+        salt: A fresh random id, of which the idempotency keys are made.
+    """
+    given = bound.options.args or {}
+    assert not callable(given)  # noqa: S101 - refused before
+    assert step.at is not None  # noqa: S101 - a step of many is made now
+    signature = bound.action.signature
+    job = new_job(
+        model,
+        bound,
+        "",
+        args=signature.encode_call((), given),
+        now=step.at,
+        run_at=step.at,
+        ids=lambda: salt,
+        actor=step.actor,
+        tenant=step.tenant,
+    )
+    same = {**asdict(job), "state": job.state.value}
+    return statements.jobs_of_rows(
+        connection.dialect.name, rows, same, key_prefix=bound.dedupe_key(""), salt=salt
+    )

@@ -1,0 +1,65 @@
+"""The edges of the graph that the transitions and the actions of a resource make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from statejobs.machine.guard import Guard
+from statejobs.record.ledger import value_of
+from statejobs.record.specs import BoundTrigger, TransitionSpec
+from statejobs.values.graph import Edge, EdgeKind, TriggerEdges
+
+
+def transition_edge(written: TransitionSpec, runs: str | None) -> Edge:
+    """Return the edge of a transition that enqueues a job of the key *runs*."""
+    return Edge(
+        name=written.name,
+        sources=tuple(value_of(state) for state in written.source),
+        target=value_of(written.target),
+        trigger=runs,
+        guards=tuple(Guard.of(guard).name for guard in written.guards),
+        doc=(written.body.__doc__ or "").strip(),
+    )
+
+
+def action_edges(bound: BoundTrigger) -> Iterator[Edge]:
+    """Yield the edges that a job of *bound* takes."""
+    action = bound.action
+    guards = tuple(Guard.of(guard).name for guard in action.guards)
+
+    def edge(
+        kind: EdgeKind, sources: tuple[str, ...], target: str, *, name: str | None = None,
+        guards: tuple[str, ...] = (),
+    ) -> Edge:  # fmt: skip
+        return Edge(
+            name=action.edge(name or kind.value), sources=sources, target=target, kind=kind,
+            trigger=bound.key, guards=guards,
+        )  # fmt: skip
+
+    if bound.during is None:
+        yield edge(EdgeKind.COMPLETE, bound.sources, bound.target, guards=guards)
+        if bound.failed is not None:
+            yield edge(EdgeKind.DISCARD, bound.sources, bound.failed)
+        return
+    running = (bound.during,)
+    yield edge(EdgeKind.START, bound.sources, bound.during, guards=guards)
+    yield edge(EdgeKind.COMPLETE, running, bound.target)
+    for source in bound.sources:
+        yield edge(EdgeKind.RETURN, running, source, name=action.returning(source))
+    if bound.failed is not None:  # from a source too: a person may cancel a job that waits
+        yield edge(EdgeKind.DISCARD, (*running, *bound.sources), bound.failed)
+
+
+def trigger_edges(bound: BoundTrigger) -> TriggerEdges:
+    """Return what *bound* promises, by the names of its states."""
+    return TriggerEdges(
+        key=bound.key,
+        name=bound.name,
+        action=bound.action.name,
+        sources=bound.sources,
+        target=bound.target,
+        during=bound.during,
+        failed=bound.failed,
+        queue=bound.options.queue,
+        max_attempts=bound.options.max_attempts,
+    )

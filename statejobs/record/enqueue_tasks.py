@@ -1,0 +1,82 @@
+"""Makes the jobs of tasks: each request is a job of its own, on the caller's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from statejobs.acting import current_actor, current_tenant
+from statejobs.errors import ArgumentsError
+from statejobs.record.binds import connection_for_jobs
+from statejobs.record.enqueue import IDS, WAKE
+from statejobs.record.ledger import clock_of
+from statejobs.record.specs import TaskSpec
+from statejobs.store.alike import enqueue_alike
+from statejobs.store.missing import explain_missing_tables
+from statejobs.values.clock import random_id
+from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
+from statejobs.values.options import JobOptions
+
+
+def enqueue_task(
+    session: Session, task: TaskSpec, calls: Sequence[Mapping[str, Any]], *,
+    chosen: JobOptions,
+) -> list[EnqueueResult]:  # fmt: skip
+    """Enqueue a job for each of *calls*; results in their order.
+
+    Raises:
+        ArgumentsError: Arguments that do not fit, or would not survive; nothing is written.
+        ConfigurationError: The session does not say where jobs go.
+        SchemaError: The tables of statejobs are missing.
+    """
+    ids = session.info.get(IDS, random_id)
+    each = [(args, ids()) for args in _encoded(task, calls)]
+    if not each:
+        return []
+    connection = connection_for_jobs(session)
+    with explain_missing_tables(connection):
+        job_ids = enqueue_alike(connection, _shared(session, task, chosen), each)
+    session.info.setdefault(WAKE, set()).add(connection.engine)
+    return [EnqueueResult(job_id=job_id, outcome=Enqueued.INSERTED) for job_id in job_ids]
+
+
+def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
+    """Return what all jobs of one request have in common."""
+    options = task.options
+    now = clock_of(session.info).now()
+    run_at = chosen.due(now)
+    return NewJob(
+        key=options.key,
+        queue=options.queue,
+        priority=options.priority if chosen.priority is None else chosen.priority,
+        max_attempts=options.max_attempts,
+        run_at=run_at,
+        state=JobState.SCHEDULED if run_at > now else JobState.QUEUED,
+        idempotency_key="",  # each has its own
+        actor=current_actor(),
+        tenant=current_tenant(),
+        tags=msgspec.json.encode(list(options.tags)).decode(),
+        enqueued_at=now,
+    )
+
+
+def _encoded(task: TaskSpec, calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    signature = task.signature
+    for number, values in enumerate(calls, start=1):
+        try:
+            yield signature.encode_call((), _names(task, values))
+        except ArgumentsError as error:
+            if len(calls) == 1:
+                raise
+            problem = f"of call {number} of {len(calls)} {error.problem}"
+            raise ArgumentsError(task.name, error.parameter, problem) from error.__cause__
+
+
+def _names(task: TaskSpec, values: object) -> Mapping[str, Any]:
+    if isinstance(values, Mapping):
+        return values
+    problem = f"is {type(values).__name__}, not a mapping of names to values"
+    raise ArgumentsError(task.name, "(all)", problem)

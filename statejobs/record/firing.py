@@ -1,0 +1,140 @@
+"""Fires a transition of one record: in memory, and staged for the flush."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from statejobs.errors import TransitionRefusedError
+from statejobs.machine.kernel import Refusal
+from statejobs.record.ledger import Step, ledger_of, time_of, value_of
+from statejobs.record.loading import with_loading
+from statejobs.record.model import ResourceModel
+from statejobs.record.specs import TransitionSpec
+from statejobs.record.unloaded import explain_unloaded, explain_unloaded_in_body
+from statejobs.values.unrun import ran
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BoundTransition(Generic[P, T]):
+    """A transition of one record: call it to fire."""
+
+    __slots__ = ("_record", "_spec")
+
+    def __init__(self, spec: TransitionSpec, record: Any) -> None:
+        self._spec, self._record = spec, record
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the body, then move the record; the database follows with the flush.
+
+        Raises:
+            TransitionRefusedError: The record is in another state, or a guard said no.
+        """
+        if self._spec.is_async:
+            return self._fire_async(args, kwargs)  # type: ignore[return-value]
+        body = partial(self._spec.body, self._record, *args, **kwargs)
+        try:
+            fired: T = self._fire(body, args, kwargs)
+        except SQLAlchemyError as error:
+            self._explain(error, "(…)" if args or kwargs else "()")
+            raise
+        return fired
+
+    def can(self) -> bool:
+        """Return whether it could fire now."""
+        return not self._why_not(".can()")
+
+    def why_not(self) -> tuple[str, ...]:
+        """Return why it could not fire now, a sentence for each reason; empty when it could."""
+        return self._why_not(".why_not()")
+
+    def _why_not(self, call: str) -> tuple[str, ...]:
+        busy = ledger_of(self._record).running
+        if busy:
+            return (_busy(busy),)
+        try:
+            return self._model.kernel.why_not(self._record, self._spec.name)
+        except SQLAlchemyError as error:
+            self._explain(error, call)
+            raise
+
+    def _explain(self, error: SQLAlchemyError, call: str) -> None:
+        spec = self._spec
+        explain_unloaded(
+            error, self._record, name=spec.name, call=f"{spec.name}{call}", guards=spec.guards
+        )
+
+    @property
+    def _model(self) -> ResourceModel:
+        model: ResourceModel = type(self._record).__statejobs__
+        return model
+
+    def _fire(
+        self, body: Callable[[], Any], args: Any, kwargs: Any, *, checked: bool = False,
+        began: float | None = None,
+    ) -> Any:  # fmt: skip
+        record, spec, model = self._record, self._spec, self._model
+        ledger = ledger_of(record)
+        if ledger.running:
+            raise refused(record, spec.name, (_busy(ledger.running),))
+        given = spec.signature.bind(args, kwargs) if args or kwargs else {}
+        source = model.kernel.state_of(record)
+        started = time.perf_counter() if began is None else began
+        try:
+            with ledger.writing():
+                result = model.kernel.fire(record, spec.name, body=body, skip_guards=checked)
+        except Refusal as refusal:
+            raise refused(record, spec.name, refusal.reasons) from None
+        ledger.pending.append(
+            Step(
+                name=spec.name,
+                source=source,
+                target=value_of(spec.target),
+                trigger=model.key_of(spec.run_trigger),
+                args=given,
+                duration=time.perf_counter() - started,
+                at=time_of(record),
+            )
+        )
+        return result
+
+    async def _fire_async(self, args: Any, kwargs: Any) -> Any:
+        """Check, await the body, check the state again, then move."""
+        reasons = await with_loading(self.why_not)
+        if reasons:
+            raise await with_loading(refused, self._record, self._spec.name, reasons)
+        began = time.perf_counter()
+        body: Any = self._spec.body
+        try:
+            returned = await body(self._record, *args, **kwargs)
+        except SQLAlchemyError as error:
+            explain_unloaded_in_body(error, self._spec.name)
+            raise
+        result = ran(returned, "transition", self._spec.name)
+        await with_loading(self._fire, lambda: None, args, kwargs, checked=True, began=began)
+        return result
+
+
+def refused(record: Any, name: str, reasons: Sequence[str]) -> TransitionRefusedError:
+    """Return the error for a transition that may not fire."""
+    model: ResourceModel = type(record).__statejobs__
+    return TransitionRefusedError(
+        name,
+        record=model.label(record),
+        state=model.kernel.state_of(record),
+        reasons=reasons,
+        available=model.could_fire(record),
+    )
+
+
+def _busy(action: str) -> str:
+    return (
+        f"The job of {action!r} runs on it, and its outcome moves the record: "
+        "return, raise an error, or raise Cancel or Snooze."
+    )

@@ -1,0 +1,173 @@
+"""A resource as compiled from its declarations: graph, kernel, and bound triggers by key."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Column, Table
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.orm import Mapper
+
+from statejobs.machine.guard import Guard
+from statejobs.machine.kernel import Kernel
+from statejobs.record.edges import action_edges, transition_edge, trigger_edges
+from statejobs.record.identity import encode_identity
+from statejobs.record.ledger import value_of
+from statejobs.record.specs import (
+    ActionSpec,
+    BoundTrigger,
+    StateSpec,
+    TransitionSpec,
+    TriggerSpec,
+)
+from statejobs.store.naming import Names, names_beside
+from statejobs.values.graph import Edge, MachineSpec
+from statejobs.values.redaction import Redaction
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ResourceModel:
+    """Everything that was declared on one resource class."""
+
+    cls: type
+    name: str
+    """Stable name stored with jobs and history: `__resource__`, or the class's name."""
+    attribute: str
+    state: StateSpec
+    has_history: bool
+    transitions: Mapping[str, TransitionSpec]
+    triggers: Mapping[str, BoundTrigger]
+    """By key."""
+    redactions: set[Redaction] = field(default_factory=set)
+    """Of the apps that have it: its history hides whatever one of them hides."""
+
+    @cached_property
+    def spec(self) -> MachineSpec:
+        """The graph, as plain values."""
+        written = self.state
+        return MachineSpec(
+            name=self.cls.__name__,
+            states=tuple(value_of(state) for state in written.states),
+            initial=value_of(written.initial),
+            final=tuple(value_of(state) for state in written.final),
+            deprecated=tuple(value_of(state) for state in written.deprecated),
+            edges=tuple(self._edges()),
+            triggers=tuple(trigger_edges(bound) for bound in self.triggers.values()),
+            initial_trigger=self.key_of(written.run_trigger),
+            attribute=self.attribute,
+        )
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """What fires the graph."""
+        functions = [
+            *(guard for t in self.transitions.values() for guard in t.guards),
+            *(guard for b in self.triggers.values() for guard in b.action.guards),
+        ]
+        guards = {guard.name: guard for guard in map(Guard.of, functions)}
+        return Kernel(self.spec, members=self.members, guards=guards)
+
+    @cached_property
+    def has_aliases(self) -> bool:
+        """Whether jobs may be stored under a former key of one of its triggers."""
+        return any(bound.aliases for bound in self.triggers.values())
+
+    @cached_property
+    def key_names(self) -> frozenset[str]:
+        """The attributes of the primary key."""
+        columns = self.mapper.primary_key
+        return frozenset(self.mapper.get_property_by_column(column).key for column in columns)
+
+    @cached_property
+    def members(self) -> Mapping[str, enum.Enum]:
+        """States by stored value."""
+        return {value_of(state): state for state in self.state.states}
+
+    @cached_property
+    def mapper(self) -> Mapper[Any]:
+        """The mapper of the class."""
+        mapper: Mapper[Any] = sa_inspect(self.cls)
+        return mapper
+
+    @cached_property
+    def table(self) -> Table:
+        """The table that holds the state; under joined inheritance the base's."""
+        table = self.state_column.table
+        assert isinstance(table, Table)  # noqa: S101 - a resource is mapped to a table
+        return table
+
+    @cached_property
+    def names(self) -> Names:
+        """What we call things in statements on its table."""
+        return names_beside(self.table)
+
+    @cached_property
+    def eager_relations(self) -> tuple[str, ...]:
+        """Names of the relationships that are loaded together with a record."""
+        lazily = {"select", "raise", "raise_on_sql", "noload", "write_only", "dynamic", True, None}
+        return tuple(r.key for r in self.mapper.relationships if r.lazy not in lazily)
+
+    @cached_property
+    def state_column(self) -> Column[Any]:
+        """The column that holds the state."""
+        column: Column[Any] = self.mapper.columns[self.attribute]
+        return column
+
+    @cached_property
+    def machine_names(self) -> frozenset[str]:
+        """What the columns that only the machine writes are called, as attributes and in SQL."""
+        state = self.state_column
+        return frozenset(
+            {self.attribute, state.key, state.name, "state_version", "state_changed_at"}
+        )
+
+    @cached_property
+    def tells_of_creation(self) -> bool:
+        """Whether creation leaves more than the record: history, or a job."""
+        return self.has_history or bool(self.spec.promised_by(self.spec.initial))
+
+    @cached_property
+    def by_spec(self) -> Mapping[TriggerSpec, BoundTrigger]:
+        """Its triggers by what was written: one of a mixin has another key in each resource."""
+        return {bound.spec: bound for bound in self.triggers.values()}
+
+    def bound(self, trigger: TriggerSpec | None) -> BoundTrigger | None:
+        """Return *trigger* as this resource has it."""
+        return None if trigger is None else self.by_spec[trigger]
+
+    def key_of(self, trigger: TriggerSpec | None) -> str | None:
+        """Return the key under which this resource has *trigger*."""
+        return None if trigger is None else self.by_spec[trigger].key
+
+    def record_id(self, record: object) -> str:
+        """Return the primary key of *record* as canonical text."""
+        return encode_identity(self.mapper.primary_key_from_instance(record))
+
+    def label(self, record: object) -> str:
+        """Return how messages call *record*."""
+        state = sa_inspect(record)
+        if state.identity is None:
+            return f"{self.cls.__name__} (new)"
+        return f"{self.cls.__name__} {encode_identity(state.identity)}"
+
+    def why_not_start(self, record: object, action: ActionSpec) -> tuple[str, ...]:
+        """Return why a job of *action* could not start on *record* now."""
+        kind = "complete" if action.during is None else "start"
+        return self.kernel.why_not(record, action.edge(kind))
+
+    def could_fire(self, record: object) -> tuple[str, ...]:
+        """Return the transitions that *record* could fire now, as a hint beside what went wrong."""
+        with suppress(Exception):  # a guard of another transition must not hide the reason
+            return self.kernel.available(record)
+        return ()
+
+    def _edges(self) -> Iterator[Edge]:
+        for written in self.transitions.values():
+            yield transition_edge(written, self.key_of(written.run_trigger))
+        for bound in self.triggers.values():
+            yield from action_edges(bound)

@@ -1,0 +1,228 @@
+"""What was written on a resource or as a task, as values: frozen when its line has run.
+
+A descriptor holds one of them, the model of a resource binds them; whoever fires, moves, enqueues
+or runs reads these.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from statejobs.record.ledger import value_of
+from statejobs.values.arguments import Signature
+from statejobs.values.graph import DELETED
+from statejobs.values.options import RunOptions, TriggerOptions
+
+GuardFunction = Callable[[Any], bool]
+"""Takes a record."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TriggerSpec:
+    """A trigger as it was written; in a mixin one of them has a key for each resource."""
+
+    options: TriggerOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StateSpec:
+    """What `state_column` was told."""
+
+    states: type[enum.Enum]
+    initial: enum.Enum
+    final: tuple[enum.Enum, ...]
+    deprecated: tuple[enum.Enum, ...]
+    run_trigger: TriggerSpec | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TransitionSpec:
+    """A transition as it was written."""
+
+    name: str
+    """Of its method."""
+    body: Callable[..., Any]
+    source: tuple[enum.Enum, ...]
+    target: enum.Enum
+    guards: tuple[GuardFunction, ...]
+    run_trigger: TriggerSpec | None
+
+    @property
+    def label(self) -> str:
+        """How messages call it: by its class and its name."""
+        return _short_name(self.body)
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the body is an `async def`."""
+        return inspect.iscoroutinefunction(self.body)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The typed parameters of the body; its annotations are resolved at the first look."""
+        return Signature.of(self.body, name=self.label, skip=1, stored=False)
+
+    def __repr__(self) -> str:
+        return f"<transition {self.name}: {_listed(self.source)} → {value_of(self.target)}>"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ActionSpec:
+    """An action as it was written: what a job of its trigger does."""
+
+    name: str
+    """Of its method."""
+    body: Callable[..., Any]
+    trigger: TriggerSpec
+    source: tuple[enum.Enum, ...]
+    target: enum.Enum | None
+    """None: it deletes the record."""
+    during: enum.Enum | None
+    failed: enum.Enum | None
+    guards: tuple[GuardFunction, ...]
+    is_atomic: bool
+    is_chunk: bool
+    """Whether the body takes a list of records."""
+
+    @property
+    def label(self) -> str:
+        """How messages call it: by its class and its name."""
+        return _short_name(self.body)
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the body is an `async def`."""
+        return inspect.iscoroutinefunction(self.body)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The typed parameters after the context, which are stored with a job.
+
+        Its annotations are resolved at the first look: they may name classes defined later.
+        """
+        return Signature.of(self.body, name=self.label, skip=2)
+
+    def edge(self, kind: str) -> str:
+        """Return the name of one of the edges that a job of this action takes."""
+        return f"{self.name}.{kind}"
+
+    def returning(self, source: str) -> str:
+        """Return the kind of edge that leads from `during` back to *source*."""
+        return "return" if len(self.source) == 1 else f"return.{source}"
+
+    def __repr__(self) -> str:
+        target = DELETED if self.target is None else value_of(self.target)
+        return f"<action {self.name}: {_listed(self.source)} → {target}>"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TaskSpec:
+    """A task as it was written."""
+
+    name: str
+    """Of its function."""
+    body: Callable[..., Any]
+    options: RunOptions
+    takes_context: bool
+    """Whether its first parameter is the context of the job."""
+    discard_hook: Callable[..., None] | None = None
+    """Takes the session, the reason, and the arguments of the job."""
+
+    @property
+    def key(self) -> str:
+        """Stable name stored with its jobs."""
+        return self.options.key
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the body is an `async def`."""
+        return inspect.iscoroutinefunction(self.body)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The typed parameters after the context, which are stored with a job."""
+        return Signature.of(self.body, name=self.name, skip=1 if self.takes_context else 0)
+
+    def __repr__(self) -> str:
+        return f"<task {self.key}>"
+
+
+class HookKind(enum.StrEnum):
+    """What a hook is told of."""
+
+    DISCARD = "on_discard"
+    """A job gave up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HookSpec:
+    """A hook as it was written: what runs, beside the action, when its trigger's job ends so."""
+
+    kind: HookKind
+    trigger: TriggerSpec
+    body: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BoundTrigger:
+    """A trigger as one resource has it: with its key resolved, its action and its hooks."""
+
+    key: str
+    aliases: tuple[str, ...]
+    name: str
+    """Of the attribute that it is."""
+    spec: TriggerSpec
+    action: ActionSpec
+    hooks: Mapping[HookKind, HookSpec]
+    sources: tuple[str, ...]
+    target: str
+    during: str | None
+    failed: str | None
+
+    @property
+    def options(self) -> TriggerOptions:
+        """How its jobs are stored and run."""
+        return self.spec.options
+
+    @property
+    def discard_hook(self) -> HookSpec | None:
+        """What runs when one of its jobs gave up."""
+        return self.hooks.get(HookKind.DISCARD)
+
+    @property
+    def deletes(self) -> bool:
+        """Whether its action deletes the record; `target` then is `DELETED`."""
+        return self.action.target is None
+
+    def of(self, record: object) -> BoundTrigger:
+        """Return it as the class of *record* has it: a subclass may override action and hook."""
+        found: BoundTrigger = type(record).__statejobs__.triggers.get(self.key, self)  # type: ignore[attr-defined]
+        return found
+
+    def dedupe_key(self, record_id: str) -> str:
+        """Return what only one open job of this trigger and that record may have."""
+        return f"{self.key}:{record_id}"
+
+    def former_keys(self, record_id: str) -> dict[str, str]:
+        """Return what jobs have that were enqueued under a former key, each with that of today."""
+        today = self.dedupe_key(record_id)
+        return {f"{key}:{record_id}": today for key in self.aliases}
+
+    def dedupe_keys(self, record_id: str) -> list[str]:
+        """Return the same, and what jobs have that were enqueued under a former key."""
+        if not self.aliases:
+            return [f"{self.key}:{record_id}"]
+        return [f"{key}:{record_id}" for key in (self.key, *self.aliases)]
+
+
+def _short_name(method: Callable[..., Any]) -> str:
+    return ".".join(method.__qualname__.split(".")[-2:])
+
+
+def _listed(states: tuple[enum.Enum, ...]) -> str:
+    return ", ".join(value_of(state) for state in states)

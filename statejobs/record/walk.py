@@ -1,0 +1,197 @@
+"""An action that is called here, without a job, as a test does: its record walks as with one."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm.attributes import instance_state
+
+from statejobs.errors import WrongCallError
+from statejobs.record.firing import refused
+from statejobs.record.ledger import Step, ledger_of, time_of, value_of
+from statejobs.record.loading import with_loading
+from statejobs.record.specs import ActionSpec
+from statejobs.record.unloaded import explain_unloaded, explain_unloaded_in_body
+from statejobs.values.graph import DELETED
+from statejobs.values.unrun import ran
+
+if TYPE_CHECKING:
+    from statejobs.record.model import ResourceModel
+
+C = TypeVar("C")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+_OF_THE_CLASS = {"enqueue", "enqueue_many", "enqueue_async", "options"}
+
+
+def _with_context(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let *call* say what it lacks when it is given no context."""
+
+    @wraps(call)
+    def checked(self: BoundAction[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+        if not args:
+            called = self._action.label
+            kind = "AsyncJobContext" if self._action.is_async else "JobContext"
+            raise WrongCallError(
+                f"{called}: a call runs its body here, and needs a {kind}: record."
+                f"{self._action.name}(ctx); to run it as a job, "
+                f"say {called}.enqueue(session, record)"
+            )
+        return call(self, *args, **kwargs)
+
+    return checked
+
+
+class BoundAction(Generic[C, P, T]):
+    """An action of one record: call it to run it here, as a test does."""
+
+    __slots__ = ("_action", "_record")
+
+    def __init__(self, action: ActionSpec, record: Any) -> None:
+        self._action, self._record = action, record
+
+    def __call__(self, ctx: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the body and walk the record source → during → target.
+
+        If the body raises, the record is in the state that it came from; its attributes stay as the
+        body left them, which a job would roll back.
+
+        Raises:
+            TransitionRefusedError: The record is not in a source, or a guard said no.
+        """
+        if self._action.is_async:
+            return self._run_async(ctx, args, kwargs)  # type: ignore[return-value]
+        action = self._action
+        try:
+            with Walk(action, self._record):
+                done: T = action.body(self._record, ctx, *args, **kwargs)
+                return ran(done, "action", action.name)
+        except SQLAlchemyError as error:
+            call = f"{action.name}(ctx{', …' if args or kwargs else ''})"
+            explain_unloaded(error, self._record, name=action.name, call=call, guards=action.guards)
+            raise
+
+    if not TYPE_CHECKING:  # which see it by themselves
+        __call__ = _with_context(__call__)
+
+        def __getattr__(self, name: str) -> Any:
+            """Say of what the class has that it has it."""
+            if name in _OF_THE_CLASS:
+                called = self._action.label
+                raise WrongCallError(
+                    f"{called}: {name} is of the class, not of a record; "
+                    f"say {called}.{name}({'session, record' if name != 'options' else '…'})"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    async def _run_async(self, ctx: C, args: Any, kwargs: Any) -> Any:
+        async with Walk(self._action, self._record):
+            return await run_async(self._action, self._record, ctx, *args, **kwargs)
+
+
+class Walk:
+    """Walks a record source → during → target around a body that is called here, without a job."""
+
+    def __init__(self, action: ActionSpec, record: Any) -> None:
+        self.record, self._action = record, action
+        self.is_kept = True
+        """Whether the record shall reach its target; else it returns to where it was."""
+
+    def __enter__(self) -> Self:
+        """Start; TransitionRefusedError when the record is not in a source, or a guard said no."""
+        record, action = self.record, self._action
+        model: ResourceModel = type(record).__statejobs__
+        self._source = model.members[model.kernel.state_of(record)]
+        reasons = model.why_not_start(record, action)
+        if reasons:
+            raise refused(record, action.name, reasons)
+        self._began = time.perf_counter()
+        # Staged before the body, which may flush.
+        self._start = None
+        if action.during is not None:
+            self._start = self._stage("start", self._source, action.during)
+        ledger_of(record).running = action.name
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Complete; or take the start back, when the body raised."""
+        ledger_of(self.record).running = None
+        if kind is not None or not self.is_kept:
+            self._take_back(self._start, self._source)
+            return
+        if self._action.target is None:
+            self._delete()
+            return
+        step = self._stage("complete", self._action.during or self._source, self._action.target)
+        step.duration = time.perf_counter() - self._began
+
+    async def __aenter__(self) -> Self:
+        """Start, around an `async def` body."""
+        return await with_loading(self.__enter__)
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        """Complete; a deletion may load what is deleted with the record."""
+        await with_loading(self.__exit__, kind, error, trace)
+
+    def _delete(self) -> None:
+        """Delete the record from its session, if it has one; its flush writes the last step."""
+        state = instance_state(self.record)
+        session = state.session
+        if session is None or state.deleted:
+            return
+        if state.pending:
+            session.expunge(self.record)
+            return
+        source = self._action.during or self._source
+        step = self._step("complete", source, DELETED)
+        step.duration = time.perf_counter() - self._began
+        ledger_of(self.record).pending.append(step)
+        session.delete(self.record)
+
+    def _stage(self, kind: str, source: enum.Enum, target: enum.Enum) -> Step:
+        record = self.record
+        ledger = ledger_of(record)
+        with ledger.writing():
+            setattr(record, type(record).__statejobs__.attribute, target)
+        step = self._step(kind, source, value_of(target))
+        ledger.pending.append(step)
+        return step
+
+    def _step(self, kind: str, source: enum.Enum, target: str) -> Step:
+        return Step(
+            name=self._action.edge(kind),
+            source=value_of(source),
+            target=target,
+            at=time_of(self.record),
+        )
+
+    def _take_back(self, start: Step | None, source: enum.Enum) -> None:
+        """Undo the start; from one that the body has flushed, the record and its job return."""
+        action, model = self._action, type(self.record).__statejobs__
+        # Not getattr: it would load, and the session may be broken.
+        if action.during is None or vars(self.record).get(model.attribute) is not action.during:
+            return
+        pending = ledger_of(self.record).pending
+        taken_back = self._stage(action.returning(value_of(source)), action.during, source)
+        taken_back.trigger = model.key_of(action.trigger)
+        if start in pending[-2:-1]:
+            del pending[-2:]
+
+
+async def run_async(
+    action: ActionSpec, record: object, ctx: object, /, *args: Any, **kwargs: Any
+) -> Any:
+    """Await the body of *action*, which is `async def`."""
+    try:
+        returned = await action.body(record, ctx, *args, **kwargs)
+    except SQLAlchemyError as error:
+        explain_unloaded_in_body(error, action.name, session="ctx.session")
+        raise
+    return ran(returned, "action", action.name)

@@ -1,1 +1,0 @@
-"""Declare models that are state machines, and tasks. Knows machines and SQL, never the runner."""
