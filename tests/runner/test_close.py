@@ -21,6 +21,7 @@ from statejobs import (
     configure_sqlite,
     task,
 )
+from statejobs.store.nodes import ask_time
 from tests.support.forms import Atomic, Awaited, Base, Chunked, Plain
 from tests.support.parcels import enqueue
 from tests.support.processes import eventually
@@ -172,7 +173,7 @@ def held(app, stack):
         "a runner": partial(runner.claim, "default", limit=1),
         "a worker": app.worker().start,
         "a query": app.queries.counts,
-        "the store": app.store.ask_time,
+        "the store": partial(ask_time, app.store),
     }
 
 

@@ -99,14 +99,18 @@ def order_class(
         "id": mapped_column(primary_key=True),
         "state": state_column(Step, initial=Step.NEW),
         "charge": charge,
-        **({} if hook is None else {"tell": charge.on_discard(in_a_wrapper(hook))}),
         "pay": charge.action(Step.NEW, Step.DONE, failed=Step.FAILED, guard=action_guard)(
             staticmethod(act_on_all) if "chunk" in options else act
         ),
         "go": transition(Step.NEW, Step.OLD, guard=guard)(go),
         "wait": transition(Step.OLD, Step.NEW, run_trigger=charge)(wait),
     }
-    return Base, type("Order", (StatefulResource, Base), declared)
+
+    class Told:
+        if hook is not None:
+            tell = charge.on_discard(in_a_wrapper(hook))
+
+    return Base, type("Order", (Told, StatefulResource, Base), declared)
 
 
 def opened(url, base, order):
