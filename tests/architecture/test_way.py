@@ -11,9 +11,9 @@ from tests.architecture.way import recorded
 from tests.support.parcels import POST, Parcel, ParcelState, close_app, send
 
 JOBS = 300
-A_JOB = (63, 130, 39)
+A_JOB = (63, 130, 40)
 """Files, calls, and crossings from package to package, of one among many jobs in a worker."""
-A_SUBMIT = (31, 162, 26)
+A_SUBMIT = (33, 170, 28)
 """The same, of a transition of a loaded record that enqueues a job, and the commit."""
 
 pytestmark = [pytest.mark.postgres]
