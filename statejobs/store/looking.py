@@ -34,7 +34,8 @@ def count_jobs(most_ended: int) -> Executable:
 
     Every index of ended jobs would cost each finish, and none has their queue.
     """
-    queued = select(jobs.c.queue, literal_state(JobState.QUEUED), func.count()).where(IS_QUEUED)
+    state, count = literal_state(JobState.QUEUED).label("state"), func.count().label("count")
+    queued = select(jobs.c.queue, state, count).where(IS_QUEUED)
     others = select(jobs.c.queue, jobs.c.state, func.count())
     live = (
         queued.group_by(jobs.c.queue),  # its index has the queue

@@ -11,7 +11,9 @@ from sqlalchemy import Connection, Engine, Select, Table, select
 from statejobs.awaited import Awaited
 from statejobs.errors import NotFoundError, did_you_mean
 from statejobs.store import looking as looking_sql
+from statejobs.store.conditions import as_bytes
 from statejobs.store.readable import read_jobs, read_rows
+from statejobs.store.rows import text_of
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 from statejobs.values.job import ENDED, Job, JobState
 from statejobs.values.kinds import check_job_id, check_kind, check_text, check_whole, members_of
@@ -212,8 +214,9 @@ class JobQueries:
         """
         found: dict[str, dict[str, int]] = {}
         with self._connect() as connection:
-            for queue, state, count in connection.execute(looking_sql.count_jobs(MOST_COUNTED)):
-                found.setdefault(queue, {})[state] = count
+            query = _undecoded(looking_sql.count_jobs(MOST_COUNTED), connection.dialect.name)
+            for queue, state, count in connection.execute(query):
+                found.setdefault(text_of(queue) or "", {})[state] = count
         for state in ENDED:
             if sum(counts.get(state, 0) for counts in found.values()) >= MOST_COUNTED:
                 for counts in found.values():
@@ -223,7 +226,8 @@ class JobQueries:
     def oldest_queued(self) -> dict[str, datetime]:
         """Return since when the oldest queued job of each queue waits."""
         with self._connect() as connection:
-            rows = [*connection.execute(looking_sql.oldest_queued())]
+            query = _undecoded(looking_sql.oldest_queued(), connection.dialect.name)
+            rows = [(text_of(queue) or "", at) for queue, at in connection.execute(query)]
         return {queue: min(at for name, at in rows if name == queue) for queue, _ in rows}
 
     # The same for asyncio
@@ -276,6 +280,13 @@ def _refuse_wrong(queue: object, key: object, limit: object) -> None:
     for name, given in (("queue", queue), ("key", key)):
         if given is not None:
             check_text(f"jobs({name}=…)", given, example="default")
+
+
+def _undecoded(query: Any, dialect: str) -> Select[Any]:
+    """Return *query* with its first column, the queue, as SQLite holds it: one may be no text."""
+    rows = query.subquery()
+    queue, *others = rows.c
+    return select(as_bytes(queue, dialect), *others)
 
 
 def _value_of(state: JobState | str) -> str:

@@ -6,9 +6,19 @@ Someone wrote past statejobs, or a newer version did. Workers deal with such row
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Select, Table, and_, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Integer,
+    Select,
+    Table,
+    and_,
+    select,
+)
 
 from statejobs.store.conditions import FIRST_TIME
 from statejobs.store.faults import Fault, fault_of
@@ -38,7 +48,8 @@ def read_rows(connection: Connection, table: Table, query: Select[Any]) -> list[
         DBAPIError: The database is away, or lacks what is asked for.
     """
     try:
-        return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - its public name
+        rows = connection.execute(query).all()
+        return [_checked(table, dict(row._mapping)) for row in rows]  # noqa: SLF001 - its public name
     except Exception as error:
         if fault_of(error) not in _OF_VALUES:
             raise
@@ -63,11 +74,30 @@ def _read_row(connection: Connection, table: Table, key: Sequence[Any]) -> dict[
     is_it = and_(*(c == value for c, value in zip(table.primary_key, key, strict=True)))
     found = {c.name: _read(connection, select(c).where(is_it), c) for c in table.columns}
     values = {name: what.value for name, what in found.items()}
-    unread = [name for name, what in found.items() if not what.is_read]
-    if unread:
-        noted = _NOTED_IN[table]
-        values[noted] = _told(unread, None if noted in unread else values[noted])
+    return _checked(table, values, [name for name, what in found.items() if not what.is_read])
+
+
+def _checked(table: Table, row: dict[str, Any], unread: Sequence[str] = ()) -> dict[str, Any]:
+    """Return *row* with what is no value of its column marked, beside what is *unread*."""
+    wrong = [name for name, value in row.items() if not _fits(value, table.c[name])]
+    if not (wrong or unread):
+        return row
+    marked = [name for name in row if name in {*wrong, *unread}]
+    values = {**row, **{name: _instead(table.c[name]) for name in wrong}}
+    noted = _NOTED_IN[table]
+    values[noted] = _told(marked, None if noted in marked else values.get(noted))
     return values
+
+
+def _fits(value: Any, column: Column[Any]) -> bool:
+    """Return whether *value* is of the kind of its *column*; SQLite holds any, JSON no NaN."""
+    if value is None or isinstance(column.type, UtcDateTime):
+        return True
+    if isinstance(value, float):
+        return isinstance(column.type, Float) and isfinite(value)
+    if isinstance(column.type, Float | Integer):
+        return isinstance(value, int)
+    return not isinstance(value, bytes)
 
 
 def _read(connection: Connection, query: Select[Any], column: Column[Any]) -> Found:

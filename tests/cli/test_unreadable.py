@@ -213,3 +213,42 @@ def test_every_queue_is_counted_beside_a_strange_row(typed, work):
 
     assert queues["work"]["states"]["queued"] == 1
     assert timedelta(seconds=queues["work"]["oldest_queued_seconds"]) < timedelta(minutes=5)
+
+
+SPOILED = [
+    ("statejobs_jobs", "queue = x'ff00fe'", ["status"]),
+    ("statejobs_jobs", "queue = CAST(x'ff' AS TEXT)", ["queue", "list"]),
+    ("statejobs_jobs", "queue = CAST(x'ff' AS TEXT)", ["status", "--json"]),
+    ("statejobs_jobs", "attempt = 1e999", ["job", "list", "--json"]),
+    ("statejobs_jobs", "coalesced = 'x'", ["job", "list", "--json"]),
+    ("statejobs_jobs", "finished_at = '2020-13-45 99:99:99'", ["prune", "--dry-run"]),
+    ("statejobs_transitions", "duration = 'x'", ["record", "show", "Task", "3"]),
+    ("statejobs_transitions", "name = x'ff'", ["record", "show", "Task", "3"]),
+    ("statejobs_transitions", "version = 1e999", ["record", "show", "Task", "3", "--json"]),
+]
+
+
+@pytest.mark.parametrize(("table", "values", "words"), SPOILED)
+def test_a_value_of_another_kind_is_marked(typed, work, table, values, words):
+    if work.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL holds no such value")
+    with work.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {table} SET {values} WHERE record_id = '3'")
+
+    result = typed(*words)
+
+    assert result.exit_code == 0, result.output
+    if "--json" in words:
+        json.loads(result.stdout, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("duration", ["NaN", "Infinity", "-Infinity"])
+def test_json_holds_no_number_that_json_has_not(typed, work, duration):
+    if work.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite holds no such number, or shows it above")
+    with work.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE statejobs_transitions SET duration = '{duration}'")
+
+    result = typed("record", "show", "Task", "3", "--json")
+
+    json.loads(result.stdout, parse_constant=pytest.fail)
