@@ -142,7 +142,7 @@ def test_honest_code_passes(checker, tmp_path):
 
 
 def test_honest_code_runs():
-    names = {"__name__": "honest"}
+    names: dict[str, Any] = {"__name__": "honest"}
 
     exec((HERE / "honest.py").read_text(), names)
 
