@@ -15,14 +15,20 @@ from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
-from statejobs.errors import ProtectedStateError, StateJobsError
 from statejobs.record.beginning import begin_with_a_move, begin_with_creation
 from statejobs.record.binds import connection_for
 from statejobs.record.computed import tell_computed
 from statejobs.record.doors import serve_or_refuse
 from statejobs.record.enqueue import IDS, WAKE, history_args, history_reason, promised_job
 from statejobs.record.flush_locks import lock_in_order
-from statejobs.record.key_types import bring_key_to_type, refuse_other_key, refuse_other_text
+from statejobs.record.key_types import bring_key_to_type, refuse_other_text
+from statejobs.record.late import (
+    has_moved,
+    is_elsewhere,
+    keep_key,
+    refuse_late_changes,
+    refuse_late_steps,
+)
 from statejobs.record.ledger import (
     Ledger,
     Step,
@@ -30,7 +36,6 @@ from statejobs.record.ledger import (
     job_of,
     ledger_of,
     pending_steps,
-    value_of,
 )
 from statejobs.record.lives import GONE, awaits_number, begin_lives, end_lives
 from statejobs.record.merging import carry_steps
@@ -120,23 +125,11 @@ def _records_that_moved(session: Session, instances: Any) -> list[Any]:
         is_flushed = not chosen or id(record) in chosen
         if is_flushed and hasattr(type(record), "__statejobs__"):
             begin_with_a_move(record)
-            _keep_key(session, record)
+            keep_key(session, record)
             if pending_steps(record):
                 found.append(record)
     leaving = (record for record in session.deleted if not chosen or id(record) in chosen)
-    return [*found, *(r for r in leaving if _has_moved(r) and _deletes_itself(r))]
-
-
-def _keep_key(session: Session, record: Any) -> None:
-    """Refuse another key of a stored record."""
-    model: ResourceModel = type(record).__statejobs__
-    state = instance_state(record)
-    if state.key is not None and not model.key_names.isdisjoint(state.committed_state):
-        refuse_other_key(model, record, connection_for(session, model.mapper).dialect)
-
-
-def _has_moved(record: object) -> bool:
-    return hasattr(type(record), "__statejobs__") and bool(pending_steps(record))
+    return [*found, *(r for r in leaving if has_moved(r) and _deletes_itself(r))]
 
 
 def _deletes_itself(record: object) -> bool:
@@ -170,29 +163,11 @@ def _after_flush(session: Session, context: UOWTransaction) -> None:
     plan: Plan | None = session.info.pop(_PLAN, None)
     if GONE in session.info:
         end_lives(session, plan.now if plan else clock_of(session.info).now())
+    stepped = {id(moved.record) for moved in plan.moved} if plan is not None else set()
     if plan is not None:
         plan.moved = [moved for moved in plan.moved if _is_written(moved, context)]
         _write_plan(session, plan)
-    _refuse_late_keys(session, context)
-
-
-def _refuse_late_keys(session: Session, context: UOWTransaction) -> None:
-    """Refuse a stored record whose key the flush has changed, as with that of its parent."""
-    for state, (is_deleted, is_only_read) in context.states.items():
-        is_changed = bool(state.committed_state) and not (is_deleted or is_only_read)
-        record = state.obj() if is_changed else None
-        if record is not None and hasattr(type(record), "__statejobs__"):
-            _keep_key(session, record)
-
-
-def _is_elsewhere(moved: Moved, found: object) -> ProtectedStateError:
-    """Return the error for a record that a mapper event has put where its steps do not lead."""
-    model = moved.model
-    return ProtectedStateError(
-        f"{model.label(moved.record)}: its {model.attribute} was set to {value_of(found)!r} while "
-        f"the session was flushing, and its steps lead to {moved.state!r}. Fire a transition "
-        "before the flush, not in a mapper event"
-    )
+    refuse_late_changes(session, context, stepped)
 
 
 def _is_written(moved: Moved, context: UOWTransaction) -> bool:
@@ -326,28 +301,13 @@ def _close(session: Session, moved: Moved) -> None:
     model = moved.model
     found = moved.record.__dict__.get(model.attribute)  # a base may load at any other touch
     if found is not None and found is not model.members.get(moved.steps[-1].target, found):
-        raise _is_elsewhere(moved, found)
+        raise is_elsewhere(moved, found)
     ledger = ledger_of(moved.record)
     del ledger.pending[: len(moved.steps)]
     inserted: _Inserted = session.info.setdefault(_INSERTED, {})
     if moved.is_new or ledger in inserted:
         within = session.get_nested_transaction()
         inserted.setdefault(ledger, []).extend((step, within) for step in moved.steps)
-
-
-def _refuse_late_steps(_session: Session, context: UOWTransaction) -> None:
-    """Refuse steps that the flush did not know of, and that the next would not know of either."""
-    for state, (is_deleted, is_only_read) in context.states.items():
-        record = None if is_deleted or is_only_read or state.modified else state.obj()
-        if record is None or not _has_moved(record):
-            continue
-        model: ResourceModel = type(record).__statejobs__
-        name = pending_steps(record)[0].name
-        raise StateJobsError(
-            f"{model.label(record)}: {name!r} was fired while the session was flushing, or "
-            "flush([…]) wrote the record along with another: too late to be written with it. "
-            "Fire it before the flush, not in an ORM event, and flush the whole session"
-        )
 
 
 def _restage(session: Session, record: Any) -> None:
@@ -390,7 +350,7 @@ def _is_in(inner: SessionTransaction | None, outer: SessionTransaction) -> bool:
 _LISTENERS: dict[str, Callable[..., Any]] = {
     "before_flush": before_flush,
     "after_flush": _after_flush,
-    "after_flush_postexec": _refuse_late_steps,
+    "after_flush_postexec": refuse_late_steps,
     "persistent_to_transient": _restage,
     "after_commit": _after_commit,
     "after_soft_rollback": _after_rollback,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 
 from statejobs import ProtectedStateError
 from statejobs.store.tables import jobs, transitions
@@ -87,6 +87,23 @@ def test_one_that_did_not_move_is_stored_where_it_was(engine, session, way):
 
     session.expire_all()
     assert (order.state, order.total) == (OrderState.DRAFT, 2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_state_that_an_event_marks_as_written_is_refused(engine, session, way):
+    def write(mapper, connection, order):
+        way(mapper, connection, order)
+        flag_modified(order, "state")
+
+    session.add(order := Order(total=1))
+    session.commit()
+    order.total = 2
+
+    with listening("before_update", write), pytest.raises(ProtectedStateError, match="no step led"):
+        session.commit()
+
+    session.rollback()
+    assert (order.state, order.total) == (OrderState.DRAFT, 1)
 
 
 def test_an_event_may_write_other_columns(engine, session):

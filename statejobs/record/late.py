@@ -1,0 +1,87 @@
+"""What a flush refuses of records that something in it has changed past their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session, UOWTransaction
+from sqlalchemy.orm.attributes import instance_state
+
+from statejobs.errors import ProtectedStateError, StateJobsError
+from statejobs.record.binds import connection_for
+from statejobs.record.key_types import refuse_other_key
+from statejobs.record.ledger import pending_steps, value_of
+from statejobs.record.model import ResourceModel
+from statejobs.record.move import Moved
+
+
+def has_moved(record: object) -> bool:
+    """Return whether *record* is one of ours, and has steps that its flush writes."""
+    return hasattr(type(record), "__statejobs__") and bool(pending_steps(record))
+
+
+def keep_key(session: Session, record: Any) -> None:
+    """Refuse another key of a stored record."""
+    model: ResourceModel = type(record).__statejobs__
+    state = instance_state(record)
+    if state.key is not None and not model.key_names.isdisjoint(state.committed_state):
+        refuse_other_key(model, record, connection_for(session, model.mapper).dialect)
+
+
+def refuse_late_changes(session: Session, context: UOWTransaction, stepped: set[int]) -> None:
+    """Refuse a key, or a state without a step, that the flush itself has written to a record.
+
+    Args:
+        session: Whose flush it is.
+        context: What it has written.
+        stepped: The ids of the objects whose steps were planned.
+    """
+    for state, (is_deleted, is_only_read) in context.states.items():
+        is_changed = bool(state.committed_state) and not (is_deleted or is_only_read)
+        record = state.obj() if is_changed else None
+        if record is None or not hasattr(type(record), "__statejobs__"):
+            continue
+        keep_key(session, record)
+        if id(record) not in stepped and not pending_steps(record):
+            _refuse_unstepped(record, state.committed_state)
+
+
+def _refuse_unstepped(record: object, before: Mapping[str, object]) -> None:
+    model: ResourceModel = type(record).__statejobs__  # type: ignore[attr-defined]
+    name = model.attribute
+    if name in before and before[name] != vars(record).get(name):
+        raise _is_unstepped(model, record)
+
+
+def refuse_late_steps(_session: Session, context: UOWTransaction) -> None:
+    """Refuse steps that the flush did not know of, and that the next would not know of either."""
+    for state, (is_deleted, is_only_read) in context.states.items():
+        record = None if is_deleted or is_only_read or state.modified else state.obj()
+        if record is None or not has_moved(record):
+            continue
+        model: ResourceModel = type(record).__statejobs__
+        name = pending_steps(record)[0].name
+        raise StateJobsError(
+            f"{model.label(record)}: {name!r} was fired while the session was flushing, or "
+            "flush([…]) wrote the record along with another: too late to be written with it. "
+            "Fire it before the flush, not in an ORM event, and flush the whole session"
+        )
+
+
+def is_elsewhere(moved: Moved, found: object) -> ProtectedStateError:
+    """Return the error for a record that a mapper event has put where its steps do not lead."""
+    model = moved.model
+    return ProtectedStateError(
+        f"{model.label(moved.record)}: its {model.attribute} was set to {value_of(found)!r} while "
+        f"the session was flushing, and its steps lead to {moved.state!r}. Fire a transition "
+        "before the flush, not in a mapper event"
+    )
+
+
+def _is_unstepped(model: ResourceModel, record: object) -> ProtectedStateError:
+    """Return the error for a record to which a mapper event wrote a state that it never took."""
+    return ProtectedStateError(
+        f"{model.label(record)}: its {model.attribute} was written while the session was flushing, "
+        "and no step led there. Fire a transition before the flush, not in a mapper event"
+    )
