@@ -10,6 +10,7 @@ from sqlalchemy import make_url, update
 from statejobs import Domain, JobState, StateJobs
 from statejobs.store.engines.addresses import shown_url
 from statejobs.store.engines.factory import open_engine
+from statejobs.store.nodes import register_node
 from statejobs.store.tables import jobs
 from tests.cli.conftest import Shell, job_of
 from tests.support.leaflets import Leaflet, Poster, print_shop
@@ -244,7 +245,7 @@ def test_a_job_that_is_due_says_that_no_worker_lives(typed, work, values, is_sai
     assert (typed.json("job", "show", str(job.id))["obstacle"] == said) is is_said
     now = work.sources.clock.now()
     node = {"id": "n", "host": "h", "pid": 1, "version": "1", "started_at": now, "beat_at": now}
-    work.store.register_node({**node, "queues": json.dumps({job.queue: 1})})
+    register_node(work.store, {**node, "queues": json.dumps({job.queue: 1})})
     assert typed.json("job", "show", str(job.id))["obstacle"] is None
 
 

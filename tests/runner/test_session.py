@@ -313,7 +313,7 @@ def test_impossible_progress_is_refused(app, done):
 
     app.drain()
 
-    assert attempts_of(app, Parcel, key) == [(1, "failed", "ValueError")]
+    assert attempts_of(app, Parcel, key) == [(1, "failed", "statejobs.errors.WrongValueError")]
 
 
 @pytest.mark.parametrize("has_written", [False, True])

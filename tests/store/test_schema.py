@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, inspect, make_url, text
 
 from statejobs.errors import SchemaError
 from statejobs.store import schema
+from statejobs.store.engines.addresses import shown_url
 from statejobs.store.engines.factory import open_engine
 from statejobs.store.schema import (
     HEAD,
@@ -463,7 +464,7 @@ def test_tables_of_the_users_own_alembic_are_not_migrated_by_ours(engine):
 def test_an_error_shows_no_password():
     url = make_url("postgresql+psycopg://shop:hunter2@db/shop?password=hunter2")
 
-    assert schema._name(create_engine(url)) == "postgresql+psycopg://shop:***@db/shop"
+    assert schema._name(create_engine(url)) == "postgresql://shop:***@db/shop"
 
 
 # ---- helpers -----------------------------------------------------------------------------------
@@ -508,7 +509,7 @@ def set_revision(engine, revision):
 
 
 def shown(engine):
-    return engine.url.render_as_string(hide_password=True)
+    return shown_url(engine.url)
 
 
 def start_python(script, *setup, path=ROOT):

@@ -123,7 +123,8 @@ class RecordRun:
                 self._hold.load(self._session)
             _check_guards(self._subject)
             args = checked_arguments(self._subject, self._claim)
-            ran(action.body(record, self._ctx, **args), "action", action.name)
+            done = action.body(record, self._ctx, **args)
+            ran(done, "action", action.name)
             self._session.check_kept()
         return self._hold.outcome or ended.outcome
 
