@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from sqlalchemy import Integer, event, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Mapper, class_mapper, mapped_column
 
 from statejobs.declare.abstract import is_abstract
 from statejobs.declare.compile import compile_resource, find_state_column
@@ -137,18 +137,26 @@ def _protect(cls: type, attribute: str, *, is_root: bool) -> None:
     def guard_one(_cls: type, name: str, instrumented: Any) -> None:
         if name in guards:
             guards[name](instrumented)
-        if name == attribute and is_root:
-            column = instrumented.parent.columns[name]
-            refuse_taken_names(cls.__name__, column)
-            column.info[RESOURCE] = cls.__statejobs__  # type: ignore[attr-defined]
-            for key in column.table.primary_key:
-                refuse_key_type(cls, key)
+
+    def mark_table(mapper: Mapper[Any], _cls: type) -> None:
+        if is_root:
+            _mark_table(cls, mapper.columns[attribute])
 
     if "__mapper__" not in vars(cls):  # SQLModel maps later
         event.listen(cls, "attribute_instrument", guard_one)
+        event.listen(cls, "after_mapper_constructed", mark_table)
         return
     for name in guards:
         guard_one(cls, name, getattr(cls, name))
+    mark_table(class_mapper(cls, configure=False), cls)
+
+
+def _mark_table(cls: type, state: Any) -> None:
+    """Let the table of the *state* column say whose it is, once its names are found good."""
+    refuse_taken_names(cls.__name__, state)
+    state.info[RESOURCE] = cls.__statejobs__  # type: ignore[attr-defined]
+    for key in state.table.primary_key:
+        refuse_key_type(cls, key)
 
 
 def _not_first(cls: type) -> DefinitionError:
