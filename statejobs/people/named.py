@@ -142,7 +142,7 @@ def _key_of_record(model: ResourceModel, record: Any, dialect: Dialect) -> tuple
 
 def _key_of_text(model: ResourceModel, text: str, dialect: Dialect) -> tuple[Any, ...]:
     is_one = len(model.mapper.primary_key) == 1
-    with suppress(ValueError):
+    with suppress(ValueError, msgspec.DecodeError):
         content = msgspec.json.decode(text)
         if not is_one:
             return key_of_types(model, _parts_of(content), dialect)

@@ -83,4 +83,6 @@ def _new_records(session: Session, given: Sequence[Any]) -> Iterator[Any]:
                 yield record
 
 
-_METHODS = {"merge": _merging_one(Session.merge), "merge_all": _merging_all(Session.merge_all)}
+_METHODS = {"merge": _merging_one(Session.merge)}
+if hasattr(Session, "merge_all"):  # from SQLAlchemy 2.1 on
+    _METHODS["merge_all"] = _merging_all(Session.merge_all)
