@@ -16,9 +16,8 @@ from sqlalchemy import URL, Connection, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.awaited import Awaited
-from statejobs.config import Retention, WorkerSettings, check_queues
+from statejobs.config import Retention, WorkerSettings, check_queues, known_queues
 from statejobs.declare.domain import Domain, Registry
-from statejobs.errors import ConfigurationError, did_you_mean
 from statejobs.people.by_hand import ByHand
 from statejobs.people.desk import Desk
 from statejobs.people.named import Named
@@ -213,7 +212,7 @@ class StateJobs(ByHand):
             raise_errors: Raise what an action raised, once its failed attempt is recorded; for
                 tests. Otherwise the result has the `tracebacks`.
         """
-        known = self._known(queues)
+        known = known_queues("drain(queues=…)", queues, self.queues)
         check_whole("drain(most=…)", most, least=1)
         self.check_tables()
         self._warn_of_unserved(self.queues)
@@ -371,19 +370,6 @@ class StateJobs(ByHand):
         if every is None:
             return []
         return [Loop("prune", self._pruner.run_once, every, self.sources.rng)]
-
-    def _known(self, queues: Sequence[str] | None) -> list[str]:
-        if queues is None:
-            return list(self.queues)
-        queues = members_of("drain(queues=…)", queues, example="queues=['default']")
-        for name in queues:
-            if name not in self.queues:
-                raise ConfigurationError(
-                    f"no queue {name!r} in this app; {did_you_mean(name, self.queues)}",
-                    why="it is not in the `queues` of the app",
-                    fix="name one that is, or add it there",
-                )
-        return queues or list(self.queues)
 
     def _keys_of(self, resource: str) -> list[str] | None:
         """Return the keys of the jobs of *resource*, if its history names those that completed."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
-from statejobs.errors import ConfigurationError
+from statejobs.errors import ConfigurationError, did_you_mean
 from statejobs.values.backoff import LONGEST
 from statejobs.values.job import JobState
-from statejobs.values.kinds import check_mapping, check_span, check_text, check_whole
+from statejobs.values.kinds import check_mapping, check_span, check_text, check_whole, members_of
 from statejobs.values.whole import is_whole
 
 _LEAST_IDLE = timedelta(seconds=10)
@@ -137,3 +137,22 @@ def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
                 fix="leave the queue out to not serve it",
             )
     return dict(queues)
+
+
+def known_queues(where: str, given: Sequence[str] | None, queues: Mapping[str, int]) -> list[str]:
+    """Return which of *queues*, those of an app, are *given*; all where none is.
+
+    Raises:
+        ConfigurationError: One is not among them.
+    """
+    if given is None:
+        return list(queues)
+    names = members_of(where, given, example="queues=['default']")
+    for name in names:
+        if name not in queues:
+            raise ConfigurationError(
+                f"no queue {name!r} in this app; {did_you_mean(name, queues)}",
+                why="it is not in the `queues` of the app",
+                fix="name one that is, or add it there",
+            )
+    return names or list(queues)
