@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,12 +16,13 @@ from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
 from statejobs.store.history import write_history
 from statejobs.store.lives import REUSED
+from statejobs.store.records import lock_place
 from statejobs.store.revise import cancel_waiting, request_cancel, requeue, restore_actor
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import ENDED, WAITING, Job, JobState
 from statejobs.values.text import REASON_LIMIT, shown_text
 from statejobs.work.records.stuck import find_stuck, is_stuck, repair
-from statejobs.work.records.subject import RecordSubject, history_row, land_record, lock_state
+from statejobs.work.records.subject import RecordSubject, history_row, land_record
 from statejobs.work.records.ways import fire_way_back, why_no_way_back
 
 
@@ -120,7 +122,7 @@ def _give_up_record(desk: Desk, connection: Any, job: Job, reason: str) -> None:
     if bound.failed is None:
         return
     identity = decode_identity(model.mapper, job.record_id or "")
-    found = lock_state(connection, model, identity, skip_locked=False)
+    found = lock_place(connection, model.records, identity)
     if found is None or found[0] not in bound.sources:
         return
     subject = RecordSubject(
@@ -136,7 +138,7 @@ def _give_up_record(desk: Desk, connection: Any, job: Job, reason: str) -> None:
             job, subject, EdgeKind.DISCARD, bound.failed, now,
             attempt=None, reason=reason,
         )  # fmt: skip
-        write_history(connection, [{**row, "actor": current_actor()}])
+        write_history(connection, [structs.replace(row, actor=current_actor())])
 
 
 def _shown(desk: Desk, reason: str) -> str:

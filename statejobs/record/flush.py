@@ -45,7 +45,7 @@ from statejobs.record.old_doors import close_old_doors
 from statejobs.store.adopt import adopt_jobs
 from statejobs.store.engines.factory import wake_workers
 from statejobs.store.enqueue import enqueue
-from statejobs.store.history import write_history
+from statejobs.store.history import HistoryRow, write_history
 from statejobs.store.leave import cancel_left
 from statejobs.store.lock_order import place_of
 from statejobs.store.missing import explain_missing_tables
@@ -203,7 +203,7 @@ def _write(connection: Connection, group: Sequence[Moved], plan: Plan, ids: Any)
 
 def _write_rows(connection: Connection, group: Sequence[Moved], plan: Plan) -> None:
     now, logged = plan.now, [moved for moved in group if moved.model.has_history]
-    history = [{**row, **plan.job} for moved in logged for row in history_rows(moved)]
+    history = [row for moved in logged for row in history_rows(moved, plan.job)]
     if history:
         write_history(connection, history)
     left: dict[str, str] = {}
@@ -235,24 +235,26 @@ def _enqueue_promised(
     return bool(jobs)
 
 
-def history_rows(moved: Moved) -> Iterator[dict[str, Any]]:
-    """Return a row for each step of a record, but for the job that made them."""
+def history_rows(moved: Moved, job: Mapping[str, int | None]) -> Iterator[HistoryRow]:
+    """Return a row for each step of a record, which the action of *job* made, if one did."""
     record_id = moved.record_id
     for version, step in zip(moved.versions, moved.steps, strict=True):
-        yield {
-            "resource": moved.model.name,
-            "record_id": record_id,
-            "name": step.name,
-            "source": step.source,
-            "target": step.target,
-            "version": version,
-            "actor": step.actor,
-            "tenant": step.tenant,
-            "args": history_args(moved.model, step),
-            "reason": history_reason(moved.model, step),
-            "duration": step.duration,
-            "at": step.at,
-        }
+        assert step.at is not None  # noqa: S101 - the plan of a flush gives each its time
+        yield HistoryRow(
+            resource=moved.model.name,
+            record_id=record_id,
+            name=step.name,
+            source=step.source,
+            target=step.target,
+            version=version,
+            actor=step.actor,
+            tenant=step.tenant,
+            args=history_args(moved.model, step),
+            reason=history_reason(moved.model, step),
+            duration=step.duration,
+            at=step.at,
+            **job,
+        )
 
 
 def _promised_jobs(moved: Moved, now: datetime, ids: Any) -> Iterator[NewJob]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Table, literal_column, select, tuple_
+from sqlalchemy import Select, Table, literal_column, select, tuple_
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.record.move import Moved, conflicts_are_lost
-from statejobs.store.lock_order import in_key_order, key_order, place_of
+from statejobs.store.lock_order import key_order, place_of
+from statejobs.store.records import in_lock_order
 
 
 def lock_in_order(session: Session, moved: Sequence[Moved]) -> None:
@@ -58,13 +59,12 @@ def _lock(session: Session, records: Sequence[Any]) -> None:
     columns: Any = base.primary_key
     key = columns[0] if len(columns) == 1 else tuple_(*columns)
     keys = [_identity(record) for record in records]
-    connection.execute(
+    query: Select[Any] = (
         select(literal_column("1"))
         .select_from(base.local_table)
         .where(key.in_([key[0] for key in keys] if len(columns) == 1 else keys))
-        .order_by(*in_key_order(columns, connection.dialect.name))
-        .with_for_update(key_share=True)
     )
+    connection.execute(in_lock_order(query, columns, base.local_table, connection.dialect.name))
 
 
 def _place(record: Any) -> tuple[Any, ...]:

@@ -25,7 +25,8 @@ from statejobs.record.specs import (
     TransitionSpec,
     TriggerSpec,
 )
-from statejobs.store.naming import Names, names_beside
+from statejobs.store.naming import Names
+from statejobs.store.records import RecordTable
 from statejobs.values.graph import Edge, MachineSpec
 from statejobs.values.redaction import Redaction
 
@@ -102,9 +103,14 @@ class ResourceModel:
         return table
 
     @cached_property
+    def records(self) -> RecordTable:
+        """Its table, as SQL sees it."""
+        return RecordTable(self.table, self.state_column)
+
+    @cached_property
     def names(self) -> Names:
         """What we call things in statements on its table."""
-        return names_beside(self.table)
+        return self.records.names
 
     @cached_property
     def eager_relations(self) -> tuple[str, ...]:

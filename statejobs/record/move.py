@@ -6,21 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    CursorResult,
-    Table,
-    Update,
-    bindparam,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import Connection, CursorResult, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -29,8 +19,7 @@ from statejobs.record.ledger import Step
 from statejobs.record.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of
 from statejobs.store.lock_order import key_order
-from statejobs.store.naming import names_beside
-from statejobs.store.tables import unindexed
+from statejobs.store.records import move_each, move_parameters
 from statejobs.values.graph import DELETED
 
 
@@ -94,34 +83,6 @@ class Moved:
         return next((step.at for step in reversed(self.steps) if step.leaves), None)
 
 
-@lru_cache(maxsize=256)
-def move_statement(table: Table, state: Column[Any]) -> Update:
-    """Return the guarded UPDATE of one record: `pk_N`, `was`, `version` → `becomes`.
-
-    `next_version` is the present one, and `moved_at` None, when it leaves no state. The parameters
-    are called as the names beside *table* say.
-    """
-    version, changed_at = table.c.state_version, table.c.state_changed_at
-    names = names_beside(table)
-
-    def given(name: str, column: Column[Any]) -> Any:
-        return bindparam(names[name], type_=column.type)
-
-    keys = enumerate(table.primary_key.columns)
-    return (
-        update(table)
-        .where(*(column == given(f"pk_{n}", column) for n, column in keys))
-        .where(unindexed(state) == given("was", state), version == given("version", version))
-        .values(
-            {
-                state: given("becomes", state),
-                version: given("next_version", version),
-                changed_at: func.coalesce(given("moved_at", changed_at), changed_at),
-            }
-        )
-    )
-
-
 def move_records(
     connection: Connection, moved: Sequence[Moved]
 ) -> tuple[Sequence[Moved], CursorResult[Any]]:
@@ -138,9 +99,8 @@ def move_records(
     order = key_order(model.mapper.primary_key)
     ordered = sorted(moved, key=lambda m: order(m.identity))
     rows = [_parameters(m) for m in ordered]
-    statement = move_statement(model.table, model.state_column)
     with conflicts_are_lost(ordered[0]):
-        found = connection.execute(statement, rows if len(rows) > 1 else rows[0])
+        found = connection.execute(move_each(model.records), rows if len(rows) > 1 else rows[0])
     if found.rowcount != len(ordered):
         raise _why_not(connection, model, ordered)
     for m in ordered:
@@ -167,16 +127,11 @@ def conflicts_are_lost(first: Moved) -> Iterator[None]:
 
 
 def _parameters(moved: Moved) -> dict[str, Any]:
-    return moved.model.names.of(
-        {
-            **{f"pk_{n}": value for n, value in enumerate(moved.identity)},
-            "was": moved.steps[0].source,
-            "version": moved.version,
-            "becomes": moved.written,
-            "next_version": moved.last_version,
-            "moved_at": moved.left_at,
-        }
-    )
+    return move_parameters(
+        moved.model.records, moved.identity,
+        was=moved.steps[0].source, version=moved.version, becomes=moved.written,
+        next_version=moved.last_version, moved_at=moved.left_at,
+    )  # fmt: skip
 
 
 def _why_not(

@@ -1,4 +1,4 @@
-"""Statements that write history and jobs for many records at once, without reading them.
+"""Statements that write jobs for many records at once, without reading them.
 
 Each takes *rows*: a selectable with the columns of `MovedRow`.
 """
@@ -22,7 +22,6 @@ from sqlalchemy import (
     case,
     column,
     func,
-    insert,
     literal,
     literal_column,
     select,
@@ -31,10 +30,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from statejobs.store.conditions import STILL_PROCESSING, still_in
-from statejobs.store.history import HISTORY_COLUMNS
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.naming import Names
-from statejobs.store.tables import IS_OPEN, jobs, literal_state, transitions
+from statejobs.store.tables import IS_OPEN, jobs, literal_state
 from statejobs.store.upsert import NEW_JOB_COLUMNS, enqueue_jobs
 from statejobs.values.job import WAITING, Enqueued, JobState
 
@@ -81,17 +79,6 @@ def rows_from_python(dialect: str, moved: Sequence[MovedRow]) -> FromClause:
 def numbered(moved: CTE, names: Names) -> FromClause:
     """Return *moved* as rows, numbered by `n`."""
     return select(*moved.c, func.row_number().over().label("n")).subquery(names["moved_rows"])
-
-
-def history_of_rows(rows: FromClause, same: Mapping[str, Any]) -> Any:
-    """Write a row of history for each of *rows*; *same* are the values that all share."""
-    varied = {
-        "record_id": rows.c.record_id,
-        "source": rows.c.was,
-        "version": rows.c.version,
-    }
-    selected = select(*_columns(transitions, HISTORY_COLUMNS, varied, same)).select_from(rows)
-    return insert(transitions).from_select(HISTORY_COLUMNS, selected)
 
 
 def jobs_of_rows(

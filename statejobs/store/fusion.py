@@ -6,7 +6,6 @@ before; the statement is its own transaction. It saves the round trips and the B
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -22,7 +21,7 @@ from sqlalchemy import (
 )
 
 from statejobs.store.finish import finishing
-from statejobs.store.history import HISTORY_COLUMNS
+from statejobs.store.history import HISTORY_COLUMNS, HistoryRow
 from statejobs.store.naming import Names
 from statejobs.store.tables import transitions
 
@@ -52,10 +51,10 @@ def fuse(move: Update, names: Names, *, has_history: bool) -> Executable:
         return fused
     values = [bindparam(names[f"h_{n}"], type_=transitions.c[n].type) for n in HISTORY_COLUMNS]
     row = select(*values).where(exists(select(finished.c.state)))
-    history = insert(transitions).from_select(HISTORY_COLUMNS, row)
+    history = insert(transitions).from_select(list(HISTORY_COLUMNS), row)
     return fused.add_cte(history.cte(names["history"]))
 
 
-def history_parameters(row: Mapping[str, Any]) -> dict[str, Any]:
+def history_parameters(row: HistoryRow) -> dict[str, Any]:
     """Return a row of history as parameters of the fused statement."""
-    return {f"h_{name}": row[name] for name in HISTORY_COLUMNS}
+    return {f"h_{name}": getattr(row, name) for name in HISTORY_COLUMNS}

@@ -15,14 +15,12 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Select,
-    Table,
     Update,
     and_,
     bindparam,
     case,
     false,
     func,
-    insert,
     literal_column,
     select,
     update,
@@ -30,9 +28,10 @@ from sqlalchemy import (
 
 from statejobs.store.arrays import array_of
 from statejobs.store.conditions import STILL_PROCESSING
-from statejobs.store.moving import moved_values
-from statejobs.store.naming import ALONE, Names, names_beside
-from statejobs.store.tables import jobs, literal_state, transitions, unindexed
+from statejobs.store.history import history_from
+from statejobs.store.naming import ALONE, Names
+from statejobs.store.records import RecordTable, given_columns, lock_given, move_given
+from statejobs.store.tables import jobs, literal_state, transitions
 from statejobs.store.types import UtcDateTime
 from statejobs.values.job import JobState
 
@@ -51,7 +50,7 @@ def complete_jobs() -> Any:
 
 
 def move_and_complete(
-    table: Table, state: Column[Any], changed: Sequence[Column[Any]], *, has_history: bool
+    records: RecordTable, changed: Sequence[Column[Any]], *, has_history: bool
 ) -> Any:
     """Move the records of many jobs and complete these, in one statement.
 
@@ -59,47 +58,29 @@ def move_and_complete(
     move, since a trigger of the database kept it, is left as it is. Parameters are the arrays
     `given_…` of `JOB_ARRAYS`, `pk_N`, `was`, `version` and `c_N` for each changed column; and
     `becomes` and `moved_at`; for history also `given_duration`, `of_resource` and `of_edge`; all
-    called as the names beside *table* say. Returns the ids of the jobs.
+    called as the names beside their table say. Returns the ids of the jobs.
 
     Args:
-        table: Of the records.
-        state: The column that holds their state.
+        records: Where they are.
         changed: Columns that are written with the move.
         has_history: Whether a row of history is written for each.
     """
-    names, keys = names_beside(table), list(table.primary_key.columns)
+    names = records.names
     given = _given(
         {
             **JOB_ARRAYS,
-            **{f"pk_{n}": key for n, key in enumerate(keys)},
-            "was": state,
-            "version": table.c.state_version,
-            **{f"c_{n}": column for n, column in enumerate(changed)},
+            **given_columns(records, changed),
             **({"duration": transitions.c.duration} if has_history else {}),
         },
         names,
     )
-    is_given = and_(*(key == given.c[f"pk_{n}"] for n, key in enumerate(keys)))
-    stays = and_(unindexed(state) == given.c.was, table.c.state_version == given.c.version)
-    record = (
-        select(given.c.job_id)
-        .join(table, is_given)
-        .where(stays)
-        .with_for_update(key_share=True, skip_locked=True, of=table)
-        .cte(names["record"])
-    )
+    record = lock_given(records, given).cte(names["record"])
     held = _lock_jobs(given, [record]).cte(names["held"])
     at = bindparam(names["moved_at"], type_=UtcDateTime)
-    target = bindparam(names["becomes"], type_=state.type)
+    target = bindparam(names["becomes"], type_=records.state.type)
     moved = (
-        update(table)
-        .where(is_given, given.c.job_id == held.c.id)
-        .values(
-            {
-                **moved_values(table, state, target=target, at=at),
-                **{column: given.c[f"c_{n}"] for n, column in enumerate(changed)},
-            }
-        )
+        move_given(records, given, changed, target=target, at=at)
+        .where(given.c.job_id == held.c.id)
         .returning(given.c.job_id.label("id"))
         .cte(names["moved"])
     )
@@ -166,24 +147,23 @@ def _completed(names: Names) -> dict[str, Any]:
 
 def _write_history(given: CTE, moved: CTE, at: ColumnElement[Any], names: Names) -> CTE:
     target = bindparam(names["becomes"], type_=transitions.c.target.type)
-    row = {
-        "resource": bindparam(names["of_resource"], type_=transitions.c.resource.type),
+    varied = {
         "record_id": jobs.c.record_id,
-        "name": bindparam(names["of_edge"], type_=transitions.c.name.type),
         "source": given.c.was,
-        "target": target,
         "version": case((given.c.was == target, given.c.version), else_=given.c.version + 1),
         "actor": jobs.c.actor,
         "tenant": jobs.c.tenant,
         "job_id": given.c.job_id,
         "attempt": given.c.attempt,
         "duration": given.c.duration,
+    }
+    same = {
+        "resource": bindparam(names["of_resource"], type_=transitions.c.resource.type),
+        "name": bindparam(names["of_edge"], type_=transitions.c.name.type),
+        "target": target,
+        "args": None,
+        "reason": None,
         "at": at,
     }
-    rows = (
-        select(*(value.label(name) for name, value in row.items()))
-        .select_from(given)
-        .join(moved, moved.c.id == given.c.job_id)
-        .join(jobs, jobs.c.id == given.c.job_id)
-    )
-    return insert(transitions).from_select(list(row), rows).cte(names["history"])
+    rows = given.join(moved, moved.c.id == given.c.job_id).join(jobs, jobs.c.id == given.c.job_id)
+    return history_from(rows, varied, same).cte(names["history"])

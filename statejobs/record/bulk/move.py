@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ClauseElement,
+    ColumnElement,
     Connection,
     Dialect,
     Select,
@@ -18,7 +19,6 @@ from sqlalchemy import (
     select,
     tuple_,
     type_coerce,
-    update,
 )
 
 from statejobs.record.bulk.call import BulkMove
@@ -26,9 +26,8 @@ from statejobs.record.defaults import onupdate_values
 from statejobs.record.identity import identity_in_sql
 from statejobs.record.ledger import value_of
 from statejobs.store.bulk import MovedRow
-from statejobs.store.lock_order import in_key_order
-from statejobs.store.moving import moved_values
 from statejobs.store.naming import Names, names_within
+from statejobs.store.records import in_lock_order, move_matching
 from statejobs.store.types import UtcDateTime
 
 
@@ -43,22 +42,15 @@ def pick_and_move(dialect: Dialect, move: BulkMove, names: Names) -> Any:
     """Lock the matching records in the order of their keys, then move them; returns `MovedRow`s."""
     table, keys = move.model.table, list(move.model.mapper.primary_key)
     record_id = _record_id(dialect, move)
-    picked = (
-        _matching(move, move.declared.source, names)
-        .add_columns(move.model.state_column.label(names["was"]))
-        .order_by(*in_key_order(keys, dialect.name))
-        .with_for_update(key_share=True, of=table)  # an insert that refers to one may go on
-        .cte(names["picked"])
+    matching = _matching(move, move.declared.source, names).add_columns(
+        move.model.state_column.label(names["was"])
     )
+    picked = in_lock_order(matching, keys, table, dialect.name).cte(names["picked"])
     found = (key == picked.c[names[f"pk_{n}"]] for n, key in enumerate(keys))
-    return (
-        _update(move, names)
-        .where(and_(*found))
-        .returning(
-            record_id.label("record_id"),
-            table.c.state_version.label("version"),
-            type_coerce(picked.c[names["was"]], String()).label("was"),
-        )
+    return _update(move, names, and_(*found)).returning(
+        record_id.label("record_id"),
+        table.c.state_version.label("version"),
+        type_coerce(picked.c[names["was"]], String()).label("was"),
     )
 
 
@@ -73,14 +65,10 @@ def pick_and_move_each(connection: Connection, move: BulkMove, names: Names) -> 
     for source in sorted(move.declared.source, key=lambda state: state != move.declared.target):
         picked = _matching(move, (source,), names, taken=len(rows)).correlate(None)
         matches = keys[0].in_(picked) if len(keys) == 1 else tuple_(*keys).in_(picked)
-        statement = (
-            _update(move, names)
-            .where(matches)
-            .returning(
-                _record_id(connection.dialect, move).label("record_id"),
-                move.model.table.c.state_version.label("version"),
-                literal(value_of(source), Text()).label("was"),
-            )
+        statement = _update(move, names, matches).returning(
+            _record_id(connection.dialect, move).label("record_id"),
+            move.model.table.c.state_version.label("version"),
+            literal(value_of(source), Text()).label("was"),
         )
         rows += [MovedRow(*row) for row in connection.execute(statement)]
     return sorted(rows)
@@ -97,7 +85,7 @@ def _matching(
     return statement if move.limit is None else statement.limit(max(move.limit - taken, 0))
 
 
-def _update(move: BulkMove, names: Names) -> Any:
+def _update(move: BulkMove, names: Names, matches: ColumnElement[bool]) -> Any:
     table, state = move.model.table, move.model.state_column
     written = {**onupdate_values(table), **move.values}
     given = {
@@ -107,7 +95,7 @@ def _update(move: BulkMove, names: Names) -> Any:
     }
     target = bindparam(names["becomes"], move.declared.target, type_=state.type)
     at = bindparam(names["moved_at"], move.at, type_=UtcDateTime)
-    return update(table).values({**given, **moved_values(table, state, target=target, at=at)})
+    return move_matching(move.model.records, matches, target=target, at=at, also=given)
 
 
 def is_sql(value: object) -> bool:

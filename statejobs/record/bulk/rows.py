@@ -13,6 +13,7 @@ from statejobs.record.ledger import Step
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
 from statejobs.store import bulk as statements
+from statejobs.store.history import history_from
 
 MOST_ROWS = 100_000
 """Of one statement that takes its rows from Python."""
@@ -22,8 +23,9 @@ def history_of_all(
     model: ResourceModel, step: Step, rows: FromClause, *, job: Mapping[str, int | None]
 ) -> Any:
     """Write that each of *rows* (of `MovedRow`) made *step*, in *job*; `step.at` says when."""
-    return statements.history_of_rows(
+    return history_from(
         rows,
+        {"record_id": rows.c.record_id, "source": rows.c.was, "version": rows.c.version},
         {
             "resource": model.name,
             "name": step.name,

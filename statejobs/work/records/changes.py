@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ClauseElement, Column, Table, Update, bindparam
+from sqlalchemy import ClauseElement, Column, Table, Update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.record.flush import before_flush
 from statejobs.record.model import ResourceModel
-from statejobs.record.move import move_statement
+from statejobs.store.records import move_each
 
 
 def own_changes(session: Session, record: Any, model: ResourceModel) -> dict[str, Any] | None:
@@ -76,13 +76,8 @@ def allows_shortcut(model: ResourceModel) -> bool:
 @lru_cache(maxsize=1024)
 def move_with_changes(model: ResourceModel, changed: tuple[str, ...]) -> Update:
     """Return the guarded UPDATE that also writes the attributes *changed* (`c_N` parameters)."""
-    columns = [own_columns(model)[name] for name in changed]
-    return move_statement(model.table, model.state_column).values(
-        {
-            column: bindparam(model.names[f"c_{n}"], type_=column.type)
-            for n, column in enumerate(columns)
-        }
-    )
+    columns = tuple(own_columns(model)[name] for name in changed)
+    return move_each(model.records, columns)
 
 
 @lru_cache(maxsize=256)

@@ -28,7 +28,7 @@ from statejobs.work.records.changes import own_changes_of_many
 from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
 from statejobs.work.records.finish import finish_within
 from statejobs.work.records.hold import Hold
-from statejobs.work.records.subject import RecordSubject, key_is_in
+from statejobs.work.records.subject import RecordSubject
 from statejobs.work.records.taken_out import refuse_lost_writes
 from statejobs.work.session import JobSession, session_info
 
@@ -152,7 +152,7 @@ class RecordChunks:
         """Load the records again; return the ids of jobs whose record is where it was left."""
         model: ResourceModel = claims[0].subject.model
         identities = [claim.subject.identity for claim in claims]
-        is_ours = key_is_in(model, identities, self.store.dialect)
+        is_ours = model.records.are(identities, self.store.dialect)
         with Session(self.store.working, autoflush=False, expire_on_commit=False) as session:
             records: list[Any] = [*session.scalars(select(model.cls).where(is_ours)).unique()]
             key_of = model.mapper.primary_key_from_instance

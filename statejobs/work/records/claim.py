@@ -18,7 +18,6 @@ from sqlalchemy import (
     bindparam,
     select,
     tuple_,
-    update,
 )
 from sqlalchemy.orm import Session, lazyload
 from sqlalchemy.orm.attributes import set_committed_value
@@ -31,20 +30,14 @@ from statejobs.record.specs import BoundTrigger
 from statejobs.store.arrays import array_of, fits_array
 from statejobs.store.history import write_history
 from statejobs.store.hold import find_running_keys
-from statejobs.store.moving import moved_values
 from statejobs.store.prepared import Prepared
+from statejobs.store.records import Identity, move_matching
 from statejobs.store.tables import unindexed
 from statejobs.store.types import UtcDateTime
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import Job
 from statejobs.work.records.hidden import find_unlockable, why_hidden
-from statejobs.work.records.subject import (
-    Identity,
-    RecordSubject,
-    history_row,
-    key_is_in,
-    stored_state,
-)
+from statejobs.work.records.subject import RecordSubject, history_row
 
 
 @dataclass(slots=True, kw_only=True)
@@ -169,29 +162,19 @@ class _Move:
     """Moves records that are locked to one state."""
 
     def __init__(self, model: ResourceModel, target: str, dialect: Dialect) -> None:
-        table, columns = model.table, list(model.table.primary_key.columns)
-        self._names = model.names
-        self._has_arrays = _has_key_arrays(model, dialect.name)
+        records, names = model.records, model.names
+        self._names, self._has_arrays = names, _has_key_arrays(model, dialect.name)
         keys = [
-            column == bindparam(self._names[f"pk_{n}"], type_=column.type)
-            for n, column in enumerate(columns)
+            column == bindparam(names[f"pk_{n}"], type_=column.type)
+            for n, column in enumerate(records.keys)
         ]
-        target_state = bindparam(
-            self._names["becomes"], model.members[target], type_=model.state_column.type
+        move = move_matching(
+            records,
+            _is_listed(model, dialect.name) if self._has_arrays else and_(*keys),
+            target=bindparam(names["becomes"], model.members[target], type_=records.state.type),
+            at=bindparam(names["moved_at"], type_=UtcDateTime),
         )
-        self._statement = Prepared(
-            update(table)
-            .where(_is_listed(model, dialect.name) if self._has_arrays else and_(*keys))
-            .values(
-                moved_values(
-                    table,
-                    model.state_column,
-                    target=target_state,
-                    at=bindparam(self._names["moved_at"], type_=UtcDateTime),
-                )
-            ),
-            dialect,
-        )
+        self._statement = Prepared(move, dialect)
 
     def execute(self, connection: Connection, identities: Sequence[Identity], now: datetime) -> int:
         """Return how many it moved."""
@@ -241,10 +224,10 @@ def _explain_missing(
 
     Busy is what someone holds, and what another action works on that may bring it back.
     """
-    columns = model.table.primary_key.columns
+    records = model.records
     rows = connection.execute(
-        select(*columns, stored_state(model)).where(
-            key_is_in(model, missing, connection.dialect.name)
+        select(*records.keys, records.stored_state).where(
+            records.are(missing, connection.dialect.name)
         )
     )
     states = {tuple(row[:-1]): row[-1] for row in rows}

@@ -15,9 +15,10 @@ from statejobs.record.identity import encode_identity
 from statejobs.runner.port import Claim, MovedAway
 from statejobs.store.history import write_history
 from statejobs.store.leave import cancel_left
+from statejobs.store.records import read_place
 from statejobs.values.graph import DELETED, EdgeKind
 from statejobs.work.records.hold import Hold
-from statejobs.work.records.subject import RecordSubject, history_row, read_state
+from statejobs.work.records.subject import RecordSubject, history_row
 
 
 def delete_or_refuse(
@@ -47,7 +48,7 @@ def delete_or_refuse(
         state = instance_state(subject.record)
         if state.deleted or state.was_deleted:
             continue
-        if has_written and read_state(connection, subject.model, subject.identity) is None:
+        if has_written and read_place(connection, subject.model.records, subject.identity) is None:
             continue  # by SQL of the body
         session.add(subject.record)  # the body may have expunged it
         session.delete(subject.record)
@@ -61,7 +62,7 @@ def land_deleted(
     Raises:
         StateJobsError: It is still there.
     """
-    if read_state(connection, subject.model, subject.identity) is not None:
+    if read_place(connection, subject.model.records, subject.identity) is not None:
         raise StateJobsError(
             f"{_label(subject)}: its action {subject.bound.action.name!r} is to delete it, and it "
             "is still there. Does an event of the session, or a rule of the database, keep it?"

@@ -7,10 +7,11 @@ from sqlalchemy import Connection
 from statejobs.declare.domain import Registry
 from statejobs.record.model import ResourceModel
 from statejobs.runner.port import RecordHidden
+from statejobs.store.records import Identity, lock_place, read_place
 from statejobs.values.job import Job
 from statejobs.work.records.claim import identities_of
 from statejobs.work.records.hidden import find_unlockable, why_hidden
-from statejobs.work.records.subject import Identity, RecordSubject, lock_state, read_state
+from statejobs.work.records.subject import RecordSubject
 
 NO_VERSION = -1
 """No record has it: landing then finds that someone else moved it."""
@@ -22,7 +23,7 @@ def find_left(registry: Registry, connection: Connection, job: Job) -> RecordSub
     ((_, identity),) = identities_of(model, [job])
     found = None
     if identity is not None:
-        found = lock_state(connection, model, identity, skip_locked=True)
+        found = lock_place(connection, model.records, identity, skip_locked=True)
         if found is None and _is_held(connection, model, identity):
             return None
     source = job.record_source
@@ -45,7 +46,7 @@ def find_at_rest(registry: Registry, connection: Connection, job: Job) -> Record
     ((_, identity),) = identities_of(model, [job])
     found = None
     if identity is not None:
-        found = lock_state(connection, model, identity, skip_locked=False)
+        found = lock_place(connection, model.records, identity)
         if found is None:
             refuse_hidden(connection, model)
     state, version = found if found is not None else ("", NO_VERSION)
@@ -73,7 +74,7 @@ def _is_held(connection: Connection, model: ResourceModel, identity: Identity) -
     Raises:
         RecordHidden: Nobody can tell.
     """
-    is_seen = read_state(connection, model, identity) is not None
+    is_seen = read_place(connection, model.records, identity) is not None
     why = why_hidden(connection, model)
     if why is not None and (not is_seen or find_unlockable(connection, model, [identity])):
         raise RecordHidden(why)

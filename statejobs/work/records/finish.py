@@ -127,9 +127,7 @@ def _fused(model: ResourceModel, changed: tuple[str, ...]) -> Any:
     columns = [own_columns(model)[name] for name in changed]
     if not all(map(fits_array, (*model.table.primary_key.columns, *columns))):
         return None
-    return move_and_complete(
-        model.table, model.state_column, columns, has_history=model.has_history
-    )
+    return move_and_complete(model.records, columns, has_history=model.has_history)
 
 
 def _finish_in_a_batch(

@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 from statejobs.record.model import ResourceModel
 from statejobs.runner.port import MovedAway, RecordHidden
 from statejobs.store.faults import Fault, fault_of
-from statejobs.work.records.subject import Identity, RecordSubject, key_is_in, read_place, where_to
+from statejobs.store.records import Identity, read_place
+from statejobs.work.records.subject import RecordSubject, where_to
 
 
 def why_hidden(connection: Connection, model: ResourceModel) -> str | None:
@@ -38,10 +39,9 @@ def find_unlockable(
 
     When somebody holds one of them, that cannot be told, and none is returned.
     """
-    keys = model.table.primary_key.columns
     query = (
-        select(*keys)
-        .where(key_is_in(model, list(identities), connection.dialect.name))
+        select(*model.records.keys)
+        .where(model.records.are(list(identities), connection.dialect.name))
         .with_for_update(key_share=True, nowait=True)
     )
     try:
@@ -56,7 +56,7 @@ def find_unlockable(
 
 def moved_or_hidden(connection: Connection, subject: RecordSubject) -> MovedAway | RecordHidden:
     """Return why the record of *subject* could not be locked or moved where its claim left it."""
-    place = read_place(connection, subject.model, subject.identity)
+    place = read_place(connection, subject.model.records, subject.identity)
     if place is None or place == (subject.state, subject.version):
         why = why_hidden(connection, subject.model)
         if why is not None:

@@ -17,12 +17,13 @@ from statejobs.store.engines.lazy_begin import (
     in_transaction,
     lift_limits,
 )
+from statejobs.store.records import Identity, in_lock_order, lock_places
 from statejobs.store.tables import unindexed
 from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import GiveBack, Superseded
 from statejobs.work.outcomes import RecordMoved
 from statejobs.work.records.hidden import moved_or_hidden
-from statejobs.work.records.subject import Identity, RecordSubject, key_is_in, lock_states, where_to
+from statejobs.work.records.subject import RecordSubject, where_to
 
 
 class Hold:
@@ -109,8 +110,8 @@ class Hold:
         try:
             with ours():
                 lift_limits(connection)
-                found = lock_states(
-                    connection, first.model, identities, for_delete=first.bound.deletes
+                found = lock_places(
+                    connection, first.model.records, identities, for_delete=first.bound.deletes
                 )
                 impose_limits(connection)
         except UndoneError as undone:
@@ -143,16 +144,15 @@ def load_standing(session: Session, subjects: Sequence[RecordSubject]) -> dict[I
     whatever is in their columns by now.
     """
     model, deletes = subjects[0].model, subjects[0].bound.deletes
-    keys = list(model.table.primary_key.columns)
+    records, dialect = model.records, session.connection().dialect.name
     query: Any = (
         select(model.cls)
-        .where(key_is_in(model, [s.identity for s in subjects], session.connection().dialect.name))
+        .where(records.are([s.identity for s in subjects], dialect))
         .where(unindexed(model.state_column).in_({model.members[s.state] for s in subjects}))
         .options(*([lazyload("*")] if model.eager_relations else []))
-        .order_by(*keys)
-        .with_for_update(key_share=not deletes, of=model.table)
         .execution_options(populate_existing=True)
     )
+    query = in_lock_order(query, records.keys, records.table, dialect, for_delete=deletes)
     key_of, state_of = model.mapper.primary_key_from_instance, model.kernel.state_of
     loaded = {tuple(key_of(record)): record for record in session.scalars(query).unique()}
     left_at = {s.identity: (s.state, s.version) for s in subjects}

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from statejobs.errors import RecordKeptError
 from statejobs.runner.port import MovedAway, RecordHidden
+from statejobs.store.records import is_place_of, read_place
 from statejobs.work.records.changes import own_columns
 from statejobs.work.records.hidden import moved_or_hidden
-from statejobs.work.records.subject import RecordSubject, key_is_in, read_place, stored_state
+from statejobs.work.records.subject import RecordSubject
 
 
 def is_written_already(
@@ -28,16 +29,9 @@ def is_written_already(
     if target != subject.state:
         return False
     model = subject.model
-    columns = [own_columns(model)[name] for name in changes]
-    row = connection.execute(
-        select(stored_state(model), model.table.c.state_version, *columns)
-        .where(key_is_in(model, [subject.identity], connection.dialect.name))
-        .with_for_update(key_share=True)
-    ).first()
-    if row is None or tuple(row[:2]) != (subject.state, subject.version):
-        return False
-    pairs = zip(columns, row[2:], changes.values(), strict=True)
-    return all(column.type.compare_values(now, new) is True for column, now, new in pairs)
+    values = {own_columns(model)[name]: value for name, value in changes.items()}
+    place = (subject.state, subject.version)
+    return is_place_of(connection, model.records, subject.identity, place, values)
 
 
 def why_not_moved(
@@ -47,5 +41,5 @@ def why_not_moved(
     why = moved_or_hidden(connection, subject)
     if isinstance(why, RecordHidden):
         return why
-    place = read_place(connection, subject.model, subject.identity)
+    place = read_place(connection, subject.model.records, subject.identity)
     return RecordKeptError() if place == (subject.state, subject.version) else why

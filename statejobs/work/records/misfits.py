@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from sqlalchemy import Connection
 
 from statejobs.record.specs import BoundTrigger
+from statejobs.store.records import Identity
 from statejobs.values.job import Job
 from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations, Part
 from statejobs.work.fitting import Arguments, fit
 from statejobs.work.records.claim import LockedRecords
-from statejobs.work.records.subject import Identity
 
 Kept = Mapping[Identity, Arguments | None]
 """Key of a record → the arguments of its job; None when the run is to meet what is wrong."""

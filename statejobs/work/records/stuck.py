@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from msgspec import structs
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,19 +22,13 @@ from statejobs.store.expired import find_running
 from statejobs.store.faults import Fault, fault_of, is_away, words_of
 from statejobs.store.history import write_history
 from statejobs.store.queries import JobQueries
+from statejobs.store.records import Identity, lock_place
 from statejobs.store.revise import requeue
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import Job, JobState
-from statejobs.work.records.subject import (
-    Identity,
-    RecordSubject,
-    history_row,
-    key_is_in,
-    land_record,
-    lock_state,
-)
+from statejobs.work.records.subject import RecordSubject, history_row, land_record
 
 REPAIRED = "rescue"
 """Name in history of the move by which a stuck record returns to its source."""
@@ -93,8 +88,8 @@ def repair(
                     job, subject, EdgeKind.RETURN, source, now,
                     attempt=None, reason=job.reason,
                 )  # fmt: skip
-                changes = {"name": REPAIRED, "actor": current_actor()}
-                write_history(connection, [{**row, **changes}])
+                row = structs.replace(row, name=REPAIRED, actor=current_actor())
+                write_history(connection, [row])
             requeue(connection, job.id, bound.options.max_attempts, now)
     except SQLAlchemyError as error:
         if is_away(error):
@@ -125,7 +120,7 @@ def _lock_stuck(
     connection: Connection, model: ResourceModel, bound: BoundTrigger, job: Job, identity: Identity
 ) -> int:
     """Lock the record of *job*; return its version."""
-    found = lock_state(connection, model, identity, skip_locked=False)
+    found = lock_place(connection, model.records, identity)
     if found is None or found[0] != bound.during:
         raise _refusal(model, bound, job, _MOVED)
     record_id = job.record_id or ""
@@ -170,10 +165,9 @@ def _still_stuck(
             by_key[decode_identity(model.mapper, job.record_id or "")] = job
     if bound.during is None or not by_key:
         return []
-    columns = model.table.primary_key.columns
     rows = connection.execute(
-        select(*columns).where(
-            key_is_in(model, list(by_key), connection.dialect.name),
+        select(*model.records.keys).where(
+            model.records.are(list(by_key), connection.dialect.name),
             model.state_column == model.members[bound.during],
         )
     )

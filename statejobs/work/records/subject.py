@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    String,
-    any_,
-    literal,
-    select,
-    tuple_,
-    type_coerce,
-)
+from sqlalchemy import Connection, select
 
 from statejobs.record.identity import encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
-from statejobs.store.arrays import array_of, fits_array
-from statejobs.store.lock_order import in_key_order
+from statejobs.store.history import HistoryRow
+from statejobs.store.records import Identity, Place, move_parameters
 from statejobs.store.tables import transitions
 from statejobs.values.graph import DELETED, EdgeKind
 from statejobs.values.job import Job
 from statejobs.work.records.changes import move_with_changes
-
-Identity = tuple[Any, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,24 +59,6 @@ class RecordSubject:
         return self.bound.action.edge(kind.value)
 
 
-def key_is_in(
-    model: ResourceModel, identities: Sequence[Identity], dialect: str
-) -> ColumnElement[bool]:
-    """Return the condition that selects *identities*."""
-    columns = list(model.table.primary_key.columns)
-    if len(columns) > 1:
-        return tuple_(*columns).in_(list(identities))
-    (column,), keys = columns, [identity[0] for identity in identities]
-    if len(keys) > 1 and dialect == "postgresql" and fits_array(column):
-        return column == any_(literal(keys, array_of(column)))  # prepared once
-    return column.in_(keys)
-
-
-def stored_state(model: ResourceModel) -> ColumnElement[str]:
-    """Return the state of a record as it is stored, which may be one that this code lacks."""
-    return type_coerce(model.state_column, String())
-
-
 def land_record(
     connection: Connection, subject: RecordSubject, target: str, now: datetime,
     changes: Mapping[str, Any] | None = None,
@@ -105,49 +76,11 @@ def landing_parameters(
     subject: RecordSubject, target: str, now: datetime, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the parameters of `move_with_changes`."""
-    return subject.model.names.of(
-        {
-            **{f"pk_{n}": value for n, value in enumerate(subject.identity)},
-            **{f"c_{n}": value for n, value in enumerate(changes.values())},
-            "was": subject.state,
-            "version": subject.version,
-            "becomes": target,
-            "next_version": subject.version_at(target),
-            "moved_at": None if target == subject.state else now,
-        }
-    )
-
-
-def lock_state(
-    connection: Connection, model: ResourceModel, identity: Identity, *, skip_locked: bool
-) -> tuple[str, int] | None:
-    """Lock one record; return its state and version, or None when it is gone or held."""
-    table = model.table
-    row = connection.execute(
-        select(stored_state(model), table.c.state_version)
-        .where(key_is_in(model, [identity], connection.dialect.name))
-        .with_for_update(key_share=True, skip_locked=skip_locked)
-    ).first()
-    return None if row is None else (row[0], row[1])
-
-
-def lock_states(
-    connection: Connection, model: ResourceModel, identities: Sequence[Identity], *,
-    for_delete: bool = False,
-) -> dict[Identity, tuple[str, int]]:  # fmt: skip
-    """Lock records, waiting for others; return the state and version of each.
-
-    In the order of their keys, so that two who lock many never wait for each other. *for_delete*
-    waits for those too who insert a row that refers to one, as a DELETE does.
-    """
-    keys = list(model.table.primary_key.columns)
-    rows = connection.execute(
-        select(*keys, stored_state(model), model.table.c.state_version)
-        .where(key_is_in(model, identities, connection.dialect.name))
-        .order_by(*in_key_order(keys, connection.dialect.name))
-        .with_for_update(key_share=not for_delete)
-    )
-    return {tuple(key): (state, version) for *key, state, version in rows}
+    return move_parameters(
+        subject.model.records, subject.identity, was=subject.state, version=subject.version,
+        becomes=target, next_version=subject.version_at(target),
+        moved_at=None if target == subject.state else now, changes=[*changes.values()],
+    )  # fmt: skip
 
 
 def where_to(subject: RecordSubject, state: str | None) -> str:
@@ -160,7 +93,7 @@ def where_to(subject: RecordSubject, state: str | None) -> str:
 
 
 def came_by_declared_move(
-    connection: Connection, subject: RecordSubject, found: tuple[str, int] | None
+    connection: Connection, subject: RecordSubject, found: Place | None
 ) -> bool:
     """Return whether a declared move took a record to where it was *found*; None: it is gone.
 
@@ -183,48 +116,27 @@ def came_by_declared_move(
     return last.target == DELETED if found is None else (last.target, last.version) == found
 
 
-def read_place(
-    connection: Connection, model: ResourceModel, identity: Identity
-) -> tuple[str, int] | None:
-    """Return state and version of a record without locking it; None when it is not seen."""
-    row = connection.execute(
-        select(stored_state(model), model.table.c.state_version).where(
-            key_is_in(model, [identity], connection.dialect.name)
-        )
-    ).first()
-    return None if row is None else (row[0], row[1])
-
-
-def read_state(connection: Connection, model: ResourceModel, identity: Identity) -> str | None:
-    """Return the state of a record without locking it; None when it is gone."""
-    state: str | None = connection.execute(
-        select(stored_state(model)).where(key_is_in(model, [identity], connection.dialect.name))
-    ).scalar()
-    return state
-
-
 def history_row(
     job: Job, subject: RecordSubject, kind: EdgeKind, target: str, now: datetime, *,
     attempt: int | None, reason: str | None = None, duration: float | None = None,
-) -> Mapping[str, Any]:  # fmt: skip
+) -> HistoryRow:  # fmt: skip
     """Return the row of history of one move of a job's record.
 
     Without an *attempt* a person made it, by hand.
     """
     starts = kind is EdgeKind.START
-    return {
-        "resource": subject.model.name,
-        "record_id": job.record_id,
-        "name": subject.edge_name(kind),
-        "source": subject.source if starts else subject.state,
-        "target": target,
-        "version": subject.version if starts else subject.version_at(target),
-        "actor": job.actor,
-        "tenant": job.tenant,
-        "job_id": job.id,
-        "attempt": attempt,
-        "args": None,
-        "reason": reason,
-        "duration": duration,
-        "at": now,
-    }
+    return HistoryRow(
+        resource=subject.model.name,
+        record_id=job.record_id or "",
+        name=subject.edge_name(kind),
+        source=subject.source if starts else subject.state,
+        target=target,
+        version=subject.version if starts else subject.version_at(target),
+        actor=job.actor,
+        tenant=job.tenant,
+        job_id=job.id,
+        attempt=attempt,
+        reason=reason,
+        duration=duration,
+        at=now,
+    )

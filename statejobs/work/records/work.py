@@ -32,6 +32,7 @@ from statejobs.store.finish import finish_parameters
 from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
 from statejobs.store.history import write_history
 from statejobs.store.prepared import Prepared
+from statejobs.store.records import Identity, lock_place
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
@@ -53,13 +54,11 @@ from statejobs.work.records.hidden import moved_or_hidden
 from statejobs.work.records.kept import is_written_already, why_not_moved
 from statejobs.work.records.misfits import leave_misfits
 from statejobs.work.records.subject import (
-    Identity,
     RecordSubject,
     came_by_declared_move,
     history_row,
     land_record,
     landing_parameters,
-    lock_state,
     where_to,
 )
 
@@ -244,13 +243,13 @@ class RecordWork:
     def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
         """Lock the record; return whether it waits for its job again."""
         subject: RecordSubject = claim.subject
-        found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
+        found = lock_place(connection, subject.model.records, subject.identity)
         return found is not None and found[0] in subject.bound.sources
 
     def whereabouts(self, connection: Connection, claim: Claim) -> Whereabouts:
         """Lock the record of an attempt that was moved away, and look where it went."""
         subject: RecordSubject = claim.subject
-        found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
+        found = lock_place(connection, subject.model.records, subject.identity)
         if found is None:
             refuse_hidden(connection, subject.model)
         is_back = found == (subject.state, subject.version)
@@ -282,7 +281,7 @@ class RecordWork:
         return run_hook(connection, claim, self._sources, call)
 
     def _stay(self, connection: Connection, subject: RecordSubject) -> bool:
-        found = lock_state(connection, subject.model, subject.identity, skip_locked=False)
+        found = lock_place(connection, subject.model.records, subject.identity)
         if found is None:
             raise moved_or_hidden(connection, subject)
         if found != (subject.state, subject.version):
