@@ -18,7 +18,7 @@ from bench.databases import Database
 from bench.plan import Plan
 from bench.rows import Row
 from bench.seed import seed_orders
-from statejobs.runner.port import Success
+from statejobs.runner.port import Ending
 from statejobs.runner.runner import Runner
 
 _MIGRATED, _DEFAULT = "statejobs", "statejobs, autovacuum as the server has it"
@@ -104,7 +104,7 @@ def _claim_and_run(runner: Runner) -> float:
     ms = (time.perf_counter() - began) * 1000
     assert len(claims) == _BATCH, "every claim finds the orders that were just submitted"
     results = [runner.attempt(claim) for claim in claims]
-    runner.finisher.complete_many([result for result in results if isinstance(result, Success)])
+    runner.finisher.finish_many([result for result in results if isinstance(result, Ending)])
     return ms
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from statejobs.runner.port import Chunk, Claim
+from statejobs.runner.port import Claim
 
 Call = tuple[Claim, ...]
 """Claims whose bodies run in one call; most have one only."""
@@ -20,7 +20,7 @@ def calls_of(claims: Iterable[Claim]) -> list[Call]:
         if chunk is None or chunk.only_waiting or not _may_share(claim):
             calls.append([claim])
             continue
-        kind = _kind_of(chunk, claim)
+        kind = claim.kind
         call = filling.get(kind)
         if call is None or len(call) >= chunk.size:
             call = filling[kind] = []
@@ -42,12 +42,12 @@ def pop_call(waiting: deque[Call], *, most: int) -> Call:
     chunk = first.policy.chunk
     if chunk is None or not chunk.only_waiting or most < 2 or not _may_share(first):  # noqa: PLR2004
         return call
-    kind, claims = _kind_of(chunk, first), [first]
+    kind, claims = first.kind, [first]
     while len(claims) < min(most, chunk.size) and waiting:
         (following, *_) = waiting[0]
         if following.policy.chunk != chunk or not _may_share(following):
             break
-        if _kind_of(chunk, following) != kind:
+        if following.kind != kind:
             break
         claims.append(following)
         waiting.popleft()
@@ -57,7 +57,3 @@ def pop_call(waiting: deque[Call], *, most: int) -> Call:
 def _may_share(claim: Claim) -> bool:
     """What failed before must harm no other."""
     return claim.job.attempt <= 1
-
-
-def _kind_of(chunk: Chunk, claim: Claim) -> tuple[object, str | None]:
-    return chunk.work.kind_of(claim), claim.job.tenant

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from statejobs.runner.deadline import call_within
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import outcome_of
-from statejobs.runner.port import Chunk, Claim, Ending, RecordHidden, Success
+from statejobs.runner.port import Chunk, Claim, Ending, RecordHidden
 from statejobs.runner.undone import ours
 from statejobs.store.faults import may_last
 from statejobs.values.outcome import Complete, Fail, GiveBack, Outcome, Superseded
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("statejobs.runner")
 
-Result = Ended | Success
+Result = Ended | Ending
 
 
 def attempt_chunk(runner: Runner, claims: Sequence[Claim]) -> Iterator[Result]:
@@ -40,7 +40,7 @@ def attempt_chunk(runner: Runner, claims: Sequence[Claim]) -> Iterator[Result]:
 def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
     """Return how each ended; None when nothing of the call was kept: each is run by itself then."""
     run = _chunk_of(claims).work.open_chunk(claims, runner.sources.clock.now())
-    successes: Sequence[Success] | None = ()
+    successes: Sequence[Ending] | None = ()
     try:
         called = call_within(
             run.call, claims, runner.settings.timeout_grace, on_abandoned=runner.abandon

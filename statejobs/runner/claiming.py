@@ -262,6 +262,7 @@ class Claiming:
                 ),
                 subject=subject,
                 policy=self._work.policy(job.key),
+                work=self._work.of(job.key),
                 began=began,
             )
             for job, subject in ready

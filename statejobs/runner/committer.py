@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from statejobs.runner.finisher import Finisher
-from statejobs.runner.port import Claim, Success
+from statejobs.runner.port import Claim, Ending
 
 log = logging.getLogger("statejobs.runner")
 
@@ -23,7 +23,7 @@ class Committer:
 
     def __init__(
         self, finisher: Finisher, *, most: int, on_ended: Callable[[Sequence[Claim]], None],
-        on_left: Callable[[Success], None],
+        on_left: Callable[[Ending], None],
     ) -> None:  # fmt: skip
         """Make a committer.
 
@@ -35,7 +35,7 @@ class Committer:
         """
         self._finisher, self._most = finisher, most
         self._on_ended, self._on_left = on_ended, on_left
-        self._successes: queue.SimpleQueue[Success | None] = queue.SimpleQueue()
+        self._successes: queue.SimpleQueue[Ending | None] = queue.SimpleQueue()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="statejobs-commit", daemon=True)
 
@@ -43,7 +43,7 @@ class Committer:
         """Begin."""
         self._thread.start()
 
-    def put(self, success: Success) -> None:
+    def put(self, success: Ending) -> None:
         """Commit *success* soon."""
         self._successes.put(success)
 
@@ -59,7 +59,7 @@ class Committer:
             batch = [first, *self._take_waiting()]
             left = batch
             try:
-                _, left = self._finisher.complete_many(batch)
+                _, left = self._finisher.finish_many(batch)
             except Exception:  # the thread serves other jobs after these
                 log.exception("%d jobs are finished one by one", len(batch))
             singly = {success.claim for success in left}
@@ -67,8 +67,8 @@ class Committer:
             for success in left:
                 self._on_left(success)
 
-    def _take_waiting(self) -> list[Success]:
-        found: list[Success] = []
+    def _take_waiting(self) -> list[Ending]:
+        found: list[Ending] = []
         while len(found) < self._most - 1:
             try:
                 success = self._successes.get_nowait()

@@ -24,7 +24,7 @@ from statejobs.runner.executors import (
 )
 from statejobs.runner.keeper import HeldClaims
 from statejobs.runner.lane import Lane
-from statejobs.runner.port import Claim, Success
+from statejobs.runner.port import Claim, Ending
 from statejobs.runner.runner import Runner
 from statejobs.runner.singly import MOST, Singly
 from statejobs.store.engines.reserve import most_waiting
@@ -180,11 +180,11 @@ class Crew:
     def _perform(self, claim: Claim) -> None:
         try:
             result = self._runner.attempt(claim)
-            if isinstance(result, Success):
+            if isinstance(result, Ending):
                 if self._commits_together:
                     self._committer.put(result)
                     return
-                result = self._runner.finisher.complete(result)
+                result = self._runner.finisher.finish(result)
             self._note_due(result)
         except BaseException:  # the thread serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
@@ -194,12 +194,12 @@ class Crew:
         left = dict.fromkeys(call)
         try:
             for result in attempt_chunk(self._runner, call):
-                if isinstance(result, Success):
+                if isinstance(result, Ending):
                     if self._commits_together:
                         self._committer.put(result)
                         left.pop(result.claim)
                         continue
-                    result = self._runner.finisher.complete(result)  # noqa: PLW2901
+                    result = self._runner.finisher.finish(result)  # noqa: PLW2901
                 self._note_due(result)
         except BaseException:  # the thread serves other jobs after these
             log.exception("%d jobs of %s could not be finished", len(left), call[0].job.key)
@@ -208,11 +208,11 @@ class Crew:
     async def _perform_async(self, claim: Claim) -> None:
         try:
             result = await self._runner.attempt_async(claim)
-            if isinstance(result, Success):
+            if isinstance(result, Ending):
                 if self._commits_together:
                     self._committer.put(result)
                     return
-                result = await self._runner.finish_aside(self._runner.finisher.complete, result)
+                result = await self._runner.finish_aside(self._runner.finisher.finish, result)
             self._note_due(result)
         except BaseException:  # the loop serves other jobs after this one
             log.exception("job %s could not be finished", claim.job.id)
@@ -222,7 +222,7 @@ class Crew:
         if ended.run_at is not None:
             self._on_due(ended.run_at)
 
-    def _end_single(self, success: Success, ended: Ended | None) -> None:
+    def _end_single(self, success: Ending, ended: Ended | None) -> None:
         if ended is not None:
             self._note_due(ended)
         self._end([success.claim])

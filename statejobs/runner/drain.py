@@ -14,7 +14,7 @@ from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.claiming import Taken, Wanted
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread
-from statejobs.runner.port import Claim, Success
+from statejobs.runner.port import Claim, Ending
 from statejobs.runner.runner import Runner
 from statejobs.runner.staging import Staging
 from statejobs.values.job import Job
@@ -78,16 +78,16 @@ def _take(runner: Runner, queue: str, limit: int, *, fills_chunks: bool) -> Take
 def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[Ended]:
     """Run *claims* one after the other; their successes end together, as a worker's do."""
     waiting, most = deque(calls_of(claims)), runner.settings.finish_batch
-    results: list[Ended | Success] = []
+    results: list[Ended | Ending] = []
     while waiting:
         results += _run_call(runner, pop_call(waiting, most=most), loop)
-    left = successes = [result for result in results if isinstance(result, Success)]
+    left = successes = [result for result in results if isinstance(result, Ending)]
     together: list[Ended] = []
     if len(successes) > 1 and runner.settings.finish_batch > 1:
-        together, left = runner.finisher.complete_many(successes)
-    singly = [runner.finisher.complete(success) for success in left]
+        together, left = runner.finisher.finish_many(successes)
+    singly = [runner.finisher.finish(success) for success in left]
     ended = {one.job.id: one for one in (*together, *singly)}
-    return [_as_it_is(ended[r.claim.job.id] if isinstance(r, Success) else r) for r in results]
+    return [_as_it_is(ended[r.claim.job.id] if isinstance(r, Ending) else r) for r in results]
 
 
 def _as_it_is(ended: Ended) -> Ended:
@@ -99,7 +99,7 @@ def _as_it_is(ended: Ended) -> Ended:
     return replace(ended, job=now)
 
 
-def _run_call(runner: Runner, call: Call, loop: LoopThread) -> Iterable[Ended | Success]:
+def _run_call(runner: Runner, call: Call, loop: LoopThread) -> Iterable[Ended | Ending]:
     (claim, *_) = call
     if not is_alone(call):
         return attempt_chunk(runner, call)

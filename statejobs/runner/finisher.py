@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from statejobs.errors import RecordKeptError, RowRefusedError
 from statejobs.runner.ended import Ended
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, Ending, MovedAway, RecordHidden, Success, Work
+from statejobs.runner.port import Claim, Ending, MovedAway, Phase, RecordHidden, Work
 from statejobs.runner.recorder import LateResult, Recorder
 from statejobs.runner.refused import Aside, Refused, refusal_of, tell_of
 from statejobs.runner.retries import Retries
@@ -108,17 +108,17 @@ class Finisher:
                 _commit(session, claims)
         except BaseException:
             for claim in claims:
-                claim.is_finishing = False
+                claim.advance(Phase.HELD)
             raise
         for claim in claims:
-            claim.is_settled = True
+            claim.advance(Phase.SETTLED)
         self._reach(CrashPoint.FINISHED)
         return [
             self._tell(end.claim, end.outcome, *how)
             for end, how in zip(endings, settled, strict=True)
         ]
 
-    def complete(self, success: Success) -> Ended:
+    def finish(self, success: Ending) -> Ended:
         """Commit a success that needs no unit of work; whatever that meets ends the attempt.
 
         Its changes are known: while the database cannot, it is asked again.
@@ -129,8 +129,8 @@ class Finisher:
             return self.end(success.claim, outcome_of(error))
         return self.end(success.claim, Complete())
 
-    def try_complete(self, success: Success, *, patience: timedelta) -> Ended | None:
-        """As `complete`, but return None when a lock was not given within *patience*."""
+    def try_finish(self, success: Ending, *, patience: timedelta) -> Ended | None:
+        """As `finish`, but return None when a lock was not given within *patience*."""
 
         def has_committed() -> bool:
             try:
@@ -148,7 +148,7 @@ class Finisher:
             return self.end(success.claim, outcome_of(error))
         return self.end(success.claim, Complete())
 
-    def complete_many(self, successes: Sequence[Success]) -> tuple[list[Ended], list[Success]]:
+    def finish_many(self, successes: Sequence[Ending]) -> tuple[list[Ended], list[Ending]]:
         """Commit those of *successes* that can be committed at once, with few statements.
 
         Each still ends by itself: this waits for no lock, and what it cannot finish (a record
@@ -156,7 +156,7 @@ class Finisher:
         database refuses) is left untouched.
 
         Returns:
-            How those ended that did, and those that are left for `complete`.
+            How those ended that did, and those that are left for `finish`.
         """
         finished = self._complete_together(successes)
         ended = [
@@ -267,17 +267,17 @@ class Finisher:
         """Tell of an end whose answer was lost, if it landed; return it."""
         found = self._retries.find_unsure(claim)
         if found == (JobState.COMPLETED, claim.job.attempt):
-            claim.is_settled = True
+            claim.advance(Phase.SETTLED)
             return self.end(claim, Complete())
         if found is None or outcome is None:
             return None
         settlement = self.recorder.settlement(claim, counted(claim.job, outcome))
         if found != (settlement.state, settlement.attempt):
             return None
-        claim.is_settled = True
+        claim.advance(Phase.SETTLED)
         return self._tell(claim, outcome, settlement, settlement.state)
 
-    def _commit_own(self, success: Success, *, lock_timeout: timedelta | None = None) -> None:
+    def _commit_own(self, success: Ending, *, lock_timeout: timedelta | None = None) -> None:
         claim = success.claim
         _begin_finish(claim)
         if self._store.can_fuse or not claim.policy.has_record:
@@ -289,7 +289,7 @@ class Finisher:
             self._commit_in_steps(success, lock_timeout)
         self._is_settled(claim)
 
-    def _commit_fused(self, success: Success, lock_timeout: timedelta | None) -> None:
+    def _commit_fused(self, success: Ending, lock_timeout: timedelta | None) -> None:
         claim, now = success.claim, self._sources.clock.now()
         settlement = self.recorder.settlement(claim, Complete())
         with self._open_for_one(claim, lock_timeout) as connection:
@@ -299,7 +299,7 @@ class Finisher:
             ) is None:  # fmt: skip
                 raise LateResult
 
-    def _commit_in_steps(self, success: Success, lock_timeout: timedelta | None) -> None:
+    def _commit_in_steps(self, success: Ending, lock_timeout: timedelta | None) -> None:
         claim, now = success.claim, self._sources.clock.now()
         settlement = self.recorder.settlement(claim, Complete())
         with self._store.transaction(lock_timeout=lock_timeout) as connection:
@@ -317,11 +317,9 @@ class Finisher:
             return self._store.single(lock_timeout=lock_timeout)
         return self._store.transaction(yields=True)  # it may hold the record while it waits
 
-    def _complete_together(self, successes: Sequence[Success]) -> frozenset[int]:
+    def _complete_together(self, successes: Sequence[Ending]) -> frozenset[int]:
         """Return the ids of the jobs that are finished now."""
-        left = [s for s in successes if not (s.claim.is_lost or s.claim.is_settled)]
-        for success in left:
-            success.claim.is_finishing = True
+        left = [s for s in successes if s.claim.advance(Phase.FINISHING)]
         self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         try:
             finished = self._work.finish_together(left, now=self._sources.clock.now())
@@ -356,7 +354,7 @@ class Finisher:
         )  # fmt: skip
 
     def _is_settled(self, claim: Claim) -> None:
-        claim.is_settled = True
+        claim.advance(Phase.SETTLED)
         self._reach(CrashPoint.FINISHED)
 
 
@@ -383,6 +381,5 @@ def outcome_of(error: Exception) -> Outcome | None:
 
 
 def _begin_finish(claim: Claim) -> None:
-    if claim.is_lost or claim.is_settled:
+    if not claim.advance(Phase.FINISHING):
         raise LateResult
-    claim.is_finishing = True

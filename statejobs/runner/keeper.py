@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.runner.blockers import who_has_locked
-from statejobs.runner.port import Claim
+from statejobs.runner.port import Claim, Phase
 from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.hold import renew_leases
@@ -218,7 +218,7 @@ class Keeper:
 
     def _drop_if_running(self, claim: Claim) -> None:
         """A job that is not ours in the database was finished a moment ago, or was lost."""
-        if claim in self._held.all() and not (claim.is_settled or claim.is_finishing):
+        if claim in self._held.all() and claim.phase is Phase.HELD:
             claim.is_lost = True
             self._tell([claim], "are lost: their results will be dropped")
 

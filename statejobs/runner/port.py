@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -52,6 +54,11 @@ class Subject(Protocol):
     """What the work port needs to find a record again; the runner never looks further inside."""
 
     @property
+    def kind(self) -> object:
+        """What is to be done: only claims of one kind share a call."""
+        ...
+
+    @property
     def source(self) -> str | None:
         """State in which the job found the record."""
         ...
@@ -71,6 +78,17 @@ class Starts:
     """Jobs that other code, or a worker of another role, may run, and why this one does not."""
 
 
+class Phase(Enum):
+    """How far a claim has come; the only ways are those of `Claim.advance`."""
+
+    HELD = auto()
+    """It waits, or its body runs."""
+    FINISHING = auto()
+    """Its outcome is being recorded: whether the job still was ours, that commit tells."""
+    SETTLED = auto()
+    """An outcome is recorded: by the attempt, the stop, or the timeout."""
+
+
 @dataclass(slots=True, eq=False)
 class Claim:
     """A job that this node holds."""
@@ -79,8 +97,10 @@ class Claim:
     subject: Any
     """A `Subject`, made by the work port for itself."""
     policy: Policy
+    work: Work
+    """Who runs it."""
     began: float
-    """Monotonic seconds at the claim."""
+    """Monotonic seconds at the claim; once an attempt began, at its beginning."""
     has_begun: bool = False
     """Whether an attempt began; until then it waits for a slot."""
     signal: CancelSignal = field(default_factory=CancelSignal)
@@ -91,36 +111,48 @@ class Claim:
     is_dropped: bool = False
     """Its lease could not be renewed in time, and it was asked to stop: it may end nevertheless."""
     is_lost: bool = False
-    """The database says that it is no longer ours: whatever comes is late."""
+    """The database says that it is no longer ours: no finish begins, and one that began is late."""
     is_unsure: bool = False
     """The answer to its finish was lost, which may have landed."""
-    is_abandoned: bool = False
-    """Its thread went on after the timeout."""
-    is_finishing: bool = False
-    """Its outcome is being recorded: whether it still was ours, that commit tells."""
     unsaved_checkpoint: str | None = None
     """A checkpoint that could not be saved while the action's transaction was open."""
-    is_settled: bool = False
-    """Someone has recorded an outcome already: the stop, or the timeout."""
+    is_abandoned: bool = False
+    """Its thread went on after the timeout."""
+    phase: Phase = Phase.HELD
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    def advance(self, to: Phase) -> bool:
+        """Go on to *to*; return whether that was a way from here.
 
-@dataclass(frozen=True, slots=True)
-class Success:
-    """An attempt that went well, and changed nothing but columns of its own record."""
+        Several may finish a claim at a time, as an attempt that is late and the stop of its
+        worker; the token of the job says whose outcome is recorded.
+        """
+        with self._lock:
+            is_late = self.is_lost and self.phase is Phase.HELD
+            if is_late or to not in _WAYS[self.phase]:
+                return False
+            self.phase = to
+            return True
 
-    claim: Claim
-    changes: Mapping[str, Any]
-    """Attribute → value."""
+    @property
+    def is_settled(self) -> bool:
+        """Whether an outcome is recorded."""
+        return self.phase is Phase.SETTLED
+
+    @property
+    def kind(self) -> object:
+        """What is to be done: only claims of one kind share a call."""
+        return self.subject.kind, self.job.tenant
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the attempt of one claim of a call ends."""
+    """How the attempt of a claim ends."""
 
     claim: Claim
     outcome: Outcome
-    changes: Mapping[str, Any]
-    """Columns of its record that are still to be written, attribute → value."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of its record that are still to be written with its move, attribute → value."""
 
 
 Commit = Callable[[Session], None]
@@ -178,7 +210,7 @@ class ChunkRun(Protocol):
         """Return how the attempt of one claim ends, after a call that ended as *called*."""
         ...
 
-    def successes(self) -> Sequence[Success] | None:
+    def successes(self) -> Sequence[Ending] | None:
         """Return those that complete, when the session is to write nothing but their columns."""
         ...
 
@@ -194,10 +226,6 @@ class ChunkRun(Protocol):
 class ChunkWork(Protocol):
     """Work that takes many records in one call."""
 
-    def kind_of(self, claim: Claim) -> object:
-        """Return what is to be done: only claims of one kind share a call."""
-        ...
-
     def open_chunk(self, claims: Sequence[Claim], now: datetime) -> ChunkRun:
         """Return a call for *claims*, which are of one kind, ready to be made."""
         ...
@@ -211,7 +239,7 @@ class ChunkWork(Protocol):
         ...
 
     def finish_within(
-        self, connection: Connection, successes: Sequence[Success], *, now: datetime
+        self, connection: Connection, successes: Sequence[Ending], *, now: datetime
     ) -> frozenset[int]:
         """Do what `land` and the end of the job do for many, in the caller's transaction.
 
@@ -250,6 +278,10 @@ class Work(Protocol):
 
     def policy(self, key: str) -> Policy:
         """Return how jobs of *key* are run."""
+        ...
+
+    def of(self, key: str) -> Work:
+        """Return who runs the jobs of *key*."""
         ...
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
@@ -311,7 +343,7 @@ class Work(Protocol):
         """
         ...
 
-    def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
+    def finish_together(self, successes: Sequence[Ending], *, now: datetime) -> frozenset[int]:
         """Do what `land` and the end of the job do for many, in transactions of its own.
 
         Waits for no lock that someone holds on a record or a job.
@@ -347,3 +379,10 @@ class Work(Protocol):
     def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
         """Run the trigger's `on_discard` in a savepoint; return what it raised."""
         ...
+
+
+_WAYS: Mapping[Phase, frozenset[Phase]] = {
+    Phase.HELD: frozenset({Phase.FINISHING}),
+    Phase.FINISHING: frozenset(Phase),
+    Phase.SETTLED: frozenset(),
+}

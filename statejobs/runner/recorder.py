@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from statejobs.runner.port import Claim, Ending, MovedAway, Success, Work
+from statejobs.runner.port import Claim, Ending, MovedAway, Work
 from statejobs.store.finish import find_cancel_request, finish_job, record_attempt
 from statejobs.store.hold import note_on_job
 from statejobs.store.store import Store
@@ -90,7 +90,9 @@ class Recorder:
             MovedAway: A record is no longer where its claim left it.
         """
         completing = [
-            Success(end.claim, end.changes) for end in endings if isinstance(end.outcome, Complete)
+            Ending(end.claim, Complete(), end.changes)
+            for end in endings
+            if isinstance(end.outcome, Complete)
         ]
         finished: frozenset[int] = frozenset()
         policy = completing[0].claim.policy if completing else None

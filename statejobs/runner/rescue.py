@@ -139,7 +139,10 @@ class Rescue:
             subject = self._work.recover(connection, job) if job is not None else None
             if job is None or subject is None:
                 return Became.LEFT
-            claim = Claim(job=job, subject=subject, policy=self._work.policy(job.key), began=0)
+            claim = Claim(
+                job=job, subject=subject, policy=self._work.policy(job.key),
+                work=self._work.of(job.key), began=0,
+            )  # fmt: skip
             claims[:] = [claim]
             _, state = self._recorder.settle(connection, claim, outcome)
             self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)

@@ -17,7 +17,7 @@ from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, Success, Work
+from statejobs.runner.port import Claim, Ending, Work
 from statejobs.runner.rescue import Rescue
 from statejobs.runner.strays import Strays
 from statejobs.runner.timekeeping import timekeeper_of
@@ -99,16 +99,16 @@ class Runner:
     def run(self, claim: Claim) -> Ended:
         """Run a claimed job of a `def` action, and commit how it ended."""
         result = self.attempt(claim)
-        return self.finisher.complete(result) if isinstance(result, Success) else result
+        return self.finisher.finish(result) if isinstance(result, Ending) else result
 
     async def run_async(self, claim: Claim) -> Ended:
         """Run a claimed job of an `async def` action, and commit how it ended."""
         result = await self.attempt_async(claim)
-        if isinstance(result, Success):
-            return await self.finish_aside(self.finisher.complete, result)
+        if isinstance(result, Ending):
+            return await self.finish_aside(self.finisher.finish, result)
         return result
 
-    def attempt(self, claim: Claim) -> Ended | Success:
+    def attempt(self, claim: Claim) -> Ended | Ending:
         """Run the body of a `def` action, a chunk action with this record alone.
 
         Returns:
@@ -129,7 +129,7 @@ class Runner:
             if isinstance(outcome, Complete):
                 try:
                     if (changes := run.own_changes()) is not None:
-                        return Success(claim, changes)
+                        return Ending(claim, Complete(), changes)
                     run.finish(lambda session: self.finisher.commit(session, claim))
                 except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                     outcome = outcome_of(error)
@@ -137,7 +137,7 @@ class Runner:
             run.close()
         return self.finisher.end(claim, outcome)
 
-    async def attempt_async(self, claim: Claim) -> Ended | Success:
+    async def attempt_async(self, claim: Claim) -> Ended | Ending:
         """Run the body of an `async def` action; returns as `attempt`."""
         run = self.work.open_async(claim, self.begin(claim))
         outcome: Outcome | None
@@ -147,7 +147,7 @@ class Runner:
             if isinstance(outcome, Complete):
                 try:
                     if (changes := run.own_changes()) is not None:
-                        return Success(claim, changes)
+                        return Ending(claim, Complete(), changes)
                     await run.finish(lambda session: self.finisher.commit(session, claim))
                 except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                     outcome = outcome_of(error)

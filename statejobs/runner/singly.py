@@ -16,7 +16,7 @@ from itertools import count
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import Threads
 from statejobs.runner.finisher import Finisher
-from statejobs.runner.port import Success
+from statejobs.runner.port import Ending
 
 log = logging.getLogger("statejobs.worker")
 
@@ -30,7 +30,7 @@ class Singly:
 
     def __init__(
         self, finisher: Finisher, threads: Threads, *,
-        on_ended: Callable[[Success, Ended | None], None], most: int = MOST,
+        on_ended: Callable[[Ending, Ended | None], None], most: int = MOST,
     ) -> None:  # fmt: skip
         """Make a line.
 
@@ -42,12 +42,12 @@ class Singly:
         """
         self._finisher, self._threads, self._on_ended = finisher, threads, on_ended
         self._most = most
-        self._line: list[tuple[int, int, Success]] = []  # by how often tried, then as they came
+        self._line: list[tuple[int, int, Ending]] = []  # by how often tried, then as they came
         self._numbers = count()
         self._serving = 0
         self._lock = threading.Lock()
 
-    def put(self, success: Success) -> None:
+    def put(self, success: Ending) -> None:
         """Finish *success* soon."""
         with self._lock:
             self._stand(success, tries=0)
@@ -61,7 +61,7 @@ class Singly:
             tries, success = found
             ended = None
             try:
-                ended = self._finisher.try_complete(success, patience=_patience(tries))
+                ended = self._finisher.try_finish(success, patience=_patience(tries))
                 if ended is None:
                     with self._lock:
                         self._stand(success, tries=tries + 1)
@@ -70,10 +70,10 @@ class Singly:
                 log.exception("job %s could not be finished", success.claim.job.id)
             self._on_ended(success, ended)
 
-    def _stand(self, success: Success, *, tries: int) -> None:
+    def _stand(self, success: Ending, *, tries: int) -> None:
         heapq.heappush(self._line, (tries, next(self._numbers), success))
 
-    def _take(self) -> tuple[int, Success] | None:
+    def _take(self) -> tuple[int, Ending] | None:
         with self._lock:
             if not self._line:
                 self._serving -= 1

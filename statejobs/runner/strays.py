@@ -112,7 +112,10 @@ class Strays:
             subject = self._work.recover(connection, job) if job is not None else None
             if job is None or subject is None:
                 return False  # it ended, or someone holds it or its record: the next heartbeat
-            claim = Claim(job=job, subject=subject, policy=self._work.policy(job.key), began=0)
+            claim = Claim(
+                job=job, subject=subject, policy=self._work.policy(job.key),
+                work=self._work.of(job.key), began=0,
+            )  # fmt: skip
             self._recorder.settle(connection, claim, _UNANSWERED)
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         log.warning("job %s (%s) was claimed without an answer: given back", job.id, job.key)

@@ -213,6 +213,7 @@ class Unclaimed:
             job=structs.replace(job, attempt=job.attempt + 1, owner=self._node_id, started_at=now),
             subject=None,
             policy=policy,
+            work=self._work.of(job.key),
             began=self._sources.clock.monotonic(),
         )
         outcome = Fail(failure=failure, error=error)

@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 from statejobs.runner.port import (
     AsyncRun,
     Claim,
+    Ending,
     Policy,
     Run,
     Starts,
     Subject,
-    Success,
     Whereabouts,
     Work,
 )
@@ -60,6 +60,10 @@ class WorkByKey:
         found = [work.start(connection, own, now) for work, own in groups.items()]
         return _joined(found, jobs)
 
+    def of(self, key: str) -> Work:
+        """Return who runs the jobs of *key*."""
+        return self._works[key]
+
     def open(self, claim: Claim, now: datetime) -> Run:
         """Return an attempt of a `def` body."""
         return self._of(claim).open(claim, now)
@@ -86,9 +90,9 @@ class WorkByKey:
             connection, claim, settlement, now=now, changes=changes
         )
 
-    def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
+    def finish_together(self, successes: Sequence[Ending], *, now: datetime) -> frozenset[int]:
         """Let each kind complete its own; what one cannot takes nothing from the others."""
-        groups: dict[Work, list[Success]] = {}
+        groups: dict[Work, list[Ending]] = {}
         for success in successes:
             groups.setdefault(self._of(success.claim), []).append(success)
         if len(groups) == 1:

@@ -125,7 +125,7 @@ def held(job, *, has_begun):
     policy = Policy(
         max_attempts=1, max_crashes=1, backoff=timedelta(1), timeout=None, is_async=False
     )
-    return Claim(job=job, subject=None, policy=policy, began=0, has_begun=has_begun)
+    return Claim(job=job, subject=None, policy=policy, work=None, began=0, has_begun=has_begun)
 
 
 def test_a_stop_does_not_call_running_what_only_waits_for_a_slot(work):

@@ -13,7 +13,7 @@ from statejobs import Event
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.points import CrashPoint
-from statejobs.runner.port import Success
+from statejobs.runner.port import Ending
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.support.clock import ManualClock
 from tests.support.parcels import (
@@ -133,8 +133,8 @@ def take_over(app, zombies, rng):
     for claim in other.claim("default", limit=rng.randrange(len(zombies) + 1)):
         if rng.random() < 0.5:
             result = perform(other, claim, app.loop_of_others)
-            if isinstance(result, Success):
-                other.finisher.complete(result)
+            if isinstance(result, Ending):
+                other.finisher.finish(result)
     for claim in zombies:
         if isinstance(claim.subject.record, Parcel) and rng.random() < 0.2:
             key = claim.subject.identity[0]
@@ -144,12 +144,12 @@ def take_over(app, zombies, rng):
 
 def finish(runner, results, *, together):
     """Commit what zombies come back with; return the outcomes."""
-    successes = [result for result in results if isinstance(result, Success)]
-    ended = [result for result in results if not isinstance(result, Success)]
+    successes = [result for result in results if isinstance(result, Ending)]
+    ended = [result for result in results if not isinstance(result, Ending)]
     if together:
-        accepted, successes = runner.finisher.complete_many(successes)
+        accepted, successes = runner.finisher.finish_many(successes)
         ended += accepted
-    ended += [runner.finisher.complete(success) for success in successes]
+    ended += [runner.finisher.finish(success) for success in successes]
     return [one.outcome for one in ended]
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import make_url
 
 from statejobs import JobState
 from statejobs.runner.chunks import attempt_chunk
-from statejobs.runner.port import Success
+from statejobs.runner.port import Ending
 from tests.support import parcels
 from tests.support.clock import ManualClock
 from tests.support.hostile import execute
@@ -212,8 +212,8 @@ def test_one_hidden_at_the_finish_of_a_batch_takes_no_neighbour_with_it(office, 
     show(owner, **{name: condition.format(keys[1]) for name, condition in hiding.items()})
 
     for ended in attempt_chunk(runner, claims):
-        if isinstance(ended, Success):
-            runner.finisher.complete(ended)
+        if isinstance(ended, Ending):
+            runner.finisher.finish(ended)
 
     assert [state_of(owner, Letter, key) for key in keys] == [
         "sealed", "sealing", "sealed", "sealed"

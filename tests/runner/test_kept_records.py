@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import func, select, true
 
 from statejobs import JobState, RecordKeptError, StateJobsError, TransitionRefusedError
-from statejobs.runner.port import Success
+from statejobs.runner.port import Ending
 from statejobs.store.tables import transitions
 from tests.support import forms
 from tests.support.forms import FORMS, S, office
@@ -41,10 +41,10 @@ def finish_together(app, number):
     runner = app.runner()
     claims = runner.claim("default", limit=number)
     attempts = [runner.attempt(claim) for claim in claims]
-    assert all(isinstance(attempt, Success) for attempt in attempts)
-    _, left = runner.finisher.complete_many(attempts)
+    assert all(isinstance(attempt, Ending) for attempt in attempts)
+    _, left = runner.finisher.finish_many(attempts)
     for success in left:
-        runner.finisher.complete(success)
+        runner.finisher.finish(success)
 
 
 def test_a_kept_record_does_not_complete_among_many_that_finish_together(app):

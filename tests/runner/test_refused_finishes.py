@@ -8,8 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from statejobs import Cancel, JobState, Snooze
-from statejobs.runner.port import Success
+from statejobs.runner.port import Ending, Phase
 from statejobs.telemetry import Event
+from statejobs.values.outcome import Complete
 from tests.support import forms
 from tests.support.forms import FORMS, S, office
 from tests.support.hostile import allow_updates, execute, refuse_updates
@@ -270,7 +271,7 @@ def test_a_column_that_is_gone_when_an_action_ends_is_waited_for(app, clock):
 
 @pytest.mark.parametrize("kind", [Parcel, forms.Chunked], ids=lambda kind: kind.__name__)
 def test_a_success_that_is_refused_by_itself_fails_its_attempt_at_once(database_url, kind):
-    """As `try_complete` meets it, when a batch has left a success to be finished alone."""
+    """As `try_finish` meets it, when a batch has left a success to be finished alone."""
     with office(database_url) if kind is forms.Chunked else post_office(database_url) as app:
         (key,) = fill(app, kind, 1) if kind is forms.Chunked else send(app)
         table, done = kind.__tablename__, "done" if kind is forms.Chunked else "sent"
@@ -278,7 +279,7 @@ def test_a_success_that_is_refused_by_itself_fails_its_attempt_at_once(database_
         (claim,) = runner.claim("default", limit=1)
         refuse_updates(app, table, f"NEW.state = '{done}'")
 
-        ended = runner.finisher.try_complete(Success(claim, {}), patience=timedelta(seconds=1))
+        ended = runner.finisher.try_finish(Ending(claim, Complete()), patience=timedelta(seconds=1))
 
         assert (ended.outcome, ended.state) == ("fail", JobState.FAILED)
         (row,) = app.queries.attempts(job_of(app, kind, key).id)
@@ -292,12 +293,12 @@ def test_a_success_that_waits_for_a_lock_is_tried_again_by_itself(postgres_url):
         (key,) = send(app)
         runner = app.runner()
         (claim,) = runner.claim("default", limit=1)
-        success, patience = Success(claim, {}), timedelta(seconds=0.1)
+        success, patience = Ending(claim, Complete()), timedelta(seconds=0.1)
         with app.engine.begin() as user:
             user.execute(text(f"SELECT 1 FROM parcels WHERE id = {key} FOR UPDATE"))
-            assert runner.finisher.try_complete(success, patience=patience) is None
+            assert runner.finisher.try_finish(success, patience=patience) is None
 
-        assert runner.finisher.try_complete(success, patience=patience).outcome == "complete"
+        assert runner.finisher.try_finish(success, patience=patience).outcome == "complete"
         assert state_of(app, Parcel, key) == "sent"
 
 
@@ -323,9 +324,9 @@ def test_its_worker_is_fenced_from_then_on(app):
     script.send = decline
     runner.run(claim)
     allow_updates(app, "parcels")
-    claim.is_settled = False
+    claim.phase = Phase.HELD
 
-    assert runner.finisher.complete(Success(claim, {})).outcome == "late"
+    assert runner.finisher.finish(Ending(claim, Complete())).outcome == "late"
 
     assert job_of(app, Parcel, key).token != held
     assert state_of(app, Parcel, key) == "sending"

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from statejobs import JobState
-from statejobs.runner.port import Success
+from statejobs.runner.port import Ending
 from tests.support import forms
 from tests.support.forms import Chunked, office, write_on_board
 from tests.support.hostile import allow_updates, refuse_updates
@@ -69,9 +69,9 @@ def test_a_success_that_stands_in_line_for_its_lock_is_not_tried_for_ever(app, s
     (claim,) = runner.claim("default", limit=1)
     claim.is_kept = True
     success = runner.attempt(claim)
-    assert isinstance(success, Success)
+    assert isinstance(success, Ending)
 
-    ended = runner.finisher.try_complete(success, patience=timedelta(seconds=0.25))
+    ended = runner.finisher.try_finish(success, patience=timedelta(seconds=0.25))
 
     assert ended is not None
     assert ended.state is JobState.FAILED

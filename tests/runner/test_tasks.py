@@ -159,7 +159,7 @@ def test_many_successes_are_committed_with_few_statements(app):
     runner = app.runner()
     done = successes(app, runner, 20)
 
-    sent = statements_of(app, lambda: runner.finisher.complete_many(done))
+    sent = statements_of(app, lambda: runner.finisher.finish_many(done))
 
     assert sent.count("UPDATE") + sent.count("WITH") == 1
     assert {job.state for job in app.queries.jobs()} == {JobState.COMPLETED}
@@ -176,8 +176,8 @@ def test_of_many_successes_those_that_were_lost_are_left_out(app, clock):
     other_node.claim("default", limit=1)
     done += successes(app, slow_node, 1)
 
-    ended, left = slow_node.finisher.complete_many(done)
-    ended += [slow_node.finisher.complete(success) for success in left]
+    ended, left = slow_node.finisher.finish_many(done)
+    ended += [slow_node.finisher.finish(success) for success in left]
 
     outcomes = {one.job.id: one.outcome for one in ended}
     assert outcomes == {lost: "late", kept: "complete"}
@@ -193,7 +193,7 @@ def test_successes_of_tasks_and_actions_are_committed_together(app):
     runner = app.runner()
     done = successes(app, runner, 2)
 
-    ended, left = runner.finisher.complete_many(done)
+    ended, left = runner.finisher.finish_many(done)
 
     assert [one.outcome for one in ended] == ["complete", "complete"]
     assert left == []
@@ -211,10 +211,10 @@ def test_an_error_among_the_actions_takes_nothing_from_the_tasks(app, monkeypatc
         raise OperationalError("UPDATE parcels", {}, Exception("a lock timed out"))
 
     monkeypatch.setattr(parcels, "finish_together", fail)
-    ended, left = runner.finisher.complete_many(done)
+    ended, left = runner.finisher.finish_many(done)
 
     assert [one.job.id for one in ended] == [job_id]
-    assert [runner.finisher.complete(success).outcome for success in left] == ["complete"]
+    assert [runner.finisher.finish(success).outcome for success in left] == ["complete"]
 
 
 def test_an_object_that_was_only_added_is_written(app):

@@ -177,11 +177,11 @@ def test_a_held_row_delays_no_other_success(postgres_url, clock):
 
     with app.engine.begin() as holder:
         holder.execute(select(Parcel.id).where(Parcel.id == first).with_for_update())
-        ended, left = runner.finisher.complete_many(successes)
+        ended, left = runner.finisher.finish_many(successes)
 
         assert [one.job.record_id for one in ended] == [str(second)]
         assert [success.claim.job.record_id for success in left] == [str(first)]
-    assert runner.finisher.complete(left[0]).outcome == "complete"
+    assert runner.finisher.finish(left[0]).outcome == "complete"
     close_app(app)
 
 

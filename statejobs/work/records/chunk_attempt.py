@@ -16,7 +16,7 @@ from statejobs.declare.chunk import ChunkContext
 from statejobs.record.ledger import ledger_of
 from statejobs.record.model import ResourceModel
 from statejobs.runner.port import ChunkRun as Call
-from statejobs.runner.port import Claim, Ending, Success
+from statejobs.runner.port import Claim, Ending
 from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
@@ -62,7 +62,7 @@ class ChunkRun:
         """Return how the attempt of one claim ends, after a call that ended as *called*."""
         return Ending(claim, self._outcome(claim, called), {})
 
-    def successes(self) -> list[Success] | None:
+    def successes(self) -> list[Ending] | None:
         """Return those that complete, when the session is to write nothing but their columns."""
         completing = self._completing()
         for claim in self._claims:
@@ -76,7 +76,9 @@ class ChunkRun:
         changes = own_changes_of_many(self._session, records, self._model)
         if changes is None:
             return None
-        return [Success(claim, own) for claim, own in zip(completing, changes, strict=True)]
+        return [
+            Ending(claim, Complete(), own) for claim, own in zip(completing, changes, strict=True)
+        ]
 
     def finish(self, commit: Callable[[Session], R]) -> R:
         """Return what *commit* returns for the session, which has locked the records."""
@@ -139,11 +141,6 @@ class RecordChunks:
     def __init__(self, store: Store, sources: Sources) -> None:
         self.store, self.sources = store, sources
 
-    def kind_of(self, claim: Claim) -> object:
-        """Return model and trigger: subclasses may have an action of their own."""
-        subject: RecordSubject = claim.subject
-        return id(subject.model), id(subject.bound)
-
     def open_chunk(self, claims: Sequence[Claim], now: datetime) -> Call:
         """Return a call for *claims*."""
         return ChunkRun(self.store, claims, self.sources, now)
@@ -171,7 +168,7 @@ class RecordChunks:
         return frozenset(standing)
 
     def finish_within(
-        self, connection: Connection, successes: Sequence[Success], *, now: datetime
+        self, connection: Connection, successes: Sequence[Ending], *, now: datetime
     ) -> frozenset[int]:
         """Move the records and complete the jobs of those that stand as they were left."""
         return finish_within(self.store, connection, successes, now)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
-from statejobs.runner.port import Success
+from statejobs.runner.port import Ending
 from statejobs.store.arrays import fits_array
 from statejobs.store.faults import is_away
 from statejobs.store.history import write_history
@@ -34,7 +34,7 @@ class _LeftOut(Exception):  # noqa: N818 - an answer, not an error
     """One of a batch is not as it was left."""
 
 
-def finish_together(store: Store, successes: Sequence[Success], now: datetime) -> frozenset[int]:
+def finish_together(store: Store, successes: Sequence[Ending], now: datetime) -> frozenset[int]:
     """Complete the jobs of *successes* that can be completed; return their ids."""
     if store.can_fuse:
         finished: set[int] = set()
@@ -58,7 +58,7 @@ def finish_together(store: Store, successes: Sequence[Success], now: datetime) -
 
 
 def finish_within(
-    store: Store, connection: Connection, successes: Sequence[Success], now: datetime
+    store: Store, connection: Connection, successes: Sequence[Ending], now: datetime
 ) -> frozenset[int]:
     """Complete the jobs of *successes* that can be, in the transaction of *connection*.
 
@@ -80,8 +80,8 @@ def finish_within(
     return frozenset(finished)
 
 
-def _groups(successes: Sequence[Success]) -> Iterator[tuple[Group, list[Success]]]:
-    def group_of(success: Success) -> tuple[int, int, tuple[str, ...]]:
+def _groups(successes: Sequence[Ending]) -> Iterator[tuple[Group, list[Ending]]]:
+    def group_of(success: Ending) -> tuple[int, int, tuple[str, ...]]:
         subject: RecordSubject = success.claim.subject
         return id(subject.model), id(subject.bound), tuple(success.changes)
 
@@ -92,7 +92,7 @@ def _groups(successes: Sequence[Success]) -> Iterator[tuple[Group, list[Success]
 
 
 def _finish_in_one_statement(
-    connection: Connection, group: Group, members: Sequence[Success], now: datetime
+    connection: Connection, group: Group, members: Sequence[Ending], now: datetime
 ) -> set[int]:
     model, bound, changed = group
     statement = _fused(model, changed)
@@ -131,7 +131,7 @@ def _fused(model: ResourceModel, changed: tuple[str, ...]) -> Any:
 
 
 def _finish_in_a_batch(
-    connection: Any, group: Group, members: Sequence[Success], now: datetime
+    connection: Any, group: Group, members: Sequence[Ending], now: datetime
 ) -> None:
     """Do the same by executemany, inside a transaction that no other writer can enter.
 
@@ -154,7 +154,7 @@ def _finish_in_a_batch(
         write_history(connection, [_history(success, bound.target, now) for success in members])
 
 
-def _history(success: Success, target: str, now: datetime) -> Any:
+def _history(success: Ending, target: str, now: datetime) -> Any:
     claim = success.claim
     return history_row(
         claim.job, claim.subject, EdgeKind.COMPLETE, target, now,

@@ -38,6 +38,11 @@ class RecordSubject:
     args: dict[str, Any] | None = None
     """The arguments, as the claim decoded them; the first run takes them."""
 
+    @property
+    def kind(self) -> object:
+        """Return model and trigger: subclasses may have an action of their own."""
+        return id(self.model), id(self.bound)
+
     def version_at(self, target: str) -> int:
         """Return its version once it is in *target*: only leaving a state counts."""
         return self.version if target == self.state else self.version + 1

@@ -19,13 +19,14 @@ from statejobs.runner.port import (
     AsyncRun,
     Chunk,
     Claim,
+    Ending,
     MovedAway,
     Policy,
     RecordHidden,
     Run,
     Starts,
-    Success,
     Whereabouts,
+    Work,
 )
 from statejobs.store.faults import sqlstate_of
 from statejobs.store.finish import finish_parameters
@@ -114,6 +115,11 @@ class RecordWork:
         if action.is_atomic and not action.is_async and bound.options.timeout is None:
             return Chunk(size=MOST_IN_A_BATCH, work=self._batches, only_waiting=True)
         return None
+
+    def of(self, key: str) -> Work:
+        """Return itself."""
+        del key
+        return self
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
         """Lock and move the records of *jobs*: a fixed number of statements for each key."""
@@ -236,7 +242,7 @@ class RecordWork:
             raise why_not_moved(connection, subject)
         return JobState(found.state)
 
-    def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
+    def finish_together(self, successes: Sequence[Ending], *, now: datetime) -> frozenset[int]:
         """Move the records and complete the jobs of those that stand as they were left."""
         return finish_together(self._store, successes, now)
 

@@ -39,6 +39,7 @@ class TaskSubject:
     """The task of a claimed job; there is no record to find."""
 
     task: TaskSpec
+    kind: None = None
     source: str | None = None
     args: dict[str, Any] | None = None
     """The arguments, as the claim decoded them; the first run takes them."""

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.declare.domain import Registry
-from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Success, Whereabouts
+from statejobs.runner.port import AsyncRun, Claim, Ending, Policy, Run, Starts, Whereabouts, Work
 from statejobs.store.finish import finish_job
 from statejobs.store.store import Store
 from statejobs.store.together import complete_jobs, complete_one
@@ -58,6 +58,11 @@ class TaskWork:
             has_record=False,
         )
 
+    def of(self, key: str) -> Work:
+        """Return itself."""
+        del key
+        return self
+
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
         """Return that all are ready whose arguments fit."""
         del now
@@ -94,7 +99,7 @@ class TaskWork:
             allowance=claim.policy.max_attempts,
         )  # fmt: skip
 
-    def finish_together(self, successes: Sequence[Success], *, now: datetime) -> frozenset[int]:
+    def finish_together(self, successes: Sequence[Ending], *, now: datetime) -> frozenset[int]:
         """Complete the jobs that are still ours, with one statement for all."""
         held = [success.claim.job for success in successes]
         if self._store.can_fuse:
