@@ -16,7 +16,7 @@ from statejobs.runner.finisher import outcome_of
 from statejobs.runner.port import Chunk, Claim, Ending, RecordHidden
 from statejobs.runner.undone import ours
 from statejobs.store.faults import may_last
-from statejobs.values.outcome import Complete, Fail, GiveBack, Outcome, Superseded
+from statejobs.values.outcome import Complete, Fail, GiveBack, Late, Outcome, Superseded
 
 if TYPE_CHECKING:
     from statejobs.runner.runner import Runner
@@ -54,11 +54,11 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
             Ending(claim, called, {}) if is_abandoned else run.ending(claim, called)
             for claim in claims
         ]
-        ends: Sequence[tuple[Claim, Outcome | None]] = [(e.claim, e.outcome) for e in endings]
+        ends: Sequence[tuple[Claim, Outcome]] = [(e.claim, e.outcome) for e in endings]
         if isinstance(called, Complete):
             try:
                 if (successes := run.successes()) is None:
-                    commit = runner.finisher.commit_chunk
+                    commit = runner.finisher.finish_within
                     return [*run.finish(lambda session: commit(session, endings))]
             except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                 outcome = outcome_of(error)
@@ -69,13 +69,14 @@ def _call(runner: Runner, claims: Sequence[Claim]) -> list[Result] | None:
     finally:
         run.close()
     left = {success.claim: success for success in successes or ()}
-    return [left.get(claim) or runner.finisher.end(claim, outcome) for claim, outcome in ends]
+    finish = runner.finisher.finish
+    return [left.get(claim) or finish(Ending(claim, outcome)) for claim, outcome in ends]
 
 
-def _is_of_one(met: Outcome | None) -> bool:
+def _is_of_one(met: Outcome) -> bool:
     """Return whether what a call *met* may concern one of its claims and none of the others."""
     match met:
-        case None | Fail() | Superseded():
+        case Late() | Fail() | Superseded():
             return True
         case GiveBack(error=error):
             return isinstance(error, RecordHidden) or (error is not None and may_last(error))
@@ -83,13 +84,13 @@ def _is_of_one(met: Outcome | None) -> bool:
             return False
 
 
-def _own_or(met: Outcome | None, ending: Ending, claims: Sequence[Claim]) -> Outcome | None:
+def _own_or(met: Outcome, ending: Ending, claims: Sequence[Claim]) -> Outcome:
     """Return how an attempt ends whose commit *met* that: one that failed anyway, as it did."""
     is_own = len(claims) == 1 and not isinstance(ending.outcome, Complete)
     return ending.outcome if is_own else met
 
 
-def _tell_of_fallback(claims: Sequence[Claim], ended: Outcome | None) -> None:
+def _tell_of_fallback(claims: Sequence[Claim], ended: Outcome) -> None:
     level, why = logging.WARNING, "a late result"
     if isinstance(ended, Superseded):  # a transition of the user's: nobody has to look
         level, why = logging.INFO, ended.reason
@@ -107,13 +108,13 @@ def _one_by_one(runner: Runner, claims: Sequence[Claim]) -> Iterator[Result]:
         with ours():
             standing = _chunk_of(claims).work.reload(claims)
     except Exception as error:  # noqa: BLE001 - the database is away
-        yield from (finisher.end(claim, outcome_of(error)) for claim in claims)
+        yield from (finisher.finish(Ending(claim, outcome_of(error))) for claim in claims)
         return
     for claim in claims:
         if claim.is_lost or claim.is_settled:
             yield finisher.late(claim)
         elif claim.job.id not in standing:
-            yield finisher.end(claim, Superseded("the record was moved away"))
+            yield finisher.finish(Ending(claim, Superseded("the record was moved away")))
         else:
             claim.began, claim.duration = runner.sources.clock.monotonic(), None
             yield from _call(runner, (claim,)) or ()

@@ -116,7 +116,7 @@ class Crew:
         if self._on_loop_blocked is not None and self._loop_thread.loop is not None:
             self._on_loop_blocked(self._loop_thread.loop)
         self._runner.abandon(blocking)
-        self._runner.finisher.end(blocking, give_up_blocking(blocking))
+        self._runner.finisher.finish(Ending(blocking, give_up_blocking(blocking)))
         on_loop = [claim for claim in claims if claim.policy.is_async]
         for claim in on_loop:
             if claim is not blocking:

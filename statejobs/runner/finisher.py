@@ -32,6 +32,7 @@ from statejobs.values.outcome import (
     NOT_BEGUN,
     Complete,
     Fail,
+    Late,
     Outcome,
     Release,
     Superseded,
@@ -58,6 +59,20 @@ class Finisher:
         self._refused = Refused(store, work, self.recorder, sources)
         self._store, self._work = store, work
         self._sources, self._telemetry, self._reach = sources, telemetry, reach
+
+    def finish_within(self, session: Session, endings: Sequence[Ending]) -> list[Ended]:
+        """Commit what one call wrote, and how each of its claims ends, together or not at all.
+
+        Raises:
+            LateResult: A job is no longer ours; the caller rolls back.
+            MovedAway: A record is no longer where its claim left it; likewise.
+            UndoneError: A fault of the database that passes; likewise.
+        """
+        claim = endings[0].claim
+        if claim.policy.chunk is not None:
+            return self.commit_chunk(session, endings)
+        self.commit(session, claim)
+        return [self.ended(claim, "complete", JobState.COMPLETED)]
 
     def commit(self, session: Session, claim: Claim) -> None:
         """Commit what the body wrote, the record's move and the job's end, together or not at all.
@@ -118,16 +133,22 @@ class Finisher:
             for end, how in zip(endings, settled, strict=True)
         ]
 
-    def finish(self, success: Ending) -> Ended:
-        """Commit a success that needs no unit of work; whatever that meets ends the attempt.
+    def finish(self, ending: Ending) -> Ended:
+        """Record how an attempt ended that needs no unit of work, and tell.
 
-        Its changes are known: while the database cannot, it is asked again.
+        What it changed is known: while the database cannot, it is asked again. Whatever else the
+        commit of a success meets ends the attempt.
         """
+        claim, outcome = ending.claim, ending.outcome
+        if isinstance(outcome, Late):
+            return self._end_of_unsure(claim, outcome) or self.late(claim)
+        if not isinstance(outcome, Complete):
+            return self.conclude(claim, outcome)
         try:
-            self._retries.insist(success.claim, lambda: self._commit_own(success))
+            self._retries.insist(claim, lambda: self._commit_own(ending))
         except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
-            return self.end(success.claim, outcome_of(error))
-        return self.end(success.claim, Complete())
+            return self.finish(Ending(claim, outcome_of(error)))
+        return self.ended(claim, "complete", JobState.COMPLETED)
 
     def try_finish(self, success: Ending, *, patience: timedelta) -> Ended | None:
         """As `finish`, but return None when a lock was not given within *patience*."""
@@ -145,8 +166,8 @@ class Finisher:
             if not self._retries.insist(success.claim, has_committed):
                 return None
         except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
-            return self.end(success.claim, outcome_of(error))
-        return self.end(success.claim, Complete())
+            return self.finish(Ending(success.claim, outcome_of(error)))
+        return self.ended(success.claim, "complete", JobState.COMPLETED)
 
     def finish_many(self, successes: Sequence[Ending]) -> tuple[list[Ended], list[Ending]]:
         """Commit those of *successes* that can be committed at once, with few statements.
@@ -160,19 +181,11 @@ class Finisher:
         """
         finished = self._complete_together(successes)
         ended = [
-            self.end(success.claim, Complete())
+            self.ended(success.claim, "complete", JobState.COMPLETED)
             for success in successes
             if success.claim.job.id in finished
         ]
         return ended, [s for s in successes if s.claim.job.id not in finished]
-
-    def end(self, claim: Claim, outcome: Outcome | None) -> Ended:
-        """Record *outcome*, where that is not done yet, and tell; None means that it is late."""
-        if outcome is None:
-            return self._end_of_unsure(claim, None) or self.late(claim)
-        if isinstance(outcome, Complete):
-            return self.ended(claim, "complete", JobState.COMPLETED)
-        return self.conclude(claim, outcome)
 
     def conclude(self, claim: Claim, outcome: Outcome) -> Ended:
         """Record an outcome other than success; what the body wrote is rolled back already.
@@ -263,13 +276,13 @@ class Finisher:
         session.flush()
         self._reach(CrashPoint.FINISH_FLUSHED)
 
-    def _end_of_unsure(self, claim: Claim, outcome: Outcome | None) -> Ended | None:
+    def _end_of_unsure(self, claim: Claim, outcome: Outcome) -> Ended | None:
         """Tell of an end whose answer was lost, if it landed; return it."""
         found = self._retries.find_unsure(claim)
         if found == (JobState.COMPLETED, claim.job.attempt):
             claim.advance(Phase.SETTLED)
-            return self.end(claim, Complete())
-        if found is None or outcome is None:
+            return self.ended(claim, "complete", JobState.COMPLETED)
+        if found is None or isinstance(outcome, Late):
             return None
         settlement = self.recorder.settlement(claim, counted(claim.job, outcome))
         if found != (settlement.state, settlement.attempt):
@@ -367,11 +380,11 @@ def _commit(session: Session, claims: Sequence[Claim]) -> None:
         raise
 
 
-def outcome_of(error: Exception) -> Outcome | None:
-    """Return the outcome of an attempt whose commit failed; None when it came too late."""
+def outcome_of(error: Exception) -> Outcome:
+    """Return the outcome of an attempt whose commit failed."""
     match error:
         case LateResult():
-            return None
+            return Late()
         case MovedAway():
             return Superseded(str(error))
         case UndoneError() | RecordHidden():

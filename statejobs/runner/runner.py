@@ -10,6 +10,8 @@ from datetime import datetime
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from sqlalchemy.orm import Session
+
 from statejobs.config import WorkerSettings
 from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.claiming import Claiming, Wanted
@@ -24,7 +26,7 @@ from statejobs.runner.timekeeping import timekeeper_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import Sources
-from statejobs.values.outcome import Complete, Outcome
+from statejobs.values.outcome import Complete
 from statejobs.values.suspects import Suspects
 
 P = ParamSpec("P")
@@ -120,7 +122,7 @@ class Runner:
             (result,) = attempt_chunk(self, (claim,))
             return result
         run = self.work.open(claim, self.begin(claim))
-        outcome: Outcome | None
+        ended: list[Ended] = []
         try:
             outcome = call_within(
                 run.call, [claim], self.settings.timeout_grace, on_abandoned=self.abandon
@@ -130,17 +132,18 @@ class Runner:
                 try:
                     if (changes := run.own_changes()) is not None:
                         return Ending(claim, Complete(), changes)
-                    run.finish(lambda session: self.finisher.commit(session, claim))
+                    run.finish(lambda session: ended.extend(self._within(session, claim)))
+                    return ended[0]
                 except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                     outcome = outcome_of(error)
         finally:
             run.close()
-        return self.finisher.end(claim, outcome)
+        return self.finisher.finish(Ending(claim, outcome))
 
     async def attempt_async(self, claim: Claim) -> Ended | Ending:
         """Run the body of an `async def` action; returns as `attempt`."""
         run = self.work.open_async(claim, self.begin(claim))
-        outcome: Outcome | None
+        ended: list[Ended] = []
         try:
             outcome = await call_within_async(run.call, claim, self.settings.timeout_grace)
             self.body_ended(claim)
@@ -148,14 +151,16 @@ class Runner:
                 try:
                     if (changes := run.own_changes()) is not None:
                         return Ending(claim, Complete(), changes)
-                    await run.finish(lambda session: self.finisher.commit(session, claim))
+                    await run.finish(lambda session: ended.extend(self._within(session, claim)))
+                    return ended[0]
                 except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
                     outcome = outcome_of(error)
         finally:
             await run.close()
-        if isinstance(outcome, Complete):
-            return self.finisher.end(claim, outcome)
-        return await self.finish_aside(self.finisher.end, claim, outcome)
+        return await self.finish_aside(self.finisher.finish, Ending(claim, outcome))
+
+    def _within(self, session: Session, claim: Claim) -> list[Ended]:
+        return self.finisher.finish_within(session, [Ending(claim, Complete())])
 
     async def finish_aside(self, finish: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return what *finish* returns, which may wait for locks; the event loop goes on."""

@@ -20,6 +20,7 @@ from statejobs.values.outcome import (
     Crash,
     Fail,
     GiveBack,
+    Late,
     Outcome,
     Release,
     Snooze,
@@ -201,6 +202,8 @@ def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is t
         case Superseded(reason=reason, is_declared=declared):
             why = f"superseded: {reason}"
             return to("cancel", Landing.STAY, reason=why, is_overtaken=declared)
+        case Late():
+            raise ValueError("what comes too late settles nothing")
         case _:
             assert_never(outcome)
 

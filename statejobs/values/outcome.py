@@ -117,7 +117,12 @@ class Superseded:
     """Whether a declared transition, or an action, took it away: then all went as it should."""
 
 
-Outcome = Complete | Fail | GiveBack | Snooze | Cancel | Crash | Release | Stale | Superseded
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The job is no longer ours, or an outcome is recorded already: whatever came is dropped."""
+
+
+Outcome = Complete | Fail | GiveBack | Snooze | Cancel | Crash | Release | Stale | Superseded | Late
 
 
 def request_of(raised: Snooze | Cancel) -> Outcome:
