@@ -15,6 +15,7 @@ from statejobs.record.identity import decode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
 from statejobs.store.history import write_history
+from statejobs.store.landing import land
 from statejobs.store.lives import REUSED
 from statejobs.store.records import lock_place
 from statejobs.store.revise import cancel_waiting, request_cancel, requeue, restore_actor
@@ -22,7 +23,7 @@ from statejobs.values.graph import EdgeKind
 from statejobs.values.job import ENDED, WAITING, Job, JobState
 from statejobs.values.text import REASON_LIMIT, shown_text
 from statejobs.work.records.stuck import find_stuck, is_stuck, repair
-from statejobs.work.records.subject import RecordSubject, history_row, land_record
+from statejobs.work.records.subject import RecordSubject, move_of
 from statejobs.work.records.ways import fire_way_back, why_no_way_back
 
 
@@ -129,16 +130,11 @@ def _give_up_record(desk: Desk, connection: Any, job: Job, reason: str) -> None:
         model=model, bound=bound, identity=identity, source=found[0], state=found[0],
         version=found[1],
     )  # fmt: skip
-    now = desk.now()
-    has_moved = land_record(connection, subject, bound.failed, now)
-    if not has_moved and bound.failed != subject.state:  # nobody else can: it is locked
+    move = move_of(job, subject, EdgeKind.DISCARD, desk.now(), attempt=None, reason=reason)
+    if not land(connection, move):  # nobody else can: it is locked
         raise RecordKeptError
-    if model.has_history:
-        row = history_row(
-            job, subject, EdgeKind.DISCARD, bound.failed, now,
-            attempt=None, reason=reason,
-        )  # fmt: skip
-        write_history(connection, [structs.replace(row, actor=current_actor())])
+    if move.history is not None:
+        write_history(connection, [structs.replace(move.history, actor=current_actor())])
 
 
 def _shown(desk: Desk, reason: str) -> str:

@@ -16,7 +16,7 @@ from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import Finisher
 from statejobs.runner.holds import HeldKeys
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, Starts, Subject, Work
+from statejobs.runner.port import Claim, Starts, Subject, Works
 from statejobs.runner.sifting import Sifting
 from statejobs.runner.strays import Strays
 from statejobs.runner.unclaimed import Unclaimed
@@ -72,22 +72,22 @@ class Claiming:
     """Takes jobs that are queued, for `Runner.claim`; safe to call from several threads."""
 
     def __init__(
-        self, store: Store, work: Work, finisher: Finisher, strays: Strays, *, node_id: str,
+        self, store: Store, works: Works, finisher: Finisher, strays: Strays, *, node_id: str,
         settings: WorkerSettings, sources: Sources, telemetry: Telemetry, reach: Reach = live_on,
     ) -> None:  # fmt: skip
-        self._store, self._work, self._node_id = store, work, node_id
+        self._store, self._works, self._node_id = store, works, node_id
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
         self._strays, self._reach = strays, reach
         self.held = HeldKeys(sources.clock)
         self._with_strangers: frozenset[str] = frozenset()
         """Queues in which the last look saw jobs that this node cannot claim."""
         self._unclaimed = Unclaimed(
-            store, work, finisher, self.held, node_id=node_id, sources=sources, telemetry=telemetry
+            store, works, finisher, self.held, node_id=node_id, sources=sources, telemetry=telemetry
         )
 
     def claimable_keys(self) -> Sequence[str]:
         """Return the keys of the jobs that this node can claim now."""
-        return self.held.free(self._work.keys())
+        return self.held.free(self._works.keys())
 
     def look(self, queues: Sequence[str]) -> Peek:
         """Look which of *queues* have work, and for whom; claims go by it until the next look."""
@@ -159,7 +159,7 @@ class Claiming:
     def _could_start(self, job_id: int) -> bool:
         with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             jobs = lock_listed(connection, [job_id], most=1)
-            starts = self._work.start(connection, jobs, self._sources.clock.now())
+            starts = self._works.start(connection, jobs, self._sources.clock.now())
             connection.rollback()
         return bool(starts.ready)
 
@@ -183,7 +183,7 @@ class Claiming:
             jobs = lock(connection)
             if not jobs:
                 return 0, []
-            starts = self._work.start(connection, jobs, now)
+            starts = self._works.start(connection, jobs, now)
             claims = self._mark(connection, starts.ready)
             if starts.busy:
                 wait = POSTPONED_FOR * (1 + self._sources.rng.random() / 2)
@@ -211,13 +211,13 @@ class Claiming:
         return jobs
 
     def _max_crashes(self, key: str) -> int:
-        return self._work.policy(key).max_crashes
+        return self._works.policy(key).max_crashes
 
     def _sturdy_keys(self, suspects: Suspects) -> list[str]:
         """Return the keys whose jobs survive another crash after the first."""
         if suspects is not Suspects.SHARING:
             return []  # not asked for
-        keys, enough = self._work.keys(), TOGETHER_AFTER + 1
+        keys, enough = self._works.keys(), TOGETHER_AFTER + 1
         return [key for key in keys if self._max_crashes(key) > enough]
 
     def _lock_more(self, connection: Connection, queue: str, jobs: Sequence[Job]) -> list[Job]:
@@ -225,7 +225,7 @@ class Claiming:
         known = {job.id for job in jobs}
         more: list[Job] = []
         for key in dict.fromkeys(job.key for job in jobs):
-            chunk = self._work.policy(key).chunk
+            chunk = self._works.policy(key).chunk
             tenants = {job.tenant for job in jobs if job.key == key and not job.attempt}
             if chunk is None or chunk.only_waiting or not tenants:
                 continue
@@ -261,8 +261,8 @@ class Claiming:
                     job, attempt=job.attempt + 1, record_source=subject.source, **held
                 ),
                 subject=subject,
-                policy=self._work.policy(job.key),
-                work=self._work.of(job.key),
+                policy=self._works.policy(job.key),
+                work=self._works.of(job.key),
                 began=began,
             )
             for job, subject in ready

@@ -1,33 +1,42 @@
-"""Commits how attempts end: always record, then job, then history, in one fenced transaction."""
+"""Commits how attempts end, in one of three ways: together with others, alone, in a session."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from statejobs.errors import RecordKeptError, RowRefusedError
+from statejobs.errors import RowRefusedError
 from statejobs.runner.ended import Ended
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, Ending, MovedAway, Phase, RecordHidden, Work
-from statejobs.runner.recorder import LateResult, Recorder
-from statejobs.runner.refused import Aside, Refused, refusal_of, tell_of
+from statejobs.runner.port import (
+    Claim,
+    Ending,
+    LateResult,
+    MovedAway,
+    Phase,
+    RecordHidden,
+    Works,
+)
+from statejobs.runner.refused import Aside, Refusal, Refused, refusal_of, tell_of
 from statejobs.runner.retries import Retries
+from statejobs.runner.steps import Settled, Steps
+from statejobs.runner.together import finish_together
 from statejobs.runner.undone import UndoneError, give_back, ours, passes
 from statejobs.store.engines.lazy_begin import begin_now
 from statejobs.store.faults import Fault, fault_of, is_away, may_last, words_of
 from statejobs.store.store import Store
 from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import Sources
-from statejobs.values.failure import Failure, describe_failure
+from statejobs.values.failure import describe_failure
 from statejobs.values.job import JobState
-from statejobs.values.lifecycle import Landing, Settlement, counted
+from statejobs.values.lifecycle import counted
 from statejobs.values.outcome import (
     NOT_BEGUN,
     Complete,
@@ -42,64 +51,64 @@ log = logging.getLogger("statejobs.runner")
 
 
 class Finisher:
-    """Commits outcomes."""
+    """Commits outcomes, and tells of them."""
 
     def __init__(
         self,
         store: Store,
-        work: Work,
+        works: Works,
         *,
         lease: timedelta,
         sources: Sources,
         telemetry: Telemetry,
         reach: Reach = live_on,
     ) -> None:
-        self.recorder = Recorder(store, work, sources)
+        self.steps = Steps(store, sources, reach)
         self._retries = Retries(store, lease=lease, sources=sources)
-        self._refused = Refused(store, work, self.recorder, sources)
-        self._store, self._work = store, work
-        self._sources, self._telemetry, self._reach = sources, telemetry, reach
+        self._refused = Refused(store, works, self.steps, sources)
+        self._store, self._sources = store, sources
+        self._telemetry, self._reach = telemetry, reach
+
+    def finish(self, ending: Ending) -> Ended:
+        """Record how an attempt ended whose session, if it had one, is rolled back.
+
+        What there is to write is known: while the database cannot, it is asked again, for as long
+        as the job may be ours. Whatever else the commit of a success meets ends the attempt.
+        """
+        if isinstance(ending.outcome, Late):
+            return self._end_of_unsure(ending) or self.late(ending.claim)
+        if isinstance(ending.outcome, Complete):
+            ended, left = self.finish_many([ending])
+            if not left:
+                return ended[0]
+        return self._finish_alone(ending)
+
+    def finish_many(self, endings: Sequence[Ending]) -> tuple[list[Ended], list[Ending]]:
+        """Commit those of *endings*, all successes, that can be at once, with few statements.
+
+        Returns:
+            How those ended that did, and those that are left for `finish`.
+        """
+        begun = [ending for ending in endings if ending.claim.advance(Phase.FINISHING)]
+        self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+        finished = finish_together(self._store, begun, self._sources.clock.now())
+        ended, left = [], []
+        for ending in endings:
+            if ending.claim.job.id in finished:
+                self._note_settled(ending.claim)
+                ended.append(self.tell(ending.claim, "complete", JobState.COMPLETED))
+            else:
+                left.append(ending)
+        return ended, left
+
+    def try_finish(self, ending: Ending, *, patience: timedelta) -> Ended | None:
+        """As `finish`, but return None when a lock was not given within *patience*."""
+        try:
+            return self._finish_alone(ending, patience=patience)
+        except _NotGivenError:
+            return None
 
     def finish_within(self, session: Session, endings: Sequence[Ending]) -> list[Ended]:
-        """Commit what one call wrote, and how each of its claims ends, together or not at all.
-
-        Raises:
-            LateResult: A job is no longer ours; the caller rolls back.
-            MovedAway: A record is no longer where its claim left it; likewise.
-            UndoneError: A fault of the database that passes; likewise.
-        """
-        claim = endings[0].claim
-        if claim.policy.chunk is not None:
-            return self.commit_chunk(session, endings)
-        self.commit(session, claim)
-        return [self.ended(claim, "complete", JobState.COMPLETED)]
-
-    def commit(self, session: Session, claim: Claim) -> None:
-        """Commit what the body wrote, the record's move and the job's end, together or not at all.
-
-        Raises:
-            LateResult: The job is no longer ours; the caller rolls back.
-            MovedAway: The record is no longer where the claim left it; likewise.
-            UndoneError: A fault of the database that passes; likewise.
-        """
-        _begin_finish(claim)
-        with ours():
-            connection = session.connection()
-            begin_now(connection)
-        if claim.policy.deletes:
-            self._flush(session)
-            rests = self._land(connection, claim)
-        else:  # the record is locked first, then whatever else the body changed
-            rests = self._land(connection, claim)
-            self._flush(session)
-        with ours():
-            settlement = self.recorder.settlement(claim, Complete())
-            self.recorder.finish_job(connection, claim, settlement, rests)
-            self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-            _commit(session, [claim])
-        self._is_settled(claim)
-
-    def commit_chunk(self, session: Session, endings: Sequence[Ending]) -> list[Ended]:
         """Commit what one call wrote, and how each of its claims ends, together or not at all.
 
         Raises:
@@ -110,151 +119,32 @@ class Finisher:
         endings = [
             replace(end, outcome=self._retries.judge(end.claim, end.outcome)) for end in endings
         ]
-        claims = [end.claim for end in endings]
         try:
-            for claim in claims:
-                _begin_finish(claim)
-            session.flush()
+            for ending in endings:
+                _begin(ending.claim)
             with ours():
-                self._reach(CrashPoint.FINISH_FLUSHED)
-                begin_now(session.connection())
-                settled = self.recorder.settle_chunk(session.connection(), endings)
+                connection = session.connection()
+                begin_now(connection)
+            settled = self.steps.take_within(connection, endings, flush=session.flush)
+            with ours():
                 self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-                _commit(session, claims)
+                _commit(session, endings)
         except BaseException:
-            for claim in claims:
-                claim.advance(Phase.HELD)
+            for ending in endings:
+                ending.claim.advance(Phase.HELD)
             raise
-        for claim in claims:
-            claim.advance(Phase.SETTLED)
+        for ending in endings:
+            ending.claim.advance(Phase.SETTLED)
         self._reach(CrashPoint.FINISHED)
-        return [
-            self._tell(end.claim, end.outcome, *how)
-            for end, how in zip(endings, settled, strict=True)
-        ]
-
-    def finish(self, ending: Ending) -> Ended:
-        """Record how an attempt ended that needs no unit of work, and tell.
-
-        What it changed is known: while the database cannot, it is asked again. Whatever else the
-        commit of a success meets ends the attempt.
-        """
-        claim, outcome = ending.claim, ending.outcome
-        if isinstance(outcome, Late):
-            return self._end_of_unsure(claim, outcome) or self.late(claim)
-        if not isinstance(outcome, Complete):
-            return self.conclude(claim, outcome)
-        try:
-            self._retries.insist(claim, lambda: self._commit_own(ending))
-        except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
-            return self.finish(Ending(claim, outcome_of(error)))
-        return self.ended(claim, "complete", JobState.COMPLETED)
-
-    def try_finish(self, success: Ending, *, patience: timedelta) -> Ended | None:
-        """As `finish`, but return None when a lock was not given within *patience*."""
-
-        def has_committed() -> bool:
-            try:
-                self._commit_own(success, lock_timeout=patience)
-            except DBAPIError as error:
-                if fault_of(error) is Fault.LOCKED and not may_last(error):
-                    return False
-                raise
-            return True
-
-        try:
-            if not self._retries.insist(success.claim, has_committed):
-                return None
-        except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
-            return self.finish(Ending(success.claim, outcome_of(error)))
-        return self.ended(success.claim, "complete", JobState.COMPLETED)
-
-    def finish_many(self, successes: Sequence[Ending]) -> tuple[list[Ended], list[Ending]]:
-        """Commit those of *successes* that can be committed at once, with few statements.
-
-        Each still ends by itself: this waits for no lock, and what it cannot finish (a record
-        that moved, a job that is no longer ours, a row that someone holds, a value that the
-        database refuses) is left untouched.
-
-        Returns:
-            How those ended that did, and those that are left for `finish`.
-        """
-        finished = self._complete_together(successes)
-        ended = [
-            self.ended(success.claim, "complete", JobState.COMPLETED)
-            for success in successes
-            if success.claim.job.id in finished
-        ]
-        return ended, [s for s in successes if s.claim.job.id not in finished]
-
-    def conclude(self, claim: Claim, outcome: Outcome) -> Ended:
-        """Record an outcome other than success; what the body wrote is rolled back already.
-
-        A database that is away is asked again for as long as the job may be ours: its token tells
-        whether it still is.
-        """
-        outcome = self._retries.judge(claim, outcome)
-        since = claim.began if isinstance(outcome, Release) else None
-        try:
-            return self._retries.insist(
-                claim, lambda: self._conclude_once(claim, outcome), since=since
-            )
-        except LateResult:
-            pass
-        except Exception as error:  # noqa: BLE001 - whatever refuses the move, the attempt has ended
-            if (ended := self._put_aside(claim, outcome, error)) is not None:
-                return ended
-        return self._end_of_unsure(claim, outcome) or self.late(claim)
-
-    def _put_aside(self, claim: Claim, outcome: Outcome, error: Exception) -> Ended | None:
-        """End an attempt whose record the database does not let go; None when it stays as it is."""
-        now, redaction = self._sources.clock.now(), self._store.redaction
-        refusal = refusal_of(claim, outcome, error, now, redaction)
-
-        def write() -> Aside | None:
-            with self._store.transaction(yields=True) as connection:
-                return self._refused.write(connection, refusal, claim, waits=True)
-
-        try:
-            aside = None if passes(error) else self._retries.insist(claim, write)
-        except (SQLAlchemyError, RowRefusedError) as failed:
-            error, aside = failed, None
-        if aside is None:
-            log.warning("job %s: no outcome recorded: %s", claim.job.id, words_of(error))
-            return None
-        self._is_settled(claim)
-        tell_of(refusal)
-        return self.ended(
-            claim, "discard" if refusal.is_last else "fail", aside.state, reason=aside.reason,
-            run_at=aside.run_at, failure=refusal.failure,
-        )  # fmt: skip
+        return [self._tell_of(end.claim, how) for end, how in zip(endings, settled, strict=True)]
 
     def release(self, claim: Claim) -> Ended:
         """Give a job back, running or waiting for a slot; its attempt does not count."""
         claim.is_kept = False  # a stop does not wait for a database that is away
-        ended = self.conclude(claim, Release() if claim.has_begun else Release(NOT_BEGUN))
+        outcome = Release() if claim.has_begun else Release(NOT_BEGUN)
+        ended = self.finish(Ending(claim, outcome))
         claim.signal.set("the worker stops")
         return ended
-
-    def ended(
-        self, claim: Claim, outcome: str, state: JobState | None, *, reason: str | None = None,
-        run_at: datetime | None = None, failure: Failure | None = None,
-        error: BaseException | None = None, is_overtaken: bool = False,
-    ) -> Ended:  # fmt: skip
-        """Tell subscribers that an attempt ended, and return how."""
-        self._telemetry.emit(
-            Event.JOB_ENDED, job=claim.job, outcome=outcome, state=state, duration=claim.duration,
-            reason=reason, run_at=run_at, failure=failure, is_overtaken=is_overtaken,
-        )  # fmt: skip
-        return Ended(
-            job=claim.job,
-            outcome=outcome,
-            state=state,
-            reason=reason,
-            run_at=run_at,
-            failure=failure,
-            error=error,
-        )
 
     def late(self, claim: Claim) -> Ended:
         """Tell that a result was dropped, and return so."""
@@ -265,119 +155,112 @@ class Finisher:
         self._telemetry.emit(Event.JOB_LATE, job=claim.job)
         return Ended(job=claim.job, outcome="late", state=None)
 
-    def _land(self, connection: Connection, claim: Claim) -> bool:
-        now = self._sources.clock.now()
-        with ours():
-            rests = self._work.land(connection, claim, Landing.TARGET, now=now)
-        self._reach(CrashPoint.FINISH_RECORD_MOVED)
-        return rests
+    def tell(
+        self, claim: Claim, outcome: str, state: JobState, *, is_overtaken: bool = False,
+        **how: Any,
+    ) -> Ended:  # fmt: skip
+        """Tell subscribers that an attempt ended, and return how: see `Ended`."""
+        ended = Ended(job=claim.job, outcome=outcome, state=state, **how)
+        self._telemetry.emit(
+            Event.JOB_ENDED, job=claim.job, outcome=outcome, state=state, duration=claim.duration,
+            reason=ended.reason, run_at=ended.run_at, failure=ended.failure,
+            is_overtaken=is_overtaken,
+        )  # fmt: skip
+        return ended
 
-    def _flush(self, session: Session) -> None:
-        session.flush()
-        self._reach(CrashPoint.FINISH_FLUSHED)
+    def _finish_alone(self, ending: Ending, *, patience: timedelta | None = None) -> Ended:
+        claim = ending.claim
+        ending = replace(ending, outcome=self._retries.judge(claim, ending.outcome))
+        since = claim.began if isinstance(ending.outcome, Release) else None
+        commit = partial(self._commit_alone, ending, patience)
+        try:
+            return self._retries.insist(claim, commit, since=since)
+        except _NotGivenError:
+            raise
+        except LateResult:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
+            if isinstance(ending.outcome, Complete):
+                return self.finish(Ending(claim, outcome_of(error)))
+            if (ended := self._put_aside(ending, error)) is not None:
+                return ended
+        return self._end_of_unsure(ending) or self.late(claim)
 
-    def _end_of_unsure(self, claim: Claim, outcome: Outcome) -> Ended | None:
-        """Tell of an end whose answer was lost, if it landed; return it."""
-        found = self._retries.find_unsure(claim)
-        if found == (JobState.COMPLETED, claim.job.attempt):
-            claim.advance(Phase.SETTLED)
-            return self.ended(claim, "complete", JobState.COMPLETED)
-        if found is None or isinstance(outcome, Late):
+    def _commit_alone(self, ending: Ending, patience: timedelta | None) -> Ended:
+        _begin(ending.claim)
+        try:
+            # It may hold the record while it waits, and then yields; or it waits for so long only.
+            with self._store.transaction(
+                yields=patience is None, lock_timeout=patience
+            ) as connection:
+                settled = self.steps.take(connection, ending)
+                self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
+        except DBAPIError as error:
+            is_locked = fault_of(error) is Fault.LOCKED and not may_last(error)
+            if patience is not None and is_locked:
+                raise _NotGivenError from None
+            raise
+        self._note_settled(ending.claim)
+        return self._tell_of(ending.claim, settled)
+
+    def _put_aside(self, ending: Ending, error: Exception) -> Ended | None:
+        """End an attempt whose record the database does not let go; None when it stays as it is."""
+        claim, now = ending.claim, self._sources.clock.now()
+        refusal = refusal_of(claim, ending.outcome, error, now, self._store.redaction)
+        write = partial(self._write_aside, refusal, claim)
+        try:
+            aside = None if passes(error) else self._retries.insist(claim, write)
+        except (SQLAlchemyError, RowRefusedError) as failed:
+            error, aside = failed, None
+        if aside is None:
+            log.warning("job %s: no outcome recorded: %s", claim.job.id, words_of(error))
             return None
-        settlement = self.recorder.settlement(claim, counted(claim.job, outcome))
+        self._note_settled(claim)
+        tell_of(refusal)
+        return self.tell(
+            claim, "discard" if refusal.is_last else "fail", aside.state, reason=aside.reason,
+            run_at=aside.run_at, failure=refusal.failure,
+        )  # fmt: skip
+
+    def _write_aside(self, refusal: Refusal, claim: Claim) -> Aside | None:
+        with self._store.transaction(yields=True) as connection:
+            return self._refused.write(connection, refusal, claim, waits=True)
+
+    def _end_of_unsure(self, ending: Ending) -> Ended | None:
+        """Tell of an end whose answer was lost, if it landed; return it."""
+        claim, outcome = ending.claim, ending.outcome
+        found = self._retries.find_unsure(claim)
+        if found is None:
+            return None
+        if found == (JobState.COMPLETED, claim.job.attempt):
+            outcome = Complete()
+        if isinstance(outcome, Late):
+            return None
+        settlement = self.steps.settlement(claim, counted(claim.job, outcome))
         if found != (settlement.state, settlement.attempt):
             return None
         claim.advance(Phase.SETTLED)
-        return self._tell(claim, outcome, settlement, settlement.state)
+        return self._tell_of(claim, Settled(outcome, settlement, settlement.state))
 
-    def _commit_own(self, success: Ending, *, lock_timeout: timedelta | None = None) -> None:
-        claim = success.claim
-        _begin_finish(claim)
-        if self._store.can_fuse or not claim.policy.has_record:
-            try:
-                self._commit_fused(success, lock_timeout)
-            except RecordKeptError:  # a move that has nothing to write may end all the same
-                self._commit_in_steps(success, lock_timeout)
-        else:
-            self._commit_in_steps(success, lock_timeout)
-        self._is_settled(claim)
-
-    def _commit_fused(self, success: Ending, lock_timeout: timedelta | None) -> None:
-        claim, now = success.claim, self._sources.clock.now()
-        settlement = self.recorder.settlement(claim, Complete())
-        with self._open_for_one(claim, lock_timeout) as connection:
-            self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-            if self._work.land_and_finish(
-                connection, claim, settlement, now=now, changes=success.changes
-            ) is None:  # fmt: skip
-                raise LateResult
-
-    def _commit_in_steps(self, success: Ending, lock_timeout: timedelta | None) -> None:
-        claim, now = success.claim, self._sources.clock.now()
-        settlement = self.recorder.settlement(claim, Complete())
-        with self._store.transaction(lock_timeout=lock_timeout) as connection:
-            rests = self._work.land(
-                connection, claim, Landing.TARGET, now=now, changes=success.changes
-            )
-            self._reach(CrashPoint.FINISH_RECORD_MOVED)
-            self.recorder.finish_job(connection, claim, settlement, rests)
-            self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-
-    def _open_for_one(
-        self, claim: Claim, lock_timeout: timedelta | None
-    ) -> AbstractContextManager[Connection]:
-        if lock_timeout is not None or not claim.policy.has_record:
-            return self._store.single(lock_timeout=lock_timeout)
-        return self._store.transaction(yields=True)  # it may hold the record while it waits
-
-    def _complete_together(self, successes: Sequence[Ending]) -> frozenset[int]:
-        """Return the ids of the jobs that are finished now."""
-        left = [s for s in successes if s.claim.advance(Phase.FINISHING)]
-        self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-        try:
-            finished = self._work.finish_together(left, now=self._sources.clock.now())
-        except Exception as error:  # noqa: BLE001 - one by one, they tell whose fault it was
-            log.debug("%d jobs are finished one by one: %s", len(left), error)
-            for success in left:
-                success.claim.is_unsure |= is_away(error)
-            return frozenset()
-        for success in left:
-            if success.claim.job.id in finished:
-                self._is_settled(success.claim)
-        return finished
-
-    def _conclude_once(self, claim: Claim, outcome: Outcome) -> Ended:
-        _begin_finish(claim)
-        with self._store.transaction(yields=True) as connection:
-            settlement, state = self.recorder.settle(connection, claim, outcome)
-            self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-        self._is_settled(claim)
-        return self._tell(claim, outcome, settlement, state)
-
-    def _tell(
-        self, claim: Claim, outcome: Outcome, settlement: Settlement, state: JobState
-    ) -> Ended:
+    def _tell_of(self, claim: Claim, settled: Settled) -> Ended:
+        settlement, outcome = settled.settlement, settled.outcome
         failed = outcome if isinstance(outcome, Fail) else None
         if settlement.edge not in {"fail", "discard"}:
             failed = None
-        return self.ended(
-            claim, settlement.edge, state, reason=settlement.reason, run_at=settlement.run_at,
-            failure=failed.failure if failed else None, error=failed.error if failed else None,
-            is_overtaken=settlement.is_overtaken,
+        return self.tell(
+            claim, settlement.edge, settled.state, reason=settlement.reason,
+            run_at=settlement.run_at, is_overtaken=settlement.is_overtaken,
+            failure=failed.failure if failed else None,
+            error=failed.error if failed else None,
         )  # fmt: skip
 
-    def _is_settled(self, claim: Claim) -> None:
+    def _note_settled(self, claim: Claim) -> None:
         claim.advance(Phase.SETTLED)
         self._reach(CrashPoint.FINISHED)
 
 
-def _commit(session: Session, claims: Sequence[Claim]) -> None:
-    try:
-        session.commit()
-    except SQLAlchemyError as error:
-        for claim in claims:
-            claim.is_unsure |= is_away(error)
-        raise
+class _NotGivenError(Exception):
+    """A lock was not given within the patience of a finish."""
 
 
 def outcome_of(error: Exception) -> Outcome:
@@ -393,6 +276,15 @@ def outcome_of(error: Exception) -> Outcome:
             return Fail(failure=describe_failure(error), error=error)
 
 
-def _begin_finish(claim: Claim) -> None:
+def _begin(claim: Claim) -> None:
     if not claim.advance(Phase.FINISHING):
         raise LateResult
+
+
+def _commit(session: Session, endings: Sequence[Ending]) -> None:
+    try:
+        session.commit()
+    except SQLAlchemyError as error:
+        for ending in endings:
+            ending.claim.is_unsure |= is_away(error)
+        raise

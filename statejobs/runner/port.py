@@ -12,9 +12,10 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from statejobs.store.landing import Move
 from statejobs.values.backoff import Backoff
-from statejobs.values.job import Job, JobState
-from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.values.job import Job
+from statejobs.values.lifecycle import Landing
 from statejobs.values.outcome import CancelSignal, Outcome
 
 R = TypeVar("R")
@@ -238,15 +239,9 @@ class ChunkWork(Protocol):
         """
         ...
 
-    def finish_within(
-        self, connection: Connection, successes: Sequence[Ending], *, now: datetime
-    ) -> frozenset[int]:
-        """Do what `land` and the end of the job do for many, in the caller's transaction.
 
-        Returns:
-            The ids of the jobs that are completed; of the others nothing was written.
-        """
-        ...
+class LateResult(Exception):  # noqa: N818 - an answer, not an error
+    """The job is no longer ours: its lease ended, or an outcome was recorded already."""
 
 
 class MovedAway(Exception):  # noqa: N818 - an answer, not an error
@@ -259,18 +254,18 @@ class RecordHidden(Exception):  # noqa: N818 - an answer, not an error
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """Where a record went that its job no longer finds where the claim left it."""
+    """Where the record of an attempt is."""
 
     reason: str | None
-    """Where, for people; None when it is back as if nothing had been."""
+    """Where, for people; None when it is where the claim left it."""
     rests_in_source: bool
     """Whether it waits for its job again."""
     is_declared: bool
     """Whether a declared transition, or an action, took it away."""
 
 
-class Work(Protocol):
-    """The declared work, by key."""
+class Works(Protocol):
+    """The declared work of every kind, by key."""
 
     def keys(self) -> Sequence[str]:
         """Keys of the jobs that this process can run."""
@@ -282,6 +277,22 @@ class Work(Protocol):
 
     def of(self, key: str) -> Work:
         """Return who runs the jobs of *key*."""
+        ...
+
+    def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
+        """Start *jobs* of any kind, as `Work.start` does; those that are ready keep their order."""
+        ...
+
+
+class Work(Protocol):
+    """The declared work of one kind."""
+
+    def keys(self) -> Sequence[str]:
+        """Keys of the jobs that this process can run."""
+        ...
+
+    def policy(self, key: str) -> Policy:
+        """Return how jobs of *key* are run."""
         ...
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
@@ -303,62 +314,27 @@ class Work(Protocol):
         """Return an attempt of an async action, ready to be called."""
         ...
 
-    def land(
-        self, connection: Connection, claim: Claim, landing: Landing, *, now: datetime,
-        reason: str | None = None, changes: Mapping[str, Any] | None = None,
-    ) -> bool:  # fmt: skip
-        """Move the record where the outcome leads, by compare-and-set, and write history.
+    def move_of(
+        self, claim: Claim, landing: Landing, *, now: datetime, reason: str | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> Move | None:  # fmt: skip
+        """Return where the record goes that an outcome leads to *landing*; None if there is none.
 
         Args:
-            connection: With the transaction of the finish.
             claim: Whose record.
             landing: Where to.
             now: When.
             reason: Why, for history.
             changes: Columns of the record to write with the move.
+        """
+        ...
 
-        Returns:
-            Whether the record then rests in a source of its action.
+    def look(self, connection: Connection, claim: Claim) -> Whereabouts:
+        """Lock the record of an attempt, waiting for others; return where it is.
 
         Raises:
-            MovedAway: The record is no longer where this attempt left it.
-            RecordHidden: Nobody can tell whether it is.
-            RecordKeptError: It is, and the database does not let it go.
+            RecordHidden: Nobody can tell.
         """
-        ...
-
-    def land_and_finish(
-        self, connection: Connection, claim: Claim, settlement: Settlement, *, now: datetime,
-        changes: Mapping[str, Any],
-    ) -> JobState | None:  # fmt: skip
-        """Do what `land` and the end of the job do, in one statement that is its own transaction.
-
-        Returns:
-            The job's new state; None when it is no longer ours, and nothing was written.
-
-        Raises:
-            MovedAway: The record is no longer where this attempt left it.
-            RecordHidden: Nobody can tell whether it is.
-            RecordKeptError: It is, and the database does not let it go.
-        """
-        ...
-
-    def finish_together(self, successes: Sequence[Ending], *, now: datetime) -> frozenset[int]:
-        """Do what `land` and the end of the job do for many, in transactions of its own.
-
-        Waits for no lock that someone holds on a record or a job.
-
-        Returns:
-            The ids of the jobs that are completed now; of the others nothing was written.
-        """
-        ...
-
-    def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
-        """Lock the record of an attempt; return whether it waits for its job again."""
-        ...
-
-    def whereabouts(self, connection: Connection, claim: Claim) -> Whereabouts:
-        """Lock the record of an attempt that was moved away, and look where it went."""
         ...
 
     def recover(self, connection: Connection, job: Job) -> Any | None:
@@ -372,7 +348,7 @@ class Work(Protocol):
     def find_at_rest(self, connection: Connection, job: Job) -> Any:
         """Lock the record of a job that could not be claimed; return the subject.
 
-        When the record rests in no source of its action, `land` raises `MovedAway` for it.
+        No move finds a record that rests in no source of its action.
         """
         ...
 

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
 from statejobs.errors import RecordKeptError, RowRefusedError
-from statejobs.runner.port import Claim, RecordHidden, Work
-from statejobs.runner.recorder import Recorder
+from statejobs.runner.port import Claim, RecordHidden, Works
+from statejobs.runner.steps import Steps
 from statejobs.store.expired import discard_stuck, put_aside
 from statejobs.store.faults import words_of
 from statejobs.store.finish import record_attempt
@@ -109,8 +109,8 @@ class Aside:
 class Refused:
     """Writes refusals; never commits."""
 
-    def __init__(self, store: Store, work: Work, recorder: Recorder, sources: Sources) -> None:
-        self._store, self._work, self._recorder, self._sources = store, work, recorder, sources
+    def __init__(self, store: Store, works: Works, steps: Steps, sources: Sources) -> None:
+        self._store, self._works, self._steps, self._sources = store, works, steps, sources
 
     def write(
         self, connection: Connection, refusal: Refusal, claim: Claim | None, *, waits: bool = False
@@ -149,7 +149,7 @@ class Refused:
     def _until(self, refusal: Refusal) -> datetime:
         if refusal.due is not None:
             return refusal.due
-        backoff = self._work.policy(refusal.job.key).backoff
+        backoff = self._works.policy(refusal.job.key).backoff
         cause = refusal.cause or refusal.error
         wait, _ = safe_delay(backoff, refusal.step, cause, self._sources.rng)
         return self._sources.clock.now() + wait
@@ -166,7 +166,7 @@ class Refused:
             return None
         self._record(connection, refusal, now)
         if claim is not None:
-            self._recorder.run_discard_hook(connection, claim, why)
+            self._steps.run_discard_hook(connection, claim, why)
         return Aside(state=JobState.DISCARDED, reason=why)
 
     def _record(self, connection: Connection, refusal: Refusal, now: datetime) -> None:

@@ -9,10 +9,10 @@ from datetime import timedelta
 from enum import Enum, auto
 
 from statejobs.runner.points import CrashPoint, Reach
-from statejobs.runner.port import Claim, RecordHidden, Work
-from statejobs.runner.recorder import Recorder
+from statejobs.runner.port import Claim, Ending, RecordHidden, Works
 from statejobs.runner.refused import Refusal, Refused, tell_of
 from statejobs.runner.retries import MOST_OF_CODE
+from statejobs.runner.steps import Steps
 from statejobs.store.expired import find_expired, lock_expired
 from statejobs.store.faults import Fault, fault_of, has_come_from_code, words_of
 from statejobs.store.rows import Expired
@@ -45,12 +45,12 @@ class Rescue:
     """Rescues expired jobs for one node; safe to call from several threads."""
 
     def __init__(
-        self, store: Store, work: Work, recorder: Recorder, *, lease: timedelta,
+        self, store: Store, works: Works, steps: Steps, *, lease: timedelta,
         sources: Sources, telemetry: Telemetry, reach: Reach,
     ) -> None:  # fmt: skip
-        self._store, self._work, self._recorder, self._lease = store, work, recorder, lease
+        self._store, self._works, self._steps, self._lease = store, works, steps, lease
         self._sources, self._telemetry, self._reach = sources, telemetry, reach
-        self._refusals = Refused(store, work, recorder, sources)
+        self._refusals = Refused(store, works, steps, sources)
         self._met: Counter[int] = Counter()
         """Job → how many rounds met what code in the database raised for its record."""
 
@@ -67,7 +67,7 @@ class Rescue:
         while is_more and rescued < RESCUED_AT_ONCE:
             page = find_expired(
                 self._store,
-                self._work.keys(),
+                self._works.keys(),
                 now,
                 lease=self._lease,
                 limit=RESCUED_AT_ONCE,
@@ -123,7 +123,7 @@ class Rescue:
         return self._met[job_id] >= MOST_OF_CODE
 
     def _is_last(self, expired: Expired) -> bool:
-        policy = self._work.policy(expired.key)
+        policy = self._works.policy(expired.key)
         return gives_up(
             attempt=expired.attempt,
             max_attempts=expired.max_attempts,
@@ -136,17 +136,17 @@ class Rescue:
         with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             now = self._sources.clock.now()
             job = lock_expired(connection, expired.id, now, lease=self._lease)
-            subject = self._work.recover(connection, job) if job is not None else None
+            subject = self._works.of(job.key).recover(connection, job) if job is not None else None
             if job is None or subject is None:
                 return Became.LEFT
             claim = Claim(
-                job=job, subject=subject, policy=self._work.policy(job.key),
-                work=self._work.of(job.key), began=0,
+                job=job, subject=subject, policy=self._works.policy(job.key),
+                work=self._works.of(job.key), began=0,
             )  # fmt: skip
             claims[:] = [claim]
-            _, state = self._recorder.settle(connection, claim, outcome)
+            settled = self._steps.take(connection, Ending(claim, outcome))
             self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
-        self._telemetry.emit(Event.JOB_RESCUED, job=job, state=state)
+        self._telemetry.emit(Event.JOB_RESCUED, job=job, state=settled.state)
         return Became.RESCUED
 
     def _refused(

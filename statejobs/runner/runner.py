@@ -19,7 +19,7 @@ from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import Finisher, outcome_of
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, Ending, Work
+from statejobs.runner.port import Claim, Ending, Works
 from statejobs.runner.rescue import Rescue
 from statejobs.runner.strays import Strays
 from statejobs.runner.timekeeping import timekeeper_of
@@ -41,7 +41,7 @@ class Runner:
     def __init__(
         self,
         store: Store,
-        work: Work,
+        work: Works,
         *,
         node_id: str,
         settings: WorkerSettings,
@@ -56,7 +56,7 @@ class Runner:
             store, work, lease=settings.lease, sources=sources, telemetry=telemetry, reach=reach
         )
         self.strays = Strays(
-            store, work, self.finisher.recorder, node_id=node_id, settings=settings,
+            store, work, self.finisher.steps, node_id=node_id, settings=settings,
             sources=sources, reach=reach,
         )  # fmt: skip
         self.claiming = Claiming(
@@ -64,7 +64,7 @@ class Runner:
             sources=sources, telemetry=telemetry, reach=reach,
         )  # fmt: skip
         self._rescue = Rescue(
-            store, work, self.finisher.recorder, lease=settings.lease, sources=sources,
+            store, work, self.finisher.steps, lease=settings.lease, sources=sources,
             telemetry=telemetry, reach=reach,
         )  # fmt: skip
         self.on_abandoned: Callable[[Claim], None] = lambda _claim: None
@@ -121,7 +121,7 @@ class Runner:
         if chunk is not None and not chunk.only_waiting:
             (result,) = attempt_chunk(self, (claim,))
             return result
-        run = self.work.open(claim, self.begin(claim))
+        run = claim.work.open(claim, self.begin(claim))
         ended: list[Ended] = []
         try:
             outcome = call_within(
@@ -142,7 +142,7 @@ class Runner:
 
     async def attempt_async(self, claim: Claim) -> Ended | Ending:
         """Run the body of an `async def` action; returns as `attempt`."""
-        run = self.work.open_async(claim, self.begin(claim))
+        run = claim.work.open_async(claim, self.begin(claim))
         ended: list[Ended] = []
         try:
             outcome = await call_within_async(run.call, claim, self.settings.timeout_grace)

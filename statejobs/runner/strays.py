@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import Claim, Work
-from statejobs.runner.recorder import Recorder
+from statejobs.runner.port import Claim, Ending, Works
+from statejobs.runner.steps import Steps
 from statejobs.store.faults import is_away
 from statejobs.store.hold import find_owned, lock_claimed
 from statejobs.store.store import TABLE_PATIENCE, Store
@@ -39,10 +39,10 @@ class Strays:
     """Finds and gives back what a node does not know that it holds; safe between threads."""
 
     def __init__(
-        self, store: Store, work: Work, recorder: Recorder, *, node_id: str,
+        self, store: Store, works: Works, steps: Steps, *, node_id: str,
         settings: WorkerSettings, sources: Sources, reach: Reach = live_on,
     ) -> None:  # fmt: skip
-        self._store, self._work, self._recorder = store, work, recorder
+        self._store, self._works, self._steps = store, works, steps
         self._node_id, self._settings, self._sources = node_id, settings, sources
         self._reach = reach
         self._tried = threading.local()
@@ -109,14 +109,14 @@ class Strays:
     def _give_back(self, job_id: int, token: str) -> bool:
         with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             job = lock_claimed(connection, job_id, token)
-            subject = self._work.recover(connection, job) if job is not None else None
+            subject = self._works.of(job.key).recover(connection, job) if job is not None else None
             if job is None or subject is None:
                 return False  # it ended, or someone holds it or its record: the next heartbeat
             claim = Claim(
-                job=job, subject=subject, policy=self._work.policy(job.key),
-                work=self._work.of(job.key), began=0,
+                job=job, subject=subject, policy=self._works.policy(job.key),
+                work=self._works.of(job.key), began=0,
             )  # fmt: skip
-            self._recorder.settle(connection, claim, _UNANSWERED)
+            self._steps.take(connection, Ending(claim, _UNANSWERED))
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         log.warning("job %s (%s) was claimed without an answer: given back", job.id, job.key)
         return True

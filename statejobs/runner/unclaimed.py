@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import Finisher
 from statejobs.runner.holds import LONGEST, HeldKeys
-from statejobs.runner.port import Claim, MovedAway, Policy, Work
+from statejobs.runner.port import Claim, Policy, Works
 from statejobs.runner.sifting import ENOUGH, Blamed
 from statejobs.store import unclaimed as statements
 from statejobs.store.claim import lock_listed
@@ -29,7 +29,7 @@ from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.failure import MESSAGE_LIMIT, Failure, describe_failure
 from statejobs.values.job import Job
-from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.values.lifecycle import Settlement
 from statejobs.values.outcome import Fail
 from statejobs.values.text import REASON_LIMIT, shown_text
 from statejobs.values.waiting import OTHER_CODE, wait_again
@@ -60,10 +60,10 @@ class Unclaimed:
     """Settles the jobs that a claim blamed."""
 
     def __init__(
-        self, store: Store, work: Work, finisher: Finisher, held: HeldKeys, *, node_id: str,
+        self, store: Store, works: Works, finisher: Finisher, held: HeldKeys, *, node_id: str,
         sources: Sources, telemetry: Telemetry,
     ) -> None:  # fmt: skip
-        self._store, self._work, self._finisher, self._held = store, work, finisher, held
+        self._store, self._works, self._finisher, self._held = store, works, finisher, held
         self._node_id, self._sources, self._telemetry = node_id, sources, telemetry
 
     def settle(
@@ -200,24 +200,24 @@ class Unclaimed:
             return []
         settlement = failed.settlement
         return [
-            self._finisher.ended(
+            self._finisher.tell(
                 failed.claim, settlement.edge, settlement.state, reason=settlement.reason,
                 run_at=settlement.run_at, failure=failed.failure,
             )
         ]  # fmt: skip
 
     def _failed(self, job: Job, error: Exception) -> _Failed:
-        now, policy = self._sources.clock.now(), self._work.policy(job.key)
+        now, policy = self._sources.clock.now(), self._works.policy(job.key)
         failure = _not_begun(describe_failure(error, self._store.redaction), policy)
         claim = Claim(
             job=structs.replace(job, attempt=job.attempt + 1, owner=self._node_id, started_at=now),
             subject=None,
             policy=policy,
-            work=self._work.of(job.key),
+            work=self._works.of(job.key),
             began=self._sources.clock.monotonic(),
         )
         outcome = Fail(failure=failure, error=error)
-        settlement = self._finisher.recorder.settlement(claim, outcome)
+        settlement = self._finisher.steps.settlement(claim, outcome)
         return _Failed(claim=claim, failure=failure, settlement=settlement)
 
     def _write(self, job: Job, failed: _Failed, *, moves_record: bool) -> bool:
@@ -236,16 +236,14 @@ class Unclaimed:
             )  # fmt: skip
             if gives_up:
                 reason = settlement.reason or settlement.edge
-                self._finisher.recorder.run_discard_hook(connection, failed.claim, reason)
+                self._finisher.steps.run_discard_hook(connection, failed.claim, reason)
         return True
 
     def _move_to_failed(
         self, connection: Connection, claim: Claim, settlement: Settlement
     ) -> None:  # fmt: skip
-        now = self._sources.clock.now()
-        claim.subject = self._work.find_at_rest(connection, claim.job)
-        with suppress(MovedAway):  # nobody waits for this job
-            self._work.land(connection, claim, Landing.FAILED, now=now, reason=settlement.reason)
+        claim.subject = claim.work.find_at_rest(connection, claim.job)
+        self._finisher.steps.give_up_record(connection, claim, settlement.reason)
 
     def _discard_unread(self, candidate: Candidate, error: Exception) -> None:
         """Give up a job whose own row cannot be read, without reading it."""

@@ -1,19 +1,22 @@
-"""Finishes many jobs at once, each still by itself: who moved on, or is held, is left out.
+"""Completes many jobs at once, each still by itself: who moved on, or is held, is left out.
 
 Jobs that were enqueued anew while they ran are left out as well, so that every job that is finished
-here is simply completed.
+here is simply completed. Where a CTE may write, arrays name the jobs and their records, and one
+statement does all; elsewhere the same is done by one call for each step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     CTE,
     Column,
     ColumnElement,
+    Connection,
     Select,
     Update,
     and_,
@@ -26,14 +29,22 @@ from sqlalchemy import (
     update,
 )
 
-from statejobs.store.arrays import array_of
+from statejobs.store.arrays import array_of, can_be_given, of_array
 from statejobs.store.conditions import STILL_PROCESSING
-from statejobs.store.history import history_from
+from statejobs.store.history import history_from, write_history
+from statejobs.store.hold import lock_jobs
+from statejobs.store.landing import Move
 from statejobs.store.naming import ALONE, Names
-from statejobs.store.records import RecordTable, given_columns, lock_given, move_given
+from statejobs.store.records import (
+    RecordTable,
+    given_columns,
+    lock_given,
+    move_each,
+    move_given,
+)
 from statejobs.store.tables import jobs, literal_state, transitions
 from statejobs.store.types import UtcDateTime
-from statejobs.values.job import JobState
+from statejobs.values.job import Job, JobState
 
 BRIEFLY = timedelta(milliseconds=50)
 """How long what many share waits for a lock: rows are skipped, but indexes, foreign keys and tables
@@ -42,28 +53,114 @@ JOB_ARRAYS = {"job_id": jobs.c.id, "attempt": jobs.c.attempt, "token": jobs.c.to
 """What names the claim of a job."""
 
 
-def complete_jobs() -> Any:
-    """Complete the processing jobs of three arrays, those that are ours and nobody holds."""
-    given = _given(JOB_ARRAYS, ALONE)
-    held = _lock_jobs(given, []).cte("held")
-    return _complete(held, ALONE)
+def complete_given(connection: Connection, held: Sequence[Job], now: datetime) -> set[int]:
+    """Complete those of *held* that are ours and nobody holds, by one statement with arrays.
+
+    Returns:
+        Their ids.
+    """
+    found = connection.execute(_COMPLETE_GIVEN, {**_given_jobs(held), "moved_at": now})
+    return set(found.scalars())
 
 
-def move_and_complete(
-    records: RecordTable, changed: Sequence[Column[Any]], *, has_history: bool
-) -> Any:
-    """Move the records of many jobs and complete these, in one statement.
+def land_given(
+    connection: Connection, held: Sequence[Job], moves: Sequence[Move], now: datetime
+) -> set[int]:
+    """Make *moves*, all alike, and complete the jobs whose records moved, by one statement.
 
     Locks are taken in the order record, job, and none is waited for. A job whose record did not
-    move, since a trigger of the database kept it, is left as it is. Parameters are the arrays
-    `given_…` of `JOB_ARRAYS`, `pk_N`, `was`, `version` and `c_N` for each changed column; and
-    `becomes` and `moved_at`; for history also `given_duration`, `of_resource` and `of_edge`; all
-    called as the names beside their table say. Returns the ids of the jobs.
+    move, since a trigger of the database kept it, is left as it is.
 
-    Args:
-        records: Where they are.
-        changed: Columns that are written with the move.
-        has_history: Whether a row of history is written for each.
+    Returns:
+        The ids of the jobs that are completed.
+    """
+    first = moves[0]
+    records, columns, told = first.records, first.columns, first.history
+    if not all(map(can_be_given, (*records.keys, *columns))):
+        return set()
+    given: dict[str, Any] = {
+        **_given_jobs(held),
+        **{f"given_pk_{n}": [move.identity[n] for move in moves] for n in range(len(records.keys))},
+        "given_was": [move.was for move in moves],
+        "given_version": [move.version for move in moves],
+        **{
+            f"given_c_{n}": [move.changes[column] for move in moves]
+            for n, column in enumerate(columns)
+        },
+        "becomes": first.becomes,
+        "moved_at": now,
+    }
+    if told is not None:
+        given |= {
+            "given_duration": [move.history and move.history.duration for move in moves],
+            "of_resource": told.resource,
+            "of_edge": told.name,
+        }
+    statement = _land_and_complete(records, columns, has_history=told is not None)
+    return set(connection.execute(statement, records.names.of(given)).scalars())
+
+
+def complete_each(connection: Connection, held: Sequence[Job], now: datetime) -> bool:
+    """Complete *held* by one call; return whether all are ours and not asked for again."""
+    rows = [
+        {"job_id": job.id, "held_attempt": job.attempt, "held": job.token, "moved_at": now}
+        for job in held
+    ]
+    return connection.execute(_COMPLETE_ONE, rows).rowcount == len(rows)
+
+
+def complete_all(
+    connection: Connection, held: Sequence[Job], now: datetime, *, by_arrays: bool
+) -> set[int]:
+    """Complete those of *held* that are ours and not asked for again, waiting for others.
+
+    Returns:
+        Their ids; without arrays, of all or of none.
+    """
+    if by_arrays:
+        lock_jobs(connection, [job.id for job in held])
+        return complete_given(connection, held, now)
+    savepoint = connection.begin_nested()
+    if complete_each(connection, held, now):
+        savepoint.commit()
+        return {job.id for job in held}
+    savepoint.rollback()
+    return set()
+
+
+def land_each(
+    connection: Connection, held: Sequence[Job], moves: Sequence[Move], now: datetime
+) -> bool:
+    """Make *moves*, all alike, and complete *held*; return whether all went as they should."""
+    statement = move_each(moves[0].records, moves[0].columns)
+    rows = [move.parameters() for move in moves]
+    if connection.execute(statement, rows).rowcount != len(rows):
+        return False
+    if not complete_each(connection, held, now):
+        return False
+    history = [move.history for move in moves if move.history is not None]
+    if history:
+        write_history(connection, history)
+    return True
+
+
+def _given_jobs(held: Sequence[Job]) -> dict[str, Any]:
+    return {
+        "given_job_id": [job.id for job in held],
+        "given_attempt": [job.attempt for job in held],
+        "given_token": [job.token for job in held],
+    }
+
+
+@lru_cache(maxsize=1024)
+def _land_and_complete(
+    records: RecordTable, changed: tuple[Column[Any], ...], *, has_history: bool
+) -> Any:
+    """Return the statement of `land_given`.
+
+    Parameters are the arrays `given_…` of `JOB_ARRAYS`, of `given_columns` and, for history, of
+    the durations; and `becomes` and `moved_at`; for history also `of_resource` and `of_edge`; all
+    called as the names beside the table say.
     """
     names = records.names
     given = _given(
@@ -88,7 +185,14 @@ def move_and_complete(
     return finish.add_cte(_write_history(given, moved, at, names)) if has_history else finish
 
 
-def complete_one() -> Update:
+def _complete_given_jobs() -> Any:
+    """Complete the processing jobs of three arrays, those that are ours and nobody holds."""
+    given = _given(JOB_ARRAYS, ALONE)
+    held = _lock_jobs(given, []).cte("held")
+    return _complete(held, ALONE)
+
+
+def _complete_one() -> Update:
     """Complete a job that is ours and was not enqueued anew, without asking for its row."""
     return (
         update(jobs)
@@ -106,7 +210,9 @@ def complete_one() -> Update:
 def _given(columns: Mapping[str, Column[Any]], names: Names) -> CTE:
     return select(
         *(
-            func.unnest(bindparam(names[f"given_{name}"], type_=array_of(column))).label(name)
+            of_array(
+                func.unnest(bindparam(names[f"given_{name}"], type_=array_of(column))), column
+            ).label(name)
             for name, column in columns.items()
         )
     ).cte(names["given"])
@@ -167,3 +273,7 @@ def _write_history(given: CTE, moved: CTE, at: ColumnElement[Any], names: Names)
     }
     rows = given.join(moved, moved.c.id == given.c.job_id).join(jobs, jobs.c.id == given.c.job_id)
     return history_from(rows, varied, same).cte(names["history"])
+
+
+_COMPLETE_GIVEN = _complete_given_jobs()
+_COMPLETE_ONE = _complete_one()

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
 from statejobs.runner.port import (
     AsyncRun,
     Claim,
-    Ending,
     Policy,
     Run,
     Starts,
     Subject,
-    Whereabouts,
     Work,
 )
-from statejobs.store.faults import is_away
-from statejobs.values.job import Job, JobState
-from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.values.job import Job
 
 log = logging.getLogger("statejobs.runner")
 
@@ -71,62 +66,6 @@ class WorkByKey:
     def open_async(self, claim: Claim, now: datetime) -> AsyncRun:
         """Return an attempt of an `async def` body."""
         return self._of(claim).open_async(claim, now)
-
-    def land(
-        self, connection: Connection, claim: Claim, landing: Landing, *, now: datetime,
-        reason: str | None = None, changes: Mapping[str, Any] | None = None,
-    ) -> bool:  # fmt: skip
-        """Move the record, if there is one, where the outcome leads."""
-        return self._of(claim).land(
-            connection, claim, landing, now=now, reason=reason, changes=changes
-        )
-
-    def land_and_finish(
-        self, connection: Connection, claim: Claim, settlement: Settlement, *, now: datetime,
-        changes: Mapping[str, Any],
-    ) -> JobState | None:  # fmt: skip
-        """Move the record, if there is one, and end the job, in one statement."""
-        return self._of(claim).land_and_finish(
-            connection, claim, settlement, now=now, changes=changes
-        )
-
-    def finish_together(self, successes: Sequence[Ending], *, now: datetime) -> frozenset[int]:
-        """Let each kind complete its own; what one cannot takes nothing from the others."""
-        groups: dict[Work, list[Ending]] = {}
-        for success in successes:
-            groups.setdefault(self._of(success.claim), []).append(success)
-        if len(groups) == 1:
-            ((work, own),) = groups.items()
-            return work.finish_together(own, now=now)
-        finished: frozenset[int] = frozenset()
-        for work, own in groups.items():
-            try:
-                finished |= work.finish_together(own, now=now)
-            except Exception as error:  # noqa: BLE001 - one by one, they tell whose fault it was
-                log.debug("%d jobs are finished one by one: %s", len(own), error)
-                for success in own:
-                    success.claim.is_unsure |= is_away(error)
-        return finished
-
-    def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
-        """Return whether the work could be done again."""
-        return self._of(claim).rests_in_source(connection, claim)
-
-    def whereabouts(self, connection: Connection, claim: Claim) -> Whereabouts:
-        """Look where the record of an attempt went."""
-        return self._of(claim).whereabouts(connection, claim)
-
-    def recover(self, connection: Connection, job: Job) -> Any | None:
-        """Return the subject of a job whose worker is gone; None when someone holds it."""
-        return self._works[job.key].recover(connection, job)
-
-    def find_at_rest(self, connection: Connection, job: Job) -> Any:
-        """Return the subject of a job that could not be claimed."""
-        return self._works[job.key].find_at_rest(connection, job)
-
-    def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
-        """Run the `on_discard`; return what it raised."""
-        return self._of(claim).discarded(connection, claim, reason)
 
     def _of(self, claim: Claim) -> Work:
         return self._works[claim.job.key]

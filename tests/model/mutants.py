@@ -6,12 +6,11 @@ from msgspec import structs
 from sqlalchemy import select
 
 from statejobs.record import flush
-from statejobs.runner import keeper, recorder
-from statejobs.runner.recorder import Recorder
+from statejobs.runner import keeper, steps
 from statejobs.store.engines.lazy_begin import begin_now
 from statejobs.store.enqueue import enqueue
 from statejobs.store.tables import jobs
-from statejobs.values.outcome import Crash, Snooze
+from statejobs.values.outcome import Snooze
 from statejobs.work.records import work
 from statejobs.work.records.work import RecordWork
 from tests.model.driver import Driver
@@ -19,23 +18,24 @@ from tests.model.driver import Driver
 
 def a_finish_without_the_token(patch):
     """Whoever comes late settles the job of the present holder."""
-    real = recorder.finish_job
+    real = steps.finish_job
 
     def finish(connection, job, settlement, **options):
         now = connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
         held = structs.replace(job, token=now.token, attempt=now.attempt)
         return real(connection, held, settlement, **options)
 
-    patch.setattr(recorder, "finish_job", finish)
+    patch.setattr(steps, "finish_job", finish)
 
 
 def a_rescue_that_forgets_the_record(patch):
-    real = Recorder._land
+    real = RecordWork.move_of
 
-    def land(self, connection, claim, outcome, settlement):
-        return isinstance(outcome, Crash) or real(self, connection, claim, outcome, settlement)
+    def move_of(self, claim, landing, **options):
+        is_rescue = claim.began == 0  # nothing began here
+        return None if is_rescue else real(self, claim, landing, **options)
 
-    patch.setattr(Recorder, "_land", land)
+    patch.setattr(RecordWork, "move_of", move_of)
 
 
 def an_enqueue_that_survives_a_rollback(patch):
@@ -57,27 +57,27 @@ def an_enqueue_that_survives_a_rollback(patch):
 
 
 def a_snooze_that_spends_an_attempt(patch):
-    real = recorder.settle
+    real = steps.settle
 
     def settle(job, outcome, **options):
         settled = real(job, outcome, **options)
         return replace(settled, attempt=job.attempt) if isinstance(outcome, Snooze) else settled
 
-    patch.setattr(recorder, "settle", settle)
+    patch.setattr(steps, "settle", settle)
 
 
 def a_crash_that_is_not_counted(patch):
-    real = recorder.settle
+    real = steps.settle
 
     def settle(job, outcome, **options):
         settled = real(job, outcome, **options)
         return replace(settled, crashes=job.crashes)
 
-    patch.setattr(recorder, "settle", settle)
+    patch.setattr(steps, "settle", settle)
 
 
 def a_cancel_that_a_rescue_forgets(patch):
-    patch.setattr(recorder, "find_cancel_request", lambda *_: None)
+    patch.setattr(steps, "find_cancel_request", lambda *_: None)
 
 
 def a_heartbeat_that_renews_nothing(patch):
@@ -90,15 +90,15 @@ def a_claim_without_history(patch):
 
 def a_finish_that_commits_the_record_first(patch):
     """Who dies in between has moved the record, and not ended the job."""
-    real = RecordWork.land
+    real = steps.land
 
-    def land(self, connection, *args, **options):
-        rests = real(self, connection, *args, **options)
+    def land(connection, move):
+        has_landed = real(connection, move)
         connection.commit()
         begin_now(connection)
-        return rests
+        return has_landed
 
-    patch.setattr(RecordWork, "land", land)
+    patch.setattr(steps, "land", land)
 
 
 MUTANTS = [

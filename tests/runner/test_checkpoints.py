@@ -8,6 +8,7 @@ from sqlalchemy import text, update
 from statejobs import Cancel, Snooze
 from statejobs.runner.calls import calls_of, pop_call
 from statejobs.runner.chunks import attempt_chunk
+from statejobs.runner.port import Ending
 from statejobs.store.tables import jobs
 from statejobs.values.outcome import Release
 from tests.support.forms import (
@@ -152,6 +153,6 @@ def test_a_job_that_is_given_back_keeps_what_it_saved(app):
     (claim,) = app.runner().claim("default", limit=1)
     claim.unsaved_checkpoint = '{"step":1}'
 
-    app.runner().finisher.conclude(claim, Release())
+    app.runner().finisher.finish(Ending(claim, Release()))
 
     assert job_of(app, Atomic, key).checkpoint == '{"step":1}'

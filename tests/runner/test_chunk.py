@@ -20,7 +20,7 @@ from statejobs import (
 )
 from statejobs.acting import current_actor, current_tenant
 from statejobs.runner.chunks import attempt_chunk
-from statejobs.runner.recorder import Recorder
+from statejobs.runner.steps import Steps
 from statejobs.store.tables import attempts, jobs
 from statejobs.values.outcome import Snooze
 from tests.support.meters import SIZE, Meter, Note, meter_office, reset_script, script
@@ -236,12 +236,12 @@ def test_what_the_session_writes_commits_with_every_outcome(app):
 
 
 def test_nothing_is_written_when_the_commit_fails(app, monkeypatch):
-    def fail(*_args):
+    def fail(*_args, **_options):
         raise RuntimeError("before the commit")
 
     script.read = set_and_note
     keys = read(app, 2)
-    monkeypatch.setattr(Recorder, "settle_chunk", fail)
+    monkeypatch.setattr(Steps, "take_within", fail)
 
     ended = app.step(2)
 

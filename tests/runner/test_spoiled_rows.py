@@ -151,7 +151,7 @@ def test_strays_are_given_back_beside_a_spoiled_row(sqlite_app, clock, values):
     spoil(sqlite_app, bad, values)
     clock.advance(hours=1)
     strays = Strays(
-        runner.store, runner.work, runner.finisher.recorder, node_id=runner.node_id,
+        runner.store, runner.work, runner.finisher.steps, node_id=runner.node_id,
         settings=runner.settings, sources=runner.sources,
     )  # fmt: skip
 

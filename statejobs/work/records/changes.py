@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ClauseElement, Column, Table, Update
+from sqlalchemy import ClauseElement, Column, Table
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.record.flush import before_flush
 from statejobs.record.model import ResourceModel
-from statejobs.store.records import move_each
 
 
 def own_changes(session: Session, record: Any, model: ResourceModel) -> dict[str, Any] | None:
@@ -71,13 +70,6 @@ def allows_shortcut(model: ResourceModel) -> bool:
     computes = any(c.onupdate is not None or c.server_onupdate is not None for c in table.columns)
     is_versioned = mapper.version_id_col is not None
     return not (has_hooks or computes or is_versioned) and mapper.local_table is table
-
-
-@lru_cache(maxsize=1024)
-def move_with_changes(model: ResourceModel, changed: tuple[str, ...]) -> Update:
-    """Return the guarded UPDATE that also writes the attributes *changed* (`c_N` parameters)."""
-    columns = tuple(own_columns(model)[name] for name in changed)
-    return move_each(model.records, columns)
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from statejobs.acting import acting_for_job
@@ -26,7 +26,6 @@ from statejobs.work.outcomes import outcomes, warn_of_long_transaction
 from statejobs.work.records.attempt import checked_arguments, prepare, stale_reason
 from statejobs.work.records.changes import own_changes_of_many
 from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
-from statejobs.work.records.finish import finish_within
 from statejobs.work.records.hold import Hold
 from statejobs.work.records.subject import RecordSubject
 from statejobs.work.records.taken_out import refuse_lost_writes
@@ -166,12 +165,6 @@ class RecordChunks:
                 subject.record = record
                 standing.add(claim.job.id)
         return frozenset(standing)
-
-    def finish_within(
-        self, connection: Connection, successes: Sequence[Ending], *, now: datetime
-    ) -> frozenset[int]:
-        """Move the records and complete the jobs of those that stand as they were left."""
-        return finish_within(self.store, connection, successes, now)
 
 
 def _identified(claims: Sequence[Claim]) -> AbstractContextManager[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -12,13 +11,10 @@ from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import StateJobsError
 from statejobs.record.identity import encode_identity
-from statejobs.runner.port import Claim, MovedAway
-from statejobs.store.history import write_history
-from statejobs.store.leave import cancel_left
+from statejobs.runner.port import MovedAway
 from statejobs.store.records import read_place
-from statejobs.values.graph import DELETED, EdgeKind
 from statejobs.work.records.hold import Hold
-from statejobs.work.records.subject import RecordSubject, history_row
+from statejobs.work.records.subject import RecordSubject
 
 
 def delete_or_refuse(
@@ -27,19 +23,24 @@ def delete_or_refuse(
     """Delete the records of actions that completed and declare it; see that others left theirs.
 
     Args:
-        session: Of the action; its flush deletes them.
+        session: Of the action; it is flushed when there is something to delete.
         hold: What locks the records; None when they are locked already.
         subjects: All of one action.
 
     Raises:
         MovedAway: A record is no longer where its claim left it.
-        StateJobsError: An action has deleted its record, or changed its key, and says so nowhere.
+        StateJobsError: An action has deleted its record, or changed its key, and says so nowhere;
+            or the record of one that declares it is still there.
     """
     for subject in subjects:
         if not subject.bound.deletes:
             _refuse_undeclared(subject)
-    if not any(subject.bound.deletes for subject in subjects):
-        return
+    leaving = [subject for subject in subjects if subject.bound.deletes]
+    if leaving:
+        _delete(session, hold, leaving)
+
+
+def _delete(session: Session, hold: Hold | None, subjects: Sequence[RecordSubject]) -> None:
     connection = session.connection()
     has_written = hold is None or hold.holds(connection)
     if hold is not None:
@@ -52,38 +53,9 @@ def delete_or_refuse(
             continue  # by SQL of the body
         session.add(subject.record)  # the body may have expunged it
         session.delete(subject.record)
-
-
-def land_deleted(
-    connection: Connection, claim: Claim, subject: RecordSubject, now: datetime
-) -> None:
-    """Write the end of a record that the flush has deleted, and end its other jobs.
-
-    Raises:
-        StateJobsError: It is still there.
-    """
-    if read_place(connection, subject.model.records, subject.identity) is not None:
-        raise StateJobsError(
-            f"{_label(subject)}: its action {subject.bound.action.name!r} is to delete it, and it "
-            "is still there. Does an event of the session, or a rule of the database, keep it?"
-        )
-    if subject.model.has_history:
-        row = history_row(
-            claim.job, subject, EdgeKind.COMPLETE, DELETED, now,
-            attempt=claim.job.attempt, duration=claim.duration,
-        )  # fmt: skip
-        write_history(connection, [row])
-    why = f"its record was deleted by {subject.bound.action.name}"
-    record_id = claim.job.record_id or ""
-    others = {
-        key: why
-        for bound in subject.model.triggers.values()
-        if bound.spec is not subject.bound.spec
-        for key in bound.dedupe_keys(record_id)
-    }
-    if others:
-        cancel_left(connection, others, running=False, now=now)
-        cancel_left(connection, others, running=True, now=now)
+    session.flush()
+    for subject in subjects:
+        _refuse_what_is_there(connection, subject)
 
 
 @contextmanager
@@ -108,6 +80,14 @@ def blaming_the_action(
         for subject in subjects:
             _refuse_undeclared(subject)
         raise _by_sql(subjects, moved) from None
+
+
+def _refuse_what_is_there(connection: Connection, subject: RecordSubject) -> None:
+    if read_place(connection, subject.model.records, subject.identity) is not None:
+        raise StateJobsError(
+            f"{_label(subject)}: its action {subject.bound.action.name!r} is to delete it, and it "
+            "is still there. Does an event of the session, or a rule of the database, keep it?"
+        )
 
 
 def _refuse_undeclared(subject: RecordSubject) -> None:

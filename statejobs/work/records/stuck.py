@@ -21,6 +21,7 @@ from statejobs.record.specs import BoundTrigger
 from statejobs.store.expired import find_running
 from statejobs.store.faults import Fault, fault_of, is_away, words_of
 from statejobs.store.history import write_history
+from statejobs.store.landing import land
 from statejobs.store.queries import JobQueries
 from statejobs.store.records import Identity, lock_place
 from statejobs.store.revise import requeue
@@ -28,7 +29,7 @@ from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import Job, JobState
-from statejobs.work.records.subject import RecordSubject, history_row, land_record
+from statejobs.work.records.subject import RecordSubject, move_of
 
 REPAIRED = "rescue"
 """Name in history of the move by which a stuck record returns to its source."""
@@ -81,15 +82,12 @@ def repair(
                 model=model, bound=bound, identity=identity, source=source,
                 state=bound.during or source, version=version,
             )  # fmt: skip
-            if not land_record(connection, subject, source, now):
+            move = move_of(job, subject, EdgeKind.RETURN, now, attempt=None, reason=job.reason)
+            if not land(connection, move):
                 raise _refusal(model, bound, job, _KEPT.format(source=source))  # it is locked
-            if model.has_history:
-                row = history_row(
-                    job, subject, EdgeKind.RETURN, source, now,
-                    attempt=None, reason=job.reason,
-                )  # fmt: skip
-                row = structs.replace(row, name=REPAIRED, actor=current_actor())
-                write_history(connection, [row])
+            if move.history is not None:
+                told = structs.replace(move.history, name=REPAIRED, actor=current_actor())
+                write_history(connection, [told])
             requeue(connection, job.id, bound.options.max_attempts, now)
     except SQLAlchemyError as error:
         if is_away(error):

@@ -13,11 +13,12 @@ from statejobs.record.identity import encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
 from statejobs.store.history import HistoryRow
-from statejobs.store.records import Identity, Place, move_parameters
+from statejobs.store.landing import Move
+from statejobs.store.records import Identity, Place
 from statejobs.store.tables import transitions
 from statejobs.values.graph import DELETED, EdgeKind
 from statejobs.values.job import Job
-from statejobs.work.records.changes import move_with_changes
+from statejobs.work.records.changes import own_columns
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,30 +65,6 @@ class RecordSubject:
         return self.bound.action.edge(kind.value)
 
 
-def land_record(
-    connection: Connection, subject: RecordSubject, target: str, now: datetime,
-    changes: Mapping[str, Any] | None = None,
-) -> bool:  # fmt: skip
-    """Move a claimed record to *target* by compare-and-set; False when someone else moved it.
-
-    *changes* (attribute → value) are columns of its own that are written with the move.
-    """
-    statement = move_with_changes(subject.model, tuple(changes or ()))
-    found = connection.execute(statement, landing_parameters(subject, target, now, changes or {}))
-    return found.rowcount == 1
-
-
-def landing_parameters(
-    subject: RecordSubject, target: str, now: datetime, changes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the parameters of `move_with_changes`."""
-    return move_parameters(
-        subject.model.records, subject.identity, was=subject.state, version=subject.version,
-        becomes=target, next_version=subject.version_at(target),
-        moved_at=None if target == subject.state else now, changes=[*changes.values()],
-    )  # fmt: skip
-
-
 def where_to(subject: RecordSubject, state: str | None) -> str:
     """Return for people where a record went that its job no longer finds where it was left."""
     if state is None:
@@ -119,6 +96,49 @@ def came_by_declared_move(
     if last is None or not any(edge.name == last.name for edge in model.spec.edges):
         return False
     return last.target == DELETED if found is None else (last.target, last.version) == found
+
+
+def move_of(
+    job: Job, subject: RecordSubject, kind: EdgeKind, now: datetime, *, attempt: int | None,
+    reason: str | None = None, duration: float | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Move:  # fmt: skip
+    """Return the move by which an edge of *kind* ends the work of *job* on its record.
+
+    Without an *attempt* a person makes it, by hand. Where the job moved nothing, since its action
+    has no `during`, nothing moves back.
+    """
+    model, target = subject.model, subject.resting(kind)
+    is_told = target != subject.state or kind is EdgeKind.COMPLETE
+    columns = own_columns(model) if changes else {}
+    return Move(
+        records=model.records,
+        identity=subject.identity,
+        was=subject.state,
+        version=subject.version,
+        becomes=target,
+        changes={columns[name]: value for name, value in (changes or {}).items()},
+        at=now,
+        history=history_row(
+            job, subject, kind, target, now, attempt=attempt, reason=reason, duration=duration
+        )
+        if is_told and model.has_history
+        else None,
+        rests=target in subject.bound.sources,
+        is_deleted=target == DELETED,
+        ends=_others_of(subject, job.record_id or "") if target == DELETED else {},
+    )
+
+
+def _others_of(subject: RecordSubject, record_id: str) -> dict[str, str]:
+    """Return what names the other jobs of a record that its action deletes, and why they end."""
+    why = f"its record was deleted by {subject.bound.action.name}"
+    return {
+        key: why
+        for bound in subject.model.triggers.values()
+        if bound.spec is not subject.bound.spec
+        for key in bound.dedupe_keys(record_id)
+    }
 
 
 def history_row(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.declare.domain import Registry
@@ -19,47 +17,33 @@ from statejobs.runner.port import (
     AsyncRun,
     Chunk,
     Claim,
-    Ending,
-    MovedAway,
     Policy,
     RecordHidden,
     Run,
     Starts,
     Whereabouts,
-    Work,
 )
-from statejobs.store.faults import sqlstate_of
-from statejobs.store.finish import finish_parameters
-from statejobs.store.fusion import NOT_OURS, fuse, history_parameters
-from statejobs.store.history import write_history
-from statejobs.store.prepared import Prepared
+from statejobs.store.landing import Move
 from statejobs.store.records import Identity, lock_place
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
-from statejobs.values.job import Job, JobState
-from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.values.job import Job
+from statejobs.values.lifecycle import Landing
 from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations
 from statejobs.work.discarding import run_hook
 from statejobs.work.fitting import Arguments
 from statejobs.work.records.atomic_attempt import MOST_IN_A_BATCH, AtomicBatches
 from statejobs.work.records.attempt import AsyncRecordRun, RecordRun
-from statejobs.work.records.changes import move_with_changes
 from statejobs.work.records.chunk_attempt import RecordChunks
 from statejobs.work.records.claim import identities_of, lock_records, move_to_during, write_claims
-from statejobs.work.records.deletion import land_deleted
 from statejobs.work.records.finding import find_at_rest, find_left, refuse_hidden
-from statejobs.work.records.finish import finish_together
-from statejobs.work.records.hidden import moved_or_hidden
-from statejobs.work.records.kept import is_written_already, why_not_moved
 from statejobs.work.records.misfits import leave_misfits
 from statejobs.work.records.subject import (
     RecordSubject,
     came_by_declared_move,
-    history_row,
-    land_record,
-    landing_parameters,
+    move_of,
     where_to,
 )
 
@@ -116,11 +100,6 @@ class RecordWork:
             return Chunk(size=MOST_IN_A_BATCH, work=self._batches, only_waiting=True)
         return None
 
-    def of(self, key: str) -> Work:
-        """Return itself."""
-        del key
-        return self
-
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
         """Lock and move the records of *jobs*: a fixed number of statements for each key."""
         ready: list[tuple[Job, RecordSubject]] = []
@@ -172,97 +151,28 @@ class RecordWork:
         """Return an attempt of an `async def` action."""
         return AsyncRecordRun(self._store, self._async_engine(), claim, self._sources, now)
 
-    def land(
-        self, connection: Connection, claim: Claim, landing: Landing, *, now: datetime,
-        reason: str | None = None, changes: Mapping[str, Any] | None = None,
-    ) -> bool:  # fmt: skip
-        """Move the record where the outcome leads; return whether it rests in a source.
+    def move_of(
+        self, claim: Claim, landing: Landing, *, now: datetime, reason: str | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> Move:  # fmt: skip
+        """Return where the record goes that an outcome leads to *landing*."""
+        job = claim.job
+        return move_of(
+            job, claim.subject, _KINDS[landing], now, attempt=job.attempt, reason=reason,
+            duration=claim.duration, changes=changes,
+        )  # fmt: skip
 
-        Raises:
-            MovedAway: Someone else moved it first.
-            RecordHidden: Nobody can tell whether someone did.
-            RecordKeptError: Nobody did, and the database does not let it go.
-        """
-        subject: RecordSubject = claim.subject
-        kind = _KINDS[landing]
-        if kind is EdgeKind.COMPLETE and subject.bound.deletes:
-            land_deleted(connection, claim, subject, now)
-            return False
-        target = subject.resting(kind)
-        if target == subject.state and kind is not EdgeKind.COMPLETE:
-            return self._stay(connection, subject)  # without `during` the job moves nothing
-        if not land_record(connection, subject, target, now, changes) and not is_written_already(
-            connection, subject, target, changes or {}
-        ):
-            raise why_not_moved(connection, subject)
-        if subject.model.has_history:
-            row = history_row(
-                claim.job, subject, kind, target, now,
-                attempt=claim.job.attempt, reason=reason, duration=claim.duration,
-            )  # fmt: skip
-            write_history(connection, [row])
-        return target in subject.bound.sources
-
-    def land_and_finish(
-        self, connection: Connection, claim: Claim, settlement: Settlement, *, now: datetime,
-        changes: Mapping[str, Any],
-    ) -> JobState | None:  # fmt: skip
-        """Move the record to its target and complete the job, in one statement.
-
-        Raises:
-            MovedAway: Someone else moved the record first.
-            RecordHidden: Nobody can tell whether someone did.
-            RecordKeptError: Nobody did, and the database does not let it go.
-        """
-        subject: RecordSubject = claim.subject
-        target = subject.bound.target
-        given = finish_parameters(
-            claim.job,
-            settlement,
-            now=now,
-            rests_in_source=target in subject.bound.sources,
-            allowance=claim.policy.max_attempts,
-        )
-        if subject.model.has_history:
-            row = history_row(
-                claim.job, subject, EdgeKind.COMPLETE, target, now,
-                attempt=claim.job.attempt, duration=claim.duration,
-            )  # fmt: skip
-            given |= history_parameters(row)
-        landing = landing_parameters(subject, target, now, changes)
-        parameters = subject.model.names.of(given) | landing
-        try:
-            fused = _fused(subject.model, tuple(changes), connection.dialect)
-            found = fused.execute(connection, parameters).one()
-        except DBAPIError as error:
-            if sqlstate_of(error) == NOT_OURS:
-                return None
-            raise
-        if found.moved == 0:
-            raise why_not_moved(connection, subject)
-        return JobState(found.state)
-
-    def finish_together(self, successes: Sequence[Ending], *, now: datetime) -> frozenset[int]:
-        """Move the records and complete the jobs of those that stand as they were left."""
-        return finish_together(self._store, successes, now)
-
-    def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
-        """Lock the record; return whether it waits for its job again."""
+    def look(self, connection: Connection, claim: Claim) -> Whereabouts:
+        """Lock the record of an attempt; return where it is."""
         subject: RecordSubject = claim.subject
         found = lock_place(connection, subject.model.records, subject.identity)
-        return found is not None and found[0] in subject.bound.sources
-
-    def whereabouts(self, connection: Connection, claim: Claim) -> Whereabouts:
-        """Lock the record of an attempt that was moved away, and look where it went."""
-        subject: RecordSubject = claim.subject
-        found = lock_place(connection, subject.model.records, subject.identity)
+        is_there = found == (subject.state, subject.version)
         if found is None:
             refuse_hidden(connection, subject.model)
-        is_back = found == (subject.state, subject.version)
         return Whereabouts(
-            reason=None if is_back else where_to(subject, found and found[0]),
+            reason=None if is_there else where_to(subject, found and found[0]),
             rests_in_source=found is not None and found[0] in subject.bound.sources,
-            is_declared=came_by_declared_move(connection, subject, found),
+            is_declared=not is_there and came_by_declared_move(connection, subject, found),
         )
 
     def recover(self, connection: Connection, job: Job) -> RecordSubject | None:
@@ -285,20 +195,6 @@ class RecordWork:
             return None if hook is None else hook.body(record, session, reason)
 
         return run_hook(connection, claim, self._sources, call)
-
-    def _stay(self, connection: Connection, subject: RecordSubject) -> bool:
-        found = lock_place(connection, subject.model.records, subject.identity)
-        if found is None:
-            raise moved_or_hidden(connection, subject)
-        if found != (subject.state, subject.version):
-            raise MovedAway(where_to(subject, found[0]))
-        return subject.state in subject.bound.sources
-
-
-@lru_cache(maxsize=1024)
-def _fused(model: ResourceModel, changed: tuple[str, ...], dialect: Dialect) -> Prepared:
-    move = move_with_changes(model, changed)
-    return Prepared(fuse(move, model.names, has_history=model.has_history), dialect)
 
 
 def _may_tell(model: ResourceModel, bound: BoundTrigger) -> bool:

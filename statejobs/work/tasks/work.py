@@ -10,13 +10,11 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.declare.domain import Registry
-from statejobs.runner.port import AsyncRun, Claim, Ending, Policy, Run, Starts, Whereabouts, Work
-from statejobs.store.finish import finish_job
+from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Whereabouts
 from statejobs.store.store import Store
-from statejobs.store.together import complete_jobs, complete_one
 from statejobs.values.clock import Sources
-from statejobs.values.job import Job, JobState
-from statejobs.values.lifecycle import Landing, Settlement
+from statejobs.values.job import Job
+from statejobs.values.lifecycle import Landing
 from statejobs.work.declares import Declarations
 from statejobs.work.discarding import run_hook
 from statejobs.work.fitting import fit_tasks
@@ -58,11 +56,6 @@ class TaskWork:
             has_record=False,
         )
 
-    def of(self, key: str) -> Work:
-        """Return itself."""
-        del key
-        return self
-
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
         """Return that all are ready whose arguments fit."""
         del now
@@ -80,55 +73,15 @@ class TaskWork:
         """Return an attempt of an `async def` task."""
         return AsyncTaskRun(self._store, self._async_engine, claim, self._sources, now)
 
-    def land(
-        self, connection: Connection, claim: Claim, landing: Landing, *, now: datetime,
-        reason: str | None = None, changes: Mapping[str, Any] | None = None,
-    ) -> bool:  # fmt: skip
-        """Return that it could run again: nothing moves."""
-        del connection, claim, landing, now, reason, changes
-        return True
+    def move_of(
+        self, claim: Claim, landing: Landing, *, now: datetime, reason: str | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Return that nothing moves."""
+        del claim, landing, now, reason, changes
 
-    def land_and_finish(
-        self, connection: Connection, claim: Claim, settlement: Settlement, *, now: datetime,
-        changes: Mapping[str, Any],
-    ) -> JobState | None:  # fmt: skip
-        """End the job with one fenced statement."""
-        del changes
-        return finish_job(
-            connection, claim.job, settlement, now=now, rests_in_source=True,
-            allowance=claim.policy.max_attempts,
-        )  # fmt: skip
-
-    def finish_together(self, successes: Sequence[Ending], *, now: datetime) -> frozenset[int]:
-        """Complete the jobs that are still ours, with one statement for all."""
-        held = [success.claim.job for success in successes]
-        if self._store.can_fuse:
-            parameters = {
-                "given_job_id": [job.id for job in held],
-                "given_attempt": [job.attempt for job in held],
-                "given_token": [job.token for job in held],
-                "moved_at": now,
-            }
-            # No lock_timeout: the statement meets no index, foreign key or table of a user's.
-            with self._store.single() as connection:
-                return frozenset(connection.execute(_COMPLETE_ALL, parameters).scalars())
-        rows = [
-            {"job_id": job.id, "held_attempt": job.attempt, "held": job.token, "moved_at": now}
-            for job in held
-        ]
-        with self._store.transaction() as connection:
-            if connection.execute(_COMPLETE_ONE, rows).rowcount == len(held):
-                return frozenset(job.id for job in held)
-            connection.rollback()  # someone took one of them: each by itself then
-        return frozenset()
-
-    def rests_in_source(self, connection: Connection, claim: Claim) -> bool:
-        """Return that it could run again."""
-        del connection, claim
-        return True
-
-    def whereabouts(self, connection: Connection, claim: Claim) -> Whereabouts:
-        """Return that nothing was moved: there is no record."""
+    def look(self, connection: Connection, claim: Claim) -> Whereabouts:
+        """Return that it could run again: there is no record."""
         del connection, claim
         return Whereabouts(reason=None, rests_in_source=True, is_declared=False)
 
@@ -155,7 +108,3 @@ class TaskWork:
             return returned
 
         return run_hook(connection, claim, self._sources, call)
-
-
-_COMPLETE_ALL = complete_jobs()
-_COMPLETE_ONE = complete_one()

@@ -1,0 +1,311 @@
+"""The steps of a finish, in their one order: look, decide, write. Nothing is committed here.
+
+Looked at is what may change the outcome: whether somebody wants the job to stop, and where its
+record is. What is decided is a `Settlement` and a `Move`. Written are the record, then what the
+body left in its session, then job, history, attempt and hook.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from statejobs.errors import RecordKeptError
+from statejobs.runner.points import CrashPoint, Reach
+from statejobs.runner.port import Claim, Ending, LateResult, MovedAway
+from statejobs.runner.undone import ours
+from statejobs.store.finish import find_cancel_request, finish_job, record_attempt
+from statejobs.store.history import write_history
+from statejobs.store.hold import note_on_job
+from statejobs.store.landing import Move, land, land_all
+from statejobs.store.leave import cancel_left
+from statejobs.store.store import Store
+from statejobs.store.together import complete_all
+from statejobs.values.backoff import safe_delay
+from statejobs.values.clock import Sources
+from statejobs.values.failure import describe_failure
+from statejobs.values.job import ENDED, JobState
+from statejobs.values.lifecycle import Landing, Settlement, backoff_step, counted, settle
+from statejobs.values.outcome import (
+    Cancel,
+    Complete,
+    Crash,
+    Fail,
+    GiveBack,
+    Outcome,
+    Release,
+    Snooze,
+    Superseded,
+)
+from statejobs.values.text import REASON_LIMIT, shown_text
+
+log = logging.getLogger("statejobs.runner")
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How an attempt was recorded."""
+
+    outcome: Outcome
+    settlement: Settlement
+    state: JobState
+    """Of the job."""
+
+
+class Steps:
+    """Decides what outcomes do, and writes it."""
+
+    def __init__(self, store: Store, sources: Sources, reach: Reach) -> None:
+        self._store, self._sources, self._reach = store, sources, reach
+
+    def take(self, connection: Connection, ending: Ending, *, is_held: bool = False) -> Settled:
+        """Take all steps for one *ending*.
+
+        Args:
+            connection: With the transaction.
+            ending: How the attempt ended.
+            is_held: The transaction has locked and checked the record before it wrote anything.
+
+        Raises:
+            LateResult: The job is no longer ours.
+            MovedAway: What *is_held* has been moved all the same, by the attempt itself.
+            RecordHidden: Nobody can tell where the record is.
+            RecordKeptError: The database does not let it go.
+        """
+        claim = ending.claim
+        outcome = self._look(connection, claim, counted(claim.job, ending.outcome))
+        settlement = self.settlement(claim, outcome)
+        if not isinstance(outcome, Superseded):
+            move = self._move_of(ending, settlement)
+            if move is None or land(connection, move):
+                self._reach(CrashPoint.FINISH_RECORD_MOVED)
+                return self._write(connection, claim, outcome, settlement, move)
+            if is_held:
+                raise self._why_not(connection, claim)
+        return self._supersede(connection, claim, outcome)
+
+    def take_within(
+        self, connection: Connection, endings: Sequence[Ending], *, flush: Callable[[], None]
+    ) -> list[Settled]:
+        """Take all steps for the *endings* of one call, in the transaction of its session.
+
+        Args:
+            connection: Of the session, which has begun.
+            endings: How the attempts ended; at least one is completed.
+            flush: Writes what the body left in the session.
+
+        Raises:
+            LateResult: A job is no longer ours.
+            MovedAway: A record is no longer where its claim left it.
+            RecordHidden: Nobody can tell where one is.
+            RecordKeptError: The database does not let one go.
+            UndoneError: A fault of the database that passes.
+        """
+        completing = [ending for ending in endings if isinstance(ending.outcome, Complete)]
+        with ours():
+            moves = self._land_all(connection, completing)
+        self._reach(CrashPoint.FINISH_RECORD_MOVED)
+        flush()
+        self._reach(CrashPoint.FINISH_FLUSHED)
+        with ours():
+            completed = self._complete_all(connection, completing, moves)
+            return [
+                completed.get(ending.claim) or self.take(connection, ending, is_held=True)
+                for ending in endings
+            ]
+
+    def give_up_record(self, connection: Connection, claim: Claim, reason: str | None) -> None:
+        """Move the record of a job that ends before it began; somebody else may have moved it.
+
+        Raises:
+            RecordHidden: Nobody can tell where it is.
+            RecordKeptError: The database does not let it go.
+        """
+        now = self._sources.clock.now()
+        move = claim.work.move_of(claim, Landing.FAILED, now=now, reason=reason)
+        if move is None:
+            return
+        if land(connection, move):
+            _tell_of(connection, [move])
+        elif isinstance(why := self._why_not(connection, claim), RecordKeptError):
+            raise why
+
+    def settlement(self, claim: Claim, outcome: Outcome) -> Settlement:
+        """Decide what *outcome* does to the job and the record of *claim*."""
+        wait = timedelta()
+        if isinstance(outcome, Fail) and not claim.job.is_last_attempt:
+            wait = self._backoff(claim, outcome)
+        now, crashes = self._sources.clock.now(), claim.policy.max_crashes
+        settlement = settle(claim.job, outcome, now=now, wait=wait, max_crashes=crashes)
+        if settlement.reason is None:
+            return settlement
+        reason = shown_text(settlement.reason, REASON_LIMIT, self._store.redaction)
+        return replace(settlement, reason=reason)
+
+    def run_discard_hook(self, connection: Connection, claim: Claim, reason: str) -> None:
+        """Tell the trigger or task that its job was given up; what the hook raises is recorded."""
+        problem = claim.work.discarded(connection, claim, reason)
+        if problem is None:
+            return
+        failure = describe_failure(problem, self._store.redaction)
+        log.error(
+            "on_discard of %s failed: %s: %s", claim.job.key, failure.error_type, failure.message
+        )
+        now = self._sources.clock.now()
+        record_attempt(connection, claim.job, "on_discard", now=now, failure=failure)
+
+    def _look(self, connection: Connection, claim: Claim, outcome: Outcome) -> Outcome:
+        """Return *outcome*; a job that someone asked to stop does not go on, however it ended."""
+        if not isinstance(outcome, Fail | GiveBack | Snooze | Release | Crash):
+            return outcome
+        claim.work.look(connection, claim)  # locks the record: it comes before the job
+        reason = find_cancel_request(connection, claim.job)
+        return outcome if reason is None else Cancel(reason)
+
+    def _supersede(self, connection: Connection, claim: Claim, outcome: Outcome) -> Settled:
+        """Record that somebody moved the record, which stays where it is.
+
+        Raises:
+            RecordKeptError: Nobody did.
+        """
+        went = claim.work.look(connection, claim)
+        reason = claim.signal.reason or went.reason
+        if isinstance(outcome, Superseded):
+            reason = reason or outcome.reason
+        elif went.reason is None:
+            raise RecordKeptError
+        superseded = Superseded(reason or "", is_declared=went.is_declared)
+        settlement = self.settlement(claim, superseded)
+        return self._write(
+            connection, claim, superseded, settlement, None, rests=went.rests_in_source
+        )
+
+    def _why_not(self, connection: Connection, claim: Claim) -> MovedAway | RecordKeptError:
+        """Return why a move did not land."""
+        reason = claim.work.look(connection, claim).reason
+        return RecordKeptError() if reason is None else MovedAway(reason)
+
+    def _move_of(self, ending: Ending, settlement: Settlement) -> Move | None:
+        return ending.claim.work.move_of(
+            ending.claim,
+            settlement.landing,
+            now=self._sources.clock.now(),
+            reason=settlement.reason,
+            changes=ending.changes,
+        )
+
+    def _land_all(self, connection: Connection, completing: Sequence[Ending]) -> list[Move]:
+        complete = [self.settlement(ending.claim, ending.outcome) for ending in completing]
+        found = map(self._move_of, completing, complete)
+        moves = [move for move in found if move is not None]
+        if moves and not land_all(connection, moves):
+            if len(completing) == 1:
+                raise self._why_not(connection, completing[0].claim)
+            raise MovedAway(f"one of {len(moves)} records was moved away, or is kept")
+        return moves
+
+    def _complete_all(
+        self, connection: Connection, completing: Sequence[Ending], moves: Sequence[Move]
+    ) -> dict[Claim, Settled]:
+        """Complete the jobs whose records have landed; those asked for again go on."""
+        claims = [ending.claim for ending in completing]
+        finished: set[int] = set()
+        if len(claims) > 1:
+            jobs, now = [claim.job for claim in claims], self._sources.clock.now()
+            finished = complete_all(connection, jobs, now, by_arrays=self._store.can_fuse)
+        rests = moves[0].rests if moves else True  # all of one action
+        settled: dict[Claim, Settled] = {}
+        for claim in claims:
+            settlement, state = self.settlement(claim, Complete()), JobState.COMPLETED
+            if claim.job.id not in finished:
+                state = self._finish_job(connection, claim, settlement, rests)
+            settled[claim] = Settled(Complete(), settlement, state)
+        _tell_of(connection, moves)
+        return settled
+
+    def _write(
+        self, connection: Connection, claim: Claim, outcome: Outcome, settlement: Settlement,
+        move: Move | None, *, rests: bool | None = None,
+    ) -> Settled:  # fmt: skip
+        """Write the job, its history, its attempt, and what the hook writes."""
+        if claim.unsaved_checkpoint is not None and not isinstance(outcome, Complete):
+            note_on_job(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
+        if rests is None:
+            rests = move is None or move.rests
+        state = self._finish_job(connection, claim, settlement, rests)
+        if move is not None:
+            _tell_of(connection, [move])
+        self._record_attempt(connection, claim, outcome, settlement)
+        if settlement.landing is Landing.FAILED and state in ENDED:
+            self.run_discard_hook(connection, claim, settlement.reason or settlement.edge)
+        return Settled(outcome, settlement, state)
+
+    def _finish_job(
+        self,
+        connection: Connection,
+        claim: Claim,
+        settlement: Settlement,
+        rests: bool,  # noqa: FBT001
+    ) -> JobState:
+        """End the job, if it is still ours.
+
+        Raises:
+            LateResult: It is not.
+        """
+        state = finish_job(
+            connection,
+            claim.job,
+            settlement,
+            now=self._sources.clock.now(),
+            rests_in_source=rests,
+            allowance=claim.policy.max_attempts,
+        )
+        if state is None:
+            raise LateResult
+        return state
+
+    def _record_attempt(
+        self, connection: Connection, claim: Claim, outcome: Outcome, settlement: Settlement
+    ) -> None:
+        name, job = _SPENT.get(type(outcome)), claim.job
+        if name is None or settlement.is_overtaken:
+            return  # the attempt did not count, or its end is in the history of the record
+        if isinstance(outcome, Crash) and job.owner is None:
+            return  # its attempt had ended before; only the record was waited for
+        failure = outcome.failure if isinstance(outcome, Fail) else None
+        now = self._sources.clock.now()
+        record_attempt(connection, job, name, now=now, failure=failure, message=settlement.reason)
+
+    def _backoff(self, claim: Claim, failed: Fail) -> timedelta:
+        step = backoff_step(claim.job, claim.policy.max_attempts)
+        wait, problem = safe_delay(claim.policy.backoff, step, failed.error, self._sources.rng)
+        if problem is not None:
+            failure = describe_failure(problem, self._store.redaction)
+            log.error(
+                "backoff of %s failed, the default is used: %s: %s",
+                claim.job.key, failure.error_type, failure.message,
+            )  # fmt: skip
+        return wait
+
+
+def _tell_of(connection: Connection, moves: Sequence[Move]) -> None:
+    """Write the history of *moves*, and end the other jobs of records that are gone."""
+    history = [move.history for move in moves if move.history is not None]
+    if history:
+        write_history(connection, history)
+    for move in moves:
+        if move.ends:
+            cancel_left(connection, move.ends, running=False, now=move.at)
+            cancel_left(connection, move.ends, running=True, now=move.at)
+
+
+_SPENT: dict[type, str] = {
+    Fail: "failed",
+    Crash: "crashed",
+    Cancel: "cancelled",
+    Superseded: "superseded",
+}

@@ -1,0 +1,129 @@
+"""Finishes successes that need no unit of work: many at once, each still by itself.
+
+What cannot be finished so is left untouched: a record that moved, a job that is no longer ours or
+was asked for again, a row that someone holds, a value that the database refuses.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from statejobs.runner.port import Ending
+from statejobs.store.faults import is_away
+from statejobs.store.landing import Move
+from statejobs.store.store import Store
+from statejobs.store.together import (
+    BRIEFLY,
+    complete_each,
+    complete_given,
+    land_each,
+    land_given,
+)
+from statejobs.values.lifecycle import Landing
+
+log = logging.getLogger("statejobs.runner")
+
+
+class _Member(NamedTuple):
+    ending: Ending
+    move: Move | None
+
+
+def finish_together(store: Store, endings: Sequence[Ending], now: datetime) -> frozenset[int]:
+    """Complete the jobs of *endings* that can be completed; waits for no lock.
+
+    Returns:
+        Their ids; of the others nothing was written.
+    """
+    if not endings:
+        return frozenset()
+    groups = _groups(endings, now)
+    if store.can_fuse:
+        found = (_finish_given(store, group, now) for group in groups)
+        return frozenset(job_id for finished in found for job_id in finished)
+    return _finish_each(store, groups, now)
+
+
+def _groups(endings: Sequence[Ending], now: datetime) -> list[list[_Member]]:
+    """Return *endings* with their moves, apart where a statement cannot take them together."""
+    groups: dict[object, list[_Member]] = {}
+    for ending in endings:
+        claim = ending.claim
+        move = claim.work.move_of(claim, Landing.TARGET, now=now, changes=ending.changes)
+        alike = move and (id(claim.policy), move.becomes, tuple(ending.changes))
+        groups.setdefault(alike, []).append(_Member(ending, move))
+    return list(groups.values())
+
+
+def _finish_given(store: Store, group: Sequence[_Member], now: datetime) -> set[int]:
+    jobs = [member.ending.claim.job for member in group]
+    moves = [member.move for member in group if member.move is not None]
+    try:
+        # Tasks wait for no index, foreign key or table of a user's.
+        with store.single(lock_timeout=BRIEFLY if moves else None) as connection:
+            if moves:
+                return land_given(connection, jobs, moves, now)
+            return complete_given(connection, jobs, now)
+    except Exception as error:  # noqa: BLE001 - one by one, they tell whose fault it was
+        _leave(group, error)
+        return set()
+
+
+def _finish_each(
+    store: Store, groups: Sequence[Sequence[_Member]], now: datetime
+) -> frozenset[int]:
+    """Do the same in a transaction that no other writer can enter."""
+    finished: set[int] = set()
+    try:
+        with _open(store, groups) as connection:
+            for group in groups:
+                finished |= _finish_group(connection, group, now, is_alone=len(groups) == 1)
+    except Exception as error:  # noqa: BLE001 - one by one, they tell whose fault it was
+        for group in groups:
+            _leave(group, error)
+        return frozenset()
+    return frozenset(finished)
+
+
+def _open(store: Store, groups: Sequence[Sequence[_Member]]) -> AbstractContextManager[Connection]:
+    """Open a transaction; a single task needs none, since one statement ends it."""
+    (first, *others) = groups[0]
+    is_single = len(groups) == 1 and not others and first.move is None
+    return store.single() if is_single else store.transaction()
+
+
+def _finish_group(
+    connection: Connection, group: Sequence[_Member], now: datetime, *, is_alone: bool
+) -> set[int]:
+    """Finish *group*, or nothing of it; one that *is_alone* has the transaction for itself."""
+    jobs = [member.ending.claim.job for member in group]
+    moves = [member.move for member in group if member.move is not None]
+    savepoint = None if is_alone else connection.begin_nested()
+    try:
+        if moves:
+            is_done = land_each(connection, jobs, moves, now)
+        else:
+            is_done = complete_each(connection, jobs, now)
+    except Exception as error:
+        if is_alone or is_away(error):
+            raise
+        _leave(group, error)
+        is_done = False
+    if not is_done:
+        (savepoint or connection).rollback()
+        return set()
+    if savepoint is not None:
+        savepoint.commit()
+    return {job.id for job in jobs}
+
+
+def _leave(group: Sequence[_Member], error: Exception) -> None:
+    log.debug("%d jobs are finished one by one: %s", len(group), error)
+    for member in group:
+        member.ending.claim.is_unsure |= is_away(error)
