@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -84,11 +84,33 @@ def decode_identity(mapper: Mapper[Any], record_id: str) -> tuple[Any, ...]:
     """
     columns = mapper.primary_key
     try:
+        if (plain := _plain_decoder(columns)) is not None:
+            return (plain.decode(record_id),)
         content = msgspec.json.decode(record_id)
         parts = content if len(columns) > 1 else [content]
         return tuple(typed_part(c.type, p) for c, p in zip(columns, parts, strict=True))
     except (msgspec.DecodeError, TypeError, ValueError) as error:
         raise no_key(mapper, record_id) from error
+
+
+@lru_cache(maxsize=1024)
+def _plain_decoder(
+    columns: tuple[ColumnElement[Any], ...],
+) -> msgspec.json.Decoder[Any] | None:
+    """Return what reads a key of one column whose values are those of JSON; else None."""
+    if len(columns) > 1:
+        return None
+    kind = columns[0].type
+    if any(isinstance(each, Enum | TypeDecorator) for each in (kind, *_variants_of(kind))):
+        return None
+    for plain, python in ((Integer, int), (String, str)):
+        if all(isinstance(each, plain) for each in (kind, *_variants_of(kind))):
+            return msgspec.json.Decoder(python)
+    return None
+
+
+def _variants_of(kind: TypeEngine[Any]) -> Iterable[TypeEngine[Any]]:
+    return kind._variant_mapping.values()  # noqa: SLF001 - told by no public name
 
 
 def no_key(mapper: Mapper[Any], given: object) -> NotFoundError:
@@ -124,7 +146,7 @@ def typed_part(kind: TypeEngine[Any], content: Any) -> Any:
 
 
 def _guesses(kind: TypeEngine[Any], content: Any) -> Iterator[Any]:
-    for each in (kind, *kind._variant_mapping.values()):  # noqa: SLF001 - told by no public name
+    for each in (kind, *_variants_of(kind)):
         inner = each.data_type if isinstance(each, DOMAIN) else each
         ways = _ways_of_decorator(inner) if isinstance(inner, TypeDecorator) else [_convert(inner)]
         for way in ways:

@@ -248,6 +248,8 @@ class Claiming:
                 connection, ids, source=source, by=self._node_id, token=token, now=now, until=until
             )
         began = self._sources.clock.monotonic()
+        keys = {job.key for job, _ in ready}
+        runs = {key: (self._works.policy(key), self._works.of(key)) for key in keys}
         held = {
             "state": JobState.PROCESSING,
             "owner": self._node_id,
@@ -261,8 +263,8 @@ class Claiming:
                     job, attempt=job.attempt + 1, record_source=subject.source, **held
                 ),
                 subject=subject,
-                policy=self._works.policy(job.key),
-                work=self._works.of(job.key),
+                policy=runs[job.key][0],
+                work=runs[job.key][1],
                 began=began,
             )
             for job, subject in ready

@@ -69,6 +69,8 @@ class DatabaseClock:
             telemetry: Told when the time is set.
         """
         self._wall, self._ask, self._telemetry = wall, ask, telemetry
+        self.monotonic = wall.monotonic
+        """Returns the machine's monotonic seconds."""
         self._anchor = Anchor()
         self._lock = threading.Lock()
         self._sampled_at = self._set_at = float("-inf")
@@ -79,10 +81,6 @@ class DatabaseClock:
         """Return the time of the database."""
         course = self._anchor.course
         return self._wall.now() if course is None else course.at(self._wall.monotonic())
-
-    def monotonic(self) -> float:
-        """Return the machine's monotonic seconds."""
-        return self._wall.monotonic()
 
     @property
     def offset(self) -> float | None:

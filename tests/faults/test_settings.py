@@ -35,8 +35,12 @@ DEFAULTS = {
     "idle_session_timeout": ["400ms"],
 }
 GIVEN = [(name, value) for name, values in DEFAULTS.items() for value in values]
-SETTINGS = WorkerSettings(poll=timedelta(seconds=0.2), lease=timedelta(seconds=6),
-                          heartbeat=timedelta(seconds=1))  # fmt: skip
+SETTINGS = WorkerSettings(
+    poll=timedelta(seconds=0.2),
+    lease=timedelta(seconds=6),
+    heartbeat=timedelta(seconds=1),
+    idle_in_transaction=timedelta(minutes=2),  # a busy machine may let a body stand for long
+)
 
 
 def write_item(parcel, ctx):

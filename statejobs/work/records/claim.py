@@ -34,10 +34,9 @@ from statejobs.store.prepared import Prepared
 from statejobs.store.records import Identity, move_matching
 from statejobs.store.tables import unindexed
 from statejobs.store.types import UtcDateTime
-from statejobs.values.graph import EdgeKind
 from statejobs.values.job import Job
 from statejobs.work.records.hidden import find_unlockable, why_hidden
-from statejobs.work.records.subject import RecordSubject, history_row
+from statejobs.work.records.subject import RecordSubject, history_of_claim
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,7 +111,7 @@ def write_claims(
 ) -> None:
     """Write the history of records that a claim moved, with one INSERT."""
     rows = [
-        history_row(job, subject, EdgeKind.START, subject.state, now, attempt=job.attempt + 1)
+        history_of_claim(job, subject, now)
         for job, subject in started
         if subject.bound.during is not None and subject.model.has_history
     ]

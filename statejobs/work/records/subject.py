@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -44,25 +45,34 @@ class RecordSubject:
         """Return model and trigger: subclasses may have an action of their own."""
         return id(self.model), id(self.bound)
 
-    def version_at(self, target: str) -> int:
-        """Return its version once it is in *target*: only leaving a state counts."""
-        return self.version if target == self.state else self.version + 1
 
-    def resting(self, kind: EdgeKind) -> str:
-        """Return where the record rests after an edge of *kind*."""
-        match kind:
-            case EdgeKind.COMPLETE:
-                return self.bound.target
-            case EdgeKind.DISCARD:
-                return self.bound.failed or self.source
-            case _:
-                return self.source
+class Way(NamedTuple):
+    """What an edge of an action means for a record that its claim found in one source."""
 
-    def edge_name(self, kind: EdgeKind) -> str:
-        """Return the name of the edge of *kind* that it takes, for history."""
-        if kind is EdgeKind.RETURN and len(self.bound.sources) > 1:
-            return self.bound.action.edge(f"return.{self.source}")
-        return self.bound.action.edge(kind.value)
+    target: str
+    name: str
+    """Of the edge, for history."""
+    rests: bool
+    """Whether the record then waits in a source of the action."""
+
+
+@lru_cache(maxsize=4096)
+def way_of(bound: BoundTrigger, kind: EdgeKind, source: str) -> Way:
+    """Return the edge of *kind* for a record that was found in *source*."""
+    action = bound.action
+    name = action.edge(kind.value)
+    match kind:
+        case EdgeKind.START:
+            target = bound.during or source
+        case EdgeKind.COMPLETE:
+            target = bound.target
+        case EdgeKind.DISCARD:
+            target = bound.failed or source
+        case _:
+            target = source
+            if len(bound.sources) > 1:
+                name = action.edge(f"return.{source}")
+    return Way(target, name, target in bound.sources)
 
 
 def where_to(subject: RecordSubject, state: str | None) -> str:
@@ -108,25 +118,39 @@ def move_of(
     Without an *attempt* a person makes it, by hand. Where the job moved nothing, since its action
     has no `during`, nothing moves back.
     """
-    model, target = subject.model, subject.resting(kind)
-    is_told = target != subject.state or kind is EdgeKind.COMPLETE
+    model, bound, state = subject.model, subject.bound, subject.state
+    way = way_of(bound, kind, subject.source)
+    history = None
+    if model.has_history and (way.target != state or kind is EdgeKind.COMPLETE):
+        history = HistoryRow(
+            resource=model.name,
+            record_id=job.record_id or "",
+            name=way.name,
+            source=state,
+            target=way.target,
+            version=subject.version + (way.target != state),
+            actor=job.actor,
+            tenant=job.tenant,
+            job_id=job.id,
+            attempt=attempt,
+            reason=reason,
+            duration=duration,
+            at=now,
+        )
     columns = own_columns(model) if changes else {}
+    is_deleted = way.target == DELETED
     return Move(
         records=model.records,
         identity=subject.identity,
-        was=subject.state,
+        was=state,
         version=subject.version,
-        becomes=target,
+        becomes=way.target,
         changes={columns[name]: value for name, value in (changes or {}).items()},
         at=now,
-        history=history_row(
-            job, subject, kind, target, now, attempt=attempt, reason=reason, duration=duration
-        )
-        if is_told and model.has_history
-        else None,
-        rests=target in subject.bound.sources,
-        is_deleted=target == DELETED,
-        ends=_others_of(subject, job.record_id or "") if target == DELETED else {},
+        history=history,
+        rests=way.rests,
+        is_deleted=is_deleted,
+        ends=_others_of(subject, job.record_id or "") if is_deleted else {},
     )
 
 
@@ -141,27 +165,19 @@ def _others_of(subject: RecordSubject, record_id: str) -> dict[str, str]:
     }
 
 
-def history_row(
-    job: Job, subject: RecordSubject, kind: EdgeKind, target: str, now: datetime, *,
-    attempt: int | None, reason: str | None = None, duration: float | None = None,
-) -> HistoryRow:  # fmt: skip
-    """Return the row of history of one move of a job's record.
-
-    Without an *attempt* a person made it, by hand.
-    """
-    starts = kind is EdgeKind.START
+def history_of_claim(job: Job, subject: RecordSubject, now: datetime) -> HistoryRow:
+    """Return the row of history of the move by which *job*, not yet counted up, was claimed."""
+    way = way_of(subject.bound, EdgeKind.START, subject.source)
     return HistoryRow(
         resource=subject.model.name,
         record_id=job.record_id or "",
-        name=subject.edge_name(kind),
-        source=subject.source if starts else subject.state,
-        target=target,
-        version=subject.version if starts else subject.version_at(target),
+        name=way.name,
+        source=subject.source,
+        target=way.target,
+        version=subject.version,
         actor=job.actor,
         tenant=job.tenant,
         job_id=job.id,
-        attempt=attempt,
-        reason=reason,
-        duration=duration,
+        attempt=job.attempt + 1,
         at=now,
     )
