@@ -13,7 +13,7 @@ from typing import Protocol
 
 from statejobs.telemetry import Event, Telemetry
 from statejobs.values.anchor import AGREEING, TOLERANCE, Anchor, Sample
-from statejobs.values.clock import Clock
+from statejobs.values.clock import Clock, CourseClock
 
 log = logging.getLogger("statejobs.clock")
 
@@ -57,7 +57,7 @@ class OwnTime:
         return False
 
 
-class DatabaseClock:
+class DatabaseClock(CourseClock):
     """A clock that follows the database's; until it was asked once, the wall clock's."""
 
     def __init__(self, wall: Clock, ask: Callable[[], datetime], telemetry: Telemetry) -> None:
@@ -68,37 +68,32 @@ class DatabaseClock:
             ask: Asks the database for its time.
             telemetry: Told when the time is set.
         """
-        self._wall, self._ask, self._telemetry = wall, ask, telemetry
-        self.monotonic = wall.monotonic
-        """Returns the machine's monotonic seconds."""
+        super().__init__(wall)
+        self._ask, self._telemetry = ask, telemetry
         self._anchor = Anchor()
         self._lock = threading.Lock()
         self._sampled_at = self._set_at = float("-inf")
         self._wall_ahead = 0.0
         """Seconds by which the wall clock was ahead of the monotonic one at the last sample."""
 
-    def now(self) -> datetime:
-        """Return the time of the database."""
-        course = self._anchor.course
-        return self._wall.now() if course is None else course.at(self._wall.monotonic())
-
     @property
     def offset(self) -> float | None:
         """Seconds by which the wall clock of this machine is ahead of the database's."""
-        if self._anchor.course is None:
+        if self.course is None:
             return None
-        return round((self._wall.now() - self.now()).total_seconds(), 3)
+        return round((self.wall.now() - self.now()).total_seconds(), 3)
 
     def take(self, told: datetime | None, *, sent: float) -> None:
         """Take in what the database told to a statement sent at *sent* monotonic seconds."""
         if told is None:
             return
-        received = self._wall.monotonic()
+        received = self.monotonic()
         with self._lock:
-            before, is_first = self.now(), self._anchor.course is None
+            before, is_first = self.now(), self.course is None
             was_set = self._anchor.take(
-                Sample(told=told, sent=sent, received=received), at=self._wall.monotonic()
+                Sample(told=told, sent=sent, received=received), at=self.monotonic()
             )
+            self.course = self._anchor.course
             self._sampled_at, self._wall_ahead = received, self._measure_wall()
             step = (self.now() - before).total_seconds()
             is_told = was_set and abs(step) > TOLERANCE
@@ -119,26 +114,26 @@ class DatabaseClock:
 
     def refresh(self) -> None:
         """Measure, unless that was done a moment ago."""
-        if self._wall.monotonic() - self._sampled_at > _FRESH:
+        if self.monotonic() - self._sampled_at > _FRESH:
             self._measure()
         self.settle_doubt()
 
     def was_set_within(self, span: timedelta) -> bool:
         """Return whether the time was set in the last *span*, so that leases may be misjudged."""
-        return self._wall.monotonic() - self._set_at < span.total_seconds()
+        return self.monotonic() - self._set_at < span.total_seconds()
 
     def _measure(self) -> None:
-        sent = self._wall.monotonic()
+        sent = self.monotonic()
         self.take(self._ask(), sent=sent)
 
     def _is_doubtful(self) -> bool:
-        if self._anchor.course is None:
+        if self.course is None:
             return True
         has_jumped = abs(self._measure_wall() - self._wall_ahead) > TOLERANCE
         return has_jumped or self._anchor.is_contradicted
 
     def _measure_wall(self) -> float:
-        return self._wall.now().timestamp() - self._wall.monotonic()
+        return self.wall.now().timestamp() - self.monotonic()
 
     def _tell(self, step: float, so: str) -> None:
         log.warning(

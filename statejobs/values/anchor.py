@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+
+from statejobs.values.clock import Course
 
 KEPT = 8
 """Samples of which the one with the least round trip counts."""
 TOLERANCE = 1.0
 """Seconds of difference that are slewed away; more needs `AGREEING` samples, and is stepped."""
 AGREEING = 3
-SLEW = 0.1
-"""Seconds by which a slewed clock may go faster or slower in each second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,27 +41,6 @@ class Sample:
     def agrees_with(self, origin: float) -> bool:
         """Return whether *origin* is within the tolerance of what this sample may mean."""
         return abs(self.origin - origin) <= TOLERANCE + self.round_trip / 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """Where the time is, and where it goes: it never runs backwards on one."""
-
-    origin: float
-    """Seconds since 1970 at monotonic zero, from which it begins."""
-    since: float
-    """Monotonic seconds at which it begins."""
-    target: float
-    """The origin that it comes to."""
-
-    def origin_at(self, monotonic: float) -> float:
-        """Return the origin that holds at *monotonic* seconds."""
-        most = SLEW * max(0.0, monotonic - self.since)
-        return self.origin + min(max(self.target - self.origin, -most), most)
-
-    def at(self, monotonic: float) -> datetime:
-        """Return the time at *monotonic* seconds."""
-        return datetime.fromtimestamp(self.origin_at(monotonic) + monotonic, UTC)
 
 
 class Anchor:

@@ -16,6 +16,8 @@ FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 """No time of ours is earlier."""
 LAST = datetime(9999, 1, 1, tzinfo=UTC)
 """Nor later: in every time zone each can be stored, read and added to."""
+SLEW = 0.1
+"""Seconds by which a slewed clock may go faster or slower in each second."""
 IdSource = Callable[[], str]
 """Returns a fresh random id (32 hexadecimal digits)."""
 
@@ -40,7 +42,41 @@ class SystemClock:
         return datetime.now(UTC)  # noqa: TID251 - the one place that reads the wall clock
 
     monotonic = staticmethod(time.monotonic)
-    """Returns the machine's monotonic seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """Where the time is, and where it goes: it never runs backwards on one."""
+
+    origin: float
+    """Seconds since 1970 at monotonic zero, from which it begins."""
+    since: float
+    """Monotonic seconds at which it begins."""
+    target: float
+    """The origin that it comes to."""
+
+    def origin_at(self, monotonic: float) -> float:
+        """Return the origin that holds at *monotonic* seconds."""
+        most = SLEW * max(0.0, monotonic - self.since)
+        return self.origin + min(max(self.target - self.origin, -most), most)
+
+    def at(self, monotonic: float) -> datetime:
+        """Return the time at *monotonic* seconds."""
+        return datetime.fromtimestamp(self.origin_at(monotonic) + monotonic, UTC)
+
+
+class CourseClock:
+    """A clock that runs on a course; until it has one, it shows the wall time of its machine."""
+
+    def __init__(self, wall: Clock) -> None:
+        """Let it go on by the monotonic seconds of *wall*."""
+        self.wall, self.monotonic = wall, wall.monotonic
+        self.course: Course | None = None
+
+    def now(self) -> datetime:
+        """Return the time."""
+        course = self.course
+        return self.wall.now() if course is None else course.at(self.monotonic())
 
 
 def tells_wall_time(clock: Clock) -> bool:
@@ -48,8 +84,6 @@ def tells_wall_time(clock: Clock) -> bool:
 
     One with monotonic seconds of its own is somebody's who moves it, and is right by definition.
     """
-    if isinstance(clock, SystemClock):
-        return type(clock).monotonic is SystemClock.monotonic
     return clock.monotonic is time.monotonic
 
 

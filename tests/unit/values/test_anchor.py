@@ -6,7 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statejobs.values.anchor import AGREEING, SLEW, Anchor, Sample
+from statejobs.values.anchor import AGREEING, Anchor, Sample
+from statejobs.values.clock import SLEW
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1).total_seconds()
