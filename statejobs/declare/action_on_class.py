@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 from sqlalchemy.orm import Session
 
 from statejobs.errors import WrongCallError
-from statejobs.record.binds import refuse_async, refuse_sync
 from statejobs.record.enqueue import enqueue_action
+from statejobs.record.sessions import refuse_async, refuse_sync
 from statejobs.record.specs import ActionSpec
 from statejobs.values.job import EnqueueResult
 from statejobs.values.kinds import members_of

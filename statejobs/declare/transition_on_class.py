@@ -11,9 +11,9 @@ from sqlalchemy import ColumnExpressionArgument
 from sqlalchemy.orm import Session
 
 from statejobs.errors import WrongCallError
-from statejobs.record.binds import refuse_async, refuse_sync
 from statejobs.record.bulk.checks import Values
 from statejobs.record.bulk.fire import move_in_bulk
+from statejobs.record.sessions import refuse_async, refuse_sync
 from statejobs.record.specs import TransitionSpec
 from statejobs.values.job import BulkResult
 from statejobs.values.kinds import check_mapping, check_whole

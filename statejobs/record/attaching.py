@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import TransitionRefusedError
-from statejobs.record.binds import connection_for
 from statejobs.record.ledger import value_of
+from statejobs.store.binds import connection_for
 
 if TYPE_CHECKING:
     from statejobs.record.model import ResourceModel

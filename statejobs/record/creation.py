@@ -16,7 +16,6 @@ from sqlalchemy.orm import ORMExecuteState, Session
 
 from statejobs.errors import BulkError
 from statejobs.record.beginning import creation
-from statejobs.record.binds import connection_for
 from statejobs.record.bulk.checks import models_within
 from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.record.defaults import CREATED_AT
@@ -24,6 +23,7 @@ from statejobs.record.enqueue import IDS, WAKE
 from statejobs.record.identity import encode_identity
 from statejobs.record.ledger import clock_of, job_of, value_of
 from statejobs.record.lives import begin_lives_of_all, draws_keys, reuses_keys
+from statejobs.store.binds import connection_for
 from statejobs.store.bulk import MovedRow, rows_from_python
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id

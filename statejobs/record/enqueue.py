@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 from statejobs.acting import current_actor, current_tenant
 from statejobs.errors import TransitionRefusedError, WrongValueError
 from statejobs.record.attaching import attach
-from statejobs.record.binds import connection_for
 from statejobs.record.ledger import Step, clock_of
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import ActionSpec, BoundTrigger
 from statejobs.store.adopt import adopt_jobs
+from statejobs.store.binds import connection_for
 from statejobs.store.enqueue import Records, enqueue
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import IdSource, random_id

@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor, current_tenant
 from statejobs.errors import ArgumentsError
-from statejobs.record.binds import connection_for_jobs
 from statejobs.record.enqueue import IDS, WAKE
 from statejobs.record.ledger import clock_of
 from statejobs.record.specs import TaskSpec
 from statejobs.store.alike import enqueue_alike
+from statejobs.store.binds import connection_for_jobs
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob

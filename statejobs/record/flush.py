@@ -16,7 +16,6 @@ from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
 from statejobs.record.beginning import begin_with_a_move, begin_with_creation
-from statejobs.record.binds import connection_for
 from statejobs.record.computed import tell_computed
 from statejobs.record.doors import serve_or_refuse
 from statejobs.record.enqueue import IDS, WAKE, history_args, history_reason, promised_job
@@ -43,6 +42,7 @@ from statejobs.record.model import ResourceModel
 from statejobs.record.move import Moved, move_records
 from statejobs.record.old_doors import close_old_doors
 from statejobs.store.adopt import adopt_jobs
+from statejobs.store.binds import connection_for
 from statejobs.store.engines.factory import wake_workers
 from statejobs.store.enqueue import enqueue
 from statejobs.store.history import HistoryRow, write_history

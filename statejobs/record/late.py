@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import ProtectedStateError, StateJobsError
-from statejobs.record.binds import connection_for
 from statejobs.record.key_types import refuse_other_key
 from statejobs.record.ledger import pending_steps, value_of
 from statejobs.record.model import ResourceModel
 from statejobs.record.move import Moved
+from statejobs.store.binds import connection_for
 
 
 def has_moved(record: object) -> bool:

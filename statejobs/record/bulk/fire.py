@@ -17,7 +17,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from statejobs.errors import StaleTransitionError
-from statejobs.record.binds import connection_for
 from statejobs.record.bulk.call import BulkMove
 from statejobs.record.bulk.checks import (
     Values,
@@ -37,6 +36,7 @@ from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger, TransitionSpec
 from statejobs.store import bulk as statements
 from statejobs.store.adopt import adopt_jobs_of_rows
+from statejobs.store.binds import connection_for
 from statejobs.store.bulk import MovedRow
 from statejobs.store.faults import Fault, fault_of
 from statejobs.values.clock import random_id

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, PoolProxi
 from sqlalchemy.engine.base import OptionEngine
 
 from statejobs.errors import StateJobsError
-from statejobs.store.engines.autocommit import refuse_autocommit
+from statejobs.store.binds import refuse_autocommit
 from statejobs.store.engines.defaults import send
 from statejobs.store.engines.lazy_begin import begin_lazily, needs_transaction
 from statejobs.store.engines.savepoints import (

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from statejobs.errors import ConfigurationError
-from statejobs.store.engines.autocommit import refuse_autocommit_engine
+from statejobs.store.binds import refuse_autocommit_engine
 from statejobs.store.engines.bound import BoundEngine, bound_of
 from statejobs.store.engines.postgres import PostgresListener, read_prepare_threshold
 from statejobs.store.engines.sqlite import (
