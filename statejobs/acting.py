@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from statejobs.values.text import NAME_LIMIT, clean_text
 
@@ -62,6 +62,18 @@ def _acting_for_job(actor: str | None, tenant: str | None) -> Iterator[None]:
             _tenant.reset(whose)
             _actor.reset(who)
             _request.reset(request)
+
+
+class Acting(NamedTuple):
+    """Who acts, and for which tenant."""
+
+    actor: str | None
+    tenant: str | None
+
+
+def current_acting() -> Acting:
+    """Return both as they are now."""
+    return Acting(current_actor(), current_tenant())
 
 
 def current_actor() -> str | None:

@@ -91,8 +91,8 @@ class Kernel:
         *,
         body: Callable[[], object] | None = None,
         skip_guards: bool = False,
-    ) -> object:
-        """Move *subject* along the edge called *name* and return what *body* returned.
+    ) -> Move:
+        """Move *subject* along the edge called *name*, and return how that went.
 
         The source is checked, then every guard is asked, the body runs, and last the state is
         written. If anything raises, the state is as it was.
@@ -105,7 +105,7 @@ class Kernel:
         move = Move(edge, self.state_of(subject), body, skip_guards)
         if not self._machine.events[name].trigger(subject, move=move):
             raise Refusal(move.source, move.refusals or (_wrong_state(move.source, edge),))
-        return move.result
+        return move
 
     def why_not(self, subject: object, name: str) -> tuple[str, ...]:
         """Return one sentence for each reason why *subject* cannot fire *name*; empty if it can.
@@ -199,7 +199,9 @@ def _run_body(event_data: EventData) -> None:
     move: Move = event_data.kwargs["move"]
     if move.body is None:
         return
-    move.result = ran(move.body(), "transition", move.edge.name)
+    move.result = move.body()
+    if move.result is not None:
+        ran(move.result, "transition", move.edge.name)
     # A body may fire another edge; writing our target then would bury that move.
     machine: Any = event_data.machine
     now = machine.name_of(getattr(event_data.model, machine.model_attribute))

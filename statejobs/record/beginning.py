@@ -26,7 +26,7 @@ def creation(model: ResourceModel, target: str, *, before: Step | None = None) -
     """Return the step that creates a record in *target*; it is as old as the step *before* it."""
     step = Step(name="create", source=None, target=target, trigger=promised_by(model, target))
     if before is not None:
-        step.at, step.actor, step.tenant = before.at, before.actor, before.tenant
+        step.at, step.acting = before.at, before.acting
     return step
 
 

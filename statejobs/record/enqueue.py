@@ -45,7 +45,7 @@ def promised_job(
     return new_job(
         model, bound, record_id,
         args=bound.action.signature.encode_call((), dict(given or {})),
-        now=now, run_at=now, ids=ids, actor=step.actor, tenant=step.tenant,
+        now=now, run_at=now, ids=ids, actor=step.acting.actor, tenant=step.acting.tenant,
     )  # fmt: skip
 
 

@@ -84,25 +84,25 @@ class BoundTransition(Generic[P, T]):
         if ledger.running:
             raise refused(record, spec.name, (_busy(ledger.running),))
         given = spec.signature.bind(args, kwargs) if args or kwargs else {}
-        source = model.kernel.state_of(record)
+        promised = None if spec.run_trigger is None else model.by_spec[spec.run_trigger]
         started = time.perf_counter() if began is None else began
         try:
             with ledger.writing():
-                result = model.kernel.fire(record, spec.name, body=body, skip_guards=checked)
+                move = model.kernel.fire(record, spec.name, body=body, skip_guards=checked)
         except Refusal as refusal:
             raise refused(record, spec.name, refusal.reasons) from None
         ledger.pending.append(
             Step(
                 name=spec.name,
-                source=source,
+                source=move.source,
                 target=value_of(spec.target),
-                trigger=model.key_of(spec.run_trigger),
+                trigger=promised.key if promised else None,
                 args=given,
                 duration=time.perf_counter() - started,
                 at=time_of(record),
             )
         )
-        return result
+        return move.result
 
     async def _fire_async(self, args: Any, kwargs: Any) -> Any:
         """Check, await the body, check the state again, then move."""

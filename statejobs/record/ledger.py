@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import object_session
 from sqlalchemy.orm.attributes import instance_state
 
-from statejobs.acting import current_actor, current_tenant
+from statejobs.acting import Acting, current_acting
 from statejobs.values.clock import Clock, SystemClock
 
 CLOCK = "statejobs.clock"
@@ -36,8 +36,7 @@ class Step:
     reason: str | None = None
     duration: float | None = None
     at: datetime | None = None
-    actor: str | None = field(default_factory=current_actor)
-    tenant: str | None = field(default_factory=current_tenant)
+    acting: Acting = field(default_factory=current_acting)
 
     @property
     def leaves(self) -> bool:

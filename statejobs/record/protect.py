@@ -16,7 +16,7 @@ from sqlalchemy.orm.base import LoaderCallableStatus
 
 from statejobs.errors import ProtectedStateError, WrongValueError
 from statejobs.record.beginning import promised_by, stage_creation
-from statejobs.record.ledger import Step, ledger_of, time_of, value_of
+from statejobs.record.ledger import Ledger, Step, ledger_of, time_of, value_of
 from statejobs.record.merging import Carried
 from statejobs.values.text import REASON_LIMIT, clean_text
 
@@ -97,7 +97,9 @@ def _assign_state(record: Any, value: Any, old: Any, _initiator: Any) -> Any:
     """Let the machine assign, take what is merged, stage an override, refuse the rest."""
     if isinstance(value, Carried):
         value = _take(record, value)
-    _refuse_or_stage(record, value, old)
+    ledger = ledger_of(record)
+    if not ledger.may_write:
+        _refuse_or_stage(record, ledger, value, old)
     return value
 
 
@@ -110,10 +112,7 @@ def _take(record: Any, carried: Carried) -> enum.Enum:
     return model.members[carried.steps[-1].target]
 
 
-def _refuse_or_stage(record: Any, value: Any, old: Any) -> None:
-    ledger = ledger_of(record)
-    if ledger.may_write:
-        return
+def _refuse_or_stage(record: Any, ledger: Ledger, value: Any, old: Any) -> None:
     if ledger.pending:  # __dict__ may hold another: pydantic validates straight into it
         old = ledger.pending[-1].target
         if value_of(value) == old:

@@ -30,8 +30,8 @@ def history_of_all(
             "resource": model.name,
             "name": step.name,
             "target": step.target,
-            "actor": step.actor,
-            "tenant": step.tenant,
+            "actor": step.acting.actor,
+            "tenant": step.acting.tenant,
             **job,
             "args": history_args(model, step),
             "reason": history_reason(model, step),
@@ -72,8 +72,8 @@ def jobs_of_all(
         now=step.at,
         run_at=step.at,
         ids=lambda: salt,
-        actor=step.actor,
-        tenant=step.tenant,
+        actor=step.acting.actor,
+        tenant=step.acting.tenant,
     )
     same = {**asdict(job), "state": job.state.value}
     return statements.jobs_of_rows(

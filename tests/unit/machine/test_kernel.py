@@ -56,17 +56,17 @@ def test_firing_moves_the_subject_to_the_target(kernel):
 
 
 def test_firing_returns_what_the_body_returned(kernel):
-    assert kernel.fire(Order(), "submit", body=lambda: 42) == 42
+    assert kernel.fire(Order(), "submit", body=lambda: 42).result == 42
 
 
 def test_firing_without_a_body_returns_none(kernel):
-    assert kernel.fire(Order(), "submit") is None
+    assert kernel.fire(Order(), "submit").result is None
 
 
 def test_the_body_runs_while_the_subject_is_in_its_source(kernel):
     order = Order()
 
-    seen = kernel.fire(order, "submit", body=lambda: order.state)
+    seen = kernel.fire(order, "submit", body=lambda: order.state).result
 
     assert seen == "draft"
 
@@ -131,7 +131,7 @@ def test_an_edge_back_to_its_source_runs_its_body_and_writes():
     )
     kernel = Kernel(loop, write=lambda _, member: written.append(member))
 
-    assert kernel.fire(Order("on"), "touch", body=lambda: "ran") == "ran"
+    assert kernel.fire(Order("on"), "touch", body=lambda: "ran").result == "ran"
     assert written == ["on"]
 
 
@@ -469,9 +469,10 @@ def test_threads_share_a_kernel_without_mixing_their_subjects(kernel):
         barrier.wait()
         for _ in range(rounds):
             order = Order()
-            bodies = [kernel.fire(order, "submit", body=lambda mine=order: mine)]
+            bodies = [kernel.fire(order, "submit", body=lambda mine=order: mine).result]
             kernel.fire(order, "process_payment.start")
-            bodies.append(kernel.fire(order, "process_payment.discard", body=lambda o=order: o))
+            discarded = kernel.fire(order, "process_payment.discard", body=lambda o=order: o)
+            bodies.append(discarded.result)
             kernel.fire(order, "cancel")
             if order.state is not State.CANCELLED or any(body is not order for body in bodies):
                 wrong.append(order)
