@@ -21,8 +21,7 @@ from statejobs.declare.domain import Domain, Registry
 from statejobs.people.by_hand import ByHand
 from statejobs.people.desk import Desk
 from statejobs.people.named import Named
-from statejobs.record.enqueue import IDS
-from statejobs.record.ledger import CLOCK
+from statejobs.record.ledger import CLOCK, IDS
 from statejobs.runner.drain import DrainResult, drain, step
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread

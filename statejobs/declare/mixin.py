@@ -18,9 +18,9 @@ from statejobs.declare.taken_names import refuse_taken_names
 from statejobs.errors import DefinitionError, ProtectedStateError
 from statejobs.record.defaults import created_at
 from statejobs.record.doors import RESOURCE
-from statejobs.record.flush import listen_to_sessions
 from statejobs.record.key_types import refuse_key_type
 from statejobs.record.ledger import ledger_of
+from statejobs.record.listening import listen_to_sessions
 from statejobs.record.lives import note_end
 from statejobs.record.model import ResourceModel
 from statejobs.record.protect import (

@@ -14,7 +14,7 @@ from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.declare.options import checked_backoff, explain_options
 from statejobs.declare.task_checks import check_body, check_hook, check_key, context_of
 from statejobs.record.enqueue_tasks import enqueue_task
-from statejobs.record.flush import listen_to_sessions
+from statejobs.record.listening import listen_to_sessions
 from statejobs.record.sessions import refuse_async, refuse_sync
 from statejobs.record.specs import TaskSpec
 from statejobs.values.backoff import Backoff

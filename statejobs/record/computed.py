@@ -27,8 +27,6 @@ def tell_computed(
     What Python computed was sent with it; what the database computed is asked for once.
     """
     model = moved[0].model
-    if not any(computed_columns(m.model) for m in moved):
-        return
     sent = update.last_updated_params()
     for m, values in zip(moved, sent if isinstance(sent, list) else [sent], strict=True):
         for name, column in computed_columns(m.model).items():
@@ -62,11 +60,11 @@ def _ask(connection: Connection, model: ResourceModel, moved: Sequence[Moved]) -
     keys: Sequence[Any] = model.mapper.primary_key
     columns = {column.key: column for m in moved for column in computed_columns(m.model).values()}
     key = keys[0] if len(keys) == 1 else tuple_(*keys)
-    wanted = [m.identity[0] if len(keys) == 1 else m.identity for m in moved]
+    wanted = [m.move.identity[0] if len(keys) == 1 else m.move.identity for m in moved]
     query = select(*keys, *columns.values()).where(key.in_(wanted))
     rows = {tuple(row[: len(keys)]): row[len(keys) :] for row in connection.execute(query)}
     for m in moved:
-        values = rows.get(m.identity)
+        values = rows.get(m.move.identity)
         if values is None:  # its key is written in another way than the database returns it
             session = object_session(m.record)
             assert session is not None  # noqa: S101 - it is being flushed

@@ -19,10 +19,10 @@ from statejobs.record.beginning import creation
 from statejobs.record.bulk.checks import models_within
 from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.record.defaults import CREATED_AT
-from statejobs.record.enqueue import IDS, WAKE
 from statejobs.record.identity import encode_identity
-from statejobs.record.ledger import clock_of, job_of, value_of
+from statejobs.record.ledger import IDS, clock_of, job_of, value_of
 from statejobs.record.lives import begin_lives_of_all, draws_keys, reuses_keys
+from statejobs.record.written import wake_after_commit
 from statejobs.store.binds import connection_for
 from statejobs.store.bulk import MovedRow, rows_from_python
 from statejobs.store.missing import explain_missing_tables
@@ -174,7 +174,7 @@ def write_creation(
                 connection, model, step, part, job=job_of(session.info), salt=f"{salt}.{start}"
             )
     if created and step.trigger is not None:
-        session.info.setdefault(WAKE, set()).add(connection.engine)
+        wake_after_commit(session, connection)
 
 
 def _write_part(

@@ -1,52 +1,25 @@
-"""Makes the jobs that steps promise, and those that people ask for by name."""
+"""Enqueues the jobs that people ask for by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
-import msgspec
 from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor, current_tenant
 from statejobs.errors import TransitionRefusedError, WrongValueError
 from statejobs.record.attaching import attach
-from statejobs.record.ledger import Step, clock_of
+from statejobs.record.ledger import IDS, clock_of
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import ActionSpec, BoundTrigger
-from statejobs.store.adopt import adopt_jobs
+from statejobs.record.written import new_job, wake_after_commit
 from statejobs.store.binds import connection_for
 from statejobs.store.enqueue import Records, enqueue
 from statejobs.store.missing import explain_missing_tables
-from statejobs.values.clock import IdSource, random_id
-from statejobs.values.job import EnqueueResult, JobState, NewJob
+from statejobs.values.clock import random_id
+from statejobs.values.job import EnqueueResult
 from statejobs.values.options import JobOptions
-from statejobs.values.redaction import Redaction, strictest
-from statejobs.values.shown_arguments import encode_lossy
-from statejobs.values.text import REASON_LIMIT, shown_text
-from statejobs.values.unrun import ran
-
-IDS = "statejobs.ids"
-"""Key in `session.info` of the source of ids."""
-WAKE = "statejobs.wake"
-"""Key in `session.info` of the engines whose workers are told after the commit."""
-
-
-def promised_job(
-    model: ResourceModel, bound: BoundTrigger, record: Any, record_id: str, step: Step, *,
-    now: datetime, ids: IdSource,
-) -> NewJob:  # fmt: skip
-    """Return the job that *step*, a transition with `run_trigger`, enqueues."""
-    options = bound.options
-    given = options.args
-    if callable(given):
-        given = ran(given(record), "args= of", bound.key)
-    return new_job(
-        model, bound, record_id,
-        args=bound.action.signature.encode_call((), dict(given or {})),
-        now=now, run_at=now, ids=ids, actor=step.acting.actor, tenant=step.acting.tenant,
-    )  # fmt: skip
 
 
 def enqueue_action(
@@ -74,36 +47,20 @@ def enqueue_action(
         model: ResourceModel = type(record).__statejobs__
         bound = model.by_spec[action.trigger]
         _refuse_elsewhere(model, bound, record)
-        job = new_job(
-            model, bound, model.record_id(record), args=encoded, now=now, run_at=run_at, ids=ids,
+        record_id = model.record_id(record)
+        key = f"{bound.prefix}{record_id}"
+        new[key] = new_job(
+            model, bound, record_id, args=encoded, now=now, run_at=run_at, ids=ids,
             actor=current_actor(), tenant=current_tenant(), priority=chosen.priority,
         )  # fmt: skip
-        new[job.dedupe_key] = job
-        former.update(bound.former_keys(job.record_id or ""))
+        former.update({f"{old}{record_id}": key for old in bound.former_prefixes})
     connection = connection_for(session, type(records[0]).__statejobs__.mapper)
     with explain_missing_tables(connection):
-        if former:
-            adopt_jobs(connection, former, records=_records(records))
-        made = enqueue(connection, list(new.values()), records=_records(records))
+        made = enqueue(connection, list(new.values()), former=former, records=_records(records))
     results = dict(zip(new, made, strict=True))
-    session.info.setdefault(WAKE, set()).add(connection.engine)
+    wake_after_commit(session, connection)
     models = [(type(r).__statejobs__, r) for r in records]
-    return [results[m.by_spec[action.trigger].dedupe_key(m.record_id(r))] for m, r in models]
-
-
-def history_args(model: ResourceModel, step: Step) -> str | None:
-    """Return the arguments of a step as history keeps them."""
-    return encode_lossy(step.args, _redaction(model)) if step.args else None
-
-
-def history_reason(model: ResourceModel, step: Step) -> str | None:
-    """Return why a step was made as history keeps it."""
-    return step.reason and shown_text(step.reason, REASON_LIMIT, _redaction(model))
-
-
-def _redaction(model: ResourceModel) -> Redaction:
-    """Return what every app hides that has *model*: a session may be anybody's."""
-    return strictest(frozenset(model.redactions))
+    return [results[f"{m.by_spec[action.trigger].prefix}{m.record_id(r)}"] for m, r in models]
 
 
 def _records(records: Sequence[Any]) -> Records:
@@ -137,30 +94,4 @@ def _refuse_elsewhere(model: ResourceModel, bound: BoundTrigger, record: Any) ->
         state=state,
         reasons=model.why_not_start(record, bound.action),
         available=model.could_fire(record),
-    )
-
-
-def new_job(
-    model: ResourceModel, bound: BoundTrigger, record_id: str, *, args: str, now: datetime,
-    run_at: datetime, ids: IdSource, actor: str | None, tenant: str | None,
-    priority: int | None = None,
-) -> NewJob:  # fmt: skip
-    """Return a job of *bound* for the record with *record_id*."""
-    options = bound.options
-    return NewJob(
-        key=bound.key,
-        queue=options.queue,
-        priority=options.priority if priority is None else priority,
-        max_attempts=options.max_attempts,
-        run_at=run_at,
-        state=JobState.SCHEDULED if run_at > now else JobState.QUEUED,
-        args=args,
-        resource=model.name,
-        record_id=record_id,
-        dedupe_key=bound.dedupe_key(record_id),
-        idempotency_key=ids(),
-        actor=actor,
-        tenant=tenant,
-        tags=msgspec.json.encode(list(options.tags)).decode(),
-        enqueued_at=now,
     )

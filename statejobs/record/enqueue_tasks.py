@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor, current_tenant
 from statejobs.errors import ArgumentsError
-from statejobs.record.enqueue import IDS, WAKE
-from statejobs.record.ledger import clock_of
+from statejobs.record.ledger import IDS, clock_of
 from statejobs.record.specs import TaskSpec
+from statejobs.record.written import wake_after_commit
 from statejobs.store.alike import enqueue_alike
 from statejobs.store.binds import connection_for_jobs
 from statejobs.store.missing import explain_missing_tables
@@ -39,7 +39,7 @@ def enqueue_task(
     connection = connection_for_jobs(session)
     with explain_missing_tables(connection):
         job_ids = enqueue_alike(connection, _shared(session, task, chosen), each)
-    session.info.setdefault(WAKE, set()).add(connection.engine)
+    wake_after_commit(session, connection)
     return [EnqueueResult(job_id=job_id, outcome=Enqueued.INSERTED) for job_id in job_ids]
 
 

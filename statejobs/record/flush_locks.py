@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Select, Table, literal_column, select, tuple_
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from statejobs.record.move import Moved, conflicts_are_lost
+from statejobs.record.move import Moved, refuse_conflict
 from statejobs.store.lock_order import key_order, place_of
 from statejobs.store.records import in_lock_order
 
@@ -25,7 +26,7 @@ def lock_in_order(session: Session, moved: Sequence[Moved]) -> None:
     Raises:
         StaleTransitionError: Another transaction is in the way, and the database ended ours.
     """
-    edited = list(_edited(session, {id(m.record) for m in moved})) if moved else []
+    edited = list(_edited(session, {id(m.record) for m in moved}))
     if not edited:
         return
     places = {id(record): _place(record) for record in (*edited, *(m.record for m in moved))}
@@ -35,9 +36,12 @@ def lock_in_order(session: Session, moved: Sequence[Moved]) -> None:
     tables: dict[Table, list[Any]] = {}
     for record in sorted((*edited, *(m.record for m in moved)), key=lambda r: places[id(r)]):
         tables.setdefault(_table_of(record), []).append(record)
-    with conflicts_are_lost(moved[0]):
+    try:
         for records in tables.values():
             _lock(session, records)
+    except DBAPIError as error:
+        refuse_conflict(error, moved[0])
+        raise
 
 
 def _edited(session: Session, moving: set[int]) -> Iterator[Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy.orm import Session, UOWTransaction
+from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import ProtectedStateError, StateJobsError
@@ -16,11 +16,6 @@ from statejobs.record.move import Moved
 from statejobs.store.binds import connection_for
 
 
-def has_moved(record: object) -> bool:
-    """Return whether *record* is one of ours, and has steps that its flush writes."""
-    return hasattr(type(record), "__statejobs__") and bool(pending_steps(record))
-
-
 def keep_key(session: Session, record: Any) -> None:
     """Refuse another key of a stored record."""
     model: ResourceModel = type(record).__statejobs__
@@ -29,17 +24,18 @@ def keep_key(session: Session, record: Any) -> None:
         refuse_other_key(model, record, connection_for(session, model.mapper).dialect)
 
 
-def refuse_late_changes(session: Session, context: UOWTransaction, stepped: set[int]) -> None:
+def refuse_late_changes(
+    session: Session, changed: Iterable[InstanceState[Any]], stepped: Container[int]
+) -> None:
     """Refuse a key, or a state without a step, that the flush itself has written to a record.
 
     Args:
         session: Whose flush it is.
-        context: What it has written.
+        changed: The states of the objects of which it wrote attributes.
         stepped: The ids of the objects whose steps were planned.
     """
-    for state, (is_deleted, is_only_read) in context.states.items():
-        is_changed = bool(state.committed_state) and not (is_deleted or is_only_read)
-        record = state.obj() if is_changed else None
+    for state in changed:
+        record = state.obj()
         if record is None or not hasattr(type(record), "__statejobs__"):
             continue
         keep_key(session, record)
@@ -54,19 +50,15 @@ def _refuse_unstepped(record: object, before: Mapping[str, object]) -> None:
         raise _is_unstepped(model, record)
 
 
-def refuse_late_steps(_session: Session, context: UOWTransaction) -> None:
-    """Refuse steps that the flush did not know of, and that the next would not know of either."""
-    for state, (is_deleted, is_only_read) in context.states.items():
-        record = None if is_deleted or is_only_read or state.modified else state.obj()
-        if record is None or not has_moved(record):
-            continue
-        model: ResourceModel = type(record).__statejobs__
-        name = pending_steps(record)[0].name
-        raise StateJobsError(
-            f"{model.label(record)}: {name!r} was fired while the session was flushing, or "
-            "flush([…]) wrote the record along with another: too late to be written with it. "
-            "Fire it before the flush, not in an ORM event, and flush the whole session"
-        )
+def moved_too_late(record: object) -> StateJobsError:
+    """Return the error for steps of which neither this flush knew, nor would the next know."""
+    model: ResourceModel = type(record).__statejobs__  # type: ignore[attr-defined]
+    name = pending_steps(record)[0].name
+    return StateJobsError(
+        f"{model.label(record)}: {name!r} was fired while the session was flushing, or "
+        "flush([…]) wrote the record along with another: too late to be written with it. "
+        "Fire it before the flush, not in an ORM event, and flush the whole session"
+    )
 
 
 def is_elsewhere(moved: Moved, found: object) -> ProtectedStateError:

@@ -19,6 +19,10 @@ CLOCK = "statejobs.clock"
 """Key in `session.info` of the clock that firing reads."""
 JOB = "statejobs.job"
 """Key in `session.info` of id and attempt of the job whose action has the session."""
+IDS = "statejobs.ids"
+"""Key in `session.info` of the source of ids."""
+WAKE = "statejobs.wake"
+"""Key in `session.info` of the engines whose workers are told after the commit."""
 _LEDGER = "statejobs.ledger"
 _SYSTEM = SystemClock()
 
@@ -80,6 +84,11 @@ def pending_steps(record: object) -> list[Step]:
     """Return the steps of *record* that no flush has written."""
     ledger: Ledger | None = instance_state(record).info.get(_LEDGER)
     return ledger.pending if ledger else []
+
+
+def has_moved(record: object) -> bool:
+    """Return whether *record* is one of ours, and has such steps."""
+    return hasattr(type(record), "__statejobs__") and bool(pending_steps(record))
 
 
 def time_of(record: object) -> datetime | None:

@@ -116,12 +116,12 @@ def end_lives(session: Session, now: datetime) -> None:
 
 
 def _dedupe_keys(model: ResourceModel, record_id: str) -> Iterator[str]:
-    return (f"{key}:{record_id}" for key in _trigger_keys(model))
+    return (f"{prefix}{record_id}" for prefix in _prefixes(model))
 
 
 @lru_cache(maxsize=1024)
-def _trigger_keys(model: ResourceModel) -> tuple[str, ...]:
-    """Return the keys of the triggers of whatever class the record with a key may have been."""
+def _prefixes(model: ResourceModel) -> tuple[str, ...]:
+    """Return how the dedupe keys of jobs begin of whatever class the record may have been."""
     root: ResourceModel = getattr(model.mapper.base_mapper.class_, "__statejobs__", model)
     bound = [bound for within in models_within(root) for bound in within.triggers.values()]
-    return tuple(dict.fromkeys(key for one in bound for key in (one.key, *one.aliases)))
+    return tuple(dict.fromkeys(p for one in bound for p in (one.prefix, *one.former_prefixes)))

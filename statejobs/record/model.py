@@ -74,9 +74,10 @@ class ResourceModel:
         return Kernel(self.spec, members=self.members, guards=guards)
 
     @cached_property
-    def has_aliases(self) -> bool:
-        """Whether jobs may be stored under a former key of one of its triggers."""
-        return any(bound.aliases for bound in self.triggers.values())
+    def job_states(self) -> frozenset[str]:
+        """The states in which a job may wait or run: who leaves one may leave it behind."""
+        bound = self.triggers.values()
+        return frozenset(state for one in bound for state in (*one.sources, one.during) if state)
 
     @cached_property
     def key_names(self) -> frozenset[str]:

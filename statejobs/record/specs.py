@@ -168,7 +168,7 @@ class HookSpec:
     body: Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class BoundTrigger:
     """A trigger as one resource has it: with its key resolved, its action and its hooks."""
 
@@ -184,10 +184,23 @@ class BoundTrigger:
     during: str | None
     failed: str | None
 
-    @property
+    @cached_property
     def options(self) -> TriggerOptions:
         """How its jobs are stored and run."""
         return self.spec.options
+
+    @cached_property
+    def prefix(self) -> str:
+        """What comes before the record in the dedupe keys of its jobs.
+
+        Only one open job of this trigger and a record may have one.
+        """
+        return f"{self.key}:"
+
+    @cached_property
+    def former_prefixes(self) -> tuple[str, ...]:
+        """The same, of jobs that were enqueued under a former key."""
+        return tuple(f"{alias}:" for alias in self.aliases)
 
     @property
     def discard_hook(self) -> HookSpec | None:
@@ -204,20 +217,9 @@ class BoundTrigger:
         found: BoundTrigger = type(record).__statejobs__.triggers.get(self.key, self)  # type: ignore[attr-defined]
         return found
 
-    def dedupe_key(self, record_id: str) -> str:
-        """Return what only one open job of this trigger and that record may have."""
-        return f"{self.key}:{record_id}"
-
-    def former_keys(self, record_id: str) -> dict[str, str]:
-        """Return what jobs have that were enqueued under a former key, each with that of today."""
-        today = self.dedupe_key(record_id)
-        return {f"{key}:{record_id}": today for key in self.aliases}
-
     def dedupe_keys(self, record_id: str) -> list[str]:
-        """Return the same, and what jobs have that were enqueued under a former key."""
-        if not self.aliases:
-            return [f"{self.key}:{record_id}"]
-        return [f"{key}:{record_id}" for key in (self.key, *self.aliases)]
+        """Return the dedupe keys that jobs for a record may have: of today, and former ones."""
+        return [f"{prefix}{record_id}" for prefix in (self.prefix, *self.former_prefixes)]
 
 
 def _short_name(method: Callable[..., Any]) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, CursorResult
 
+from statejobs.store.adopt import adopt_job
 from statejobs.store.arrays import as_arrays
 from statejobs.store.lock_order import job_order
-from statejobs.store.upsert import NEW_JOB_COLUMNS, enqueue_jobs, names_of_locks
+from statejobs.store.upsert import NEW_JOB_COLUMNS, enqueue_jobs, lock_records, names_of_locks
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
 
 
@@ -23,17 +24,28 @@ class Records:
     """Of their primary key."""
     identities: Sequence[tuple[Any, ...]]
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What a statement that locks them is given."""
+        is_single = len(self.columns) == 1
+        keys = [key[0] for key in self.identities] if is_single else list(self.identities)
+        return {names_of_locks(self.columns)["record_keys"]: keys}
+
 
 def enqueue(
-    connection: Connection, new: Sequence[NewJob], *, records: Records | None = None
-) -> list[EnqueueResult]:
+    connection: Connection, new: Sequence[NewJob], *, former: Mapping[str, str] | None = None,
+    records: Records | None = None,
+) -> list[EnqueueResult]:  # fmt: skip
     """Insert *new* jobs on *connection* in one statement; results in the order given.
 
+    What waits under one of the *former* dedupe keys goes on under that of today, to which they map.
     No two may have the same `dedupe_key`. Those of one trigger get their ids, and so run, in the
     order of their records' numbers. *records* that the transaction has not locked yet are locked
     by the same statement, before any job is.
     """
-    ordered = sorted(new, key=lambda job: job_order(job.dedupe_key or ""))
+    if former:
+        _adopt(connection, former, records)
+    ordered = sorted(new, key=_order) if len(new) > 1 else new
     most = _MOST_ROWS if connection.dialect.name == "sqlite" else max(len(new), 1)
     found = [
         row
@@ -48,6 +60,20 @@ def enqueue(
     return [_result(by_key[job.dedupe_key]) for job in new]
 
 
+def _order(job: NewJob) -> tuple[int, str]:
+    return job_order(job.dedupe_key or "")
+
+
+def _adopt(connection: Connection, former: Mapping[str, str], records: Records | None) -> None:
+    """Give jobs under *former* keys those of today; locks are taken as by an enqueue."""
+    dialect = connection.dialect.name
+    if records is not None and dialect == "postgresql":
+        connection.execute(lock_records(records.columns, dialect), records.parameters)
+    keys = sorted(former, key=job_order) if len(former) > 1 else former
+    rows = [{"former_key": key, "present_key": former[key]} for key in keys]
+    connection.execute(_ADOPT, rows)
+
+
 def _upsert(
     connection: Connection, rows: Sequence[Mapping[str, Any]], records: Records | None
 ) -> CursorResult[Any]:
@@ -55,10 +81,7 @@ def _upsert(
     if records is not None and dialect == "postgresql":
         constant, given = as_arrays(rows)
         statement = _enqueue(dialect, arrays=True, constant=constant, locks=records.columns)
-        is_single = len(records.columns) == 1
-        keys = [key[0] for key in records.identities] if is_single else list(records.identities)
-        name = names_of_locks(records.columns)["record_keys"]
-        return connection.execute(statement, {**given, name: keys})
+        return connection.execute(statement, {**given, **records.parameters})
     if len(rows) == 1:
         return connection.execute(_enqueue(dialect), dict(rows[0]))
     if dialect == "postgresql":
@@ -101,4 +124,5 @@ def _result(row: Any) -> EnqueueResult:
     return EnqueueResult(job_id=row.id, outcome=outcome)
 
 
+_ADOPT = adopt_job()
 _MOST_ROWS = 1000  # SQLite takes 32,766 parameters in a statement

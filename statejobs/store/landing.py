@@ -13,6 +13,7 @@ from sqlalchemy import Column, Connection
 from statejobs.store.history import HistoryRow
 from statejobs.store.records import (
     Identity,
+    RecordMove,
     RecordTable,
     is_place_of,
     lock_place,
@@ -53,16 +54,15 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of `move_each`."""
-        return move_parameters(
-            self.records,
-            self.identity,
+        move = RecordMove(
+            identity=self.identity,
             was=self.was,
             version=self.version,
             becomes=self.becomes,
             next_version=self.version if self.stays else self.version + 1,
             moved_at=None if self.stays else self.at,
-            changes=[*self.changes.values()],
         )
+        return move_parameters(self.records, move, [*self.changes.values()])
 
 
 def land(connection: Connection, move: Move) -> bool:

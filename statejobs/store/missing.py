@@ -25,13 +25,19 @@ def explain_missing_tables(connection: Connection) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if not _lacks_our_table(error):
-            raise
-        name = shown_url(connection.engine.url)
-        reason = str(error.orig).strip().splitlines()[0]
-        raise SchemaError(
-            f"{name} lacks tables of statejobs ({reason}). {HOW_TO_MAKE_TABLES}"
-        ) from error
+        refuse_missing_table(connection, error)
+        raise
+
+
+def refuse_missing_table(connection: Connection, error: DBAPIError) -> None:
+    """Raise `SchemaError` from *error* if it names a table of ours as missing."""
+    if not _lacks_our_table(error):
+        return
+    name = shown_url(connection.engine.url)
+    reason = str(error.orig).strip().splitlines()[0]
+    raise SchemaError(
+        f"{name} lacks tables of statejobs ({reason}). {HOW_TO_MAKE_TABLES}"
+    ) from error
 
 
 def _lacks_our_table(error: DBAPIError) -> bool:

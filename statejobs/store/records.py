@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    CursorResult,
     FromClause,
     Select,
     String,
@@ -87,6 +89,20 @@ class RecordTable:
         return column.in_(values)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordMove:
+    """One record's move: from where it has to be, to where it comes."""
+
+    identity: Identity
+    was: str | None
+    version: int
+    becomes: str
+    next_version: int
+    """The same as before when it stays in its state."""
+    moved_at: datetime | None
+    """When it left a state; None when it left none."""
+
+
 @lru_cache(maxsize=1024)
 def move_each(records: RecordTable, changed: tuple[Column[Any], ...] = ()) -> Update:
     """Move the record of a row of `move_parameters`, if it is where that says.
@@ -117,24 +133,27 @@ def move_each(records: RecordTable, changed: tuple[Column[Any], ...] = ()) -> Up
 
 
 def move_parameters(
-    records: RecordTable, identity: Identity, *, was: object, version: int | None, becomes: object,
-    next_version: int, moved_at: object, changes: Sequence[object] = (),
-) -> dict[str, Any]:  # fmt: skip
-    """Return the parameters of `move_each`.
+    records: RecordTable, move: RecordMove, changes: Sequence[object] = ()
+) -> dict[str, Any]:
+    """Return the parameters of `move_each`."""
+    given = {
+        **{f"pk_{n}": value for n, value in enumerate(move.identity)},
+        "was": move.was,
+        "version": move.version,
+        "becomes": move.becomes,
+        "next_version": move.next_version,
+        "moved_at": move.moved_at,
+        **{f"c_{n}": value for n, value in enumerate(changes)},
+    }
+    return {records.names[name]: value for name, value in given.items()}
 
-    Who stays in its state keeps its version, and is moved at no time.
-    """
-    return records.names.of(
-        {
-            **{f"pk_{n}": value for n, value in enumerate(identity)},
-            "was": was,
-            "version": version,
-            "becomes": becomes,
-            "next_version": next_version,
-            "moved_at": moved_at,
-            **{f"c_{n}": value for n, value in enumerate(changes)},
-        }
-    )
+
+def move_records(
+    connection: Connection, records: RecordTable, moves: Sequence[RecordMove]
+) -> CursorResult[Any]:
+    """Move each record that is where its move says; the result counts them."""
+    rows = [move_parameters(records, move) for move in moves]
+    return connection.execute(move_each(records), rows if len(rows) > 1 else rows[0])
 
 
 def given_columns(records: RecordTable, changed: Sequence[Column[Any]]) -> dict[str, Column[Any]]:

@@ -49,7 +49,8 @@ class Signature:
         self.name = name
         self.parameters = {parameter.name: parameter for parameter in parameters}
         self._positional = [p.name for p in parameters if p.is_positional]
-        self._required = frozenset(p.name for p in parameters if p.is_required)
+        self.required = frozenset(p.name for p in parameters if p.is_required)
+        """The names of those that every call has to give."""
 
     @classmethod
     def of(
@@ -134,7 +135,7 @@ class Signature:
             return self._decode_all(msgspec.json.encode(mended).decode())
 
     def _decode_all(self, text: str) -> dict[str, object]:
-        if text == "{}" and not self._required:
+        if text == "{}" and not self.required:
             return {}
         try:
             stored = _OBJECT.decode(text)
@@ -149,7 +150,7 @@ class Signature:
 
     def _check_names(self, names: Mapping[str, object]) -> None:
         self._check_known(names)
-        for name in sorted(self._required - names.keys()):
+        for name in sorted(self.required - names.keys()):
             raise ArgumentsError(self.name, name, "is missing")
 
     def _check_known(self, names: Mapping[str, object]) -> None:

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
-from statejobs.record.enqueue import IDS
-from statejobs.record.ledger import CLOCK, JOB
+from statejobs.record.ledger import CLOCK, IDS, JOB
 from statejobs.store.engines.lazy_begin import ON_BEGIN, WITH_BEGIN
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job

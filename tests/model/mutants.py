@@ -5,7 +5,7 @@ from dataclasses import replace
 from msgspec import structs
 from sqlalchemy import select
 
-from statejobs.record import flush
+from statejobs.record import written as beside
 from statejobs.runner import keeper, steps
 from statejobs.store.engines.lazy_begin import begin_now
 from statejobs.store.enqueue import enqueue
@@ -41,9 +41,9 @@ def a_rescue_that_forgets_the_record(patch):
 def an_enqueue_that_survives_a_rollback(patch):
     written, real = [], Driver.transaction
 
-    def note(connection, new):
+    def note(connection, new, **options):
         written.extend(new)
-        return enqueue(connection, new)
+        return enqueue(connection, new, **options)
 
     def transaction(self, play, *, is_kept):
         written.clear()
@@ -52,7 +52,7 @@ def an_enqueue_that_survives_a_rollback(patch):
             with self.app.store.transaction() as connection:
                 enqueue(connection, list({job.dedupe_key: job for job in written}.values()))
 
-    patch.setattr(flush, "enqueue", note)
+    patch.setattr(beside, "enqueue", note)
     patch.setattr(Driver, "transaction", transaction)
 
 

@@ -21,9 +21,8 @@ from statejobs import (
     configure_sqlite,
     tenant,
 )
-from statejobs.record.enqueue import IDS
 from statejobs.record.identity import encode_identity, identity_in_sql
-from statejobs.record.ledger import CLOCK
+from statejobs.record.ledger import CLOCK, IDS
 from statejobs.store.engines.factory import async_url, make_listener
 from statejobs.store.tables import jobs
 from statejobs.values.job import JobState

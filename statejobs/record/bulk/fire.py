@@ -30,10 +30,10 @@ from statejobs.record.bulk.checks import (
 from statejobs.record.bulk.move import names_in, pick_and_move, pick_and_move_each
 from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.record.bulk.session import held_records, tell_session
-from statejobs.record.enqueue import IDS, WAKE
-from statejobs.record.ledger import Step, clock_of, job_of, value_of
+from statejobs.record.ledger import IDS, Step, clock_of, job_of, value_of
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger, TransitionSpec
+from statejobs.record.written import wake_after_commit
 from statejobs.store import bulk as statements
 from statejobs.store.adopt import adopt_jobs_of_rows
 from statejobs.store.binds import connection_for
@@ -87,7 +87,7 @@ def move_in_bulk(
             raise _stale(move) from error
         raise
     if move.promised and result.moved:
-        session.info.setdefault(WAKE, set()).add(connection.engine)
+        wake_after_commit(session, connection)
     return result
 
 
@@ -157,9 +157,9 @@ def _adopt_jobs(connection: Connection, move: BulkMove, rows: FromClause) -> Non
     if move.promised is None:
         return
     sources = [value_of(state) for state in move.declared.source]
-    for former, today in move.promised.former_keys("").items():
+    for former in move.promised.former_prefixes:
         connection.execute(
-            adopt_jobs_of_rows(connection.dialect.name, rows, former, today, sources)
+            adopt_jobs_of_rows(connection.dialect.name, rows, former, move.promised.prefix, sources)
         )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, FromClause
 
-from statejobs.record.enqueue import history_args, history_reason, new_job
 from statejobs.record.ledger import Step
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
+from statejobs.record.written import history_args, history_reason, new_job
 from statejobs.store import bulk as statements
 from statejobs.store.history import history_from
 
@@ -77,5 +77,5 @@ def jobs_of_all(
     )
     same = {**asdict(job), "state": job.state.value}
     return statements.jobs_of_rows(
-        connection.dialect.name, rows, same, key_prefix=bound.dedupe_key(""), salt=salt
+        connection.dialect.name, rows, same, key_prefix=bound.prefix, salt=salt
     )

@@ -11,8 +11,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.machine.guard import Guard
-from statejobs.record.enqueue import WAKE
-from statejobs.record.ledger import ledger_of
+from statejobs.record.ledger import WAKE, ledger_of
 from statejobs.record.loading import with_loading
 from statejobs.record.walk import run_async
 from statejobs.runner.port import Claim, Commit

@@ -1,0 +1,153 @@
+"""Writes what steps leave beside their records: history, and jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from statejobs.record.leaving import end_jobs_left
+from statejobs.record.ledger import IDS, WAKE, Step
+from statejobs.record.model import ResourceModel
+from statejobs.record.move import Moved, Plan
+from statejobs.record.specs import BoundTrigger
+from statejobs.store.enqueue import enqueue
+from statejobs.store.history import HistoryRow, write_history
+from statejobs.values.clock import IdSource, random_id
+from statejobs.values.job import JobState, NewJob
+from statejobs.values.redaction import Redaction, strictest
+from statejobs.values.shown_arguments import encode_lossy
+from statejobs.values.text import REASON_LIMIT, shown_text
+from statejobs.values.unrun import ran
+
+
+def write_beside(
+    session: Session, connection: Connection, moved: Sequence[Moved], plan: Plan
+) -> None:
+    """Write history and jobs of *moved*, whose records a flush has written."""
+    history = [row for one in moved if one.model.has_history for row in _history(one, plan)]
+    if history:
+        write_history(connection, history)
+    stored = [one for one in moved if not one.is_new]
+    leaving = [one for one in stored if any(s.source in one.model.job_states for s in one.steps)]
+    if leaving:
+        end_jobs_left(connection, leaving, plan.now)
+    jobs, former = _promised(moved, plan.now, session.info.get(IDS, random_id))
+    if jobs:
+        enqueue(connection, list(jobs.values()), former=former)
+        wake_after_commit(session, connection)
+
+
+def _history(moved: Moved, plan: Plan) -> Iterator[HistoryRow]:
+    """Return a row for each step of a record, which the action of a job made, if one did."""
+    model = moved.model
+    for version, step in zip(moved.versions, moved.steps, strict=True):
+        assert step.at is not None  # noqa: S101 - the plan of a flush gives each its time
+        yield HistoryRow(
+            resource=model.name,
+            record_id=moved.record_id,
+            name=step.name,
+            source=step.source,
+            target=step.target,
+            version=version,
+            actor=step.acting.actor,
+            tenant=step.acting.tenant,
+            args=history_args(model, step),
+            reason=history_reason(model, step),
+            duration=step.duration,
+            at=step.at,
+            **plan.job,
+        )
+
+
+def _promised(
+    moved: Sequence[Moved], now: datetime, ids: IdSource
+) -> tuple[dict[str, NewJob], dict[str, str]]:
+    """Return the jobs that steps promise by dedupe key, and the former keys of each.
+
+    Those whose record rests no longer in a source are dropped.
+    """
+    jobs: dict[str, NewJob] = {}
+    former: dict[str, str] = {}
+    for one in moved:
+        for step in one.steps:
+            bound = one.model.triggers[step.trigger] if step.trigger is not None else None
+            if bound is None or one.state not in bound.sources:
+                continue
+            key = f"{bound.prefix}{one.record_id}"
+            jobs[key] = _promised_job(one, bound, step, now, ids)
+            if not one.is_new:
+                former.update({f"{old}{one.record_id}": key for old in bound.former_prefixes})
+    return jobs, former
+
+
+def _promised_job(
+    moved: Moved, bound: BoundTrigger, step: Step, now: datetime, ids: IdSource
+) -> NewJob:
+    """Return the job that *step*, a transition with `run_trigger`, enqueues."""
+    given = bound.options.args
+    if callable(given):
+        given = ran(given(moved.record), "args= of", bound.key)
+    signature = bound.action.signature
+    takes_some = given or signature.required
+    return new_job(
+        moved.model,
+        bound,
+        moved.record_id,
+        args=signature.encode_call((), dict(given or {})) if takes_some else "{}",
+        now=now,
+        run_at=now,
+        ids=ids,
+        actor=step.acting.actor,
+        tenant=step.acting.tenant,
+    )
+
+
+def new_job(
+    model: ResourceModel, bound: BoundTrigger, record_id: str, *, args: str, now: datetime,
+    run_at: datetime, ids: IdSource, actor: str | None, tenant: str | None,
+    priority: int | None = None,
+) -> NewJob:  # fmt: skip
+    """Return a job of *bound* for the record with *record_id*."""
+    options = bound.options
+    return NewJob(
+        key=bound.key,
+        queue=options.queue,
+        priority=options.priority if priority is None else priority,
+        max_attempts=options.max_attempts,
+        run_at=run_at,
+        state=JobState.SCHEDULED if run_at > now else JobState.QUEUED,
+        args=args,
+        resource=model.name,
+        record_id=record_id,
+        dedupe_key=f"{bound.prefix}{record_id}",
+        idempotency_key=ids(),
+        actor=actor,
+        tenant=tenant,
+        tags=msgspec.json.encode(list(options.tags)).decode(),
+        enqueued_at=now,
+    )
+
+
+def wake_after_commit(session: Session, connection: Connection) -> None:
+    """Let workers be told after the commit of *session*; PostgreSQL tells them with it."""
+    if connection.dialect.name == "sqlite":
+        session.info.setdefault(WAKE, set()).add(connection.engine)
+
+
+def history_args(model: ResourceModel, step: Step) -> str | None:
+    """Return the arguments of a step as history keeps them."""
+    return encode_lossy(step.args, _redaction(model)) if step.args else None
+
+
+def history_reason(model: ResourceModel, step: Step) -> str | None:
+    """Return why a step was made as history keeps it."""
+    return step.reason and shown_text(step.reason, REASON_LIMIT, _redaction(model))
+
+
+def _redaction(model: ResourceModel) -> Redaction:
+    """Return what every app hides that has *model*: a session may be anybody's."""
+    return strictest(frozenset(model.redactions))
