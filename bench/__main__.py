@@ -32,6 +32,8 @@ WORKLOADS: Mapping[str, Callable[[Plan], list[Row]]] = {
     "W3": w3_tasks.run,
     "W4": w4_orders.run,
     "W4b": w4_orders.run_chunks,
+    "W4j": w4_orders.run_json,
+    "W4s": w4_orders.run_second_rows,
     "W5": w5_latency.run,
     "W6": w6_growth.run,
     "W7": w7_idle.run,

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import JSON, Engine, ForeignKey, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import statejobs
@@ -164,6 +164,63 @@ class AtomicOrder(StatefulResource, Base):
         self.charged_at = ctx.now
 
 
+class JsonOrder(StatefulResource, Base):
+    """The same, and what the gateway said, as JSON."""
+
+    __tablename__ = "json_orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    total: Mapped[int]
+    charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    said: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+
+    charge = Trigger.on_demand("json_order.charge", queue=QUEUE)
+
+    @transition([S.DRAFT, S.FAILED], S.QUEUED, run_trigger=charge)
+    def submit(self) -> None:
+        """Ask for the money."""
+
+    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
+    def pay(self, ctx: JobContext) -> None:
+        """Set two columns."""
+        self.charged_at = ctx.now
+        self.said = {"paid": self.total, "by": "card"}
+
+
+class BookedOrder(StatefulResource, Base):
+    """An atomic action that writes a second row."""
+
+    __tablename__ = "booked_orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    total: Mapped[int]
+    charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+
+    charge = Trigger.on_demand("booked_order.charge", queue=QUEUE)
+
+    @transition([S.DRAFT, S.FAILED], S.QUEUED, run_trigger=charge)
+    def submit(self) -> None:
+        """Ask for the money."""
+
+    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True)
+    def pay(self, ctx: JobContext) -> None:
+        """Set a column, and book it."""
+        self.charged_at = ctx.now
+        ctx.session.add(Booking(order_id=self.id, amount=self.total))
+
+
+class Booking(Base):
+    """What a booked order writes beside itself."""
+
+    __tablename__ = "bookings"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey("booked_orders.id"))
+    amount: Mapped[int]
+
+
 noop: Any = None
 """A task that does nothing; None while statejobs has no tasks."""
 if hasattr(statejobs, "task"):
@@ -173,7 +230,7 @@ if hasattr(statejobs, "task"):
         """Do nothing."""
 
 
-RESOURCES = (Order, QuietOrder, AsyncOrder, ChunkOrder, AtomicOrder)
+RESOURCES = (Order, QuietOrder, AsyncOrder, ChunkOrder, AtomicOrder, JsonOrder, BookedOrder)
 
 
 def make_app(database: str) -> StateJobs:

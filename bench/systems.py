@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 import psutil
 
-from bench.app import FINISH_VARIABLE, AsyncOrder, AtomicOrder, ChunkOrder, Order, QuietOrder
+from bench.app import (
+    FINISH_VARIABLE,
+    AsyncOrder,
+    AtomicOrder,
+    BookedOrder,
+    ChunkOrder,
+    JsonOrder,
+    Order,
+    QuietOrder,
+)
 from bench.databases import Database
 from statejobs import StatefulResource
 
@@ -69,6 +78,8 @@ QUIET = statejobs("statejobs, history off", QuietOrder)
 ASYNC = statejobs("statejobs, async def", AsyncOrder)
 CHUNK = statejobs("statejobs, chunk=100", ChunkOrder)
 ATOMIC = statejobs("statejobs, atomic", AtomicOrder)
+JSON_COLUMN = statejobs("statejobs, JSON column", JsonOrder)
+SECOND_ROW = statejobs("statejobs, atomic, second row", BookedOrder)
 ONE_STATEMENT = floor("floor: one statement", "bench.floors.one_statement")
 FIVE_STATEMENTS = floor("floor: five statements", "bench.floors.five_statements")
 BULK = floor("floor: bulk of 100", "bench.floors.bulk", per_batch=True)

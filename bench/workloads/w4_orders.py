@@ -12,8 +12,10 @@ from bench.systems import (
     CHUNK,
     EACH,
     FIVE_STATEMENTS,
+    JSON_COLUMN,
     ONE_STATEMENT,
     QUIET,
+    SECOND_ROW,
     SQLITE_BATCH,
     SQLITE_JOB,
     STATEJOBS,
@@ -43,6 +45,25 @@ def run_chunks(plan: Plan) -> list[Row]:
         for workers in (1, 2):
             samples = race(plan, kind, (CHUNK, ATOMIC, floor), workers=workers)
             rows += rows_of_race("W4b", kind, workers, samples, floor.name)
+    return rows
+
+
+def run_json(plan: Plan) -> list[Row]:
+    """W4j: the action also sets a JSON column, which fits no array of the database."""
+    return _beside_own_columns(plan, "W4j", JSON_COLUMN)
+
+
+def run_second_rows(plan: Plan) -> list[Row]:
+    """W4s: an atomic action that writes a second row through its session."""
+    return _beside_own_columns(plan, "W4s", SECOND_ROW)
+
+
+def _beside_own_columns(plan: Plan, workload: str, system: System) -> list[Row]:
+    rows = []
+    for kind in plan.durable:
+        _, floor = entrants(kind)
+        samples = race(plan, kind, (STATEJOBS, system, floor), workers=1)
+        rows += rows_of_race(workload, kind, 1, samples, floor.name)
     return rows
 
 
