@@ -342,7 +342,7 @@ class StateJobs(ByHand):
         """Give what runs jobs here, and a loop for those that are async; neither outlives it."""
         self.store.refuse_open()
         runner, loop = self.runner(), LoopThread()
-        runner.on_abandoned = lambda _claim: self.store.cut_off()
+        runner.attempts.on_abandoned = lambda _claim: self.store.cut_off()
         try:
             yield runner, loop
         finally:

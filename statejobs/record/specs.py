@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from statejobs.machine.guard import Guard
 from statejobs.record.ledger import value_of
 from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED
@@ -106,6 +107,11 @@ class ActionSpec:
         Its annotations are resolved at the first look: they may name classes defined later.
         """
         return Signature.of(self.body, name=self.label, skip=2)
+
+    @cached_property
+    def checks(self) -> tuple[Guard, ...]:
+        """Its guards, each with what it says when it refuses."""
+        return tuple(map(Guard.of, self.guards))
 
     def edge(self, kind: str) -> str:
         """Return the name of one of the edges that a job of this action takes."""

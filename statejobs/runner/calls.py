@@ -29,12 +29,6 @@ def calls_of(claims: Iterable[Claim]) -> list[Call]:
     return [tuple(call) for call in calls]
 
 
-def is_alone(call: Call) -> bool:
-    """Whether *call* is one attempt like any other."""
-    chunk = call[0].policy.chunk
-    return chunk is None or (chunk.only_waiting and len(call) == 1)
-
-
 def pop_call(waiting: deque[Call], *, most: int) -> Call:
     """Take the next call, and those behind it that may be made with it, up to *most* claims."""
     call = waiting.popleft()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from statejobs.config import WorkerSettings
-from statejobs.runner.calls import Call, calls_of, is_alone
-from statejobs.runner.chunks import attempt_chunk
+from statejobs.runner.calls import Call, calls_of
 from statejobs.runner.committer import Committer
 from statejobs.runner.deadline import find_blocking, give_up_blocking
+from statejobs.runner.drive import Driven, drive, drive_async
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import (
     DaemonThreads,
@@ -28,6 +29,7 @@ from statejobs.runner.port import Claim, Ending
 from statejobs.runner.runner import Runner
 from statejobs.runner.singly import MOST, Singly
 from statejobs.store.engines.reserve import most_waiting
+from statejobs.values.outcome import Complete
 
 log = logging.getLogger("statejobs.worker")
 
@@ -115,7 +117,7 @@ class Crew:
         self._is_loop_blocked = True
         if self._on_loop_blocked is not None and self._loop_thread.loop is not None:
             self._on_loop_blocked(self._loop_thread.loop)
-        self._runner.abandon(blocking)
+        self._runner.attempts.abandon(blocking)
         self._runner.finisher.finish(Ending(blocking, give_up_blocking(blocking)))
         on_loop = [claim for claim in claims if claim.policy.is_async]
         for claim in on_loop:
@@ -163,60 +165,41 @@ class Crew:
             self._threads.submit(lambda: self._serve(lane))
 
     def _serve(self, lane: Lane) -> None:
+        run, finish = self._runner.attempts.run, self._runner.finisher.finish
         call = lane.take(is_async=False)
         while call is not None:
-            if is_alone(call):
-                self._perform(call[0])
-            else:
-                self._perform_chunk(call)
+            drive(self._performed(call, run, finish))
             call = lane.take(is_async=False, after=call)
 
     async def _serve_async(self, lane: Lane) -> None:
+        attempts, finisher = self._runner.attempts, self._runner.finisher
+
+        def finish(ending: Ending) -> Awaitable[Ended]:
+            return attempts.aside(finisher.finish, ending)
+
         call = lane.take(is_async=True)
         while call is not None:
-            await self._perform_async(call[0])
+            await drive_async(self._performed(call, attempts.run_async, finish))
             call = lane.take(is_async=True, after=call)
 
-    def _perform(self, claim: Claim) -> None:
-        try:
-            result = self._runner.attempt(claim)
-            if isinstance(result, Ending):
-                if self._commits_together:
-                    self._committer.put(result)
-                    return
-                result = self._runner.finisher.finish(result)
-            self._note_due(result)
-        except BaseException:  # the thread serves other jobs after this one
-            log.exception("job %s could not be finished", claim.job.id)
-        self._end([claim])
-
-    def _perform_chunk(self, call: Call) -> None:
+    def _performed(
+        self, call: Call, run: Callable[[Call], Any], finish: Callable[[Ending], Any]
+    ) -> Driven[None]:
+        """Run a call, and record how each of its claims ends, or have that done with others."""
         left = dict.fromkeys(call)
         try:
-            for result in attempt_chunk(self._runner, call):
-                if isinstance(result, Ending):
-                    if self._commits_together:
-                        self._committer.put(result)
-                        left.pop(result.claim)
-                        continue
-                    result = self._runner.finisher.finish(result)  # noqa: PLW2901
-                self._note_due(result)
-        except BaseException:  # the thread serves other jobs after these
-            log.exception("%d jobs of %s could not be finished", len(left), call[0].job.key)
-        self._end(left)
-
-    async def _perform_async(self, claim: Claim) -> None:
-        try:
-            result = await self._runner.attempt_async(claim)
-            if isinstance(result, Ending):
-                if self._commits_together:
+            for result in (yield partial(run, call)):
+                if not isinstance(result, Ending):
+                    self._note_due(result)
+                elif self._commits_together and isinstance(result.outcome, Complete):
                     self._committer.put(result)
-                    return
-                result = await self._runner.finish_aside(self._runner.finisher.finish, result)
-            self._note_due(result)
-        except BaseException:  # the loop serves other jobs after this one
-            log.exception("job %s could not be finished", claim.job.id)
-        self._end([claim])
+                    del left[result.claim]
+                else:
+                    self._note_due((yield partial(finish, result)))
+        except BaseException:  # the thread, or the loop, serves other jobs after these
+            log.exception("%d jobs of %s could not be finished", len(left), call[0].job.key)
+        if left:
+            self._end(left)
 
     def _note_due(self, ended: Ended) -> None:
         if ended.run_at is not None:

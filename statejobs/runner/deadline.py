@@ -6,11 +6,11 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from datetime import timedelta
-from typing import Any
 
-from statejobs.runner.port import Claim
+from statejobs.runner.port import Attempt, Claim
 from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import Fail, Outcome
 
@@ -18,30 +18,41 @@ log = logging.getLogger("statejobs.runner")
 
 
 def call_within(
-    call: Callable[[], Outcome],
-    claims: Sequence[Claim],
+    attempt: Attempt, grace: timedelta, *, on_abandoned: Callable[[Claim], None]
+) -> Outcome:
+    """Call a sync body under its timeout, in a thread of its own when it has one.
+
+    It has a context of its own. A thread cannot be stopped from outside: when the time is up it is
+    asked through `ctx.cancel_requested`; after *grace* it is abandoned, and whatever it still does
+    is late.
+    """
+    claims = attempt.claims
+    timeout = claims[0].policy.timeout
+    if timeout is not None:
+        return _call_in_a_thread(attempt, timeout, grace, on_abandoned)
+    process = os.getpid()
+    outcome: Outcome = copy_context().run(attempt.call)
+    if os.getpid() != process:
+        end_copy(claims[0])
+    return outcome
+
+
+def _call_in_a_thread(
+    attempt: Attempt,
+    timeout: timedelta,
     grace: timedelta,
-    *,
     on_abandoned: Callable[[Claim], None],
 ) -> Outcome:
-    """Call a sync body under the timeout of *claims*, in a thread of its own when it has one.
-
-    A thread cannot be stopped from outside: when the time is up it is asked through
-    `ctx.cancel_requested`; after *grace* it is abandoned, and whatever it still does is late.
-    """
-    timeout, process = claims[0].policy.timeout, os.getpid()
-
-    def call_here() -> Outcome:
-        outcome = call()
-        end_copy_of(process, claims[0])
-        return outcome
-
-    if timeout is None:
-        return call_here()
+    claims, process = attempt.claims, os.getpid()
     ended: list[Outcome] = []
-    thread = threading.Thread(
-        target=lambda: ended.append(call_here()), name=_task_name(claims[0]), daemon=True
-    )
+
+    def call_here() -> None:
+        outcome: Outcome = attempt.call()
+        if os.getpid() != process:
+            end_copy(claims[0])
+        ended.append(outcome)
+
+    thread = threading.Thread(target=call_here, name=_task_name(claims[0]), daemon=True)
     thread.start()
     thread.join(timeout.total_seconds())
     if ended:
@@ -50,25 +61,25 @@ def call_within(
         claim.signal.set(_too_long(timeout))
     thread.join(grace.total_seconds())
     if thread.is_alive():
+        attempt.is_abandoned = True
         for claim in claims:
-            claim.is_abandoned = True
             on_abandoned(claim)
     return _timed_out(timeout)
 
 
-async def call_within_async(
-    call: Callable[[], Coroutine[Any, Any, Outcome]], claim: Claim, grace: timedelta
-) -> Outcome:
-    """Await an async body under the timeout of *claim*; when the time is up it is cancelled.
+async def call_within_async(attempt: Attempt, grace: timedelta) -> Outcome:
+    """Await an async body under its timeout; when the time is up it is cancelled.
 
     It has a task of its own, so that no other attempt sees what it does to its context.
     A body that blocks the loop blocks this as well: `give_up_blocking` is called from elsewhere.
     """
+    (claim,) = attempt.claims
     timeout, process = claim.policy.timeout, os.getpid()
 
     async def call_here() -> Outcome:
-        outcome = await call()
-        end_copy_of(process, claim)
+        outcome: Outcome = await attempt.call()
+        if os.getpid() != process:
+            end_copy(claim)
         return outcome
 
     task = asyncio.create_task(call_here(), name=_task_name(claim))
@@ -103,21 +114,19 @@ def find_blocking(
 
 
 def give_up_blocking(claim: Claim) -> Outcome:
-    """Abandon a body that lets nobody cancel it; return how its attempt ended."""
+    """Give up a body that lets nobody cancel it; return how its attempt ended."""
     timeout = claim.policy.timeout or timedelta()
-    claim.is_abandoned = True
     claim.signal.set(_too_long(timeout))
     return _timed_out(timeout)
 
 
-def end_copy_of(process: int, claim: Claim) -> None:
-    """End, if this is no longer *process*.
+def end_copy(claim: Claim) -> None:
+    """End this process, a copy of the worker that the body of *claim* forked.
 
-    A copy of the worker that a body forked shares its connections, and would garble them.
+    It shares the worker's connections, and would garble them.
     """
-    if os.getpid() != process:
-        log.error("job %s (%s) forked, and its copy returned: it ends", claim.job.id, claim.job.key)
-        os._exit(1)
+    log.error("job %s (%s) forked, and its copy returned: it ends", claim.job.id, claim.job.key)
+    os._exit(1)
 
 
 def _task_name(claim: Claim) -> str:

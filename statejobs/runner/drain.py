@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 
 from statejobs.errors import ConfigurationError, StateJobsError
-from statejobs.runner.calls import Call, calls_of, is_alone, pop_call
-from statejobs.runner.chunks import attempt_chunk
+from statejobs.runner.attempts import Result
+from statejobs.runner.calls import Call, calls_of, pop_call
 from statejobs.runner.claiming import Taken, Wanted
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread
@@ -18,6 +18,7 @@ from statejobs.runner.port import Claim, Ending
 from statejobs.runner.runner import Runner
 from statejobs.runner.staging import Staging
 from statejobs.values.job import Job
+from statejobs.values.outcome import Complete
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,9 +79,13 @@ def _take(runner: Runner, queue: str, limit: int, *, fills_chunks: bool) -> Take
 def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[Ended]:
     """Run *claims* one after the other; their successes end together, as a worker's do."""
     waiting, most = deque(calls_of(claims)), runner.settings.finish_batch
-    results: list[Ended | Ending] = []
+    results: list[Result] = []
     while waiting:
-        results += _run_call(runner, pop_call(waiting, most=most), loop)
+        for result in _run_call(runner, pop_call(waiting, most=most), loop):
+            if isinstance(result, Ending) and not isinstance(result.outcome, Complete):
+                results.append(runner.finisher.finish(result))
+            else:
+                results.append(result)
     left = successes = [result for result in results if isinstance(result, Ending)]
     together: list[Ended] = []
     if len(successes) > 1 and runner.settings.finish_batch > 1:
@@ -99,16 +104,13 @@ def _as_it_is(ended: Ended) -> Ended:
     return replace(ended, job=now)
 
 
-def _run_call(runner: Runner, call: Call, loop: LoopThread) -> Iterable[Ended | Ending]:
-    (claim, *_) = call
-    if not is_alone(call):
-        return attempt_chunk(runner, call)
-    if not claim.policy.is_async:
-        return [runner.attempt(claim)]
+def _run_call(runner: Runner, call: Call, loop: LoopThread) -> Iterable[Result]:
+    if not call[0].policy.is_async:
+        return runner.attempts.run(call)
     try:
-        return [loop.run(runner.attempt_async(claim))]
+        return loop.run(runner.attempts.run_async(call))
     except ConfigurationError:  # it cannot be run from here
-        runner.finisher.release(claim)
+        runner.finisher.release(call[0])
         raise
 
 

@@ -46,7 +46,6 @@ class Chunk:
 
     size: int
     """Most jobs of one call."""
-    work: ChunkWork
     only_waiting: bool = False
     """Whether only jobs that wait for a slot join a call, so that none is held up for another."""
 
@@ -117,8 +116,6 @@ class Claim:
     """The answer to its finish was lost, which may have landed."""
     unsaved_checkpoint: str | None = None
     """A checkpoint that could not be saved while the action's transaction was open."""
-    is_abandoned: bool = False
-    """Its thread went on after the timeout."""
     phase: Phase = Phase.HELD
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -156,87 +153,33 @@ class Ending:
     """Columns of its record that are still to be written with its move, attribute → value."""
 
 
-Commit = Callable[[Session], None]
-"""Ends an attempt that went well, on the session through which its body wrote."""
+class Attempt(Protocol):
+    """One call of a body, for one claim or as many as share it, and the session it writes through.
 
+    What an `async def` body makes of it is awaited: there, those that return anything return an
+    awaitable.
+    """
 
-class Run(Protocol):
-    """One attempt of a `def` body, and the session that it writes through."""
+    claims: Sequence[Claim]
+    is_abandoned: bool
+    """Its thread went on after the timeout: the session is left to it, and never committed."""
+    needs_session: bool
+    """Whether more is to be written than the changes of `endings`, which tells."""
 
-    def call(self) -> Outcome:
+    def call(self) -> Any:
         """Run the body; every exception becomes an outcome."""
         ...
 
-    def own_changes(self) -> Mapping[str, Any] | None:
-        """Return what the body changed, when that is only columns of its own record; else None."""
+    def endings(self, called: Outcome) -> list[Ending]:
+        """Return how the attempt of each claim ends, after a call that ended as *called*."""
         ...
 
-    def finish(self, commit: Commit) -> None:
-        """Call *commit* with the session."""
+    def in_session(self, finish: Callable[[Session], R]) -> Any:
+        """Return what *finish* returns for the session, where it may do I/O."""
         ...
 
-    def close(self) -> None:
+    def close(self) -> Any:
         """Throw away what was not committed, and give the connection back."""
-        ...
-
-
-class AsyncRun(Protocol):
-    """One attempt of an `async def` body."""
-
-    async def call(self) -> Outcome:
-        """Run the body; every exception becomes an outcome."""
-        ...
-
-    def own_changes(self) -> Mapping[str, Any] | None:
-        """Return what the body changed, when that is only columns of its own record; else None."""
-        ...
-
-    async def finish(self, commit: Commit) -> None:
-        """Call *commit* with the sync face of the session, where it may do I/O."""
-        ...
-
-    async def close(self) -> None:
-        """Throw away what was not committed, and give the connection back."""
-        ...
-
-
-class ChunkRun(Protocol):
-    """One call of an action for many claims, and the session that it writes through."""
-
-    def call(self) -> Outcome:
-        """Run the body; every exception becomes an outcome."""
-        ...
-
-    def ending(self, claim: Claim, called: Outcome) -> Ending:
-        """Return how the attempt of one claim ends, after a call that ended as *called*."""
-        ...
-
-    def successes(self) -> Sequence[Ending] | None:
-        """Return those that complete, when the session is to write nothing but their columns."""
-        ...
-
-    def finish(self, commit: Callable[[Session], R]) -> R:
-        """Return what *commit* returns for the session, which has locked the records."""
-        ...
-
-    def close(self) -> None:
-        """Throw away what was not committed, and give the connection back."""
-        ...
-
-
-class ChunkWork(Protocol):
-    """Work that takes many records in one call."""
-
-    def open_chunk(self, claims: Sequence[Claim], now: datetime) -> ChunkRun:
-        """Return a call for *claims*, which are of one kind, ready to be made."""
-        ...
-
-    def reload(self, claims: Sequence[Claim]) -> frozenset[int]:
-        """Load the records again, with one query, after a call that raised had changed them.
-
-        Returns:
-            The ids of the jobs whose record is still where its claim left it.
-        """
         ...
 
 
@@ -306,12 +249,16 @@ class Work(Protocol):
         """
         ...
 
-    def open(self, claim: Claim, now: datetime) -> Run:
-        """Return an attempt of a sync action, ready to be called."""
+    def open(self, claims: Sequence[Claim], now: datetime) -> Attempt:
+        """Return an attempt of *claims*, which share a call if they are many, ready to run."""
         ...
 
-    def open_async(self, claim: Claim, now: datetime) -> AsyncRun:
-        """Return an attempt of an async action, ready to be called."""
+    def reload(self, claims: Sequence[Claim]) -> frozenset[int]:
+        """Load the records again, with one query, after a call that raised had changed them.
+
+        Returns:
+            The ids of the jobs whose record is still where its claim left it.
+        """
         ...
 
     def move_of(

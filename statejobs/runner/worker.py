@@ -130,7 +130,7 @@ class Worker:
         """Whether someone said that there is work."""
         self._next_due: datetime | None = None
         self._due_lock = threading.Lock()
-        runner.on_abandoned = self._abandon
+        runner.attempts.on_abandoned = self._abandon
 
     @property
     def node_id(self) -> str:

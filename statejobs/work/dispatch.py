@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from statejobs.runner.port import (
-    AsyncRun,
-    Claim,
-    Policy,
-    Run,
-    Starts,
-    Subject,
-    Work,
-)
+from statejobs.runner.port import Policy, Starts, Subject, Work
 from statejobs.values.job import Job
-
-log = logging.getLogger("statejobs.runner")
 
 
 class WorkByKey:
@@ -58,17 +47,6 @@ class WorkByKey:
     def of(self, key: str) -> Work:
         """Return who runs the jobs of *key*."""
         return self._works[key]
-
-    def open(self, claim: Claim, now: datetime) -> Run:
-        """Return an attempt of a `def` body."""
-        return self._of(claim).open(claim, now)
-
-    def open_async(self, claim: Claim, now: datetime) -> AsyncRun:
-        """Return an attempt of an `async def` body."""
-        return self._of(claim).open_async(claim, now)
-
-    def _of(self, claim: Claim) -> Work:
-        return self._works[claim.job.key]
 
 
 def _joined(found: Sequence[Starts], jobs: Sequence[Job]) -> Starts:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection
 
 from statejobs.acting import acting_for_job
 from statejobs.runner.port import Claim
 from statejobs.runner.undone import UndoneError, give_back
-from statejobs.store.engines.lazy_begin import begun_at, in_transaction
+from statejobs.store.engines.lazy_begin import begun_at
 from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import (
     Cancel,
-    Complete,
     Fail,
     Outcome,
     Snooze,
@@ -43,31 +40,19 @@ class IsStale(Exception):  # noqa: N818 - an answer, not an error
         self.outcome = Stale(reason)
 
 
-class _Ended:
-    outcome: Outcome = Complete()
-
-
-@contextmanager
-def outcomes() -> Iterator[_Ended]:
-    """Turn whatever is raised inside into an outcome; nothing gets past."""
-    ended = _Ended()
-    try:
-        yield ended
-    except (Snooze, Cancel) as asked:
-        ended.outcome = request_of(asked)
-    except IsStale as found:
-        ended.outcome = found.outcome
-    except RecordMoved as moved:
-        ended.outcome = Superseded(str(moved))
-    except UndoneError as error:
-        ended.outcome = give_back(error)
-    except BaseException as error:  # noqa: BLE001 - sys.exit in an action must not end the worker
-        ended.outcome = Fail(failure=describe_failure(error), error=error)
-
-
-def is_writing(sync: Any) -> bool:
-    """Return whether a transaction of the database is open on *sync*, without any I/O."""
-    return sync.was_used and sync.in_transaction() and in_transaction(sync.connection())
+def outcome_of(raised: BaseException) -> Outcome:
+    """Return the outcome of an attempt whose body *raised* that: nothing gets past."""
+    match raised:
+        case Snooze() | Cancel():
+            return request_of(raised)
+        case IsStale():
+            return raised.outcome
+        case RecordMoved():
+            return Superseded(str(raised))
+        case UndoneError():
+            return give_back(raised)
+        case _:
+            return Fail(failure=describe_failure(raised), error=raised)
 
 
 def identified(claim: Claim) -> AbstractContextManager[None]:
@@ -75,9 +60,9 @@ def identified(claim: Claim) -> AbstractContextManager[None]:
     return acting_for_job(claim.job.actor, claim.job.tenant)
 
 
-def warn_of_long_transaction(claim: Claim, connection: Connection | None) -> None:
-    """Warn when the body of *claim* has kept its transaction open for long."""
-    began = begun_at(connection) if connection is not None else None
+def warn_of_long_transaction(claim: Claim, connection: Connection) -> None:
+    """Warn when the body of *claim* has kept its transaction, on *connection*, open for long."""
+    began = begun_at(connection)
     if began is None:
         return
     seconds = time.perf_counter() - began

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from statejobs.record.ledger import CLOCK, IDS, JOB
-from statejobs.store.engines.lazy_begin import ON_BEGIN, WITH_BEGIN
+from statejobs.store.engines.lazy_begin import ON_BEGIN, WITH_BEGIN, in_transaction
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
+from statejobs.values.outcome import Outcome
 from statejobs.work.kept_session import KeptTransaction, refused
 
 
@@ -24,22 +24,42 @@ def session_info(sources: Sources, job: Job | None = None) -> dict[str, Any]:
     return info
 
 
+class OnBegin(Protocol):
+    """What is done in a transaction of a session that has just begun."""
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the attempt ends, whatever its body makes of it, when something is against it."""
+        ...
+
+    def __call__(self, connection: Connection) -> None:
+        """Do it on *connection*; what it raises takes the transaction back."""
+        ...
+
+
 class JobSession(Session):
     """What `ctx.session` is. Its writes commit together with the outcome of the job."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        with_begin: str = "",
+        on_begin: OnBegin | None = None,
+        **kwargs: Any,
+    ) -> None:
         # AsyncSession passes defaults of its own for both
         super().__init__(*args, **{**kwargs, "autoflush": False, "expire_on_commit": False})
         self.may_commit = False
         """Whether the runner commits now."""
         self.was_used = False
         """Whether any statement was sent."""
-        self.on_begin: Callable[[Connection], None] | None = None
+        self.on_begin = on_begin
         """Called when its first write or locking read has begun a transaction of the database."""
-        self.with_begin = ""
+        self.with_begin = with_begin
         """SQL that is sent with the BEGIN of its transactions."""
+        self.kept: KeptTransaction | None = None
+        """What the body must not end."""
         self._connection: Connection | None = None
-        self._kept: KeptTransaction | None = None
 
     def allow_commit(self) -> None:
         """Let the runner commit from now on."""
@@ -54,20 +74,15 @@ class JobSession(Session):
                 self._connection.invalidate()
                 self._connection.close()
 
-    def check_kept(self) -> None:
-        """Raise if the body has ended the transaction in which its outcome is to be written."""
-        if self._kept is not None:
-            self._kept.check_open()
-
-    def note_end(self) -> None:
-        """Note that its transaction has ended: by a rollback, a close, or the runner's commit."""
-        self._kept = None
+    def is_writing(self) -> bool:
+        """Return whether a transaction of the database is open, without any I/O."""
+        return self.was_used and self.in_transaction() and in_transaction(self.connection())
 
     def note_use(self, connection: Connection) -> None:
         """Note that a statement is about to be sent on *connection*."""
         self.was_used, self._connection = True, connection
-        if self._kept is None and not self.may_commit:  # else a savepoint begins, or the runner's
-            self._kept = KeptTransaction(connection, may_end=lambda: self.may_commit)
+        if self.kept is None and not self.may_commit:  # else a savepoint begins, or the runner's
+            self.kept = KeptTransaction(connection, may_end=lambda: self.may_commit)
         if self.with_begin:
             connection.execution_options(**{WITH_BEGIN: self.with_begin})
         if self.on_begin is not None:
@@ -83,8 +98,8 @@ def _refuse_commit(session: JobSession) -> None:
 
 @event.listens_for(JobSession, "after_transaction_end")
 def _note_end(session: JobSession, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:
-        session.note_end()
+    if transaction.parent is None:  # by a rollback, a close, or the runner's commit
+        session.kept = None
 
 
 @event.listens_for(JobSession, "after_begin")

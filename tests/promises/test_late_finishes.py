@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import select
 
 from statejobs import Event
-from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.points import CrashPoint
 from statejobs.runner.port import Ending
@@ -117,8 +116,8 @@ def everything(app):
 def perform(runner, claim, loop):
     """Run a claim up to its end, or to a success that is still to be committed."""
     if claim.policy.is_async:
-        return loop.run(runner.attempt_async(claim))
-    return runner.attempt(claim)
+        return loop.run(runner.attempts.run_async([claim]))[0]
+    return runner.attempts.run([claim])[0]
 
 
 def take_over(app, zombies, rng):
@@ -175,7 +174,7 @@ def test_a_zombie_writes_nothing(office, seed, way, when):
     else:
         office.at_return = others_come_first
     if way == "atomic, together":
-        results = [*attempt_chunk(runner, zombies)]
+        results = [*runner.attempts.run(zombies)]
     else:
         results = [perform(runner, claim, office.loop) for claim in zombies]
     outcomes = finish(runner, results, together=way == "together")

@@ -37,8 +37,8 @@ from statejobs import (
     transition,
 )
 from statejobs.runner.calls import calls_of, pop_call
-from statejobs.runner.chunks import attempt_chunk
 from statejobs.store.lock_order import in_job_order, in_key_order, job_order, key_order, place_of
+from tests.support.parcels import run_together
 from tests.support.size import size
 
 
@@ -270,7 +270,7 @@ def in_one_transaction(app, kind):
     claims = app.runner().claim("default", limit=5)
     atomic = [claim for claim in claims if claim.job.key.endswith("mark")]
     if atomic:
-        list(attempt_chunk(app.runner(), pop_call(deque(calls_of(atomic)), most=100)))
+        run_together(app.runner(), pop_call(deque(calls_of(atomic)), most=100))
     for claim in claims:
         if claim not in atomic:
             app.runner().run(claim)

@@ -9,7 +9,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs import Cancel, JobState, Snooze, WorkerSettings
 from statejobs.runner.calls import calls_of, pop_call
-from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.lane import Lane
 from statejobs.store.staging import stage_due
 from statejobs.store.tables import jobs
@@ -28,6 +27,7 @@ from tests.support.parcels import (
     job_of,
     load,
     post_office,
+    run_together,
     script,
     state_of,
 )
@@ -45,7 +45,7 @@ def run_claimed(app, claims):
     """Run *claims* as one batch."""
     call = pop_call(deque(calls_of(claims)), most=100)
     assert len(call) == len(claims)
-    return [*attempt_chunk(app.runner(), call)]
+    return run_together(app.runner(), call)
 
 
 def outcomes(ended):

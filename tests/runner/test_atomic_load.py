@@ -7,9 +7,8 @@ import pytest
 from sqlalchemy import Engine, event
 
 from statejobs.runner.calls import calls_of, pop_call
-from statejobs.runner.chunks import attempt_chunk
 from tests.support.forms import Atomic, AwaitedAtomic, office, script
-from tests.support.parcels import enqueue, job_of, load, run_async, state_of
+from tests.support.parcels import enqueue, job_of, load, run_async, run_together, state_of
 
 KINDS = [Atomic, AwaitedAtomic]
 
@@ -39,7 +38,7 @@ def run(app, claim):
 def run_as_batch(app, claims):
     call = pop_call(deque(calls_of(claims)), most=100)
     assert len(call) == len(claims)
-    return [*attempt_chunk(app.runner(), call)]
+    return run_together(app.runner(), call)
 
 
 def set_by_a_user(app, kind, keys, n):

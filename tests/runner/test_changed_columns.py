@@ -74,7 +74,7 @@ def test_a_column_is_changed_when_a_flush_would_write_it(session, before, name, 
 
     is_changed = bool(get_history(record, name).has_changes()) if before else True
     expected = {name: value} if is_changed else {}
-    assert own_changes(session, record, Sheet.__statejobs__) == expected
+    assert own_changes(session, [record], Sheet.__statejobs__) == [expected]
 
 
 def test_a_value_that_was_changed_in_place_is_a_change(session):
@@ -83,7 +83,7 @@ def test_a_value_that_was_changed_in_place_is_a_change(session):
     record.notes["a"] = 2
     flag_modified(record, "notes")  # as MutableDict does by itself
 
-    assert own_changes(session, record, Sheet.__statejobs__) == {"notes": {"a": 2}}
+    assert own_changes(session, [record], Sheet.__statejobs__) == [{"notes": {"a": 2}}]
 
 
 def test_an_sql_expression_is_left_to_the_flush(session):
@@ -91,4 +91,4 @@ def test_an_sql_expression_is_left_to_the_flush(session):
 
     record.count = Sheet.count + 1
 
-    assert own_changes(session, record, Sheet.__statejobs__) is None
+    assert own_changes(session, [record], Sheet.__statejobs__) is None

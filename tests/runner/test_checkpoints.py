@@ -7,7 +7,6 @@ from sqlalchemy import text, update
 
 from statejobs import Cancel, Snooze
 from statejobs.runner.calls import calls_of, pop_call
-from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.port import Ending
 from statejobs.store.tables import jobs
 from statejobs.values.outcome import Release
@@ -22,7 +21,7 @@ from tests.support.forms import (
     script,
     write_on_board,
 )
-from tests.support.parcels import enqueue, job_of, state_of
+from tests.support.parcels import enqueue, job_of, run_together, state_of
 
 SINGLE = [form for form in FORMS if form is not Chunked]  # a call of many has no checkpoint
 every_form = pytest.mark.parametrize("form", SINGLE, ids=lambda form: form.__name__)
@@ -111,7 +110,7 @@ def test_atomic_ones_that_share_a_transaction_each_keep_their_own(app):
 
     script.body = body
     claims = app.runner().claim("default", limit=3)
-    list(attempt_chunk(app.runner(), pop_call(deque(calls_of(claims)), most=100)))
+    run_together(app.runner(), pop_call(deque(calls_of(claims)), most=100))
 
     assert [job_of(app, Atomic, key).checkpoint for key in keys] == [
         f'{{"me":{key}}}' for key in keys
@@ -130,7 +129,7 @@ def test_what_runs_again_within_its_attempt_finds_it_too(app):
 
     script.body = body
     claims = app.runner().claim("default", limit=2)
-    list(attempt_chunk(app.runner(), pop_call(deque(calls_of(claims)), most=100)))
+    run_together(app.runner(), pop_call(deque(calls_of(claims)), most=100))
 
     assert seen == [(first, {}), (second, {}), (first, {"ran": True}), (second, {"ran": True})]
 

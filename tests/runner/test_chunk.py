@@ -19,12 +19,11 @@ from statejobs import (
     tenant,
 )
 from statejobs.acting import current_actor, current_tenant
-from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.steps import Steps
 from statejobs.store.tables import attempts, jobs
 from statejobs.values.outcome import Snooze
 from tests.support.meters import SIZE, Meter, Note, meter_office, reset_script, script
-from tests.support.parcels import enqueue, fire, job_of, load, state_of
+from tests.support.parcels import enqueue, fire, job_of, load, run_together, state_of
 from tests.support.processes import DEADLINE
 
 READ = [("create", None, "open"), ("start", "open", "sending"), ("complete", "sending", "read")]
@@ -344,7 +343,7 @@ def test_a_call_that_takes_too_long_is_a_failed_attempt_of_each(database_url, cl
         for claim in claims:
             claim.policy = replace(claim.policy, timeout=timedelta(seconds=0.1))
         script.read = lambda _meters, _ctx: release.wait(DEADLINE)
-        ended = list(attempt_chunk(runner, claims))
+        ended = run_together(runner, claims)
         release.set()
 
         assert outcomes(ended) == ["fail", "fail"]
@@ -480,7 +479,7 @@ def test_claims_that_this_worker_gave_up_are_not_run_again(app):
         claims[0].is_lost = True
 
     script.read = lose
-    ended = list(attempt_chunk(runner, claims))
+    ended = run_together(runner, claims)
 
     assert outcomes(ended) == ["late", "complete", "complete"]
     assert script.calls == [keys, [keys[1]], [keys[2]]]

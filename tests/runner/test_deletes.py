@@ -18,12 +18,11 @@ from statejobs import (
     mermaid,
 )
 from statejobs.runner.calls import calls_of, pop_call
-from statejobs.runner.chunks import attempt_chunk
 from statejobs.store.engines.factory import async_url
 from statejobs.store.tables import jobs
 from tests.support.forms import FORMS, Plain, office, script, write_on_board
 from tests.support.forms import board as board_of
-from tests.support.parcels import attempts_of, enqueue, fire, job_of, state_of
+from tests.support.parcels import attempts_of, enqueue, fire, job_of, run_together, state_of
 from tests.support.purges import (
     PURGES,
     Atomic,
@@ -227,7 +226,7 @@ def test_atomic_ones_that_share_a_transaction_delete_each_its_own(app):
 
     script.body = body
     claims = app.runner().claim("default", limit=3)
-    ended = [*attempt_chunk(app.runner(), pop_call(deque(calls_of(claims)), most=100))]
+    ended = run_together(app.runner(), pop_call(deque(calls_of(claims)), most=100))
 
     assert [one.outcome for one in ended] == ["complete", "fail", "complete"]
     assert [is_gone(app, Atomic, key) for key in (first, second, third)] == [True, False, True]

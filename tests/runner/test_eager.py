@@ -84,12 +84,12 @@ def greetings(app):
 def test_two_jobs_at_once_may_share_an_object_that_is_loaded_with_their_records(app):
     visit_twice(app, Visit.say_hello)
     runner = app.runner()
-    runs = [runner.work.open(c, app.sources.clock.now()) for c in runner.claim("default", limit=2)]
+    now = app.sources.clock.now()
+    runs = [c.work.open([c], now) for c in runner.claim("default", limit=2)]
 
-    for run in runs:
-        run.call()
+    endings = [run.endings(run.call()) for run in runs]
 
-    assert [run.own_changes() for run in runs] == [{"greeting": "Hello Ada"}] * 2
+    assert [end.changes for (end,) in endings] == [{"greeting": "Hello Ada"}] * 2
     for run in runs:
         run.close()
 

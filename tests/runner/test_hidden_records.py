@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import make_url
 
 from statejobs import JobState
-from statejobs.runner.chunks import attempt_chunk
 from statejobs.runner.port import Ending
 from tests.support import parcels
 from tests.support.clock import ManualClock
@@ -211,7 +210,7 @@ def test_one_hidden_at_the_finish_of_a_batch_takes_no_neighbour_with_it(office, 
     claims = runner.claim("default", limit=10)
     show(owner, **{name: condition.format(keys[1]) for name, condition in hiding.items()})
 
-    for ended in attempt_chunk(runner, claims):
+    for ended in runner.attempts.run(claims):
         if isinstance(ended, Ending):
             runner.finisher.finish(ended)
 

@@ -40,7 +40,7 @@ def stamp(parcel, _ctx):
 def finish_together(app, number):
     runner = app.runner()
     claims = runner.claim("default", limit=number)
-    attempts = [runner.attempt(claim) for claim in claims]
+    attempts = [runner.attempts.run([claim])[0] for claim in claims]
     assert all(isinstance(attempt, Ending) for attempt in attempts)
     _, left = runner.finisher.finish_many(attempts)
     for success in left:

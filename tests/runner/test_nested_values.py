@@ -116,7 +116,7 @@ def finish_together(app, kind, number=2):
     """Run *number* actions and commit them in one batch; return what is left of it."""
     enqueue(app, kind, "put_down", number)
     runner = app.runner()
-    done = [runner.attempt(claim) for claim in runner.claim("default", limit=number)]
+    done = [runner.attempts.run([claim])[0] for claim in runner.claim("default", limit=number)]
     _, left = runner.finisher.finish_many(done)
     return left
 

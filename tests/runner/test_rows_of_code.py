@@ -68,7 +68,7 @@ def test_a_success_that_stands_in_line_for_its_lock_is_not_tried_for_ever(app, s
     runner = app.runner()
     (claim,) = runner.claim("default", limit=1)
     claim.is_kept = True
-    success = runner.attempt(claim)
+    (success,) = runner.attempts.run([claim])
     assert isinstance(success, Ending)
 
     ended = runner.finisher.try_finish(success, patience=timedelta(seconds=0.25))

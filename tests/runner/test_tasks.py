@@ -155,7 +155,7 @@ def test_a_body_that_only_read_ends_without_a_transaction(app):
 
 def successes(app, runner, number):
     """Run the bodies of so many claimed jobs; nothing is committed yet."""
-    return [runner.attempt(claim) for claim in runner.claim("default", limit=number)]
+    return [runner.attempts.run([claim])[0] for claim in runner.claim("default", limit=number)]
 
 
 def test_many_successes_are_committed_with_few_statements(app):

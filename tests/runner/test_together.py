@@ -173,7 +173,7 @@ def test_a_held_row_delays_no_other_success(postgres_url, clock):
     app.create_all()
     first, second = send(app, number=2)
     runner = app.runner()
-    successes = [runner.attempt(claim) for claim in runner.claim("default", limit=2)]
+    successes = [runner.attempts.run([claim])[0] for claim in runner.claim("default", limit=2)]
 
     with app.engine.begin() as holder:
         holder.execute(select(Parcel.id).where(Parcel.id == first).with_for_update())

@@ -84,7 +84,7 @@ def test_a_job_that_was_stopped_says_so(app):
     (key,) = send(app)
     runner = app.runner()
     (claim,) = runner.claim("default", limit=1)
-    runner.begin(claim)
+    runner.attempts.begin([claim])
 
     runner.finisher.release(claim)
 

@@ -21,6 +21,7 @@ from statejobs import (
     state_column,
     transition,
 )
+from statejobs.runner.port import Ending
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.support.clock import ManualClock, manual_sources
 
@@ -239,6 +240,14 @@ def run_async(app, claim):
     """Run a claimed job of an `async def` body, as a drain does."""
     with app._engine_room() as (runner, loop):
         return loop.run(runner.run_async(claim))
+
+
+def run_together(runner, claims):
+    """Run *claims*, which are of one kind, in one call; return how each ended."""
+    return [
+        runner.finisher.finish(result) if isinstance(result, Ending) else result
+        for result in runner.attempts.run(claims)
+    ]
 
 
 def add(app, *records):

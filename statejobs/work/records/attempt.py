@@ -1,241 +1,208 @@
-"""One attempt of an action on a record."""
+"""One attempt of an action on a record, or on as many as share the call."""
 
 from __future__ import annotations
 
-import contextvars
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection
-from sqlalchemy.orm import Session
-
-from statejobs.declare.context import AsyncJobContext, JobContext
-from statejobs.machine.guard import Guard
-from statejobs.record.ledger import WAKE, ledger_of
-from statejobs.record.loading import with_loading
-from statejobs.record.walk import run_async
-from statejobs.runner.port import Claim, Commit
+from statejobs.declare.chunk import ChunkContext
+from statejobs.record.ledger import Ledger, ledger_of
+from statejobs.runner.port import Claim, Ending
 from statejobs.runner.undone import ours
-from statejobs.store.engines.lazy_begin import in_transaction
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
-from statejobs.values.outcome import Outcome
-from statejobs.values.unrun import ran
+from statejobs.values.outcome import Complete, Outcome, Stale
+from statejobs.work.face import AsyncFace, Face
 from statejobs.work.notes import JobNotes
-from statejobs.work.outcomes import (
-    IsStale,
-    identified,
-    is_writing,
-    outcomes,
-    warn_of_long_transaction,
-)
+from statejobs.work.outcomes import IsStale, warn_of_long_transaction
 from statejobs.work.records.changes import own_changes
 from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
 from statejobs.work.records.hold import Hold
 from statejobs.work.records.subject import RecordSubject
 from statejobs.work.records.taken_out import refuse_lost_writes
-from statejobs.work.session import JobSession, session_info
+from statejobs.work.session import JobSession
 
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+R = TypeVar("R")
 
 
-class RecordRun:
-    """An attempt of a `def` action."""
+class RecordAttempt:
+    """An attempt of the action of *claims*, which are of one kind."""
+
+    kind, variable = "action", "self"
+
+    __slots__ = (
+        "_action", "_completing", "_ctx", "_deletes", "_face", "_hold", "_ledgers", "_model",
+        "_session", "_stale", "actor", "claims", "is_abandoned", "may_load", "name",
+        "needs_session",
+    )  # fmt: skip
 
     def __init__(
-        self, store: Store, claim: Claim, sources: Sources, now: datetime, *,
-        within: Session | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        face: Face | AsyncFace,
+        claims: Sequence[Claim],
+        *,
+        hold: Hold | None,
+        store: Store,
+        sources: Sources,
+        now: datetime,
+    ) -> None:
         """Make an attempt.
 
         Args:
-            store: Whose database the session works on.
-            claim: What is attempted.
-            sources: Clock and ids of the session.
+            face: The session.
+            claims: What is attempted.
+            hold: Locks the records when the session begins; None where they are locked already.
+            store: Of the session.
+            sources: The clock.
             now: When.
-            within: Has the transaction of several attempts, in which the record is locked
-                already; what this one writes through its own session is in a savepoint of it.
         """
+        self.claims, self.is_abandoned, self.needs_session = claims, False, False
+        claim = claims[0]
         subject: RecordSubject = claim.subject
-        self._claim, self._subject, self._store = claim, subject, store
-        self._is_within = within is not None
-        bind = store.working if within is None else within.connection()
-        self._session = JobSession(bind, join_transaction_mode="create_savepoint")
-        self._session.info.update(session_info(sources, claim.job))
-        prepare(self._session, subject.record, subject.bound.action.name)
-        self._hold = Hold([subject])
-        if within is None:
-            self._session.with_begin = store.with_begin(claim.policy.timeout)
-            self._session.on_begin = self._hold
-        notes = JobNotes(store, claim, sources.clock, self._is_writing)
-        self._ctx = JobContext(
-            session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
-        )
+        action, self._model = subject.bound.action, subject.model
+        self._face, self._hold, self._action = face, hold, action
+        session: Any = face.sync
+        self._session = session
+        self._deletes = subject.bound.deletes
+        self.name = action.name
+        self.may_load = bool(action.is_atomic or action.guards or self._model.eager_relations)
+        self._stale: dict[Claim, Stale] = {}
+        self._completing: list[RecordSubject] = []
+        self._ledgers: list[Ledger] = []
+        for one in claims:
+            session.add(one.subject.record)
+            ledger = ledger_of(one.subject.record)
+            ledger.running = action.name
+            self._ledgers.append(ledger)
+        if action.is_chunk:
+            is_one = all(one.job.actor == claim.job.actor for one in claims)
+            self.actor = claim.job.actor if is_one else None
+            self._ctx: Any = self._chunk_context(claims, now)
+        else:
+            self.actor = claim.job.actor
+            is_writing = session.is_writing if hold is not None else _always
+            notes = JobNotes(store, claim, sources.clock, is_writing)
+            self._ctx = face.context(
+                session=face.session, job=claim.job, now=now, cancel=claim.signal, notes=notes
+            )
 
-    def call(self) -> Outcome:
-        """Run guards and body in a context of its own; every exception becomes an outcome."""
-        return contextvars.copy_context().run(self._call)
-
-    def own_changes(self) -> dict[str, Any] | None:
-        """Return the changed columns of the record, when the session wrote nothing else."""
-        bound = self._subject.bound
-        if bound.action.is_atomic or bound.deletes or self._has_written():
-            return None
-        return own_changes(self._session, self._subject.record, self._subject.model)
-
-    def finish(self, commit: Commit) -> None:
-        """Call *commit* with the session."""
-        self._session.allow_commit()
-        warn_of_long_transaction(self._claim, self._open_connection())
-        _finish(self._session, self._hold, self._subject, commit)
-
-    def keep(self, within: Session) -> dict[str, Any]:
-        """Let what the body wrote stay in the transaction of *within*.
-
-        Returns:
-            The changed columns of the record, which are still to be written with its move.
-        """
-        delete_or_refuse(self._session, None, [self._subject])
-        changes = own_changes(self._session, self._subject.record, self._subject.model)
-        if changes is None:
-            refuse_lost_writes(self._session, [self._subject])
-            self._session.flush()
-        if self._session.was_used:
-            woken = self._session.info.pop(WAKE, set())
-            within.info.setdefault(WAKE, set()).update(woken)  # by the commit, not by the release
-            self._session.allow_commit()
-            self._session.commit()
-        return changes or {}
-
-    def close(self) -> None:
-        """Roll back what was not committed, and give the connection back."""
-        if self._claim.is_abandoned:
-            return  # its thread still uses the session; what it writes is never committed
-        ledger_of(self._subject.record).running = None
-        self._session.close()
-
-    def _call(self) -> Outcome:
-        action, record = self._subject.bound.action, self._subject.record
-        with identified(self._claim), outcomes() as ended:
-            if action.is_atomic and not self._is_within:
-                self._hold.load(self._session)
-            _check_guards(self._subject)
-            args = checked_arguments(self._subject, self._claim)
-            done = action.body(record, self._ctx, **args)
-            ran(done, "action", action.name)
-            self._session.check_kept()
-        return self._hold.outcome or ended.outcome
-
-    def _is_writing(self) -> bool:
-        return self._is_within or self._has_written()
-
-    def _has_written(self) -> bool:
-        return self._session.was_used and self._open_connection() is not None
-
-    def _open_connection(self) -> Connection | None:
-        connection = self._session.connection()
-        return connection if in_transaction(connection) else None
-
-
-class AsyncRecordRun:
-    """An attempt of an `async def` action."""
-
-    def __init__(
-        self, store: Store, engine: AsyncEngine, claim: Claim, sources: Sources, now: datetime
-    ) -> None:
-        from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - needs the async extra
-
-        subject: RecordSubject = claim.subject
-        self._claim, self._subject = claim, subject
-        self._session: AsyncSession = AsyncSession(
-            engine, sync_session_class=JobSession, autoflush=False, expire_on_commit=False
-        )
-        self._hold = Hold([subject])
-        sync: Any = self._session.sync_session
-        sync.with_begin = store.with_begin(claim.policy.timeout)
-        sync.on_begin = self._hold
-        sync.info.update(session_info(sources, claim.job))
-        prepare(sync, subject.record, subject.bound.action.name)
-        notes = JobNotes(store, claim, sources.clock, lambda: is_writing(sync))
-        self._ctx = AsyncJobContext(
-            session=self._session, job=claim.job, now=now, cancel=claim.signal, notes=notes
-        )
-
-    async def call(self) -> Outcome:
+    def call(self) -> Any:
         """Run guards and body; every exception becomes an outcome."""
-        action, record = self._subject.bound.action, self._subject.record
-        with identified(self._claim), outcomes() as ended:
-            if action.is_atomic:
-                await self._session.run_sync(self._hold.load)
-            await self._load_relations()
-            if action.guards:
-                await with_loading(_check_guards, self._subject)
-            args = checked_arguments(self._subject, self._claim)
-            await run_async(action, record, self._ctx, **args)
-            sync: Any = self._session.sync_session
-            sync.check_kept()
-        return self._hold.outcome or ended.outcome
+        return self._face.call(self)
 
-    def own_changes(self) -> dict[str, Any] | None:
-        """Return the changed columns of the record, when the session ran no statement."""
-        sync: Any = self._session.sync_session
-        bound = self._subject.bound
-        if bound.action.is_atomic or bound.deletes or sync.was_used:
-            return None
-        return own_changes(sync, self._subject.record, self._subject.model)
+    def prepare(self) -> Callable[[], Any] | None:
+        """Lock and load what the body needs, ask the guards, and return its call.
 
-    async def finish(self, commit: Commit) -> None:
-        """Call *commit* with the sync face of the session."""
-        sync: Any = self._session.sync_session
-        sync.allow_commit()
-        await self._session.run_sync(_finish, self._hold, self._subject, commit)
-
-    async def close(self) -> None:
-        """Roll back what was not committed, and give the connection back."""
-        ledger_of(self._subject.record).running = None
-        await self._session.close()
-
-    async def _load_relations(self) -> None:
-        """Load what a touch of the record could not load here."""
-        names = self._subject.model.eager_relations
-        if names:
+        Raises:
+            IsStale: A guard says no, where one record is all that there is.
+            RecordMoved: The record is no longer where its claim left it.
+            UndoneError: The database could not lock it, or load what belongs to it.
+        """
+        action = self._action
+        if action.is_chunk:
+            return self._prepare_many()
+        (claim,) = self.claims
+        subject: RecordSubject = claim.subject
+        if action.is_atomic and self._hold is not None:
+            self._hold.load(self._session)
+        if self._face.is_async and self._model.eager_relations:  # a touch could not load them
             with ours():
-                await self._session.refresh(self._subject.record, names)
+                self._session.refresh(subject.record, self._model.eager_relations)
+        if action.guards and (reason := _why_stale(subject)) is not None:
+            raise IsStale(reason)
+        args = subject.take_args(claim.job.args)
+        return partial(action.body, subject.record, self._ctx, **args)
+
+    def endings(self, called: Outcome) -> list[Ending]:
+        """Return how the attempt of each claim ends, after a call that ended as *called*."""
+        claims = self.claims
+        if self.is_abandoned:  # its thread goes on, and says no more how any of them ends
+            return [Ending(claim, called) for claim in claims]
+        if not isinstance(called, Complete):
+            return [Ending(claim, self._stale.get(claim, called)) for claim in claims]
+        outcomes = self._outcomes() if self._action.is_chunk else [called]
+        for claim, outcome in zip(claims, outcomes, strict=True):
+            if isinstance(outcome, Complete):
+                self._completing.append(claim.subject)
+            elif claim.subject.record in self._session:
+                self._session.expire(claim.subject.record)  # what it changed is not to be kept
+        changes = iter(self._own_changes())
+        return [
+            Ending(claim, outcome, next(changes, {}))
+            if isinstance(outcome, Complete)
+            else Ending(claim, outcome)
+            for claim, outcome in zip(claims, outcomes, strict=True)
+        ]
+
+    def in_session(self, finish: Callable[[JobSession], R]) -> Any:
+        """Return what *finish* returns for the session, where it may do I/O."""
+        return self._face.run(partial(self._finish, finish))
+
+    def close(self) -> Any:
+        """Roll back what was not committed, and give the connection back."""
+        if self.is_abandoned:
+            return None  # its thread still uses the session; what it writes is never committed
+        for ledger in self._ledgers:
+            ledger.running = None
+        return self._face.close()
+
+    def _prepare_many(self) -> Callable[[], Any] | None:
+        for claim in self.claims:
+            subject: RecordSubject = claim.subject
+            reason = _why_stale(subject)
+            if reason is not None:
+                self._stale[claim] = Stale(reason)
+            else:
+                subject.take_args(claim.job.args)  # left by an action that took some
+        called = [claim for claim in self.claims if claim not in self._stale]
+        self._ctx = self._chunk_context(called, self._ctx.now)
+        records = [claim.subject.record for claim in called]
+        return partial(self._action.body, records, self._ctx) if called else None
+
+    def _outcomes(self) -> list[Outcome]:
+        stale, outcome_of = self._stale, self._ctx.outcome_of
+        return [stale.get(one) or outcome_of(one.subject.record) for one in self.claims]
+
+    def _own_changes(self) -> list[dict[str, Any]]:
+        """Return what is to be written with each move, unless the session has to write more."""
+        session, action = self._session, self._action
+        changes = None
+        if not (action.is_atomic or self._deletes or session.is_writing()):
+            records = [subject.record for subject in self._completing]
+            changes = own_changes(session, records, self._model)
+        self.needs_session = changes is None
+        return changes or []
+
+    def _finish(self, finish: Callable[[JobSession], R], session: JobSession) -> R:
+        session.allow_commit()
+        if session.is_writing():
+            warn_of_long_transaction(self.claims[0], session.connection())
+        if self._action.is_chunk and self._hold is not None:
+            self._hold.ensure(session.connection())
+        with blaming_the_action(session, self._hold, self._completing):
+            delete_or_refuse(session, self._hold, self._completing)
+            refuse_lost_writes(session, self._completing)
+            return finish(session)
+
+    def _chunk_context(self, claims: Sequence[Claim], now: datetime) -> ChunkContext:
+        return ChunkContext(
+            session=self._face.session,
+            records=[claim.subject.record for claim in claims],
+            jobs=[claim.job for claim in claims],
+            now=now,
+            cancels=[claim.signal for claim in claims],
+        )
 
 
-def _finish(session: Session, hold: Hold, subject: RecordSubject, commit: Commit) -> None:
-    with blaming_the_action(session, hold, [subject]):
-        delete_or_refuse(session, hold, [subject])
-        refuse_lost_writes(session, [subject])
-        commit(session)
+def _always() -> bool:
+    return True
 
 
-def prepare(session: Session, record: Any, action: str) -> None:
-    """Hand *record* to the session of an action that will run on it."""
-    session.add(record)
-    ledger_of(record).running = action
-
-
-def _check_guards(subject: RecordSubject) -> None:
-    if (reason := stale_reason(subject)) is not None:
-        raise IsStale(reason)
-
-
-def stale_reason(subject: RecordSubject) -> str | None:
+def _why_stale(subject: RecordSubject) -> str | None:
     """Return why a guard says no to the start of the action; None when none does."""
-    for guard in map(Guard.of, subject.bound.action.guards):
+    for guard in subject.bound.action.checks:
         if not guard.holds(subject.record):
             return guard.reason
     return None
-
-
-def checked_arguments(subject: RecordSubject, claim: Claim) -> dict[str, Any]:
-    """Return the stored arguments of a job, as its action takes them.
-
-    A second run gets its own, whatever the first did to them.
-    """
-    taken, subject.args = subject.args, None
-    if taken is not None:
-        return taken
-    return subject.bound.action.signature.decode(claim.job.args, subject.bound.options.upcast)

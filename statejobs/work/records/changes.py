@@ -17,20 +17,14 @@ from statejobs.record.flush import before_flush
 from statejobs.record.model import ResourceModel
 
 
-def own_changes(session: Session, record: Any, model: ResourceModel) -> dict[str, Any] | None:
-    """Return the changed columns of *record* (attribute → value), if nothing else is to be written.
+def own_changes(
+    session: Session, records: Sequence[Any], model: ResourceModel
+) -> list[dict[str, Any]] | None:
+    """Return the changed columns of each of *records* (attribute → value), if no more is written.
 
     None when the session has to flush: other objects, relationships, SQL expressions, or hooks of
     the user's that only a flush would call.
     """
-    changes = own_changes_of_many(session, [record], model)
-    return None if changes is None else changes[0]
-
-
-def own_changes_of_many(
-    session: Session, records: Sequence[Any], model: ResourceModel
-) -> list[dict[str, Any]] | None:
-    """Return the changed columns of each of *records*, as `own_changes` does for one."""
     if session.new or session.deleted or not allows_shortcut(model):
         return None
     ours = set(map(id, records))

@@ -37,12 +37,8 @@ class Hold:
         self._subjects = subjects
         self._since: float | None = None
         self._undone: UndoneError | None = None
-        self._away: Superseded | GiveBack | None = None
-
-    @property
-    def outcome(self) -> Superseded | GiveBack | None:
+        self.outcome: Superseded | GiveBack | None = None
         """How the attempt ends, whatever its body makes of it, when it could not be held."""
-        return give_back(self._undone) if self._undone is not None else self._away
 
     def __call__(self, connection: Connection) -> None:
         """Lock and check, in the transaction that *connection* has just begun.
@@ -55,8 +51,8 @@ class Hold:
             self._look(connection)
         if self._undone is not None:
             raise self._undone
-        if self._away is not None:
-            raise RecordMoved(_words(self._away))
+        if self.outcome is not None:
+            raise RecordMoved(_words(self.outcome))
         self._since = begun_at(connection)
 
     def load(self, session: Session) -> None:
@@ -74,12 +70,12 @@ class Hold:
                 standing = load_standing(session, self._subjects)
                 impose_limits(connection)
         except UndoneError as undone:
-            self._undone = undone
+            self._note(undone)
             raise
         for subject in self._subjects:
             if subject.identity not in standing:
-                self._away = _ending(moved_or_hidden(connection, subject))
-                raise RecordMoved(_words(self._away))
+                self.outcome = _ending(moved_or_hidden(connection, subject))
+                raise RecordMoved(_words(self.outcome))
         self._since = begun_at(connection)
 
     def ensure(self, connection: Connection) -> None:
@@ -104,6 +100,9 @@ class Hold:
             return False
         return begun_at(connection) == self._since
 
+    def _note(self, undone: UndoneError) -> None:
+        self._undone, self.outcome = undone, give_back(undone)
+
     def _look(self, connection: Connection) -> None:
         first = self._subjects[0]
         identities = [subject.identity for subject in self._subjects]
@@ -115,15 +114,15 @@ class Hold:
                 )
                 impose_limits(connection)
         except UndoneError as undone:
-            self._undone = undone
+            self._note(undone)
             return
         for subject in self._subjects:
             now = found.get(subject.identity)
             if now is None:
-                self._away = _ending(moved_or_hidden(connection, subject))
+                self.outcome = _ending(moved_or_hidden(connection, subject))
                 return
             if now != (subject.state, subject.version):
-                self._away = Superseded(where_to(subject, now[0]))
+                self.outcome = Superseded(where_to(subject, now[0]))
                 return
 
 

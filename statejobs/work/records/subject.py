@@ -40,6 +40,13 @@ class RecordSubject:
     args: dict[str, Any] | None = None
     """The arguments, as the claim decoded them; the first run takes them."""
 
+    def take_args(self, stored: str) -> dict[str, Any]:
+        """Return the arguments; a second run gets its own, whatever the first did to them."""
+        taken, self.args = self.args, None
+        if taken is not None:
+            return taken
+        return self.bound.action.signature.decode(stored, self.bound.options.upcast)
+
     @property
     def kind(self) -> object:
         """Return model and trigger: subclasses may have an action of their own."""

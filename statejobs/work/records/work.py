@@ -14,12 +14,11 @@ from statejobs.record.bulk.checks import models_within
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
 from statejobs.runner.port import (
-    AsyncRun,
+    Attempt,
     Chunk,
     Claim,
     Policy,
     RecordHidden,
-    Run,
     Starts,
     Whereabouts,
 )
@@ -33,13 +32,15 @@ from statejobs.values.lifecycle import Landing
 from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations
 from statejobs.work.discarding import run_hook
+from statejobs.work.face import open_face
 from statejobs.work.fitting import Arguments
-from statejobs.work.records.atomic_attempt import MOST_IN_A_BATCH, AtomicBatches
-from statejobs.work.records.attempt import AsyncRecordRun, RecordRun
-from statejobs.work.records.chunk_attempt import RecordChunks
+from statejobs.work.records.attempt import RecordAttempt
+from statejobs.work.records.batch import MOST_IN_A_BATCH, Batch
 from statejobs.work.records.claim import identities_of, lock_records, move_to_during, write_claims
 from statejobs.work.records.finding import find_at_rest, find_left, refuse_hidden
+from statejobs.work.records.hold import Hold
 from statejobs.work.records.misfits import leave_misfits
+from statejobs.work.records.reloading import reload
 from statejobs.work.records.subject import (
     RecordSubject,
     came_by_declared_move,
@@ -71,7 +72,6 @@ class RecordWork:
         self._registry, self._store, self._sources = registry, store, sources
         self._async_engine, self._declarations = async_engine, declarations
         self._keys = tuple(registry.triggers)
-        self._chunks, self._batches = RecordChunks(store, sources), AtomicBatches(store, sources)
 
     def keys(self) -> Sequence[str]:
         """Keys and aliases of all triggers."""
@@ -87,18 +87,10 @@ class RecordWork:
             backoff=options.backoff,
             timeout=options.timeout,
             is_async=bound.action.is_async,
-            chunk=self._chunk(bound),
+            chunk=_chunk(bound),
             during=bound.during,
             deletes=bound.deletes,
         )
-
-    def _chunk(self, bound: BoundTrigger) -> Chunk | None:
-        if bound.options.chunk is not None:
-            return Chunk(size=bound.options.chunk, work=self._chunks)
-        action = bound.action
-        if action.is_atomic and not action.is_async and bound.options.timeout is None:
-            return Chunk(size=MOST_IN_A_BATCH, work=self._batches, only_waiting=True)
-        return None
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
         """Lock and move the records of *jobs*: a fixed number of statements for each key."""
@@ -143,13 +135,24 @@ class RecordWork:
         write_claims(connection, ready, now)
         return Starts(ready=ready, busy=busy, stale=stale, misfits=misfits)
 
-    def open(self, claim: Claim, now: datetime) -> Run:
-        """Return an attempt of a `def` action."""
-        return RecordRun(self._store, claim, self._sources, now)
+    def open(self, claims: Sequence[Claim], now: datetime) -> Attempt:
+        """Return an attempt of one action."""
+        claim = claims[0]
+        is_chunk = claim.subject.bound.action.is_chunk
+        if len(claims) > 1 and not is_chunk:
+            return Batch(self._store, claims, sources=self._sources, now=now)
+        hold = Hold([one.subject for one in claims])
+        face = open_face(
+            self._store, self._async_engine, claim, self._sources,
+            job=None if is_chunk else claim.job, on_begin=hold,
+        )  # fmt: skip
+        return RecordAttempt(
+            face, claims, hold=hold, store=self._store, sources=self._sources, now=now
+        )
 
-    def open_async(self, claim: Claim, now: datetime) -> AsyncRun:
-        """Return an attempt of an `async def` action."""
-        return AsyncRecordRun(self._store, self._async_engine(), claim, self._sources, now)
+    def reload(self, claims: Sequence[Claim]) -> frozenset[int]:
+        """Load the records again; return the ids of jobs whose record is where it was left."""
+        return reload(self._store, claims)
 
     def move_of(
         self, claim: Claim, landing: Landing, *, now: datetime, reason: str | None = None,
@@ -195,6 +198,15 @@ class RecordWork:
             return None if hook is None else hook.body(record, session, reason)
 
         return run_hook(connection, claim, self._sources, call)
+
+
+def _chunk(bound: BoundTrigger) -> Chunk | None:
+    if bound.options.chunk is not None:
+        return Chunk(size=bound.options.chunk)
+    action = bound.action
+    if action.is_atomic and not action.is_async and bound.options.timeout is None:
+        return Chunk(size=MOST_IN_A_BATCH, only_waiting=True)
+    return None
 
 
 def _may_tell(model: ResourceModel, bound: BoundTrigger) -> bool:

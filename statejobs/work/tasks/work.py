@@ -10,15 +10,16 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.declare.domain import Registry
-from statejobs.runner.port import AsyncRun, Claim, Policy, Run, Starts, Whereabouts
+from statejobs.runner.port import Attempt, Claim, Policy, Starts, Whereabouts
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
 from statejobs.values.lifecycle import Landing
 from statejobs.work.declares import Declarations
 from statejobs.work.discarding import run_hook
+from statejobs.work.face import NO_ASYNC_SESSION, NO_SESSION, AsyncFace, Face, open_face
 from statejobs.work.fitting import fit_tasks
-from statejobs.work.tasks.attempt import AsyncTaskRun, TaskRun, TaskSubject
+from statejobs.work.tasks.attempt import TaskAttempt, TaskSubject
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -65,13 +66,17 @@ class TaskWork:
         ready = [(job, TaskSubject(self._tasks[job.key].spec, args=args)) for job, args in fitting]
         return Starts(ready=ready, busy=(), stale={}, misfits=misfits)
 
-    def open(self, claim: Claim, now: datetime) -> Run:
-        """Return an attempt of a `def` task."""
-        return TaskRun(self._store, claim, self._sources, now)
+    def open(self, claims: Sequence[Claim], now: datetime) -> Attempt:
+        """Return an attempt of a task."""
+        (claim,) = claims
+        face: Face | AsyncFace = NO_ASYNC_SESSION if claim.policy.is_async else NO_SESSION
+        if claim.subject.task.takes_context:
+            face = open_face(self._store, self._async_engine, claim, self._sources, job=claim.job)
+        return TaskAttempt(face, claims, store=self._store, sources=self._sources, now=now)
 
-    def open_async(self, claim: Claim, now: datetime) -> AsyncRun:
-        """Return an attempt of an `async def` task."""
-        return AsyncTaskRun(self._store, self._async_engine, claim, self._sources, now)
+    def reload(self, claims: Sequence[Claim]) -> frozenset[int]:
+        """Return that all may run again: there is nothing to load."""
+        return frozenset(claim.job.id for claim in claims)
 
     def move_of(
         self, claim: Claim, landing: Landing, *, now: datetime, reason: str | None = None,
