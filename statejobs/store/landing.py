@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import groupby
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection
+from sqlalchemy import Column, Connection, Update, bindparam
 
+from statejobs.store.arrays import can_be_given
 from statejobs.store.history import HistoryRow
 from statejobs.store.records import (
     Identity,
     RecordMove,
     RecordTable,
+    given_columns,
+    given_rows,
     is_place_of,
     lock_place,
     move_each,
+    move_given,
     move_parameters,
+    stays_as_given,
 )
+from statejobs.store.types import UtcDateTime
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,16 +92,45 @@ def land_all(connection: Connection, moves: Sequence[Move]) -> bool:
     """Make *moves*, with one call for those that share a statement; return whether all landed."""
     if len(moves) == 1:
         return land(connection, moves[0])
-    for _, found in groupby(sorted(moves, key=_statement_of), key=_statement_of):
-        alike = list(found)
-        if alike[0].is_deleted:
-            continue
-        statement = move_each(alike[0].records, alike[0].columns)
-        rows = [move.parameters() for move in alike]
-        if connection.execute(statement, rows).rowcount != len(rows):
-            return False
-    return True
+    by_statement: dict[object, list[Move]] = {}
+    for move in moves:
+        if not move.is_deleted:
+            alike = (id(move.records), move.becomes, move.columns)
+            by_statement.setdefault(alike, []).append(move)
+    return all(_land_alike(connection, group) for group in by_statement.values())
 
 
-def _statement_of(move: Move) -> tuple[int, tuple[str, ...]]:
-    return id(move.records), tuple(column.name for column in move.changes)
+def given_moves(moves: Sequence[Move]) -> dict[str, list[Any]]:
+    """Return the arrays of `given_columns` for *moves* that share a statement."""
+    first = moves[0]
+    return {
+        **{f"given_pk_{n}": [m.identity[n] for m in moves] for n in range(len(first.identity))},
+        "given_was": [move.was for move in moves],
+        "given_version": [move.version for move in moves],
+        **{
+            f"given_c_{n}": [move.changes[column] for move in moves]
+            for n, column in enumerate(first.columns)
+        },
+    }
+
+
+def _land_alike(connection: Connection, moves: Sequence[Move]) -> bool:
+    records, columns = moves[0].records, moves[0].columns
+    has_arrays = connection.dialect.name == "postgresql"
+    if has_arrays and all(map(can_be_given, (*records.keys, *columns))):
+        given = {**given_moves(moves), "becomes": moves[0].becomes, "moved_at": moves[0].at}
+        found = connection.execute(_move_given(records, columns), records.names.of(given))
+    else:
+        rows = [move.parameters() for move in moves]
+        found = connection.execute(move_each(records, columns), rows)
+    return found.rowcount == len(moves)
+
+
+@lru_cache(maxsize=1024)
+def _move_given(records: RecordTable, changed: tuple[Column[Any], ...]) -> Update:
+    names = records.names
+    given = given_rows(given_columns(records, changed), names)
+    at = bindparam(names["moved_at"], type_=UtcDateTime)
+    target = bindparam(names["becomes"], type_=records.state.type)
+    move = move_given(records, given, changed, target=target, at=at)
+    return move.where(stays_as_given(records, given))

@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     Column,
     ColumnElement,
     Connection,
@@ -36,7 +37,7 @@ from sqlalchemy import (
     update,
 )
 
-from statejobs.store.arrays import array_of, fits_array
+from statejobs.store.arrays import array_of, fits_array, of_array
 from statejobs.store.lock_order import in_key_order
 from statejobs.store.naming import Names, names_beside
 from statejobs.store.tables import unindexed
@@ -166,13 +167,24 @@ def given_columns(records: RecordTable, changed: Sequence[Column[Any]]) -> dict[
     }
 
 
+def given_rows(columns: Mapping[str, Column[Any]], names: Names) -> CTE:
+    """Return rows made of the arrays `given_…`, one for each of *columns*."""
+    return select(
+        *(
+            of_array(
+                func.unnest(bindparam(names[f"given_{name}"], type_=array_of(column))), column
+            ).label(name)
+            for name, column in columns.items()
+        )
+    ).cte(names["given"])
+
+
 def lock_given(records: RecordTable, given: FromClause) -> Select[Any]:
     """Lock those of *given* that are where it says and nobody holds; select what else it has."""
-    stays = and_(unindexed(records.state) == given.c.was, records.version == given.c.version)
     return (
         select(given.c.job_id)
         .join(records.table, _is_given(records, given))
-        .where(stays)
+        .where(stays_as_given(records, given))
         .with_for_update(key_share=True, skip_locked=True, of=records.table)
     )
 
@@ -271,6 +283,11 @@ def _place_of(connection: Connection, records: RecordTable, identity: Identity) 
 
 def _place(row: Any) -> Place | None:
     return None if row is None else (row[0], row[1])
+
+
+def stays_as_given(records: RecordTable, given: FromClause) -> ColumnElement[bool]:
+    """Return the condition that a record is where *given* says."""
+    return and_(unindexed(records.state) == given.c.was, records.version == given.c.version)
 
 
 def _is_given(records: RecordTable, given: FromClause) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ statement does all; elsewhere the same is done by one call for each step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -23,21 +23,21 @@ from sqlalchemy import (
     bindparam,
     case,
     false,
-    func,
     literal_column,
     select,
     update,
 )
 
-from statejobs.store.arrays import array_of, can_be_given, of_array
+from statejobs.store.arrays import can_be_given
 from statejobs.store.conditions import STILL_PROCESSING
 from statejobs.store.history import history_from, write_history
 from statejobs.store.hold import lock_jobs
-from statejobs.store.landing import Move
+from statejobs.store.landing import Move, given_moves
 from statejobs.store.naming import ALONE, Names
 from statejobs.store.records import (
     RecordTable,
     given_columns,
+    given_rows,
     lock_given,
     move_each,
     move_given,
@@ -78,18 +78,7 @@ def land_given(
     records, columns, told = first.records, first.columns, first.history
     if not all(map(can_be_given, (*records.keys, *columns))):
         return set()
-    given: dict[str, Any] = {
-        **_given_jobs(held),
-        **{f"given_pk_{n}": [move.identity[n] for move in moves] for n in range(len(records.keys))},
-        "given_was": [move.was for move in moves],
-        "given_version": [move.version for move in moves],
-        **{
-            f"given_c_{n}": [move.changes[column] for move in moves]
-            for n, column in enumerate(columns)
-        },
-        "becomes": first.becomes,
-        "moved_at": now,
-    }
+    given = {**_given_jobs(held), **given_moves(moves), "becomes": first.becomes, "moved_at": now}
     if told is not None:
         given |= {
             "given_duration": [move.history and move.history.duration for move in moves],
@@ -163,7 +152,7 @@ def _land_and_complete(
     called as the names beside the table say.
     """
     names = records.names
-    given = _given(
+    given = given_rows(
         {
             **JOB_ARRAYS,
             **given_columns(records, changed),
@@ -187,7 +176,7 @@ def _land_and_complete(
 
 def _complete_given_jobs() -> Any:
     """Complete the processing jobs of three arrays, those that are ours and nobody holds."""
-    given = _given(JOB_ARRAYS, ALONE)
+    given = given_rows(JOB_ARRAYS, ALONE)
     held = _lock_jobs(given, []).cte("held")
     return _complete(held, ALONE)
 
@@ -205,17 +194,6 @@ def _complete_one() -> Update:
         )
         .values(_completed(ALONE))
     )
-
-
-def _given(columns: Mapping[str, Column[Any]], names: Names) -> CTE:
-    return select(
-        *(
-            of_array(
-                func.unnest(bindparam(names[f"given_{name}"], type_=array_of(column))), column
-            ).label(name)
-            for name, column in columns.items()
-        )
-    ).cte(names["given"])
 
 
 def _lock_jobs(given: CTE, records: Sequence[CTE]) -> Select[Any]:
