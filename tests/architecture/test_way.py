@@ -1,10 +1,13 @@
 """How long the way of a job is: it may become shorter, and does not grow unseen."""
 
+import re
+from pathlib import Path
 from threading import Event
 
 import pytest
 from sqlalchemy import func, select
 
+import statejobs
 from statejobs import Sources, StateJobs, override_state
 from statejobs.store.tables import jobs
 from tests.architecture.way import recorded
@@ -15,6 +18,23 @@ A_JOB = (63, 130, 40)
 """Files, calls, and crossings from package to package, of one among many jobs in a worker."""
 A_SUBMIT = (16, 92, 11)
 """The same, of a transition of a loaded record that enqueues a job, and the commit."""
+
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "architecture.md"
+PACKAGE = Path(statejobs.__file__).parent
+BENEATH = {
+    "store/store.py",
+    "store/engines/lazy_begin.py",
+    "store/engines/witness.py",
+    "store/types.py",
+    "store/rows.py",
+    "record/identity.py",
+    "record/specs.py",
+    "machine/kernel.py",
+    "values/clock.py",
+    "values/job.py",
+    "values/outcome.py",
+}
+"""What everything lies on: connections, types, and values."""
 
 pytestmark = [pytest.mark.postgres]
 
@@ -44,6 +64,13 @@ def count(app, query):
         return connection.scalar(query)
 
 
+def drawn(title):
+    """The files that a chapter of the page on architecture names."""
+    _, _, chapter = PAGE.read_text("utf-8").partition(f"\n## {title}\n")
+    chapter, _, _ = chapter.partition("\n## ")
+    return set(re.findall(r"^\| `([a-z_/]+\.py)`", chapter, re.MULTILINE))
+
+
 def assert_within(found, most):
     """Refuse a way that is longer than *most*."""
     assert all(one <= limit for one, limit in zip(found, most, strict=True)), found
@@ -55,6 +82,8 @@ def test_a_job_in_a_worker(app):
         run_all(app)
 
     assert_within(way.per(JOBS), A_JOB)
+    walked = {file for file, calls in way.files.items() if calls >= JOBS * 0.9}
+    assert walked - drawn("A job") <= BENEATH, "the page on architecture does not name them"
 
 
 def test_a_submit(app):
@@ -72,3 +101,11 @@ def test_a_submit(app):
                 session.commit()
 
     assert_within(way.per(1), A_SUBMIT)
+    assert set(way.files) == drawn("A submit")
+
+
+def test_the_page_names_files_that_are_there():
+    named = drawn("A job") | drawn("A submit")
+
+    assert named
+    assert [file for file in named if not (PACKAGE / file).is_file()] == []
