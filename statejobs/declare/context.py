@@ -73,13 +73,20 @@ class BaseContext:
     """What sync and async actions see alike."""
 
     def __init__(
-        self, *, job: Job, now: datetime, cancel: CancelSignal, notes: Notes | None = None
+        self,
+        *,
+        session: Any,
+        job: Job,
+        now: datetime,
+        cancel: CancelSignal | None = None,
+        notes: Notes | None = None,
     ) -> None:
+        self.session = session
         self.job = job
         """The job, its present attempt counted."""
         self.now = now
         """When the attempt began, in UTC."""
-        self.cancel_signal = cancel
+        self.cancel_signal = CancelSignal() if cancel is None else cancel
         self._notes = notes
         self._checkpoint: Checkpoint | None = None
 
@@ -152,29 +159,15 @@ class BaseContext:
 class JobContext(BaseContext):
     """What a `def` action sees."""
 
-    def __init__(
-        self, *, session: Session, job: Job, now: datetime, cancel: CancelSignal | None = None,
-        notes: Notes | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            job=job, now=now, cancel=CancelSignal() if cancel is None else cancel, notes=notes
-        )
-        self.session = session
-        """What is written here commits together with the outcome, or not at all.
+    session: Session
+    """What is written here commits together with the outcome, or not at all.
 
-        Autoflush is off. Reads run in autocommit until the first write, flush or locking read.
-        """
+    Autoflush is off. Reads run in autocommit until the first write, flush or locking read.
+    """
 
 
 class AsyncJobContext(BaseContext):
     """What an `async def` action sees."""
 
-    def __init__(
-        self, *, session: AsyncSession, job: Job, now: datetime,
-        cancel: CancelSignal | None = None, notes: Notes | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            job=job, now=now, cancel=CancelSignal() if cancel is None else cancel, notes=notes
-        )
-        self.session = session
-        """As `JobContext.session`, for asyncio."""
+    session: AsyncSession
+    """As `JobContext.session`, for asyncio."""

@@ -13,10 +13,12 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import (
     CHAR,
+    BigInteger,
     ColumnElement,
     Dialect,
     Enum,
     Integer,
+    SmallInteger,
     String,
     Text,
     Uuid,
@@ -139,10 +141,19 @@ def typed_part(kind: TypeEngine[Any], content: Any) -> Any:
     Raises:
         ValueError: There is none.
     """
+    if type(content) is _plain_type(kind):
+        return content
     guesses = list(_guesses(kind, content))
     if not guesses:
         raise ValueError(f"{content!r} is no value of {kind!r}")
     return next((guess for guess in guesses if _has_text(guess, content)), guesses[0])
+
+
+@lru_cache(maxsize=1024)
+def _plain_type(kind: TypeEngine[Any]) -> type | None:
+    """Return int or str where the values of *kind* are just what JSON makes of their text."""
+    is_plain = type(kind) in _PLAIN and not kind._variant_mapping  # noqa: SLF001 - as above
+    return kind.python_type if is_plain else None
 
 
 def _guesses(kind: TypeEngine[Any], content: Any) -> Iterator[Any]:
@@ -202,6 +213,7 @@ def has_own(kind: TypeEngine[Any], name: str) -> bool:
     return getattr(type(kind), name) is not getattr(TypeDecorator, name)
 
 
+_PLAIN = (Integer, BigInteger, SmallInteger, String, Text)
 _NO_DIALECT: Dialect = DefaultDialect()
 _KEY_TYPES = (UUID, datetime, date, time, Decimal, bytes, int, float, bool)
 """What the values of such a type may be."""

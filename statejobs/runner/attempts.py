@@ -69,26 +69,22 @@ class Attempts:
 
         A claim counts as one attempt, whether its body ran once or, after the call for all, again.
         """
-        self.begin(claims)
-        found = self._run(claims)
+        attempt = self._open(claims)
+        try:
+            call = partial(call_within, attempt, self._grace, on_abandoned=self.abandon)
+            found = drive(self._attempted(attempt, call))
+        finally:
+            attempt.close()
         return self._one_by_one(claims) if found is None else found
 
     async def run_async(self, claims: Sequence[Claim]) -> Sequence[Result]:
         """Await an `async def` body for the one claim of *claims*; return how it ended."""
-        self.begin(claims)
-        attempt = claims[0].work.open(claims, self._clock.now())
+        attempt = self._open(claims)
         try:
             call = partial(call_within_async, attempt, self._grace)
             return await drive_async(self._attempted(attempt, call)) or ()
         finally:
             await attempt.close()
-
-    def begin(self, claims: Sequence[Claim]) -> None:
-        """Note and tell that an attempt of each begins."""
-        for claim in claims:
-            self._telemetry.emit(Event.JOB_STARTED, job=claim.job)
-            claim.has_begun = True
-            claim.began = self._clock.monotonic()
 
     def abandon(self, claim: Claim) -> None:
         """Tell that the thread of an attempt went on after its timeout."""
@@ -104,13 +100,17 @@ class Attempts:
         """End the idle threads."""
         self._aside.shutdown(wait=False)
 
-    def _run(self, claims: Sequence[Claim]) -> Sequence[Result] | None:
-        attempt = claims[0].work.open(claims, self._clock.now())
-        try:
-            call = partial(call_within, attempt, self._grace, on_abandoned=self.abandon)
-            return drive(self._attempted(attempt, call))
-        finally:
-            attempt.close()
+    def _open(self, claims: Sequence[Claim]) -> Attempt:
+        """Note and tell that an attempt of each begins, and open it.
+
+        One that runs again, after a call for many, began with that.
+        """
+        for claim in claims:
+            if not claim.has_begun:
+                self._telemetry.emit(Event.JOB_STARTED, job=claim.job)
+                claim.has_begun = True
+            claim.began, claim.duration = self._clock.monotonic(), None
+        return claims[0].work.open(claims, self._clock.now())
 
     def _attempted(
         self, attempt: Attempt, call: Callable[[], Any]
@@ -122,7 +122,8 @@ class Attempts:
             if claim.duration is None:  # those of a batch know their own
                 claim.duration = self._clock.monotonic() - claim.began
         self._reach(CrashPoint.BODY_RETURNED)
-        if not attempt.is_abandoned and _falls_apart(claims, called):
+        is_many = len(claims) > 1 and not attempt.is_abandoned
+        if is_many and _falls_apart(claims, called):
             return None
         endings = [Ending(claim, called) for claim in claims]
         try:
@@ -135,7 +136,7 @@ class Attempts:
             met = outcome_of(error)
         else:
             return ended
-        if _falls_apart(claims, met):
+        if is_many and _falls_apart(claims, met):
             return None
         return [Ending(end.claim, _own_or(met, end, claims)) for end in endings]
 
@@ -152,13 +153,12 @@ class Attempts:
             elif claim.job.id not in standing:
                 yield Ending(claim, Superseded("the record was moved away"))
             else:
-                claim.began, claim.duration = self._clock.monotonic(), None
-                yield from self._run((claim,)) or ()
+                yield from self.run((claim,))
 
 
 def _falls_apart(claims: Sequence[Claim], met: Outcome) -> bool:
     """Return whether a call for many came to nothing by what may concern one of them alone."""
-    if len(claims) == 1 or not _is_of_one(met):
+    if not _is_of_one(met):
         return False
     level, why = logging.WARNING, "a late result"
     if isinstance(met, Superseded):  # a transition of the user's: nobody has to look

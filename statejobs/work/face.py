@@ -55,13 +55,15 @@ class Face:
     context: ClassVar[Any] = JobContext
     """What a body of one job is given."""
 
-    __slots__ = ("session", "sync")
+    __slots__ = ("close", "session", "sync")
 
     def __init__(self, session: JobSession | None = None) -> None:
         self.session: Any = session
         """What the body sees."""
         self.sync = session
         """What we see."""
+        self.close = _nothing if session is None else session.close
+        """Rolls back what was not committed, and gives the connection back."""
 
     def call(self, body: Body) -> Outcome:
         """Call *body*; every exception becomes an outcome."""
@@ -82,11 +84,6 @@ class Face:
         """Return what *function* returns for the session."""
         assert self.sync is not None  # noqa: S101 - without one, nothing was written
         return function(self.sync)
-
-    def close(self) -> None:
-        """Roll back what was not committed, and give the connection back."""
-        if self.sync is not None:
-            self.sync.close()
 
 
 class AsyncFace:
@@ -125,6 +122,10 @@ class AsyncFace:
         """Roll back what was not committed, and give the connection back."""
         if self.session is not None:
             await self.session.close()
+
+
+def _nothing() -> None:
+    """Close no session."""
 
 
 NO_SESSION, NO_ASYNC_SESSION = Face(), AsyncFace()

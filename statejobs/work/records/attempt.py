@@ -65,7 +65,7 @@ class RecordAttempt:
         self._face, self._hold, self._action = face, hold, action
         session: Any = face.sync
         self._session = session
-        self._deletes = subject.bound.deletes
+        self._deletes = claim.policy.deletes
         self.name = action.name
         self.may_load = bool(action.is_atomic or action.guards or self._model.eager_relations)
         self._stale: dict[Claim, Stale] = {}
@@ -169,7 +169,7 @@ class RecordAttempt:
         """Return what is to be written with each move, unless the session has to write more."""
         session, action = self._session, self._action
         changes = None
-        if not (action.is_atomic or self._deletes or session.is_writing()):
+        if not (action.is_atomic or self._deletes or (session.was_used and session.is_writing())):
             records = [subject.record for subject in self._completing]
             changes = own_changes(session, records, self._model)
         self.needs_session = changes is None
