@@ -16,12 +16,12 @@ from sqlalchemy.orm import ORMExecuteState, Session
 
 from statejobs.errors import BulkError
 from statejobs.record.beginning import creation
-from statejobs.record.bulk.checks import models_within
 from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.record.defaults import CREATED_AT
 from statejobs.record.identity import encode_identity
 from statejobs.record.ledger import IDS, clock_of, job_of, value_of
 from statejobs.record.lives import begin_lives_of_all, draws_keys, reuses_keys
+from statejobs.record.model import models_within
 from statejobs.record.written import wake_after_commit
 from statejobs.store.binds import connection_for
 from statejobs.store.bulk import MovedRow, rows_from_python

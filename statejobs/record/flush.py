@@ -201,12 +201,11 @@ def _is_written(moved: Moved, context: UOWTransaction) -> bool:
 def _write_plan(session: Session, plan: Plan) -> None:
     by_connection: dict[Connection, list[Moved]] = {}
     for moved in plan.moved:
+        if moved.is_new:
+            after_insert(moved)
         by_connection.setdefault(moved.connection, []).append(moved)
     for connection, group in by_connection.items():
-        new = [moved for moved in group if moved.is_new]
         try:
-            if new:
-                after_insert(connection, new, plan.now)
             write_beside(session, connection, group, plan)
         except DBAPIError as error:
             refuse_missing_table(connection, error)

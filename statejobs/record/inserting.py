@@ -1,15 +1,10 @@
-"""What new records need before their rows are written, and after."""
+"""What a new record needs before its row is written, and after."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-
-from sqlalchemy import Connection
 from sqlalchemy.orm.attributes import set_attribute
 
 from statejobs.record.key_types import bring_key_to_type, refuse_other_text
-from statejobs.record.lives import begin_lives
 from statejobs.record.move import Moved
 
 
@@ -22,9 +17,7 @@ def before_insert(moved: Moved) -> None:
         set_attribute(moved.record, "state_changed_at", moved.move.moved_at)
 
 
-def after_insert(connection: Connection, new: Sequence[Moved], now: datetime) -> None:
-    """Learn the keys, which are known now, and end what earlier records left under them."""
-    for moved in new:
-        refuse_other_text(moved.model, moved.record, connection.dialect)
-        moved.record_id = moved.model.record_id(moved.record)
-    begin_lives(connection, new, now)
+def after_insert(moved: Moved) -> None:
+    """Learn its key, which is known now."""
+    refuse_other_text(moved.model, moved.record, moved.connection.dialect)
+    moved.record_id = moved.model.record_id(moved.record)

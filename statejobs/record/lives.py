@@ -11,10 +11,9 @@ from sqlalchemy import Column, Connection, Identity
 from sqlalchemy.orm import Session, object_session
 from sqlalchemy.orm.attributes import instance_state
 
-from statejobs.record.bulk.checks import models_within
 from statejobs.record.identity import encode_identity
 from statejobs.record.ledger import ledger_of
-from statejobs.record.model import ResourceModel
+from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.move import Moved
 from statejobs.store.binds import connection_for
 from statejobs.store.lives import end_with_record, part_from_keys

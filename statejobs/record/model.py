@@ -178,3 +178,10 @@ class ResourceModel:
             yield transition_edge(written, self.key_of(written.run_trigger))
         for bound in self.triggers.values():
             yield from action_edges(bound)
+
+
+def models_within(model: ResourceModel) -> Iterator[ResourceModel]:
+    """Return the models of the class and of its subclasses whose rows a query of it returns."""
+    for mapper in model.mapper.self_and_descendants:
+        if mapper is model.mapper or not mapper.concrete:
+            yield mapper.class_.__statejobs__

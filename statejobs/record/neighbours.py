@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from statejobs.record.bulk.checks import models_within
-from statejobs.record.model import ResourceModel
+from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import BoundTrigger
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.record.leaving import end_jobs_left
 from statejobs.record.ledger import IDS, WAKE, Step
+from statejobs.record.lives import begin_lives
 from statejobs.record.model import ResourceModel
 from statejobs.record.move import Moved, Plan
 from statejobs.record.specs import BoundTrigger
@@ -35,6 +36,8 @@ def write_beside(
     leaving = [one for one in stored if any(s.source in one.model.job_states for s in one.steps)]
     if leaving:
         end_jobs_left(connection, leaving, plan.now)
+    if len(stored) < len(moved):
+        begin_lives(connection, [one for one in moved if one.is_new], plan.now)
     jobs, former = _promised(moved, plan.now, session.info.get(IDS, random_id))
     if jobs:
         enqueue(connection, list(jobs.values()), former=former)

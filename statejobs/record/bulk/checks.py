@@ -10,7 +10,7 @@ from sqlalchemy import Column, ColumnExpressionArgument
 
 from statejobs.errors import BulkError, did_you_mean
 from statejobs.machine.guard import Guard
-from statejobs.record.model import ResourceModel
+from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import TransitionSpec
 
 Values = Mapping[Any, Any]  # a Mapping is invariant in its keys: no union would fit
@@ -48,13 +48,6 @@ def model_of(owner: type, declared: TransitionSpec) -> ResourceModel:
                 fix=f"declare it only once, or move each class by itself, {name} first",
             )
     return model
-
-
-def models_within(model: ResourceModel) -> Iterator[ResourceModel]:
-    """Return the models of the class and of its subclasses whose rows a query of it returns."""
-    for mapper in model.mapper.self_and_descendants:
-        if mapper is model.mapper or not mapper.concrete:
-            yield mapper.class_.__statejobs__
 
 
 def refuse_body(declared: TransitionSpec, values: Values | None) -> None:

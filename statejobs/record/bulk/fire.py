@@ -22,7 +22,6 @@ from statejobs.record.bulk.checks import (
     Values,
     guards_in_sql,
     model_of,
-    models_within,
     refuse_args_from_record,
     refuse_body,
     values_in_sql,
@@ -31,7 +30,7 @@ from statejobs.record.bulk.move import names_in, pick_and_move, pick_and_move_ea
 from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.record.bulk.session import held_records, tell_session
 from statejobs.record.ledger import IDS, Step, clock_of, job_of, value_of
-from statejobs.record.model import ResourceModel
+from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import BoundTrigger, TransitionSpec
 from statejobs.record.written import wake_after_commit
 from statejobs.store import bulk as statements

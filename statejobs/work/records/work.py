@@ -10,8 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.declare.domain import Registry
-from statejobs.record.bulk.checks import models_within
-from statejobs.record.model import ResourceModel
+from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import BoundTrigger
 from statejobs.runner.port import (
     Attempt,
