@@ -10,7 +10,7 @@ from typing import assert_never
 
 from sqlalchemy.exc import DBAPIError
 
-from statejobs.runner.port import RecordHidden
+from statejobs.runner.answers import RecordHidden
 from statejobs.store.faults import Fault, fault_of, sqlstate_of
 
 

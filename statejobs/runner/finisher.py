@@ -13,17 +13,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.errors import RowRefusedError
+from statejobs.runner.answers import LateResult, MovedAway, RecordHidden
 from statejobs.runner.ended import Ended
 from statejobs.runner.points import CrashPoint, Reach, live_on
-from statejobs.runner.port import (
-    Claim,
-    Ending,
-    LateResult,
-    MovedAway,
-    Phase,
-    RecordHidden,
-    Works,
-)
+from statejobs.runner.port import Claim, Ending, Phase, Works
 from statejobs.runner.refused import Aside, Refusal, Refused, refusal_of, tell_of
 from statejobs.runner.retries import Retries
 from statejobs.runner.steps import Settled, Steps
@@ -236,7 +229,7 @@ class Finisher:
             outcome = Complete()
         if isinstance(outcome, Late):
             return None
-        settlement = self.steps.settlement(claim, counted(claim.job, outcome))
+        settlement = self.steps.settling.settle(claim, counted(claim.job, outcome))
         if found != (settlement.state, settlement.attempt):
             return None
         claim.advance(Phase.SETTLED)

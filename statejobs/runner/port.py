@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from statejobs.runner.answers import Starts, Whereabouts
 from statejobs.store.landing import Move
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
@@ -48,34 +49,6 @@ class Chunk:
     """Most jobs of one call."""
     only_waiting: bool = False
     """Whether only jobs that wait for a slot join a call, so that none is held up for another."""
-
-
-class Subject(Protocol):
-    """What the work port needs to find a record again; the runner never looks further inside."""
-
-    @property
-    def kind(self) -> object:
-        """What is to be done: only claims of one kind share a call."""
-        ...
-
-    @property
-    def source(self) -> str | None:
-        """State in which the job found the record."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Starts:
-    """What became of queued jobs whose records were looked at."""
-
-    ready: Sequence[tuple[Job, Subject]]
-    """Jobs with their subject, whose record is now locked and moved."""
-    busy: Sequence[Job]
-    """Someone else holds the record."""
-    stale: Mapping[int, str]
-    """Job id → why the record no longer needs it."""
-    misfits: Sequence[tuple[Job, str]] = ()
-    """Jobs that other code, or a worker of another role, may run, and why this one does not."""
 
 
 class Phase(Enum):
@@ -181,30 +154,6 @@ class Attempt(Protocol):
     def close(self) -> Any:
         """Throw away what was not committed, and give the connection back."""
         ...
-
-
-class LateResult(Exception):  # noqa: N818 - an answer, not an error
-    """The job is no longer ours: its lease ended, or an outcome was recorded already."""
-
-
-class MovedAway(Exception):  # noqa: N818 - an answer, not an error
-    """The record was moved away by someone else while its job ran."""
-
-
-class RecordHidden(Exception):  # noqa: N818 - an answer, not an error
-    """The database hides a record from this worker's role, which cannot tell where it is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whereabouts:
-    """Where the record of an attempt is."""
-
-    reason: str | None
-    """Where, for people; None when it is where the claim left it."""
-    rests_in_source: bool
-    """Whether it waits for its job again."""
-    is_declared: bool
-    """Whether a declared transition, or an action, took it away."""
 
 
 class Works(Protocol):

@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
 from statejobs.errors import RecordKeptError, RowRefusedError
-from statejobs.runner.port import Claim, RecordHidden, Works
+from statejobs.runner.answers import RecordHidden
+from statejobs.runner.port import Claim, Works
 from statejobs.runner.steps import Steps
 from statejobs.store.expired import discard_stuck, put_aside
 from statejobs.store.faults import words_of

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum, auto
 
+from statejobs.runner.answers import RecordHidden
 from statejobs.runner.points import CrashPoint, Reach
-from statejobs.runner.port import Claim, Ending, RecordHidden, Works
+from statejobs.runner.port import Claim, Ending, Works
 from statejobs.runner.refused import Refusal, Refused, tell_of
 from statejobs.runner.retries import MOST_OF_CODE
 from statejobs.runner.steps import Steps

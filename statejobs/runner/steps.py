@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from statejobs.errors import RecordKeptError
+from statejobs.runner.answers import LateResult, MovedAway
 from statejobs.runner.points import CrashPoint, Reach
-from statejobs.runner.port import Claim, Ending, LateResult, MovedAway
+from statejobs.runner.port import Claim, Ending
+from statejobs.runner.settling import Settling
 from statejobs.runner.undone import ours
 from statejobs.store.finish import find_cancel_request, finish_job, record_attempt
 from statejobs.store.history import write_history
@@ -25,11 +26,10 @@ from statejobs.store.landing import Move, land, land_all
 from statejobs.store.leave import cancel_left
 from statejobs.store.store import Store
 from statejobs.store.together import complete_all
-from statejobs.values.backoff import safe_delay
 from statejobs.values.clock import Sources
 from statejobs.values.failure import describe_failure
 from statejobs.values.job import ENDED, JobState
-from statejobs.values.lifecycle import Landing, Settlement, backoff_step, counted, settle
+from statejobs.values.lifecycle import Landing, Settlement, counted
 from statejobs.values.outcome import (
     Cancel,
     Complete,
@@ -41,7 +41,6 @@ from statejobs.values.outcome import (
     Snooze,
     Superseded,
 )
-from statejobs.values.text import REASON_LIMIT, shown_text
 
 log = logging.getLogger("statejobs.runner")
 
@@ -61,6 +60,7 @@ class Steps:
 
     def __init__(self, store: Store, sources: Sources, reach: Reach) -> None:
         self._store, self._sources, self._reach = store, sources, reach
+        self.settling = Settling(sources, store.redaction)
 
     def take(self, connection: Connection, ending: Ending, *, is_held: bool = False) -> Settled:
         """Take all steps for one *ending*.
@@ -78,7 +78,7 @@ class Steps:
         """
         claim = ending.claim
         outcome = self._look(connection, claim, counted(claim.job, ending.outcome))
-        settlement = self.settlement(claim, outcome)
+        settlement = self.settling.settle(claim, outcome)
         if not isinstance(outcome, Superseded):
             move = self._move_of(ending, settlement)
             if move is None or land(connection, move):
@@ -134,18 +134,6 @@ class Steps:
         elif isinstance(why := self._why_not(connection, claim), RecordKeptError):
             raise why
 
-    def settlement(self, claim: Claim, outcome: Outcome) -> Settlement:
-        """Decide what *outcome* does to the job and the record of *claim*."""
-        wait = timedelta()
-        if isinstance(outcome, Fail) and not claim.job.is_last_attempt:
-            wait = self._backoff(claim, outcome)
-        now, crashes = self._sources.clock.now(), claim.policy.max_crashes
-        settlement = settle(claim.job, outcome, now=now, wait=wait, max_crashes=crashes)
-        if settlement.reason is None:
-            return settlement
-        reason = shown_text(settlement.reason, REASON_LIMIT, self._store.redaction)
-        return replace(settlement, reason=reason)
-
     def run_discard_hook(self, connection: Connection, claim: Claim, reason: str) -> None:
         """Tell the trigger or task that its job was given up; what the hook raises is recorded."""
         problem = claim.work.discarded(connection, claim, reason)
@@ -179,7 +167,7 @@ class Steps:
         elif went.reason is None:
             raise RecordKeptError
         superseded = Superseded(reason or "", is_declared=went.is_declared)
-        settlement = self.settlement(claim, superseded)
+        settlement = self.settling.settle(claim, superseded)
         return self._write(
             connection, claim, superseded, settlement, None, rests=went.rests_in_source
         )
@@ -199,7 +187,7 @@ class Steps:
         )
 
     def _land_all(self, connection: Connection, completing: Sequence[Ending]) -> list[Move]:
-        complete = [self.settlement(ending.claim, ending.outcome) for ending in completing]
+        complete = [self.settling.settle(ending.claim, ending.outcome) for ending in completing]
         found = map(self._move_of, completing, complete)
         moves = [move for move in found if move is not None]
         if moves and not land_all(connection, moves):
@@ -220,7 +208,7 @@ class Steps:
         rests = moves[0].rests if moves else True  # all of one action
         settled: dict[Claim, Settled] = {}
         for claim in claims:
-            settlement, state = self.settlement(claim, Complete()), JobState.COMPLETED
+            settlement, state = self.settling.settle(claim, Complete()), JobState.COMPLETED
             if claim.job.id not in finished:
                 state = self._finish_job(connection, claim, settlement, rests)
             settled[claim] = Settled(Complete(), settlement, state)
@@ -279,17 +267,6 @@ class Steps:
         failure = outcome.failure if isinstance(outcome, Fail) else None
         now = self._sources.clock.now()
         record_attempt(connection, job, name, now=now, failure=failure, message=settlement.reason)
-
-    def _backoff(self, claim: Claim, failed: Fail) -> timedelta:
-        step = backoff_step(claim.job, claim.policy.max_attempts)
-        wait, problem = safe_delay(claim.policy.backoff, step, failed.error, self._sources.rng)
-        if problem is not None:
-            failure = describe_failure(problem, self._store.redaction)
-            log.error(
-                "backoff of %s failed, the default is used: %s: %s",
-                claim.job.key, failure.error_type, failure.message,
-            )  # fmt: skip
-        return wait
 
 
 def _tell_of(connection: Connection, moves: Sequence[Move]) -> None:

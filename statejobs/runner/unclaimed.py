@@ -217,7 +217,7 @@ class Unclaimed:
             began=self._sources.clock.monotonic(),
         )
         outcome = Fail(failure=failure, error=error)
-        settlement = self._finisher.steps.settlement(claim, outcome)
+        settlement = self._finisher.steps.settling.settle(claim, outcome)
         return _Failed(claim=claim, failure=failure, settlement=settlement)
 
     def _write(self, job: Job, failed: _Failed, *, moves_record: bool) -> bool:

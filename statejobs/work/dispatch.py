@@ -7,7 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from statejobs.runner.port import Policy, Starts, Subject, Work
+from statejobs.runner.answers import Starts, Subject
+from statejobs.runner.port import Policy, Work
 from statejobs.values.job import Job
 
 

@@ -6,7 +6,7 @@ from msgspec import structs
 from sqlalchemy import select
 
 from statejobs.record import written as beside
-from statejobs.runner import keeper, steps
+from statejobs.runner import keeper, settling, steps
 from statejobs.store.engines.lazy_begin import begin_now
 from statejobs.store.enqueue import enqueue
 from statejobs.store.tables import jobs
@@ -57,23 +57,23 @@ def an_enqueue_that_survives_a_rollback(patch):
 
 
 def a_snooze_that_spends_an_attempt(patch):
-    real = steps.settle
+    real = settling.settle
 
     def settle(job, outcome, **options):
         settled = real(job, outcome, **options)
         return replace(settled, attempt=job.attempt) if isinstance(outcome, Snooze) else settled
 
-    patch.setattr(steps, "settle", settle)
+    patch.setattr(settling, "settle", settle)
 
 
 def a_crash_that_is_not_counted(patch):
-    real = steps.settle
+    real = settling.settle
 
     def settle(job, outcome, **options):
         settled = real(job, outcome, **options)
         return replace(settled, crashes=job.crashes)
 
-    patch.setattr(steps, "settle", settle)
+    patch.setattr(settling, "settle", settle)
 
 
 def a_cancel_that_a_rescue_forgets(patch):

@@ -11,7 +11,7 @@ from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import StateJobsError
 from statejobs.record.identity import encode_identity
-from statejobs.runner.port import MovedAway
+from statejobs.runner.answers import MovedAway
 from statejobs.store.records import read_place
 from statejobs.work.records.hold import Hold
 from statejobs.work.records.subject import RecordSubject

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from statejobs.declare.domain import Registry
 from statejobs.record.model import ResourceModel
-from statejobs.runner.port import RecordHidden
+from statejobs.runner.answers import RecordHidden
 from statejobs.store.records import Identity, lock_place, read_place
 from statejobs.values.job import Job
 from statejobs.work.records.claim import identities_of

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.record.model import ResourceModel
-from statejobs.runner.port import MovedAway, RecordHidden
+from statejobs.runner.answers import MovedAway, RecordHidden
 from statejobs.store.faults import Fault, fault_of
 from statejobs.store.records import Identity, read_place
 from statejobs.work.records.subject import RecordSubject, where_to

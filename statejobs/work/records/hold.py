@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session, lazyload
 
-from statejobs.runner.port import MovedAway, RecordHidden
+from statejobs.runner.answers import MovedAway, RecordHidden
 from statejobs.runner.undone import UndoneError, give_back, ours
 from statejobs.store.engines.lazy_begin import (
     begin_now,

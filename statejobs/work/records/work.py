@@ -12,15 +12,8 @@ from sqlalchemy.orm import Session
 from statejobs.declare.domain import Registry
 from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import BoundTrigger
-from statejobs.runner.port import (
-    Attempt,
-    Chunk,
-    Claim,
-    Policy,
-    RecordHidden,
-    Starts,
-    Whereabouts,
-)
+from statejobs.runner.answers import RecordHidden, Starts, Whereabouts
+from statejobs.runner.port import Attempt, Chunk, Claim, Policy
 from statejobs.store.landing import Move
 from statejobs.store.records import Identity, lock_place
 from statejobs.store.store import Store

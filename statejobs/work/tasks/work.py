@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.declare.domain import Registry
-from statejobs.runner.port import Attempt, Claim, Policy, Starts, Whereabouts
+from statejobs.runner.answers import Starts, Whereabouts
+from statejobs.runner.port import Attempt, Claim, Policy
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
