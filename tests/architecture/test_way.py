@@ -16,7 +16,7 @@ from tests.support.parcels import POST, Parcel, ParcelState, close_app, send
 JOBS = 300
 A_JOB = (63, 130, 40)
 """Files, calls, and crossings from package to package, of one among many jobs in a worker."""
-A_SUBMIT = (16, 92, 11)
+A_SUBMIT = (16, 91, 11)
 """The same, of a transition of a loaded record that enqueues a job, and the commit."""
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "architecture.md"
