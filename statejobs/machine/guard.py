@@ -71,7 +71,8 @@ class Guard:
 
     def holds(self, subject: object) -> bool:
         """Ask *subject*; StateJobsError when the function only made what would have to be run."""
-        return bool(ran(self.check(subject), "guard", self.name))
+        says = self.check(subject)
+        return says is True or bool(ran(says, "guard", self.name))
 
     @classmethod
     def of(cls, function: Check) -> Guard:

@@ -150,7 +150,7 @@ class Crew:
         self._wake_for(self._held.remove(waiting))
 
     def _wake_for(self, gone: Sequence[Claim]) -> None:
-        if any(claim.job.is_suspect for claim in gone):
+        if any(claim.job.crashes for claim in gone):
             self._on_low()  # others waited for it to end
 
     def _release(self, claims: Sequence[Claim]) -> None:

@@ -64,7 +64,7 @@ class HeldClaims:
     def suspects(self) -> Suspects:
         """Which jobs whose worker died under them may be claimed beside those that are here."""
         with self._lock:
-            here = [claim for claim in self._claims if claim.job.is_suspect]
+            here = [claim for claim in self._claims if claim.job.crashes]
         if any(map(_runs_alone, here)):
             return Suspects.NONE
         return Suspects.SHARING if here else Suspects.ANY

@@ -269,7 +269,7 @@ class Worker:
         taken = self._runner.claiming.take(wanted)
         is_more = len(taken.claims) >= limit or taken.is_more
         # Others may have been left out, which can be claimed once these have ended.
-        leaves_out = suspects is not Suspects.ANY or any(c.job.is_suspect for c in taken.claims)
+        leaves_out = suspects is not Suspects.ANY or any(c.job.crashes for c in taken.claims)
         lane.has_more = is_more or leaves_out
         self._crew.put(lane, taken.claims)
         return is_more

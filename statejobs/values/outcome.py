@@ -138,8 +138,8 @@ def request_of(raised: Snooze | Cancel) -> Outcome:
 class CancelSignal:
     """Set when a running job should stop: record moved, time up, or lease lost."""
 
-    def __init__(self) -> None:
-        self.reason: str | None = None
+    reason: str | None = None
+    """Why, once it is set."""
 
     def set(self, reason: str) -> None:
         """Ask to stop; the first reason stays."""

@@ -72,7 +72,8 @@ class Face:
             try:
                 run = body.prepare()
                 if run is not None:
-                    ran(run(), body.kind, body.name)
+                    if (done := run()) is not None:
+                        ran(done, body.kind, body.name)
                     if sync is not None and sync.kept is not None:
                         sync.kept.check_open()
             except BaseException as error:  # noqa: BLE001 - sys.exit must not end the worker

@@ -102,7 +102,8 @@ class RecordWork:
             if not known:
                 continue
             locked = lock_records(connection, model, bound, list(known), started=started)
-            owned = {i: (known[i], bound.of(found[0])) for i, found in locked.found.items()}
+            own = _own_triggers(bound, [record for record, *_ in locked.found.values()])
+            owned = {i: (known[i], own[type(found[0])]) for i, found in locked.found.items()}
             if locked.hidden and not locked.found:
                 raise RecordHidden(next(iter(locked.hidden.values())))
             args = leave_misfits(
@@ -190,6 +191,12 @@ class RecordWork:
             return None if hook is None else hook.body(record, session, reason)
 
         return run_hook(connection, claim, self._sources, call)
+
+
+def _own_triggers(bound: BoundTrigger, records: Sequence[object]) -> dict[type, BoundTrigger]:
+    """Return the trigger as each class of *records* has it: a subclass may override its action."""
+    kinds = {type(record): record for record in records}
+    return {kind: bound.of(record) for kind, record in kinds.items()}
 
 
 def _chunk(bound: BoundTrigger) -> Chunk | None:
