@@ -68,9 +68,7 @@ SAMPLES = {
 
 STATEMENTS = {"Executable", "Select[Any]", "Update"}
 """What a function is said to return that makes a statement."""
-WITHOUT_ARRAYS = {"_complete_one"}
-"""What is sent to databases that have no arrays."""
-PARTS = {"_stage", "complete_one"}
+PARTS = {"_stage", "_complete_one"}
 """Functions that make a part of one all the same, or what is sent on SQLite alone."""
 
 FINDERS = {
@@ -132,7 +130,6 @@ def made(dialect):
         if isfunction(make) and make.__module__ == module.__name__
         if make.__annotations__.get("return") in STATEMENTS or name == "enqueue_jobs"
         if is_whole(make) and name not in PARTS
-        if dialect.name == "sqlite" or name not in WITHOUT_ARRAYS
         for text in texts_of(make, dialect)
     ]
     return [text for text in texts if any(table in text for table in OURS)]
