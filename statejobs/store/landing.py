@@ -7,13 +7,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-import msgspec
 from sqlalchemy import Column, Connection, Update, bindparam
 
 from statejobs.store.arrays import can_be_given
 from statejobs.store.history import HistoryRow
 from statejobs.store.records import (
-    Identity,
     RecordMove,
     RecordTable,
     given_columns,
@@ -28,14 +26,10 @@ from statejobs.store.records import (
 from statejobs.store.types import UtcDateTime
 
 
-class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a record is, and where it goes with the end of an attempt."""
+class Move(RecordMove, frozen=True, kw_only=True):
+    """The move of a record with the end of an attempt, and what goes with it."""
 
     records: RecordTable
-    identity: Identity
-    was: str
-    version: int
-    becomes: str
     changes: Mapping[Column[Any], Any]
     """Columns of its own that are written with the move."""
     at: datetime
@@ -49,26 +43,13 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     """Other jobs that end with it: what names them → why."""
 
     @property
-    def stays(self) -> bool:
-        """Whether it keeps its state, and so its version."""
-        return self.was == self.becomes
-
-    @property
     def columns(self) -> tuple[Column[Any], ...]:
         """The columns that are written with it."""
         return tuple(self.changes)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of `move_each`."""
-        move = RecordMove(
-            identity=self.identity,
-            was=self.was,
-            version=self.version,
-            becomes=self.becomes,
-            next_version=self.version if self.stays else self.version + 1,
-            moved_at=None if self.stays else self.at,
-        )
-        return move_parameters(self.records, move, [*self.changes.values()])
+        return move_parameters(self.records, self, [*self.changes.values()])
 
 
 def land(connection: Connection, move: Move) -> bool:
@@ -79,13 +60,13 @@ def land(connection: Connection, move: Move) -> bool:
     """
     if move.is_deleted:
         return True
-    place = (move.was, move.version)
-    if move.stays and not move.changes and move.history is None:
+    place, stays = (move.was, move.version), move.was == move.becomes
+    if stays and not move.changes and move.history is None:
         return lock_place(connection, move.records, move.identity) == place
     statement = move_each(move.records, move.columns)
     if connection.execute(statement, move.parameters()).rowcount == 1:
         return True
-    return move.stays and is_place_of(connection, move.records, move.identity, place, move.changes)
+    return stays and is_place_of(connection, move.records, move.identity, place, move.changes)
 
 
 def land_all(connection: Connection, moves: Sequence[Move]) -> bool:

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     CTE,
     Column,
@@ -90,8 +91,7 @@ class RecordTable:
         return column.in_(values)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordMove:
+class RecordMove(msgspec.Struct, frozen=True, kw_only=True):
     """One record's move: from where it has to be, to where it comes."""
 
     identity: Identity
@@ -263,7 +263,7 @@ def read_place(connection: Connection, records: RecordTable, identity: Identity)
 
 
 def is_place_of(
-    connection: Connection, records: RecordTable, identity: Identity, place: Place,
+    connection: Connection, records: RecordTable, identity: Identity, place: tuple[str | None, int],
     values: Mapping[Column[Any], object],
 ) -> bool:  # fmt: skip
     """Lock a record; return whether it is in *place*, and has *values*."""

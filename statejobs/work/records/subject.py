@@ -152,6 +152,8 @@ def move_of(
         was=state,
         version=subject.version,
         becomes=way.target,
+        next_version=subject.version + (way.target != state),
+        moved_at=None if way.target == state else now,
         changes={columns[name]: value for name, value in (changes or {}).items()},
         at=now,
         history=history,
