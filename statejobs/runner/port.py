@@ -33,12 +33,8 @@ class Policy:
     is_async: bool
     chunk: Chunk | None = None
     """How many of its jobs are run in one call; None runs each by itself."""
-    has_record: bool = True
-    """Whether its jobs move a record; where none does, one statement on the job ends them."""
     during: str | None = None
     """State of its records while they run, when there is one."""
-    deletes: bool = False
-    """Whether its jobs delete their record: with the flush, after which they land."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

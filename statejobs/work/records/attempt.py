@@ -65,7 +65,7 @@ class RecordAttempt:
         self._face, self._hold, self._action = face, hold, action
         session: Any = face.sync
         self._session = session
-        self._deletes = claim.policy.deletes
+        self._deletes = action.target is None
         self.name = action.name
         self.may_load = bool(action.is_atomic or action.guards or self._model.eager_relations)
         self._stale: dict[Claim, Stale] = {}

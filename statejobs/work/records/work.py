@@ -81,7 +81,6 @@ class RecordWork:
             is_async=bound.action.is_async,
             chunk=_chunk(bound),
             during=bound.during,
-            deletes=bound.deletes,
         )
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:

@@ -55,7 +55,6 @@ class TaskWork:
             backoff=options.backoff,
             timeout=options.timeout,
             is_async=task.is_async,
-            has_record=False,
         )
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
