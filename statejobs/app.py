@@ -46,7 +46,7 @@ from statejobs.store.engines.loops import AsyncEngines
 from statejobs.store.nodes import ask_time
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
-from statejobs.telemetry import Telemetry
+from statejobs.telemetry import Event, Telemetry
 from statejobs.values.clock import Sources, tells_wall_time
 from statejobs.values.kinds import check_kind, check_span, check_whole, members_of
 from statejobs.values.redaction import Redaction, redaction_of
@@ -263,7 +263,7 @@ class StateJobs(ByHand):
             declares=self._declarations.as_json(),
         )
         self._workers.add(worker)
-        self.telemetry.subscribe_once(log_event)
+        self.telemetry.subscribe_once(log_event, Event.JOB_ENDED, Event.JOB_STALE)
         return worker
 
     @contextmanager

@@ -55,22 +55,26 @@ class Telemetry:
     """Tells subscribers what happens; one that fails is logged and kept."""
 
     def __init__(self) -> None:
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: list[tuple[Subscriber, frozenset[Event]]] = []
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call *subscriber* for each event from now on; return what ends it."""
         check_callable("subscribe()", subscriber, example="subscribe(print)")
-        self._subscribers.append(subscriber)
-        return lambda: self._subscribers.remove(subscriber)
+        entry = (subscriber, frozenset(Event))
+        self._subscribers.append(entry)
+        return lambda: self._subscribers.remove(entry)
 
-    def subscribe_once(self, subscriber: Subscriber) -> None:
-        """Call *subscriber* for each event from now on, if it is not called already."""
-        if subscriber not in self._subscribers:
-            self._subscribers.append(subscriber)
+    def subscribe_once(self, subscriber: Subscriber, *events: Event) -> None:
+        """Call *subscriber* for each of *events* from now on, if it is not called already."""
+        entry = (subscriber, frozenset(events))
+        if entry not in self._subscribers:
+            self._subscribers.append(entry)
 
     def emit(self, event: Event, **fields: Any) -> None:
         """Tell everyone, in the thread where it happens."""
-        for subscriber in tuple(self._subscribers):
+        for subscriber, events in tuple(self._subscribers):
+            if event not in events:
+                continue
             try:
                 subscriber(Happening(event, fields))
             except Exception:  # a subscriber must not disturb a job
