@@ -6,6 +6,7 @@ An attempt is the same for a `def` as for an `async def`, but for what is here.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -152,7 +153,7 @@ def open_face(
         on_begin: Called when it has begun a transaction.
     """
     info = session_info(sources, job)
-    with_begin = store.with_begin(claim.policy.timeout)
+    with_begin = partial(store.with_begin, claim.policy.timeout)
     if not claim.policy.is_async:
         session = JobSession(store.working, info=info, with_begin=with_begin, on_begin=on_begin)
         return Face(session)

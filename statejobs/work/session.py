@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, event
@@ -43,7 +44,7 @@ class JobSession(Session):
     def __init__(
         self,
         *args: Any,
-        with_begin: str = "",
+        with_begin: Callable[[], str] | None = None,
         on_begin: OnBegin | None = None,
         **kwargs: Any,
     ) -> None:
@@ -56,7 +57,7 @@ class JobSession(Session):
         self.on_begin = on_begin
         """Called when its first write or locking read has begun a transaction of the database."""
         self.with_begin = with_begin
-        """SQL that is sent with the BEGIN of its transactions."""
+        """Returns the SQL that is sent with the BEGIN of its transactions."""
         self.kept: KeptTransaction | None = None
         """What the body must not end."""
         self._connection: Connection | None = None
@@ -83,8 +84,8 @@ class JobSession(Session):
         self.was_used, self._connection = True, connection
         if self.kept is None and not self.may_commit:  # else a savepoint begins, or the runner's
             self.kept = KeptTransaction(connection, may_end=lambda: self.may_commit)
-        if self.with_begin:
-            connection.execution_options(**{WITH_BEGIN: self.with_begin})
+        if self.with_begin is not None and (settings := self.with_begin()):
+            connection.execution_options(**{WITH_BEGIN: settings})
         if self.on_begin is not None:
             connection.execution_options(**{ON_BEGIN: self.on_begin})
 

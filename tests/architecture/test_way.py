@@ -14,7 +14,7 @@ from tests.architecture.way import recorded
 from tests.support.parcels import POST, Parcel, ParcelState, close_app, send
 
 JOBS = 300
-A_JOB = (60, 90, 23)
+A_JOB = (60, 90, 21)
 """Files, calls, and crossings from package to package, of one among many jobs in a worker."""
 A_SUBMIT = (16, 91, 11)
 """The same, of a transition of a loaded record that enqueues a job, and the commit."""

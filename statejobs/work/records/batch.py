@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from statejobs.record.ledger import WAKE
@@ -47,7 +48,7 @@ class Batch:
     ) -> None:
         self.claims, self.is_abandoned, self.needs_session = claims, False, False
         self._store, self._sources, self._now = store, sources, now
-        with_begin = store.with_begin(claims[0].policy.timeout)
+        with_begin = partial(store.with_begin, claims[0].policy.timeout)
         self._session = JobSession(store.working, with_begin=with_begin)
         self._endings: dict[Claim, Ending] = {}
 
