@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from statejobs.runner.port import Ending
+from statejobs.runner.port import Ending, Policy
 from statejobs.store.faults import is_away
 from statejobs.store.landing import Move
 from statejobs.store.store import Store
@@ -56,9 +56,15 @@ def _groups(endings: Sequence[Ending], now: datetime) -> list[list[_Member]]:
     for ending in endings:
         claim = ending.claim
         move = claim.work.move_of(claim, Landing.TARGET, now=now, changes=ending.changes)
-        alike = move and (id(claim.policy), move.becomes, tuple(ending.changes))
+        alike = move and _likeness(claim.policy, move)
         groups.setdefault(alike, []).append(_Member(ending, move))
     return list(groups.values())
+
+
+def _likeness(policy: Policy, move: Move) -> object:
+    """Return what the moves share that one statement makes: classes of a family may differ."""
+    told = move.history
+    return id(policy), move.becomes, move.columns, told and (told.resource, told.name)
 
 
 def _finish_given(store: Store, group: Sequence[_Member], now: datetime) -> set[int]:

@@ -125,7 +125,8 @@ class _AsText(types.UserDefinedType[Any]):
             if stored is None or isinstance(stored, str):
                 return stored
             # the driver wraps what it is to write as JSON
-            return _array_literal(stored) if is_array else to_json(stored.obj)
+            text = _array_literal(stored) if is_array else to_json(stored.obj)
+            return text.decode() if isinstance(text, bytes) else text
 
         return as_text
 

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from json import dumps
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    create_engine,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -193,3 +195,18 @@ def test_what_no_array_carries_is_written_alone(database_url):
     assert [app.runner().finisher.finish(one).outcome for one in left] == ["complete"] * 2
     assert stored(app, Shelf, ["blobs"]) == [[[b"\x00\xff"]]] * 2
     close_app(app)
+
+
+@pytest.mark.postgres
+def test_a_serializer_of_the_users_may_return_bytes(postgres_url):
+    """As `orjson.dumps` does, with which SQLAlchemy works as well."""
+    engine = create_engine(postgres_url, json_serializer=lambda value: dumps(value).encode())
+    app = open_app(engine, Paper)
+    WANTED.clear()
+    WANTED["plain"] = NESTED
+
+    assert finish_together(app, Paper) == []
+
+    assert stored(app, Paper, ["plain"]) == [[NESTED]] * 2
+    close_app(app)
+    engine.dispose()
