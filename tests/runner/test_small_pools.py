@@ -85,7 +85,7 @@ def test_an_app_that_holds_every_connection_delays_no_job_that_needs_none(small,
         assert _wait_until(lambda: told.count(Event.JOB_STARTED) == 2)
         with small.engine.connect(), small.engine.connect():
             assert _wait_until(lambda: all_sent(small.engine.url))
-            assert worker.held.is_empty
+            assert _wait_until(lambda: worker.held.is_empty)
 
     assert not {Event.LEASES_LOST, Event.JOB_RESCUED, Event.JOB_LATE} & set(told)
 
