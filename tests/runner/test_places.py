@@ -22,6 +22,7 @@ from statejobs import (
     task,
 )
 from statejobs.runner.calls import calls_of
+from statejobs.runner.finisher import Finisher
 from statejobs.runner.lane import Lane
 from statejobs.runner.points import CrashPoint
 from statejobs.store.tables import jobs
@@ -110,17 +111,28 @@ class Gate:
     def reach(self, point):
         if point is not CrashPoint.FINISH_BEFORE_COMMIT:
             return
-        is_batch = threading.current_thread().name == "statejobs-commit"
-        if is_batch and self.refuses_batches:
+        if threading.current_thread().name != "statejobs-commit":
+            return
+        if self.refuses_batches:
             raise ValueError("each by itself, please")
-        if is_batch or self.refuses_batches:
+        assert self.is_open.wait(DEADLINE)
+
+    def holding(self, try_finish):
+        """Let each that is finished by itself wait, before it has locked anything."""
+
+        def wait_and_finish(finisher, ending, **options):
             assert self.is_open.wait(DEADLINE)
+            return try_finish(finisher, ending, **options)
+
+        return wait_and_finish
 
 
 @pytest.fixture
-def gate():
+def gate(monkeypatch):
     """It is shut."""
-    return Gate()
+    gate = Gate()
+    monkeypatch.setattr(Finisher, "try_finish", gate.holding(Finisher.try_finish))
+    return gate
 
 
 @pytest.fixture
