@@ -1,4 +1,4 @@
-"""What the runner needs of those who declared the work. `triggers` implements it."""
+"""What the runner needs of those who declared the work. `work` implements it."""
 
 from __future__ import annotations
 
