@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -79,7 +79,7 @@ class BaseContext:
         job: Job,
         now: datetime,
         cancel: CancelSignal | None = None,
-        notes: Notes | None = None,
+        open_notes: Callable[[], Notes] | None = None,
     ) -> None:
         self.session = session
         self.job = job
@@ -87,7 +87,8 @@ class BaseContext:
         self.now = now
         """When the attempt began, in UTC."""
         self.cancel_signal = CancelSignal() if cancel is None else cancel
-        self._notes = notes
+        self._open_notes = open_notes
+        self._notes: Notes | None = None
         self._checkpoint: Checkpoint | None = None
 
     @property
@@ -151,8 +152,10 @@ class BaseContext:
         self._needed_notes().progress(done, total)
 
     def _needed_notes(self) -> Notes:
-        if self._notes is None:
+        if self._open_notes is None:
             raise StateJobsError("this context belongs to no running job, so it keeps no notes")
+        if self._notes is None:  # most actions leave none
+            self._notes = self._open_notes()
         return self._notes
 
 

@@ -95,6 +95,19 @@ def decode_identity(mapper: Mapper[Any], record_id: str) -> tuple[Any, ...]:
         raise no_key(mapper, record_id) from error
 
 
+def decode_identities(
+    mapper: Mapper[Any], record_ids: Iterable[str]
+) -> list[tuple[Any, ...] | None]:
+    """Return the primary keys that *record_ids* stand for; None for a text that is none."""
+    found: list[tuple[Any, ...] | None] = []
+    for record_id in record_ids:
+        try:
+            found.append(decode_identity(mapper, record_id))
+        except NotFoundError:
+            found.append(None)
+    return found
+
+
 @lru_cache(maxsize=1024)
 def _plain_decoder(
     columns: tuple[ColumnElement[Any], ...],

@@ -134,6 +134,18 @@ class Signature:
             mended = ran(upcast(msgspec.json.decode(text)), "upcast of", self.name)
             return self._decode_all(msgspec.json.encode(mended).decode())
 
+    def fit(self, text: str, upcast: Upcast | None) -> dict[str, object] | ArgumentsError | None:
+        """Return the stored arguments as `decode`; or why they do not fit.
+
+        None when `upcast` raises: it is the user's, so its error is that of the attempt.
+        """
+        try:
+            return self.decode(text, upcast)
+        except ArgumentsError as misfit:
+            return misfit
+        except BaseException:  # noqa: BLE001 - told when the attempt meets it
+            return None
+
     def _decode_all(self, text: str) -> dict[str, object]:
         if text == "{}" and not self.required:
             return {}

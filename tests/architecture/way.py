@@ -15,7 +15,7 @@ class Way:
     """What was walked through while it was recorded; what Python makes functions of is not."""
 
     def __init__(self):
-        self.files, self.crossings = Counter(), 0
+        self.files, self.crossings = Counter(), Counter()
 
     @property
     def calls(self):
@@ -32,12 +32,16 @@ class Way:
         while caller is not None and _file_of(caller) is None:  # SQLAlchemy, between us
             caller = caller.f_back
         if caller is not None and _package_of(_file_of(caller)) != _package_of(file):
-            self.crossings += 1
+            self.crossings[_file_of(caller), file] += 1
 
     def per(self, acts):
-        """Return files, calls and crossings of one of *acts*; what is done for a batch is not."""
-        files = [file for file, calls in self.files.items() if calls > acts / 30]
-        return len(files), round(self.calls / acts), round(self.crossings / acts)
+        """Return files and crossings of each of *acts*, and calls: those for many are shared out."""
+        crossings = sum(n for n in self.crossings.values() if n >= acts * 0.9)
+        return len(self.each(acts)), round(self.calls / acts), round(crossings / acts)
+
+    def each(self, acts):
+        """Return the files that every one of *acts* walks through by itself."""
+        return {file for file, calls in self.files.items() if calls >= acts * 0.9}
 
 
 @contextmanager

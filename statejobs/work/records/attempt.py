@@ -83,9 +83,13 @@ class RecordAttempt:
         else:
             self.actor = claim.job.actor
             is_writing = session.is_writing if hold is not None else _always
-            notes = JobNotes(store, claim, sources.clock, is_writing)
+            open_notes = partial(JobNotes, store, claim, sources.clock, is_writing)
             self._ctx = face.context(
-                session=face.session, job=claim.job, now=now, cancel=claim.signal, notes=notes
+                session=face.session,
+                job=claim.job,
+                now=now,
+                cancel=claim.signal,
+                open_notes=open_notes,
             )
 
     def call(self) -> Any:

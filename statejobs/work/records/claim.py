@@ -22,8 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, lazyload
 from sqlalchemy.orm.attributes import set_committed_value
 
-from statejobs.errors import NotFoundError, RecordKeptError
-from statejobs.record.identity import decode_identity, encode_identity
+from statejobs.errors import RecordKeptError
+from statejobs.record.identity import decode_identities, encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.neighbours import neighbours_of
 from statejobs.record.specs import BoundTrigger
@@ -123,11 +123,8 @@ def identities_of(
     model: ResourceModel, jobs: Sequence[Job]
 ) -> Iterator[tuple[Job, Identity | None]]:
     """Return the key of each job's record; None when the stored text is not one."""
-    for job in jobs:
-        try:
-            yield job, decode_identity(model.mapper, job.record_id or "")
-        except NotFoundError:
-            yield job, None
+    found = decode_identities(model.mapper, [job.record_id or "" for job in jobs])
+    return zip(jobs, found, strict=True)
 
 
 @lru_cache(maxsize=256)

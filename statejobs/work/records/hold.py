@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -26,6 +27,7 @@ from statejobs.work.records.hidden import moved_or_hidden
 from statejobs.work.records.subject import RecordSubject, where_to
 
 
+@dataclass(slots=True, eq=False)
 class Hold:
     """Locks the records of an attempt before anything else that its transaction locks.
 
@@ -33,12 +35,11 @@ class Hold:
     nobody who waits for him; and an action whose record is gone writes nothing at all.
     """
 
-    def __init__(self, subjects: Sequence[RecordSubject]) -> None:
-        self._subjects = subjects
-        self._since: float | None = None
-        self._undone: UndoneError | None = None
-        self.outcome: Superseded | GiveBack | None = None
-        """How the attempt ends, whatever its body makes of it, when it could not be held."""
+    subjects: Sequence[RecordSubject]
+    outcome: Superseded | GiveBack | None = field(default=None, init=False)
+    """How the attempt ends, whatever its body makes of it, when it could not be held."""
+    _since: float | None = field(default=None, init=False)
+    _undone: UndoneError | None = field(default=None, init=False)
 
     def __call__(self, connection: Connection) -> None:
         """Lock and check, in the transaction that *connection* has just begun.
@@ -67,12 +68,12 @@ class Hold:
                 connection = session.connection()
                 begin_now(connection)
                 lift_limits(connection)
-                standing = load_standing(session, self._subjects)
+                standing = load_standing(session, self.subjects)
                 impose_limits(connection)
         except UndoneError as undone:
             self._note(undone)
             raise
-        for subject in self._subjects:
+        for subject in self.subjects:
             if subject.identity not in standing:
                 self.outcome = _ending(moved_or_hidden(connection, subject))
                 raise RecordMoved(_words(self.outcome))
@@ -104,8 +105,8 @@ class Hold:
         self._undone, self.outcome = undone, give_back(undone)
 
     def _look(self, connection: Connection) -> None:
-        first = self._subjects[0]
-        identities = [subject.identity for subject in self._subjects]
+        first = self.subjects[0]
+        identities = [subject.identity for subject in self.subjects]
         try:
             with ours():
                 lift_limits(connection)
@@ -116,7 +117,7 @@ class Hold:
         except UndoneError as undone:
             self._note(undone)
             return
-        for subject in self._subjects:
+        for subject in self.subjects:
             now = found.get(subject.identity)
             if now is None:
                 self.outcome = _ending(moved_or_hidden(connection, subject))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection
 
+from statejobs.errors import ArgumentsError
 from statejobs.record.specs import BoundTrigger
 from statejobs.store.records import Identity
 from statejobs.values.job import Job
 from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations, Part
-from statejobs.work.fitting import Arguments, fit
 from statejobs.work.records.claim import LockedRecords
 
-Kept = Mapping[Identity, Arguments | None]
+Kept = Mapping[Identity, dict[str, Any] | None]
 """Key of a record → the arguments of its job; None when the run is to meet what is wrong."""
 
 
@@ -32,13 +33,13 @@ def leave_misfits(
             raise LookupError(next(iter(locked.misfits.values())))
         locked.misfits = {i: f"{OTHER_CODE}{why}" for i, why in locked.misfits.items()}
     found = {
-        identity: fit(bound.action.signature, bound.options.upcast, job.args)
+        identity: bound.action.signature.fit(job.args, bound.options.upcast)
         for identity, (job, bound) in jobs.items()
         if identity in locked.found
     }
-    misfits = {identity: why for identity, why in found.items() if isinstance(why, str)}
+    misfits = {i: why for i, why in found.items() if isinstance(why, ArgumentsError)}
     if misfits and declarations.may_fit_others(connection, Part.KEYS, key):
         for identity, why in misfits.items():
             del locked.found[identity]
-            locked.misfits[identity] = why
-    return {i: None if isinstance(args, str) else args for i, args in found.items()}
+            locked.misfits[identity] = f"{OTHER_CODE}{why}"
+    return {i: None if isinstance(args, ArgumentsError) else args for i, args in found.items()}

@@ -25,7 +25,6 @@ from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations
 from statejobs.work.discarding import run_hook
 from statejobs.work.face import open_face
-from statejobs.work.fitting import Arguments
 from statejobs.work.records.attempt import RecordAttempt
 from statejobs.work.records.batch import MOST_IN_A_BATCH, Batch
 from statejobs.work.records.claim import identities_of, lock_records, move_to_during, write_claims
@@ -220,7 +219,7 @@ def _subject(
     state: str,
     version: int,
     *,
-    args: Arguments | None,
+    args: dict[str, Any] | None,
 ) -> RecordSubject:
     model: ResourceModel = type(record).__statejobs__  # type: ignore[attr-defined]
     return RecordSubject(

@@ -65,10 +65,14 @@ class TaskAttempt:
         self._context: tuple[Any, ...] = ()
         sync = face.sync
         if sync is not None:
-            notes = JobNotes(store, claim, sources.clock, sync.is_writing)
+            open_notes = partial(JobNotes, store, claim, sources.clock, sync.is_writing)
             self._context = (
                 face.context(
-                    session=face.session, job=claim.job, now=now, cancel=claim.signal, notes=notes
+                    session=face.session,
+                    job=claim.job,
+                    now=now,
+                    cancel=claim.signal,
+                    open_notes=open_notes,
                 ),
             )
 

@@ -10,16 +10,17 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.declare.domain import Registry
+from statejobs.errors import ArgumentsError
 from statejobs.runner.answers import Starts, Whereabouts
 from statejobs.runner.port import Attempt, Claim, Policy
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
 from statejobs.values.lifecycle import Landing
-from statejobs.work.declares import Declarations
+from statejobs.values.waiting import OTHER_CODE
+from statejobs.work.declares import Declarations, Part
 from statejobs.work.discarding import run_hook
 from statejobs.work.face import NO_ASYNC_SESSION, NO_SESSION, AsyncFace, Face, open_face
-from statejobs.work.fitting import fit_tasks
 from statejobs.work.tasks.attempt import TaskAttempt, TaskSubject
 
 if TYPE_CHECKING:
@@ -58,12 +59,19 @@ class TaskWork:
         )
 
     def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
-        """Return that all are ready whose arguments fit."""
+        """Return that all are ready, but for those whose arguments other code may fit."""
         del now
-        tasks = [(job, self._tasks[job.key].spec) for job in jobs]
-        wanted = [(job, task.signature, task.options.upcast) for job, task in tasks]
-        fitting, misfits = fit_tasks(connection, self._declarations, wanted)
-        ready = [(job, TaskSubject(self._tasks[job.key].spec, args=args)) for job, args in fitting]
+        ready: list[tuple[Job, TaskSubject]] = []
+        misfits: list[tuple[Job, str]] = []
+        for job in jobs:
+            task = self._tasks[job.key].spec
+            found = task.signature.fit(job.args, task.options.upcast)
+            if not isinstance(found, ArgumentsError):
+                ready.append((job, TaskSubject(task, args=found)))
+            elif self._declarations.may_fit_others(connection, Part.KEYS, job.key):
+                misfits.append((job, f"{OTHER_CODE}{found}"))
+            else:  # its attempt tells what is wrong
+                ready.append((job, TaskSubject(task)))
         return Starts(ready=ready, busy=(), stale={}, misfits=misfits)
 
     def open(self, claims: Sequence[Claim], now: datetime) -> Attempt:
