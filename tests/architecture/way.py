@@ -35,7 +35,7 @@ class Way:
             self.crossings[_file_of(caller), file] += 1
 
     def per(self, acts):
-        """Return files and crossings of each of *acts*, and calls: those for many are shared out."""
+        """Return files, calls and crossings of each of *acts*; calls for many are shared out."""
         crossings = sum(n for n in self.crossings.values() if n >= acts * 0.9)
         return len(self.each(acts)), round(self.calls / acts), round(crossings / acts)
 
