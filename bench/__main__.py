@@ -49,7 +49,9 @@ def main() -> None:
     with open_databases() as databases:
         plan = Plan(databases=databases, kinds=tuple(asked.database), runs=asked.runs)
         if asked.quick:
-            plan = dataclasses.replace(plan, runs=min(plan.runs, 2), seconds=0.3, quick=True)
+            plan = dataclasses.replace(
+                plan, runs=min(plan.runs, 2), seconds=0.3, quick=True
+            )
         environment = describe(databases)
         rows: list[Row] = []
         for name in asked.workloads:
@@ -69,8 +71,12 @@ def _parse() -> argparse.Namespace:
         metavar="W1…W7",
         help="all by default, but for W6b, which takes three minutes",
     )
-    parser.add_argument("--runs", type=int, default=5, help="rounds of each system (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="see that it runs, in a minute or two")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="rounds of each system (default: 5)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="see that it runs, in a minute or two"
+    )
     parser.add_argument(
         "--database", action="append", choices=KINDS, help="one kind; may be repeated"
     )
@@ -79,7 +85,9 @@ def _parse() -> argparse.Namespace:
     asked.database = asked.database or list(KINDS)
     known = [*WORKLOADS, *ON_REQUEST]
     if unknown := set(asked.workloads) - set(known):
-        parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        parser.error(
+            f"no workload {', '.join(sorted(unknown))}; there are {', '.join(known)}"
+        )
     return asked
 
 

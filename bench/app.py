@@ -59,7 +59,9 @@ class Order(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     total: Mapped[int]
     charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+    state: Mapped[OrderState] = state_column(
+        OrderState, initial=S.DRAFT, final=(S.COMPLETED,)
+    )
 
     charge = Trigger.on_demand("order.charge", queue=QUEUE)
 
@@ -82,7 +84,9 @@ class QuietOrder(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     total: Mapped[int]
     charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+    state: Mapped[OrderState] = state_column(
+        OrderState, initial=S.DRAFT, final=(S.COMPLETED,)
+    )
 
     charge = Trigger.on_demand("quiet_order.charge", queue=QUEUE)
 
@@ -104,7 +108,9 @@ class AsyncOrder(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     total: Mapped[int]
     charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+    state: Mapped[OrderState] = state_column(
+        OrderState, initial=S.DRAFT, final=(S.COMPLETED,)
+    )
 
     charge = Trigger.on_demand("async_order.charge", queue=QUEUE)
 
@@ -126,7 +132,9 @@ class ChunkOrder(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     total: Mapped[int]
     charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+    state: Mapped[OrderState] = state_column(
+        OrderState, initial=S.DRAFT, final=(S.COMPLETED,)
+    )
 
     charge = Trigger.on_demand("chunk_order.charge", queue=QUEUE, chunk=100)
 
@@ -150,7 +158,9 @@ class AtomicOrder(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     total: Mapped[int]
     charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+    state: Mapped[OrderState] = state_column(
+        OrderState, initial=S.DRAFT, final=(S.COMPLETED,)
+    )
 
     charge = Trigger.on_demand("atomic_order.charge", queue=QUEUE)
 
@@ -158,7 +168,9 @@ class AtomicOrder(StatefulResource, Base):
     def submit(self) -> None:
         """Ask for the money."""
 
-    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True)
+    @charge.action(
+        S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True
+    )
     def pay(self, ctx: JobContext) -> None:
         """Set a column."""
         self.charged_at = ctx.now
@@ -173,7 +185,9 @@ class JsonOrder(StatefulResource, Base):
     total: Mapped[int]
     charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     said: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+    state: Mapped[OrderState] = state_column(
+        OrderState, initial=S.DRAFT, final=(S.COMPLETED,)
+    )
 
     charge = Trigger.on_demand("json_order.charge", queue=QUEUE)
 
@@ -196,7 +210,9 @@ class BookedOrder(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     total: Mapped[int]
     charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.COMPLETED,))
+    state: Mapped[OrderState] = state_column(
+        OrderState, initial=S.DRAFT, final=(S.COMPLETED,)
+    )
 
     charge = Trigger.on_demand("booked_order.charge", queue=QUEUE)
 
@@ -204,7 +220,9 @@ class BookedOrder(StatefulResource, Base):
     def submit(self) -> None:
         """Ask for the money."""
 
-    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True)
+    @charge.action(
+        S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True
+    )
     def pay(self, ctx: JobContext) -> None:
         """Set a column, and book it."""
         self.charged_at = ctx.now
@@ -230,7 +248,15 @@ if hasattr(statejobs, "task"):
         """Do nothing."""
 
 
-RESOURCES = (Order, QuietOrder, AsyncOrder, ChunkOrder, AtomicOrder, JsonOrder, BookedOrder)
+RESOURCES = (
+    Order,
+    QuietOrder,
+    AsyncOrder,
+    ChunkOrder,
+    AtomicOrder,
+    JsonOrder,
+    BookedOrder,
+)
 
 
 def make_app(database: str) -> StateJobs:
@@ -241,11 +267,15 @@ def make_app(database: str) -> StateJobs:
     if database.startswith("sqlite"):
         engine = configure_sqlite(
             create_engine(database, pool_size=2 * limit + 4),
-            synchronous="NORMAL" if os.environ.get(SYNCHRONOUS_VARIABLE) == "NORMAL" else "FULL",
+            synchronous="NORMAL"
+            if os.environ.get(SYNCHRONOUS_VARIABLE) == "NORMAL"
+            else "FULL",
         )
     return StateJobs(
         engine,
         domains=[Domain("bench", resources=list(RESOURCES), **tasks)],
         queues={QUEUE: limit, TASK_QUEUE: limit},
-        settings=WorkerSettings(finish_batch=int(os.environ.get(FINISH_VARIABLE, "100"))),
+        settings=WorkerSettings(
+            finish_batch=int(os.environ.get(FINISH_VARIABLE, "100"))
+        ),
     )

@@ -83,11 +83,17 @@ def open_databases() -> Iterator[Databases]:
     """Start a durable PostgreSQL, or use the one that STATEJOBS_BENCH_POSTGRES_URL names."""
     with tempfile.TemporaryDirectory(prefix="statejobs-bench-") as directory:
         if url := os.environ.get(URL_VARIABLE):
-            yield Databases(directory=Path(directory), postgres=PostgresDatabases(url), server=None)
+            yield Databases(
+                directory=Path(directory), postgres=PostgresDatabases(url), server=None
+            )
             return
-        server = PostgresServer().start(durable=True, settings={"shared_buffers": "512MB"})
+        server = PostgresServer().start(
+            durable=True, settings={"shared_buffers": "512MB"}
+        )
         try:
             pid = int((server.home / "data/postmaster.pid").read_text().split()[0])
-            yield Databases(directory=Path(directory), postgres=server, server=psutil.Process(pid))
+            yield Databases(
+                directory=Path(directory), postgres=server, server=psutil.Process(pid)
+            )
         finally:
             server.stop()

@@ -30,7 +30,9 @@ def drain(
     if system.resource is None:
         before = enqueue_tasks(database, count, before_commit=meter.start)
     else:
-        before = submit_orders(database, system.resource, count, before_commit=meter.start)
+        before = submit_orders(
+            database, system.resource, count, before_commit=meter.start
+        )
     _wait_until_drained(system, database, before)
     meter.stop()
     return meter.sample(count, _check(system, database, before, count))
@@ -38,14 +40,20 @@ def drain(
 
 def _wait_until_drained(system: System, database: Database, before: int) -> None:
     pause = threading.Event()
-    open_jobs = select(jobs.c.id).where(jobs.c.id > before, jobs.c.state != "completed").limit(1)
+    open_jobs = (
+        select(jobs.c.id)
+        .where(jobs.c.id > before, jobs.c.state != "completed")
+        .limit(1)
+    )
     give_up_at = time.monotonic() + _LONGEST
     with database.app.engine.connect() as connection:
         while connection.execute(open_jobs).first() is not None:
             connection.rollback()
             pause.wait(0.05)
             if time.monotonic() > give_up_at:
-                raise UnfinishedError(f"{system.name}: not drained after {_LONGEST:g} s")
+                raise UnfinishedError(
+                    f"{system.name}: not drained after {_LONGEST:g} s"
+                )
 
 
 def _check(system: System, database: Database, before: int, count: int) -> float:
@@ -53,13 +61,15 @@ def _check(system: System, database: Database, before: int, count: int) -> float
     mine = (jobs.c.id > before, jobs.c.state == "completed", jobs.c.attempt == 1)
     with database.app.engine.connect() as connection:
         began, ended, finished = connection.execute(
-            select(func.min(jobs.c.started_at), func.max(jobs.c.finished_at), func.count()).where(
-                *mine
-            )
+            select(
+                func.min(jobs.c.started_at), func.max(jobs.c.finished_at), func.count()
+            ).where(*mine)
         ).one()
         landed = _count_landed(connection, system.resource, mine)
         told = connection.execute(
-            select(func.count()).select_from(transitions).where(transitions.c.job_id > before)
+            select(func.count())
+            .select_from(transitions)
+            .where(transitions.c.job_id > before)
         ).scalar_one()
     records = 0 if system.resource is None else count
     expected = (count, records, 2 * count if system.writes_history else 0)
@@ -79,6 +89,10 @@ def _count_landed(connection: Connection, resource: Any, mine: Sequence[Any]) ->
     landed = (
         select(func.count())
         .select_from(table)
-        .where(table.c.id.in_(ids), table.c.state == "completed", table.c.charged_at.is_not(None))
+        .where(
+            table.c.id.in_(ids),
+            table.c.state == "completed",
+            table.c.charged_at.is_not(None),
+        )
     )
     return int(connection.execute(landed).scalar_one())

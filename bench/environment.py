@@ -14,7 +14,13 @@ from sqlalchemy import text
 
 from bench.databases import Databases
 
-_SETTINGS = ("fsync", "synchronous_commit", "wal_level", "full_page_writes", "shared_buffers")
+_SETTINGS = (
+    "fsync",
+    "synchronous_commit",
+    "wal_level",
+    "full_page_writes",
+    "shared_buffers",
+)
 _SYNCS = 200
 
 
@@ -29,7 +35,9 @@ def describe(databases: Databases) -> dict[str, Any]:
         "kernel": platform.release(),
         "fdatasync_per_second": round(_syncs_per_second(databases.directory)),
         "postgresql": _postgres(databases),
-        "sqlite": {kind: _sqlite(databases, kind) for kind in ("sqlite FULL", "sqlite NORMAL")},
+        "sqlite": {
+            kind: _sqlite(databases, kind) for kind in ("sqlite FULL", "sqlite NORMAL")
+        },
     }
 
 
@@ -59,7 +67,9 @@ def _postgres(databases: Databases) -> dict[str, str]:
     try:
         with database.app.engine.connect() as connection:
             names = ("server_version", *_SETTINGS)
-            return {n: connection.execute(text(f"SHOW {n}")).scalar_one() for n in names}
+            return {
+                n: connection.execute(text(f"SHOW {n}")).scalar_one() for n in names
+            }
     finally:
         databases.discard(database)
 

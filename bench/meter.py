@@ -56,7 +56,10 @@ class Meter:
         """Return what each of *count* jobs cost, which took *seconds* in all."""
         first, last = self._first, self._last
         workers = last.workers - first.workers
-        server, wal = _difference(last.server, first.server), _difference(last.wal, first.wal)
+        server, wal = (
+            _difference(last.server, first.server),
+            _difference(last.wal, first.wal),
+        )
         others = last.busy - first.busy - workers - (server or 0)
         return Sample(
             rate=count / seconds,

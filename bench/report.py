@@ -43,7 +43,9 @@ def show(rows: Sequence[Row], environment: Mapping[str, Any], console: Console) 
         console.print(_table(title, measured) if measured else f"[bold]{title}[/]")
         for row in known:
             if row.skipped is not None:
-                console.print(f"  skipped: {row.system}: {row.skipped}\n", highlight=False)
+                console.print(
+                    f"  skipped: {row.system}: {row.skipped}\n", highlight=False
+                )
 
 
 def write(rows: Sequence[Row], environment: Mapping[str, Any], path: Path) -> None:
@@ -51,14 +53,18 @@ def write(rows: Sequence[Row], environment: Mapping[str, Any], path: Path) -> No
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "environment": environment,
-        "rows": [{k: v for k, v in asdict(row).items() if v is not None} for row in rows],
+        "rows": [
+            {k: v for k, v in asdict(row).items() if v is not None} for row in rows
+        ],
     }
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
-    shown = [column for column in _COLUMNS if any(column[1](row) is not None for row in rows)]
+    shown = [
+        column for column in _COLUMNS if any(column[1](row) is not None for row in rows)
+    ]
     extra = list(dict.fromkeys(name for row in rows for name in row.figures or ()))
     ratios = [name for name, *_ in shown if name.endswith("ratio")]
     for name in ratios:

@@ -42,7 +42,9 @@ def race(
     with contextlib.ExitStack() as stack:
         entrants = [_enter(stack, plan, kind, system, workers) for system in systems]
         for number in range(plan.runs):
-            plan.tell(f"{kind}, {workers} worker process(es), run {number + 1} of {plan.runs}")
+            plan.tell(
+                f"{kind}, {workers} worker process(es), run {number + 1} of {plan.runs}"
+            )
             for one in entrants:
                 samples[one.system.name].append(one.drain())
     return samples

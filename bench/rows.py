@@ -42,8 +42,12 @@ class Row:
 
 
 def rows_of_race(
-    workload: str, database: str, workers: int, samples: Mapping[str, Sequence[Sample]], floor: str,
-) -> list[Row]:  # fmt: skip
+    workload: str,
+    database: str,
+    workers: int,
+    samples: Mapping[str, Sequence[Sample]],
+    floor: str,
+) -> list[Row]:
     """Return a row for each system; its ratio is the median of the ratios of the rounds."""
     return [
         Row(
@@ -75,7 +79,9 @@ def _cpu_ratio(floor: Sequence[Sample], taken: Sequence[Sample]) -> float | None
 
 
 def _cpu(sample: Sample) -> float | None:
-    return None if sample.worker_ms is None else sample.worker_ms + (sample.server_ms or 0)
+    return (
+        None if sample.worker_ms is None else sample.worker_ms + (sample.server_ms or 0)
+    )
 
 
 def median_of(values: Sequence[float | None]) -> float | None:

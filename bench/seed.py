@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, cast, func, insert, literal, literal_column, null, select
+from sqlalchemy import (
+    Connection,
+    cast,
+    func,
+    insert,
+    literal,
+    literal_column,
+    null,
+    select,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from bench.app import QUEUE, TASK_QUEUE, noop
@@ -21,16 +30,21 @@ transitions = metadata.tables["statejobs_transitions"]
 
 
 def submit_orders(
-    database: Database, resource: type[StatefulResource], count: int,
-    *, before_commit: Callable[[], object] = lambda: None,
-) -> int:  # fmt: skip
+    database: Database,
+    resource: type[StatefulResource],
+    count: int,
+    *,
+    before_commit: Callable[[], object] = lambda: None,
+) -> int:
     """Submit *count* new orders in one transaction; return the highest id of a job before it.
 
     The last one is submitted through the API, which wakes the workers.
     """
     with database.app.session() as session:
         connection = session.connection()
-        before = connection.execute(select(func.coalesce(func.max(jobs.c.id), 0))).scalar_one()
+        before = connection.execute(
+            select(func.coalesce(func.max(jobs.c.id), 0))
+        ).scalar_one()
         if count > 1:
             seed_orders(connection, resource, count - 1)
         last: Any = resource(total=1)
@@ -72,12 +86,17 @@ def seed_orders(
 
 
 def enqueue_tasks(
-    database: Database, count: int, *, before_commit: Callable[[], object] = lambda: None
+    database: Database,
+    count: int,
+    *,
+    before_commit: Callable[[], object] = lambda: None,
 ) -> int:
     """Enqueue *count* tasks that do nothing, in one transaction; return the highest id before."""
     with database.app.session() as session:
         connection = session.connection()
-        before = connection.execute(select(func.coalesce(func.max(jobs.c.id), 0))).scalar_one()
+        before = connection.execute(
+            select(func.coalesce(func.max(jobs.c.id), 0))
+        ).scalar_one()
         now = literal(utcnow(), jobs.c.run_at.type)
         columns: dict[str, ColumnElement[Any]] = {
             "key": literal("bench.noop"),
@@ -95,7 +114,9 @@ def enqueue_tasks(
         rows = select(*columns.values()).select_from(numbers(by_sql))
         connection.execute(insert(jobs).from_select(list(columns), rows))
         if noop is not None:
-            noop.enqueue(session)  # the last one through the API, which wakes the workers
+            noop.enqueue(
+                session
+            )  # the last one through the API, which wakes the workers
         elif not database.is_sqlite:
             connection.execute(select(func.pg_notify(wake_channel(), "")))
         before_commit()
@@ -115,15 +136,18 @@ def draft_orders(database: Database, resource: Any, count: int) -> list[int]:
 def _insert_orders(
     connection: Connection, table: Any, count: int, *, state: str, version: int
 ) -> int:
-    first = connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()
+    first = connection.execute(
+        select(func.coalesce(func.max(table.c.id), 0))
+    ).scalar_one()
     now = literal(utcnow(), table.c.charged_at.type)
     connection.execute(
         insert(table).from_select(
             ["total", "charged_at", "state", "state_version", "state_changed_at"],
-            select(literal(1), null(), literal_column(f"'{state}'"), literal(version), now)
-            .select_from(numbers(count)),
+            select(
+                literal(1), null(), literal_column(f"'{state}'"), literal(version), now
+            ).select_from(numbers(count)),
         )
-    )  # fmt: skip
+    )
     return int(first)
 
 
@@ -137,4 +161,6 @@ def random_id(connection: Connection) -> ColumnElement[str]:
     """Return SQL for 32 random hexadecimal digits."""
     if connection.dialect.name == "sqlite":
         return func.lower(func.hex(func.randomblob(16)))
-    return func.replace(cast(func.gen_random_uuid(), jobs.c.idempotency_key.type), "-", "")
+    return func.replace(
+        cast(func.gen_random_uuid(), jobs.c.idempotency_key.type), "-", ""
+    )

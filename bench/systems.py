@@ -50,15 +50,30 @@ class System:
 
 
 def statejobs(
-    name: str = "statejobs", resource: type[StatefulResource] | None = Order, *,
-    per_batch: bool = True, environment: tuple[tuple[str, str], ...] = (),
-) -> System:  # fmt: skip
+    name: str = "statejobs",
+    resource: type[StatefulResource] | None = Order,
+    *,
+    per_batch: bool = True,
+    environment: tuple[tuple[str, str], ...] = (),
+) -> System:
     """Return statejobs itself, through its command line."""
-    command = ("-m", "statejobs", "worker", "--app", "bench.app:make_app", "--log-level", "warning")
+    command = (
+        "-m",
+        "statejobs",
+        "worker",
+        "--app",
+        "bench.app:make_app",
+        "--log-level",
+        "warning",
+    )
     return System(
-        name=name, command=command, resource=resource, is_floor=False, per_batch=per_batch,
+        name=name,
+        command=command,
+        resource=resource,
+        is_floor=False,
+        per_batch=per_batch,
         environment=environment,
-    )  # fmt: skip
+    )
 
 
 def floor(name: str, module: str, *options: str, per_batch: bool = False) -> System:
@@ -73,7 +88,9 @@ def task_floor(name: str, kind: str, per_commit: int) -> System:
 
 
 STATEJOBS = statejobs()
-EACH = statejobs("statejobs, a commit each", per_batch=False, environment=((FINISH_VARIABLE, "1"),))
+EACH = statejobs(
+    "statejobs, a commit each", per_batch=False, environment=((FINISH_VARIABLE, "1"),)
+)
 QUIET = statejobs("statejobs, history off", QuietOrder)
 ASYNC = statejobs("statejobs, async def", AsyncOrder)
 CHUNK = statejobs("statejobs, chunk=100", ChunkOrder)
@@ -84,7 +101,9 @@ ONE_STATEMENT = floor("floor: one statement", "bench.floors.one_statement")
 FIVE_STATEMENTS = floor("floor: five statements", "bench.floors.five_statements")
 BULK = floor("floor: bulk of 100", "bench.floors.bulk", per_batch=True)
 SQLITE_JOB = floor("floor: transaction per job", "bench.floors.sqlite", "1")
-SQLITE_BATCH = floor("floor: transaction per 100", "bench.floors.sqlite", "100", per_batch=True)
+SQLITE_BATCH = floor(
+    "floor: transaction per 100", "bench.floors.sqlite", "100", per_batch=True
+)
 TASKS = statejobs("statejobs", None)
 TASK_FLOORS = {
     kind: (
@@ -96,18 +115,24 @@ TASK_FLOORS = {
 
 
 @contextlib.contextmanager
-def running(system: System, database: Database, workers: int) -> Iterator[list[psutil.Process]]:
+def running(
+    system: System, database: Database, workers: int
+) -> Iterator[list[psutil.Process]]:
     """Run *workers* processes of *system* while the block runs; end them in order."""
     commands = [list(system.command)] * workers
     if not system.is_floor:
         commands = [[*system.command, "--processes", str(workers)]]
     with contextlib.ExitStack() as stack:
         variables = {**database.environment, **dict(system.environment)}
-        yield [stack.enter_context(_process(command, variables)) for command in commands]
+        yield [
+            stack.enter_context(_process(command, variables)) for command in commands
+        ]
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[psutil.Process]:
+def _process(
+    command: Sequence[str], variables: Mapping[str, str]
+) -> Iterator[psutil.Process]:
     with tempfile.TemporaryFile() as log:
         process = psutil.Popen(
             [sys.executable, *command],

@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeAlias
 
@@ -45,7 +51,9 @@ def tenant(name: str) -> Iterator[None]:
         yield
 
 
-def acting_for_job(actor: str | None, tenant: str | None) -> AbstractContextManager[None]:
+def acting_for_job(
+    actor: str | None, tenant: str | None
+) -> AbstractContextManager[None]:
     """Act as a job does: for those who are stored with it, whoever acts where it is run."""
     if _request.get() is None and _actor.get() == actor and _tenant.get() == tenant:
         return _AS_IT_IS
@@ -58,7 +66,9 @@ def _acting_for_job(actor: str | None, tenant: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(ValueError):  # a coroutine that is thrown away ends in another context
+        with suppress(
+            ValueError
+        ):  # a coroutine that is thrown away ends in another context
             _tenant.reset(whose)
             _actor.reset(who)
             _request.reset(request)
@@ -115,7 +125,10 @@ class ActingMiddleware:
         token = _request.set({})
         try:
             with ExitStack() as stack:
-                for name_of, naming in ((self._actor, acting_as), (self._tenant, tenant)):
+                for name_of, naming in (
+                    (self._actor, acting_as),
+                    (self._tenant, tenant),
+                ):
                     name = None if name_of is None else name_of(scope)
                     if name is not None:
                         stack.enter_context(naming(name))

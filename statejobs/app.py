@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -108,7 +115,9 @@ class StateJobs(ByHand):
             ("sources", sources, Sources),
         ):
             if given is not None:
-                check_kind(f"StateJobs: {name}=", given, kind, example=f"{kind.__name__}(…)")
+                check_kind(
+                    f"StateJobs: {name}=", given, kind, example=f"{kind.__name__}(…)"
+                )
         self.queues = check_queues({"default": 10} if queues is None else queues)
         self.settings = settings or WorkerSettings()
         self.retention = retention or Retention()
@@ -120,7 +129,9 @@ class StateJobs(ByHand):
         self.engine = open_engine(database, connections=self._slots)
         self._is_engine_ours = not isinstance(database, Engine | Connection)
         renew_in_children(self.engine)
-        self.store = Store(self.engine, settings=self.settings, redaction=self.redaction)
+        self.store = Store(
+            self.engine, settings=self.settings, redaction=self.redaction
+        )
         self.sources = self._on_time(sources or Sources())
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.queries = JobQueries(
@@ -137,11 +148,16 @@ class StateJobs(ByHand):
         self._async_engines = AsyncEngines(
             self.engine, connections=self._slots, on_open=self._watch_engine
         )
-        self._declarations = Declarations(self.registry, self.sources, lease=self.settings.lease)
+        self._declarations = Declarations(
+            self.registry, self.sources, lease=self.settings.lease
+        )
         wiring = (
-            self.registry, self.store, self.sources, self._async_engines.of_this_loop,
+            self.registry,
+            self.store,
+            self.sources,
+            self._async_engines.of_this_loop,
             self._declarations,
-        )  # fmt: skip
+        )
         self._work = WorkByKey([RecordWork(*wiring), TaskWork(*wiring)])
         self.desk = Desk(
             registry=self.registry,
@@ -153,9 +169,12 @@ class StateJobs(ByHand):
             lease=self.settings.lease,
         )
         self._pruner = Pruner(
-            self.registry, self.store, self.retention,
-            sources=self.sources, telemetry=self.telemetry,
-        )  # fmt: skip
+            self.registry,
+            self.store,
+            self.retention,
+            sources=self.sources,
+            telemetry=self.telemetry,
+        )
         self._reach = reach
         self._workers: WeakSet[Worker] = WeakSet()
 
@@ -181,8 +200,12 @@ class StateJobs(ByHand):
         from statejobs.store.engines.asyncio import open_async_session  # noqa: PLC0415 - async extra
 
         self.store.refuse_closed()
-        refuse_bound(self.engine, "async_session()", why="its engine has connections of its own")
-        return open_async_session(engine, {CLOCK: self.sources.clock, IDS: self.sources.ids})
+        refuse_bound(
+            self.engine, "async_session()", why="its engine has connections of its own"
+        )
+        return open_async_session(
+            engine, {CLOCK: self.sources.clock, IDS: self.sources.ids}
+        )
 
     def check_tables(self) -> None:
         """Raise `SchemaError` when tables of statejobs are missing or of another version.
@@ -314,7 +337,9 @@ class StateJobs(ByHand):
 
     # People: see also `ByHand`
 
-    def prune(self, *, older_than: timedelta | None = None, dry_run: bool = False) -> Pruned:
+    def prune(
+        self, *, older_than: timedelta | None = None, dry_run: bool = False
+    ) -> Pruned:
         """Delete ended jobs and history that are older than the app's `retention` keeps them.
 
         Workers do so by themselves, every minute. Jobs whose record still rests in the failed
@@ -326,7 +351,9 @@ class StateJobs(ByHand):
         """
         check_span("prune(older_than=…)", older_than, or_none=True)
         self.check_tables()
-        chosen = self.retention if older_than is None else Retention.older_than(older_than)
+        chosen = (
+            self.retention if older_than is None else Retention.older_than(older_than)
+        )
         return self._pruner.prune(chosen, dry_run=dry_run)
 
     # The same for asyncio
@@ -351,9 +378,13 @@ class StateJobs(ByHand):
 
     def _on_time(self, sources: Sources) -> Sources:
         """Let a clock that may be wrong follow the database's, where that has one."""
-        if self.engine.dialect.name != "postgresql" or not tells_wall_time(sources.clock):
+        if self.engine.dialect.name != "postgresql" or not tells_wall_time(
+            sources.clock
+        ):
             return sources
-        clock = DatabaseClock(sources.clock, partial(ask_time, self.store), self.telemetry)
+        clock = DatabaseClock(
+            sources.clock, partial(ask_time, self.store), self.telemetry
+        )
         return replace(sources, clock=clock)
 
     def _check_async(self) -> None:
@@ -384,7 +415,9 @@ class StateJobs(ByHand):
             log.warning("%s", warning)
 
     def _metadata(self) -> list[MetaData]:
-        return list(dict.fromkeys(m.table.metadata for m in self.registry.resources.values()))
+        return list(
+            dict.fromkeys(m.table.metadata for m in self.registry.resources.values())
+        )
 
     def _watch_engine(self, engine: Engine) -> None:
         """Notice what becomes of the connections of another *engine* on the database."""

@@ -40,7 +40,9 @@ class Awaited(Generic[S, P, R]):
     ) -> Self | Callable[P, Coroutine[Any, Any, R]]:
         if instance is None:
             return self
-        method: Callable[P, R] = getattr(instance, self._name)  # a subclass may have its own
+        method: Callable[P, R] = getattr(
+            instance, self._name
+        )  # a subclass may have its own
 
         @wraps(method)
         async def form(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -54,5 +56,7 @@ def _call(method: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     IS_ASIDE.set(True)  # in the copy of the caller's context
     try:
         return method(*args, **kwargs)
-    except StopIteration as error:  # no future carries it: whoever awaits would wait for ever
+    except (
+        StopIteration
+    ) as error:  # no future carries it: whoever awaits would wait for ever
         raise RuntimeError(f"{method.__name__} raised StopIteration") from error

@@ -9,7 +9,13 @@ from datetime import timedelta
 from statejobs.errors import ConfigurationError, did_you_mean
 from statejobs.values.backoff import LONGEST
 from statejobs.values.job import JobState
-from statejobs.values.kinds import check_mapping, check_span, check_text, check_whole, members_of
+from statejobs.values.kinds import (
+    check_mapping,
+    check_span,
+    check_text,
+    check_whole,
+    members_of,
+)
 from statejobs.values.whole import is_whole
 
 _LEAST_IDLE = timedelta(seconds=10)
@@ -46,8 +52,14 @@ class WorkerSettings:
             if isinstance(item.default, int):
                 check_whole(f"WorkerSettings({item.name}=…)", value, least=1)
             else:
-                check_span(f"WorkerSettings({item.name}=…)", value, or_none=item.default is None)
-            if value is not None and value <= (timedelta() if isinstance(value, timedelta) else 0):
+                check_span(
+                    f"WorkerSettings({item.name}=…)",
+                    value,
+                    or_none=item.default is None,
+                )
+            if value is not None and value <= (
+                timedelta() if isinstance(value, timedelta) else 0
+            ):
                 raise ConfigurationError(
                     f"{item.name} must be positive, got {value}",
                     why="a worker would spin, or hold nothing",
@@ -100,7 +112,9 @@ class Retention:
                 raise ConfigurationError(
                     f"Retention({item.name}={value!r}) must be positive",
                     why="no row is of such an age, and no batch of such a size",
-                    fix="give a size from 1 on" if item.name == "batch" else "None keeps all of it",
+                    fix="give a size from 1 on"
+                    if item.name == "batch"
+                    else "None keeps all of it",
                 )
 
     def of(self, state: JobState) -> timedelta | None:
@@ -139,7 +153,9 @@ def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
     return dict(queues)
 
 
-def known_queues(where: str, given: Sequence[str] | None, queues: Mapping[str, int]) -> list[str]:
+def known_queues(
+    where: str, given: Sequence[str] | None, queues: Mapping[str, int]
+) -> list[str]:
     """Return which of *queues*, those of an app, are *given*; all where none is.
 
     Raises:

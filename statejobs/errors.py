@@ -61,7 +61,11 @@ class BindMismatchError(StateJobsError):
             "a transition and its job must commit in one transaction. "
             "Bind both to the same engine, or give the session one bind."
         )
-        self.resource, self.record_engine, self.job_engine = resource, record_engine, job_engine
+        self.resource, self.record_engine, self.job_engine = (
+            resource,
+            record_engine,
+            job_engine,
+        )
 
 
 class ArgumentsError(StateJobsError):
@@ -129,7 +133,9 @@ class RowRefusedError(StateJobsError):
     """Code in the database raised again and again, for one row, what else would pass."""
 
     def __init__(self, words: str, *, times: int) -> None:
-        super().__init__(f"{words} (raised by code in the database, {times} times in a row)")
+        super().__init__(
+            f"{words} (raised by code in the database, {times} times in a row)"
+        )
 
 
 class RecordFailedError(StateJobsError):
@@ -139,9 +145,13 @@ class RecordFailedError(StateJobsError):
 class StaleTransitionError(StateJobsError):
     """Another transaction moved the record first; nothing of this flush was written."""
 
-    def __init__(self, transition: str, *, record: str, expected: str, found: str | None) -> None:
+    def __init__(
+        self, transition: str, *, record: str, expected: str, found: str | None
+    ) -> None:
         now = "it is gone" if found is None else f"it is in {found!r}"
-        called, _, _ = transition.partition(".")  # of an action's edge: what people call it
+        called, _, _ = transition.partition(
+            "."
+        )  # of an action's edge: what people call it
         super().__init__(
             f"{record}: {called!r} expected {expected!r}, but {now}. "
             "Someone else was first: roll back, load the record again and decide anew."

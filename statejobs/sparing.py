@@ -121,7 +121,12 @@ class Sparing:
                 told.timer.cancel()
             record, number = told.last, told.left_out
             _bear_the_time_of_now(record)
-            told.at, told.left_out, told.last, told.timer = record.created, 0, None, None
+            told.at, told.left_out, told.last, told.timer = (
+                record.created,
+                0,
+                None,
+                None,
+            )
         more = f" ({number} like this within {WINDOW:g} s, of which this is the last)"
         if number == 1:
             more = f" (the second like this within {WINDOW:g} s)"
@@ -142,7 +147,12 @@ def _cause_of(record: logging.LogRecord) -> Cause:
     errors = [arg for arg in record.args or () if isinstance(arg, BaseException)]
     if isinstance(record.exc_info, tuple) and record.exc_info[1]:
         errors.append(record.exc_info[1])
-    return record.name, record.levelno, record.msg, *(_kind_of(error) for error in errors)
+    return (
+        record.name,
+        record.levelno,
+        record.msg,
+        *(_kind_of(error) for error in errors),
+    )
 
 
 def _kind_of(error: BaseException) -> Cause:
@@ -168,9 +178,14 @@ def _hide_values(record: logging.LogRecord, redaction: Redaction) -> None:
             for arg in record.args
         )
     if isinstance(record.exc_info, tuple) and record.exc_info[1]:
-        record.exc_text = visible(traceback_of(record.exc_info[1], redaction).rstrip("\n"))
+        record.exc_text = visible(
+            traceback_of(record.exc_info[1], redaction).rstrip("\n")
+        )
 
 
 def _in_a_line(error: BaseException, redaction: Redaction) -> str:
     """Return what *error* says, on one line."""
-    return " ".join(describe_failure(error, redaction).message.split()) or type(error).__name__
+    return (
+        " ".join(describe_failure(error, redaction).message.split())
+        or type(error).__name__
+    )

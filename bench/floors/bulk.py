@@ -50,7 +50,8 @@ class Bulk:
 
     def __init__(self, url: str) -> None:
         engine = create_engine(
-            url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
+            url.replace("postgresql://", "postgresql+psycopg://"),
+            isolation_level="AUTOCOMMIT",
         )
         self._connection = engine.connect()
         self._raw: Any = self._connection.connection.driver_connection

@@ -61,10 +61,13 @@ class Claimer:
         rows = connection.execute(
             CLAIM,
             {
-                "limit": self._limit, "owner": self._owner, "token": token, "now": now,
+                "limit": self._limit,
+                "owner": self._owner,
+                "token": token,
+                "now": now,
                 "lease_until": now + timedelta(seconds=30),
             },
-        )  # fmt: skip
+        )
         return token, [Claimed(*row) for row in rows]
 
 
@@ -73,6 +76,12 @@ def finished(
 ) -> dict[str, object]:
     """Return the parameters of a finish."""
     return {
-        "job": one.job, "attempt": one.attempt, "token": token, "record": one.record,
-        "version": one.version, "now": now, "duration": duration, **columns,
-    }  # fmt: skip
+        "job": one.job,
+        "attempt": one.attempt,
+        "token": token,
+        "record": one.record,
+        "version": one.version,
+        "now": now,
+        "duration": duration,
+        **columns,
+    }

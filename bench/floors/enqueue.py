@@ -44,14 +44,21 @@ _NAMES = ("id", "text_id", "version", "now", "random")
 def with_psycopg(database: Database) -> Iterator[Submit]:
     """Send three statements and a notification in one transaction."""
     names = {name: f"%({name})s" for name in _NAMES} | {"text_id": "%(text_id)s::text"}
-    move, history, job = (statement.format(**names) for statement in (MOVE, HISTORY, JOB))
-    with psycopg.connect(database.url.replace("+psycopg", ""), autocommit=True) as connection:
+    move, history, job = (
+        statement.format(**names) for statement in (MOVE, HISTORY, JOB)
+    )
+    with psycopg.connect(
+        database.url.replace("+psycopg", ""), autocommit=True
+    ) as connection:
 
         def submit(order_id: int) -> None:
             values = {
-                "id": order_id, "text_id": str(order_id), "now": utcnow(), "version": 1,
+                "id": order_id,
+                "text_id": str(order_id),
+                "now": utcnow(),
+                "version": 1,
                 "random": uuid.uuid4().hex,
-            }  # fmt: skip
+            }
             with connection.transaction():
                 if connection.execute(move, values).fetchone() is None:
                     raise psycopg.Rollback
@@ -84,16 +91,23 @@ def with_orm(database: Database) -> Iterator[Submit]:
 def with_sqlite3(database: Database) -> Iterator[Submit]:
     """Send three statements of the standard library's sqlite3 in one transaction."""
     names = {name: f":{name}" for name in _NAMES}
-    move, history, job = (statement.format(**names) for statement in (MOVE, HISTORY, JOB))
-    connection = sqlite3.connect(database.url.removeprefix("sqlite:///"), isolation_level=None)
+    move, history, job = (
+        statement.format(**names) for statement in (MOVE, HISTORY, JOB)
+    )
+    connection = sqlite3.connect(
+        database.url.removeprefix("sqlite:///"), isolation_level=None
+    )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {database.kind.rpartition(' ')[2]}")
 
     def submit(order_id: int) -> None:
         values = {
-            "id": order_id, "text_id": str(order_id), "version": 1, "random": uuid.uuid4().hex,
+            "id": order_id,
+            "text_id": str(order_id),
+            "version": 1,
+            "random": uuid.uuid4().hex,
             "now": utcnow().replace(tzinfo=None).isoformat(" ", "microseconds"),
-        }  # fmt: skip
+        }
         connection.execute("BEGIN IMMEDIATE")
         for statement in (move, history, job):
             connection.execute(statement, values)
@@ -113,12 +127,15 @@ def check(database: Database, ids: Sequence[int]) -> None:
     numbers = [str(order_id) for order_id in ids]
     with database.app.engine.connect() as connection:
         moved = connection.execute(
-            select(func.count()).select_from(order)
+            select(func.count())
+            .select_from(order)
             .where(order.c.id.between(ids[0], ids[-1]), order.c.state == "queued")
-        ).scalar_one()  # fmt: skip
+        ).scalar_one()
         rows = [
             connection.execute(
-                select(func.count()).select_from(table).where(table.c.record_id.in_(numbers))
+                select(func.count())
+                .select_from(table)
+                .where(table.c.record_id.in_(numbers))
             ).scalar_one()
             for table in (jobs, transitions)
         ]
@@ -130,18 +147,33 @@ def check(database: Database, ids: Sequence[int]) -> None:
 
 def _history(order_id: int, now: Any) -> dict[str, Any]:
     return {
-        "resource": "Order", "record_id": str(order_id), "name": "submit", "source": "draft",
-        "target": "queued", "version": 1, "duration": 0.0, "at": now,
-    }  # fmt: skip
+        "resource": "Order",
+        "record_id": str(order_id),
+        "name": "submit",
+        "source": "draft",
+        "target": "queued",
+        "version": 1,
+        "duration": 0.0,
+        "at": now,
+    }
 
 
 def _job(order_id: int, now: Any) -> dict[str, Any]:
     return {
-        "key": "order.charge", "queue": "orders", "priority": 0, "state": "queued", "run_at": now,
-        "args": "{}", "resource": "Order", "record_id": str(order_id), "tags": "[]",
-        "dedupe_key": f"order.charge:{order_id}", "idempotency_key": uuid.uuid4().hex,
-        "max_attempts": 5, "enqueued_at": now,
-    }  # fmt: skip
+        "key": "order.charge",
+        "queue": "orders",
+        "priority": 0,
+        "state": "queued",
+        "run_at": now,
+        "args": "{}",
+        "resource": "Order",
+        "record_id": str(order_id),
+        "tags": "[]",
+        "dedupe_key": f"order.charge:{order_id}",
+        "idempotency_key": uuid.uuid4().hex,
+        "max_attempts": 5,
+        "enqueued_at": now,
+    }
 
 
 BULK_MOVE = """

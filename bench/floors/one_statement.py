@@ -72,7 +72,8 @@ class OneStatement:
 
     def __init__(self, url: str) -> None:
         engine = create_engine(
-            url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
+            url.replace("postgresql://", "postgresql+psycopg://"),
+            isolation_level="AUTOCOMMIT",
         )
         self._connection = engine.connect()
         self._raw: Any = self._connection.connection.driver_connection
@@ -97,7 +98,8 @@ class OneStatement:
         changed = tuple(sorted(instance_state(order).committed_state))
         values = {name: getattr(order, name) for name in changed}
         self._raw.execute(
-            finish_statement(changed), finished(one, token, utcnow(), duration, **values)
+            finish_statement(changed),
+            finished(one, token, utcnow(), duration, **values),
         )
 
 

@@ -60,7 +60,11 @@ class Base:
     def __init__(self, path: str, synchronous: str, per_commit: int) -> None:
         self._per_commit = per_commit
         self._connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-        for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):
+        for pragma in (
+            "journal_mode = WAL",
+            f"synchronous = {synchronous}",
+            "foreign_keys = ON",
+        ):
             self._connection.execute(f"PRAGMA {pragma}")
 
     def run_batch(self) -> int:
@@ -96,7 +100,17 @@ class Orders(Base):
         many(
             HISTORY,
             [
-                (str(record), "pay.start", "queued", "processing", version, job, attempt, None, now)
+                (
+                    str(record),
+                    "pay.start",
+                    "queued",
+                    "processing",
+                    version,
+                    job,
+                    attempt,
+                    None,
+                    now,
+                )
                 for job, attempt, record, version, *_ in rows
             ],
         )
@@ -114,9 +128,18 @@ class Orders(Base):
             raise RuntimeError(f"job {job} is no longer ours")
         execute(
             HISTORY,
-            (str(record), "pay.complete", "processing", "completed", version + 1, job, attempt,
-             duration, now),
-        )  # fmt: skip
+            (
+                str(record),
+                "pay.complete",
+                "processing",
+                "completed",
+                version + 1,
+                job,
+                attempt,
+                duration,
+                now,
+            ),
+        )
 
 
 def as_text(moment: datetime) -> str:
@@ -130,7 +153,9 @@ def main(kind: type[Base]) -> None:
     path = os.environ["STATEJOBS_DATABASE"].removeprefix("sqlite:///")
     floor = kind(path, os.environ[SYNCHRONOUS_VARIABLE], int(sys.argv[1]))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wake:
-        wake.bind(f"{path}-wake-{os.getpid()}")  # where enqueues tell the workers of statejobs
+        wake.bind(
+            f"{path}-wake-{os.getpid()}"
+        )  # where enqueues tell the workers of statejobs
         wake.settimeout(1)
         while True:
             if not floor.run_batch():

@@ -53,10 +53,13 @@ class Tasks:
         rows = self._connection.execute(
             CLAIM,
             {
-                "limit": BATCH, "owner": f"floor-{os.getpid()}", "token": token, "now": now,
+                "limit": BATCH,
+                "owner": f"floor-{os.getpid()}",
+                "token": token,
+                "now": now,
                 "lease_until": now + timedelta(seconds=30),
             },
-        ).fetchall()  # fmt: skip
+        ).fetchall()
         for first in range(0, len(rows), self._per_commit):
             ids = [row[0] for row in rows[first : first + self._per_commit]]
             for _ in ids:

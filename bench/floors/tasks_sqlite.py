@@ -36,13 +36,18 @@ class Tasks(Base):
         rows = execute(DUE, (BATCH,)).fetchall()
         now, lease = as_text(utcnow()), as_text(utcnow() + timedelta(seconds=30))
         owner = f"floor-{os.getpid()}"
-        self._connection.executemany(CLAIM, [(owner, token, lease, now, job) for job, _ in rows])
+        self._connection.executemany(
+            CLAIM, [(owner, token, lease, now, job) for job, _ in rows]
+        )
         execute("COMMIT")
         for first in range(0, len(rows), self._per_commit):
             execute("BEGIN IMMEDIATE")
             for job, attempt in rows[first : first + self._per_commit]:
                 noop()
-                if execute(FINISH, (as_text(utcnow()), job, attempt, token)).rowcount != 1:
+                if (
+                    execute(FINISH, (as_text(utcnow()), job, attempt, token)).rowcount
+                    != 1
+                ):
                     raise RuntimeError(f"job {job} is no longer ours")
             execute("COMMIT")
         return len(rows)

@@ -35,12 +35,18 @@ def main() -> None:
     asked = _parse()
     peers = [peer for peer in PEERS if not asked.peers or peer.name in asked.peers]
     with open_databases() as databases:
-        plan = Plan(databases=databases, runs=1 if asked.quick else asked.runs, quick=asked.quick)
+        plan = Plan(
+            databases=databases,
+            runs=1 if asked.quick else asked.runs,
+            quick=asked.quick,
+        )
         rows: list[Row] = []
         for is_sqlite in (False, True):
             chosen = [peer for peer in peers if peer.is_sqlite == is_sqlite]
             if chosen:
-                rows += _compare(plan, chosen, "sqlite FULL" if is_sqlite else "postgresql")
+                rows += _compare(
+                    plan, chosen, "sqlite FULL" if is_sqlite else "postgresql"
+                )
         environment = describe(databases)
     console = Console(width=None if sys.stdout.isatty() else 120)
     report.show(rows, environment, console)
@@ -57,14 +63,27 @@ def _compare(plan: Plan, peers: Sequence[Peer], kind: str) -> list[Row]:
                 runs[peer.name] = _open(stack, plan.databases, peer, kind)
             except UnavailableError as error:
                 rows.append(
-                    Row(workload="all", database=kind, system=peer.name, skipped=str(error))
+                    Row(
+                        workload="all",
+                        database=kind,
+                        system=peer.name,
+                        skipped=str(error),
+                    )
                 )
-        for workload, workers in (("W1", 1), ("W3", 1), ("W3", 2), ("W4", 1), ("W4", 2)):
+        for workload, workers in (
+            ("W1", 1),
+            ("W3", 1),
+            ("W3", 2),
+            ("W4", 1),
+            ("W4", 2),
+        ):
             rows += _race(plan, runs, kind, workload, workers)
     return rows
 
 
-def _open(stack: contextlib.ExitStack, databases: Databases, peer: Peer, kind: str) -> PeerRun:
+def _open(
+    stack: contextlib.ExitStack, databases: Databases, peer: Peer, kind: str
+) -> PeerRun:
     python = python_of(peer)
     database = databases.fresh(kind)
     stack.callback(databases.discard, database)
@@ -77,7 +96,9 @@ def _race(
     plan: Plan, runs: dict[str, PeerRun], kind: str, workload: str, workers: int
 ) -> list[Row]:
     count = (
-        {"W1": 200, "W3": 1000, "W4": 300} if plan.quick else {"W1": 1000, "W3": 4000, "W4": 1500}
+        {"W1": 200, "W3": 1000, "W4": 300}
+        if plan.quick
+        else {"W1": 1000, "W3": 4000, "W4": 1500}
     )
     jobs = count[workload]
     samples: dict[str, list[Sample]] = {}
@@ -89,7 +110,9 @@ def _race(
             measures[name] = _theirs(run, workload, workers, jobs)
         for number in range(plan.runs):
             for name, measure in list(measures.items()):
-                plan.tell(f"{kind}, {workload}, {workers} process(es), {name}, run {number + 1}")
+                plan.tell(
+                    f"{kind}, {workload}, {workers} process(es), {name}, run {number + 1}"
+                )
                 try:
                     samples.setdefault(name, []).append(measure())
                 except UnavailableError as error:
@@ -98,7 +121,9 @@ def _race(
                     plan.tell(f"skipped: {error}")
                     skipped.append(_skip(workload, kind, workers, name, str(error)))
     if ours is None:
-        skipped.append(_skip(workload, kind, workers, OURS, "statejobs has no @task yet"))
+        skipped.append(
+            _skip(workload, kind, workers, OURS, "statejobs has no @task yet")
+        )
     reference = OURS if OURS in samples else _best(samples)
     return (
         [*rows_of_race(workload, kind, workers, samples, reference), *skipped]
@@ -108,11 +133,15 @@ def _race(
 
 
 def _best(samples: dict[str, list[Sample]]) -> str:
-    return max(samples, key=lambda name: median(s.rate for s in samples[name]), default=OURS)
+    return max(
+        samples, key=lambda name: median(s.rate for s in samples[name]), default=OURS
+    )
 
 
 def _skip(workload: str, kind: str, workers: int, name: str, why: str) -> Row:
-    return Row(workload=workload, database=kind, workers=workers, system=name, skipped=why)
+    return Row(
+        workload=workload, database=kind, workers=workers, system=name, skipped=why
+    )
 
 
 def _theirs(run: PeerRun, workload: str, workers: int, jobs: int) -> Measure:
@@ -122,7 +151,12 @@ def _theirs(run: PeerRun, workload: str, workers: int, jobs: int) -> Measure:
 
 
 def _ours(  # noqa: PLR0917
-    stack: contextlib.ExitStack, plan: Plan, kind: str, workload: str, workers: int, jobs: int
+    stack: contextlib.ExitStack,
+    plan: Plan,
+    kind: str,
+    workload: str,
+    workers: int,
+    jobs: int,
 ) -> Measure | None:
     if workload == "W3" and noop is None:
         return None
@@ -139,12 +173,16 @@ def _ours(  # noqa: PLR0917
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     names = [peer.name for peer in PEERS]
-    parser.add_argument("peers", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument(
+        "peers", nargs="*", metavar="NAME", help=f"of {', '.join(names)}"
+    )
     parser.add_argument("--runs", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--quick", action="store_true", help="see that it runs")
     asked = parser.parse_args()
     if unknown := set(asked.peers) - set(names):
-        parser.error(f"no library {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        parser.error(
+            f"no library {', '.join(sorted(unknown))}; there are {', '.join(names)}"
+        )
     return asked
 
 

@@ -38,7 +38,11 @@ def python_of(peer: Peer) -> Path:
 
 def _base_python(peer: Peer) -> str:
     names = [f"python3.{minor}" for minor in (13, 14, 12, 11)]
-    for candidate in (os.environ.get(PYTHON_VARIABLE), sys.executable, *map(shutil.which, names)):
+    for candidate in (
+        os.environ.get(PYTHON_VARIABLE),
+        sys.executable,
+        *map(shutil.which, names),
+    ):
         if candidate and _version(candidate) >= peer.python:
             return candidate
     wanted = ".".join(map(str, peer.python))
@@ -55,4 +59,6 @@ def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "WARNING" not in line]
-        raise UnavailableError(f"it does not install: {lines[-1] if lines else done.returncode}")
+        raise UnavailableError(
+            f"it does not install: {lines[-1] if lines else done.returncode}"
+        )

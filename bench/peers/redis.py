@@ -22,11 +22,20 @@ class RedisServer:
         program = shutil.which("redis-server") or "redis-server"
         self._process = subprocess.Popen(
             [
-                program, "--port", str(self._port), "--dir", self._directory.name,
-                "--save", "", "--appendonly", "yes", "--appendfsync", "always",
+                program,
+                "--port",
+                str(self._port),
+                "--dir",
+                self._directory.name,
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
             ],
             stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         pause = threading.Event()
         for _ in range(int(_LONGEST / 0.05)):
             with contextlib.suppress(OSError):
@@ -42,7 +51,9 @@ class RedisServer:
 
     def ask(self, command: str) -> str:
         """Return the one line of its answer to *command*."""
-        with socket.create_connection(("127.0.0.1", self._port), timeout=10) as connection:
+        with socket.create_connection(
+            ("127.0.0.1", self._port), timeout=10
+        ) as connection:
             connection.sendall(f"{command}\r\n".encode())
             return connection.makefile().readline().strip()
 

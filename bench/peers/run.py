@@ -34,8 +34,14 @@ class PeerRun:
         url = database.url.replace("+psycopg", "")
         self._engine = create_engine(database.app.engine.url)
         with self._engine.begin() as connection:
-            connection.execute(text("DROP TABLE orders"))  # the library's has no machine
-        self._environment = {**os.environ, "STATEJOBS_BENCH_URL": url, "PYTHONPATH": str(SCRIPTS)}
+            connection.execute(
+                text("DROP TABLE orders")
+            )  # the library's has no machine
+        self._environment = {
+            **os.environ,
+            "STATEJOBS_BENCH_URL": url,
+            "PYTHONPATH": str(SCRIPTS),
+        }
         self._redis = RedisServer() if peer.open_keys else None
         if self._redis is not None:
             self._environment["STATEJOBS_BENCH_REDIS"] = self._redis.url
@@ -43,7 +49,9 @@ class PeerRun:
 
     def enqueue(self, count: int) -> Sample:
         """Measure W1: enqueue *count* jobs, a commit each."""
-        rate = json.loads(self._call("enqueue", "W1", str(count)).splitlines()[-1])["rate"]
+        rate = json.loads(self._call("enqueue", "W1", str(count)).splitlines()[-1])[
+            "rate"
+        ]
         self._forget_jobs()
         return Sample(rate=rate)  # its CPU is mostly that of starting Python
 
@@ -51,7 +59,9 @@ class PeerRun:
         """Measure W3 or W4: from the first action's start until the store says all are finished."""
         self._call("enqueue", kind, str(count))
         with tempfile.TemporaryDirectory() as marks, contextlib.ExitStack() as stack:
-            processes = [stack.enter_context(self._worker(kind, marks)) for _ in range(workers)]
+            processes = [
+                stack.enter_context(self._worker(kind, marks)) for _ in range(workers)
+            ]
             meter = Meter(self._database, processes)
             _wait_for(Path(marks))
             meter.start()  # start-up does not count
@@ -71,7 +81,9 @@ class PeerRun:
             self._redis.ask("FLUSHALL")
             return
         with self._engine.begin() as connection:
-            connection.execute(text(self._peer.open_jobs.replace("SELECT count(*)", "DELETE", 1)))
+            connection.execute(
+                text(self._peer.open_jobs.replace("SELECT count(*)", "DELETE", 1))
+            )
 
     def _is_finished(self, kind: str) -> bool:
         left = [self._peer.open_jobs] if self._redis is None else []
@@ -91,13 +103,21 @@ class PeerRun:
         raise UnavailableError(f"not drained after {_LONGEST:g} s")
 
     def _command(self, *arguments: str) -> list[str]:
-        return [str(self._python), str(SCRIPTS / f"{self._peer.name}_peer.py"), *arguments]
+        return [
+            str(self._python),
+            str(SCRIPTS / f"{self._peer.name}_peer.py"),
+            *arguments,
+        ]
 
     def _call(self, *arguments: str) -> str:
         done = subprocess.run(
-            self._command(*arguments), env=self._environment, capture_output=True, text=True,
-            check=False, timeout=_LONGEST,
-        )  # fmt: skip
+            self._command(*arguments),
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LONGEST,
+        )
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise UnavailableError(f"{' '.join(arguments)}: {''.join(last)}")
@@ -115,7 +135,10 @@ class PeerRun:
         try:
             yield process
         finally:
-            for one in (process, *process.children(recursive=True)):  # some leave children behind
+            for one in (
+                process,
+                *process.children(recursive=True),
+            ):  # some leave children behind
                 with contextlib.suppress(psutil.NoSuchProcess):
                     one.kill()
             process.wait()

@@ -36,7 +36,11 @@ def run(plan: Plan) -> list[Row]:
                 stack.callback(plan.databases.discard, database)
                 submit = stack.enter_context(make(database))
                 rate = _enqueue(database, submit, _WARM_UP).rate
-                clients[name] = (database, submit, int(max(rate * plan.seconds, _LEAST)))
+                clients[name] = (
+                    database,
+                    submit,
+                    int(max(rate * plan.seconds, _LEAST)),
+                )
             for number in range(plan.runs):
                 plan.tell(f"{kind}, run {number + 1} of {plan.runs}")
                 for name, (database, submit, count) in clients.items():

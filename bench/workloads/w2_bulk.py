@@ -34,7 +34,12 @@ def run(plan: Plan) -> list[Row]:
     rows: list[Row] = []
     for kind in plan.kinds:
         rows += [
-            Row(workload="W2", database=kind, system=name, skipped="transitions have no bulk() yet")
+            Row(
+                workload="W2",
+                database=kind,
+                system=name,
+                skipped="transitions have no bulk() yet",
+            )
             for name in missing
         ]
         rows += rows_of_race("W2", kind, 1, _race(plan, kind, submits), _FLOOR)
@@ -79,6 +84,8 @@ def _bulk(database: Database, ids: Sequence[int]) -> None:
 
 def _each(database: Database, ids: Sequence[int]) -> None:
     with database.app.session() as session:
-        for order in session.scalars(select(Order).where(Order.id.between(ids[0], ids[-1]))):
+        for order in session.scalars(
+            select(Order).where(Order.id.between(ids[0], ids[-1]))
+        ):
             order.submit()
         session.commit()

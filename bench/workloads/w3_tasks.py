@@ -25,4 +25,6 @@ def run(plan: Plan) -> list[Row]:
 
 def _skipped(kind: str, workers: int) -> Row:
     reason = "statejobs has no @task yet"
-    return Row(workload="W3", database=kind, system=TASKS.name, workers=workers, skipped=reason)
+    return Row(
+        workload="W3", database=kind, system=TASKS.name, workers=workers, skipped=reason
+    )

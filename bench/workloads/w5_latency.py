@@ -87,12 +87,16 @@ def _starts(database: Database, first: int, last: int) -> dict[int, Any]:
     columns = Order.__table__.c
     with database.app.engine.connect() as connection:
         rows = connection.execute(
-            select(columns.id, columns.charged_at).where(columns.id.between(first, last))
+            select(columns.id, columns.charged_at).where(
+                columns.id.between(first, last)
+            )
         )
         return {row.id: row.charged_at for row in rows}
 
 
-def _rows(kind: str, floor: System, taken: dict[System, list[tuple[float, float]]]) -> list[Row]:
+def _rows(
+    kind: str, floor: System, taken: dict[System, list[tuple[float, float]]]
+) -> list[Row]:
     p50 = {system: median(ms for _, ms in events) for system, events in taken.items()}
     return [
         Row(

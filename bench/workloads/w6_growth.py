@@ -67,18 +67,30 @@ def fill(database: Database, *, thousands: int) -> None:
             connection.execute(text("VACUUM ANALYZE statejobs_jobs"))
 
 
-def _insert(connection: Any, state: str, queue: str, run_at: datetime, count: int) -> None:
+def _insert(
+    connection: Any, state: str, queue: str, run_at: datetime, count: int
+) -> None:
     source = numbers(count)
     record_id = literal(f"{state}-") + cast(source.c.n, jobs.c.record_id.type)
     at = literal(run_at, jobs.c.run_at.type)
     columns: dict[str, Any] = {
-        "key": literal("order.charge"), "queue": literal(queue), "priority": literal(0),
-        "state": literal(state), "run_at": at, "args": literal("{}"), "resource": literal("Order"),
-        "record_id": record_id, "dedupe_key": literal("order.charge:") + record_id,
-        "idempotency_key": random_id(connection), "tags": literal("[]"), "max_attempts": literal(5),
+        "key": literal("order.charge"),
+        "queue": literal(queue),
+        "priority": literal(0),
+        "state": literal(state),
+        "run_at": at,
+        "args": literal("{}"),
+        "resource": literal("Order"),
+        "record_id": record_id,
+        "dedupe_key": literal("order.charge:") + record_id,
+        "idempotency_key": random_id(connection),
+        "tags": literal("[]"),
+        "max_attempts": literal(5),
         "enqueued_at": at,
-    }  # fmt: skip
+    }
     if state == "completed":
         columns |= {"attempt": literal(1), "started_at": at, "finished_at": at}
     rows: Sequence[Any] = list(columns.values())
-    connection.execute(insert(jobs).from_select(list(columns), select(*rows).select_from(source)))
+    connection.execute(
+        insert(jobs).from_select(list(columns), select(*rows).select_from(source))
+    )

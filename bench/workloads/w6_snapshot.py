@@ -76,7 +76,9 @@ def _snapshot(database: Database) -> Iterator[None]:
 def _reset_autovacuum(database: Database) -> None:
     with database.app.engine.begin() as connection:
         for table, options in connection.execute(
-            text("SELECT relname, reloptions FROM pg_class WHERE relname LIKE 'statejobs%'")
+            text(
+                "SELECT relname, reloptions FROM pg_class WHERE relname LIKE 'statejobs%'"
+            )
         ).all():
             names = ", ".join(option.partition("=")[0] for option in options or ())
             if names:
@@ -102,9 +104,13 @@ def _claim_and_run(runner: Runner) -> float:
     began = time.perf_counter()
     claims = runner.claim(QUEUE, limit=_BATCH)
     ms = (time.perf_counter() - began) * 1000
-    assert len(claims) == _BATCH, "every claim finds the orders that were just submitted"
+    assert len(claims) == _BATCH, (
+        "every claim finds the orders that were just submitted"
+    )
     results = [runner.attempts.run([claim])[0] for claim in claims]
-    runner.finisher.finish_many([result for result in results if isinstance(result, Ending)])
+    runner.finisher.finish_many(
+        [result for result in results if isinstance(result, Ending)]
+    )
     return ms
 
 

@@ -16,7 +16,9 @@ from bench.plan import Plan
 from bench.rows import Row
 from bench.systems import ONE_STATEMENT, SQLITE_JOB, STATEJOBS, System, running
 
-_COUNT = text("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = :name")
+_COUNT = text(
+    "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = :name"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +39,22 @@ def run(plan: Plan) -> list[Row]:
             (system, *_start(stack, plan, kind, system))
             for kind in plan.kinds
             if kind != "sqlite NORMAL"  # nothing is written: the same as FULL
-            for system in (STATEJOBS, ONE_STATEMENT if kind == "postgresql" else SQLITE_JOB)
+            for system in (
+                STATEJOBS,
+                ONE_STATEMENT if kind == "postgresql" else SQLITE_JOB,
+            )
         ]
         pause.wait(2)
         idlers = [
             _Idler(
-                system=system, database=database, process=process, cpu=cpu_seconds(process),
+                system=system,
+                database=database,
+                process=process,
+                cpu=cpu_seconds(process),
                 queries=_queries(database),
             )
             for system, database, process in started
-        ]  # fmt: skip
+        ]
         plan.tell(f"watching idle workers for {seconds:g} s")
         pause.wait(seconds)
         return [

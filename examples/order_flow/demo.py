@@ -29,14 +29,21 @@ from statejobs import ConfigurationError, StateJobs, metadata, utcnow
 HOLDS, DOES_NOT_HOLD, INTERRUPTED = 0, 1, 130
 
 _NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-_OUR_TABLES = ("statejobs_jobs", "statejobs_attempts", "statejobs_transitions", "statejobs_nodes")
+_OUR_TABLES = (
+    "statejobs_jobs",
+    "statejobs_attempts",
+    "statejobs_transitions",
+    "statejobs_nodes",
+)
 _TICK = 0.2  # seconds between two looks
 _ROUND = 2.0  # seconds between two rounds of the operator
 _PATIENCE = 60.0  # seconds without any move, after which the demo gives up
 _PATIENCE_ALONE = 600.0  # the same while no worker is left: a person is to start one
 
 
-def run_demo(*, database: str | None, orders: int, seed: int, plain: bool, as_json: bool) -> int:
+def run_demo(
+    *, database: str | None, orders: int, seed: int, plain: bool, as_json: bool
+) -> int:
     """Run the demo; return 0 when everything that it claims holds, else 1.
 
     Args:
@@ -50,8 +57,13 @@ def run_demo(*, database: str | None, orders: int, seed: int, plain: bool, as_js
         ConfigurationError: The database holds rows already.
     """
     try:
-        with _signals_as_ctrl_c() as told, TemporaryDirectory(prefix="order_flow-") as folder:
-            report = _run(database, Path(folder), orders, seed, told, plain=plain, as_json=as_json)
+        with (
+            _signals_as_ctrl_c() as told,
+            TemporaryDirectory(prefix="order_flow-") as folder,
+        ):
+            report = _run(
+                database, Path(folder), orders, seed, told, plain=plain, as_json=as_json
+            )
     except KeyboardInterrupt:
         print("Stopped. The worker and the gateway have ended.", file=sys.stderr)
         return INTERRUPTED
@@ -60,9 +72,15 @@ def run_demo(*, database: str | None, orders: int, seed: int, plain: bool, as_js
 
 
 def _run(
-    database: str | None, folder: Path, orders: int, seed: int, told: Sequence[int], *,
-    plain: bool, as_json: bool,
-) -> Report:  # fmt: skip
+    database: str | None,
+    folder: Path,
+    orders: int,
+    seed: int,
+    told: Sequence[int],
+    *,
+    plain: bool,
+    as_json: bool,
+) -> Report:
     url = database or f"sqlite:///{folder}/shop.db"
     with _open_shop(url) as jobs, PaymentServer(seed=seed) as server:
         gateway = PaymentGateway(server.url)
@@ -73,22 +91,38 @@ def _run(
             with open_screen(
                 title=title, restart=worker.restart, plain=plain, as_json=as_json
             ) as screen:
-                run = _Run(jobs, gateway, worker, screen, orders=orders, seed=seed, began=began)
+                run = _Run(
+                    jobs, gateway, worker, screen, orders=orders, seed=seed, began=began
+                )
                 run.play(told)
         seconds = (utcnow() - began).total_seconds()
         records = read_records(jobs, payments=gateway.payments(), began=began)
     checks = check_everything(records, planned=orders)
-    return Report(records=records, checks=checks, database=name, seed=seed, seconds=seconds)
+    return Report(
+        records=records, checks=checks, database=name, seed=seed, seconds=seconds
+    )
 
 
 class _Run:
     """Customers come, the operator makes rounds, and the screen shows it, until all is over."""
 
     def __init__(
-        self, jobs: StateJobs, gateway: PaymentGateway, worker: WorkerProcess, screen: Screen, *,
-        orders: int, seed: int, began: datetime,
-    ) -> None:  # fmt: skip
-        self._jobs, self._gateway, self._worker, self._screen = jobs, gateway, worker, screen
+        self,
+        jobs: StateJobs,
+        gateway: PaymentGateway,
+        worker: WorkerProcess,
+        screen: Screen,
+        *,
+        orders: int,
+        seed: int,
+        began: datetime,
+    ) -> None:
+        self._jobs, self._gateway, self._worker, self._screen = (
+            jobs,
+            gateway,
+            worker,
+            screen,
+        )
         self._orders, self._began = orders, began
         self._visits = plan_visits(orders, seed)
         self._next_round_at = _ROUND
@@ -124,8 +158,11 @@ class _Run:
         patience = _PATIENCE if scene.worker_ending is None else _PATIENCE_ALONE
         is_stuck = progress.seconds - self._moved_at > patience
         if is_stuck:
-            print(f"Nothing has moved for {patience:.0f} s. The worker's log ends with:\n"
-                  f"{self._worker.log}", file=sys.stderr)  # fmt: skip
+            print(
+                f"Nothing has moved for {patience:.0f} s. The worker's log ends with:\n"
+                f"{self._worker.log}",
+                file=sys.stderr,
+            )
         return is_stuck
 
     def _let_customers_in(self, seconds: float) -> None:
@@ -153,7 +190,10 @@ def _open_shop(url: str) -> Iterator[StateJobs]:
 
 def _refuse_rows_of_others(jobs: StateJobs) -> None:
     inspector = inspect(jobs.engine)
-    for table in (*Base.metadata.sorted_tables, *(metadata.tables[name] for name in _OUR_TABLES)):
+    for table in (
+        *Base.metadata.sorted_tables,
+        *(metadata.tables[name] for name in _OUR_TABLES),
+    ):
         if not inspector.has_table(table.name):
             continue
         columns = {column["name"] for column in inspector.get_columns(table.name)}

@@ -53,7 +53,9 @@ class PaymentGateway:
             CardDeclinedError: It will not be charged.
         """
         body = json.dumps({"order": order, "amount": amount})
-        status, answer = self._ask("POST", "/charges", body, {"Idempotency-Key": idempotency_key})
+        status, answer = self._ask(
+            "POST", "/charges", body, {"Idempotency-Key": idempotency_key}
+        )
         match status:
             case HTTPStatus.OK:
                 return str(answer["charge"])
@@ -76,7 +78,11 @@ class PaymentGateway:
         return status == HTTPStatus.OK
 
     def _ask(
-        self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: str | None = None,
+        headers: dict[str, str] | None = None,
     ) -> tuple[int, Any]:
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=TIMEOUT)
         try:

@@ -47,7 +47,9 @@ class LiveScreen(QuietScreen):
         """Draw."""
         super().show(scene)
         room = max(self._live.console.height - _FIXED_LINES, 0)
-        moves: list[RenderableType] = [Text(), _moves(scene.progress, room)] if room else []
+        moves: list[RenderableType] = (
+            [Text(), _moves(scene.progress, room)] if room else []
+        )
         self._live.update(
             Group(
                 self._heading(scene),
@@ -66,7 +68,11 @@ class LiveScreen(QuietScreen):
         row = Table.grid(expand=True)
         row.add_column()
         row.add_column(justify="right")
-        gateway = Text("gateway up", "green") if scene.gateway_is_up else _alarm("gateway down")
+        gateway = (
+            Text("gateway up", "green")
+            if scene.gateway_is_up
+            else _alarm("gateway down")
+        )
         row.add_row(Text(self._title, "bold"), gateway)
         return row
 
@@ -74,20 +80,28 @@ class LiveScreen(QuietScreen):
         pid = scene.progress.worker
         if scene.worker_ending is None:
             if pid is None:
-                return Text("No worker runs now: orders wait in the database.", "yellow")
+                return Text(
+                    "No worker runs now: orders wait in the database.", "yellow"
+                )
             if not scene.progress.running:
                 return Text(f"Process {pid} waits for orders.")
             return Text.assemble(
                 f"Process {pid} holds {scene.progress.running} jobs. Try elsewhere: ",
                 (f"kill -9 {pid}", "bold"),
             )
-        now = f" Process {pid} runs the jobs." if pid else " Start another, as said above."
+        now = (
+            f" Process {pid} runs the jobs."
+            if pid
+            else " Start another, as said above."
+        )
         return Text.assemble(_alarm("The worker ended."), now)
 
     def _tell_ending(self, scene: Scene) -> None:
         # Not part of the picture, which folds or cuts what is longer than a line.
         console = self._live.console
-        console.print(self._ending_text(scene), soft_wrap=True, markup=False, highlight=False)
+        console.print(
+            self._ending_text(scene), soft_wrap=True, markup=False, highlight=False
+        )
 
 
 def _states(progress: Progress, planned: int) -> Table:
@@ -97,7 +111,9 @@ def _states(progress: Progress, planned: int) -> Table:
     table.add_column(ratio=1)
     for state, count in progress.states.items():
         colour = COLOURS[state]
-        table.add_row(Text(state, colour), str(count), Bar(planned, 0, count, color=colour))
+        table.add_row(
+            Text(state, colour), str(count), Bar(planned, 0, count, color=colour)
+        )
     return table
 
 
@@ -119,7 +135,10 @@ def _moves(progress: Progress, most: int) -> Table:
     for move in progress.moves[:most]:
         colour = COLOURS.get(S(move.target), "")
         table.add_row(
-            f"{move.seconds:.1f} s", f"order {move.order}", Text(move.path, colour), move.cause
+            f"{move.seconds:.1f} s",
+            f"order {move.order}",
+            Text(move.path, colour),
+            move.cause,
         )
     return table
 

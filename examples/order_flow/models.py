@@ -75,9 +75,13 @@ class Order(StatefulResource, Base):
         """Charge the card, and write the receipt in the commit that completes the order."""
         gateway = PaymentGateway.from_environment()
         try:
-            charge_id = gateway.charge(self.id, self.total, idempotency_key=ctx.idempotency_key)
+            charge_id = gateway.charge(
+                self.id, self.total, idempotency_key=ctx.idempotency_key
+            )
         except CardDeclinedError as declined:
-            raise Cancel(str(declined)) from declined  # it would be declined the next time too
+            raise Cancel(
+                str(declined)
+            ) from declined  # it would be declined the next time too
         self.charged_at = ctx.now
         ctx.session.add(Receipt(order_id=self.id, charge_id=charge_id))
 

@@ -86,16 +86,20 @@ class PaymentServer(ThreadingHTTPServer):
         self._payments: dict[str, Payment] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(0.05,), daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._closing.set()
         self.shutdown()
         self.server_close()
@@ -106,7 +110,11 @@ class PaymentServer(ThreadingHTTPServer):
         """Whether the outage is on."""
         if self._first_call_at is None:
             return False
-        return self._outage.begins <= time.monotonic() - self._first_call_at < self._outage.ends
+        return (
+            self._outage.begins
+            <= time.monotonic() - self._first_call_at
+            < self._outage.ends
+        )
 
     def charge(self, key: str, order: int, amount: int) -> Answer:
         """Do what the plan says for this call; money moves at most once for a key."""
@@ -154,7 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
             case A.DECLINED:
                 self._answer(HTTPStatus.PAYMENT_REQUIRED, {"error": "card declined"})
             case A.UNAVAILABLE:
-                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "try again later"})
+                self._answer(
+                    HTTPStatus.SERVICE_UNAVAILABLE, {"error": "try again later"}
+                )
             case A.CHARGED | A.SLOW:
                 self._answer(HTTPStatus.OK, {"charge": f"ch_{key[:12]}"})
 

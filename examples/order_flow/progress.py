@@ -50,7 +50,9 @@ class Move:
         reason = self.reason or ""
         for prefix in ("failed: ", "crashed: ", "order_flow.gateway."):
             reason = reason.removeprefix(prefix)
-        return f"attempt {self.attempt}: {reason}" if reason else f"attempt {self.attempt}"
+        return (
+            f"attempt {self.attempt}: {reason}" if reason else f"attempt {self.attempt}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,9 @@ def count_states(session: Session) -> dict[OrderState, int]:
 
 def count_attempts(session: Session) -> dict[str, int]:
     """Return how many attempts ended in each way other than success."""
-    rows = session.execute(select(ATTEMPTS.c.outcome, func.count()).group_by(ATTEMPTS.c.outcome))
+    rows = session.execute(
+        select(ATTEMPTS.c.outcome, func.count()).group_by(ATTEMPTS.c.outcome)
+    )
     return {row[0]: row[1] for row in rows}
 
 
@@ -128,7 +132,10 @@ def count_retries(session: Session) -> int:
 
 def move_of(row: RowMapping, began: datetime) -> Move:
     """Return the move that a row of history tells."""
-    known = {name: row[name] for name in ("name", "source", "target", "actor", "attempt", "reason")}
+    known = {
+        name: row[name]
+        for name in ("name", "source", "target", "actor", "attempt", "reason")
+    }
     seconds = (row["at"] - began).total_seconds()
     return Move(seconds=seconds, order=int(row["record_id"]), **known)
 
@@ -141,7 +148,9 @@ def _newest_moves(session: Session, began: datetime, limit: int) -> tuple[Move, 
 
 def _worker(jobs: StateJobs) -> int | None:
     here, since = socket.gethostname(), utcnow() - _SILENCE
-    nodes = [n for n in jobs.queries.nodes() if n["host"] == here and n["beat_at"] > since]
+    nodes = [
+        n for n in jobs.queries.nodes() if n["host"] == here and n["beat_at"] > since
+    ]
     alive = [node["pid"] for node in nodes if _is_alive(node["pid"])]
     return alive[-1] if alive else None
 

@@ -11,7 +11,13 @@ from typing import Any
 from sqlalchemy import select
 
 from order_flow.models import Order, Receipt, S
-from order_flow.progress import IS_OF_AN_ORDER, TRANSITIONS, Move, count_attempts, move_of
+from order_flow.progress import (
+    IS_OF_AN_ORDER,
+    TRANSITIONS,
+    Move,
+    count_attempts,
+    move_of,
+)
 from statejobs import Job, StateJobs
 
 
@@ -62,7 +68,9 @@ def read_records(
             histories[row["record_id"]].append(move_of(row, began))
         return Records(
             orders=orders,
-            receipts=Counter(str(order) for order in session.scalars(select(Receipt.order_id))),
+            receipts=Counter(
+                str(order) for order in session.scalars(select(Receipt.order_id))
+            ),
             jobs={job.record_id: job for job in charges if job.record_id},
             histories=histories,
             outcomes=count_attempts(session),

@@ -38,12 +38,17 @@ def check_everything(records: Records, *, planned: int) -> list[Check]:
         planned: How many orders customers were to place.
     """
     completed, histories = Counter(records.completed), records.histories
-    missing = [f"{planned - len(records.orders)} missing"] * (len(records.orders) != planned)
+    missing = [f"{planned - len(records.orders)} missing"] * (
+        len(records.orders) != planned
+    )
     amounts = {str(p["order"]): p["amount"] for p in records.payments if p["charges"]}
     return [
         Check(
             "Every order is completed or cancelled.",
-            [*missing, *(id_ for id_, o in records.orders.items() if o.state not in FINAL)],
+            [
+                *missing,
+                *(id_ for id_, o in records.orders.items() if o.state not in FINAL),
+            ],
         ),
         Check(
             "Every order that failed was retried.",
@@ -51,7 +56,11 @@ def check_everything(records: Records, *, planned: int) -> list[Check]:
         ),
         Check(
             "Every history is an unbroken chain that ends in the order's state.",
-            [id_ for id_, o in records.orders.items() if not _leads(histories[id_], o.state)],
+            [
+                id_
+                for id_, o in records.orders.items()
+                if not _leads(histories[id_], o.state)
+            ],
         ),
         Check(
             "Every completed order has one receipt, and no other order has any.",
@@ -67,7 +76,11 @@ def check_everything(records: Records, *, planned: int) -> list[Check]:
         ),
         Check(
             "Every charge was for the total of its order.",
-            [id_ for id_, amount in amounts.items() if records.orders[id_].total != amount],
+            [
+                id_
+                for id_, amount in amounts.items()
+                if records.orders[id_].total != amount
+            ],
         ),
     ]
 
@@ -91,7 +104,9 @@ class Report:
     def star(self) -> str | None:
         """The order with the longest history."""
         return max(
-            self.records.jobs, key=lambda id_: len(self.records.histories[id_]), default=None
+            self.records.jobs,
+            key=lambda id_: len(self.records.histories[id_]),
+            default=None,
         )
 
     def figures(self) -> dict[str, int]:
@@ -122,7 +137,11 @@ class Report:
             "seconds": round(self.seconds, 1),
             **self.figures(),
             "checks": [
-                {"claim": check.claim, "holds": check.holds, "breaches": list(check.breaches)}
+                {
+                    "claim": check.claim,
+                    "holds": check.holds,
+                    "breaches": list(check.breaches),
+                }
                 for check in self.checks
             ],
             "charged_once_despite_a_lost_answer": [
@@ -178,13 +197,21 @@ class Report:
     def _timeline(self, order: str) -> Iterator[str]:
         for move in self.records.histories[order]:
             yield f"  {move.seconds:6.2f} s  {move.path:<23}  {move.cause}"
-        asked = [payment for payment in self.records.payments if str(payment["order"]) == order]
-        if answers := [answer for payment in asked for answer in _marked(payment["answers"])]:
+        asked = [
+            payment
+            for payment in self.records.payments
+            if str(payment["order"]) == order
+        ]
+        if answers := [
+            answer for payment in asked for answer in _marked(payment["answers"])
+        ]:
             yield f"  The gateway's answers, outage left out: {', '.join(answers)}"
             yield f"  Idempotency keys: {len(asked)}. Charges: {self.records.charges[order]}."
 
     def _orders_with_lost_answer(self) -> list[str]:
-        return [id_ for id_ in self.records.jobs if Answer.LOST in self.records.answers(id_)]
+        return [
+            id_ for id_ in self.records.jobs if Answer.LOST in self.records.answers(id_)
+        ]
 
 
 def _marked(answers: Sequence[str]) -> Iterator[str]:

@@ -29,9 +29,11 @@ class Screen(Protocol):
 
     def __enter__(self) -> Self: ...
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None: ...  # fmt: skip
+    ) -> None: ...
 
     def show(self, scene: Scene) -> None:
         """Show what is now."""
@@ -79,7 +81,9 @@ class QuietScreen:
         print(self._ending_text(scene), file=sys.stderr, flush=True)
 
     def _ending_text(self, scene: Scene) -> str:
-        return f"The worker ended ({scene.worker_ending}). Start another:\n{self._restart}"
+        return (
+            f"The worker ended ({scene.worker_ending}). Start another:\n{self._restart}"
+        )
 
 
 class PlainScreen(QuietScreen):
@@ -117,7 +121,9 @@ class PlainScreen(QuietScreen):
 
 def _line(scene: Scene) -> str:
     progress = scene.progress
-    states = ", ".join(f"{count} {state}" for state, count in progress.states.items() if count)
+    states = ", ".join(
+        f"{count} {state}" for state, count in progress.states.items() if count
+    )
     return (
         f"{progress.seconds:5.1f} s  {states or 'no orders yet'}"
         f"  [failures {progress.failures}, crashes {progress.crashes}, retried {progress.retries}]"

@@ -16,7 +16,10 @@ from sqlalchemy import make_url
 
 from order_flow.gateway import ADDRESS_VARIABLE
 
-COMMAND = (sys.executable, *["-m", "statejobs", "worker", "--app", "order_flow.app:make_app"])
+COMMAND = (
+    sys.executable,
+    *["-m", "statejobs", "worker", "--app", "order_flow.app:make_app"],
+)
 _PACKAGES = str(Path(__file__).resolve().parents[1])
 _PATIENCE = 15.0  # seconds that it may take to end after SIGTERM
 
@@ -34,7 +37,9 @@ class WorkerProcess:
         # In the environment: others can read the arguments of a process, and a URL may hold a
         # password.
         self._environment = {
-            "PYTHONPATH": os.pathsep.join(filter(None, [_PACKAGES, os.getenv("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [_PACKAGES, os.getenv("PYTHONPATH")])
+            ),
             ADDRESS_VARIABLE: gateway,
             "STATEJOBS_DATABASE": database,
         }
@@ -53,9 +58,11 @@ class WorkerProcess:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if self._process is None:
             return
         self._process.terminate()
@@ -74,7 +81,11 @@ class WorkerProcess:
         database = make_url(self._environment["STATEJOBS_DATABASE"])
         shown = {**self._environment, "STATEJOBS_DATABASE": database.render_as_string()}
         words = [f"{name}={shlex.quote(value)}" for name, value in shown.items()]
-        hint = "(put the password of the database where *** stands)\n" if database.password else ""
+        hint = (
+            "(put the password of the database where *** stands)\n"
+            if database.password
+            else ""
+        )
         return f"{hint}{' '.join([*words, shlex.join(COMMAND)])}"
 
     @property
@@ -85,7 +96,11 @@ class WorkerProcess:
             return None
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
-        return f"exit code {code}: {self.log.splitlines()[-1]}" if self.log else f"exit code {code}"
+        return (
+            f"exit code {code}: {self.log.splitlines()[-1]}"
+            if self.log
+            else f"exit code {code}"
+        )
 
     @property
     def log(self) -> str:

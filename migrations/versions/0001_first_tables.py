@@ -48,26 +48,43 @@ def create_jobs() -> None:
         sa.Column("max_attempts", sa.Integer, nullable=False),
         sa.Column("crashes", sa.Integer, nullable=False, server_default=sa.text("0")),
         sa.Column("coalesced", sa.Integer, nullable=False, server_default=sa.text("0")),
-        sa.Column("run_again", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column(
+            "run_again", sa.Boolean, nullable=False, server_default=sa.text("false")
+        ),
         sa.Column("lease_until", TIME),
         sa.Column("owner", sa.String(64)),
         sa.Column("token", sa.String(64)),
-        sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column(
+            "cancel_requested",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.text("false"),
+        ),
         sa.Column("progress", sa.Text),
         sa.Column("checkpoint", sa.Text),
         sa.Column("enqueued_at", TIME, nullable=False),
         sa.Column("started_at", TIME),
         sa.Column("finished_at", TIME),
         sa.Column("reason", sa.Text),
-        sa.CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
-        sa.CheckConstraint("attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"),
+        sa.CheckConstraint(
+            "priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"
+        ),
+        sa.CheckConstraint(
+            "attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"
+        ),
     )
     clear_dead_rows_soon(jobs)
     create_partial_index(
-        "ix_statejobs_jobs_claim", ["queue", "priority", "run_at", "id"], "state = 'queued'"
+        "ix_statejobs_jobs_claim",
+        ["queue", "priority", "run_at", "id"],
+        "state = 'queued'",
     )
-    create_partial_index("ix_statejobs_jobs_due", ["run_at"], "state IN ('scheduled', 'failed')")
-    create_partial_index("ix_statejobs_jobs_lease", ["lease_until"], "state = 'processing'")
+    create_partial_index(
+        "ix_statejobs_jobs_due", ["run_at"], "state IN ('scheduled', 'failed')"
+    )
+    create_partial_index(
+        "ix_statejobs_jobs_lease", ["lease_until"], "state = 'processing'"
+    )
     create_partial_index(
         "ix_statejobs_jobs_ended",
         ["state", "finished_at"],
@@ -120,7 +137,9 @@ def create_transitions() -> None:
         sa.Column("at", TIME, nullable=False),
     )
     op.create_index(
-        "ix_statejobs_transitions_record", "statejobs_transitions", ["resource", "record_id", "id"]
+        "ix_statejobs_transitions_record",
+        "statejobs_transitions",
+        ["resource", "record_id", "id"],
     )
 
 

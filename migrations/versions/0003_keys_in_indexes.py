@@ -16,6 +16,9 @@ def upgrade() -> None:
 def _create(name: str, columns: list[str], condition: str) -> None:
     where = sa.text(condition)
     op.create_index(
-        f"ix_statejobs_jobs_{name}", "statejobs_jobs", columns,
-        postgresql_where=where, sqlite_where=where,
-    )  # fmt: skip
+        f"ix_statejobs_jobs_{name}",
+        "statejobs_jobs",
+        columns,
+        postgresql_where=where,
+        sqlite_where=where,
+    )

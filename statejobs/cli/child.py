@@ -46,21 +46,29 @@ Inbox = queue.SimpleQueue[str]
 @common_options
 @click.pass_obj
 def worker_process(
-    settings: Settings, queues: dict[str, int] | None, grace: float | None, ready_fd: int,
-    log_level: str, log_format: str,
-) -> int:  # fmt: skip
+    settings: Settings,
+    queues: dict[str, int] | None,
+    grace: float | None,
+    ready_fd: int,
+    log_level: str,
+    log_format: str,
+) -> int:
     """Run one worker. Spawned by `statejobs worker`."""
     orders, haste = Orders(), threading.Event()
     _catch_signals(orders.given)
     hasten: list[Callable[[], None]] = [haste.set]
     pipe = _take_stdin()
-    threading.Thread(target=_read_orders, args=(pipe, orders.given, hasten), daemon=True).start()
+    threading.Thread(
+        target=_read_orders, args=(pipe, orders.given, hasten), daemon=True
+    ).start()
     app = settings.load()
     set_up_logging(log_level, log_format, app.redaction)
     patience = app.settings.shutdown_grace.total_seconds() if grace is None else grace
     served = _queues(app, queues)
     worker = once_there(lambda: app.worker(served), app.sources.sleep, app.sources.rng)
-    app.telemetry.subscribe(lambda happening: _notice_abandoned(happening, orders.given))
+    app.telemetry.subscribe(
+        lambda happening: _notice_abandoned(happening, orders.given)
+    )
     once_there(worker.register, app.sources.sleep, app.sources.rng)
     hasten.append(worker.release_now)
     os.write(ready_fd, str(patience).encode())  # whoever has not said so holds no job
@@ -81,7 +89,8 @@ def _stop(worker: Worker, patience: float, haste: threading.Event) -> bool:
     """Stop *worker*, and return what it returns; end the process when it meets no answer."""
     left_nothing: list[bool] = []
     stopping = threading.Thread(
-        target=lambda: left_nothing.append(worker.stop(timedelta(seconds=patience))), daemon=True
+        target=lambda: left_nothing.append(worker.stop(timedelta(seconds=patience))),
+        daemon=True,
     )
     stopping.start()
     give_up_at = monotonic() + patience
@@ -154,16 +163,22 @@ def _queues(app: StateJobs, chosen: Mapping[str, int] | None) -> dict[str, int]:
 def _log_start(settings: Settings, app: StateJobs, worker: Worker) -> None:
     log.info(
         "worker started: pid %s, node %s, queues %s, database %s, app %s",
-        os.getpid(), worker.node_id, _listed(worker.queues), shown_url(app.engine.url),
+        os.getpid(),
+        worker.node_id,
+        _listed(worker.queues),
+        shown_url(app.engine.url),
         settings.app_name(),
-    )  # fmt: skip
+    )
 
 
 def _log_stop(app: StateJobs, worker: Worker, order: str, patience: float) -> None:
     if order == _RECYCLE:
         log.warning("a job cannot be stopped: this process ends and is replaced")
     worker.stop_claiming()
-    log.info("stopping: %s", _what_it_holds(worker.held.all(), app.sources.clock.now(), patience))
+    log.info(
+        "stopping: %s",
+        _what_it_holds(worker.held.all(), app.sources.clock.now(), patience),
+    )
 
 
 def _what_it_holds(claims: Sequence[Claim], now: datetime, patience: float) -> str:

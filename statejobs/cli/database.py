@@ -40,7 +40,9 @@ def upgrade(settings: Settings, *, sql: bool) -> None:
     before = schema.current(engine)
     schema.upgrade(engine)
     if settings.as_json:
-        settings.output.json({"from": before, "to": schema.HEAD, "changed": before != schema.HEAD})
+        settings.output.json(
+            {"from": before, "to": schema.HEAD, "changed": before != schema.HEAD}
+        )
     elif before == schema.HEAD:
         settings.output.note(f"the tables are at revision {before} already")
     else:

@@ -22,7 +22,9 @@ class Meaning(NamedTuple):
 
 
 _ADDRESS = "the URL (--database, STATEJOBS_DATABASE, or your app)"
-_MIGRATE = "statejobs db upgrade for the tables of statejobs; your own migrations for your own"
+_MIGRATE = (
+    "statejobs db upgrade for the tables of statejobs; your own migrations for your own"
+)
 _CODE_STATES = {
     "42P01": "a table",
     "42703": "a column",
@@ -43,10 +45,14 @@ def meaning_of(error: DBAPIError) -> Meaning:
     why = _first_line(error)
     if is_wrong_address(error):
         fix = f"mend the user, the password or the name of the database in {_ADDRESS}"
-        return Meaning("the database lets nobody in this way", why, fix, is_configuration=True)
+        return Meaning(
+            "the database lets nobody in this way", why, fix, is_configuration=True
+        )
     if sqlstate_of(error) == _NO_PRIVILEGE:
         fix = f"GRANT it to that role, or name another role in {_ADDRESS}"
-        return Meaning("a privilege is missing in the database", why, fix, is_configuration=True)
+        return Meaning(
+            "a privilege is missing in the database", why, fix, is_configuration=True
+        )
     if fault_of(error) is Fault.CODE and (missing := _missing(error, why)) is not None:
         what = f"{missing} is missing in the database"
         return Meaning(what, why, _MIGRATE, is_configuration=True)

@@ -17,7 +17,11 @@ EXAMPLE = "order_flow"
 
 @click.command()
 @click.option(
-    "--orders", default=200, show_default=True, type=click.IntRange(1), help="How many orders."
+    "--orders",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many orders.",
 )
 @click.option(
     "--seed",
@@ -34,7 +38,9 @@ EXAMPLE = "order_flow"
 )
 @json_option
 @click.pass_obj
-def demo(settings: Settings, orders: int, seed: int, database: str | None, *, plain: bool) -> int:
+def demo(
+    settings: Settings, orders: int, seed: int, database: str | None, *, plain: bool
+) -> int:
     """Run the order example: payments that fail, and a worker to kill.
 
     It names the process that runs the jobs: kill it, and watch them recover. The demo needs no
@@ -50,7 +56,8 @@ def demo(settings: Settings, orders: int, seed: int, database: str | None, *, pl
         sys.path.insert(0, directory)
     run_demo = import_module(f"{EXAMPLE}.demo").run_demo
     code: int = run_demo(
-        database=database or settings.database,  # said before or after `demo`; never a variable
+        database=database
+        or settings.database,  # said before or after `demo`; never a variable
         orders=orders,
         seed=seed,
         plain=plain,

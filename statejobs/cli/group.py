@@ -39,7 +39,9 @@ class Group(click.Group):
 class Program(Group):
     """The root: turns every error into three lines and an exit code."""
 
-    def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> NoReturn:
+    def main(
+        self, args: Sequence[str] | None = None, *others: Any, **options: Any
+    ) -> NoReturn:
         """Run one command, then exit."""
         settings, stdout = options.setdefault("obj", Settings()), sys.stdout
         options["standalone_mode"] = False
@@ -52,7 +54,9 @@ class Program(Group):
             settings.output.note("interrupted")
             sys.exit(Exit.INTERRUPTED)
         except SystemExit:
-            if sys.stdout is not stdout:  # click met a reader that went away, and replaced it
+            if (
+                sys.stdout is not stdout
+            ):  # click met a reader that went away, and replaced it
                 sys.exit(Exit.OK)
             raise
         except Exception as error:
@@ -74,7 +78,9 @@ def _exit_code(code: object, settings: Settings) -> int:
     return code if isinstance(code, int) else Exit.OK
 
 
-def explain(problem: Problem, settings: Settings, error: BaseException | None = None) -> None:
+def explain(
+    problem: Problem, settings: Settings, error: BaseException | None = None
+) -> None:
     """Print *problem*: three lines on stderr, and the document with `--json`."""
     output = settings.output
     if settings.debug and error is not None:

@@ -52,7 +52,11 @@ def _why(job: ListedJob) -> str | None:
         return job.reason
     kind, _, _ = job.error.partition(": ")
     is_kind = job.reason in {kind, f"failed: {kind}", f"given back: {kind}"}
-    return f"{job.reason.removesuffix(kind)}{job.error}" if kind and is_kind else job.reason
+    return (
+        f"{job.reason.removesuffix(kind)}{job.error}"
+        if kind and is_kind
+        else job.reason
+    )
 
 
 def short_arguments(values: object) -> str:
@@ -82,7 +86,9 @@ def print_job(output: Output, page: JobPage, now: datetime) -> None:
     if page.obstacle or page.job.may_be_retried:
         output.title("Next")
         refused = f"it cannot be retried: {page.no_retry}" if page.no_retry else None
-        output.paragraph(page.obstacle or refused or f"statejobs job retry {page.job.id}")
+        output.paragraph(
+            page.obstacle or refused or f"statejobs job retry {page.job.id}"
+        )
 
 
 def _print_attempts(output: Output, attempts: Sequence[Attempt]) -> None:
@@ -96,7 +102,9 @@ def _print_attempts(output: Output, attempts: Sequence[Attempt]) -> None:
         output.text(indent(last.rstrip(), "  ", lambda _: True))
 
 
-def print_history(output: Output, events: Sequence[Step | AttemptEvent], now: datetime) -> None:
+def print_history(
+    output: Output, events: Sequence[Step | AttemptEvent], now: datetime
+) -> None:
     """Print steps, and attempts between them, oldest first."""
     output.table(
         ["at (UTC)", "what", "move", "by", "note"],

@@ -36,7 +36,9 @@ def read_states(
     known = [state.value for state in JobState]
     for value in values:
         if value.lower() not in known:
-            raise click.BadParameter(f"no job state {value!r}; {did_you_mean(value, known)}")
+            raise click.BadParameter(
+                f"no job state {value!r}; {did_you_mean(value, known)}"
+            )
     return tuple(JobState(value.lower()) for value in values)
 
 
@@ -48,10 +50,14 @@ def job_group() -> None:
 
 @job_group.command("list")
 @click.option(
-    "--state", "states", metavar="STATE", multiple=True, callback=read_states,
+    "--state",
+    "states",
+    metavar="STATE",
+    multiple=True,
+    callback=read_states,
     shell_complete=job_states,
     help="Only jobs in this state; may be given several times.",
-)  # fmt: skip
+)
 @click.option(
     "--queue",
     metavar="NAME",
@@ -70,16 +76,27 @@ def job_group() -> None:
     shell_complete=complete(resource_names),
     help="Only jobs of records of this resource.",
 )
-@click.option("--record", metavar="ID", help="Only jobs of the record with this primary key.")
 @click.option(
-    "--limit", default=50, show_default=True, type=click.IntRange(1, MOST_LISTED), help="How many."
+    "--record", metavar="ID", help="Only jobs of the record with this primary key."
+)
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, MOST_LISTED),
+    help="How many.",
 )
 @common_options
 @click.pass_obj
 def list_jobs(
-    settings: Settings, states: tuple[JobState, ...], queue: str | None, key: str | None,
-    resource: str | None, record: str | None, limit: int,
-) -> None:  # fmt: skip
+    settings: Settings,
+    states: tuple[JobState, ...],
+    queue: str | None,
+    key: str | None,
+    resource: str | None,
+    record: str | None,
+    limit: int,
+) -> None:
     """List the newest jobs.
 
     \b
@@ -144,7 +161,11 @@ def retry_jobs(settings: Settings, job_ids: tuple[int, ...]) -> int:
 
 @job_group.command("cancel")
 @click.argument("job_ids", metavar="ID...", type=int, nargs=-1, required=True)
-@click.option("--reason", default="cancelled by a person", help="Kept with the job and in history.")
+@click.option(
+    "--reason",
+    default="cancelled by a person",
+    help="Kept with the job and in history.",
+)
 @common_options
 @click.pass_obj
 def cancel_jobs(settings: Settings, job_ids: tuple[int, ...], reason: str) -> int:
@@ -155,14 +176,21 @@ def cancel_jobs(settings: Settings, job_ids: tuple[int, ...], reason: str) -> in
     app = settings.load_existing()
     app.check_tables()
     return _for_each(
-        settings, app, job_ids, lambda id_: app.cancel_job(id_, reason=reason), "cancelled"
+        settings,
+        app,
+        job_ids,
+        lambda id_: app.cancel_job(id_, reason=reason),
+        "cancelled",
     )
 
 
 def _for_each(
-    settings: Settings, app: StateJobs, ids: Sequence[int], act: Callable[[int], JobState],
+    settings: Settings,
+    app: StateJobs,
+    ids: Sequence[int],
+    act: Callable[[int], JobState],
     done: str,
-) -> int:  # fmt: skip
+) -> int:
     """Do *act* to each job; the exit code is that of the first that failed."""
     results: list[dict[str, Any]] = []
     code = Exit.OK
@@ -190,7 +218,11 @@ def _for_each(
 def _said(job_id: int, state: JobState, done: str) -> str:
     if done == "cancelled" and state is JobState.PROCESSING:
         return f"job {job_id} was asked to stop; it is still {state}"
-    return f"job {job_id} {done}; it is {state} now" if done != state else f"job {job_id} {done}"
+    return (
+        f"job {job_id} {done}; it is {state} now"
+        if done != state
+        else f"job {job_id} {done}"
+    )
 
 
 def _find(app: StateJobs, job_id: int) -> Job:

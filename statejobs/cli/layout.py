@@ -73,7 +73,11 @@ def cells(text: str) -> int:
 
 
 def _of_character(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+    if unicodedata.combining(character) or unicodedata.category(character) in {
+        "Mn",
+        "Me",
+        "Cf",
+    }:
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
@@ -86,14 +90,18 @@ def _beside(rows: list[list[str]], room: int | None, below: Sequence[str]) -> li
             break
         under.append(rows[0].index(name))
         beside.remove(under[-1])
-    for column in reversed(under):  # one that is narrow has room again where a wide one has left
+    for column in reversed(
+        under
+    ):  # one that is narrow has room again where a wide one has left
         if _width(rows, wider := sorted([*beside, column])) <= (room or 0):
             beside = wider
     return beside
 
 
 def _width(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
-    return sum(max(cells(row[n]) for row in rows) for n in columns) + len(GAP) * (len(columns) - 1)
+    return sum(max(cells(row[n]) for row in rows) for n in columns) + len(GAP) * (
+        len(columns) - 1
+    )
 
 
 def _under(

@@ -31,7 +31,9 @@ def set_up_logging(level: str, style: str, redaction: Redaction = DEFAULT) -> No
     if root.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(redaction) if style == "json" else TextLines(redaction))
+    handler.setFormatter(
+        JsonLines(redaction) if style == "json" else TextLines(redaction)
+    )
     root.addHandler(handler)
     root.setLevel(level.upper())
     threading.excepthook = _log_end_of_thread
@@ -86,7 +88,9 @@ class JsonLines(logging.Formatter):
 
     def _shown(self, fields: Mapping[str, object]) -> dict[str, object]:
         return {
-            name: MASK if self._redaction.hides(name) else masked(_plain(value), self._redaction)
+            name: MASK
+            if self._redaction.hides(name)
+            else masked(_plain(value), self._redaction)
             for name, value in fields.items()
         }
 

@@ -24,10 +24,12 @@ from statejobs.version import __version__
 
 
 @click.group(
-    "statejobs", cls=Program, context_settings={"help_option_names": ["-h", "--help"]},
+    "statejobs",
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found, "
     "4 refused by the state machine, 130 interrupted.",
-)  # fmt: skip
+)
 @click.version_option(__version__, prog_name="statejobs")
 @common_options
 def cli() -> None:
@@ -35,9 +37,17 @@ def cli() -> None:
 
 
 for command in (
-    demo, worker, status, job_group, record_group, queue_group, prune, diagram, database_group,
+    demo,
+    worker,
+    status,
+    job_group,
+    record_group,
+    queue_group,
+    prune,
+    diagram,
+    database_group,
     worker_process,
-):  # fmt: skip
+):
     cli.add_command(command)
 
 
@@ -45,7 +55,9 @@ def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # an old locale must not end a command
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # an old locale must not end a command
     terminal = Terminal()
     try:
         cli(prog_name="statejobs")

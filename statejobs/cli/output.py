@@ -75,7 +75,9 @@ class Output:
     def facts(self, facts: Mapping[str, object]) -> None:
         """Print names and values; empty values are left out."""
         self._is_first = False
-        known = {name: str(value) for name, value in facts.items() if value not in {None, ""}}
+        known = {
+            name: str(value) for name, value in facts.items() if value not in {None, ""}
+        }
         longest = max(map(len, known), default=0)
         for name, value in known.items():
             self._fact(f"{name.ljust(longest)}{_GAP}", value)
@@ -111,15 +113,22 @@ class Output:
         """
         self._is_first = False
         order = below or headers[:0:-1]
-        for line in layout.table(headers, _cells(headers, rows)[1:], width(), right, order):
+        for line in layout.table(
+            headers, _cells(headers, rows)[1:], width(), right, order
+        ):
             self.terminal.print_parts([*map(_coloured, line)])
 
 
 def as_json(
-    document: object, *, indent: int | None = None, default: Callable[[object], object] = _plain
+    document: object,
+    *,
+    indent: int | None = None,
+    default: Callable[[object], object] = _plain,
 ) -> str:
     """Return *document* as JSON that no terminal obeys."""
-    return json.dumps(document, indent=indent, default=default).replace("\x7f", "\\u007f")
+    return json.dumps(document, indent=indent, default=default).replace(
+        "\x7f", "\\u007f"
+    )
 
 
 def _cells(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[list[str]]:

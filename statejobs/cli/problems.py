@@ -50,8 +50,12 @@ class Problem(Exception):  # noqa: N818 - every error becomes one, for people
 
     def lines(self) -> str:
         """Return the three lines, without passwords."""
-        text = without_passwords(f"error: {self.what}\n  why: {self.why}\n  try: {self.fix}")
-        return re.sub(r"\b(sqlite|postgresql)\+\w+://", r"\1://", text)  # as people write it
+        text = without_passwords(
+            f"error: {self.what}\n  why: {self.why}\n  try: {self.fix}"
+        )
+        return re.sub(
+            r"\b(sqlite|postgresql)\+\w+://", r"\1://", text
+        )  # as people write it
 
     def document(self) -> dict[str, object]:
         """Return the error for `--json`."""
@@ -68,7 +72,9 @@ class Problem(Exception):  # noqa: N818 - every error becomes one, for people
 def not_found(what: str, name: object, known: Iterable[str], *, look: str) -> Problem:
     """Return the problem of a name that nobody knows; *look* is the command that lists them."""
     hint = did_you_mean(str(name), known)
-    return Problem(f"no {what} {name!r}; {hint}", f"no {what} has that name", look, Exit.NOT_FOUND)
+    return Problem(
+        f"no {what} {name!r}; {hint}", f"no {what} has that name", look, Exit.NOT_FOUND
+    )
 
 
 def problem_of(error: BaseException) -> Problem | None:  # noqa: C901, PLR0911 - a line for each kind
@@ -79,20 +85,28 @@ def problem_of(error: BaseException) -> Problem | None:  # noqa: C901, PLR0911 -
         case click.ClickException():
             return _of_click(error)
         case DefinitionError():
-            return Problem(f"{error.where} {error.what}", error.why, error.fix, Exit.USAGE)
+            return Problem(
+                f"{error.where} {error.what}", error.why, error.fix, Exit.USAGE
+            )
         case ConfigurationError():
             return Problem(error.what, error.why, error.fix, Exit.USAGE)
         case TransitionRefusedError():
             return _of_refusal(error)
         case StaleTransitionError():
-            return _of_message(error, "Someone else was first.", "the same again", Exit.REFUSED)
+            return _of_message(
+                error, "Someone else was first.", "the same again", Exit.REFUSED
+            )
         case StateJobsError():
-            why, fix, code = next(row[1:] for row in _ERRORS if isinstance(error, row[0]))
+            why, fix, code = next(
+                row[1:] for row in _ERRORS if isinstance(error, row[0])
+            )
             return _of_message(error, why, fix, code)
         case DBAPIError():
             return _of_database(error)
         case OSError(errno=errno.ENOSPC):
-            return Problem("a disk is full", str(error), "make room, then the same again")
+            return Problem(
+                "a disk is full", str(error), "make room, then the same again"
+            )
         case _:
             return None
 
@@ -106,7 +120,12 @@ _ERRORS: tuple[tuple[type[StateJobsError], str, str, Exit], ...] = (
         "statejobs db upgrade",
         Exit.USAGE,
     ),
-    (WrongValueError, "a value of another kind belongs there", "mend it there", Exit.USAGE),
+    (
+        WrongValueError,
+        "a value of another kind belongs there",
+        "mend it there",
+        Exit.USAGE,
+    ),
     (StateJobsError, "it cannot be done now", "statejobs status", Exit.FAILED),
 )
 
@@ -122,7 +141,11 @@ def where_raised(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "unknown place"
+    return (
+        f"{frames[-1].filename}, line {frames[-1].lineno}"
+        if frames
+        else "unknown place"
+    )
 
 
 def _in_lower_case(fix: str) -> str:
@@ -155,7 +178,10 @@ def _of_refusal(error: TransitionRefusedError) -> Problem:
     if ways:
         fix += f"   (from {error.state!r} it can: {ways})"
     return Problem(
-        f"{error.record} cannot {error.transition!r}", " ".join(error.reasons), fix, Exit.REFUSED
+        f"{error.record} cannot {error.transition!r}",
+        " ".join(error.reasons),
+        fix,
+        Exit.REFUSED,
     )
 
 
@@ -169,7 +195,9 @@ def _of_message(error: StateJobsError, why: str, fix: str, code: Exit) -> Proble
     if isinstance(error, SchemaError):
         return Problem(what, why, others[0], code)
     reason, *advice = re.split(r"(?:\.|;)\s+", others[0], maxsplit=1)
-    return Problem(what, reason if advice else why, advice[0] if advice else reason, code)
+    return Problem(
+        what, reason if advice else why, advice[0] if advice else reason, code
+    )
 
 
 def _of_database(error: DBAPIError) -> Problem:

@@ -29,9 +29,11 @@ def read_age(
 
 @click.command()
 @click.option(
-    "--older-than", metavar="AGE", callback=read_age,
+    "--older-than",
+    metavar="AGE",
+    callback=read_age,
     help="Delete every ended job that old, such as 30d or 12h.  [default: the app's retention]",
-)  # fmt: skip
+)
 @click.option("--dry-run", is_flag=True, help="Delete nothing, only count.")
 @common_options
 @click.pass_obj

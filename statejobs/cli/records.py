@@ -80,7 +80,9 @@ def find_resource(app: StateJobs, name: str) -> ResourceModel:
     try:
         return app.registry.resource(name)
     except NotFoundError:
-        raise not_found("resource", name, app.registry.resources, look="statejobs status") from None
+        raise not_found(
+            "resource", name, app.registry.resources, look="statejobs status"
+        ) from None
 
 
 def parse_identity(app: StateJobs, model: ResourceModel, text: str) -> tuple[Any, ...]:
@@ -89,7 +91,9 @@ def parse_identity(app: StateJobs, model: ResourceModel, text: str) -> tuple[Any
         return key_named(model, text, app.engine.dialect)
     except NotFoundError:
         columns = model.mapper.primary_key
-    shape = ", ".join(f"{column.name} ({column.type.python_type.__name__})" for column in columns)
+    shape = ", ".join(
+        f"{column.name} ({column.type.python_type.__name__})" for column in columns
+    )
     example = "42" if len(columns) == 1 else """'[42, "a"]'"""
     raise Problem(
         f"{text!r} is not a key of {model.name}",

@@ -116,19 +116,33 @@ def _store(context: click.Context, parameter: click.Parameter, value: object) ->
 
 
 _APP = click.option(
-    "-A", "--app", metavar="MODULE:NAME", expose_value=False, callback=_store,
+    "-A",
+    "--app",
+    metavar="MODULE:NAME",
+    expose_value=False,
+    callback=_store,
     help=f"Your StateJobs, or a function that returns it. [{APP_VARIABLE}; "
     "or app under tool.statejobs in pyproject.toml]",
-)  # fmt: skip
+)
 _DATABASE = click.option(
-    "--database", metavar="URL", expose_value=False, callback=_store,
+    "--database",
+    metavar="URL",
+    expose_value=False,
+    callback=_store,
     help=f"Given to an app that is a function with a `database` parameter. [{DATABASE_VARIABLE}]",
-)  # fmt: skip
+)
 _JSON = click.option(
-    "--json", "as_json", is_flag=True, expose_value=False, callback=_store,
+    "--json",
+    "as_json",
+    is_flag=True,
+    expose_value=False,
+    callback=_store,
     help="Print one JSON document.",
-)  # fmt: skip
+)
 _DEBUG = click.option(
-    "--debug", is_flag=True, expose_value=False, callback=_store,
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_store,
     help="Show the traceback of an error.",
-)  # fmt: skip
+)

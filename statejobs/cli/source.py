@@ -38,7 +38,9 @@ class Source:
     """The directory of the pyproject.toml that named it."""
 
 
-def find_source(flag: str | None, environ: Mapping[str, str], directory: Path) -> Source:
+def find_source(
+    flag: str | None, environ: Mapping[str, str], directory: Path
+) -> Source:
     """Return the first place that names an app.
 
     Raises:
@@ -49,7 +51,9 @@ def find_source(flag: str | None, environ: Mapping[str, str], directory: Path) -
     if named := environ.get(APP_VARIABLE):
         return Source(spec=named, origin=APP_VARIABLE)
     places = (directory, *directory.parents)
-    file = next((p / "pyproject.toml" for p in places if (p / "pyproject.toml").is_file()), None)
+    file = next(
+        (p / "pyproject.toml" for p in places if (p / "pyproject.toml").is_file()), None
+    )
     if file is not None and file.parent != directory and not is_ours_alone(file):
         raise Problem(
             f"{file} is not used: others than you may have written it",
@@ -59,8 +63,14 @@ def find_source(flag: str | None, environ: Mapping[str, str], directory: Path) -
             Exit.USAGE,
         )
     if file is not None and (named := _read_spec(file)):
-        return Source(spec=named, origin=f"[tool.statejobs] of {file}", directory=file.parent)
-    third = f"no [tool.statejobs] app in {file}" if file else f"no pyproject.toml above {directory}"
+        return Source(
+            spec=named, origin=f"[tool.statejobs] of {file}", directory=file.parent
+        )
+    third = (
+        f"no [tool.statejobs] app in {file}"
+        if file
+        else f"no pyproject.toml above {directory}"
+    )
     raise Problem(
         "which app? None is named",
         f"no --app; no {APP_VARIABLE}; {third}",
@@ -103,7 +113,10 @@ def _read_spec(file: Path) -> str | None:
         settings = tomllib.loads(file.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Problem(
-            f"cannot read {file}", first_line(error), "mend the file, or say --app", Exit.USAGE
+            f"cannot read {file}",
+            first_line(error),
+            "mend the file, or say --app",
+            Exit.USAGE,
         ) from error
     table: Any = settings.get("tool", {}).get("statejobs", {})
     spec = table.get("app") if isinstance(table, dict) else None
@@ -137,7 +150,9 @@ def _import(name: str, source: Source) -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+        if error.name is None or not (
+            name == error.name or name.startswith(error.name + ".")
+        ):
             raise _broken(name, error) from error
         raise Problem(
             f"no module {error.name!r}",
@@ -192,12 +207,16 @@ def _candidates(module: ModuleType) -> list[str]:
     functions = [
         name
         for name, value in content
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and name[0] != "_"
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and name[0] != "_"
     ]
     return apps + functions
 
 
-def _refuse_other_database(app: StateJobs, database: str | None, source: Source) -> StateJobs:
+def _refuse_other_database(
+    app: StateJobs, database: str | None, source: Source
+) -> StateJobs:
     if database is None or parse_url(database) == app.engine.url:
         return app
     raise Problem(
@@ -222,7 +241,11 @@ def _call(make: Any, database: str | None, source: Source) -> StateJobs:
     given = {} if database is None else {"database": database}
     missing = [name for name in needed if name not in given]
     if missing:
-        fix = "statejobs … --database sqlite:///app.db" if missing == ["database"] else None
+        fix = (
+            "statejobs … --database sqlite:///app.db"
+            if missing == ["database"]
+            else None
+        )
         raise Problem(
             f"{source.spec} needs {', '.join(missing)}",
             "a function that makes an app is called with nothing, or with `database`",

@@ -33,7 +33,9 @@ class Orders:
         self._to_obey: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._serves = False
         self._lock = threading.Lock()
-        threading.Thread(target=self._pass_on, name="statejobs-orders", daemon=True).start()
+        threading.Thread(
+            target=self._pass_on, name="statejobs-orders", daemon=True
+        ).start()
 
     def serve(self) -> None:
         """From now on jobs may run: an order waits for `wait`."""
@@ -50,7 +52,9 @@ class Orders:
             with self._lock:
                 if not self._serves:
                     log.info("stopped before any job was claimed")
-                    os._exit(0)  # the main thread may be anywhere: in an import, or connecting
+                    os._exit(
+                        0
+                    )  # the main thread may be anywhere: in an import, or connecting
             self._to_obey.put(order)
 
 
@@ -71,6 +75,8 @@ def once_there(act: Callable[[], T], wait: Callable[[float], object], rng: Rando
                 said_at = monotonic()
                 what = "is away" if is_away(error) else "cannot be used"
                 reason = visible_line(first_line(error.orig or error))
-                log.warning("the database %s: %s; this process waits for it", what, reason)
+                log.warning(
+                    "the database %s: %s; this process waits for it", what, reason
+                )
         wait(pause * (0.5 + rng.random()))
         pause = min(pause * 2, _LONGEST_PAUSE)

@@ -13,7 +13,13 @@ from statejobs.cli.group import Group
 from statejobs.cli.output import Output
 from statejobs.cli.settings import Settings, common_options
 from statejobs.people.jobs import ShownJob
-from statejobs.people.status import QueueStatus, Status, WaitingForCode, queues, status_of
+from statejobs.people.status import (
+    QueueStatus,
+    Status,
+    WaitingForCode,
+    queues,
+    status_of,
+)
 from statejobs.people.workers import ShownWorker
 from statejobs.values.anchor import TOLERANCE
 from statejobs.values.job import JobState
@@ -84,19 +90,24 @@ def _print_status(output: Output, page: Status, now: datetime) -> None:
     if page.stuck:
         output.title("Stuck")
         _print_unmoved(output, page.stuck)
-        output.text("move them back and let their jobs go on with  statejobs job retry ID")
+        output.text(
+            "move them back and let their jobs go on with  statejobs job retry ID"
+        )
     _print_records(output, page)
 
 
 def _print_waiting(output: Output, waiting: Sequence[WaitingForCode]) -> None:
-    rows = [[row.key, row.count, row.reason.removeprefix(OTHER_CODE)] for row in waiting]
+    rows = [
+        [row.key, row.count, row.reason.removeprefix(OTHER_CODE)] for row in waiting
+    ]
     output.table(["key", "jobs", "why"], rows, right=["jobs"], below=["why"])
 
 
 def _print_unmoved(output: Output, jobs: Sequence[ShownJob]) -> None:
     """Print the records that nobody could move, and why; the heading says that they are stuck."""
     rows = [
-        [job.id, job.key, job.record_name, (job.reason or "").removeprefix(STUCK)] for job in jobs
+        [job.id, job.key, job.record_name, (job.reason or "").removeprefix(STUCK)]
+        for job in jobs
     ]
     headers = ["job", "key", "record", "why"]
     output.table(headers, rows, right=["job"], below=["why", "record"])
@@ -142,7 +153,9 @@ def _in_words(states: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.items() if count)
 
 
-def _print_workers(output: Output, workers: Sequence[ShownWorker], now: datetime) -> None:
+def _print_workers(
+    output: Output, workers: Sequence[ShownWorker], now: datetime
+) -> None:
     output.table(
         ["node", "state", "host", "pid", "queues", "heartbeat"],
         [
@@ -161,7 +174,9 @@ def _print_workers(output: Output, workers: Sequence[ShownWorker], now: datetime
     )
     for worker in workers:
         if (wrong := _wrong_clock(worker.clock_offset)) is not None:
-            output.paragraph(f"{worker.node[:8]}: its machine's clock is {wrong} the database's")
+            output.paragraph(
+                f"{worker.node[:8]}: its machine's clock is {wrong} the database's"
+            )
         held = worker.held_keys
         for key in held if isinstance(held, list) else [held]:
             output.paragraph(f"{worker.node[:8]}: {_held(key)}")

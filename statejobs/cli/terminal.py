@@ -59,7 +59,11 @@ class Terminal:
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except (OSError, ValueError, AttributeError):  # full, closed, or none at all
+            except (
+                OSError,
+                ValueError,
+                AttributeError,
+            ):  # full, closed, or none at all
                 with suppress(OSError, ValueError, AttributeError):
                     _silence(stream.fileno())
 

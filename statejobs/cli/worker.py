@@ -32,7 +32,9 @@ def read_seconds(
 ) -> float | None:
     """Return a length of time that has an end; "nan" and "inf" have none."""
     if value is not None and not 0 <= value <= LONGEST.total_seconds():
-        raise click.BadParameter(f"'{value:g}' is not a number of seconds from 0 to ten years")
+        raise click.BadParameter(
+            f"'{value:g}' is not a number of seconds from 0 to ten years"
+        )
     return value
 
 
@@ -60,26 +62,42 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that `worker` hands on to its processes."""
     for option in (
         click.option(
-            "--log-format", type=click.Choice(FORMATS), default="text", show_default=True,
-            envvar="STATEJOBS_LOG_FORMAT", show_envvar=True,
+            "--log-format",
+            type=click.Choice(FORMATS),
+            default="text",
+            show_default=True,
+            envvar="STATEJOBS_LOG_FORMAT",
+            show_envvar=True,
             help="How log lines look.",
         ),
         click.option(
-            "--log-level", type=click.Choice(LEVELS), default="info", show_default=True,
-            envvar="STATEJOBS_LOG_LEVEL", show_envvar=True,
+            "--log-level",
+            type=click.Choice(LEVELS),
+            default="info",
+            show_default=True,
+            envvar="STATEJOBS_LOG_LEVEL",
+            show_envvar=True,
             help="From which level on events are logged.",
         ),
         click.option(
-            "--grace", metavar="SECONDS", type=float, callback=read_seconds,
-            envvar="STATEJOBS_GRACE", show_envvar=True,
+            "--grace",
+            metavar="SECONDS",
+            type=float,
+            callback=read_seconds,
+            envvar="STATEJOBS_GRACE",
+            show_envvar=True,
             help="How long running jobs may go on after the first signal.  [default: the app's]",
         ),
         click.option(
-            "--queues", metavar="NAME[:LIMIT],...", callback=read_queues,
-            shell_complete=complete(queue_names), envvar="STATEJOBS_QUEUES", show_envvar=True,
+            "--queues",
+            metavar="NAME[:LIMIT],...",
+            callback=read_queues,
+            shell_complete=complete(queue_names),
+            envvar="STATEJOBS_QUEUES",
+            show_envvar=True,
             help="Which queues, and how many of their jobs at once.  [default: the app's]",
         ),
-    ):  # fmt: skip
+    ):
         command = option(command)
     return command
 
@@ -87,16 +105,24 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @worker_options
 @click.option(
-    "--processes", default=1, show_default=True, type=click.IntRange(1, 256),
-    envvar="STATEJOBS_PROCESSES", show_envvar=True,
+    "--processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    envvar="STATEJOBS_PROCESSES",
+    show_envvar=True,
     help="How many processes, each with those limits; one for each core suits CPU-bound work.",
-)  # fmt: skip
+)
 @common_options
 @click.pass_obj
 def worker(
-    settings: Settings, queues: dict[str, int] | None, grace: float | None, processes: int,
-    log_level: str, log_format: str,
-) -> int:  # fmt: skip
+    settings: Settings,
+    queues: dict[str, int] | None,
+    grace: float | None,
+    processes: int,
+    log_level: str,
+    log_format: str,
+) -> int:
     """Run jobs until stopped.
 
     The first SIGTERM or Ctrl-C claims nothing more and waits for running jobs within the grace;
@@ -108,10 +134,19 @@ def worker(
       statejobs worker --queues payments:10,mail:2
       statejobs worker --processes 4 --grace 60
     """  # noqa: D301
-    inbox = _catch_signals()  # first: a signal while the app is looked for stops in order too
+    inbox = (
+        _catch_signals()
+    )  # first: a signal while the app is looked for stops in order too
     set_up_logging(log_level, log_format)
     command = [
-        *(sys.executable, "-m", "statejobs", "worker-process", "--app", settings.app_name()),
+        *(
+            sys.executable,
+            "-m",
+            "statejobs",
+            "worker-process",
+            "--app",
+            settings.app_name(),
+        ),
         *("--log-level", log_level, "--log-format", log_format),
         *(() if grace is None else ("--grace", str(grace))),
         *(() if queues is None else ("--queues", _as_option(queues))),
@@ -120,19 +155,29 @@ def worker(
     # A URL may hold a password, and others can read the arguments of a process.
     url = settings.chosen_database()
     environ = {**os.environ, **({DATABASE_VARIABLE: url} if url else {})}
-    return _supervise(settings, inbox, lambda _number: WorkerProcess(command, environ), processes)
+    return _supervise(
+        settings, inbox, lambda _number: WorkerProcess(command, environ), processes
+    )
 
 
 def _supervise(
-    settings: Settings, inbox: Inbox, spawn: Callable[[int], WorkerProcess], processes: int
+    settings: Settings,
+    inbox: Inbox,
+    spawn: Callable[[int], WorkerProcess],
+    processes: int,
 ) -> int:
     sources = Sources()
     supervisor = Supervisor(
-        spawn, processes=processes, monotonic=sources.clock.monotonic, rng=sources.rng,
+        spawn,
+        processes=processes,
+        monotonic=sources.clock.monotonic,
+        rng=sources.rng,
         wait=lambda seconds: _handle(inbox, seconds, supervisor),
-    )  # fmt: skip
+    )
     began = sources.clock.monotonic()
-    _handle(inbox, 0, supervisor)  # a signal that came before there was anything to supervise
+    _handle(
+        inbox, 0, supervisor
+    )  # a signal that came before there was anything to supervise
     code = supervisor.run()
     if settings.as_json:
         tally = supervisor.tally
@@ -175,9 +220,13 @@ def _handle(inbox: Inbox, seconds: float, supervisor: Supervisor) -> None:
                 child.dump_stacks()
     elif number != signal.SIGCHLD:
         count = len(supervisor.children())
-        log.info("%s: stopping %s worker process(es)", signal.Signals(number).name, count)
+        log.info(
+            "%s: stopping %s worker process(es)", signal.Signals(number).name, count
+        )
         supervisor.stop()
 
 
 def _as_option(queues: dict[str, int]) -> str:
-    return ",".join(name if limit < 0 else f"{name}:{limit}" for name, limit in queues.items())
+    return ",".join(
+        name if limit < 0 else f"{name}:{limit}" for name, limit in queues.items()
+    )

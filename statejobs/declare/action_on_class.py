@@ -73,7 +73,9 @@ class ActionOnClass(Generic[R, P]):
                 a wrong priority.
         """
         given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
-        chosen = replace(self._options, **{k: v for k, v in given.items() if v is not None})
+        chosen = replace(
+            self._options, **{k: v for k, v in given.items() if v is not None}
+        )
         return type(self)(self.spec, chosen)
 
     def enqueue(
@@ -85,15 +87,24 @@ class ActionOnClass(Generic[R, P]):
             ArgumentsError: Arguments that do not fit, or would not survive being stored.
             TransitionRefusedError: The record is neither in a source nor being run.
         """
-        refuse_async(session, "enqueue", instead="await ….enqueue_async(session, record, …)")
+        refuse_async(
+            session, "enqueue", instead="await ….enqueue_async(session, record, …)"
+        )
         return self._enqueue(session, [record], args, kwargs)[0]
 
     def enqueue_many(
-        self, session: Session, records: Sequence[R], /, *args: P.args, **kwargs: P.kwargs
+        self,
+        session: Session,
+        records: Sequence[R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> list[EnqueueResult]:
         """Enqueue the action for each of *records*, with one INSERT."""
         refuse_async(session, "enqueue_many")
-        records = members_of(f"{self.spec.label}.enqueue_many()", records, example="[order]")
+        records = members_of(
+            f"{self.spec.label}.enqueue_many()", records, example="[order]"
+        )
         return self._enqueue(session, records, args, kwargs)
 
     async def enqueue_async(
@@ -101,7 +112,9 @@ class ActionOnClass(Generic[R, P]):
     ) -> EnqueueResult:
         """Enqueue through an `AsyncSession`."""
         refuse_sync(session, "enqueue_async", instead="….enqueue(session, record, …)")
-        found = await session.run_sync(lambda sync: self._enqueue(sync, [record], args, kwargs))
+        found = await session.run_sync(
+            lambda sync: self._enqueue(sync, [record], args, kwargs)
+        )
         return found[0]
 
     if not TYPE_CHECKING:

@@ -72,5 +72,7 @@ def is_session(annotation: object) -> bool:
 
 def shown(annotation: object) -> str:
     """Return how messages call an annotation."""
-    names = [m.__name__ if isinstance(m, type) else str(m) for m in members_of(annotation)]
+    names = [
+        m.__name__ if isinstance(m, type) else str(m) for m in members_of(annotation)
+    ]
     return " | ".join(names)

@@ -10,7 +10,14 @@ from sqlalchemy.orm import Session
 from statejobs.errors import RecordFailedError, StateJobsError
 from statejobs.values.failure import describe_failure
 from statejobs.values.job import Job
-from statejobs.values.outcome import Cancel, CancelSignal, Complete, Fail, Outcome, Snooze
+from statejobs.values.outcome import (
+    Cancel,
+    CancelSignal,
+    Complete,
+    Fail,
+    Outcome,
+    Snooze,
+)
 
 
 class ChunkContext:
@@ -22,9 +29,14 @@ class ChunkContext:
     """
 
     def __init__(
-        self, *, session: Session, records: Sequence[object], jobs: Sequence[Job], now: datetime,
+        self,
+        *,
+        session: Session,
+        records: Sequence[object],
+        jobs: Sequence[Job],
+        now: datetime,
         cancels: Sequence[CancelSignal] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.session = session
         """One for the call: what is written here commits with all outcomes, or not at all.
 
@@ -56,9 +68,13 @@ class ChunkContext:
         A text is kept as it is, with no class of an error before it.
         """
         raised = RecordFailedError(error) if isinstance(error, str) else error
-        self._others[self._place(record)] = Fail(failure=describe_failure(raised), error=raised)
+        self._others[self._place(record)] = Fail(
+            failure=describe_failure(raised), error=raised
+        )
 
-    def snooze(self, record: object, delay: timedelta, *, reason: str | None = None) -> None:
+    def snooze(
+        self, record: object, delay: timedelta, *, reason: str | None = None
+    ) -> None:
         """Let one record run again after *delay*; its attempt does not count.
 
         Raises:

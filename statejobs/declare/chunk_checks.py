@@ -35,7 +35,9 @@ def check_chunk(
             why="a call of a chunk action takes many records, none of which is `self`",
             fix=f"write {form}, or leave chunk= out",
         )
-    if options.chunk is None and (action.is_chunk or hints.get(context or "") is ChunkContext):
+    if options.chunk is None and (
+        action.is_chunk or hints.get(context or "") is ChunkContext
+    ):
         raise DefinitionError(
             where,
             f"the action takes a list of records, and trigger {options.key!r} has no chunk=",
@@ -47,9 +49,12 @@ def check_chunk(
 
 
 def _check_form(
-    where: str, action: ActionSpec, form: str, context: str | None,
+    where: str,
+    action: ActionSpec,
+    form: str,
+    context: str | None,
     hints: Mapping[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     parameters = inspect.signature(action.body).parameters
     if len(parameters) != 2 or context is None:  # noqa: PLR2004 - the records and the context
         raise DefinitionError(
@@ -67,11 +72,21 @@ def _check_form(
             fix=f"annotate it: {context}: ChunkContext{session}",
         )
     for word, is_given, why, fix in (
-        ("async", action.is_async, "its call has one session for all records, a Session",
-         "write it as `def`"),
-        ("atomic", action.is_atomic, "the locks of all records would be held through its body",
-         "leave atomic=True out"),
-    ):  # fmt: skip
+        (
+            "async",
+            action.is_async,
+            "its call has one session for all records, a Session",
+            "write it as `def`",
+        ),
+        (
+            "atomic",
+            action.is_atomic,
+            "the locks of all records would be held through its body",
+            "leave atomic=True out",
+        ),
+    ):
         if is_given:
             problem = f"a chunk action cannot be {word}"
-            raise DefinitionError(where, problem, why=why, fix=f"{fix}, or leave chunk= out")
+            raise DefinitionError(
+                where, problem, why=why, fix=f"{fix}, or leave chunk= out"
+            )

@@ -17,7 +17,12 @@ from statejobs.declare.compile_checks import (
     refuse_second_hooks,
 )
 from statejobs.declare.hook import Hook
-from statejobs.declare.names import OURS, key_used_twice, refuse_override, refuse_shadows
+from statejobs.declare.names import (
+    OURS,
+    key_used_twice,
+    refuse_override,
+    refuse_shadows,
+)
 from statejobs.declare.state_column import DeclaredState
 from statejobs.declare.storable import refuse_what_is_not_stored
 from statejobs.declare.transition import Transition
@@ -34,7 +39,9 @@ def find_state_column(cls: type) -> tuple[str, StateSpec] | None:
     """Return the attribute that holds the state, declared on *cls* or inherited."""
     found: dict[str, StateSpec] = {}
     for base in reversed(cls.__mro__):
-        if "__statejobs__" in vars(base):  # mapped: its attributes are columns no longer
+        if "__statejobs__" in vars(
+            base
+        ):  # mapped: its attributes are columns no longer
             model: ResourceModel = vars(base)["__statejobs__"]
             found[model.attribute] = model.state
         for name, value in vars(base).items():
@@ -58,7 +65,9 @@ def _declared_state(value: object) -> StateSpec | None:
     return kind.spec if isinstance(kind, DeclaredState) else None
 
 
-def compile_resource(cls: type, attribute: str, state: StateSpec, *, name: str) -> ResourceModel:
+def compile_resource(
+    cls: type, attribute: str, state: StateSpec, *, name: str
+) -> ResourceModel:
     """Return *cls* as a checked model.
 
     Raises:
@@ -116,7 +125,9 @@ def _bind(declared: Declared, resource: str) -> dict[str, BoundTrigger]:
         key = _resolved(trigger.options.key, resource)
         aliases = tuple(_resolved(alias, resource) for alias in trigger.options.aliases)
         for taken in (key, *aliases):
-            other = next((b for b in bound.values() if taken in (b.key, *b.aliases)), None)
+            other = next(
+                (b for b in bound.values() if taken in (b.key, *b.aliases)), None
+            )
             if other is not None:
                 where = declared.cls.__name__
                 raise key_used_twice(taken, f"{where}.{other.name}", f"{where}.{name}")

@@ -147,7 +147,11 @@ def _trigger_meant(declared: Declared, run: object) -> str:
         names = [run]
     if not names:
         return "declare one above: charge = Trigger.on_demand('order.charge')"
-    hint = f"; {did_you_mean(run, names)}" if isinstance(run, str) and len(names) > 1 else ""
+    hint = (
+        f"; {did_you_mean(run, names)}"
+        if isinstance(run, str) and len(names) > 1
+        else ""
+    )
     said = " or ".join(f"run_trigger={name}" for name in names)
     return f"give the trigger itself, declared above: {said}{hint}"
 
@@ -176,14 +180,22 @@ def _state_uses(declared: Declared) -> Iterator[tuple[str, str, enum.Enum]]:
     for action in declared.actions.values():
         for state in action.source:
             yield action.name, "source", state
-        others = {"target": action.target, "during": action.during, "failed": action.failed}
+        others = {
+            "target": action.target,
+            "during": action.during,
+            "failed": action.failed,
+        }
         for option, member in others.items():
             if member is not None:
                 yield action.name, option, member
 
 
-def _refuse_other_than_one_action(declared: Declared, name: str, trigger: TriggerSpec) -> None:
-    performing = [n for n, action in declared.actions.items() if action.trigger is trigger]
+def _refuse_other_than_one_action(
+    declared: Declared, name: str, trigger: TriggerSpec
+) -> None:
+    performing = [
+        n for n, action in declared.actions.items() if action.trigger is trigger
+    ]
     if len(performing) > 1:
         raise DefinitionError(
             declared.where(name),
@@ -200,7 +212,9 @@ def _refuse_other_than_one_action(declared: Declared, name: str, trigger: Trigge
         )
 
 
-def _refuse_stranger(declared: Declared, name: str, trigger: TriggerSpec, *, what: str) -> None:
+def _refuse_stranger(
+    declared: Declared, name: str, trigger: TriggerSpec, *, what: str
+) -> None:
     if declared.has(trigger):
         return
     raise DefinitionError(

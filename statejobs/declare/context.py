@@ -148,12 +148,16 @@ class BaseContext:
         check_number("progress(done, …)", done)
         check_number("progress(…, total)", total)
         if not 0 <= done <= total:
-            raise WrongValueError(f"progress({done}, {total}): done must lie between 0 and total")
+            raise WrongValueError(
+                f"progress({done}, {total}): done must lie between 0 and total"
+            )
         self._needed_notes().progress(done, total)
 
     def _needed_notes(self) -> Notes:
         if self._open_notes is None:
-            raise StateJobsError("this context belongs to no running job, so it keeps no notes")
+            raise StateJobsError(
+                "this context belongs to no running job, so it keeps no notes"
+            )
         if self._notes is None:  # most actions leave none
             self._notes = self._open_notes()
         return self._notes

@@ -9,7 +9,12 @@ from statejobs.declare.abstract import is_abstract, mapped_below
 from statejobs.declare.mixin import StatefulResource
 from statejobs.declare.names import key_used_twice
 from statejobs.declare.task import Task
-from statejobs.errors import ArgumentsError, DefinitionError, NotFoundError, did_you_mean
+from statejobs.errors import (
+    ArgumentsError,
+    DefinitionError,
+    NotFoundError,
+    did_you_mean,
+)
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
 from statejobs.values.kinds import check_text, members_of
@@ -56,7 +61,9 @@ class Domain:
 class Registry:
     """Stable names → what was declared, over all domains of an app."""
 
-    def __init__(self, domains: Iterable[Domain], redaction: Redaction = DEFAULT) -> None:
+    def __init__(
+        self, domains: Iterable[Domain], redaction: Redaction = DEFAULT
+    ) -> None:
         """Collect resources, their mapped subclasses, their triggers, and tasks.
 
         Args:
@@ -75,7 +82,9 @@ class Registry:
         homes: dict[type[StatefulResource], Domain] = {}
         for domain in listed:
             for resource in domain.resources:
-                _refuse_second_home(resource, domain, homes.setdefault(resource, domain))
+                _refuse_second_home(
+                    resource, domain, homes.setdefault(resource, domain)
+                )
                 self._add(resource.__statejobs__)
         for domain in listed:
             for task in domain.tasks:
@@ -88,20 +97,26 @@ class Registry:
     def keys_of(self, resource: str) -> list[str]:
         """Return the keys and aliases of the triggers of *resource* and of its subclasses."""
         own = [(b.key, *b.aliases) for b in self.resources[resource].triggers.values()]
-        others = [key for key, (model, _) in self.triggers.items() if model.name == resource]
+        others = [
+            key for key, (model, _) in self.triggers.items() if model.name == resource
+        ]
         return list(dict.fromkeys([key for keys in own for key in keys] + others))
 
     @property
     def is_async(self) -> bool:
         """Whether any action or task is an `async def`."""
         actions = [bound.action for _, bound in self.triggers.values()]
-        return any(a.is_async for a in actions) or any(t.spec.is_async for t in self.tasks.values())
+        return any(a.is_async for a in actions) or any(
+            t.spec.is_async for t in self.tasks.values()
+        )
 
     def named_queues(self) -> list[str]:
         """Return the queues that triggers and tasks name, each once."""
         triggers = [bound.options.queue for _, bound in self.triggers.values()]
         return list(
-            dict.fromkeys([*triggers, *(t.spec.options.queue for t in self.tasks.values())])
+            dict.fromkeys(
+                [*triggers, *(t.spec.options.queue for t in self.tasks.values())]
+            )
         )
 
     def resource(self, name: str) -> ResourceModel:
@@ -113,13 +128,18 @@ class Registry:
         for known, model in self.resources.items():
             if known.lower() == name.lower():
                 return model
-        raise NotFoundError(f"no resource {name!r}; {did_you_mean(name, self.resources)}")
+        raise NotFoundError(
+            f"no resource {name!r}; {did_you_mean(name, self.resources)}"
+        )
 
     def unserved(self, queues: Collection[str]) -> Iterator[str]:
         """Say of each trigger and task whose queue is not among *queues* that its jobs wait."""
         declared = [
             *(("trigger", b.key, b.options.queue) for _, b in self.triggers.values()),
-            *(("task", task.key, task.spec.options.queue) for task in self.tasks.values()),
+            *(
+                ("task", task.key, task.spec.options.queue)
+                for task in self.tasks.values()
+            ),
         ]
         for kind, key, queue in dict.fromkeys(declared):
             if queue not in queues:
@@ -159,7 +179,9 @@ class Registry:
     def _add_task(self, task: Task[..., ..., Any]) -> None:
         for key in (task.key, *task.spec.options.aliases):
             if key in self.triggers:
-                raise key_used_twice(key, _where(*self.triggers[key]), _where_task(task))
+                raise key_used_twice(
+                    key, _where(*self.triggers[key]), _where_task(task)
+                )
             other = self.tasks.setdefault(key, task)
             if other is not task:
                 raise key_used_twice(key, _where_task(other), _where_task(task))
@@ -170,7 +192,10 @@ def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
     """Refuse arguments of `run_trigger` that no job could carry; callables are asked later."""
     signature = bound.action.signature  # resolves its annotations
     given = bound.options.args
-    promised = {model.spec.initial_trigger, *(e.trigger for e in model.spec.transitions)}
+    promised = {
+        model.spec.initial_trigger,
+        *(e.trigger for e in model.spec.transitions),
+    }
     if callable(given) or bound.key not in promised:
         return
     try:
@@ -196,7 +221,9 @@ def _where_task(task: Task[..., ..., Any]) -> str:
     return f"task {task.spec.body.__module__}.{task.spec.name}"
 
 
-def _refuse_second_home(resource: type[StatefulResource], domain: Domain, home: Domain) -> None:
+def _refuse_second_home(
+    resource: type[StatefulResource], domain: Domain, home: Domain
+) -> None:
     if domain is home:
         return
     raise DefinitionError(
@@ -212,7 +239,9 @@ def _refuse_other(name: str, resource: Any) -> None:
     if is_class and not is_abstract(resource) and "__statejobs__" in dir(resource):
         return
     if is_class and is_abstract(resource) and issubclass(resource, StatefulResource):
-        below = ", ".join(dict.fromkeys(mapped.__name__ for mapped in mapped_below(resource)))
+        below = ", ".join(
+            dict.fromkeys(mapped.__name__ for mapped in mapped_below(resource))
+        )
         raise DefinitionError(
             f"Domain({name!r})",
             f"{resource.__name__} is abstract",

@@ -12,7 +12,9 @@ from statejobs.record.specs import HookKind, HookSpec, TriggerSpec
 if TYPE_CHECKING:
     _Method = staticmethod[..., Any]
 else:
-    _Method = staticmethod  # bases that look at the types of attributes take one for a method
+    _Method = (
+        staticmethod  # bases that look at the types of attributes take one for a method
+    )
 
 
 class Hook(_Method):

@@ -72,9 +72,13 @@ def check_function_hook(
     _check_passed(where, hook, after=0, form=form)
 
 
-def _check_passed(where: str, hook: Callable[..., Any], *, after: int, form: str) -> None:
+def _check_passed(
+    where: str, hook: Callable[..., Any], *, after: int, form: str
+) -> None:
     """Refuse parameters that name or annotate something else than what is passed there."""
-    places = [p for p in inspect.signature(hook).parameters.values() if _is_positional(p)]
+    places = [
+        p for p in inspect.signature(hook).parameters.values() if _is_positional(p)
+    ]
     for parameter, (wanted, kind) in zip(places[after:], _PASSED.items(), strict=False):
         annotation = meaning(hook, parameter)
         problem = None
@@ -92,7 +96,10 @@ def _check_passed(where: str, hook: Callable[..., Any], *, after: int, form: str
 
 
 def _is_positional(parameter: inspect.Parameter) -> bool:
-    return parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
+    return parameter.kind in {
+        parameter.POSITIONAL_ONLY,
+        parameter.POSITIONAL_OR_KEYWORD,
+    }
 
 
 def _what(hook: object) -> str:

@@ -60,7 +60,9 @@ class StatefulResource:
         """Add the columns, let SQLAlchemy map the class, then compile its declarations."""
         if "__mapper__" in vars(cls):  # the base mapped it before it was our turn
             raise _not_first(cls)
-        if is_abstract(cls):  # what it declares is a machine of each class that is mapped
+        if is_abstract(
+            cls
+        ):  # what it declares is a machine of each class that is mapped
             super().__init_subclass__(**options)
             return
         found = find_state_column(cls)
@@ -114,7 +116,9 @@ class StatefulResource:
             return model.kernel.available(self)
         except SQLAlchemyError as error:
             guards = [guard for t in model.transitions.values() for guard in t.guards]
-            explain_unloaded(error, self, name="", call="available_transitions()", guards=guards)
+            explain_unloaded(
+                error, self, name="", call="available_transitions()", guards=guards
+            )
             raise
 
 
@@ -172,7 +176,11 @@ def _not_first(cls: type) -> DefinitionError:
 
 def _no_state_column(cls: type) -> DefinitionError:
     table: Any = getattr(cls, "__table__", None)
-    hidden = [c.name for c in getattr(table, "columns", ()) if isinstance(c.type, DeclaredState)]
+    hidden = [
+        c.name
+        for c in getattr(table, "columns", ())
+        if isinstance(c.type, DeclaredState)
+    ]
     if hidden:
         return DefinitionError(
             cls.__name__,

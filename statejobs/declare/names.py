@@ -13,7 +13,13 @@ from sqlalchemy.orm import MappedColumn
 from statejobs.errors import DefinitionError
 
 OURS = frozenset(
-    {"available_transitions", "state_changed_at", "state_version", "__machine__", "__statejobs__"}
+    {
+        "available_transitions",
+        "state_changed_at",
+        "state_version",
+        "__machine__",
+        "__statejobs__",
+    }
 )
 """Names that statejobs puts on every resource."""
 _MIXIN = "statejobs.declare.mixin"
@@ -24,7 +30,9 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     if isinstance(value, set | frozenset):
-        return tuple(sorted(value, key=_place))  # a set of text has another order in each process
+        return tuple(
+            sorted(value, key=_place)
+        )  # a set of text has another order in each process
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
@@ -76,7 +84,9 @@ def refuse_names_of_ours(cls: type) -> None:
 
 def refuse_shadows(cls: type, attribute: str, declared: Mapping[str, Any]) -> None:
     """Refuse declarations with the name of a column."""
-    annotated = {n for base in cls.__mro__ for n in vars(base).get("__annotations__", {})}
+    annotated = {
+        n for base in cls.__mro__ for n in vars(base).get("__annotations__", {})
+    }
     for name in declared:
         if name == attribute or name in annotated:
             raise DefinitionError(

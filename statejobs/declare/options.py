@@ -33,8 +33,11 @@ def explain_options(*, passed_on: Callable[..., Any] | None = None) -> Callable[
         @wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
             for option in kwargs:
-                if option not in taken and not (passed_on and option.startswith(_DIALECTS)):
-                    raise _unknown(function.__qualname__, option, known, sys._getframe(1))  # noqa: SLF001 - where the declaration stands
+                if option not in taken and not (
+                    passed_on and option.startswith(_DIALECTS)
+                ):
+                    caller = sys._getframe(1)  # noqa: SLF001 - where the declaration stands
+                    raise _unknown(function.__qualname__, option, known, caller)
             return function(*args, **kwargs)
 
         return cast("F", checked)
@@ -66,7 +69,9 @@ def _options_of(function: Callable[..., Any]) -> set[str]:
     return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def _unknown(name: str, option: str, known: set[str], frame: FrameType) -> DefinitionError:
+def _unknown(
+    name: str, option: str, known: set[str], frame: FrameType
+) -> DefinitionError:
     return DefinitionError(
         f"{name}() in {Path(frame.f_code.co_filename).name}, line {frame.f_lineno}",
         f"unknown option {option!r}",

@@ -76,14 +76,18 @@ def state_column(
         )
     _check_enum(states)
     example = f"({states.__name__}.{next(iter(states)).name},)"
-    final = members_of(f"state_column({states.__name__}): final=", final, example=example)
+    final = members_of(
+        f"state_column({states.__name__}): final=", final, example=example
+    )
     deprecated = members_of(
         f"state_column({states.__name__}): deprecated=", deprecated, example=example
     )
     _refuse_decided(states, column_options)
     for option, members in (
-        ("initial", (initial,)), ("final", final), ("deprecated", deprecated)
-    ):  # fmt: skip
+        ("initial", (initial,)),
+        ("final", final),
+        ("deprecated", deprecated),
+    ):
         for member in members:
             check_member(f"state_column({states.__name__})", option, states, member)
     kind = DeclaredState(states)
@@ -95,14 +99,20 @@ def state_column(
         run_trigger=spec_of(run_trigger),
     )
     column: MappedColumn[E] = mapped_column(
-        kind, nullable=False, active_history=True, insert_default=initial, **column_options
+        kind,
+        nullable=False,
+        active_history=True,
+        insert_default=initial,
+        **column_options,
     )
     column.column.info[OLD_ROWS] = initial.value
     event.listen(column.column, "after_parent_attach", _add_check, propagate=True)
     return column
 
 
-def check_member(where: str, option: str, states: type[enum.Enum], member: object) -> None:
+def check_member(
+    where: str, option: str, states: type[enum.Enum], member: object
+) -> None:
     """Refuse a state that is not a member of *states*.
 
     Raises:
@@ -126,7 +136,11 @@ def _described(member: object) -> str:
 
 def _closest_member(states: type[enum.Enum], member: object) -> str:
     text = str(member.value if isinstance(member, enum.Enum) else member)
-    names = {known: state.name for state in states for known in (state.name, str(state.value))}
+    names = {
+        known: state.name
+        for state in states
+        for known in (state.name, str(state.value))
+    }
     close = get_close_matches(text, names, n=1)
     if close:
         return f"did you mean {states.__name__}.{names[close[0]]}?"
@@ -177,4 +191,6 @@ def _add_check(column: Column[Any], table: Table) -> None:
     listed = [text_literal(value) for value in values]
     name = conv(check_name(table.name, column.name, values))
     info = {GUARDS_STATES: True}
-    CheckConstraint(column.in_(listed), name=name, info=info)  # attaches itself to the table
+    CheckConstraint(
+        column.in_(listed), name=name, info=info
+    )  # attaches itself to the table

@@ -56,7 +56,11 @@ def _names(model: ResourceModel) -> Iterator[tuple[str, str, Column[Any]]]:
         yield "its state", state, transitions.c.target
     for edge in model.spec.edges:
         is_of_action = "." in edge.name
-        yield "the edge" if is_of_action else "the transition", edge.name, transitions.c.name
+        yield (
+            "the edge" if is_of_action else "the transition",
+            edge.name,
+            transitions.c.name,
+        )
     for bound in model.triggers.values():
         for key in (bound.key, *bound.aliases):
             yield "the key", key, jobs.c.key

@@ -63,4 +63,7 @@ def _named(table: Table) -> Iterator[tuple[str, str]]:
     for item in items:
         is_ours = isinstance(item, CheckConstraint) and GUARDS_STATES in item.info
         if isinstance(item.name, str) and not is_ours:
-            yield type(item).__name__.lower().replace("constraint", " constraint"), item.name
+            yield (
+                type(item).__name__.lower().replace("constraint", " constraint"),
+                item.name,
+            )

@@ -6,7 +6,15 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    TypeVar,
+    overload,
+)
 
 from sqlalchemy.orm import Session
 
@@ -53,10 +61,14 @@ class TaskRequest(Generic[P]):
             WrongValueError: Both times, a naive time, a negative delay or a wrong priority.
         """
         given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
-        chosen = replace(self._chosen, **{k: v for k, v in given.items() if v is not None})
+        chosen = replace(
+            self._chosen, **{k: v for k, v in given.items() if v is not None}
+        )
         return TaskRequest(self.spec, chosen)
 
-    def enqueue(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> EnqueueResult:
+    def enqueue(
+        self, session: Session, /, *args: P.args, **kwargs: P.kwargs
+    ) -> EnqueueResult:
         """Enqueue one job in the transaction of *session*; each call makes a job of its own.
 
         Raises:
@@ -74,7 +86,9 @@ class TaskRequest(Generic[P]):
             ArgumentsError: As `enqueue`; then none of them is enqueued.
         """
         refuse_async(session, "enqueue_many")
-        calls = members_of(f"{self.spec.name}.enqueue_many()", calls, example="[{'n': 1}]")
+        calls = members_of(
+            f"{self.spec.name}.enqueue_many()", calls, example="[{'n': 1}]"
+        )
         return enqueue_task(session, self.spec, calls, chosen=self._chosen)
 
     async def enqueue_async(

@@ -102,12 +102,16 @@ def check_hook(task: TaskSpec, hook: Callable[..., Any]) -> None:
     """
     where = f"task {task.key!r}"
     refuse_second_hook(where, task.discard_hook)
-    parameters = list(inspect.signature(task.body).parameters.values())[int(task.takes_context) :]
+    parameters = list(inspect.signature(task.body).parameters.values())[
+        int(task.takes_context) :
+    ]
     required = [p.name for p in parameters if p.default is p.empty]
     check_function_hook(where, hook, [p.name for p in parameters], required)
 
 
-def _context_class(body: Callable[..., Any], parameter: inspect.Parameter) -> type | None:
+def _context_class(
+    body: Callable[..., Any], parameter: inspect.Parameter
+) -> type | None:
     annotation: Any = meaning(body, parameter)
     return annotation if is_context(annotation) else None
 

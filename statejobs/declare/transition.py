@@ -32,7 +32,9 @@ T = TypeVar("T")
 class Transition(Generic[R, P, T]):
     """A declared transition; on a record it is a method, on the class a description."""
 
-    def __init__(self, body: Callable[Concatenate[R, P], T], spec: TransitionSpec) -> None:
+    def __init__(
+        self, body: Callable[Concatenate[R, P], T], spec: TransitionSpec
+    ) -> None:
         self.spec = spec
         update_wrapper(self, body)  # type: ignore[arg-type]
 
@@ -71,7 +73,9 @@ if TYPE_CHECKING:
         @overload
         def __get__(self, record: None, owner: type[R]) -> TransitionOnClass[R]: ...
         @overload
-        def __get__(self, record: R, owner: type) -> BoundTransition[P, Coroutine[Any, Any, R]]: ...
+        def __get__(
+            self, record: R, owner: type
+        ) -> BoundTransition[P, Coroutine[Any, Any, R]]: ...
         def __get__(self, record: Any, owner: type) -> Any: ...
 
     class _Declare(Protocol):
@@ -84,13 +88,17 @@ if TYPE_CHECKING:
         ) -> Transition[R, P, Any]: ...
         # mypy finds no type for a body that returns Self, unless told that it is the record's.
         @overload
-        def __call__(self, body: Callable[Concatenate[R, P], R]) -> ReturningSelf[P]: ...
+        def __call__(
+            self, body: Callable[Concatenate[R, P], R]
+        ) -> ReturningSelf[P]: ...
         @overload
         def __call__(
             self, body: Callable[Concatenate[R, P], Coroutine[Any, Any, R]]
         ) -> AwaitingSelf[P]: ...
         @overload
-        def __call__(self, body: Callable[Concatenate[R, P], T]) -> Transition[R, P, T]: ...
+        def __call__(
+            self, body: Callable[Concatenate[R, P], T]
+        ) -> Transition[R, P, T]: ...
 
 
 @explain_options()

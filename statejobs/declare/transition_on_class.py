@@ -76,10 +76,18 @@ class TransitionOnClass(Generic[R]):
         check_whole(f"{self.name}.bulk(limit=…)", limit, least=1, or_none=True)
         for name, given in (("values", values), ("args", args)):
             if given is not None:
-                check_mapping(f"{self.name}.bulk({name}=…)", given, example=f"{name}={{…: …}}")
+                check_mapping(
+                    f"{self.name}.bulk({name}=…)", given, example=f"{name}={{…: …}}"
+                )
         refuse_async(session, "bulk", instead="await ….bulk_async(session, where=…)")
         return move_in_bulk(
-            session, self._owner, self.spec, where=where, values=values, args=args, limit=limit
+            session,
+            self._owner,
+            self.spec,
+            where=where,
+            values=values,
+            args=args,
+            limit=limit,
         )
 
     async def bulk_async(
@@ -94,7 +102,9 @@ class TransitionOnClass(Generic[R]):
         """As `bulk`, through an `AsyncSession`."""
         refuse_sync(session, "bulk_async", instead="….bulk(session, where=…)")
         return await session.run_sync(
-            lambda sync: self.bulk(sync, where=where, values=values, args=args, limit=limit)
+            lambda sync: self.bulk(
+                sync, where=where, values=values, args=args, limit=limit
+            )
         )
 
     if not TYPE_CHECKING:

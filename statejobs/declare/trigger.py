@@ -85,7 +85,9 @@ class Trigger:
         """
         options = TriggerOptions(
             key=key,
-            aliases=words_of(f"trigger {key!r}: aliases=", aliases, example='["old.key"]'),
+            aliases=words_of(
+                f"trigger {key!r}: aliases=", aliases, example='["old.key"]'
+            ),
             queue=queue,
             priority=priority,
             max_attempts=max_attempts,
@@ -93,7 +95,9 @@ class Trigger:
             backoff=checked_backoff(f"trigger {key!r}", backoff),
             timeout=timeout,
             args=args,
-            tags=tuple(members_of(f"trigger {key!r}: tags=", tags, example='["nightly"]')),
+            tags=tuple(
+                members_of(f"trigger {key!r}: tags=", tags, example='["nightly"]')
+            ),
             upcast=upcast,
             chunk=chunk,
         )
@@ -222,7 +226,9 @@ class _ActionDecorator:
         self._trigger, self._declared = trigger, declared
 
     @overload
-    def __call__(self, body: Callable[[list[R], ChunkContext], None]) -> ChunkAction[R]: ...
+    def __call__(
+        self, body: Callable[[list[R], ChunkContext], None]
+    ) -> ChunkAction[R]: ...
     @overload
     def __call__(
         self, body: Callable[Concatenate[R, AsyncJobContext, P], Coroutine[Any, Any, T]]

@@ -15,10 +15,32 @@ _VERBS = {
     EdgeKind.DISCARD: "discard",
 }
 _RESERVED = {
-    "accdescr", "acctitle", "as", "choice", "class", "classdef", "click", "constructor", "default",
-    "direction", "end", "fork", "hide", "href", "join", "note", "root", "root_end", "root_start",
-    "scale", "state", "statediagram", "style", "tostring", "valueof",
-}  # fmt: skip
+    "accdescr",
+    "acctitle",
+    "as",
+    "choice",
+    "class",
+    "classdef",
+    "click",
+    "constructor",
+    "default",
+    "direction",
+    "end",
+    "fork",
+    "hide",
+    "href",
+    "join",
+    "note",
+    "root",
+    "root_end",
+    "root_start",
+    "scale",
+    "state",
+    "statediagram",
+    "style",
+    "tostring",
+    "valueof",
+}
 
 
 def mermaid(spec: MachineSpec, *, counts: Mapping[str, int] | None = None) -> str:
@@ -31,7 +53,9 @@ def mermaid(spec: MachineSpec, *, counts: Mapping[str, int] | None = None) -> st
     check_kind("mermaid()", spec, MachineSpec, example="mermaid(Order.__machine__)")
     ids = _ids(spec.states)
     lines = ["stateDiagram-v2"]
-    lines += [_state(ids[state], _caption(spec, state, counts)) for state in spec.states]
+    lines += [
+        _state(ids[state], _caption(spec, state, counts)) for state in spec.states
+    ]
     lines.append(_arrow("[*]", ids[spec.initial], _runs(spec.initial_trigger).strip()))
     for (source, target), labels in _arrows(spec).items():
         lines.append(_arrow(ids[source], ids.get(target, "[*]"), ", ".join(labels)))
@@ -80,7 +104,11 @@ def _caption(spec: MachineSpec, state: str, counts: Mapping[str, int] | None) ->
 
 
 def _state(state_id: str, caption: str) -> str:
-    return state_id if state_id == caption else f'state "{_escaped(caption)}" as {state_id}'
+    return (
+        state_id
+        if state_id == caption
+        else f'state "{_escaped(caption)}" as {state_id}'
+    )
 
 
 def _arrow(source: str, target: str, label: str) -> str:
@@ -99,7 +127,10 @@ def _ids(states: tuple[str, ...]) -> dict[str, str]:
 
 
 def _is_plain(state: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", state)) and state.lower() not in _RESERVED
+    return (
+        bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", state))
+        and state.lower() not in _RESERVED
+    )
 
 
 def _candidates(state: str) -> Iterator[str]:

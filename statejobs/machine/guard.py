@@ -88,7 +88,9 @@ class Guard:
         _refuse_async(name, plain)
         doc = getdoc(plain) if isroutine(plain) else None
         reason = doc.splitlines()[0] if doc else f"guard {name!r} says no."
-        return cls(name=name, check=function, reason=reason, sql=getattr(plain, _SQL, None))
+        return cls(
+            name=name, check=function, reason=reason, sql=getattr(plain, _SQL, None)
+        )
 
 
 def _refuse_async(name: str, function: Check) -> None:

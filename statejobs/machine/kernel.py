@@ -78,7 +78,9 @@ class Kernel:
         self.spec = spec
         self._attribute = spec.attribute
         self._edges = {edge.name: edge for edge in spec.edges}
-        self._guards = {edge.name: _guards_of(spec, edge, guards or {}) for edge in spec.edges}
+        self._guards = {
+            edge.name: _guards_of(spec, edge, guards or {}) for edge in spec.edges
+        }
         self._machine = _compile(spec, self._guards, members or {}, write)
         self.by_source = MappingProxyType(
             {state: _transitions_from(spec, state) for state in spec.states}
@@ -104,7 +106,9 @@ class Kernel:
         edge = self._edge(name)
         move = Move(edge, self.state_of(subject), body, skip_guards)
         if not self._machine.events[name].trigger(subject, move=move):
-            raise Refusal(move.source, move.refusals or (_wrong_state(move.source, edge),))
+            raise Refusal(
+                move.source, move.refusals or (_wrong_state(move.source, edge),)
+            )
         return move
 
     def why_not(self, subject: object, name: str) -> tuple[str, ...]:
@@ -117,7 +121,9 @@ class Kernel:
         source = self.state_of(subject)
         if source not in edge.sources:
             return (_wrong_state(source, edge),)
-        return tuple(guard.reason for guard in self._guards[name] if not guard.holds(subject))
+        return tuple(
+            guard.reason for guard in self._guards[name] if not guard.holds(subject)
+        )
 
     def available(self, subject: object) -> tuple[str, ...]:
         """Names of the transitions that *subject* could fire now; their guards are asked."""
@@ -138,7 +144,9 @@ class Kernel:
 
 def _wrong_state(state: str, edge: Edge) -> str:
     sources = " or ".join(repr(source) for source in edge.sources)
-    name, _, _ = edge.name.partition(".")  # of an action: what people call all its edges
+    name, _, _ = edge.name.partition(
+        "."
+    )  # of an action: what people call all its edges
     return f"it is in {state!r}, and {name!r} starts from {sources}."
 
 
@@ -158,7 +166,9 @@ def _guards_of(
             fix="pass the guard, or correct its name",
         )
     found = (known[name] for name in edge.guards)
-    return tuple(guard if isinstance(guard, Guard) else Guard.of(guard) for guard in found)
+    return tuple(
+        guard if isinstance(guard, Guard) else Guard.of(guard) for guard in found
+    )
 
 
 # ------------------------------------------------------------------ the `transitions` side
@@ -170,7 +180,9 @@ def _compile(
     members: Mapping[str, object],
     write: Callable[[Any, Any], None] | None,
 ) -> _Machine:
-    machine = _Machine(spec, {state: members.get(state, state) for state in spec.states}, write)
+    machine = _Machine(
+        spec, {state: members.get(state, state) for state in spec.states}, write
+    )
     for edge in spec.edges:
         if edge.target == DELETED:
             continue  # leads to no state, so nothing can fire it
@@ -249,7 +261,9 @@ class _Event(Event):
         if found is None:
             return False
         machine = self.machine
-        event_data = EventData(machine.states[source], self, machine, model, args, kwargs)
+        event_data = EventData(
+            machine.states[source], self, machine, model, args, kwargs
+        )
         for transition in found:
             event_data.transition = transition
             if transition.execute(event_data):
@@ -279,12 +293,18 @@ class _Machine(Machine):
         self._members = members
         self._write = write
         # A StrEnum member hashes as its value; members of any other Enum need an entry.
-        self._names: dict[object, str] = {member: name for name, member in members.items()}
+        self._names: dict[object, str] = {
+            member: name for name, member in members.items()
+        }
         self._names.update((name, name) for name in members)
 
     def name_of(self, held: object) -> str:
         name = self._names.get(held)
-        return str(held.value if isinstance(held, Enum) else held) if name is None else name
+        return (
+            str(held.value if isinstance(held, Enum) else held)
+            if name is None
+            else name
+        )
 
     def set_state(self, state: str | Enum | State, model: object = None) -> None:
         member = self._members[state.name if isinstance(state, State) else str(state)]

@@ -25,7 +25,9 @@ def _initial_is_a_state(spec: MachineSpec) -> None:
 
 def _final_are_states(spec: MachineSpec) -> None:
     for state in spec.final:
-        _require_state(spec, spec.name, state, "final", "a record must be able to rest there")
+        _require_state(
+            spec, spec.name, state, "final", "a record must be able to rest there"
+        )
 
 
 def _deprecated_are_states(spec: MachineSpec) -> None:
@@ -190,7 +192,9 @@ _CHECKS = (
 )
 
 
-def _require_state(spec: MachineSpec, where: str, state: str, role: str, why: str) -> None:
+def _require_state(
+    spec: MachineSpec, where: str, state: str, role: str, why: str
+) -> None:
     if state not in spec.states:
         raise DefinitionError(
             where,
@@ -203,7 +207,12 @@ def _require_state(spec: MachineSpec, where: str, state: str, role: str, why: st
 def _runs(spec: MachineSpec) -> Iterable[tuple[str, str, str, str]]:
     """Yield where a trigger is run, the role and name of the state it is run in, and its key."""
     if spec.initial_trigger:
-        yield f"{spec.name}: creation", "initial state", spec.initial, spec.initial_trigger
+        yield (
+            f"{spec.name}: creation",
+            "initial state",
+            spec.initial,
+            spec.initial_trigger,
+        )
     for edge in spec.transitions:
         if edge.trigger:
             yield _edge(spec, edge), "target", edge.target, edge.trigger

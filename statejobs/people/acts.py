@@ -9,7 +9,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor
-from statejobs.errors import NotFoundError, RecordKeptError, StateJobsError, TransitionRefusedError
+from statejobs.errors import (
+    NotFoundError,
+    RecordKeptError,
+    StateJobsError,
+    TransitionRefusedError,
+)
 from statejobs.people.desk import Desk
 from statejobs.record.identity import decode_identity
 from statejobs.record.model import ResourceModel
@@ -18,7 +23,12 @@ from statejobs.store.history import write_history
 from statejobs.store.landing import land
 from statejobs.store.lives import REUSED
 from statejobs.store.records import lock_place
-from statejobs.store.revise import cancel_waiting, request_cancel, requeue, restore_actor
+from statejobs.store.revise import (
+    cancel_waiting,
+    request_cancel,
+    requeue,
+    restore_actor,
+)
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import ENDED, WAITING, Job, JobState
 from statejobs.values.text import REASON_LIMIT, shown_text
@@ -127,14 +137,22 @@ def _give_up_record(desk: Desk, connection: Any, job: Job, reason: str) -> None:
     if found is None or found[0] not in bound.sources:
         return
     subject = RecordSubject(
-        model=model, bound=bound, identity=identity, source=found[0], state=found[0],
+        model=model,
+        bound=bound,
+        identity=identity,
+        source=found[0],
+        state=found[0],
         version=found[1],
-    )  # fmt: skip
-    move = move_of(job, subject, EdgeKind.DISCARD, desk.now(), attempt=None, reason=reason)
+    )
+    move = move_of(
+        job, subject, EdgeKind.DISCARD, desk.now(), attempt=None, reason=reason
+    )
     if not land(connection, move):  # nobody else can: it is locked
         raise RecordKeptError
     if move.history is not None:
-        write_history(connection, [structs.replace(move.history, actor=current_actor())])
+        write_history(
+            connection, [structs.replace(move.history, actor=current_actor())]
+        )
 
 
 def _shown(desk: Desk, reason: str) -> str:
@@ -167,7 +185,10 @@ def _by_actor(reason: str) -> str:
 
 def _job_refused(name: str, job: Job, reason: str) -> TransitionRefusedError:
     return TransitionRefusedError(
-        name, record=f"job {job.id}", state=job.state, reasons=[f"it is {job.state}: {reason}"]
+        name,
+        record=f"job {job.id}",
+        state=job.state,
+        reasons=[f"it is {job.state}: {reason}"],
     )
 
 
@@ -182,7 +203,9 @@ def _load(session: Session, model: ResourceModel, job: Job) -> Any:
             f"{_no_go(job)}its record, {model.name} {job.record_id}, cannot be read: {error}"
         ) from error
     if record is None:
-        raise NotFoundError(f"{_no_go(job)}its record, {model.name} {job.record_id}, is gone")
+        raise NotFoundError(
+            f"{_no_go(job)}its record, {model.name} {job.record_id}, is gone"
+        )
     return record
 
 

@@ -14,7 +14,9 @@ class ByHand:
 
     desk: Desk
 
-    def cancel_job(self, job_id: int, *, reason: str = "cancelled by a person") -> JobState:
+    def cancel_job(
+        self, job_id: int, *, reason: str = "cancelled by a person"
+    ) -> JobState:
         """Cancel a waiting job, or ask a running one to stop; return its state now."""
         check_job_id("cancel_job()", job_id)
         return acts.cancel_job(self.desk, job_id, reason=reason)

@@ -127,7 +127,9 @@ def job_page(desk: Desk, job: Job) -> JobPage:
 
 def with_errors(desk: Desk, jobs: Sequence[ShownJob]) -> tuple[ListedJob, ...]:
     """Return *jobs*, each with what its last attempt raised."""
-    waits = [job.id for job in jobs if job.state is not JobState.COMPLETED and job.attempt]
+    waits = [
+        job.id for job in jobs if job.state is not JobState.COMPLETED and job.attempt
+    ]
     errors = desk.queries.last_errors(waits)
     lines = {id_: _line(*error, desk.redaction) for id_, error in errors.items()}
     return tuple(ListedJob(**vars(job), error=lines.get(job.id)) for job in jobs)

@@ -45,7 +45,9 @@ def key_named(model: ResourceModel, named: object, dialect: Dialect) -> tuple[An
 class Named:
     """What an app calls its resources, keys and queues."""
 
-    def __init__(self, registry: Registry, queues: Mapping[str, int], dialect: Dialect) -> None:
+    def __init__(
+        self, registry: Registry, queues: Mapping[str, int], dialect: Dialect
+    ) -> None:
         self._registry, self._queues, self._dialect = registry, queues, dialect
 
     def resource(self, given: object) -> str:
@@ -65,7 +67,9 @@ class Named:
             return self._registry.resource(given).name
         return given
 
-    def records(self, resource: str | None, named: object) -> tuple[str | None, list[str]]:
+    def records(
+        self, resource: str | None, named: object
+    ) -> tuple[str | None, list[str]]:
         """Return the resource and the stored keys that *named*, of *resource*, may stand for.
 
         Of a text or a key alone they are several: one for each kind of key that reads it.
@@ -82,7 +86,9 @@ class Named:
         if model is not None:
             return resource, [encode_identity(key_named(model, named, self._dialect))]
         known = [] if resource is not None else self._registry.resources.values()
-        keys = [key for model in known for key in _keys_named(model, named, self._dialect)]
+        keys = [
+            key for model in known for key in _keys_named(model, named, self._dialect)
+        ]
         stored = map(encode_identity, keys)
         forms = list(dict.fromkeys([*stored, *_as_it_is(named)]))
         if forms:
@@ -124,7 +130,9 @@ class Named:
         raise _wrong_record(resource, record)
 
 
-def _key_of_record(model: ResourceModel, record: Any, dialect: Dialect) -> tuple[Any, ...]:
+def _key_of_record(
+    model: ResourceModel, record: Any, dialect: Dialect
+) -> tuple[Any, ...]:
     if not isinstance(record, model.cls):
         raise _wrong_record(model.name, record)
     state = sa_inspect(record)
@@ -158,7 +166,9 @@ def _is_text(kind: TypeEngine[Any]) -> bool:
     return isinstance(stored, String) and not isinstance(stored, Enum)
 
 
-def _keys_named(model: ResourceModel, named: object, dialect: Dialect) -> list[tuple[Any, ...]]:
+def _keys_named(
+    model: ResourceModel, named: object, dialect: Dialect
+) -> list[tuple[Any, ...]]:
     try:
         return [key_named(model, named, dialect)]
     except NotFoundError:

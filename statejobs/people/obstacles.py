@@ -10,7 +10,9 @@ from statejobs.values.job import LIVE, Job, JobState
 from statejobs.work.records.stuck import is_stuck
 
 
-def why_nothing_runs(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
+def why_nothing_runs(
+    model: ResourceModel, state: str, jobs: Sequence[Job]
+) -> str | None:
     """Say that a record in *state* is promised a job, and that none of *jobs* will run.
 
     Args:
@@ -42,7 +44,9 @@ def _why_forgotten(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str
         if not mine:
             return f"it waits in {state!r} for a job of {key!r}, and there is none"
         last = mine[0]
-        has_run = last.state is JobState.COMPLETED and bound.target == state  # and left it there
+        has_run = (
+            last.state is JobState.COMPLETED and bound.target == state
+        )  # and left it there
         if not has_run and not any(job.state in LIVE for job in mine):
             why = f" ({last.reason})" if last.reason else ""
             return (

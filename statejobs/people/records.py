@@ -56,7 +56,9 @@ class RecordPage:
     timeline: tuple[AttemptEvent | StepEvent, ...]
 
 
-def record_page(desk: Desk, model: ResourceModel, identity: tuple[Any, ...]) -> RecordPage | None:
+def record_page(
+    desk: Desk, model: ResourceModel, identity: tuple[Any, ...]
+) -> RecordPage | None:
     """Return everything about a record; None when there is none.
 
     Raises:

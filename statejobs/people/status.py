@@ -93,7 +93,9 @@ def queues(desk: Desk) -> tuple[QueueStatus, ...]:
         QueueStatus(
             queue=name,
             limit=desk.queues.get(name),
-            states={state.value: counts.get(name, {}).get(state, 0) for state in JobState},
+            states={
+                state.value: counts.get(name, {}).get(state, 0) for state in JobState
+            },
             at_least=_at_least(counts.get(name, {})),
             oldest_queued_at=oldest.get(name),
             oldest_queued_seconds=_age(oldest.get(name), now),
@@ -104,7 +106,9 @@ def queues(desk: Desk) -> tuple[QueueStatus, ...]:
 
 
 def _names(desk: Desk, holding: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys([*desk.queues, *desk.registry.named_queues(), *sorted(holding)]))
+    return list(
+        dict.fromkeys([*desk.queues, *desk.registry.named_queues(), *sorted(holding)])
+    )
 
 
 def _at_least(counts: Mapping[str, int]) -> tuple[str, ...]:
@@ -134,7 +138,10 @@ def _count(desk: Desk, model: ResourceModel) -> dict[str, int]:
     with desk.open_session() as session:
         rows = session.execute(select(state, func.count()).group_by(state)).all()
     found = {str(member.value): count for member, count in rows}
-    return {value: found.get(value, 0) for value in dict.fromkeys([*model.spec.states, *found])}
+    return {
+        value: found.get(value, 0)
+        for value in dict.fromkeys([*model.spec.states, *found])
+    }
 
 
 def _age(since: datetime | None, now: datetime) -> float | None:

@@ -40,7 +40,9 @@ def workers(desk: Desk) -> tuple[ShownWorker, ...]:
     now = desk.now()
     rows = [shown_row(row, desk.redaction) for row in desk.queries.nodes()]
     # Where no worker lives, none forgets those that are silent.
-    return tuple(_worker(desk, row, now) for row in rows if now - row["beat_at"] < SILENT_NODE)
+    return tuple(
+        _worker(desk, row, now) for row in rows if now - row["beat_at"] < SILENT_NODE
+    )
 
 
 def living_workers(desk: Desk) -> tuple[ShownWorker, ...]:

@@ -49,7 +49,9 @@ def _without_row(session: Session, records: Sequence[Any]) -> Iterator[Any]:
             yield from _missing(session, model, group[start : start + _AT_ONCE])
 
 
-def _missing(session: Session, model: ResourceModel, records: Sequence[Any]) -> Iterator[Any]:
+def _missing(
+    session: Session, model: ResourceModel, records: Sequence[Any]
+) -> Iterator[Any]:
     keys: Sequence[Any] = model.mapper.primary_key
     by_key = {_identity(record): record for record in records}
     wanted = [key[0] for key in by_key] if len(keys) == 1 else list(by_key)
@@ -69,4 +71,6 @@ def _refused(action: str, record: Any, reason: str) -> TransitionRefusedError:
     model: ResourceModel = type(record).__statejobs__
     held = vars(record).get(model.attribute)  # not by getattr, which would load
     state = "unknown" if held is None else value_of(held)
-    return TransitionRefusedError(action, record=model.label(record), state=state, reasons=[reason])
+    return TransitionRefusedError(
+        action, record=model.label(record), state=state, reasons=[reason]
+    )

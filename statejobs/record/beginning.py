@@ -24,7 +24,9 @@ def stage_creation(record: Any) -> None:
 
 def creation(model: ResourceModel, target: str, *, before: Step | None = None) -> Step:
     """Return the step that creates a record in *target*; it is as old as the step *before* it."""
-    step = Step(name="create", source=None, target=target, trigger=promised_by(model, target))
+    step = Step(
+        name="create", source=None, target=target, trigger=promised_by(model, target)
+    )
     if before is not None:
         step.at, step.acting = before.at, before.acting
     return step

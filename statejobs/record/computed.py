@@ -28,9 +28,15 @@ def tell_computed(
     """
     model = moved[0].model
     sent = update.last_updated_params()
-    for m, values in zip(moved, sent if isinstance(sent, list) else [sent], strict=True):
+    for m, values in zip(
+        moved, sent if isinstance(sent, list) else [sent], strict=True
+    ):
         for name, column in computed_columns(m.model).items():
-            if _is_loaded(m.record, name) and _is_python(column) and column.key in values:
+            if (
+                _is_loaded(m.record, name)
+                and _is_python(column)
+                and column.key in values
+            ):
                 set_committed_value(m.record, name, values[column.key])
     asked = [m for m in moved if any(_names_to_ask(m))]
     for start in range(0, len(asked), _AT_ONCE):
@@ -42,7 +48,9 @@ def computed_columns(model: ResourceModel) -> Mapping[str, Column[Any]]:
     """Return the columns of the table with the state that change by themselves, by attribute."""
     found = {}
     for attribute in model.mapper.column_attrs:
-        column: Any = attribute.columns[-1]  # of the base's table, when a subclass has one more
+        column: Any = attribute.columns[
+            -1
+        ]  # of the base's table, when a subclass has one more
         is_ours = getattr(column, "table", None) is model.table
         if is_ours and _changes_by_itself(model, column):
             found[attribute.key] = column
@@ -58,21 +66,31 @@ def _changes_by_itself(model: ResourceModel, column: Any) -> bool:
 
 def _ask(connection: Connection, model: ResourceModel, moved: Sequence[Moved]) -> None:
     keys: Sequence[Any] = model.mapper.primary_key
-    columns = {column.key: column for m in moved for column in computed_columns(m.model).values()}
+    columns = {
+        column.key: column
+        for m in moved
+        for column in computed_columns(m.model).values()
+    }
     key = keys[0] if len(keys) == 1 else tuple_(*keys)
     wanted = [m.move.identity[0] if len(keys) == 1 else m.move.identity for m in moved]
     query = select(*keys, *columns.values()).where(key.in_(wanted))
-    rows = {tuple(row[: len(keys)]): row[len(keys) :] for row in connection.execute(query)}
+    rows = {
+        tuple(row[: len(keys)]): row[len(keys) :] for row in connection.execute(query)
+    }
     for m in moved:
         values = rows.get(m.move.identity)
-        if values is None:  # its key is written in another way than the database returns it
+        if (
+            values is None
+        ):  # its key is written in another way than the database returns it
             session = object_session(m.record)
             assert session is not None  # noqa: S101 - it is being flushed
             session.expire(m.record, list(_names_to_ask(m)))
             continue
         by_key = dict(zip(columns, values, strict=True))
         for name in _names_to_ask(m):
-            set_committed_value(m.record, name, by_key[computed_columns(m.model)[name].key])
+            set_committed_value(
+                m.record, name, by_key[computed_columns(m.model)[name].key]
+            )
 
 
 def _names_to_ask(moved: Moved) -> Iterator[str]:

@@ -51,11 +51,15 @@ class Inserted(IteratorResult[Any]):
     def inserted_primary_key(self) -> Any:
         """The key of the row, when one was inserted."""
         return (
-            self.inserted_primary_key_rows[0] if len(self.inserted_primary_key_rows) == 1 else None
+            self.inserted_primary_key_rows[0]
+            if len(self.inserted_primary_key_rows) == 1
+            else None
         )
 
 
-def refuse_creation(model: ResourceModel, *, dialect: str, updates: Sequence[object]) -> None:
+def refuse_creation(
+    model: ResourceModel, *, dialect: str, updates: Sequence[object]
+) -> None:
     """Refuse to create records whose history and jobs one statement for all cannot write.
 
     Raises:
@@ -129,7 +133,9 @@ def create_records(
     at = clock_of(session.info).now()
     keys = list(model.mapper.primary_key)
     asked = [*keys, literal_column(_IS_NEW)] if updates else keys
-    ours = [column.label(model.names[f"returned_{n}"]) for n, column in enumerate(asked)]
+    ours = [
+        column.label(model.names[f"returned_{n}"]) for n, column in enumerate(asked)
+    ]
     frozen = execution.invoke_statement(
         statement=statement.returning(*ours), execution_options={CREATED_AT: at}
     ).freeze()
@@ -145,7 +151,9 @@ def create_records(
 
 def _named(keys: Sequence[Any], created: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
     """Return the keys that were *created* as rows, as `inserted_primary_key` is one."""
-    return IteratorResult(SimpleResultMetaData([key.key for key in keys]), iter(created)).all()
+    return IteratorResult(
+        SimpleResultMetaData([key.key for key in keys]), iter(created)
+    ).all()
 
 
 def write_creation(
@@ -169,9 +177,16 @@ def write_creation(
         for start in range(0, len(created), MOST_ROWS):
             part = created[start : start + MOST_ROWS]
             if not are_drawn or reuses_keys(connection):
-                begin_lives_of_all(connection, model, (row.record_id for row in part), at)
+                begin_lives_of_all(
+                    connection, model, (row.record_id for row in part), at
+                )
             _write_part(
-                connection, model, step, part, job=job_of(session.info), salt=f"{salt}.{start}"
+                connection,
+                model,
+                step,
+                part,
+                job=job_of(session.info),
+                salt=f"{salt}.{start}",
             )
     if created and step.trigger is not None:
         wake_after_commit(session, connection)

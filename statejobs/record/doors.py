@@ -43,7 +43,11 @@ def serve_or_refuse(execution: ORMExecuteState) -> Any:
     if statement is not execution.statement:
         raise _read_back(model)
     return create_records(
-        execution, statement, model, names=names, updates=_updated_on_conflict(statement)
+        execution,
+        statement,
+        model,
+        names=names,
+        updates=_updated_on_conflict(statement),
     )
 
 
@@ -71,13 +75,18 @@ def _model_of(statement: Any) -> ResourceModel | None:
 def _refuse_machine_columns(
     execution: ORMExecuteState, model: ResourceModel, names: Collection[str]
 ) -> None:
-    written = sorted(model.machine_names & {_column_behind(model, name) for name in names})
+    written = sorted(
+        model.machine_names & {_column_behind(model, name) for name in names}
+    )
     if not written:
         return
     kind, instead = "update", "Fire a transition on each record instead"
     if execution.is_insert:
         initial = value_of(model.state.initial)
-        kind, instead = "insert", f"Leave it out, so that the records start in {initial!r}"
+        kind, instead = (
+            "insert",
+            f"Leave it out, so that the records start in {initial!r}",
+        )
     raise ProtectedStateError(
         f"{kind}({model.cls.__name__}) sets {written[0]!r}: that would skip guards, "
         f"history and jobs. {instead}"
@@ -109,7 +118,9 @@ def _written_names(execution: ORMExecuteState, statement: Any) -> Iterator[str]:
     yield from map(_name, statement._values or ())  # noqa: SLF001
     for rows in statement._multi_values:  # noqa: SLF001
         for row in rows:
-            yield from map(_name, row if isinstance(row, dict) else _first_columns(statement, row))
+            yield from map(
+                _name, row if isinstance(row, dict) else _first_columns(statement, row)
+            )
     for column, _ in getattr(statement, "_ordered_values", None) or ():
         yield _name(column)
     yield from map(_name, getattr(statement, "_select_names", None) or ())

@@ -28,13 +28,21 @@ def action_edges(bound: BoundTrigger) -> Iterator[Edge]:
     guards = tuple(Guard.of(guard).name for guard in action.guards)
 
     def edge(
-        kind: EdgeKind, sources: tuple[str, ...], target: str, *, name: str | None = None,
+        kind: EdgeKind,
+        sources: tuple[str, ...],
+        target: str,
+        *,
+        name: str | None = None,
         guards: tuple[str, ...] = (),
-    ) -> Edge:  # fmt: skip
+    ) -> Edge:
         return Edge(
-            name=action.edge(name or kind.value), sources=sources, target=target, kind=kind,
-            trigger=bound.key, guards=guards,
-        )  # fmt: skip
+            name=action.edge(name or kind.value),
+            sources=sources,
+            target=target,
+            kind=kind,
+            trigger=bound.key,
+            guards=guards,
+        )
 
     if bound.during is None:
         yield edge(EdgeKind.COMPLETE, bound.sources, bound.target, guards=guards)
@@ -46,7 +54,9 @@ def action_edges(bound: BoundTrigger) -> Iterator[Edge]:
     yield edge(EdgeKind.COMPLETE, running, bound.target)
     for source in bound.sources:
         yield edge(EdgeKind.RETURN, running, source, name=action.returning(source))
-    if bound.failed is not None:  # from a source too: a person may cancel a job that waits
+    if (
+        bound.failed is not None
+    ):  # from a source too: a person may cancel a job that waits
         yield edge(EdgeKind.DISCARD, (*running, *bound.sources), bound.failed)
 
 

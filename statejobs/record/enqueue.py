@@ -23,9 +23,14 @@ from statejobs.values.options import JobOptions
 
 
 def enqueue_action(
-    session: Session, action: ActionSpec, records: Sequence[Any], *,
-    args: Any, kwargs: Any, chosen: JobOptions,
-) -> list[EnqueueResult]:  # fmt: skip
+    session: Session,
+    action: ActionSpec,
+    records: Sequence[Any],
+    *,
+    args: Any,
+    kwargs: Any,
+    chosen: JobOptions,
+) -> list[EnqueueResult]:
     """Enqueue *action* for *records* on the session's own connection.
 
     Raises:
@@ -50,24 +55,39 @@ def enqueue_action(
         record_id = model.record_id(record)
         key = f"{bound.prefix}{record_id}"
         new[key] = new_job(
-            model, bound, record_id, args=encoded, now=now, run_at=run_at, ids=ids,
-            actor=current_actor(), tenant=current_tenant(), priority=chosen.priority,
-        )  # fmt: skip
+            model,
+            bound,
+            record_id,
+            args=encoded,
+            now=now,
+            run_at=run_at,
+            ids=ids,
+            actor=current_actor(),
+            tenant=current_tenant(),
+            priority=chosen.priority,
+        )
         former.update({f"{old}{record_id}": key for old in bound.former_prefixes})
     connection = connection_for(session, type(records[0]).__statejobs__.mapper)
     with explain_missing_tables(connection):
-        made = enqueue(connection, list(new.values()), former=former, records=_records(records))
+        made = enqueue(
+            connection, list(new.values()), former=former, records=_records(records)
+        )
     results = dict(zip(new, made, strict=True))
     wake_after_commit(session, connection)
     models = [(type(r).__statejobs__, r) for r in records]
-    return [results[f"{m.by_spec[action.trigger].prefix}{m.record_id(r)}"] for m, r in models]
+    return [
+        results[f"{m.by_spec[action.trigger].prefix}{m.record_id(r)}"]
+        for m, r in models
+    ]
 
 
 def _records(records: Sequence[Any]) -> Records:
     """Return *records* as they are locked: before their jobs, as everywhere."""
     model: ResourceModel = type(records[0]).__statejobs__
     key_of = model.mapper.primary_key_from_instance
-    return Records(model.mapper.primary_key, [tuple(key_of(record)) for record in records])
+    return Records(
+        model.mapper.primary_key, [tuple(key_of(record)) for record in records]
+    )
 
 
 def _refuse_strangers(action: ActionSpec, records: Sequence[Any]) -> None:
@@ -77,7 +97,11 @@ def _refuse_strangers(action: ActionSpec, records: Sequence[Any]) -> None:
         if model is not None and action.trigger in model.by_spec:
             continue
         is_class = isinstance(record, type)
-        given = f"the class {record.__name__}" if is_class else f"of type {type(record).__name__}"
+        given = (
+            f"the class {record.__name__}"
+            if is_class
+            else f"of type {type(record).__name__}"
+        )
         raise WrongValueError(
             f"{action.label}: what shall be enqueued is {given}, which has no such "
             "action; give the record itself, such as session.get(Order, id)"

@@ -22,9 +22,12 @@ from statejobs.values.options import JobOptions
 
 
 def enqueue_task(
-    session: Session, task: TaskSpec, calls: Sequence[Mapping[str, Any]], *,
+    session: Session,
+    task: TaskSpec,
+    calls: Sequence[Mapping[str, Any]],
+    *,
     chosen: JobOptions,
-) -> list[EnqueueResult]:  # fmt: skip
+) -> list[EnqueueResult]:
     """Enqueue a job for each of *calls*; results in their order.
 
     Raises:
@@ -40,7 +43,9 @@ def enqueue_task(
     with explain_missing_tables(connection):
         job_ids = enqueue_alike(connection, _shared(session, task, chosen), each)
     wake_after_commit(session, connection)
-    return [EnqueueResult(job_id=job_id, outcome=Enqueued.INSERTED) for job_id in job_ids]
+    return [
+        EnqueueResult(job_id=job_id, outcome=Enqueued.INSERTED) for job_id in job_ids
+    ]
 
 
 def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
@@ -72,7 +77,9 @@ def _encoded(task: TaskSpec, calls: Sequence[Mapping[str, Any]]) -> Iterator[str
             if len(calls) == 1:
                 raise
             problem = f"of call {number} of {len(calls)} {error.problem}"
-            raise ArgumentsError(task.name, error.parameter, problem) from error.__cause__
+            raise ArgumentsError(
+                task.name, error.parameter, problem
+            ) from error.__cause__
 
 
 def _names(task: TaskSpec, values: object) -> Mapping[str, Any]:

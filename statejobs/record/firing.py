@@ -67,7 +67,11 @@ class BoundTransition(Generic[P, T]):
     def _explain(self, error: SQLAlchemyError, call: str) -> None:
         spec = self._spec
         explain_unloaded(
-            error, self._record, name=spec.name, call=f"{spec.name}{call}", guards=spec.guards
+            error,
+            self._record,
+            name=spec.name,
+            call=f"{spec.name}{call}",
+            guards=spec.guards,
         )
 
     @property
@@ -76,9 +80,14 @@ class BoundTransition(Generic[P, T]):
         return model
 
     def _fire(
-        self, body: Callable[[], Any], args: Any, kwargs: Any, *, checked: bool = False,
+        self,
+        body: Callable[[], Any],
+        args: Any,
+        kwargs: Any,
+        *,
+        checked: bool = False,
         began: float | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         record, spec, model = self._record, self._spec, self._model
         ledger = ledger_of(record)
         if ledger.running:
@@ -88,7 +97,9 @@ class BoundTransition(Generic[P, T]):
         started = time.perf_counter() if began is None else began
         try:
             with ledger.writing():
-                move = model.kernel.fire(record, spec.name, body=body, skip_guards=checked)
+                move = model.kernel.fire(
+                    record, spec.name, body=body, skip_guards=checked
+                )
         except Refusal as refusal:
             raise refused(record, spec.name, refusal.reasons) from None
         ledger.pending.append(
@@ -117,7 +128,9 @@ class BoundTransition(Generic[P, T]):
             explain_unloaded_in_body(error, self._spec.name)
             raise
         result = ran(returned, "transition", self._spec.name)
-        await with_loading(self._fire, lambda: None, args, kwargs, checked=True, began=began)
+        await with_loading(
+            self._fire, lambda: None, args, kwargs, checked=True, began=began
+        )
         return result
 
 

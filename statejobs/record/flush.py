@@ -21,8 +21,20 @@ from statejobs.record.computed import computed_columns, tell_computed
 from statejobs.record.flush_locks import lock_in_order
 from statejobs.record.identity import encode_identity
 from statejobs.record.inserting import after_insert, before_insert
-from statejobs.record.late import is_elsewhere, keep_key, moved_too_late, refuse_late_changes
-from statejobs.record.ledger import WAKE, clock_of, has_moved, job_of, ledger_of, pending_steps
+from statejobs.record.late import (
+    is_elsewhere,
+    keep_key,
+    moved_too_late,
+    refuse_late_changes,
+)
+from statejobs.record.ledger import (
+    WAKE,
+    clock_of,
+    has_moved,
+    job_of,
+    ledger_of,
+    pending_steps,
+)
 from statejobs.record.lives import GONE, awaits_number, end_lives
 from statejobs.record.model import ResourceModel
 from statejobs.record.move import Moved, Plan, refuse_conflict, why_not_moved
@@ -51,7 +63,9 @@ def before_flush(session: Session, _context: UOWTransaction, instances: Any) -> 
     for record in records:
         model: ResourceModel = type(record).__statejobs__
         mapper = model.mapper
-        if mapper not in connections:  # before anything is written: what cannot serve is refused
+        if (
+            mapper not in connections
+        ):  # before anything is written: what cannot serve is refused
             connections[mapper] = connection_for(session, mapper)
         moved = _plan_move(record, connections[mapper], plan.now)
         plan.moved.append(moved)
@@ -74,11 +88,19 @@ def _records_that_moved(session: Session, instances: Any) -> list[Any]:
     chosen = set(map(id, instances or ()))
     for record in session.dirty:
         is_flushed = not chosen or id(record) in chosen
-        if is_flushed and hasattr(type(record), "__statejobs__") and _has_steps(session, record):
+        if (
+            is_flushed
+            and hasattr(type(record), "__statejobs__")
+            and _has_steps(session, record)
+        ):
             found.append(record)
     for record in session.deleted:
         is_flushed = not chosen or id(record) in chosen
-        if is_flushed and has_moved(record) and pending_steps(record)[-1].target == DELETED:
+        if (
+            is_flushed
+            and has_moved(record)
+            and pending_steps(record)[-1].target == DELETED
+        ):
             found.append(record)
     return found
 
@@ -98,7 +120,9 @@ def _plan_move(record: Any, connection: Connection, now: datetime) -> Moved:
     ledger, model = ledger_of(record), type(record).__statejobs__
     is_new = instance_state(record).key is None
     later = now
-    for step in reversed(ledger.pending):  # one before the record had a session has no time yet
+    for step in reversed(
+        ledger.pending
+    ):  # one before the record had a session has no time yet
         step.at = later = step.at or later
     steps = tuple(ledger.pending)
     last = steps[-1]
@@ -157,7 +181,9 @@ def _move_within(moved: Sequence[Moved]) -> None:
     if found.rowcount != len(moved):
         raise why_not_moved(moved)
     for m in moved:
-        set_committed_value(m.record, m.model.attribute, m.model.members[m.move.becomes])
+        set_committed_value(
+            m.record, m.model.attribute, m.model.members[m.move.becomes]
+        )
         set_committed_value(m.record, "state_version", m.move.next_version)
         if m.move.moved_at is not None:
             set_committed_value(m.record, "state_changed_at", m.move.moved_at)
@@ -168,7 +194,9 @@ def _move_within(moved: Sequence[Moved]) -> None:
 def _text_of(identity: tuple[Any, ...]) -> str:
     """Return a key as text; a whole number alone, the usual one, is its own."""
     (first, *others) = identity
-    return str(first) if type(first) is int and not others else encode_identity(identity)
+    return (
+        str(first) if type(first) is int and not others else encode_identity(identity)
+    )
 
 
 def after_flush(session: Session, context: UOWTransaction) -> None:
@@ -216,8 +244,12 @@ def _write_plan(session: Session, plan: Plan) -> None:
 
 def _close(session: Session, moved: Moved) -> None:
     model, ledger = moved.model, moved.ledger
-    found = moved.record.__dict__.get(model.attribute)  # a base may load at any other touch
-    if found is not None and found is not model.members.get(moved.steps[-1].target, found):
+    found = moved.record.__dict__.get(
+        model.attribute
+    )  # a base may load at any other touch
+    if found is not None and found is not model.members.get(
+        moved.steps[-1].target, found
+    ):
         raise is_elsewhere(moved, found)
     del ledger.pending[: len(moved.steps)]
     if moved.is_new or ledger in session.info.get(INSERTED, ()):

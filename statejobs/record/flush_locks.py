@@ -29,12 +29,16 @@ def lock_in_order(session: Session, moved: Sequence[Moved]) -> None:
     edited = list(_edited(session, {id(m.record) for m in moved}))
     if not edited:
         return
-    places = {id(record): _place(record) for record in (*edited, *(m.record for m in moved))}
+    places = {
+        id(record): _place(record) for record in (*edited, *(m.record for m in moved))
+    }
     last = max(places[id(m.record)] for m in moved)
     if all(places[id(record)] > last for record in edited):
         return
     tables: dict[Table, list[Any]] = {}
-    for record in sorted((*edited, *(m.record for m in moved)), key=lambda r: places[id(r)]):
+    for record in sorted(
+        (*edited, *(m.record for m in moved)), key=lambda r: places[id(r)]
+    ):
         tables.setdefault(_table_of(record), []).append(record)
     try:
         for records in tables.values():
@@ -68,11 +72,16 @@ def _lock(session: Session, records: Sequence[Any]) -> None:
         .select_from(base.local_table)
         .where(key.in_([key[0] for key in keys] if len(columns) == 1 else keys))
     )
-    connection.execute(in_lock_order(query, columns, base.local_table, connection.dialect.name))
+    connection.execute(
+        in_lock_order(query, columns, base.local_table, connection.dialect.name)
+    )
 
 
 def _place(record: Any) -> tuple[Any, ...]:
-    return (*place_of(_table_of(record)), key_order(_columns(record))(_identity(record)))
+    return (
+        *place_of(_table_of(record)),
+        key_order(_columns(record))(_identity(record)),
+    )
 
 
 def _identity(record: Any) -> tuple[Any, ...]:

@@ -116,7 +116,9 @@ def _plain_decoder(
     if len(columns) > 1:
         return None
     kind = columns[0].type
-    if any(isinstance(each, Enum | TypeDecorator) for each in (kind, *_variants_of(kind))):
+    if any(
+        isinstance(each, Enum | TypeDecorator) for each in (kind, *_variants_of(kind))
+    ):
         return None
     for plain, python in ((Integer, int), (String, str)):
         if all(isinstance(each, plain) for each in (kind, *_variants_of(kind))):
@@ -172,7 +174,11 @@ def _plain_type(kind: TypeEngine[Any]) -> type | None:
 def _guesses(kind: TypeEngine[Any], content: Any) -> Iterator[Any]:
     for each in (kind, *_variants_of(kind)):
         inner = each.data_type if isinstance(each, DOMAIN) else each
-        ways = _ways_of_decorator(inner) if isinstance(inner, TypeDecorator) else [_convert(inner)]
+        ways = (
+            _ways_of_decorator(inner)
+            if isinstance(inner, TypeDecorator)
+            else [_convert(inner)]
+        )
         for way in ways:
             with suppress(Exception):  # whatever code of the user's raises
                 yield way(content)
@@ -186,7 +192,9 @@ def _ways_of_decorator(kind: TypeDecorator[Any]) -> Iterator[Callable[[Any], Any
     yield lambda content: _as_loaded(kind, content)
     for candidate in _KEY_TYPES:
         yield partial(_loaded_of_type, kind, candidate)
-    yield lambda content: _loaded(kind, msgspec.convert(content, type=_stored_type(kind)))
+    yield lambda content: _loaded(
+        kind, msgspec.convert(content, type=_stored_type(kind))
+    )
 
 
 def _convert(kind: TypeEngine[Any]) -> Callable[[Any], Any]:
@@ -200,7 +208,9 @@ def _loaded_of_type(kind: TypeDecorator[Any], candidate: type, content: Any) -> 
 def _as_loaded(kind: TypeDecorator[Any], value: Any) -> Any:
     """Return what a column of a type of the user's is loaded with for *value*."""
     has_bind = has_own(kind, "process_bind_param")
-    return _loaded(kind, kind.process_bind_param(value, _NO_DIALECT) if has_bind else value)
+    return _loaded(
+        kind, kind.process_bind_param(value, _NO_DIALECT) if has_bind else value
+    )
 
 
 def _loaded(kind: TypeDecorator[Any], stored: Any) -> Any:
@@ -232,7 +242,9 @@ _KEY_TYPES = (UUID, datetime, date, time, Decimal, bytes, int, float, bool)
 """What the values of such a type may be."""
 
 
-def _part_in_sql(column: ColumnElement[Any], dialect: Dialect, where: str) -> ColumnElement[str]:
+def _part_in_sql(
+    column: ColumnElement[Any], dialect: Dialect, where: str
+) -> ColumnElement[str]:
     kind = column.type.dialect_impl(dialect)
     if isinstance(kind, TypeDecorator | Enum | CHAR):
         raise _no_sql(column, where)
@@ -254,7 +266,13 @@ def _quoted(text: ColumnElement[Any], dialect: Dialect) -> ColumnElement[str]:
 def _uuid_in_sql(column: ColumnElement[Any], dialect: Dialect) -> ColumnElement[str]:
     text: ColumnElement[str] = cast(column, Text())
     if dialect.name == "sqlite" or not getattr(column.type, "native_uuid", True):
-        spans = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))  # stored as 32 hexadecimal digits
+        spans = (
+            (1, 8),
+            (9, 4),
+            (13, 4),
+            (17, 4),
+            (21, 12),
+        )  # stored as 32 hexadecimal digits
         dash = literal_column("'-'", Text())
         text = func.substr(text, *spans[0], type_=Text())
         for span in spans[1:]:

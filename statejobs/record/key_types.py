@@ -107,12 +107,16 @@ def _parts_to_bring(
         if value is None or type(value) is wanted:
             continue
         typed = _typed(model, name, column, value, dialect)
-        if type(typed) is not type(value) or encode_identity([typed]) != encode_identity([value]):
+        if type(typed) is not type(value) or encode_identity(
+            [typed]
+        ) != encode_identity([value]):
             found.append((name, typed))
     return found
 
 
-def key_of_types(model: ResourceModel, parts: Sequence[Any], dialect: Dialect) -> tuple[Any, ...]:
+def key_of_types(
+    model: ResourceModel, parts: Sequence[Any], dialect: Dialect
+) -> tuple[Any, ...]:
     """Return *parts* as the key that a record with them is loaded with.
 
     Raises:
@@ -137,7 +141,9 @@ def _part_of_type(kind: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:
 
 
 @lru_cache(maxsize=1024)
-def _parts(model: ResourceModel) -> tuple[tuple[str, ColumnElement[Any], type | None], ...]:
+def _parts(
+    model: ResourceModel,
+) -> tuple[tuple[str, ColumnElement[Any], type | None], ...]:
     """Return the attributes of the key, their columns, and the type that is right as it is."""
     return tuple(
         (model.mapper.get_property_by_column(column).key, column, _plain(column.type))
@@ -163,14 +169,20 @@ def _plain(kind: TypeEngine[Any]) -> type | None:
 
 
 def _typed(
-    model: ResourceModel, name: str, column: ColumnElement[Any], value: Any, dialect: Dialect
+    model: ResourceModel,
+    name: str,
+    column: ColumnElement[Any],
+    value: Any,
+    dialect: Dialect,
 ) -> Any:
     try:
         typed = as_returned(column.type, value, dialect)
         content = msgspec.json.decode(encode_identity([typed]))
         if typed_part(column.type, content) == typed:
             return typed
-        error: Exception = ValueError("its text cannot be read again: give the type a python_type")
+        error: Exception = ValueError(
+            "its text cannot be read again: give the type a python_type"
+        )
     except Exception as raised:  # noqa: BLE001 - whatever a type of the user's raises
         error = raised
     raise StateJobsError(

@@ -67,7 +67,9 @@ def why_no_key(kind: Kind, dialect: Dialect) -> str | None:
         if any(has_own(kind, name) for name in _PAST_PYTHON):
             return "its values are changed on a way that cannot be followed"
         return why_no_key(kind.load_dialect_impl(dialect), dialect)
-    if _form_of(kind) is _unknown and not isinstance(kind, NullType):  # of a key known later
+    if _form_of(kind) is _unknown and not isinstance(
+        kind, NullType
+    ):  # of a key known later
         return "nobody can tell in which form the database returns such a value"
     return _why_rounded(kind)
 
@@ -138,7 +140,11 @@ def _text_of(value: Any) -> str:
 
 def _float(kind: Any, value: Any, dialect: Dialect) -> Any:
     if kind.asdecimal:
-        return _member(kind, value, dialect) if dialect.name == "sqlite" else _decimal(value)
+        return (
+            _member(kind, value, dialect)
+            if dialect.name == "sqlite"
+            else _decimal(value)
+        )
     return float(_decimal(value)) + 0.0  # there is no other zero
 
 
@@ -159,7 +165,9 @@ def _decimal(value: Any) -> Decimal:
     number = Decimal(repr(value) if isinstance(value, float) else value)
     if not number.is_finite():
         raise ValueError(value)
-    return Decimal(format(number, "f")) + 0 if not number else Decimal(format(number, "f"))
+    return (
+        Decimal(format(number, "f")) + 0 if not number else Decimal(format(number, "f"))
+    )
 
 
 def _date(_kind: Kind, value: Any, _dialect: Dialect) -> date:

@@ -11,7 +11,9 @@ from statejobs.record.move import Moved
 from statejobs.store.leave import cancel_left
 
 
-def end_jobs_left(connection: Connection, moved: Sequence[Moved], now: datetime) -> None:
+def end_jobs_left(
+    connection: Connection, moved: Sequence[Moved], now: datetime
+) -> None:
     """Cancel the jobs that wait for *moved* in vain, and ask those to stop that run on them."""
     left: dict[str, str] = {}
     abandoned: dict[str, str] = {}
@@ -37,7 +39,9 @@ def _abandoned(moved: Moved) -> Iterator[tuple[str, str]]:
     """Running jobs whose record was moved away under them."""
     away = [step for step in moved.steps if step.leaves]
     for bound in moved.model.triggers.values():
-        leaving = [step for step in away if bound.during and step.source == bound.during]
+        leaving = [
+            step for step in away if bound.during and step.source == bound.during
+        ]
         if leaving:
             for key in bound.dedupe_keys(moved.record_id):
                 yield key, f"left by {leaving[-1].name}"

@@ -43,8 +43,12 @@ def draws_keys(model: ResourceModel, names: Container[str]) -> bool:
 
 def _is_drawn(moved: Moved) -> bool:
     """Whether the database has counted up the key of a new record, in the flush that ends now."""
-    given = instance_state(moved.record).committed_state  # by an event, after the plan was made
-    return moved.awaits_number and not any(name in given for name in _counted(moved.model).values())
+    given = instance_state(
+        moved.record
+    ).committed_state  # by an event, after the plan was made
+    return moved.awaits_number and not any(
+        name in given for name in _counted(moved.model).values()
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -60,8 +64,12 @@ def _counted(model: ResourceModel) -> Mapping[str, str]:
 
 def _is_counted(column: Column[Any]) -> bool:
     has_sequence = column.default is None or column.default.is_sequence
-    has_identity = column.server_default is None or isinstance(column.server_default, Identity)
-    is_counted = column.table.autoincrement_column is column or column.default is not None
+    has_identity = column.server_default is None or isinstance(
+        column.server_default, Identity
+    )
+    is_counted = (
+        column.table.autoincrement_column is column or column.default is not None
+    )
     return is_counted and has_sequence and has_identity
 
 
@@ -84,7 +92,10 @@ def begin_lives(connection: Connection, moved: Iterable[Moved], now: datetime) -
 
 
 def begin_lives_of_all(
-    connection: Connection, model: ResourceModel, record_ids: Iterable[str], now: datetime
+    connection: Connection,
+    model: ResourceModel,
+    record_ids: Iterable[str],
+    now: datetime,
 ) -> None:
     """End what earlier records of *model* left under the keys of new ones."""
     keys = [key for record_id in record_ids for key in _dedupe_keys(model, record_id)]
@@ -121,6 +132,12 @@ def _dedupe_keys(model: ResourceModel, record_id: str) -> Iterator[str]:
 @lru_cache(maxsize=1024)
 def _prefixes(model: ResourceModel) -> tuple[str, ...]:
     """Return how the dedupe keys of jobs begin of whatever class the record may have been."""
-    root: ResourceModel = getattr(model.mapper.base_mapper.class_, "__statejobs__", model)
-    bound = [bound for within in models_within(root) for bound in within.triggers.values()]
-    return tuple(dict.fromkeys(p for one in bound for p in (one.prefix, *one.former_prefixes)))
+    root: ResourceModel = getattr(
+        model.mapper.base_mapper.class_, "__statejobs__", model
+    )
+    bound = [
+        bound for within in models_within(root) for bound in within.triggers.values()
+    ]
+    return tuple(
+        dict.fromkeys(p for one in bound for p in (one.prefix, *one.former_prefixes))
+    )

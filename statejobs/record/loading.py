@@ -14,7 +14,9 @@ _CAN_SWITCH = find_spec("greenlet") is not None
 """Without it there is no AsyncSession, so nothing that could wait."""
 
 
-async def with_loading(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+async def with_loading(
+    function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
     """Call *function* so that an AsyncSession may load what it touches."""
     call = partial(function, *args, **kwargs)
     return await greenlet_spawn(call) if _CAN_SWITCH else call()

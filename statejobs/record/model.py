@@ -77,13 +77,17 @@ class ResourceModel:
     def job_states(self) -> frozenset[str]:
         """The states in which a job may wait or run: who leaves one may leave it behind."""
         bound = self.triggers.values()
-        return frozenset(state for one in bound for state in (*one.sources, one.during) if state)
+        return frozenset(
+            state for one in bound for state in (*one.sources, one.during) if state
+        )
 
     @cached_property
     def key_names(self) -> frozenset[str]:
         """The attributes of the primary key."""
         columns = self.mapper.primary_key
-        return frozenset(self.mapper.get_property_by_column(column).key for column in columns)
+        return frozenset(
+            self.mapper.get_property_by_column(column).key for column in columns
+        )
 
     @cached_property
     def members(self) -> Mapping[str, enum.Enum]:
@@ -116,7 +120,16 @@ class ResourceModel:
     @cached_property
     def eager_relations(self) -> tuple[str, ...]:
         """Names of the relationships that are loaded together with a record."""
-        lazily = {"select", "raise", "raise_on_sql", "noload", "write_only", "dynamic", True, None}
+        lazily = {
+            "select",
+            "raise",
+            "raise_on_sql",
+            "noload",
+            "write_only",
+            "dynamic",
+            True,
+            None,
+        }
         return tuple(r.key for r in self.mapper.relationships if r.lazy not in lazily)
 
     @cached_property
@@ -169,7 +182,9 @@ class ResourceModel:
 
     def could_fire(self, record: object) -> tuple[str, ...]:
         """Return the transitions that *record* could fire now, as a hint beside what went wrong."""
-        with suppress(Exception):  # a guard of another transition must not hide the reason
+        with suppress(
+            Exception
+        ):  # a guard of another transition must not hide the reason
             return self.kernel.available(record)
         return ()
 

@@ -69,7 +69,10 @@ def why_not_moved(moved: Sequence[Moved]) -> StaleTransitionError | RecordKeptEr
     model = moved[0].model
     found = {m: _place(m) for m in moved}
     for m, place in found.items():
-        is_moved = place is not None and place[:2] == (m.move.becomes, m.move.next_version)
+        is_moved = place is not None and place[:2] == (
+            m.move.becomes,
+            m.move.next_version,
+        )
         if place is not None and is_moved and m.move.moved_at in {None, place[2]}:
             continue  # or kept, if it was to stay where it is
         is_kept = place is not None and place[:2] == (m.move.was, m.move.version)
@@ -77,12 +80,18 @@ def why_not_moved(moved: Sequence[Moved]) -> StaleTransitionError | RecordKeptEr
             return RecordKeptError(model.label(m.record))
         return _stale(m, found=place and place[0])
     stay = [
-        m for m in moved if (m.move.becomes, m.move.next_version) == (m.move.was, m.move.version)
+        m
+        for m in moved
+        if (m.move.becomes, m.move.next_version) == (m.move.was, m.move.version)
     ]
     if stay:
         names = [model.label(m.record) for m in stay]
-        return RecordKeptError(names[0] if len(names) == 1 else f"one of {', '.join(names)}")
-    return _stale(moved[0], found=moved[0].move.becomes)  # the same move, at the same time
+        return RecordKeptError(
+            names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+        )
+    return _stale(
+        moved[0], found=moved[0].move.becomes
+    )  # the same move, at the same time
 
 
 def _place(moved: Moved) -> tuple[str, int, datetime] | None:
@@ -95,7 +104,9 @@ def _place(moved: Moved) -> tuple[str, int, datetime] | None:
     return None if row is None else (str(row[0].value), row[1], row[2])
 
 
-def _stale(moved: Moved, *, found: str | None, known: bool = True) -> StaleTransitionError:
+def _stale(
+    moved: Moved, *, found: str | None, known: bool = True
+) -> StaleTransitionError:
     step = moved.steps[0]
     return StaleTransitionError(
         step.name,

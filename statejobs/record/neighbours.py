@@ -31,7 +31,9 @@ def neighbours_of(model: ResourceModel, bound: BoundTrigger) -> Neighbours:
         for source in edge.sources
     }
     working = {other.during for other in others if other.during is not None}
-    sharing = {b.key: b for b in others if b.during is None and {*b.sources} & {*bound.sources}}
+    sharing = {
+        b.key: b for b in others if b.during is None and {*b.sources} & {*bound.sources}
+    }
     return Neighbours(
         passing=frozenset((working & leads_back) - {*bound.sources}),
         resting=() if bound.during is None else tuple(sharing.values()),

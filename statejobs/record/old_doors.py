@@ -37,7 +37,9 @@ def _refusing_mappings(write: Callable[..., None], instead: str) -> Callable[...
     def write_others(session: Session, mapper: Any, *args: Any, **options: Any) -> None:
         inspected: Any = inspect(mapper, raiseerr=False)
         cls = getattr(inspected, "class_", type(None))
-        _refuse(cls, write, f"Execute the statement: {instead.format(name=cls.__name__)}")
+        _refuse(
+            cls, write, f"Execute the statement: {instead.format(name=cls.__name__)}"
+        )
         write(session, mapper, *args, **options)
 
     return write_others

@@ -34,14 +34,18 @@ def restage(session: Session, record: Any) -> None:
     if ledger.pending:
         model: ResourceModel = type(record).__statejobs__
         # An earlier rollback may have expired its state.
-        set_committed_value(record, model.attribute, model.members[ledger.pending[-1].target])
+        set_committed_value(
+            record, model.attribute, model.members[ledger.pending[-1].target]
+        )
 
 
 def forget_steps(session: Session, ended: SessionTransaction) -> None:
     """Forget the steps that were flushed inside *ended*, which was rolled back."""
     inserted: _Inserted = session.info.get(INSERTED, {})
     for ledger, steps in inserted.items():
-        inserted[ledger] = [(step, within) for step, within in steps if not _is_in(within, ended)]
+        inserted[ledger] = [
+            (step, within) for step, within in steps if not _is_in(within, ended)
+        ]
 
 
 def _is_in(inner: SessionTransaction | None, outer: SessionTransaction) -> bool:

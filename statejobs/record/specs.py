@@ -152,7 +152,9 @@ class TaskSpec:
     @cached_property
     def signature(self) -> Signature:
         """The typed parameters after the context, which are stored with a job."""
-        return Signature.of(self.body, name=self.name, skip=1 if self.takes_context else 0)
+        return Signature.of(
+            self.body, name=self.name, skip=1 if self.takes_context else 0
+        )
 
     def __repr__(self) -> str:
         return f"<task {self.key}>"
@@ -225,7 +227,9 @@ class BoundTrigger:
 
     def dedupe_keys(self, record_id: str) -> list[str]:
         """Return the dedupe keys that jobs for a record may have: of today, and former ones."""
-        return [f"{prefix}{record_id}" for prefix in (self.prefix, *self.former_prefixes)]
+        return [
+            f"{prefix}{record_id}" for prefix in (self.prefix, *self.former_prefixes)
+        ]
 
 
 def _short_name(method: Callable[..., Any]) -> str:

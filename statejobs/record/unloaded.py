@@ -30,7 +30,12 @@ class Touched:
 
 
 def explain_unloaded(
-    error: SQLAlchemyError, record: Any, *, name: str, call: str, guards: Iterable[Any] = ()
+    error: SQLAlchemyError,
+    record: Any,
+    *,
+    name: str,
+    call: str,
+    guards: Iterable[Any] = (),
 ) -> None:
     """Add a note to *error* if the database was asked where nobody may wait for it.
 
@@ -54,7 +59,11 @@ def explain_unloaded(
 
 
 def explain_unloaded_in_body(
-    error: SQLAlchemyError, name: str, *, session: str = "session", variable: str = "self"
+    error: SQLAlchemyError,
+    name: str,
+    *,
+    session: str = "session",
+    variable: str = "self",
 ) -> None:
     """Do the same for the body of an `async def` *name*, which can await what it needs."""
     if not _is_told(error):
@@ -79,7 +88,9 @@ def waits_in_vain(error: BaseException) -> bool:
 def _is_told(error: SQLAlchemyError) -> bool:
     """Return whether *error* is one that needs a note, and has none of ours."""
     notes = getattr(error, "__notes__", ())
-    return waits_in_vain(error) and not any(str(note).startswith(_MARK) for note in notes)
+    return waits_in_vain(error) and not any(
+        str(note).startswith(_MARK) for note in notes
+    )
 
 
 def _touched(error: SQLAlchemyError, guards: Iterable[Any]) -> Touched:

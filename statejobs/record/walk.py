@@ -75,7 +75,9 @@ class BoundAction(Generic[C, P, T]):
                 return ran(done, "action", action.name)
         except SQLAlchemyError as error:
             call = f"{action.name}(ctx{', …' if args or kwargs else ''})"
-            explain_unloaded(error, self._record, name=action.name, call=call, guards=action.guards)
+            explain_unloaded(
+                error, self._record, name=action.name, call=call, guards=action.guards
+            )
             raise
 
     if not TYPE_CHECKING:  # which see it by themselves
@@ -89,7 +91,9 @@ class BoundAction(Generic[C, P, T]):
                     f"{called}: {name} is of the class, not of a record; "
                     f"say {called}.{name}({'session, record' if name != 'options' else '…'})"
                 )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+            )
 
     async def _run_async(self, ctx: C, args: Any, kwargs: Any) -> Any:
         async with Walk(self._action, self._record):
@@ -129,7 +133,9 @@ class Walk:
         if self._action.target is None:
             self._delete()
             return
-        step = self._stage("complete", self._action.during or self._source, self._action.target)
+        step = self._stage(
+            "complete", self._action.during or self._source, self._action.target
+        )
         step.duration = time.perf_counter() - self._began
 
     async def __aenter__(self) -> Self:
@@ -176,10 +182,15 @@ class Walk:
         """Undo the start; from one that the body has flushed, the record and its job return."""
         action, model = self._action, type(self.record).__statejobs__
         # Not getattr: it would load, and the session may be broken.
-        if action.during is None or vars(self.record).get(model.attribute) is not action.during:
+        if (
+            action.during is None
+            or vars(self.record).get(model.attribute) is not action.during
+        ):
             return
         pending = ledger_of(self.record).pending
-        taken_back = self._stage(action.returning(value_of(source)), action.during, source)
+        taken_back = self._stage(
+            action.returning(value_of(source)), action.during, source
+        )
         taken_back.trigger = model.key_of(action.trigger)
         if start in pending[-2:-1]:
             del pending[-2:]

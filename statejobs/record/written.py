@@ -29,11 +29,17 @@ def write_beside(
     session: Session, connection: Connection, moved: Sequence[Moved], plan: Plan
 ) -> None:
     """Write history and jobs of *moved*, whose records a flush has written."""
-    history = [row for one in moved if one.model.has_history for row in _history(one, plan)]
+    history = [
+        row for one in moved if one.model.has_history for row in _history(one, plan)
+    ]
     if history:
         write_history(connection, history)
     stored = [one for one in moved if not one.is_new]
-    leaving = [one for one in stored if any(s.source in one.model.job_states for s in one.steps)]
+    leaving = [
+        one
+        for one in stored
+        if any(s.source in one.model.job_states for s in one.steps)
+    ]
     if leaving:
         end_jobs_left(connection, leaving, plan.now)
     if len(stored) < len(moved):
@@ -77,13 +83,17 @@ def _promised(
     former: dict[str, str] = {}
     for one in moved:
         for step in one.steps:
-            bound = one.model.triggers[step.trigger] if step.trigger is not None else None
+            bound = (
+                one.model.triggers[step.trigger] if step.trigger is not None else None
+            )
             if bound is None or one.state not in bound.sources:
                 continue
             key = f"{bound.prefix}{one.record_id}"
             jobs[key] = _promised_job(one, bound, step, now, ids)
             if not one.is_new:
-                former.update({f"{old}{one.record_id}": key for old in bound.former_prefixes})
+                former.update(
+                    {f"{old}{one.record_id}": key for old in bound.former_prefixes}
+                )
     return jobs, former
 
 
@@ -110,10 +120,18 @@ def _promised_job(
 
 
 def new_job(
-    model: ResourceModel, bound: BoundTrigger, record_id: str, *, args: str, now: datetime,
-    run_at: datetime, ids: IdSource, actor: str | None, tenant: str | None,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    record_id: str,
+    *,
+    args: str,
+    now: datetime,
+    run_at: datetime,
+    ids: IdSource,
+    actor: str | None,
+    tenant: str | None,
     priority: int | None = None,
-) -> NewJob:  # fmt: skip
+) -> NewJob:
     """Return a job of *bound* for the record with *record_id*."""
     options = bound.options
     return NewJob(

@@ -63,7 +63,9 @@ class Attempts:
         self._finisher, self._telemetry, self._reach = finisher, telemetry, reach
         self._clock, self._grace = sources.clock, grace
         # Apart from the threads of asyncio: so many may wait for locks, and hold up nobody's.
-        self._aside = ThreadPoolExecutor(_MOST_ASIDE, thread_name_prefix="statejobs-end")
+        self._aside = ThreadPoolExecutor(
+            _MOST_ASIDE, thread_name_prefix="statejobs-end"
+        )
 
     def run(self, claims: Sequence[Claim]) -> Iterator[Result] | Sequence[Result]:
         """Call a `def` body for *claims*, which are of one kind; return how each ended.
@@ -92,7 +94,9 @@ class Attempts:
         self._telemetry.emit(Event.JOB_ABANDONED, job=claim.job)
         self.on_abandoned(claim)
 
-    async def aside(self, finish: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def aside(
+        self, finish: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
         """Return what *finish* returns, which may wait for locks; the event loop goes on."""
         call = partial(copy_context().run, finish, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._aside, call)
@@ -167,9 +171,12 @@ def _falls_apart(claims: Sequence[Claim], met: Outcome) -> bool:
     elif isinstance(met, Fail | GiveBack):
         why = met.failure.error_type
     log.log(
-        level, "a call for %d jobs of %s came to nothing (%s): they are run one by one",
-        len(claims), claims[0].job.key, why,
-    )  # fmt: skip
+        level,
+        "a call for %d jobs of %s came to nothing (%s): they are run one by one",
+        len(claims),
+        claims[0].job.key,
+        why,
+    )
     return True
 
 
@@ -178,7 +185,9 @@ def _is_of_one(met: Outcome) -> bool:
         case Late() | Fail() | Superseded():
             return True
         case GiveBack(error=error):
-            return isinstance(error, RecordHidden) or (error is not None and may_last(error))
+            return isinstance(error, RecordHidden) or (
+                error is not None and may_last(error)
+            )
         case _:
             return False
 

@@ -73,9 +73,18 @@ class Claiming:
     """Takes jobs that are queued, for `Runner.claim`; safe to call from several threads."""
 
     def __init__(
-        self, store: Store, works: Works, finisher: Finisher, strays: Strays, *, node_id: str,
-        settings: WorkerSettings, sources: Sources, telemetry: Telemetry, reach: Reach = live_on,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        works: Works,
+        finisher: Finisher,
+        strays: Strays,
+        *,
+        node_id: str,
+        settings: WorkerSettings,
+        sources: Sources,
+        telemetry: Telemetry,
+        reach: Reach = live_on,
+    ) -> None:
         self._store, self._works, self._node_id = store, works, node_id
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
         self._strays, self._reach = strays, reach
@@ -83,7 +92,13 @@ class Claiming:
         self._with_strangers: frozenset[str] = frozenset()
         """Queues in which the last look saw jobs that this node cannot claim."""
         self._unclaimed = Unclaimed(
-            store, works, finisher, self.held, node_id=node_id, sources=sources, telemetry=telemetry
+            store,
+            works,
+            finisher,
+            self.held,
+            node_id=node_id,
+            sources=sources,
+            telemetry=telemetry,
         )
 
     def claimable_keys(self) -> Sequence[str]:
@@ -107,7 +122,8 @@ class Claiming:
             return Taken()
         try:
             found, claims = self._start_locked(
-                wanted.queue, lambda connection: self._lock_best(connection, wanted, keys)
+                wanted.queue,
+                lambda connection: self._lock_best(connection, wanted, keys),
             )
         except Exception as error:
             if is_everyones(error):
@@ -123,10 +139,14 @@ class Claiming:
         queue = wanted.queue
         with self._store.unwaiting() as connection:
             found = statements.find_queued(
-                connection, queue, keys, limit=wanted.limit, suspects=wanted.suspects,
+                connection,
+                queue,
+                keys,
+                limit=wanted.limit,
+                suspects=wanted.suspects,
                 sturdy=self._sturdy_keys(wanted.suspects),
                 among_strangers=queue in self._with_strangers,
-            )  # fmt: skip
+            )
         candidates = fit_together(found, self._max_crashes)
         sifting = Sifting(lambda ids: self._start_listed(queue, ids))
         sifting.sift(candidates)
@@ -137,7 +157,9 @@ class Claiming:
         )
         return Taken(sifting.claims, ended, is_more=bool(candidates))
 
-    def _starts_another(self, queue: str, key: str, but: set[int]) -> list[Exception] | None:
+    def _starts_another(
+        self, queue: str, key: str, but: set[int]
+    ) -> list[Exception] | None:
         """Return what starting some others of *key* raised; None when one could be started.
 
         Nothing of it is kept. They are chosen by chance among the last, so that many that
@@ -179,7 +201,9 @@ class Claiming:
         # been; what follows from it flushes it too.
         with (
             self._strays.watching(),
-            self._store.transaction(flushes=False, lock_timeout=TABLE_PATIENCE) as connection,
+            self._store.transaction(
+                flushes=False, lock_timeout=TABLE_PATIENCE
+            ) as connection,
         ):
             jobs = lock(connection)
             if not jobs:
@@ -205,7 +229,9 @@ class Claiming:
         queue, limit, suspects = wanted.queue, wanted.limit, wanted.suspects
         lock = lock_among_strangers if queue in self._with_strangers else lock_queued
         sturdy = self._sturdy_keys(suspects)
-        found = lock(connection, queue, keys, limit=limit, suspects=suspects, sturdy=sturdy)
+        found = lock(
+            connection, queue, keys, limit=limit, suspects=suspects, sturdy=sturdy
+        )
         jobs = fit_together(found, self._max_crashes)
         if wanted.fills_chunks and len(jobs) == limit:
             jobs += self._lock_more(connection, queue, jobs)
@@ -221,7 +247,9 @@ class Claiming:
         keys, enough = self._works.keys(), TOGETHER_AFTER + 1
         return [key for key in keys if self._max_crashes(key) > enough]
 
-    def _lock_more(self, connection: Connection, queue: str, jobs: Sequence[Job]) -> list[Job]:
+    def _lock_more(
+        self, connection: Connection, queue: str, jobs: Sequence[Job]
+    ) -> list[Job]:
         """Lock what a call of the size of its chunk still takes, beside those of *jobs*."""
         known = {job.id for job in jobs}
         more: list[Job] = []
@@ -232,12 +260,15 @@ class Claiming:
                 continue
             found = lock_trusted(connection, queue, key, limit=chunk.size)
             more += [
-                job for job in found
+                job
+                for job in found
                 if job.id not in known and job.tenant in tenants and not job.attempt
-            ]  # fmt: skip
+            ]
         return more
 
-    def _mark(self, connection: Connection, ready: Sequence[tuple[Job, Subject]]) -> list[Claim]:
+    def _mark(
+        self, connection: Connection, ready: Sequence[tuple[Job, Subject]]
+    ) -> list[Claim]:
         now, token = self._sources.clock.now(), self._sources.ids()
         self._strays.note(token)
         until = now + self._settings.lease
@@ -246,7 +277,13 @@ class Claiming:
             by_source.setdefault(subject.source, []).append(job.id)
         for source, ids in by_source.items():
             mark_processing(
-                connection, ids, source=source, by=self._node_id, token=token, now=now, until=until
+                connection,
+                ids,
+                source=source,
+                by=self._node_id,
+                token=token,
+                now=now,
+                until=until,
             )
         began = self._sources.clock.monotonic()
         keys = {job.key for job, _ in ready}

@@ -22,9 +22,13 @@ class Committer:
     """A thread that finishes successes in batches."""
 
     def __init__(
-        self, finisher: Finisher, *, most: int, on_ended: Callable[[Sequence[Claim]], None],
+        self,
+        finisher: Finisher,
+        *,
+        most: int,
+        on_ended: Callable[[Sequence[Claim]], None],
         on_left: Callable[[Ending], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make a committer.
 
         Args:
@@ -37,7 +41,9 @@ class Committer:
         self._on_ended, self._on_left = on_ended, on_left
         self._successes: queue.SimpleQueue[Ending | None] = queue.SimpleQueue()
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="statejobs-commit", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="statejobs-commit", daemon=True
+        )
 
     def start(self) -> None:
         """Begin."""

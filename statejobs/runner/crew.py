@@ -40,12 +40,19 @@ class Crew:
     """The slots of a worker, in a lane for each queue."""
 
     def __init__(
-        self, runner: Runner, held: HeldClaims, queues: Mapping[str, int], *,
-        settings: WorkerSettings, on_low: Callable[[], None], on_due: Callable[[datetime], None],
-        threads: Threads | None = None, loop_thread: LoopThread | None = None,
+        self,
+        runner: Runner,
+        held: HeldClaims,
+        queues: Mapping[str, int],
+        *,
+        settings: WorkerSettings,
+        on_low: Callable[[], None],
+        on_due: Callable[[datetime], None],
+        threads: Threads | None = None,
+        loop_thread: LoopThread | None = None,
         on_loop_end: LastOnLoop | None = None,
         on_loop_blocked: OnLoopBlocked | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make a crew; `start` begins.
 
         Args:
@@ -60,7 +67,12 @@ class Crew:
             on_loop_end: Awaited on that loop when it ends, to close what belongs to it.
             on_loop_blocked: Called when a body blocks that loop for good.
         """
-        self._runner, self._held, self._on_due, self._on_low = runner, held, on_due, on_low
+        self._runner, self._held, self._on_due, self._on_low = (
+            runner,
+            held,
+            on_due,
+            on_low,
+        )
         self._clock = runner.sources.clock
         self._threads = threads or DaemonThreads()
         self._loop_thread, self._on_loop_end = loop_thread or LoopThread(), on_loop_end
@@ -68,20 +80,28 @@ class Crew:
         self._is_loop_blocked = False
         self._commits_together = settings.finish_batch > 1
         self._singly = Singly(
-            runner.finisher, self._threads, on_ended=self._end_single,
+            runner.finisher,
+            self._threads,
+            on_ended=self._end_single,
             most=min(MOST, most_waiting(runner.store.engine) or MOST),
-        )  # fmt: skip
+        )
         self._committer = Committer(
-            runner.finisher, most=settings.finish_batch, on_ended=self._end,
+            runner.finisher,
+            most=settings.finish_batch,
+            on_ended=self._end,
             on_left=self._singly.put,
-        )  # fmt: skip
+        )
         self.lanes = [
             Lane(
-                queue, limit, most_ahead=settings.claim_batch,
-                most_together=settings.finish_batch, start_server=self._start_server, on_low=on_low,
+                queue,
+                limit,
+                most_ahead=settings.claim_batch,
+                most_together=settings.finish_batch,
+                start_server=self._start_server,
+                on_low=on_low,
             )
             for queue, limit in queues.items()
-        ]  # fmt: skip
+        ]
         self._lane_of = {lane.queue: lane for lane in self.lanes}
 
     def start(self) -> None:
@@ -109,9 +129,11 @@ class Crew:
         """
         claims = self._held.all()
         blocking = find_blocking(
-            claims, self._loop_thread.running_task, self._clock.monotonic(),
+            claims,
+            self._loop_thread.running_task,
+            self._clock.monotonic(),
             self._runner.settings.timeout_grace,
-        )  # fmt: skip
+        )
         if blocking is None:
             return
         self._is_loop_blocked = True
@@ -156,7 +178,11 @@ class Crew:
     def _release(self, claims: Sequence[Claim]) -> None:
         """Give jobs back, several at once: each is a commit of its own."""
         finisher = self._runner.finisher
-        run_all(self._threads, [partial(finisher.release, claim) for claim in claims], most=_MOST)
+        run_all(
+            self._threads,
+            [partial(finisher.release, claim) for claim in claims],
+            most=_MOST,
+        )
 
     def _start_server(self, lane: Lane, is_async: bool) -> None:  # noqa: FBT001
         if is_async:
@@ -197,7 +223,9 @@ class Crew:
                 else:
                     self._note_due((yield partial(finish, result)))
         except BaseException:  # the thread, or the loop, serves other jobs after these
-            log.exception("%d jobs of %s could not be finished", len(left), call[0].job.key)
+            log.exception(
+                "%d jobs of %s could not be finished", len(left), call[0].job.key
+            )
         if left:
             self._end(left)
 

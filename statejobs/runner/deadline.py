@@ -108,7 +108,9 @@ def find_blocking(
     for claim in claims:
         timeout = claim.policy.timeout
         if timeout is not None and claim.policy.is_async and _task_name(claim) == task:
-            is_over = now - claim.began > (timeout + grace).total_seconds() + _UNBLOCKS_WITHIN
+            is_over = (
+                now - claim.began > (timeout + grace).total_seconds() + _UNBLOCKS_WITHIN
+            )
             return claim if is_over else None
     return None
 
@@ -125,7 +127,11 @@ def end_copy(claim: Claim) -> None:
 
     It shares the worker's connections, and would garble them.
     """
-    log.error("job %s (%s) forked, and its copy returned: it ends", claim.job.id, claim.job.key)
+    log.error(
+        "job %s (%s) forked, and its copy returned: it ends",
+        claim.job.id,
+        claim.job.key,
+    )
     os._exit(1)
 
 
@@ -142,4 +148,6 @@ def _too_long(timeout: timedelta) -> str:
     return f"no end after {timeout.total_seconds():g} s, its timeout"
 
 
-_UNBLOCKS_WITHIN = 1.0  # seconds: the loop itself ends the attempt at the end of the grace
+_UNBLOCKS_WITHIN = (
+    1.0  # seconds: the loop itself ends the attempt at the end of the grace
+)

@@ -52,7 +52,12 @@ class DrainResult:
 
 
 def step(
-    runner: Runner, queues: Sequence[str], loop: LoopThread, n: int, *, fills_chunks: bool = False
+    runner: Runner,
+    queues: Sequence[str],
+    loop: LoopThread,
+    n: int,
+    *,
+    fills_chunks: bool = False,
 ) -> list[Ended]:
     """Claim up to *n* queued jobs, run each, then commit; a fixed order, no threads of ours.
 
@@ -92,14 +97,20 @@ def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[
         together, left = runner.finisher.finish_many(successes)
     singly = [runner.finisher.finish(success) for success in left]
     ended = {one.job.id: one for one in (*together, *singly)}
-    return [_as_it_is(ended[r.claim.job.id] if isinstance(r, Ending) else r) for r in results]
+    return [
+        _as_it_is(ended[r.claim.job.id] if isinstance(r, Ending) else r)
+        for r in results
+    ]
 
 
 def _as_it_is(ended: Ended) -> Ended:
     """Return *ended* with its job as it is now; a worker, which shows it to nobody, saves this."""
     job = ended.job
     now = structs.replace(
-        job, state=ended.state or job.state, reason=ended.reason, run_at=ended.run_at or job.run_at
+        job,
+        state=ended.state or job.state,
+        reason=ended.reason,
+        run_at=ended.run_at or job.run_at,
     )
     return replace(ended, job=now)
 
@@ -115,7 +126,12 @@ def _run_call(runner: Runner, call: Call, loop: LoopThread) -> Iterable[Result]:
 
 
 def drain(
-    runner: Runner, queues: Sequence[str], loop: LoopThread, *, most: int, raise_errors: bool
+    runner: Runner,
+    queues: Sequence[str],
+    loop: LoopThread,
+    *,
+    most: int,
+    raise_errors: bool,
 ) -> DrainResult:
     """Run what is queued, and what that enqueues, until nothing is left.
 
@@ -167,7 +183,9 @@ def _refuse_held(runner: Runner) -> None:
         ) from hold.error
 
 
-def _attempts(runner: Runner, queues: Sequence[str], loop: LoopThread) -> Iterator[Ended]:
+def _attempts(
+    runner: Runner, queues: Sequence[str], loop: LoopThread
+) -> Iterator[Ended]:
     staging = Staging(runner.store)
     runner.claiming.look(queues)
     while True:

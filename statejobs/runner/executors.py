@@ -77,7 +77,9 @@ class DaemonThreads:
                 self._idle += 1
 
 
-def run_all(threads: Threads, tasks: Sequence[Callable[[], object]], *, most: int) -> None:
+def run_all(
+    threads: Threads, tasks: Sequence[Callable[[], object]], *, most: int
+) -> None:
     """Run *tasks* on *threads*, at most so many at once, and wait for them; errors are logged."""
     waiting, ended = deque(tasks), threading.Semaphore(0)
 
@@ -138,7 +140,9 @@ class LoopThread:
             return
         if last is not None:
             try:
-                asyncio.run_coroutine_threadsafe(last(), loop).result(timeout=_ENDS_WITHIN)
+                asyncio.run_coroutine_threadsafe(last(), loop).result(
+                    timeout=_ENDS_WITHIN
+                )
             except Exception as error:  # noqa: BLE001 - the loop ends whatever that met
                 log.debug("the end of the event loop: %r", error)
         loop.call_soon_threadsafe(loop.stop)

@@ -76,7 +76,9 @@ class Finisher:
                 return ended[0]
         return self._finish_alone(ending)
 
-    def finish_many(self, endings: Sequence[Ending]) -> tuple[list[Ended], list[Ending]]:
+    def finish_many(
+        self, endings: Sequence[Ending]
+    ) -> tuple[list[Ended], list[Ending]]:
         """Commit those of *endings*, all successes, that can be at once, with few statements.
 
         Returns:
@@ -110,7 +112,8 @@ class Finisher:
             UndoneError: A fault of the database that passes; likewise.
         """
         endings = [
-            replace(end, outcome=self._retries.judge(end.claim, end.outcome)) for end in endings
+            replace(end, outcome=self._retries.judge(end.claim, end.outcome))
+            for end in endings
         ]
         try:
             for ending in endings:
@@ -129,7 +132,10 @@ class Finisher:
         for ending in endings:
             ending.claim.advance(Phase.SETTLED)
         self._reach(CrashPoint.FINISHED)
-        return [self._tell_of(end.claim, how) for end, how in zip(endings, settled, strict=True)]
+        return [
+            self._tell_of(end.claim, how)
+            for end, how in zip(endings, settled, strict=True)
+        ]
 
     def release(self, claim: Claim) -> Ended:
         """Give a job back, running or waiting for a slot; its attempt does not count."""
@@ -143,25 +149,39 @@ class Finisher:
         """Tell that a result was dropped, and return so."""
         log.warning(
             "late result of job %s, attempt %s: dropped, its writes rolled back",
-            claim.job.id, claim.job.attempt,
-        )  # fmt: skip
+            claim.job.id,
+            claim.job.attempt,
+        )
         self._telemetry.emit(Event.JOB_LATE, job=claim.job)
         return Ended(job=claim.job, outcome="late", state=None)
 
     def tell(
-        self, claim: Claim, outcome: str, state: JobState, *, is_overtaken: bool = False,
+        self,
+        claim: Claim,
+        outcome: str,
+        state: JobState,
+        *,
+        is_overtaken: bool = False,
         **how: Any,
-    ) -> Ended:  # fmt: skip
+    ) -> Ended:
         """Tell subscribers that an attempt ended, and return how: see `Ended`."""
         ended = Ended(job=claim.job, outcome=outcome, state=state, **how)
         self._telemetry.emit(
-            Event.JOB_ENDED, job=claim.job, outcome=outcome, state=state, duration=claim.duration,
-            reason=ended.reason, run_at=ended.run_at, failure=ended.failure,
+            Event.JOB_ENDED,
+            job=claim.job,
+            outcome=outcome,
+            state=state,
+            duration=claim.duration,
+            reason=ended.reason,
+            run_at=ended.run_at,
+            failure=ended.failure,
             is_overtaken=is_overtaken,
-        )  # fmt: skip
+        )
         return ended
 
-    def _finish_alone(self, ending: Ending, *, patience: timedelta | None = None) -> Ended:
+    def _finish_alone(
+        self, ending: Ending, *, patience: timedelta | None = None
+    ) -> Ended:
         claim = ending.claim
         ending = replace(ending, outcome=self._retries.judge(claim, ending.outcome))
         since = claim.began if isinstance(ending.outcome, Release) else None
@@ -206,14 +226,20 @@ class Finisher:
         except (SQLAlchemyError, RowRefusedError) as failed:
             error, aside = failed, None
         if aside is None:
-            log.warning("job %s: no outcome recorded: %s", claim.job.id, words_of(error))
+            log.warning(
+                "job %s: no outcome recorded: %s", claim.job.id, words_of(error)
+            )
             return None
         self._note_settled(claim)
         tell_of(refusal)
         return self.tell(
-            claim, "discard" if refusal.is_last else "fail", aside.state, reason=aside.reason,
-            run_at=aside.run_at, failure=refusal.failure,
-        )  # fmt: skip
+            claim,
+            "discard" if refusal.is_last else "fail",
+            aside.state,
+            reason=aside.reason,
+            run_at=aside.run_at,
+            failure=refusal.failure,
+        )
 
     def _write_aside(self, refusal: Refusal, claim: Claim) -> Aside | None:
         with self._store.transaction(yields=True) as connection:
@@ -241,11 +267,15 @@ class Finisher:
         if settlement.edge not in {"fail", "discard"}:
             failed = None
         return self.tell(
-            claim, settlement.edge, settled.state, reason=settlement.reason,
-            run_at=settlement.run_at, is_overtaken=settlement.is_overtaken,
+            claim,
+            settlement.edge,
+            settled.state,
+            reason=settlement.reason,
+            run_at=settlement.run_at,
+            is_overtaken=settlement.is_overtaken,
             failure=failed.failure if failed else None,
             error=failed.error if failed else None,
-        )  # fmt: skip
+        )
 
     def _note_settled(self, claim: Claim) -> None:
         claim.advance(Phase.SETTLED)

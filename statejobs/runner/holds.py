@@ -70,7 +70,11 @@ class HeldKeys:
             return keys
         now = self._clock.monotonic()
         with self._lock:
-            return [key for key in keys if key not in self._holds or self._holds[key].until <= now]
+            return [
+                key
+                for key in keys
+                if key not in self._holds or self._holds[key].until <= now
+            ]
 
     def all(self) -> dict[str, Hold]:
         """Return what is held, by key; also what may be tried again now."""
@@ -83,8 +87,12 @@ class HeldKeys:
         if not holds:
             return None
         rows = [
-            {"key": key, "reason": hold.reason, "since": hold.since.isoformat(),
-             "retry_seconds": hold.wait.total_seconds()}
+            {
+                "key": key,
+                "reason": hold.reason,
+                "since": hold.since.isoformat(),
+                "retry_seconds": hold.wait.total_seconds(),
+            }
             for key, hold in holds.items()
-        ]  # fmt: skip
+        ]
         return msgspec.json.encode(rows).decode()

@@ -27,7 +27,9 @@ def log_event(happening: Happening) -> None:
             job_id, reason = happening.fields["job_id"], happening.fields["reason"]
             named = {FIELDS: {"job_id": job_id, "outcome": "stale", "reason": reason}}
             shown = visible_line(str(reason))
-            log.info("job %s: cancelled, since it is stale: %s", job_id, shown, extra=named)
+            log.info(
+                "job %s: cancelled, since it is stale: %s", job_id, shown, extra=named
+            )
         case _:
             pass
 
@@ -40,10 +42,17 @@ def _log_end(fields: Mapping[str, Any]) -> None:
         return
     record = f" ({job.resource} {job.record_id})" if job.resource else ""
     log.log(
-        level, "job %s %s%s, attempt %s of %s%s: %s",
-        job.id, job.key, record, job.attempt, job.max_attempts, _took(fields["duration"]),
-        visible_line(_ending(fields)), extra={FIELDS: _job_fields(fields)},
-    )  # fmt: skip
+        level,
+        "job %s %s%s, attempt %s of %s%s: %s",
+        job.id,
+        job.key,
+        record,
+        job.attempt,
+        job.max_attempts,
+        _took(fields["duration"]),
+        visible_line(_ending(fields)),
+        extra={FIELDS: _job_fields(fields)},
+    )
 
 
 _LEVELS = {"fail": logging.WARNING, "discard": logging.ERROR, "cancel": logging.WARNING}

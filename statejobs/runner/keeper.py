@@ -83,11 +83,17 @@ class Keeper:
     """
 
     def __init__(
-        self, store: Store, held: HeldClaims, *, node_id: str, settings: WorkerSettings,
-        sources: Sources, telemetry: Telemetry,
+        self,
+        store: Store,
+        held: HeldClaims,
+        *,
+        node_id: str,
+        settings: WorkerSettings,
+        sources: Sources,
+        telemetry: Telemetry,
         held_keys: Callable[[], str | None] = lambda: None,
         on_forgotten: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store, self._held, self._node_id = store, held, node_id
         self._settings, self._sources, self._telemetry = settings, sources, telemetry
         self._timekeeper = timekeeper_of(sources.clock)
@@ -112,7 +118,10 @@ class Keeper:
 
         After an outage every lease has run out, and those who live need a moment to renew theirs.
         """
-        return self._sources.clock.monotonic() >= self._rests_until and not self._was_cut_off()
+        return (
+            self._sources.clock.monotonic() >= self._rests_until
+            and not self._was_cut_off()
+        )
 
     def rest(self) -> None:
         """Rescue nothing for one lease."""
@@ -155,7 +164,9 @@ class Keeper:
         if not stood_still:
             self._warn_unrenewed()
 
-    def _unless_locked(self, act: Callable[[], bool], locked: list[SQLAlchemyError]) -> bool:
+    def _unless_locked(
+        self, act: Callable[[], bool], locked: list[SQLAlchemyError]
+    ) -> bool:
         """Return what *act* returns; False, and *locked* grows, when a table it needs is locked."""
         try:
             return act()
@@ -179,7 +190,9 @@ class Keeper:
         clock, offset = self._sources.clock, self._timekeeper.offset
         sent = clock.monotonic()
         held = self._held_keys()
-        beat = beat_node(self._store, self._node_id, clock.now(), offset=offset, held=held)
+        beat = beat_node(
+            self._store, self._node_id, clock.now(), offset=offset, held=held
+        )
         self._timekeeper.take(beat.told, sent=sent)
         if not beat.is_known:  # somebody has deleted the row
             self._on_forgotten()
@@ -197,7 +210,10 @@ class Keeper:
         claims = [c for c in self._held.all() if not (c.is_lost or c.is_dropped)]
         for claim in claims:
             claim.is_dropped = True
-        self._tell(claims, "could not be renewed: they end well only if nobody takes them first")
+        self._tell(
+            claims,
+            "could not be renewed: they end well only if nobody takes them first",
+        )
 
     def _renew(self, claims: list[Claim]) -> bool:
         if not claims:
@@ -233,4 +249,6 @@ class Keeper:
 
 def _runs_alone(claim: Claim) -> bool:
     job = claim.job
-    return runs_alone(job, next_attempt=job.attempt, max_crashes=claim.policy.max_crashes)
+    return runs_alone(
+        job, next_attempt=job.attempt, max_crashes=claim.policy.max_crashes
+    )

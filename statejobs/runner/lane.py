@@ -31,9 +31,15 @@ class Lane:
     """Hands claims to at most `limit` servers, while there are places; safe between threads."""
 
     def __init__(
-        self, queue: str, limit: int, *, most_ahead: int, most_together: int,
-        start_server: StartServer, on_low: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        queue: str,
+        limit: int,
+        *,
+        most_ahead: int,
+        most_together: int,
+        start_server: StartServer,
+        on_low: Callable[[], None],
+    ) -> None:
         """Make a lane.
 
         Args:
@@ -60,7 +66,9 @@ class Lane:
         self._ahead = 0
         self._taken, self._looked_at = 0, 0.0
         self._takes_many = False
-        self._longest = 0.0  # seconds that a job took, of those that ended since the last look
+        self._longest = (
+            0.0  # seconds that a job took, of those that ended since the last look
+        )
 
     def room(self, now: float) -> int:
         """Return how many more calls to claim jobs for at *now*, in monotonic seconds."""
@@ -94,7 +102,9 @@ class Lane:
 
     def take(self, *, is_async: bool, after: Call = ()) -> Call | None:
         """Return the next call for a server, *after* the one that it served; None ends it."""
-        seconds = max((claim.duration or 0.0 for claim in after), default=0.0) / max(1, len(after))
+        seconds = max((claim.duration or 0.0 for claim in after), default=0.0) / max(
+            1, len(after)
+        )
         with self._lock:
             self._longest = max(self._longest, seconds)
             before = len(self._waiting)
@@ -118,7 +128,9 @@ class Lane:
         with self._lock:
             overdue = [call for call in self._waiting if now - call[0].began > OVERDUE]
             if overdue:
-                self._waiting = deque(c for c in self._waiting if now - c[0].began <= OVERDUE)
+                self._waiting = deque(
+                    c for c in self._waiting if now - c[0].began <= OVERDUE
+                )
                 self._ahead = 0
             return overdue
 

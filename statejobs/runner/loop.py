@@ -24,11 +24,21 @@ class Loop:
     """
 
     def __init__(
-        self, name: str, run_once: Callable[[], object], interval: timedelta, rng: Random
+        self,
+        name: str,
+        run_once: Callable[[], object],
+        interval: timedelta,
+        rng: Random,
     ) -> None:
-        self._run_once, self._interval, self._rng = run_once, interval.total_seconds(), rng
+        self._run_once, self._interval, self._rng = (
+            run_once,
+            interval.total_seconds(),
+            rng,
+        )
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"statejobs-{name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"statejobs-{name}", daemon=True
+        )
 
     def start(self) -> None:
         """Begin."""

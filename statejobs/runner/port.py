@@ -167,7 +167,9 @@ class Works(Protocol):
         """Return who runs the jobs of *key*."""
         ...
 
-    def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
+    def start(
+        self, connection: Connection, jobs: Sequence[Job], now: datetime
+    ) -> Starts:
         """Start *jobs* of any kind, as `Work.start` does; those that are ready keep their order."""
         ...
 
@@ -183,7 +185,9 @@ class Work(Protocol):
         """Return how jobs of *key* are run."""
         ...
 
-    def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
+    def start(
+        self, connection: Connection, jobs: Sequence[Job], now: datetime
+    ) -> Starts:
         """Lock the records of locked, queued *jobs*, waiting for nobody, and move them to `during`.
 
         Writes history. Uses a fixed number of statements for each key, however many jobs.
@@ -207,9 +211,14 @@ class Work(Protocol):
         ...
 
     def move_of(
-        self, claim: Claim, landing: Landing, *, now: datetime, reason: str | None = None,
+        self,
+        claim: Claim,
+        landing: Landing,
+        *,
+        now: datetime,
+        reason: str | None = None,
         changes: Mapping[str, Any] | None = None,
-    ) -> Move | None:  # fmt: skip
+    ) -> Move | None:
         """Return where the record goes that an outcome leads to *landing*; None if there is none.
 
         Args:
@@ -244,7 +253,9 @@ class Work(Protocol):
         """
         ...
 
-    def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
+    def discarded(
+        self, connection: Connection, claim: Claim, reason: str
+    ) -> BaseException | None:
         """Run the trigger's `on_discard` in a savepoint; return what it raised."""
         ...
 

@@ -81,7 +81,9 @@ class Refusal:
         """What the attempt's row says."""
         words = f"its record cannot be moved back: {self.refused.message}"
         if self.own is not None:
-            return replace(self.own, message=self._shown(f"{self.own.message}; and {words}"))
+            return replace(
+                self.own, message=self._shown(f"{self.own.message}; and {words}")
+            )
         how = "crashed, and " if self.is_crash else ""
         return replace(self.refused, message=self._shown(f"{how}{words}"))
 
@@ -110,11 +112,23 @@ class Aside:
 class Refused:
     """Writes refusals; never commits."""
 
-    def __init__(self, store: Store, works: Works, steps: Steps, sources: Sources) -> None:
-        self._store, self._works, self._steps, self._sources = store, works, steps, sources
+    def __init__(
+        self, store: Store, works: Works, steps: Steps, sources: Sources
+    ) -> None:
+        self._store, self._works, self._steps, self._sources = (
+            store,
+            works,
+            steps,
+            sources,
+        )
 
     def write(
-        self, connection: Connection, refusal: Refusal, claim: Claim | None, *, waits: bool = False
+        self,
+        connection: Connection,
+        refusal: Refusal,
+        claim: Claim | None,
+        *,
+        waits: bool = False,
     ) -> Aside | None:
         """Put the job aside, or give it up; return None when someone else has it.
 
@@ -129,16 +143,27 @@ class Refused:
         return self._put_aside(connection, refusal, claim, waits=waits)
 
     def _put_aside(
-        self, connection: Connection, refusal: Refusal, claim: Claim | None, *, waits: bool
+        self,
+        connection: Connection,
+        refusal: Refusal,
+        claim: Claim | None,
+        *,
+        waits: bool,
     ) -> Aside | None:
         now, until = self._sources.clock.now(), self._until(refusal)
         why = f"its record cannot be moved: {refusal.refused.message}"
         if claim is not None and claim.unsaved_checkpoint is not None:
             note_on_job(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
         is_ours = put_aside(
-            connection, refusal.job, token=self._sources.ids(), until=until, why=why,
-            is_crash=refusal.is_crash, counts=refusal.counts, waits=waits,
-        )  # fmt: skip
+            connection,
+            refusal.job,
+            token=self._sources.ids(),
+            until=until,
+            why=why,
+            is_crash=refusal.is_crash,
+            counts=refusal.counts,
+            waits=waits,
+        )
         if not is_ours:
             return None
         if refusal.cancels is not None:
@@ -156,12 +181,22 @@ class Refused:
         return self._sources.clock.now() + wait
 
     def _give_up(
-        self, connection: Connection, refusal: Refusal, claim: Claim | None, *, waits: bool
+        self,
+        connection: Connection,
+        refusal: Refusal,
+        claim: Claim | None,
+        *,
+        waits: bool,
     ) -> Aside | None:
         now = self._sources.clock.now()
         why = f"{STUCK}its record cannot be moved: {refusal.refused.message}"
         is_ours = discard_stuck(
-            connection, refusal.job, why=why, now=now, is_crash=refusal.is_crash, waits=waits
+            connection,
+            refusal.job,
+            why=why,
+            now=now,
+            is_crash=refusal.is_crash,
+            waits=waits,
         )
         if not is_ours:
             return None
@@ -174,11 +209,17 @@ class Refused:
         if refusal.was_put_aside:
             return  # nothing was run
         outcome = "crashed" if refusal.is_crash else "failed"
-        record_attempt(connection, refusal.job, outcome, now=now, failure=refusal.failure)
+        record_attempt(
+            connection, refusal.job, outcome, now=now, failure=refusal.failure
+        )
 
 
 def refusal_of(
-    claim: Claim, outcome: Outcome, error: Exception, now: datetime, redaction: Redaction = DEFAULT
+    claim: Claim,
+    outcome: Outcome,
+    error: Exception,
+    now: datetime,
+    redaction: Redaction = DEFAULT,
 ) -> Refusal:
     """Return how an attempt that ended with *outcome* is put aside, after *error*.
 
@@ -189,31 +230,45 @@ def refusal_of(
     raised = outcome if isinstance(outcome, Fail | GiveBack) else None
     return Refusal(
         job=Expired(
-            id=job.id, key=job.key, attempt=job.attempt, max_attempts=job.max_attempts,
-            crashes=job.crashes, owner=job.owner, token=job.token, started_at=job.started_at,
+            id=job.id,
+            key=job.key,
+            attempt=job.attempt,
+            max_attempts=job.max_attempts,
+            crashes=job.crashes,
+            owner=job.owner,
+            token=job.token,
+            started_at=job.started_at,
         ),
         error=error,
         is_last=job.is_last_attempt and isinstance(outcome, Fail | Cancel),
         step=backoff_step(job, claim.policy.max_attempts),
         own=raised.failure if raised else None,
         cause=raised.error if raised else None,
-        counts=not isinstance(outcome, Snooze | GiveBack | Release | Stale | Superseded),
+        counts=not isinstance(
+            outcome, Snooze | GiveBack | Release | Stale | Superseded
+        ),
         due=now + min(outcome.delay, LONGEST) if isinstance(outcome, Snooze) else None,
         redaction=redaction,
-        cancels=clean_text(outcome.reason, REASON_LIMIT) if isinstance(outcome, Cancel) else None,
-    )  # fmt: skip
+        cancels=clean_text(outcome.reason, REASON_LIMIT)
+        if isinstance(outcome, Cancel)
+        else None,
+    )
 
 
 def tell_of(refusal: Refusal) -> None:
     """Log a refusal that was written."""
-    message = f"job %s (%s): {_what_is_refused(refusal)}: %s%s"  # what is alike is told once
+    message = (
+        f"job %s (%s): {_what_is_refused(refusal)}: %s%s"  # what is alike is told once
+    )
     log.log(
         logging.ERROR if refusal.is_last else logging.WARNING,
         message,
-        refusal.job.id, refusal.job.key, refusal.refused.message,
+        refusal.job.id,
+        refusal.job.key,
+        refusal.refused.message,
         _HOW_ON.format(job_id=refusal.job.id) if refusal.is_last else "",
         exc_info=None if isinstance(refusal.error, _SAYS_IT_ALL) else refusal.error,
-    )  # fmt: skip
+    )
 
 
 def _what_is_refused(refusal: Refusal) -> str:
@@ -223,8 +278,15 @@ def _what_is_refused(refusal: Refusal) -> str:
     return f"{ended}, and its record cannot be moved back"
 
 
-_SAYS_IT_ALL = (StatementError, RecordHidden, RecordKeptError, RowRefusedError, UnreadableRowError)
+_SAYS_IT_ALL = (
+    StatementError,
+    RecordHidden,
+    RecordKeptError,
+    RowRefusedError,
+    UnreadableRowError,
+)
 """What needs no traceback."""
 _HOW_ON = (
-    "; the job is discarded, and the record stays where it is until: statejobs job retry {job_id}"
+    "; the job is discarded, and the record stays where it is "
+    "until: statejobs job retry {job_id}"
 )

@@ -28,7 +28,13 @@ log = logging.getLogger("statejobs.runner")
 
 RESCUED_AT_ONCE = 100
 """Jobs that one round takes back, about; the next round then comes at once."""
-_FOR_NOW = {Fault.READ_ONLY, Fault.CONFLICT, Fault.LOCKED, Fault.INTERRUPTED, Fault.CODE}
+_FOR_NOW = {
+    Fault.READ_ONLY,
+    Fault.CONFLICT,
+    Fault.LOCKED,
+    Fault.INTERRUPTED,
+    Fault.CODE,
+}
 """Faults that say nothing against the record: another round, or a node of other code, may do it."""
 
 
@@ -46,9 +52,16 @@ class Rescue:
     """Rescues expired jobs for one node; safe to call from several threads."""
 
     def __init__(
-        self, store: Store, works: Works, steps: Steps, *, lease: timedelta,
-        sources: Sources, telemetry: Telemetry, reach: Reach,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        works: Works,
+        steps: Steps,
+        *,
+        lease: timedelta,
+        sources: Sources,
+        telemetry: Telemetry,
+        reach: Reach,
+    ) -> None:
         self._store, self._works, self._steps, self._lease = store, works, steps, lease
         self._sources, self._telemetry, self._reach = sources, telemetry, reach
         self._refusals = Refused(store, works, steps, sources)
@@ -132,18 +145,27 @@ class Rescue:
             max_crashes=policy.max_crashes,
         )
 
-    def _take_back(self, expired: Expired, outcome: Crash | Release, claims: list[Claim]) -> Became:
+    def _take_back(
+        self, expired: Expired, outcome: Crash | Release, claims: list[Claim]
+    ) -> Became:
         """Settle the attempt with *outcome*; *claims* takes the claim, once the record is known."""
         with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             now = self._sources.clock.now()
             job = lock_expired(connection, expired.id, now, lease=self._lease)
-            subject = self._works.of(job.key).recover(connection, job) if job is not None else None
+            subject = (
+                self._works.of(job.key).recover(connection, job)
+                if job is not None
+                else None
+            )
             if job is None or subject is None:
                 return Became.LEFT
             claim = Claim(
-                job=job, subject=subject, policy=self._works.policy(job.key),
-                work=self._works.of(job.key), began=0,
-            )  # fmt: skip
+                job=job,
+                subject=subject,
+                policy=self._works.policy(job.key),
+                work=self._works.of(job.key),
+                began=0,
+            )
             claims[:] = [claim]
             settled = self._steps.take(connection, Ending(claim, outcome))
             self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
@@ -168,7 +190,9 @@ class Rescue:
                 return Became.LEFT
         tell_of(refusal)
         if is_last and claim is not None:
-            self._telemetry.emit(Event.JOB_RESCUED, job=claim.job, state=JobState.DISCARDED)
+            self._telemetry.emit(
+                Event.JOB_RESCUED, job=claim.job, state=JobState.DISCARDED
+            )
         return Became.PUT_ASIDE
 
 

@@ -20,7 +20,10 @@ from statejobs.values.outcome import Fail, GiveBack, Outcome
 
 R = TypeVar("R")
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between tries of a database that is away
+_FIRST_PAUSE, _LONGEST_PAUSE = (
+    0.05,
+    1.0,
+)  # seconds between tries of a database that is away
 MOST_OF_CODE = 10
 """How often what code in the database raised is taken for a fault that passes."""
 
@@ -37,9 +40,13 @@ class Retries:
         if claim.is_dropped and isinstance(outcome, Fail):
             return GiveBack(failure=outcome.failure, error=outcome.error)
         took = self._sources.clock.monotonic() - claim.began
-        return judged(outcome, lambda error: self._store.witness.was_everyones(error, within=took))
+        return judged(
+            outcome, lambda error: self._store.witness.was_everyones(error, within=took)
+        )
 
-    def insist(self, claim: Claim, act: Callable[[], R], *, since: float | None = None) -> R:
+    def insist(
+        self, claim: Claim, act: Callable[[], R], *, since: float | None = None
+    ) -> R:
         """Return what *act* returns, once the database bears it.
 
         While the lease is renewed it is tried for good; else until the lease would be over that

@@ -36,24 +36,49 @@ class Runner:
         self.settings, self.sources, self.telemetry = settings, sources, telemetry
         self.timekeeper = timekeeper_of(sources.clock)
         self.finisher = Finisher(
-            store, work, lease=settings.lease, sources=sources, telemetry=telemetry, reach=reach
+            store,
+            work,
+            lease=settings.lease,
+            sources=sources,
+            telemetry=telemetry,
+            reach=reach,
         )
         self.strays = Strays(
-            store, work, self.finisher.steps, node_id=node_id, settings=settings,
-            sources=sources, reach=reach,
-        )  # fmt: skip
-        self.claiming = Claiming(
-            store, work, self.finisher, self.strays, node_id=node_id, settings=settings,
-            sources=sources, telemetry=telemetry, reach=reach,
-        )  # fmt: skip
-        self._rescue = Rescue(
-            store, work, self.finisher.steps, lease=settings.lease, sources=sources,
-            telemetry=telemetry, reach=reach,
-        )  # fmt: skip
-        self.attempts = Attempts(
-            self.finisher, grace=settings.timeout_grace, sources=sources, telemetry=telemetry,
+            store,
+            work,
+            self.finisher.steps,
+            node_id=node_id,
+            settings=settings,
+            sources=sources,
             reach=reach,
-        )  # fmt: skip
+        )
+        self.claiming = Claiming(
+            store,
+            work,
+            self.finisher,
+            self.strays,
+            node_id=node_id,
+            settings=settings,
+            sources=sources,
+            telemetry=telemetry,
+            reach=reach,
+        )
+        self._rescue = Rescue(
+            store,
+            work,
+            self.finisher.steps,
+            lease=settings.lease,
+            sources=sources,
+            telemetry=telemetry,
+            reach=reach,
+        )
+        self.attempts = Attempts(
+            self.finisher,
+            grace=settings.timeout_grace,
+            sources=sources,
+            telemetry=telemetry,
+            reach=reach,
+        )
 
     def close(self) -> None:
         """End the idle threads."""
@@ -74,7 +99,9 @@ class Runner:
         is left to take: jobs that went stale hide none behind them. With *fills_chunks*, jobs
         beyond the limit are taken that share a call with one of it.
         """
-        wanted = Wanted(queue=queue, limit=limit, suspects=suspects, fills_chunks=fills_chunks)
+        wanted = Wanted(
+            queue=queue, limit=limit, suspects=suspects, fills_chunks=fills_chunks
+        )
         while True:
             taken = self.claiming.take(wanted)
             if taken.claims or not taken.is_more:

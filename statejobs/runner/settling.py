@@ -38,11 +38,15 @@ class Settling:
 
     def _backoff(self, claim: Claim, failed: Fail) -> timedelta:
         step = backoff_step(claim.job, claim.policy.max_attempts)
-        wait, problem = safe_delay(claim.policy.backoff, step, failed.error, self._sources.rng)
+        wait, problem = safe_delay(
+            claim.policy.backoff, step, failed.error, self._sources.rng
+        )
         if problem is not None:
             failure = describe_failure(problem, self._redaction)
             log.error(
                 "backoff of %s failed, the default is used: %s: %s",
-                claim.job.key, failure.error_type, failure.message,
-            )  # fmt: skip
+                claim.job.key,
+                failure.error_type,
+                failure.message,
+            )
         return wait

@@ -52,7 +52,9 @@ class Sifting:
             by_key.setdefault(candidate.key, []).append(candidate)
         try:
             for own in by_key.values():
-                in_halves(own, self._take_part, self._is_blamed, whole_first=len(by_key) > 1)
+                in_halves(
+                    own, self._take_part, self._is_blamed, whole_first=len(by_key) > 1
+                )
         except Exception:
             if not self.claims:
                 raise
@@ -79,5 +81,7 @@ class Sifting:
         """Spare the others of a key of which enough raised, and none was taken."""
         cause = (key, likeness_of(error))
         self._alike[cause] += 1
-        if self._alike[cause] >= ENOUGH and key not in {claim.job.key for claim in self.claims}:
+        if self._alike[cause] >= ENOUGH and key not in {
+            claim.job.key for claim in self.claims
+        }:
             self._hopeless.add(key)

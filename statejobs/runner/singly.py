@@ -29,9 +29,13 @@ class Singly:
     """A line of successes, each of which is tried until it ends."""
 
     def __init__(
-        self, finisher: Finisher, threads: Threads, *,
-        on_ended: Callable[[Ending, Ended | None], None], most: int = MOST,
-    ) -> None:  # fmt: skip
+        self,
+        finisher: Finisher,
+        threads: Threads,
+        *,
+        on_ended: Callable[[Ending, Ended | None], None],
+        most: int = MOST,
+    ) -> None:
         """Make a line.
 
         Args:
@@ -42,7 +46,9 @@ class Singly:
         """
         self._finisher, self._threads, self._on_ended = finisher, threads, on_ended
         self._most = most
-        self._line: list[tuple[int, int, Ending]] = []  # by how often tried, then as they came
+        self._line: list[
+            tuple[int, int, Ending]
+        ] = []  # by how often tried, then as they came
         self._numbers = count()
         self._serving = 0
         self._lock = threading.Lock()

@@ -23,7 +23,9 @@ class Staging:
         self._store = store
         self._told: set[int] = set()
 
-    def run_once(self, queues: Sequence[str], keys: Sequence[str], now: datetime) -> frozenset[str]:
+    def run_once(
+        self, queues: Sequence[str], keys: Sequence[str], now: datetime
+    ) -> frozenset[str]:
         """Queue the due jobs of *queues* and *keys*; return the queues that got some.
 
         Raises:
@@ -51,5 +53,7 @@ class Staging:
             return False
         if blame is Blame.JOB and ids[0] not in self._told:
             self._told.add(ids[0])
-            log.error("job %s is due, and the database refuses to queue it: %s", ids[0], error)
+            log.error(
+                "job %s is due, and the database refuses to queue it: %s", ids[0], error
+            )
         return True

@@ -62,7 +62,9 @@ class Steps:
         self._store, self._sources, self._reach = store, sources, reach
         self.settling = Settling(sources, store.redaction)
 
-    def take(self, connection: Connection, ending: Ending, *, is_held: bool = False) -> Settled:
+    def take(
+        self, connection: Connection, ending: Ending, *, is_held: bool = False
+    ) -> Settled:
         """Take all steps for one *ending*.
 
         Args:
@@ -89,7 +91,11 @@ class Steps:
         return self._supersede(connection, claim, outcome)
 
     def take_within(
-        self, connection: Connection, endings: Sequence[Ending], *, flush: Callable[[], None]
+        self,
+        connection: Connection,
+        endings: Sequence[Ending],
+        *,
+        flush: Callable[[], None],
     ) -> list[Settled]:
         """Take all steps for the *endings* of one call, in the transaction of its session.
 
@@ -105,7 +111,9 @@ class Steps:
             RecordKeptError: The database does not let one go.
             UndoneError: A fault of the database that passes.
         """
-        completing = [ending for ending in endings if isinstance(ending.outcome, Complete)]
+        completing = [
+            ending for ending in endings if isinstance(ending.outcome, Complete)
+        ]
         with ours():
             moves = self._land_all(connection, completing)
         self._reach(CrashPoint.FINISH_RECORD_MOVED)
@@ -114,11 +122,14 @@ class Steps:
         with ours():
             completed = self._complete_all(connection, completing, moves)
             return [
-                completed.get(ending.claim) or self.take(connection, ending, is_held=True)
+                completed.get(ending.claim)
+                or self.take(connection, ending, is_held=True)
                 for ending in endings
             ]
 
-    def give_up_record(self, connection: Connection, claim: Claim, reason: str | None) -> None:
+    def give_up_record(
+        self, connection: Connection, claim: Claim, reason: str | None
+    ) -> None:
         """Move the record of a job that ends before it began; somebody else may have moved it.
 
         Raises:
@@ -134,14 +145,19 @@ class Steps:
         elif isinstance(why := self._why_not(connection, claim), RecordKeptError):
             raise why
 
-    def run_discard_hook(self, connection: Connection, claim: Claim, reason: str) -> None:
+    def run_discard_hook(
+        self, connection: Connection, claim: Claim, reason: str
+    ) -> None:
         """Tell the trigger or task that its job was given up; what the hook raises is recorded."""
         problem = claim.work.discarded(connection, claim, reason)
         if problem is None:
             return
         failure = describe_failure(problem, self._store.redaction)
         log.error(
-            "on_discard of %s failed: %s: %s", claim.job.key, failure.error_type, failure.message
+            "on_discard of %s failed: %s: %s",
+            claim.job.key,
+            failure.error_type,
+            failure.message,
         )
         now = self._sources.clock.now()
         record_attempt(connection, claim.job, "on_discard", now=now, failure=failure)
@@ -154,7 +170,9 @@ class Steps:
         reason = find_cancel_request(connection, claim.job)
         return outcome if reason is None else Cancel(reason)
 
-    def _supersede(self, connection: Connection, claim: Claim, outcome: Outcome) -> Settled:
+    def _supersede(
+        self, connection: Connection, claim: Claim, outcome: Outcome
+    ) -> Settled:
         """Record that somebody moved the record, which stays where it is.
 
         Raises:
@@ -172,7 +190,9 @@ class Steps:
             connection, claim, superseded, settlement, None, rests=went.rests_in_source
         )
 
-    def _why_not(self, connection: Connection, claim: Claim) -> MovedAway | RecordKeptError:
+    def _why_not(
+        self, connection: Connection, claim: Claim
+    ) -> MovedAway | RecordKeptError:
         """Return why a move did not land."""
         reason = claim.work.look(connection, claim).reason
         return RecordKeptError() if reason is None else MovedAway(reason)
@@ -186,8 +206,12 @@ class Steps:
             changes=ending.changes,
         )
 
-    def _land_all(self, connection: Connection, completing: Sequence[Ending]) -> list[Move]:
-        complete = [self.settling.settle(ending.claim, ending.outcome) for ending in completing]
+    def _land_all(
+        self, connection: Connection, completing: Sequence[Ending]
+    ) -> list[Move]:
+        complete = [
+            self.settling.settle(ending.claim, ending.outcome) for ending in completing
+        ]
         found = map(self._move_of, completing, complete)
         moves = [move for move in found if move is not None]
         if moves and not land_all(connection, moves):
@@ -197,18 +221,26 @@ class Steps:
         return moves
 
     def _complete_all(
-        self, connection: Connection, completing: Sequence[Ending], moves: Sequence[Move]
+        self,
+        connection: Connection,
+        completing: Sequence[Ending],
+        moves: Sequence[Move],
     ) -> dict[Claim, Settled]:
         """Complete the jobs whose records have landed; those asked for again go on."""
         claims = [ending.claim for ending in completing]
         finished: set[int] = set()
         if len(claims) > 1:
             jobs, now = [claim.job for claim in claims], self._sources.clock.now()
-            finished = complete_all(connection, jobs, now, by_arrays=self._store.can_fuse)
+            finished = complete_all(
+                connection, jobs, now, by_arrays=self._store.can_fuse
+            )
         rests = moves[0].rests if moves else True  # all of one action
         settled: dict[Claim, Settled] = {}
         for claim in claims:
-            settlement, state = self.settling.settle(claim, Complete()), JobState.COMPLETED
+            settlement, state = (
+                self.settling.settle(claim, Complete()),
+                JobState.COMPLETED,
+            )
             if claim.job.id not in finished:
                 state = self._finish_job(connection, claim, settlement, rests)
             settled[claim] = Settled(Complete(), settlement, state)
@@ -216,9 +248,15 @@ class Steps:
         return settled
 
     def _write(
-        self, connection: Connection, claim: Claim, outcome: Outcome, settlement: Settlement,
-        move: Move | None, *, rests: bool | None = None,
-    ) -> Settled:  # fmt: skip
+        self,
+        connection: Connection,
+        claim: Claim,
+        outcome: Outcome,
+        settlement: Settlement,
+        move: Move | None,
+        *,
+        rests: bool | None = None,
+    ) -> Settled:
         """Write the job, its history, its attempt, and what the hook writes."""
         if claim.unsaved_checkpoint is not None and not isinstance(outcome, Complete):
             note_on_job(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
@@ -229,7 +267,9 @@ class Steps:
             _tell_of(connection, [move])
         self._record_attempt(connection, claim, outcome, settlement)
         if settlement.landing is Landing.FAILED and state in ENDED:
-            self.run_discard_hook(connection, claim, settlement.reason or settlement.edge)
+            self.run_discard_hook(
+                connection, claim, settlement.reason or settlement.edge
+            )
         return Settled(outcome, settlement, state)
 
     def _finish_job(
@@ -257,7 +297,11 @@ class Steps:
         return state
 
     def _record_attempt(
-        self, connection: Connection, claim: Claim, outcome: Outcome, settlement: Settlement
+        self,
+        connection: Connection,
+        claim: Claim,
+        outcome: Outcome,
+        settlement: Settlement,
     ) -> None:
         name, job = _SPENT.get(type(outcome)), claim.job
         if name is None or settlement.is_overtaken:
@@ -266,7 +310,9 @@ class Steps:
             return  # its attempt had ended before; only the record was waited for
         failure = outcome.failure if isinstance(outcome, Fail) else None
         now = self._sources.clock.now()
-        record_attempt(connection, job, name, now=now, failure=failure, message=settlement.reason)
+        record_attempt(
+            connection, job, name, now=now, failure=failure, message=settlement.reason
+        )
 
 
 def _tell_of(connection: Connection, moves: Sequence[Move]) -> None:

@@ -39,9 +39,16 @@ class Strays:
     """Finds and gives back what a node does not know that it holds; safe between threads."""
 
     def __init__(
-        self, store: Store, works: Works, steps: Steps, *, node_id: str,
-        settings: WorkerSettings, sources: Sources, reach: Reach = live_on,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        works: Works,
+        steps: Steps,
+        *,
+        node_id: str,
+        settings: WorkerSettings,
+        sources: Sources,
+        reach: Reach = live_on,
+    ) -> None:
         self._store, self._works, self._steps = store, works, steps
         self._node_id, self._settings, self._sources = node_id, settings, sources
         self._reach = reach
@@ -83,7 +90,9 @@ class Strays:
         known = {(claim.job.id, claim.job.token) for claim in held}
         before = self._sources.clock.now() + self._settings.lease / 2
         owned = find_owned(self._store, self._node_id, before)
-        strays = [one for one in owned if one not in known and one[1] not in self._asked]
+        strays = [
+            one for one in owned if one not in known and one[1] not in self._asked
+        ]
         return sum(self._try_to_give_back(*one) for one in strays)
 
     def _give_back_unanswered(self) -> None:
@@ -109,14 +118,23 @@ class Strays:
     def _give_back(self, job_id: int, token: str) -> bool:
         with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
             job = lock_claimed(connection, job_id, token)
-            subject = self._works.of(job.key).recover(connection, job) if job is not None else None
+            subject = (
+                self._works.of(job.key).recover(connection, job)
+                if job is not None
+                else None
+            )
             if job is None or subject is None:
                 return False  # it ended, or someone holds it or its record: the next heartbeat
             claim = Claim(
-                job=job, subject=subject, policy=self._works.policy(job.key),
-                work=self._works.of(job.key), began=0,
-            )  # fmt: skip
+                job=job,
+                subject=subject,
+                policy=self._works.policy(job.key),
+                work=self._works.of(job.key),
+                began=0,
+            )
             self._steps.take(connection, Ending(claim, _UNANSWERED))
             self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
-        log.warning("job %s (%s) was claimed without an answer: given back", job.id, job.key)
+        log.warning(
+            "job %s (%s) was claimed without an answer: given back", job.id, job.key
+        )
         return True

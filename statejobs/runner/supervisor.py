@@ -18,7 +18,9 @@ UNUSABLE = 2
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds before a child that died is replaced
 _HEALTHY_LIFE = 60.0  # seconds after which earlier deaths are forgotten
-_HOT_LIFE = 1.0  # seconds; one that recycles itself sooner is replaced as if it had died
+_HOT_LIFE = (
+    1.0  # seconds; one that recycles itself sooner is replaced as if it had died
+)
 _MARGIN = 10.0  # seconds that a child gets beyond its grace
 _LOOK = 1.0  # seconds between two looks at the children
 _LOOK_WHILE_STARTING = 0.05
@@ -107,7 +109,12 @@ class Supervisor:
         """
         self.tally = Tally()
         self.exit_code = 0
-        self._spawn, self._monotonic, self._wait, self._rng = spawn, monotonic, wait, rng
+        self._spawn, self._monotonic, self._wait, self._rng = (
+            spawn,
+            monotonic,
+            wait,
+            rng,
+        )
         self._slots = [Slot(number) for number in range(1, processes + 1)]
         self._has_served = False
         self._order: Order | None = None
@@ -152,7 +159,9 @@ class Supervisor:
             return _LOOK_WHILE_STARTING
         due = [self._kill_at - now]
         if self._order is None:
-            due += [slot.due_at - now for slot in self._startable() if slot.child is None]
+            due += [
+                slot.due_at - now for slot in self._startable() if slot.child is None
+            ]
         return min(_LOOK, max(min(due), 0.01))
 
     def _startable(self) -> list[Slot]:
@@ -160,7 +169,9 @@ class Supervisor:
         return self._slots if self._has_served else self._slots[:1]
 
     def _start_due(self) -> None:
-        self._has_served = self._has_served or any(c.grace() is not None for c in self.children())
+        self._has_served = self._has_served or any(
+            c.grace() is not None for c in self.children()
+        )
         now = self._monotonic()
         for slot in self._startable():
             if slot.child is None and slot.due_at <= now:
@@ -198,17 +209,25 @@ class Supervisor:
         slot.due_at = now + pause
         log.warning(
             "process %s ended by itself (%s) after %.1f s; it is replaced in %.1f s",
-            child.pid, _how(code), life, pause,
-        )  # fmt: skip
+            child.pid,
+            _how(code),
+            life,
+            pause,
+        )
 
     def _kill_overdue(self) -> None:
         if self._monotonic() < self._kill_at:
             return
         for child in self.children():
             if child.grace() is None:
-                log.warning("process %s is killed while it starts; it holds no job", child.pid)
+                log.warning(
+                    "process %s is killed while it starts; it holds no job", child.pid
+                )
             else:
-                log.error("process %s does not end; it is killed: rescue takes its jobs", child.pid)
+                log.error(
+                    "process %s does not end; it is killed: rescue takes its jobs",
+                    child.pid,
+                )
                 self.exit_code = 1
             child.kill()
             self.tally.killed += 1

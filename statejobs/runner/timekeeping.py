@@ -60,7 +60,9 @@ class OwnTime:
 class DatabaseClock(CourseClock):
     """A clock that follows the database's; until it was asked once, the wall clock's."""
 
-    def __init__(self, wall: Clock, ask: Callable[[], datetime], telemetry: Telemetry) -> None:
+    def __init__(
+        self, wall: Clock, ask: Callable[[], datetime], telemetry: Telemetry
+    ) -> None:
         """Make a clock.
 
         Args:
@@ -138,8 +140,10 @@ class DatabaseClock(CourseClock):
     def _tell(self, step: float, so: str) -> None:
         log.warning(
             "the clock was %.1f s %s the database's, and was set%s",
-            abs(step), "behind" if step > 0 else "ahead of", so,
-        )  # fmt: skip
+            abs(step),
+            "behind" if step > 0 else "ahead of",
+            so,
+        )
         self._telemetry.emit(Event.CLOCK_SET, seconds=step, offset=self.offset)
 
 

@@ -35,7 +35,9 @@ class _Member(NamedTuple):
     move: Move | None
 
 
-def finish_together(store: Store, endings: Sequence[Ending], now: datetime) -> frozenset[int]:
+def finish_together(
+    store: Store, endings: Sequence[Ending], now: datetime
+) -> frozenset[int]:
     """Complete the jobs of *endings* that can be completed; waits for no lock.
 
     Returns:
@@ -55,7 +57,9 @@ def _groups(endings: Sequence[Ending], now: datetime) -> list[list[_Member]]:
     groups: dict[object, list[_Member]] = {}
     for ending in endings:
         claim = ending.claim
-        move = claim.work.move_of(claim, Landing.TARGET, now=now, changes=ending.changes)
+        move = claim.work.move_of(
+            claim, Landing.TARGET, now=now, changes=ending.changes
+        )
         alike = move and _likeness(claim.policy, move)
         groups.setdefault(alike, []).append(_Member(ending, move))
     return list(groups.values())
@@ -89,7 +93,9 @@ def _finish_each(
     try:
         with _open(store, groups) as connection:
             for group in groups:
-                finished |= _finish_group(connection, group, now, is_alone=len(groups) == 1)
+                finished |= _finish_group(
+                    connection, group, now, is_alone=len(groups) == 1
+                )
     except Exception as error:  # noqa: BLE001 - one by one, they tell whose fault it was
         for group in groups:
             _leave(group, error)
@@ -97,7 +103,9 @@ def _finish_each(
     return frozenset(finished)
 
 
-def _open(store: Store, groups: Sequence[Sequence[_Member]]) -> AbstractContextManager[Connection]:
+def _open(
+    store: Store, groups: Sequence[Sequence[_Member]]
+) -> AbstractContextManager[Connection]:
     """Open a transaction; a single task needs none, since one statement ends it."""
     (first, *others) = groups[0]
     is_single = len(groups) == 1 and not others and first.move is None

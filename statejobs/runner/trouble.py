@@ -76,7 +76,9 @@ class Trouble:
         if fault is Fault.AWAY:
             self._begin(fault, "the database is away: %s", error)
         elif fault is Fault.READ_ONLY:
-            self._begin(fault, "the database is read-only, nothing is claimed: %s", error)
+            self._begin(
+                fault, "the database is read-only, nothing is claimed: %s", error
+            )
         else:
             self._tell("claiming failed", error)
         pause = self._pause * (0.5 + self._rng.random())
@@ -89,7 +91,9 @@ class Trouble:
         if self._outage is None:
             return
         is_away, self._outage = self._outage is Fault.AWAY, None
-        log.warning("the database is back" if is_away else "the database can be written again")
+        log.warning(
+            "the database is back" if is_away else "the database can be written again"
+        )
         if is_away:
             self._telemetry.emit(Event.DATABASE_BACK)
 

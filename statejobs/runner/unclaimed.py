@@ -60,14 +60,30 @@ class Unclaimed:
     """Settles the jobs that a claim blamed."""
 
     def __init__(
-        self, store: Store, works: Works, finisher: Finisher, held: HeldKeys, *, node_id: str,
-        sources: Sources, telemetry: Telemetry,
-    ) -> None:  # fmt: skip
-        self._store, self._works, self._finisher, self._held = store, works, finisher, held
+        self,
+        store: Store,
+        works: Works,
+        finisher: Finisher,
+        held: HeldKeys,
+        *,
+        node_id: str,
+        sources: Sources,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store, self._works, self._finisher, self._held = (
+            store,
+            works,
+            finisher,
+            held,
+        )
         self._node_id, self._sources, self._telemetry = node_id, sources, telemetry
 
     def settle(
-        self, blamed: Sequence[Blamed], *, succeeded: set[str], starts_another: StartsAnother
+        self,
+        blamed: Sequence[Blamed],
+        *,
+        succeeded: set[str],
+        starts_another: StartsAnother,
     ) -> list[Ended]:
         """Settle each of *blamed*; return the attempts that this ended.
 
@@ -82,7 +98,11 @@ class Unclaimed:
             by_key.setdefault(one.candidate.key, []).append(one)
         ended: list[Ended] = []
         for key, own in by_key.items():
-            cause = None if key in succeeded else self._cause_to_hold(key, own, starts_another)
+            cause = (
+                None
+                if key in succeeded
+                else self._cause_to_hold(key, own, starts_another)
+            )
             if cause is None:
                 ended += self._settle_each(own)
             else:
@@ -108,7 +128,9 @@ class Unclaimed:
         others = starts_another(key, {one.candidate.id for one in own})
         if others is None:
             return None
-        alike = Counter(likeness_of(error) for error in (*(s.error for s in suspects), *others))
+        alike = Counter(
+            likeness_of(error) for error in (*(s.error for s in suspects), *others)
+        )
         for one in suspects:
             if one.blame is Blame.KEY or alike[likeness_of(one.error)] >= ENOUGH:
                 return one
@@ -122,9 +144,14 @@ class Unclaimed:
         hold = self._held.hold(key, why, cause.error, longest=longest)
         log.error(
             "no job of %s can be claimed, and none of them is to blame: it is left to other "
-            "workers, and tried again in %g s: %s", key, hold.wait.total_seconds(), why,
-        )  # fmt: skip
-        self._telemetry.emit(Event.KEY_HELD, key=key, reason=why, seconds=hold.wait.total_seconds())
+            "workers, and tried again in %g s: %s",
+            key,
+            hold.wait.total_seconds(),
+            why,
+        )
+        self._telemetry.emit(
+            Event.KEY_HELD, key=key, reason=why, seconds=hold.wait.total_seconds()
+        )
 
     def _settle_each(self, own: Sequence[Blamed]) -> list[Ended]:
         ended: list[Ended] = []
@@ -165,10 +192,15 @@ class Unclaimed:
     def _put_back(self, job: Job, error: Exception) -> None:
         now = self._sources.clock.now()
         wait = wait_again(
-            now - job.enqueued_at, self._sources.rng, least=SHORTEST_WAIT, most=LONGEST_WAIT
+            now - job.enqueued_at,
+            self._sources.rng,
+            least=SHORTEST_WAIT,
+            most=LONGEST_WAIT,
         )
         with self._transaction() as connection:
-            statements.put_back(connection, job.id, now + wait, f"waits: {self._words(error)}")
+            statements.put_back(
+                connection, job.id, now + wait, f"waits: {self._words(error)}"
+            )
         self._telemetry.emit(Event.JOB_POSTPONED, job=job)
 
     def _leave_to_others(self, job: Job, error: Exception) -> None:
@@ -201,16 +233,22 @@ class Unclaimed:
         settlement = failed.settlement
         return [
             self._finisher.tell(
-                failed.claim, settlement.edge, settlement.state, reason=settlement.reason,
-                run_at=settlement.run_at, failure=failed.failure,
+                failed.claim,
+                settlement.edge,
+                settlement.state,
+                reason=settlement.reason,
+                run_at=settlement.run_at,
+                failure=failed.failure,
             )
-        ]  # fmt: skip
+        ]
 
     def _failed(self, job: Job, error: Exception) -> _Failed:
         now, policy = self._sources.clock.now(), self._works.policy(job.key)
         failure = _not_begun(describe_failure(error, self._store.redaction), policy)
         claim = Claim(
-            job=structs.replace(job, attempt=job.attempt + 1, owner=self._node_id, started_at=now),
+            job=structs.replace(
+                job, attempt=job.attempt + 1, owner=self._node_id, started_at=now
+            ),
             subject=None,
             policy=policy,
             work=self._works.of(job.key),
@@ -231,9 +269,13 @@ class Unclaimed:
                 connection.rollback()
                 return False
             record_attempt(
-                connection, failed.claim.job, "failed", now=now, failure=failed.failure,
+                connection,
+                failed.claim.job,
+                "failed",
+                now=now,
+                failure=failed.failure,
                 message=settlement.reason,
-            )  # fmt: skip
+            )
             if gives_up:
                 reason = settlement.reason or settlement.edge
                 self._finisher.steps.run_discard_hook(connection, failed.claim, reason)
@@ -241,13 +283,16 @@ class Unclaimed:
 
     def _move_to_failed(
         self, connection: Connection, claim: Claim, settlement: Settlement
-    ) -> None:  # fmt: skip
+    ) -> None:
         claim.subject = claim.work.find_at_rest(connection, claim.job)
         self._finisher.steps.give_up_record(connection, claim, settlement.reason)
 
     def _discard_unread(self, candidate: Candidate, error: Exception) -> None:
         """Give up a job whose own row cannot be read, without reading it."""
-        now, failure = self._sources.clock.now(), describe_failure(error, self._store.redaction)
+        now, failure = (
+            self._sources.clock.now(),
+            describe_failure(error, self._store.redaction),
+        )
         why = f"its row cannot be read: {self._words(error)}"
         with self._transaction() as connection:
             if statements.discard_queued(connection, candidate.id, why, now):

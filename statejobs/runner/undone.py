@@ -66,7 +66,11 @@ def described(outcome: Outcome, redaction: Redaction) -> Outcome:
 
     It was described where it was met, by code that knows of no app.
     """
-    if redaction is DEFAULT or not isinstance(outcome, Fail | GiveBack) or outcome.error is None:
+    if (
+        redaction is DEFAULT
+        or not isinstance(outcome, Fail | GiveBack)
+        or outcome.error is None
+    ):
         return outcome
     return replace(outcome, failure=describe_failure(outcome.error, redaction))
 
@@ -81,7 +85,9 @@ def judged(outcome: Outcome, was_everyones: WasEveryones) -> Outcome:
             return give_back(error)
         case Fault.AWAY if isinstance(error, SQLAlchemyError):
             state = sqlstate_of(error)
-            is_own = state == _LEFT_OPEN or (state != _IDLE and not was_everyones(error))
+            is_own = state == _LEFT_OPEN or (
+                state != _IDLE and not was_everyones(error)
+            )
             return outcome if is_own else give_back(error)
         case _:
             return outcome

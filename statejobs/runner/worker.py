@@ -30,7 +30,12 @@ from statejobs.runner.trouble import Trouble
 from statejobs.sparing import sparing
 from statejobs.store.engines.factory import Listener
 from statejobs.store.engines.unanswered import SilenceWatch
-from statejobs.store.nodes import count_held, forget_silent_nodes, register_node, remove_node
+from statejobs.store.nodes import (
+    count_held,
+    forget_silent_nodes,
+    register_node,
+    remove_node,
+)
 from statejobs.telemetry import Event
 from statejobs.values.suspects import Suspects
 from statejobs.version import __version__
@@ -90,15 +95,27 @@ class Worker:
         self._started_at: datetime | None = None
         self._sources, self._telemetry = runner.sources, runner.telemetry
         self._crew = Crew(
-            runner, self.held, queues, settings=settings, on_low=self._refill,
-            on_due=self._note_due, threads=threads, loop_thread=loop_thread,
-            on_loop_end=on_loop_end, on_loop_blocked=on_loop_blocked,
-        )  # fmt: skip
+            runner,
+            self.held,
+            queues,
+            settings=settings,
+            on_low=self._refill,
+            on_due=self._note_due,
+            threads=threads,
+            loop_thread=loop_thread,
+            on_loop_end=on_loop_end,
+            on_loop_blocked=on_loop_blocked,
+        )
         self._keeper = Keeper(
-            runner.store, self.held, node_id=runner.node_id, settings=settings,
-            sources=runner.sources, telemetry=runner.telemetry,
-            held_keys=runner.claiming.held.as_json, on_forgotten=self.register,
-        )  # fmt: skip
+            runner.store,
+            self.held,
+            node_id=runner.node_id,
+            settings=settings,
+            sources=runner.sources,
+            telemetry=runner.telemetry,
+            held_keys=runner.claiming.held.as_json,
+            on_forgotten=self.register,
+        )
         rng = runner.sources.rng
         self._loops = [
             Loop("heartbeat", self._beat, settings.heartbeat, rng),
@@ -123,7 +140,9 @@ class Worker:
         self._must_release = threading.Event()
         self._is_registered = False
         self._log = ExitStack()
-        self._main = threading.Thread(target=self._serve, name="statejobs-worker", daemon=True)
+        self._main = threading.Thread(
+            target=self._serve, name="statejobs-worker", daemon=True
+        )
         self._must_look = True
         """Whether the queues are to be looked at, whatever is known of them."""
         self._is_hinted = False
@@ -217,7 +236,9 @@ class Worker:
         if not self.is_running:
             return self.held.is_empty  # stopped before, or a copy that a fork made
         self.stop_claiming()
-        patience = (grace if grace is not None else self._settings.shutdown_grace).total_seconds()
+        patience = (
+            grace if grace is not None else self._settings.shutdown_grace
+        ).total_seconds()
         began = self._sources.clock.monotonic()
         self._main.join(patience)
         if self._watch is not None and self._main.is_alive():
@@ -256,20 +277,28 @@ class Worker:
 
     def _fill_all(self, lanes: Sequence[Lane]) -> bool:
         """Claim what *lanes* have room for; return whether more may be waiting."""
-        more = [self._trouble.guard(lane.queue, partial(self._fill, lane)) for lane in lanes]
+        more = [
+            self._trouble.guard(lane.queue, partial(self._fill, lane)) for lane in lanes
+        ]
         return any(more)
 
     def _fill(self, lane: Lane) -> bool:
         """Claim what *lane* has room for; return whether more may be waiting."""
-        limit = min(lane.room(self._sources.clock.monotonic()), self._settings.claim_batch)
+        limit = min(
+            lane.room(self._sources.clock.monotonic()), self._settings.claim_batch
+        )
         if limit <= 0:
             return False
         suspects = self.held.suspects
-        wanted = Wanted(queue=lane.queue, limit=limit, suspects=suspects, fills_chunks=True)
+        wanted = Wanted(
+            queue=lane.queue, limit=limit, suspects=suspects, fills_chunks=True
+        )
         taken = self._runner.claiming.take(wanted)
         is_more = len(taken.claims) >= limit or taken.is_more
         # Others may have been left out, which can be claimed once these have ended.
-        leaves_out = suspects is not Suspects.ANY or any(c.job.crashes for c in taken.claims)
+        leaves_out = suspects is not Suspects.ANY or any(
+            c.job.crashes for c in taken.claims
+        )
         lane.has_more = is_more or leaves_out
         self._crew.put(lane, taken.claims)
         return is_more
@@ -329,8 +358,9 @@ class Worker:
     def _abandon(self, claim: Claim) -> None:
         log.error(
             "job %s (%s) went on after its timeout, and cannot be stopped: it was abandoned",
-            claim.job.id, claim.job.key,
-        )  # fmt: skip
+            claim.job.id,
+            claim.job.key,
+        )
 
     def _beat(self) -> bool:
         """Renew what is held, and give back what is ours without being held."""

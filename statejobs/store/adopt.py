@@ -28,7 +28,9 @@ def adopt_job() -> Executable:
     present = bindparam("present_key", type_=Text())
     return (
         update(jobs)
-        .where(jobs.c.dedupe_key == bindparam("former_key"), IS_OPEN, ~_has_job(present))
+        .where(
+            jobs.c.dedupe_key == bindparam("former_key"), IS_OPEN, ~_has_job(present)
+        )
         .values(dedupe_key=present)
     )
 

@@ -84,7 +84,9 @@ class NamesToValues(ExecuteSQLOp):
 
     def reverse(self) -> NamesToValues:
         """Return what writes the names again."""
-        return NamesToValues(self._states, {new: old for old, new in self._words.items()})
+        return NamesToValues(
+            self._states, {new: old for old, new in self._words.items()}
+        )
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what `compare_metadata` shows."""
@@ -106,7 +108,8 @@ def names_to_values(
         if held is None or not isinstance(states.type, StateType):
             continue
         first, *others = (
-            guards_states(name, found.name, states.name) for name in (str(check.name), *guarded_by)
+            guards_states(name, found.name, states.name)
+            for name in (str(check.name), *guarded_by)
         )
         words = _words(states.type)
         if first and not any(others) and _holds_names(held, words):
@@ -120,7 +123,9 @@ def translate_before_copies(
     steps: list[MigrateOperation] = []
     for step in upgrade.ops:
         if isinstance(step, ModifyTableOps):
-            translations = [change for change in step.ops if isinstance(change, NamesToValues)]
+            translations = [
+                change for change in step.ops if isinstance(change, NamesToValues)
+            ]
             step.ops = [change for change in step.ops if change not in translations]
             steps.extend(translations)
         steps.append(step)
@@ -138,7 +143,9 @@ def _holds_names(held: Column[Any], words: Mapping[str, str]) -> bool:
     """Return whether SQLAlchemy's `Enum` made this column: natively, or as wide as a name."""
     if isinstance(held.type, Enum):
         return not words.keys().isdisjoint(held.type.enums)
-    return isinstance(held.type, String) and held.type.length in {len(name) for name in words}
+    return isinstance(held.type, String) and held.type.length in {
+        len(name) for name in words
+    }
 
 
 def _translate(states: Column[Any], words: Mapping[str, str]) -> str:
@@ -147,7 +154,9 @@ def _translate(states: Column[Any], words: Mapping[str, str]) -> str:
     schema = states.table.schema and quoted_name(states.table.schema, quote=True)
     rows = table(quoted_name(states.table.name, quote=True), named, schema=schema)
     listed = [text_literal(old) for old in words]
-    whens = [(named == text_literal(old), text_literal(new)) for old, new in words.items()]
+    whens = [
+        (named == text_literal(old), text_literal(new)) for old, new in words.items()
+    ]
     translated = case(*whens, else_=named)
     written = update(rows).values({named: translated}).where(named.in_(listed))
     return str(written).replace(":", r"\:")  # a migration's text has parameters

@@ -10,7 +10,16 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Executable, Select, Text, bindparam, func, insert, select
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Select,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -20,9 +29,17 @@ from statejobs.values.job import NewJob
 
 _OWN = ("args", "idempotency_key")
 _SHARED = (
-    "key", "queue", "priority", "max_attempts", "run_at", "state", "actor", "tenant", "tags",
+    "key",
+    "queue",
+    "priority",
+    "max_attempts",
+    "run_at",
+    "state",
+    "actor",
+    "tenant",
+    "tags",
     "enqueued_at",
-)  # fmt: skip
+)
 
 
 def enqueue_alike(
@@ -43,7 +60,9 @@ def enqueue_alike(
     parameters["state"] = shared.state.value
     if dialect == "postgresql":
         columns = zip(*each, strict=True)
-        parameters |= {name: list(values) for name, values in zip(_OWN, columns, strict=True)}
+        parameters |= {
+            name: list(values) for name, values in zip(_OWN, columns, strict=True)
+        }
     else:
         parameters["rows"] = msgspec.json.encode(each).decode()
     found = connection.execute(insert_alike(dialect), parameters)
@@ -64,7 +83,9 @@ def insert_alike(dialect: str) -> Executable:
 
 
 def _rows_of_arrays() -> Select[Any]:
-    return select(*(func.unnest(bindparam(n, type_=ARRAY(Text))).label(n) for n in _OWN))
+    return select(
+        *(func.unnest(bindparam(n, type_=ARRAY(Text))).label(n) for n in _OWN)
+    )
 
 
 def _rows_of_json() -> Select[Any]:

@@ -23,25 +23,47 @@ from sqlalchemy.dialects import postgresql
 from statejobs.store.types import type_on_postgresql
 
 _PLAIN = (
-    types.Boolean, types.Date, types.DateTime, types.Enum, types.Float, types.Interval,
-    types.LargeBinary, types.Numeric, types.Integer, types.String, types.Time, types.Uuid,
-)  # fmt: skip
+    types.Boolean,
+    types.Date,
+    types.DateTime,
+    types.Enum,
+    types.Float,
+    types.Interval,
+    types.LargeBinary,
+    types.Numeric,
+    types.Integer,
+    types.String,
+    types.Time,
+    types.Uuid,
+)
 _TEXT_IN_ARRAYS = (
-    types.Boolean, types.Date, types.DateTime, types.Float, types.Integer, types.Numeric,
-    types.String, types.Uuid,
-)  # fmt: skip
+    types.Boolean,
+    types.Date,
+    types.DateTime,
+    types.Float,
+    types.Integer,
+    types.Numeric,
+    types.String,
+    types.Uuid,
+)
 """What an array of is written as its text."""
 
 
-def as_arrays(rows: Sequence[Mapping[str, Any]]) -> tuple[frozenset[str], dict[str, Any]]:
+def as_arrays(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[frozenset[str], dict[str, Any]]:
     """Return an array for each column, but one value where it is constant; and those columns."""
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    constant = frozenset(name for name, values in columns.items() if _is_constant(values))
+    constant = frozenset(
+        name for name, values in columns.items() if _is_constant(values)
+    )
     constant -= {_NEVER_CONSTANT}
     return constant, {n: v[0] if n in constant else v for n, v in columns.items()}
 
 
-def rows_of_arrays(table: Table, columns: Sequence[str], constant: Collection[str]) -> Select[Any]:
+def rows_of_arrays(
+    table: Table, columns: Sequence[str], constant: Collection[str]
+) -> Select[Any]:
     """Return rows made of one array for each column: one short statement however many rows.
 
     A column that is *constant* comes as one value.
@@ -50,7 +72,9 @@ def rows_of_arrays(table: Table, columns: Sequence[str], constant: Collection[st
         *(
             bindparam(name, type_=table.c[name].type)
             if name in constant
-            else func.unnest(bindparam(name, type_=postgresql.ARRAY(table.c[name].type)))
+            else func.unnest(
+                bindparam(name, type_=postgresql.ARRAY(table.c[name].type))
+            )
             for name in columns
         )
     )
@@ -81,7 +105,9 @@ def array_of(column: Column[Any]) -> postgresql.ARRAY[Any]:
         return postgresql.ARRAY(column.type)
     if isinstance(plain, types.String):
         is_padded = isinstance(plain, types.CHAR | types.NCHAR)
-        return postgresql.ARRAY(_Unbounded(column.type, "BPCHAR" if is_padded else "VARCHAR"))
+        return postgresql.ARRAY(
+            _Unbounded(column.type, "BPCHAR" if is_padded else "VARCHAR")
+        )
     return postgresql.ARRAY(column.type)
 
 

@@ -51,7 +51,11 @@ def alembic_options(
     """
     _register()
     return {
-        "autogenerate_plugins": ["alembic.autogenerate.*", PLUGIN, *autogenerate_plugins],
+        "autogenerate_plugins": [
+            "alembic.autogenerate.*",
+            PLUGIN,
+            *autogenerate_plugins,
+        ],
         "render_item": _render_ours_and(render_item),
     }
 
@@ -74,7 +78,9 @@ def _plainly(item: TypeDecorator[Any], context: Any) -> str:
 
 def _is_of_sqlmodel(item: object) -> TypeGuard[TypeDecorator[Any]]:
     """Return whether SQLModel put this type over a plain one; Alembic does not import it."""
-    return isinstance(item, TypeDecorator) and type(item).__module__.startswith("sqlmodel.")
+    return isinstance(item, TypeDecorator) and type(item).__module__.startswith(
+        "sqlmodel."
+    )
 
 
 @cache
@@ -91,12 +97,23 @@ def _register() -> None:
     )
     compare(_set_vacuum, "table", "statejobs_vacuum", qualifier="postgresql")
     # Last: what else compares has had its turn, and nothing is written twice.
-    compare(_compare_checks, "table", "statejobs_checks", priority=DispatchPriority.LAST)
-    compare(fill_old_rows, "table", "statejobs_old_rows", priority=DispatchPriority.LAST)
-    compare(overlook_our_defaults, "column", "statejobs_defaults", priority=DispatchPriority.LAST)
+    compare(
+        _compare_checks, "table", "statejobs_checks", priority=DispatchPriority.LAST
+    )
+    compare(
+        fill_old_rows, "table", "statejobs_old_rows", priority=DispatchPriority.LAST
+    )
+    compare(
+        overlook_our_defaults,
+        "column",
+        "statejobs_defaults",
+        priority=DispatchPriority.LAST,
+    )
 
 
-def _copy_tables(context: AutogenContext, _upgrade: UpgradeOps) -> PriorityDispatchResult:
+def _copy_tables(
+    context: AutogenContext, _upgrade: UpgradeOps
+) -> PriorityDispatchResult:
     """SQLite exchanges a constraint only by copying its table."""
     context.opts["render_as_batch"] = True
     return PriorityDispatchResult.CONTINUE
@@ -156,7 +173,9 @@ def _ours(found: Table, wanted: Table) -> Callable[[str], bool]:
     if wanted.metadata is metadata:
         return lambda name: name.startswith(f"ck_{wanted.name}_")
     columns = {column.name for table in (found, wanted) for column in table.columns}
-    return lambda name: any(guards_states(name, wanted.name, column) for column in columns)
+    return lambda name: any(
+        guards_states(name, wanted.name, column) for column in columns
+    )
 
 
 class _SetVacuum(ExecuteSQLOp):

@@ -28,10 +28,14 @@ def connection_for(session: Session, mapper: Mapper[Any]) -> Connection:
     record_bind = session.get_bind(mapper=mapper)
     try:
         job_bind = session.get_bind(clause=jobs)
-    except UnboundExecutionError:  # only the models are bound: jobs go where the record goes
+    except (
+        UnboundExecutionError
+    ):  # only the models are bound: jobs go where the record goes
         job_bind = record_bind
     if record_bind.engine.pool is not job_bind.engine.pool:
-        raise BindMismatchError(mapper.class_.__name__, _name(record_bind), _name(job_bind))
+        raise BindMismatchError(
+            mapper.class_.__name__, _name(record_bind), _name(job_bind)
+        )
     return _atomic(session.connection(bind_arguments={"mapper": mapper}))
 
 

@@ -49,9 +49,9 @@ class MovedRow(NamedTuple):
 def rows_from_python(dialect: str, moved: Sequence[MovedRow]) -> FromClause:
     """Return *moved* as something to select from; `n` numbers them."""
     if dialect == "sqlite":
-        each = func.json_each(literal(msgspec.json.encode(moved).decode(), Text())).table_valued(
-            column("key", Integer), column("value", Text)
-        )
+        each = func.json_each(
+            literal(msgspec.json.encode(moved).decode(), Text())
+        ).table_valued(column("key", Integer), column("value", Text))
         return select(
             each.c.key.label("n"),
             func.json_extract(each.c.value, "$[0]", type_=Text()).label("record_id"),
@@ -63,7 +63,9 @@ def rows_from_python(dialect: str, moved: Sequence[MovedRow]) -> FromClause:
     numbers: Any = postgresql.ARRAY(Integer())
     return (
         func.unnest(
-            literal(list(ids), texts), literal(list(versions), numbers), literal(list(left), texts)
+            literal(list(ids), texts),
+            literal(list(versions), numbers),
+            literal(list(left), texts),
         )
         .table_valued(
             column("record_id", Text),
@@ -78,11 +80,18 @@ def rows_from_python(dialect: str, moved: Sequence[MovedRow]) -> FromClause:
 
 def numbered(moved: CTE, names: Names) -> FromClause:
     """Return *moved* as rows, numbered by `n`."""
-    return select(*moved.c, func.row_number().over().label("n")).subquery(names["moved_rows"])
+    return select(*moved.c, func.row_number().over().label("n")).subquery(
+        names["moved_rows"]
+    )
 
 
 def jobs_of_rows(
-    dialect: str, rows: FromClause, same: Mapping[str, Any], *, key_prefix: str, salt: str
+    dialect: str,
+    rows: FromClause,
+    same: Mapping[str, Any],
+    *,
+    key_prefix: str,
+    salt: str,
 ) -> Any:
     """Enqueue a job for each of *rows*, by the rules of `enqueue_jobs`; returns its `outcome`.
 
@@ -107,18 +116,29 @@ def jobs_of_rows(
         .order_by(*in_job_order(dedupe_key, dialect))
     )
     statement: Any = enqueue_jobs(dialect)
-    return statement.from_select(NEW_JOB_COLUMNS, selected).returning(_outcome().label("outcome"))
+    return statement.from_select(NEW_JOB_COLUMNS, selected).returning(
+        _outcome().label("outcome")
+    )
 
 
-def fused(moved: CTE, history: Any | None, enqueued: Any | None, names: Names) -> Select[Any]:
+def fused(
+    moved: CTE, history: Any | None, enqueued: Any | None, names: Names
+) -> Select[Any]:
     """Return one statement for all; it counts the records and the jobs of each outcome."""
     counts = [select(func.count()).select_from(moved).scalar_subquery().label("moved")]
     statement = select(*counts)
     if enqueued is not None:
         made = enqueued.cte(names["enqueued"])
-        counts += [func.count().filter(made.c.outcome == _text(o)).label(o.value) for o in Enqueued]
+        counts += [
+            func.count().filter(made.c.outcome == _text(o)).label(o.value)
+            for o in Enqueued
+        ]
         statement = select(*counts).select_from(made)
-    return statement if history is None else statement.add_cte(history.cte(names["history"]))
+    return (
+        statement
+        if history is None
+        else statement.add_cte(history.cte(names["history"]))
+    )
 
 
 def cancel_jobs_of_rows(
@@ -129,7 +149,9 @@ def cancel_jobs_of_rows(
     return (
         update(jobs)
         .where(
-            jobs.c.id.in_(locked_jobs_of_rows(dialect, rows, key_prefix, sources, is_waiting)),
+            jobs.c.id.in_(
+                locked_jobs_of_rows(dialect, rows, key_prefix, sources, is_waiting)
+            ),
             is_waiting,
         )
         .values(
@@ -153,11 +175,16 @@ def ask_jobs_of_rows_to_cancel(
 
 
 def locked_jobs_of_rows(
-    dialect: str, rows: FromClause, key_prefix: str, sources: Sequence[str],
+    dialect: str,
+    rows: FromClause,
+    key_prefix: str,
+    sources: Sequence[str],
     condition: ColumnElement[bool],
-) -> Select[Any]:  # fmt: skip
+) -> Select[Any]:
     """Lock the open jobs of *rows* that left one of *sources*, by the start of their keys."""
-    keys = select(literal(key_prefix, Text()) + rows.c.record_id).where(rows.c.was.in_(sources))
+    keys = select(literal(key_prefix, Text()) + rows.c.record_id).where(
+        rows.c.was.in_(sources)
+    )
     return (
         select(jobs.c.id)
         .where(jobs.c.dedupe_key.in_(keys), IS_OPEN, condition)
@@ -171,7 +198,9 @@ def _columns(
     table: Any, names: Sequence[str], varied: Mapping[str, Any], same: Mapping[str, Any]
 ) -> list[Any]:
     return [
-        (varied[name] if name in varied else literal(same[name], table.c[name].type)).label(name)
+        (
+            varied[name] if name in varied else literal(same[name], table.c[name].type)
+        ).label(name)
         for name in names
     ]
 
@@ -184,8 +213,7 @@ def _outcome() -> ColumnElement[str]:
     """Return in SQL what became of an enqueued row, as `Enqueued`."""
     return case(
         (jobs.c.coalesced == 0, _text(Enqueued.INSERTED)),
-        (jobs.c.state == literal_state(JobState.PROCESSING),
-         _text(Enqueued.RUN_AGAIN)),
+        (jobs.c.state == literal_state(JobState.PROCESSING), _text(Enqueued.RUN_AGAIN)),
         (jobs.c.attempt > 0, _text(Enqueued.RETRIED)),
         else_=_text(Enqueued.COALESCED),
-    )  # fmt: skip
+    )

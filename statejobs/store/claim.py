@@ -30,9 +30,14 @@ from statejobs.values.suspects import TOGETHER_AFTER, Suspects
 
 
 def lock_queued(
-    connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
-    suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (),
-) -> list[Job]:  # fmt: skip
+    connection: Connection,
+    queue: str,
+    keys: Sequence[str],
+    *,
+    limit: int,
+    suspects: Suspects = Suspects.ANY,
+    sturdy: Sequence[str] = (),
+) -> list[Job]:
     """Lock up to *limit* queued jobs of *queue*, best first, waiting for nobody.
 
     Args:
@@ -48,9 +53,13 @@ def lock_queued(
     return [job_of(row) for row in rows.all()]
 
 
-def lock_trusted(connection: Connection, queue: str, key: str, *, limit: int) -> list[Job]:
+def lock_trusted(
+    connection: Connection, queue: str, key: str, *, limit: int
+) -> list[Job]:
     """Lock up to *limit* queued jobs of *key* that are no suspects, waiting for nobody."""
-    rows = connection.execute(_LOCK_TRUSTED, {"queue": queue, "key": key, "limit": limit})
+    rows = connection.execute(
+        _LOCK_TRUSTED, {"queue": queue, "key": key, "limit": limit}
+    )
     return [job_of(row) for row in rows.all()]
 
 
@@ -62,7 +71,12 @@ def lock_listed(connection: Connection, ids: Sequence[int], *, most: int) -> lis
 
 
 def sought(
-    queue: str, keys: Sequence[str], *, limit: int, suspects: Suspects, sturdy: Sequence[str]
+    queue: str,
+    keys: Sequence[str],
+    *,
+    limit: int,
+    suspects: Suspects,
+    sturdy: Sequence[str],
 ) -> dict[str, Any]:
     """Return the parameters of a statement that looks for queued jobs to claim."""
     parameters: dict[str, Any] = {"queue": queue, "keys": list(keys), "limit": limit}
@@ -72,25 +86,43 @@ def sought(
 
 
 def mark_processing(
-    connection: Connection, ids: Sequence[int], *, source: str | None, by: str,
-    token: str, now: datetime, until: datetime,
-) -> None:  # fmt: skip
+    connection: Connection,
+    ids: Sequence[int],
+    *,
+    source: str | None,
+    by: str,
+    token: str,
+    now: datetime,
+    until: datetime,
+) -> None:
     """Claim locked jobs whose records were in *source*."""
     if not ids:
         return
-    claimed = {"source": source, "by": by, "new_token": token, "now": now, "until": until}
+    claimed = {
+        "source": source,
+        "by": by,
+        "new_token": token,
+        "now": now,
+        "until": until,
+    }
     if connection.dialect.name == "postgresql":
         _mark(connection.dialect).execute(connection, {"ids": list(ids), **claimed})
     else:
-        _mark(connection.dialect).execute(connection, [{"job_id": id_, **claimed} for id_ in ids])
+        _mark(connection.dialect).execute(
+            connection, [{"job_id": id_, **claimed} for id_ in ids]
+        )
 
 
 def postpone(connection: Connection, ids: Sequence[int], until: datetime) -> None:
     """Put locked jobs back until *until*."""
-    connection.execute(_postpone_jobs(connection.dialect.name), {"ids": list(ids), "until": until})
+    connection.execute(
+        _postpone_jobs(connection.dialect.name), {"ids": list(ids), "until": until}
+    )
 
 
-def cancel_stale(connection: Connection, reasons: Mapping[int, str], now: datetime) -> None:
+def cancel_stale(
+    connection: Connection, reasons: Mapping[int, str], now: datetime
+) -> None:
     """Cancel locked, queued jobs, each for its reason."""
     rows = [{"job_id": id_, "why": why, "now": now} for id_, why in reasons.items()]
     connection.execute(_STALE, rows)
@@ -105,7 +137,12 @@ def _lock_trusted_jobs() -> Select[Any]:
     """Lock the best queued jobs of a key that are no suspects, whatever else waits there."""
     return (
         select(jobs)
-        .where(IS_QUEUED, jobs.c.queue == bindparam("queue"), is_key(bindparam("key")), _IS_TRUSTED)
+        .where(
+            IS_QUEUED,
+            jobs.c.queue == bindparam("queue"),
+            is_key(bindparam("key")),
+            _IS_TRUSTED,
+        )
         .order_by(*KEY_ORDER)
         .limit(bindparam("limit"))
         .with_for_update(skip_locked=True)
@@ -132,7 +169,9 @@ def best_queued(found: Select[Any], suspects: Suspects) -> Select[Any]:
     """
     is_ours = unindexed(jobs.c.key).in_(KEYS)
     return (
-        found.where(IS_QUEUED, jobs.c.queue == bindparam("queue"), is_ours, *beside(suspects))
+        found.where(
+            IS_QUEUED, jobs.c.queue == bindparam("queue"), is_ours, *beside(suspects)
+        )
         .order_by(jobs.c.priority, jobs.c.run_at, jobs.c.id)
         .limit(bindparam("limit"))
     )
@@ -165,7 +204,11 @@ def _mark_processing(dialect: str) -> Executable:
     has_arrays = dialect == "postgresql"
     return (
         update(jobs)
-        .where(is_listed(jobs.c.id, dialect) if has_arrays else jobs.c.id == bindparam("job_id"))
+        .where(
+            is_listed(jobs.c.id, dialect)
+            if has_arrays
+            else jobs.c.id == bindparam("job_id")
+        )
         .values(
             state=literal_state(JobState.PROCESSING),
             attempt=jobs.c.attempt + 1,

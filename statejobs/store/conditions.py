@@ -43,7 +43,9 @@ LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
 
 def is_listed(column: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
     """Return whether *column* is among the parameter `ids`."""
-    if dialect == "postgresql":  # an array: the text stays the same, so it is prepared once
+    if (
+        dialect == "postgresql"
+    ):  # an array: the text stays the same, so it is prepared once
         return column == any_(bindparam("ids", type_=postgresql.ARRAY(column.type)))
     return column.in_(bindparam("ids", expanding=True))
 
@@ -87,7 +89,9 @@ def as_bytes(text: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     return cast(text, LargeBinary) if dialect == "sqlite" else text
 
 
-def more(count: ColumnElement[int], by: ColumnElement[int] | int = 1) -> ColumnElement[int]:
+def more(
+    count: ColumnElement[int], by: ColumnElement[int] | int = 1
+) -> ColumnElement[int]:
     """Return *count* and *by*; the largest where it is so already, or is no number on SQLite."""
     return case((count < LARGEST_COUNT, count + by), else_=LARGEST_COUNT)
 

@@ -12,7 +12,12 @@ from sqlalchemy import ColumnElement, Connection, CursorResult
 from statejobs.store.adopt import adopt_job
 from statejobs.store.arrays import as_arrays
 from statejobs.store.lock_order import job_order
-from statejobs.store.upsert import NEW_JOB_COLUMNS, enqueue_jobs, lock_records, names_of_locks
+from statejobs.store.upsert import (
+    NEW_JOB_COLUMNS,
+    enqueue_jobs,
+    lock_records,
+    names_of_locks,
+)
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
 
 
@@ -28,14 +33,19 @@ class Records:
     def parameters(self) -> dict[str, Any]:
         """What a statement that locks them is given."""
         is_single = len(self.columns) == 1
-        keys = [key[0] for key in self.identities] if is_single else list(self.identities)
+        keys = (
+            [key[0] for key in self.identities] if is_single else list(self.identities)
+        )
         return {names_of_locks(self.columns)["record_keys"]: keys}
 
 
 def enqueue(
-    connection: Connection, new: Sequence[NewJob], *, former: Mapping[str, str] | None = None,
+    connection: Connection,
+    new: Sequence[NewJob],
+    *,
+    former: Mapping[str, str] | None = None,
     records: Records | None = None,
-) -> list[EnqueueResult]:  # fmt: skip
+) -> list[EnqueueResult]:
     """Insert *new* jobs on *connection* in one statement; results in the order given.
 
     What waits under one of the *former* dedupe keys goes on under that of today, to which they map.
@@ -64,7 +74,9 @@ def _order(job: NewJob) -> tuple[int, str]:
     return job_order(job.dedupe_key or "")
 
 
-def _adopt(connection: Connection, former: Mapping[str, str], records: Records | None) -> None:
+def _adopt(
+    connection: Connection, former: Mapping[str, str], records: Records | None
+) -> None:
     """Give jobs under *former* keys those of today; locks are taken as by an enqueue."""
     dialect = connection.dialect.name
     if records is not None and dialect == "postgresql":
@@ -80,22 +92,29 @@ def _upsert(
     dialect = connection.dialect.name
     if records is not None and dialect == "postgresql":
         constant, given = as_arrays(rows)
-        statement = _enqueue(dialect, arrays=True, constant=constant, locks=records.columns)
+        statement = _enqueue(
+            dialect, arrays=True, constant=constant, locks=records.columns
+        )
         return connection.execute(statement, {**given, **records.parameters})
     if len(rows) == 1:
         return connection.execute(_enqueue(dialect), dict(rows[0]))
     if dialect == "postgresql":
         constant, given = as_arrays(rows)
-        return connection.execute(_enqueue(dialect, arrays=True, constant=constant), given)
+        return connection.execute(
+            _enqueue(dialect, arrays=True, constant=constant), given
+        )
     # an executemany would return row by row
     return connection.execute(_enqueue(dialect).values([dict(row) for row in rows]))
 
 
 @lru_cache(maxsize=256)
 def _enqueue(
-    dialect: str, *, arrays: bool = False, constant: frozenset[str] = frozenset(),
+    dialect: str,
+    *,
+    arrays: bool = False,
+    constant: frozenset[str] = frozenset(),
     locks: tuple[ColumnElement[Any], ...] = (),
-) -> Any:  # fmt: skip
+) -> Any:
     return enqueue_jobs(dialect, arrays=arrays, constant=constant, locks=locks)
 
 
@@ -105,11 +124,16 @@ def _row_of(job: NewJob) -> dict[str, Any]:
     return row
 
 
-def _enqueue_one_by_one(new: Sequence[NewJob], found: Sequence[Any]) -> list[EnqueueResult]:
+def _enqueue_one_by_one(
+    new: Sequence[NewJob], found: Sequence[Any]
+) -> list[EnqueueResult]:
     """Match rows without a dedupe key: each was inserted, in any order."""
     keyed = {row.dedupe_key: row for row in found if row.dedupe_key is not None}
     plain = iter(sorted((r for r in found if r.dedupe_key is None), key=lambda r: r.id))
-    return [_result(keyed[j.dedupe_key] if j.dedupe_key is not None else next(plain)) for j in new]
+    return [
+        _result(keyed[j.dedupe_key] if j.dedupe_key is not None else next(plain))
+        for j in new
+    ]
 
 
 def _result(row: Any) -> EnqueueResult:

@@ -28,7 +28,14 @@ from sqlalchemy.types import NullType
 from statejobs.store.conditions import KEYS, STILL_PROCESSING, as_bytes, more, readable
 from statejobs.store.rows import Expired, job_of, text_of
 from statejobs.store.store import Store
-from statejobs.store.tables import IS_OPEN, IS_PROCESSING, LARGEST_COUNT, jobs, literal_state, nodes
+from statejobs.store.tables import (
+    IS_OPEN,
+    IS_PROCESSING,
+    LARGEST_COUNT,
+    jobs,
+    literal_state,
+    nodes,
+)
 from statejobs.values.job import Job, JobState
 
 
@@ -233,8 +240,12 @@ def _put_aside() -> Executable:
             token=bindparam("new_token"),
             lease_until=bindparam("until", type_=jobs.c.lease_until.type),
             reason=bindparam("why"),
-            attempt=more(jobs.c.attempt, bindparam("counted", type_=jobs.c.attempt.type)),
-            crashes=more(jobs.c.crashes, bindparam("crashed", type_=jobs.c.crashes.type)),
+            attempt=more(
+                jobs.c.attempt, bindparam("counted", type_=jobs.c.attempt.type)
+            ),
+            crashes=more(
+                jobs.c.crashes, bindparam("crashed", type_=jobs.c.crashes.type)
+            ),
         )
     )
 
@@ -248,7 +259,9 @@ def _discard_stuck_job() -> Executable:
             state=literal_state(JobState.DISCARDED),
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
-            crashes=more(jobs.c.crashes, bindparam("crashed", type_=jobs.c.crashes.type)),
+            crashes=more(
+                jobs.c.crashes, bindparam("crashed", type_=jobs.c.crashes.type)
+            ),
             run_again=false(),
             cancel_requested=false(),
             owner=None,
@@ -261,7 +274,11 @@ def _discard_stuck_job() -> Executable:
 def _find_running_job() -> Select[Any]:
     """Find a processing job among those with the given dedupe keys."""
     keys: BindParameter[str] = bindparam("dedupe_keys", expanding=True)
-    return select(jobs.c.id).where(jobs.c.dedupe_key.in_(keys), IS_OPEN, STILL_PROCESSING).limit(1)
+    return (
+        select(jobs.c.id)
+        .where(jobs.c.dedupe_key.in_(keys), IS_OPEN, STILL_PROCESSING)
+        .limit(1)
+    )
 
 
 _LOCK = _lock_expired_job()

@@ -72,7 +72,12 @@ _SQLITE = {
     sqlite3.SQLITE_NOMEM: Fault.AWAY,
 }
 """By primary result code."""
-_SQLITE_CODE = ("no such table", "no such column", "no such function", "has no column named")
+_SQLITE_CODE = (
+    "no such table",
+    "no such column",
+    "no such function",
+    "has no column named",
+)
 
 
 def fault_of(error: BaseException) -> Fault | None:
@@ -93,7 +98,9 @@ def is_away(error: BaseException) -> bool:
     return fault_of(error) is Fault.AWAY
 
 
-PASSING = frozenset({Fault.AWAY, Fault.READ_ONLY, Fault.CONFLICT, Fault.LOCKED, Fault.INTERRUPTED})
+PASSING = frozenset(
+    {Fault.AWAY, Fault.READ_ONLY, Fault.CONFLICT, Fault.LOCKED, Fault.INTERRUPTED}
+)
 """What the same statement may not meet again."""
 
 
@@ -136,7 +143,10 @@ def is_wrong_address(error: BaseException) -> bool:
     """Return whether the server does not know the user, the database or the way to connect."""
     if not isinstance(error, DBAPIError) or isinstance(error.orig, sqlite3.Error):
         return False
-    return sqlstate_of(error) is None and _WRONG_ADDRESS.search(str(error.orig)) is not None
+    return (
+        sqlstate_of(error) is None
+        and _WRONG_ADDRESS.search(str(error.orig)) is not None
+    )
 
 
 _WRONG_ADDRESS = re.compile(

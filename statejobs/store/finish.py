@@ -33,9 +33,14 @@ from statejobs.values.lifecycle import Settlement
 
 
 def finish_job(
-    connection: Connection, job: Job, settlement: Settlement, *, now: datetime,
-    rests_in_source: bool, allowance: int,
-) -> JobState | None:  # fmt: skip
+    connection: Connection,
+    job: Job,
+    settlement: Settlement,
+    *,
+    now: datetime,
+    rests_in_source: bool,
+    allowance: int,
+) -> JobState | None:
     """Settle a processing job; return its new state, or None when it is no longer ours."""
     parameters = finish_parameters(
         job, settlement, now=now, rests_in_source=rests_in_source, allowance=allowance
@@ -45,7 +50,12 @@ def finish_job(
 
 
 def finish_parameters(
-    job: Job, settlement: Settlement, *, now: datetime, rests_in_source: bool, allowance: int
+    job: Job,
+    settlement: Settlement,
+    *,
+    now: datetime,
+    rests_in_source: bool,
+    allowance: int,
 ) -> dict[str, Any]:
     """Return the parameters of `finishing`."""
     return {
@@ -78,13 +88,22 @@ def find_settled(store: Store, job: Job) -> tuple[JobState, int] | None:
 def find_cancel_request(connection: Connection, job: Job) -> str | None:
     """Lock a job that we hold; return the reason for which someone wants it to stop."""
     row = connection.execute(_HELD, {"job_id": job.id, "held": job.token}).first()
-    return (row.reason or "cancelled") if row is not None and row.cancel_requested else None
+    return (
+        (row.reason or "cancelled")
+        if row is not None and row.cancel_requested
+        else None
+    )
 
 
 def record_attempt(
-    connection: Connection, job: Job | Expired, outcome: str, *, now: datetime,
-    failure: Failure | None = None, message: str | None = None,
-) -> None:  # fmt: skip
+    connection: Connection,
+    job: Job | Expired,
+    outcome: str,
+    *,
+    now: datetime,
+    failure: Failure | None = None,
+    message: str | None = None,
+) -> None:
     """Write how an attempt ended that did not complete."""
     insert_attempt(
         connection,
@@ -113,8 +132,14 @@ def finishing(names: Names) -> Executable:
     A job that was enqueued while it ran is queued anew when its record rests in a source; or
     scheduled, when it was enqueued for a time that has not come. *names* are those of parameters.
     """
-    again = and_(jobs.c.run_again, bindparam(names["rests_in_source"], type_=jobs.c.run_again.type))
-    later = and_(again, jobs.c.run_at > bindparam(names["finished_now"], type_=jobs.c.run_at.type))
+    again = and_(
+        jobs.c.run_again,
+        bindparam(names["rests_in_source"], type_=jobs.c.run_again.type),
+    )
+    later = and_(
+        again,
+        jobs.c.run_at > bindparam(names["finished_now"], type_=jobs.c.run_at.type),
+    )
     completes = bindparam(names["completes"], type_=jobs.c.run_again.type)
     keep_time = bindparam(names["next_run_at"], type_=jobs.c.run_at.type)
     return (
@@ -132,20 +157,33 @@ def finishing(names: Names) -> Executable:
                 else_=bindparam(names["new_state"]),
             ),
             attempt=case((again, 0), else_=bindparam(names["new_attempt"])),
-            max_attempts=case((again, bindparam(names["allowance"])), else_=jobs.c.max_attempts),
-            crashes=case((again, 0), else_=bindparam(names["new_crashes"])),
-            run_at=case((again, jobs.c.run_at), else_=func.coalesce(keep_time, jobs.c.run_at)),
-            finished_at=case(
-                (again, None), else_=bindparam(names["ended_at"], type_=jobs.c.finished_at.type)
+            max_attempts=case(
+                (again, bindparam(names["allowance"])), else_=jobs.c.max_attempts
             ),
-            reason=case((again, None), else_=bindparam(names["why"], type_=jobs.c.reason.type)),
+            crashes=case((again, 0), else_=bindparam(names["new_crashes"])),
+            run_at=case(
+                (again, jobs.c.run_at), else_=func.coalesce(keep_time, jobs.c.run_at)
+            ),
+            finished_at=case(
+                (again, None),
+                else_=bindparam(names["ended_at"], type_=jobs.c.finished_at.type),
+            ),
+            reason=case(
+                (again, None), else_=bindparam(names["why"], type_=jobs.c.reason.type)
+            ),
             checkpoint=case(
                 (or_(again, completes), None),
                 else_=jobs.c.checkpoint,
             ),
             returned=bindparam(names["new_returned"]),
             progress=case(
-                (or_(again, not_(bindparam(names["is_ended"], type_=jobs.c.run_again.type))), None),
+                (
+                    or_(
+                        again,
+                        not_(bindparam(names["is_ended"], type_=jobs.c.run_again.type)),
+                    ),
+                    None,
+                ),
                 else_=jobs.c.progress,
             ),
             # What is asked for again after it was done is new work; no other job has this token.
@@ -167,7 +205,9 @@ def _lock_held_job() -> Select[Any]:
     return (
         select(jobs.c.cancel_requested, jobs.c.reason)
         .where(
-            jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), STILL_PROCESSING
+            jobs.c.id == bindparam("job_id"),
+            jobs.c.token == bindparam("held"),
+            STILL_PROCESSING,
         )
         .with_for_update()
     )

@@ -59,13 +59,19 @@ def write_history(connection: Connection, rows: Sequence[HistoryRow]) -> None:
     given = [structs.asdict(row) for row in rows]
     if len(rows) > 1 and connection.dialect.name == "postgresql":
         constant, arrays = as_arrays(given)
-        _history(connection.dialect, arrays=True, constant=constant).execute(connection, arrays)
+        _history(connection.dialect, arrays=True, constant=constant).execute(
+            connection, arrays
+        )
     else:
-        _history(connection.dialect).execute(connection, given if len(given) > 1 else given[0])
+        _history(connection.dialect).execute(
+            connection, given if len(given) > 1 else given[0]
+        )
 
 
 def history_from(
-    rows: FromClause | Join, varied: Mapping[str, ColumnElement[Any]], same: Mapping[str, Any]
+    rows: FromClause | Join,
+    varied: Mapping[str, ColumnElement[Any]],
+    same: Mapping[str, Any],
 ) -> Insert:
     """Write a row for each of *rows*, without reading them.
 
@@ -80,7 +86,9 @@ def history_from(
         return shared if is_sql else literal(shared, transitions.c[name].type)
 
     values = [value(name).label(name) for name in HISTORY_COLUMNS]
-    return insert(transitions).from_select(list(HISTORY_COLUMNS), select(*values).select_from(rows))
+    return insert(transitions).from_select(
+        list(HISTORY_COLUMNS), select(*values).select_from(rows)
+    )
 
 
 @lru_cache(maxsize=256)
@@ -90,7 +98,9 @@ def _history(
     return Prepared(_insert_transitions(arrays=arrays, constant=constant), dialect)
 
 
-def _insert_transitions(*, arrays: bool = False, constant: Collection[str] = ()) -> Executable:
+def _insert_transitions(
+    *, arrays: bool = False, constant: Collection[str] = ()
+) -> Executable:
     """Write rows of history."""
     if not arrays:
         values = {n: bindparam(n, type_=transitions.c[n].type) for n in HISTORY_COLUMNS}

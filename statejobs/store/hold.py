@@ -26,7 +26,9 @@ from statejobs.store.tables import IS_OPEN, IS_PROCESSING, jobs
 from statejobs.values.job import Job
 
 
-def renew_leases(store: Store, ids: Sequence[int], *, by: str, until: datetime) -> list[Held]:
+def renew_leases(
+    store: Store, ids: Sequence[int], *, by: str, until: datetime
+) -> list[Held]:
     """Extend leases, waiting for nobody; return those that are still held."""
     with store.unwaiting(of_leases=True) as connection:
         rows = connection.execute(
@@ -63,7 +65,9 @@ def lock_claimed(connection: Connection, job_id: int, token: str) -> Job | None:
     return None if row is None else job_of(row)
 
 
-def note_on_job(connection: Connection, job: Job, column: str, text: str | None) -> bool:
+def note_on_job(
+    connection: Connection, job: Job, column: str, text: str | None
+) -> bool:
     """Write *column* (progress or checkpoint) of a job we hold; False when we do not."""
     found = connection.execute(
         _note_on_job(column), {"job_id": job.id, "held": job.token, "note": text}
@@ -83,15 +87,27 @@ def _renew_leases(dialect: str) -> Executable:
     On PostgreSQL a row that someone has locked, as the open transaction of a user who enqueued its
     job again, is returned without being renewed: one row must not hold up the leases of all.
     """
-    ours = (is_listed(jobs.c.id, dialect), jobs.c.owner == bindparam("by"), STILL_PROCESSING)
+    ours = (
+        is_listed(jobs.c.id, dialect),
+        jobs.c.owner == bindparam("by"),
+        STILL_PROCESSING,
+    )
     said = (as_bytes(column, dialect) for column in (jobs.c.token, jobs.c.reason))
     held = (jobs.c.id, *said, jobs.c.cancel_requested)
-    renew = update(jobs).values(lease_until=bindparam("until", type_=jobs.c.lease_until.type))
+    renew = update(jobs).values(
+        lease_until=bindparam("until", type_=jobs.c.lease_until.type)
+    )
     if dialect != "postgresql":
         return renew.where(*ours).returning(*held, true().label("is_renewed"))
-    locking = select(jobs.c.id).where(*ours).with_for_update(key_share=True, skip_locked=True)
+    locking = (
+        select(jobs.c.id).where(*ours).with_for_update(key_share=True, skip_locked=True)
+    )
     free = locking.cte("free")  # a CTE is read once
-    renewed = renew.where(jobs.c.id.in_(select(free.c.id))).returning(jobs.c.id).cte("renewed")
+    renewed = (
+        renew.where(jobs.c.id.in_(select(free.c.id)))
+        .returning(jobs.c.id)
+        .cte("renewed")
+    )
     is_renewed = jobs.c.id.in_(select(renewed.c.id)).label("is_renewed")
     return select(*held, is_renewed).where(*ours)
 
@@ -119,7 +135,9 @@ def _lock_claimed_job() -> Select[Any]:
     return (
         select(jobs)
         .where(
-            jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), STILL_PROCESSING
+            jobs.c.id == bindparam("job_id"),
+            jobs.c.token == bindparam("held"),
+            STILL_PROCESSING,
         )
         .with_for_update(skip_locked=True)
     )
@@ -131,7 +149,9 @@ def _note_on_job(column: str) -> Executable:
     return (
         update(jobs)
         .where(
-            jobs.c.id == bindparam("job_id"), jobs.c.token == bindparam("held"), STILL_PROCESSING
+            jobs.c.id == bindparam("job_id"),
+            jobs.c.token == bindparam("held"),
+            STILL_PROCESSING,
         )
         .values({column: bindparam("note")})
     )
@@ -140,7 +160,9 @@ def _note_on_job(column: str) -> Executable:
 def _find_running_jobs() -> Select[Any]:
     """Return which of `dedupe_keys` belong to a job that runs."""
     keys: BindParameter[str] = bindparam("dedupe_keys", expanding=True)
-    return select(jobs.c.dedupe_key).where(jobs.c.dedupe_key.in_(keys), IS_OPEN, STILL_PROCESSING)
+    return select(jobs.c.dedupe_key).where(
+        jobs.c.dedupe_key.in_(keys), IS_OPEN, STILL_PROCESSING
+    )
 
 
 _LOCK_CLAIMED = _lock_claimed_job()

@@ -66,7 +66,9 @@ def land(connection: Connection, move: Move) -> bool:
     statement = move_each(move.records, move.columns)
     if connection.execute(statement, move.parameters()).rowcount == 1:
         return True
-    return stays and is_place_of(connection, move.records, move.identity, place, move.changes)
+    return stays and is_place_of(
+        connection, move.records, move.identity, place, move.changes
+    )
 
 
 def land_all(connection: Connection, moves: Sequence[Move]) -> bool:
@@ -85,7 +87,10 @@ def given_moves(moves: Sequence[Move]) -> dict[str, list[Any]]:
     """Return the arrays of `given_columns` for *moves* that share a statement."""
     first = moves[0]
     return {
-        **{f"given_pk_{n}": [m.identity[n] for m in moves] for n in range(len(first.identity))},
+        **{
+            f"given_pk_{n}": [m.identity[n] for m in moves]
+            for n in range(len(first.identity))
+        },
         "given_was": [move.was for move in moves],
         "given_version": [move.version for move in moves],
         **{
@@ -99,8 +104,14 @@ def _land_alike(connection: Connection, moves: Sequence[Move]) -> bool:
     records, columns = moves[0].records, moves[0].columns
     has_arrays = connection.dialect.name == "postgresql"
     if has_arrays and all(map(can_be_given, (*records.keys, *columns))):
-        given = {**given_moves(moves), "becomes": moves[0].becomes, "moved_at": moves[0].at}
-        found = connection.execute(_move_given(records, columns), records.names.of(given))
+        given = {
+            **given_moves(moves),
+            "becomes": moves[0].becomes,
+            "moved_at": moves[0].at,
+        }
+        found = connection.execute(
+            _move_given(records, columns), records.names.of(given)
+        )
     else:
         rows = [move.parameters() for move in moves]
         found = connection.execute(move_each(records, columns), rows)

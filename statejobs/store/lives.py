@@ -36,7 +36,9 @@ REUSED = "its record is gone, and another has its key"
 DELETED = "its record was deleted"
 
 
-def part_from_keys(connection: Connection, dedupe_keys: Sequence[str], now: datetime) -> None:
+def part_from_keys(
+    connection: Connection, dedupe_keys: Sequence[str], now: datetime
+) -> None:
     """End whatever earlier records left under *dedupe_keys*; nothing goes on with it."""
     found = _lock(connection, dedupe_keys)
     if found:
@@ -44,7 +46,9 @@ def part_from_keys(connection: Connection, dedupe_keys: Sequence[str], now: date
         connection.execute(_PART, rows)
 
 
-def end_with_record(connection: Connection, dedupe_keys: Sequence[str], now: datetime) -> None:
+def end_with_record(
+    connection: Connection, dedupe_keys: Sequence[str], now: datetime
+) -> None:
     """Cancel the waiting jobs of records that were deleted, and ask the running ones to stop."""
     found = _lock(connection, dedupe_keys)
     waiting = [row.id for row in found if row.state in WAITING]
@@ -70,7 +74,9 @@ def _open_jobs(dialect: Dialect) -> Prepared:
 def _lock_open_jobs(dialect: str) -> Select[Any]:
     """Lock the jobs that one of `dedupe_keys` belongs to; a list as JSON on SQLite."""
     key = jobs.c.dedupe_key
-    if dialect == "postgresql":  # an array: the text stays the same, so it is prepared once
+    if (
+        dialect == "postgresql"
+    ):  # an array: the text stays the same, so it is prepared once
         is_listed = key == any_(bindparam("dedupe_keys", type_=postgresql.ARRAY(Text)))
     else:
         each = func.json_each(bindparam("dedupe_keys")).table_valued("value")
@@ -91,7 +97,9 @@ def _part_from_key() -> Executable:
         .where(jobs.c.id == bindparam("job_id"))
         .values(
             dedupe_key=None,
-            state=case((has_ended, jobs.c.state), else_=literal_state(JobState.CANCELLED)),
+            state=case(
+                (has_ended, jobs.c.state), else_=literal_state(JobState.CANCELLED)
+            ),
             reason=case((has_ended, jobs.c.reason), else_=bindparam("why")),
             finished_at=case(
                 (has_ended, jobs.c.finished_at),

@@ -35,7 +35,9 @@ def place_of(table: FromClause) -> Place:
     return _depth(table, frozenset()), name
 
 
-def key_order(columns: Sequence[ColumnElement[Any]]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+def key_order(
+    columns: Sequence[ColumnElement[Any]],
+) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     """Return what sorts primary keys, the values of *columns*, as the unit of work does."""
     functions = [column.type.sort_key_function for column in columns]
 
@@ -48,7 +50,9 @@ def key_order(columns: Sequence[ColumnElement[Any]]) -> Callable[[Sequence[Any]]
     return order
 
 
-def in_key_order(columns: Sequence[ColumnElement[Any]], dialect: str) -> list[ColumnElement[Any]]:
+def in_key_order(
+    columns: Sequence[ColumnElement[Any]], dialect: str
+) -> list[ColumnElement[Any]]:
     """Return what SQL sorts by, to come to the same order as `key_order`."""
     return [_as_python(column, dialect) for column in columns]
 
@@ -61,14 +65,18 @@ def job_order(dedupe_key: str) -> tuple[int, str]:
     return len(dedupe_key), dedupe_key
 
 
-def in_job_order(dedupe_key: ColumnElement[str], dialect: str) -> list[ColumnElement[Any]]:
+def in_job_order(
+    dedupe_key: ColumnElement[str], dialect: str
+) -> list[ColumnElement[Any]]:
     """Return what SQL sorts by, to come to the same order as `job_order`."""
     return [func.length(dedupe_key), _collated(dedupe_key, dialect)]
 
 
 def _as_python(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     kind = type_on_postgresql(column.type)  # elsewhere nothing is collated
-    is_text = isinstance(kind, String) and not (isinstance(kind, Enum) and kind.native_enum)
+    is_text = isinstance(kind, String) and not (
+        isinstance(kind, Enum) and kind.native_enum
+    )
     return _collated(column, dialect) if is_text else column
 
 

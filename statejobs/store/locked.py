@@ -9,7 +9,9 @@ def locked_tables(connection: Connection) -> list[str]:
     """Return the tables that somebody has locked against being read or written."""
     if connection.dialect.name != "postgresql":
         return []
-    return [f"{name!r} (process {pid})" for name, pid in connection.execute(_LOCKED_TABLES)]
+    return [
+        f"{name!r} (process {pid})" for name, pid in connection.execute(_LOCKED_TABLES)
+    ]
 
 
 def _find_locked_tables() -> Executable:

@@ -34,7 +34,10 @@ def count_jobs(most_ended: int) -> Executable:
 
     Every index of ended jobs would cost each finish, and none has their queue.
     """
-    state, count = literal_state(JobState.QUEUED).label("state"), func.count().label("count")
+    state, count = (
+        literal_state(JobState.QUEUED).label("state"),
+        func.count().label("count"),
+    )
     queued = select(jobs.c.queue, state, count).where(IS_QUEUED)
     others = select(jobs.c.queue, jobs.c.state, func.count())
     live = (
@@ -55,14 +58,20 @@ def oldest_queued() -> Executable:
     pair = jobs.alias("pair")
     place = (jobs.c.queue, jobs.c.priority, jobs.c.run_at, jobs.c.id)
     first = select(jobs.c.id).where(IS_QUEUED).order_by(*place).limit(1)
-    in_queue = first.where(jobs.c.queue == pair.c.queue, jobs.c.priority > pair.c.priority)
+    in_queue = first.where(
+        jobs.c.queue == pair.c.queue, jobs.c.priority > pair.c.priority
+    )
     in_another = first.where(jobs.c.queue > pair.c.queue)
     following = func.coalesce(
         *(query.correlate(pair).scalar_subquery() for query in (in_queue, in_another))
     )
     firsts = select(first.scalar_subquery().label("id")).cte("firsts", recursive=True)
-    firsts = firsts.union_all(select(following).join_from(firsts, pair, pair.c.id == firsts.c.id))
-    return select(jobs.c.queue, jobs.c.run_at).join_from(firsts, jobs, jobs.c.id == firsts.c.id)
+    firsts = firsts.union_all(
+        select(following).join_from(firsts, pair, pair.c.id == firsts.c.id)
+    )
+    return select(jobs.c.queue, jobs.c.run_at).join_from(
+        firsts, jobs, jobs.c.id == firsts.c.id
+    )
 
 
 def find_stuck_jobs() -> Select[Any]:
@@ -103,7 +112,9 @@ def count_jobs_for_other_code() -> Select[Any]:
     )
 
 
-def find_jobs_of_record(resource: str, record_id: str, keys: Sequence[str]) -> Executable:
+def find_jobs_of_record(
+    resource: str, record_id: str, keys: Sequence[str]
+) -> Executable:
     """Find the ids of the jobs of a record: the completed in its history, the others by key."""
     completed = (
         select(transitions.c.job_id)
@@ -124,4 +135,6 @@ def _count_newest(state: JobState, most: int) -> Select[Any]:
         .limit(most)
         .subquery()
     )
-    return select(newest.c.queue, literal_state(state), func.count()).group_by(newest.c.queue)
+    return select(newest.c.queue, literal_state(state), func.count()).group_by(
+        newest.c.queue
+    )

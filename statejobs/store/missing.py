@@ -13,7 +13,8 @@ from statejobs.store.engines.addresses import shown_url
 from statejobs.store.faults import sqlstate_of
 
 HOW_TO_MAKE_TABLES = (
-    "Make them with `statejobs db upgrade`; for SQLite, demos and tests, jobs.create_all() does too"
+    "Make them with `statejobs db upgrade`; "
+    "for SQLite, demos and tests, jobs.create_all() does too"
 )
 _UNDEFINED_TABLE = "42P01"
 _OURS = "statejobs_"

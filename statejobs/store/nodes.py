@@ -57,7 +57,9 @@ def beat_node(
 def ask_time(store: Store) -> datetime:
     """Return the time by the database's own clock."""
     with store.single(of_leases=True) as connection:
-        told: datetime = connection.execute(select(database_time(store.dialect))).scalar_one()
+        told: datetime = connection.execute(
+            select(database_time(store.dialect))
+        ).scalar_one()
     return told
 
 
@@ -81,7 +83,9 @@ def forget_silent_nodes(store: Store, before: datetime) -> None:
 
 def read_declarations(connection: Connection, alive_since: datetime) -> list[str]:
     """Return what the worker processes declare that were alive since then."""
-    found = connection.scalars(_find_declarations(connection.dialect.name), {"since": alive_since})
+    found = connection.scalars(
+        _find_declarations(connection.dialect.name), {"since": alive_since}
+    )
     return [text_of(declared) or "" for declared in found]
 
 
@@ -110,7 +114,9 @@ def _find_declarations(dialect: str) -> Select[Any]:
     """Return what each worker process declares that was alive since then."""
     since = bindparam("since", type_=nodes.c.beat_at.type)
     declares = as_bytes(nodes.c.declares, dialect)
-    return select(declares).where(nodes.c.beat_at >= since, nodes.c.declares.is_not(None))
+    return select(declares).where(
+        nodes.c.beat_at >= since, nodes.c.declares.is_not(None)
+    )
 
 
 def _count_held_jobs() -> Select[Any]:
@@ -126,7 +132,9 @@ def _delete_node() -> Executable:
 
 def _delete_silent_nodes() -> Executable:
     """Forget worker processes that have been silent since *before*."""
-    return delete(nodes).where(nodes.c.beat_at < bindparam("before", type_=nodes.c.beat_at.type))
+    return delete(nodes).where(
+        nodes.c.beat_at < bindparam("before", type_=nodes.c.beat_at.type)
+    )
 
 
 _NODE = _insert_node()

@@ -20,13 +20,17 @@ class Prepared:
         compiled = statement.compile(dialect=dialect)
         self._statement, self._text = statement, str(compiled)
         self._constants = dict(compiled.params)
-        self._calls_defaults = bool(compiled.prefetch)  # Python of the user's, for each execution
+        self._calls_defaults = bool(
+            compiled.prefetch
+        )  # Python of the user's, for each execution
         self._order: Sequence[str] | None = compiled.positiontup
         processors = {
             name: bind.type.dialect_impl(dialect).bind_processor(dialect)
             for bind, name in compiled.bind_names.items()
         }
-        self._processors = {n: process for n, process in processors.items() if process is not None}
+        self._processors = {
+            n: process for n, process in processors.items() if process is not None
+        }
 
     def execute(
         self, connection: Connection, parameters: Parameters | Sequence[Parameters]
@@ -37,10 +41,16 @@ class Prepared:
             return connection.execute(self._statement, parameters)
         if isinstance(parameters, Mapping):
             return connection.exec_driver_sql(self._text, self._process(parameters))
-        return connection.exec_driver_sql(self._text, [self._process(each) for each in parameters])
+        return connection.exec_driver_sql(
+            self._text, [self._process(each) for each in parameters]
+        )
 
     def _process(self, parameters: Parameters) -> Any:
         values = {**self._constants, **parameters}
         for name, process in self._processors.items():
             values[name] = process(values[name])
-        return values if self._order is None else tuple(values[name] for name in self._order)
+        return (
+            values
+            if self._order is None
+            else tuple(values[name] for name in self._order)
+        )

@@ -30,7 +30,12 @@ START: Instant = datetime(1, 1, 1, tzinfo=UTC)
 
 
 def find_ended(
-    connection: Connection, state: JobState, before: datetime, *, after: Instant, limit: int
+    connection: Connection,
+    state: JobState,
+    before: datetime,
+    *,
+    after: Instant,
+    limit: int,
 ) -> tuple[list[int], Instant]:
     """Find jobs that ended in *state* between *after* and *before*, oldest first.
 
@@ -64,7 +69,12 @@ def _bound(instant: Instant) -> Any:
 
 
 def read_ended(
-    connection: Connection, state: JobState, before: datetime, ids: Sequence[int], *, lock: bool
+    connection: Connection,
+    state: JobState,
+    before: datetime,
+    ids: Sequence[int],
+    *,
+    lock: bool,
 ) -> list[EndedJob]:
     """Return those of *ids* that ended in *state* before then.
 
@@ -101,7 +111,9 @@ def delete_jobs(connection: Connection, ids: Sequence[int]) -> int:
     return gone.rowcount
 
 
-def find_history(connection: Connection, before: datetime, *, after: int, limit: int) -> list[int]:
+def find_history(
+    connection: Connection, before: datetime, *, after: int, limit: int
+) -> list[int]:
     """Return the ids of rows older than *before* among the *limit* that follow the id *after*.
 
     Rows are written in the order of time, all but, so that no index on the time is needed.
@@ -113,11 +125,15 @@ def find_history(connection: Connection, before: datetime, *, after: int, limit:
         .limit(limit)
         .subquery()
     )
-    query = select(next_rows.c.id).where(next_rows.c.at < before).order_by(next_rows.c.id)
+    query = (
+        select(next_rows.c.id).where(next_rows.c.at < before).order_by(next_rows.c.id)
+    )
     return [row[0] for row in connection.execute(query)]
 
 
 def delete_history(connection: Connection, ids: Sequence[int]) -> None:
     """Delete rows of history."""
-    rows = delete(transitions).where(is_listed(transitions.c.id, connection.dialect.name))
+    rows = delete(transitions).where(
+        is_listed(transitions.c.id, connection.dialect.name)
+    )
     connection.execute(rows, {"ids": ids})

@@ -16,7 +16,13 @@ from statejobs.store.readable import read_jobs, read_rows
 from statejobs.store.rows import text_of
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 from statejobs.values.job import ENDED, Job, JobState
-from statejobs.values.kinds import check_job_id, check_kind, check_text, check_whole, members_of
+from statejobs.values.kinds import (
+    check_job_id,
+    check_kind,
+    check_text,
+    check_whole,
+    members_of,
+)
 from statejobs.values.waiting import MOST
 
 MOST_COUNTED = 10_000
@@ -41,14 +47,20 @@ class Names(Protocol):
         """Return the stored name of a resource."""
         ...
 
-    def records(self, resource: str | None, named: object) -> tuple[str | None, list[str]]:
+    def records(
+        self, resource: str | None, named: object
+    ) -> tuple[str | None, list[str]]:
         """Return the resource and the stored keys that *named*, of *resource*, may stand for."""
         ...
 
     def refuse_unknown(
-        self, *, queue: str | None = None, key: str | None = None, resource: str | None = None,
+        self,
+        *,
+        queue: str | None = None,
+        key: str | None = None,
+        resource: str | None = None,
         holding: Callable[[], Iterable[str]] = ...,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Raise `NotFoundError` for a name that nobody knows; *holding* returns queues in use."""
         ...
 
@@ -108,13 +120,19 @@ class JobQueries:
         states = members_of("jobs(states=…)", states, example='states=["queued"]')
         query = select(jobs).order_by(jobs.c.id.desc()).limit(min(limit, _LARGEST))
         if states:
-            query = query.where(jobs.c.state.in_([_value_of(state) for state in states]))
+            query = query.where(
+                jobs.c.state.in_([_value_of(state) for state in states])
+            )
         stored = None if resource is None else self._names.resource(resource)
         forms: list[str] = []
         if record_id is not None:
             stored, forms = self._names.records(stored, record_id)
             query = query.where(jobs.c.record_id.in_(forms))
-        for column, wanted in ((jobs.c.queue, queue), (jobs.c.key, key), (jobs.c.resource, stored)):
+        for column, wanted in (
+            (jobs.c.queue, queue),
+            (jobs.c.key, key),
+            (jobs.c.resource, stored),
+        ):
             if wanted is not None:
                 query = query.where(column == wanted)
         with self._connect() as connection:
@@ -122,7 +140,9 @@ class JobQueries:
                 query = self._by_index(connection, query, stored, forms[0])
             found = read_jobs(connection, query)
         if not found:
-            self._names.refuse_unknown(queue=queue, key=key, resource=stored, holding=self.counts)
+            self._names.refuse_unknown(
+                queue=queue, key=key, resource=stored, holding=self.counts
+            )
         return found
 
     def job(self, job_id: int) -> Job | None:
@@ -150,10 +170,14 @@ class JobQueries:
 
     def waiting_for_other_code(self, now: datetime) -> list[dict[str, Any]]:
         """Return what does not fit the code of the workers that met it: key, reason and count."""
-        check_kind("waiting_for_other_code()", now, datetime, example="datetime.now(UTC)")
+        check_kind(
+            "waiting_for_other_code()", now, datetime, example="datetime.now(UTC)"
+        )
         before = now + 2 * MOST  # none is put back for longer
         with self._connect() as connection:
-            rows = connection.execute(looking_sql.count_jobs_for_other_code(), {"before": before})
+            rows = connection.execute(
+                looking_sql.count_jobs_for_other_code(), {"before": before}
+            )
             return [dict(row._mapping) for row in rows]  # noqa: SLF001 - its public name
 
     def attempts(self, job_id: int) -> list[dict[str, Any]]:
@@ -161,7 +185,9 @@ class JobQueries:
         check_job_id("queries.attempts()", job_id)
         if not 0 < job_id <= _LARGEST:
             return []
-        query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)
+        query = (
+            select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)
+        )
         return self._rows(query, attempts)
 
     def last_errors(self, job_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
@@ -172,7 +198,12 @@ class JobQueries:
             check_job_id("queries.last_errors()", job_id)
         for start in range(0, len(job_ids), _AT_ONCE):
             query = (
-                select(attempts.c.id, attempts.c.job_id, attempts.c.error_type, attempts.c.message)
+                select(
+                    attempts.c.id,
+                    attempts.c.job_id,
+                    attempts.c.error_type,
+                    attempts.c.message,
+                )
                 .where(attempts.c.job_id.in_(job_ids[start : start + _AT_ONCE]))
                 .where(attempts.c.error_type.is_not(None))
                 .order_by(attempts.c.id)
@@ -181,7 +212,9 @@ class JobQueries:
                 errors[row["job_id"]] = (row["error_type"], row["message"] or "")
         return errors
 
-    def transitions(self, resource: str | type, record_id: object) -> list[dict[str, Any]]:
+    def transitions(
+        self, resource: str | type, record_id: object
+    ) -> list[dict[str, Any]]:
         """Return the history of a record, oldest first.
 
         Args:
@@ -200,7 +233,9 @@ class JobQueries:
 
     def steps(self, job: Job) -> list[dict[str, Any]]:
         """Return the history of the record of *job*, oldest first; the app may know neither."""
-        return [] if job.record_id is None else self._steps(job.resource, [job.record_id])
+        return (
+            [] if job.record_id is None else self._steps(job.resource, [job.record_id])
+        )
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return the worker processes that are registered."""
@@ -214,7 +249,9 @@ class JobQueries:
         """
         found: dict[str, dict[str, int]] = {}
         with self._connect() as connection:
-            query = _undecoded(looking_sql.count_jobs(MOST_COUNTED), connection.dialect.name)
+            query = _undecoded(
+                looking_sql.count_jobs(MOST_COUNTED), connection.dialect.name
+            )
             for queue, state, count in connection.execute(query):
                 found.setdefault(text_of(queue) or "", {})[state] = count
         for state in ENDED:
@@ -227,8 +264,12 @@ class JobQueries:
         """Return since when the oldest queued job of each queue waits."""
         with self._connect() as connection:
             query = _undecoded(looking_sql.oldest_queued(), connection.dialect.name)
-            rows = [(text_of(queue) or "", at) for queue, at in connection.execute(query)]
-        return {queue: min(at for name, at in rows if name == queue) for queue, _ in rows}
+            rows = [
+                (text_of(queue) or "", at) for queue, at in connection.execute(query)
+            ]
+        return {
+            queue: min(at for name, at in rows if name == queue) for queue, _ in rows
+        }
 
     # The same for asyncio
 
@@ -255,17 +296,23 @@ class JobQueries:
         keys = self._keys_of(resource)
         if keys is None:
             return query
-        ids = connection.scalars(looking_sql.find_jobs_of_record(resource, record_id, keys))
+        ids = connection.scalars(
+            looking_sql.find_jobs_of_record(resource, record_id, keys)
+        )
         return query.where(jobs.c.id.in_(list(ids)))
 
     def _connect(self) -> Connection:
         self._refuse_closed()
         return self._engine.connect()
 
-    def _steps(self, resource: str | None, forms: Sequence[str]) -> list[dict[str, Any]]:
+    def _steps(
+        self, resource: str | None, forms: Sequence[str]
+    ) -> list[dict[str, Any]]:
         query = (
             select(transitions)
-            .where(transitions.c.resource == resource, transitions.c.record_id.in_(forms))
+            .where(
+                transitions.c.resource == resource, transitions.c.record_id.in_(forms)
+            )
             .order_by(transitions.c.id)
         )
         return self._rows(query, transitions)

@@ -41,7 +41,9 @@ class Found(NamedTuple):
     is_read: bool
 
 
-def read_rows(connection: Connection, table: Table, query: Select[Any]) -> list[dict[str, Any]]:
+def read_rows(
+    connection: Connection, table: Table, query: Select[Any]
+) -> list[dict[str, Any]]:
     """Return what *query*, which selects *table*, finds; each row by itself where one is broken.
 
     Raises:
@@ -70,14 +72,22 @@ def _job(row: dict[str, Any]) -> Job:
     return Job(**{**row, "state": state})
 
 
-def _read_row(connection: Connection, table: Table, key: Sequence[Any]) -> dict[str, Any]:
+def _read_row(
+    connection: Connection, table: Table, key: Sequence[Any]
+) -> dict[str, Any]:
     is_it = and_(*(c == value for c, value in zip(table.primary_key, key, strict=True)))
-    found = {c.name: _read(connection, select(c).where(is_it), c) for c in table.columns}
+    found = {
+        c.name: _read(connection, select(c).where(is_it), c) for c in table.columns
+    }
     values = {name: what.value for name, what in found.items()}
-    return _checked(table, values, [name for name, what in found.items() if not what.is_read])
+    return _checked(
+        table, values, [name for name, what in found.items() if not what.is_read]
+    )
 
 
-def _checked(table: Table, row: dict[str, Any], unread: Sequence[str] = ()) -> dict[str, Any]:
+def _checked(
+    table: Table, row: dict[str, Any], unread: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return *row* with what is no value of its column marked, beside what is *unread*."""
     wrong = [name for name, value in row.items() if not _fits(value, table.c[name])]
     if not (wrong or unread):

@@ -117,7 +117,12 @@ def move_each(records: RecordTable, changed: tuple[Column[Any], ...] = ()) -> Up
     changed_at = records.changed_at
     return (
         update(records.table)
-        .where(*(column == given(f"pk_{n}", column) for n, column in enumerate(records.keys)))
+        .where(
+            *(
+                column == given(f"pk_{n}", column)
+                for n, column in enumerate(records.keys)
+            )
+        )
         .where(
             unindexed(records.state) == given("was", records.state),
             records.version == given("version", records.version),
@@ -157,7 +162,9 @@ def move_records(
     return connection.execute(move_each(records), rows if len(rows) > 1 else rows[0])
 
 
-def given_columns(records: RecordTable, changed: Sequence[Column[Any]]) -> dict[str, Column[Any]]:
+def given_columns(
+    records: RecordTable, changed: Sequence[Column[Any]]
+) -> dict[str, Column[Any]]:
     """Return the columns of which `lock_given` and `move_given` need arrays."""
     return {
         **{f"pk_{n}": key for n, key in enumerate(records.keys)},
@@ -172,7 +179,8 @@ def given_rows(columns: Mapping[str, Column[Any]], names: Names) -> CTE:
     return select(
         *(
             of_array(
-                func.unnest(bindparam(names[f"given_{name}"], type_=array_of(column))), column
+                func.unnest(bindparam(names[f"given_{name}"], type_=array_of(column))),
+                column,
             ).label(name)
             for name, column in columns.items()
         )
@@ -190,7 +198,12 @@ def lock_given(records: RecordTable, given: FromClause) -> Select[Any]:
 
 
 def move_given(
-    records: RecordTable, given: FromClause, changed: Sequence[Column[Any]], *, target: Any, at: Any
+    records: RecordTable,
+    given: FromClause,
+    changed: Sequence[Column[Any]],
+    *,
+    target: Any,
+    at: Any,
 ) -> Update:
     """Move the records of *given*, which are locked, and write their columns *changed*."""
     return (
@@ -206,9 +219,12 @@ def move_given(
 
 
 def move_matching(
-    records: RecordTable, *conditions: ColumnElement[bool], target: Any, at: Any,
+    records: RecordTable,
+    *conditions: ColumnElement[bool],
+    target: Any,
+    at: Any,
     also: Mapping[Column[Any], Any] | None = None,
-) -> Update:  # fmt: skip
+) -> Update:
     """Move the records that match *conditions* to *target*, whatever state they are in.
 
     The columns of *also* are written with the move.
@@ -218,9 +234,13 @@ def move_matching(
 
 
 def in_lock_order(
-    query: Select[Any], keys: Sequence[ColumnElement[Any]], table: FromClause, dialect: str, *,
+    query: Select[Any],
+    keys: Sequence[ColumnElement[Any]],
+    table: FromClause,
+    dialect: str,
+    *,
     for_delete: bool = False,
-) -> Select[Any]:  # fmt: skip
+) -> Select[Any]:
     """Let *query* lock the rows of *table*, in the order of their *keys*; it waits for others.
 
     An insert that refers to one of them may go on, unless it is to be deleted.
@@ -230,19 +250,28 @@ def in_lock_order(
 
 
 def lock_place(
-    connection: Connection, records: RecordTable, identity: Identity, *, skip_locked: bool = False
+    connection: Connection,
+    records: RecordTable,
+    identity: Identity,
+    *,
+    skip_locked: bool = False,
 ) -> Place | None:
     """Lock one record; return where it is, or None when it is gone or, if so wanted, held."""
     query = _place_of(connection, records, identity)
-    return _place(connection.execute(
-        query.with_for_update(key_share=True, skip_locked=skip_locked)
-    ).first())  # fmt: skip
+    return _place(
+        connection.execute(
+            query.with_for_update(key_share=True, skip_locked=skip_locked)
+        ).first()
+    )
 
 
 def lock_places(
-    connection: Connection, records: RecordTable, identities: Sequence[Identity], *,
+    connection: Connection,
+    records: RecordTable,
+    identities: Sequence[Identity],
+    *,
     for_delete: bool = False,
-) -> dict[Identity, Place]:  # fmt: skip
+) -> dict[Identity, Place]:
     """Lock records, waiting for others; return where each is.
 
     *for_delete* waits for those too who insert a row that refers to one, as a DELETE does.
@@ -252,30 +281,41 @@ def lock_places(
         records.are(identities, dialect)
     )
     rows = connection.execute(
-        in_lock_order(query, records.keys, records.table, dialect, for_delete=for_delete)
+        in_lock_order(
+            query, records.keys, records.table, dialect, for_delete=for_delete
+        )
     )
     return {tuple(key): (state, version) for *key, state, version in rows}
 
 
-def read_place(connection: Connection, records: RecordTable, identity: Identity) -> Place | None:
+def read_place(
+    connection: Connection, records: RecordTable, identity: Identity
+) -> Place | None:
     """Return where a record is without locking it; None when it is not seen."""
     return _place(connection.execute(_place_of(connection, records, identity)).first())
 
 
 def is_place_of(
-    connection: Connection, records: RecordTable, identity: Identity, place: tuple[str | None, int],
+    connection: Connection,
+    records: RecordTable,
+    identity: Identity,
+    place: tuple[str | None, int],
     values: Mapping[Column[Any], object],
-) -> bool:  # fmt: skip
+) -> bool:
     """Lock a record; return whether it is in *place*, and has *values*."""
     query: Select[Any] = _place_of(connection, records, identity).add_columns(*values)
     row: Any = connection.execute(query.with_for_update(key_share=True)).first()
     if row is None or (row[0], row[1]) != place:
         return False
     pairs = zip(values.items(), row[2:], strict=True)
-    return all(column.type.compare_values(now, new) is True for (column, new), now in pairs)
+    return all(
+        column.type.compare_values(now, new) is True for (column, new), now in pairs
+    )
 
 
-def _place_of(connection: Connection, records: RecordTable, identity: Identity) -> Select[Any]:
+def _place_of(
+    connection: Connection, records: RecordTable, identity: Identity
+) -> Select[Any]:
     return select(records.stored_state, records.version).where(
         records.are([identity], connection.dialect.name)
     )
@@ -287,7 +327,9 @@ def _place(row: Any) -> Place | None:
 
 def stays_as_given(records: RecordTable, given: FromClause) -> ColumnElement[bool]:
     """Return the condition that a record is where *given* says."""
-    return and_(unindexed(records.state) == given.c.was, records.version == given.c.version)
+    return and_(
+        unindexed(records.state) == given.c.was, records.version == given.c.version
+    )
 
 
 def _is_given(records: RecordTable, given: FromClause) -> ColumnElement[bool]:
@@ -300,7 +342,9 @@ def _moved_values(
     """Return what a move to *target* sets: one that keeps the state is no move away from it."""
     version, changed_at = records.version, records.changed_at
     stays = records.state == target  # SET reads the row as it was
-    one: ColumnElement[int] = literal_column("1")  # a parameter would be named after the column
+    one: ColumnElement[int] = literal_column(
+        "1"
+    )  # a parameter would be named after the column
     return {
         records.state: target,
         version: case((stays, version), else_=version + one),

@@ -18,7 +18,9 @@ def restore_actor(connection: Connection, job: Job) -> None:
     connection.execute(_RESTORE_ACTOR, given)
 
 
-def cancel_waiting(connection: Connection, job_id: int, why: str, now: datetime) -> bool:
+def cancel_waiting(
+    connection: Connection, job_id: int, why: str, now: datetime
+) -> bool:
     """Cancel a waiting job; False when it does not wait."""
     params = {"job_id": job_id, "why": why, "now": now}
     return connection.execute(_CANCEL, params).rowcount == 1
@@ -33,10 +35,14 @@ def cancel_all_waiting(
     connection: Connection, job_ids: Sequence[int], why: str, now: datetime
 ) -> None:
     """Cancel those of *job_ids* that wait."""
-    connection.execute(_CANCEL, [{"job_id": job_id, "why": why, "now": now} for job_id in job_ids])
+    connection.execute(
+        _CANCEL, [{"job_id": job_id, "why": why, "now": now} for job_id in job_ids]
+    )
 
 
-def request_cancel_of_all(connection: Connection, job_ids: Sequence[int], why: str) -> None:
+def request_cancel_of_all(
+    connection: Connection, job_ids: Sequence[int], why: str
+) -> None:
     """Ask those of *job_ids* that run to stop."""
     connection.execute(_REQUEST, [{"job_id": job_id, "why": why} for job_id in job_ids])
 
@@ -88,7 +94,8 @@ def _requeue_job() -> Executable:
             state=literal_state(JobState.QUEUED),
             run_at=bindparam("now", type_=jobs.c.run_at.type),
             max_attempts=case(
-                (ended, jobs.c.attempt + bindparam("allowance")), else_=jobs.c.max_attempts
+                (ended, jobs.c.attempt + bindparam("allowance")),
+                else_=jobs.c.max_attempts,
             ),
             crashes=case((ended, 0), else_=jobs.c.crashes),
             returned=0,

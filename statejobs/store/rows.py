@@ -100,7 +100,9 @@ def job_of(row: Row[Any]) -> Job:
     values[_STATE] = _STATES[values[_STATE]]
     job = Job(*values)
     if max(job.attempt, job.crashes, job.coalesced, job.returned) >= LARGEST_COUNT:
-        names = ", ".join(name for name in _COUNTS if getattr(job, name) >= LARGEST_COUNT)
+        names = ", ".join(
+            name for name in _COUNTS if getattr(job, name) >= LARGEST_COUNT
+        )
         raise UnreadableRowError(f"cannot count on: {names}")
     return job
 

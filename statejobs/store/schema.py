@@ -77,7 +77,9 @@ def upgrade(engine: Engine, revision: str = "head", *, sql: bool = False) -> Non
     from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
-    config.set_main_option("script_location", str(_find_migrations()).replace("%", "%%"))
+    config.set_main_option(
+        "script_location", str(_find_migrations()).replace("%", "%%")
+    )
     try:
         if sql:
             config.attributes["dialect"] = engine.dialect.name
@@ -108,7 +110,10 @@ def alembic_options(**options: Any) -> dict[str, Any]:
 def migration_transaction(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that no other migration of this database runs beside."""
     with engine.connect() as connection:
-        is_sqlite, is_ours = connection.dialect.name == "sqlite", borrowed_of(connection) is None
+        is_sqlite, is_ours = (
+            connection.dialect.name == "sqlite",
+            borrowed_of(connection) is None,
+        )
         if not is_sqlite and is_ours:
             # A snapshot taken before the lock would not show what the last holder did.
             connection.execution_options(isolation_level="READ COMMITTED")
@@ -134,7 +139,10 @@ def _existing_columns(connection: Connection) -> dict[str, set[str]]:
     found = inspect(connection).get_multi_columns(
         schema=schema_of(connection), filter_names=list(metadata.tables)
     )
-    return {table: {column["name"] for column in columns} for (_, table), columns in found.items()}
+    return {
+        table: {column["name"] for column in columns}
+        for (_, table), columns in found.items()
+    }
 
 
 def _read_revision(connection: Connection, existing: dict[str, set[str]]) -> str | None:

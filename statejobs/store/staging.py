@@ -16,7 +16,12 @@ from statejobs.values.job import JobState
 
 
 def stage_due(
-    store: Store, queues: Sequence[str], keys: Sequence[str], now: datetime, *, limit: int = 1000
+    store: Store,
+    queues: Sequence[str],
+    keys: Sequence[str],
+    now: datetime,
+    *,
+    limit: int = 1000,
 ) -> frozenset[str]:
     """Queue the jobs of *queues* and *keys* that are due; return the queues that got some."""
     given = {"queues": list(queues), "keys": list(keys), "now": now, "limit": limit}
@@ -25,7 +30,12 @@ def stage_due(
 
 
 def find_due(
-    store: Store, queues: Sequence[str], keys: Sequence[str], now: datetime, *, limit: int
+    store: Store,
+    queues: Sequence[str],
+    keys: Sequence[str],
+    now: datetime,
+    *,
+    limit: int,
 ) -> list[int]:
     """Return the ids of the jobs that `stage_due` would queue."""
     given = {"queues": list(queues), "keys": list(keys), "now": now, "limit": limit}
@@ -47,14 +57,20 @@ def _stage_due_jobs() -> Executable:
     """Queue the scheduled and failed jobs of some queues and keys, oldest first."""
     due = _find_due_jobs().with_for_update(skip_locked=True).cte("due")
     # a CTE is read once; an IN-subquery's LIMIT may run twice
-    return _stage().where(jobs.c.id.in_(select(due.c.id))).returning(jobs.c.id, jobs.c.queue)
+    return (
+        _stage()
+        .where(jobs.c.id.in_(select(due.c.id)))
+        .returning(jobs.c.id, jobs.c.queue)
+    )
 
 
 def _find_due_jobs() -> Select[Any]:
     """Find, without locking, the jobs that `_stage_due_jobs` would queue."""
     return (
         select(jobs.c.id)
-        .where(IS_WAITING_FOR_TIME, _IS_DUE, jobs.c.queue.in_(QUEUES), jobs.c.key.in_(KEYS))
+        .where(
+            IS_WAITING_FOR_TIME, _IS_DUE, jobs.c.queue.in_(QUEUES), jobs.c.key.in_(KEYS)
+        )
         .order_by(jobs.c.run_at)
         .limit(bindparam("limit"))
     )
@@ -63,7 +79,9 @@ def _find_due_jobs() -> Select[Any]:
 @lru_cache(maxsize=2)
 def _stage_listed_jobs(dialect: str) -> Executable:
     """Queue those of *ids* that wait for their time."""
-    return _stage().where(is_listed(jobs.c.id, dialect)).returning(jobs.c.id, jobs.c.queue)
+    return (
+        _stage().where(is_listed(jobs.c.id, dialect)).returning(jobs.c.id, jobs.c.queue)
+    )
 
 
 def _stage() -> Update:

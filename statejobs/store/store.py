@@ -167,7 +167,9 @@ class Store:
             lock_timeout: As for `transaction`; on PostgreSQL that takes one around the statement.
         """
         if lock_timeout is not None and self.dialect == "postgresql":
-            with self.transaction(lock_timeout=lock_timeout, of_leases=of_leases) as connection:
+            with self.transaction(
+                lock_timeout=lock_timeout, of_leases=of_leases
+            ) as connection:
                 yield connection
             return
         with self._connect(self._of_leases if of_leases else self._own) as connection:
@@ -178,7 +180,9 @@ class Store:
             with _committed(connection):
                 yield connection
 
-    def unwaiting(self, *, of_leases: bool = False) -> AbstractContextManager[Connection]:
+    def unwaiting(
+        self, *, of_leases: bool = False
+    ) -> AbstractContextManager[Connection]:
         """Open a connection for one statement that waits for no row, and briefly for a table."""
         return self.single(of_leases=of_leases, lock_timeout=TABLE_PATIENCE)
 

@@ -69,9 +69,14 @@ def peek_queues(store: Store, queues: Sequence[str], keys: Sequence[str]) -> Pee
 
 
 def find_among_strangers(
-    connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
-    suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (),
-) -> Sequence[Any]:  # fmt: skip
+    connection: Connection,
+    queue: str,
+    keys: Sequence[str],
+    *,
+    limit: int,
+    suspects: Suspects = Suspects.ANY,
+    sturdy: Sequence[str] = (),
+) -> Sequence[Any]:
     """Find, without locking, what `lock_among_strangers` would lock."""
     parameters = sought(queue, keys, limit=limit, suspects=suspects, sturdy=sturdy)
     dialect = connection.dialect.name
@@ -81,9 +86,14 @@ def find_among_strangers(
 
 
 def lock_among_strangers(
-    connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
-    suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (),
-) -> list[Job]:  # fmt: skip
+    connection: Connection,
+    queue: str,
+    keys: Sequence[str],
+    *,
+    limit: int,
+    suspects: Suspects = Suspects.ANY,
+    sturdy: Sequence[str] = (),
+) -> list[Job]:
     """As `lock_queued`, where many others may wait: looks for each key by itself.
 
     Those that others hold are passed over; as long as too few are free, more are looked at.
@@ -104,7 +114,11 @@ def lock_among_strangers(
 
 
 def _as_list(names: Sequence[str], dialect: str) -> object:
-    return list(names) if dialect == "postgresql" else msgspec.json.encode(list(names)).decode()
+    return (
+        list(names)
+        if dialect == "postgresql"
+        else msgspec.json.encode(list(names)).decode()
+    )
 
 
 @lru_cache(maxsize=2)
@@ -118,20 +132,30 @@ def _peek(dialect: str) -> Select[Any]:
     ours = _listed("key_list", dialect).cte("ours")
     served = _listed("queue_list", dialect).subquery("served")
     first = _first_key(served, jobs.c.queue == served.c.name)
-    seen = select(served.c.name.label("queue"), first.label("key")).cte("seen", recursive=True)
+    seen = select(served.c.name.label("queue"), first.label("key")).cte(
+        "seen", recursive=True
+    )
     is_ours = exists().where(ours.c.name == seen.c.key).correlate(seen)
-    our_next = select(func.min(ours.c.name)).where(ours.c.name > seen.c.key).correlate(seen)
+    our_next = (
+        select(func.min(ours.c.name)).where(ours.c.name > seen.c.key).correlate(seen)
+    )
     in_queue = jobs.c.queue == seen.c.queue
     following = case(
         (is_ours, _first_key(seen, in_queue, jobs.c.key > seen.c.key)),
         else_=_first_key(seen, in_queue, jobs.c.key >= our_next.scalar_subquery()),
     )
-    seen = seen.union_all(select(seen.c.queue, following).where(seen.c.key.is_not(None)))
+    seen = seen.union_all(
+        select(seen.c.queue, following).where(seen.c.key.is_not(None))
+    )
     return _summary(seen, ours, dialect)
 
 
-def _first_key(outer: FromClause, *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
-    first = select(jobs.c.key).where(IS_QUEUED, *conditions).order_by(jobs.c.key).limit(1)
+def _first_key(
+    outer: FromClause, *conditions: ColumnElement[bool]
+) -> ScalarSelect[Any]:
+    first = (
+        select(jobs.c.key).where(IS_QUEUED, *conditions).order_by(jobs.c.key).limit(1)
+    )
     return first.correlate(outer).scalar_subquery()
 
 
@@ -143,7 +167,9 @@ def _summary(seen: FromClause, ours: FromClause, dialect: str) -> Select[Any]:
         _next_due(dialect).label("next_due"),
         seen.c.queue,
         func.max(case((is_ours, 1), else_=0)).label("has_ours"),
-        func.max(case((seen.c.key.is_(None), 0), (is_ours, 0), else_=1)).label("has_strangers"),
+        func.max(case((seen.c.key.is_(None), 0), (is_ours, 0), else_=1)).label(
+            "has_strangers"
+        ),
     ).group_by(seen.c.queue)
 
 
@@ -175,7 +201,9 @@ def _find_among_strangers(suspects: Suspects, dialect: str) -> Select[Any]:
     else:
         chosen = jobs.alias("chosen")
         of_key = best.with_only_columns(jobs.c.id).correlate(ours)
-        found = select(*readable(chosen)).join_from(ours, chosen, chosen.c.id.in_(of_key))
+        found = select(*readable(chosen)).join_from(
+            ours, chosen, chosen.c.id.in_(of_key)
+        )
     in_order = found.order_by(chosen.c.priority, chosen.c.run_at, chosen.c.id)
     return in_order.limit(bindparam("limit"))
 

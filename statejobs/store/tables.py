@@ -91,7 +91,9 @@ jobs = Table(
     Column("reason", CleanText(REASON_LIMIT)),
     Column("returned", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
-    CheckConstraint("attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"),
+    CheckConstraint(
+        "attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"
+    ),
 )
 
 VACUUM_SOON = {

@@ -53,7 +53,9 @@ JOB_ARRAYS = {"job_id": jobs.c.id, "attempt": jobs.c.attempt, "token": jobs.c.to
 """What names the claim of a job."""
 
 
-def complete_given(connection: Connection, held: Sequence[Job], now: datetime) -> set[int]:
+def complete_given(
+    connection: Connection, held: Sequence[Job], now: datetime
+) -> set[int]:
     """Complete those of *held* that are ours and nobody holds, by one statement with arrays.
 
     Returns:
@@ -78,10 +80,17 @@ def land_given(
     records, columns, told = first.records, first.columns, first.history
     if not all(map(can_be_given, (*records.keys, *columns))):
         return set()
-    given = {**_given_jobs(held), **given_moves(moves), "becomes": first.becomes, "moved_at": now}
+    given = {
+        **_given_jobs(held),
+        **given_moves(moves),
+        "becomes": first.becomes,
+        "moved_at": now,
+    }
     if told is not None:
         given |= {
-            "given_duration": [move.history and move.history.duration for move in moves],
+            "given_duration": [
+                move.history and move.history.duration for move in moves
+            ],
             "of_resource": told.resource,
             "of_edge": told.name,
         }
@@ -92,7 +101,12 @@ def land_given(
 def complete_each(connection: Connection, held: Sequence[Job], now: datetime) -> bool:
     """Complete *held* by one call; return whether all are ours and not asked for again."""
     rows = [
-        {"job_id": job.id, "held_attempt": job.attempt, "held": job.token, "moved_at": now}
+        {
+            "job_id": job.id,
+            "held_attempt": job.attempt,
+            "held": job.token,
+            "moved_at": now,
+        }
         for job in held
     ]
     return connection.execute(_COMPLETE_ONE, rows).rowcount == len(rows)
@@ -171,7 +185,11 @@ def _land_and_complete(
         .cte(names["moved"])
     )
     finish = _complete(moved, names)
-    return finish.add_cte(_write_history(given, moved, at, names)) if has_history else finish
+    return (
+        finish.add_cte(_write_history(given, moved, at, names))
+        if has_history
+        else finish
+    )
 
 
 def _complete_given_jobs() -> Any:
@@ -234,7 +252,9 @@ def _write_history(given: CTE, moved: CTE, at: ColumnElement[Any], names: Names)
     varied = {
         "record_id": jobs.c.record_id,
         "source": given.c.was,
-        "version": case((given.c.was == target, given.c.version), else_=given.c.version + 1),
+        "version": case(
+            (given.c.was == target, given.c.version), else_=given.c.version + 1
+        ),
         "actor": jobs.c.actor,
         "tenant": jobs.c.tenant,
         "job_id": given.c.job_id,
@@ -249,7 +269,9 @@ def _write_history(given: CTE, moved: CTE, at: ColumnElement[Any], names: Names)
         "reason": None,
         "at": at,
     }
-    rows = given.join(moved, moved.c.id == given.c.job_id).join(jobs, jobs.c.id == given.c.job_id)
+    rows = given.join(moved, moved.c.id == given.c.job_id).join(
+        jobs, jobs.c.id == given.c.job_id
+    )
     return history_from(rows, varied, same).cte(names["history"])
 
 

@@ -43,9 +43,15 @@ class Candidate:
 
 
 def find_queued(
-    connection: Connection, queue: str, keys: Sequence[str], *, limit: int,
-    suspects: Suspects = Suspects.ANY, sturdy: Sequence[str] = (), among_strangers: bool = False,
-) -> list[Candidate]:  # fmt: skip
+    connection: Connection,
+    queue: str,
+    keys: Sequence[str],
+    *,
+    limit: int,
+    suspects: Suspects = Suspects.ANY,
+    sturdy: Sequence[str] = (),
+    among_strangers: bool = False,
+) -> list[Candidate]:
     """Return what a claim would lock, best first."""
     if among_strangers:
         found = find_among_strangers(
@@ -57,7 +63,9 @@ def find_queued(
     return [Candidate(*row) for row in found]
 
 
-def find_last(connection: Connection, queue: str, key: str, *, limit: int) -> list[Candidate]:
+def find_last(
+    connection: Connection, queue: str, key: str, *, limit: int
+) -> list[Candidate]:
     """Return the up to *limit* queued jobs of *key* in *queue* whose turn comes last."""
     given = {"queue": queue, "key": key, "limit": limit}
     return [Candidate(*row) for row in connection.execute(_LAST, given)]
@@ -68,7 +76,9 @@ def put_back(connection: Connection, job_id: int, until: datetime, why: str) -> 
     connection.execute(_PUT_BACK, {"job_id": job_id, "until": until, "why": why})
 
 
-def fail_queued(connection: Connection, job: Job, settlement: Settlement, now: datetime) -> bool:
+def fail_queued(
+    connection: Connection, job: Job, settlement: Settlement, now: datetime
+) -> bool:
     """Count an attempt of *job*, which is queued; False when it is so no more."""
     parameters = {
         "job_id": job.id,
@@ -81,14 +91,21 @@ def fail_queued(connection: Connection, job: Job, settlement: Settlement, now: d
     return connection.execute(_FAIL, parameters).rowcount == 1
 
 
-def discard_queued(connection: Connection, job_id: int, why: str, now: datetime) -> bool:
+def discard_queued(
+    connection: Connection, job_id: int, why: str, now: datetime
+) -> bool:
     """Give up a queued job by its id alone; False when it is queued no more."""
     parameters = {"job_id": job_id, "why": why, "now": now}
     return connection.execute(_DISCARD, parameters).rowcount == 1
 
 
 def record_unread(
-    connection: Connection, candidate: Candidate, failure: Failure, *, node: str, now: datetime
+    connection: Connection,
+    candidate: Candidate,
+    failure: Failure,
+    *,
+    node: str,
+    now: datetime,
 ) -> None:
     """Write the attempt of a job that could not be read."""
     row = {
@@ -141,7 +158,11 @@ def _fail_queued_job() -> Executable:
     next_run_at = bindparam("next_run_at", type_=jobs.c.run_at.type)
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("job_id"), jobs.c.attempt == bindparam("was"), _STILL_QUEUED)
+        .where(
+            jobs.c.id == bindparam("job_id"),
+            jobs.c.attempt == bindparam("was"),
+            _STILL_QUEUED,
+        )
         .values(
             state=bindparam("new_state"),
             attempt=more(jobs.c.attempt),

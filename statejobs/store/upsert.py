@@ -35,9 +35,12 @@ NEW_JOB_COLUMNS = [item.name for item in fields(NewJob)]
 
 
 def enqueue_jobs(
-    dialect: str, *, arrays: bool = False, constant: Collection[str] = (),
+    dialect: str,
+    *,
+    arrays: bool = False,
+    constant: Collection[str] = (),
     locks: Sequence[ColumnElement[Any]] = (),
-) -> Any:  # fmt: skip
+) -> Any:
     """Insert jobs; on an open job of the same trigger and record, go on with that one.
 
     Waiting: it takes the new arguments and time, and its attempts start anew. Processing: it will
@@ -47,7 +50,9 @@ def enqueue_jobs(
     a table, the records `record_keys` are locked before any job is (see `names_of_locks`); that
     needs *arrays*.
     """
-    statement = postgresql.insert(jobs) if dialect == "postgresql" else sqlite.insert(jobs)
+    statement = (
+        postgresql.insert(jobs) if dialect == "postgresql" else sqlite.insert(jobs)
+    )
     if arrays:
         rows = rows_of_arrays(jobs, NEW_JOB_COLUMNS, constant)
         if locks:
@@ -67,7 +72,8 @@ def enqueue_jobs(
         set_={
             **taken_over,
             "idempotency_key": case(
-                (jobs.c.args != new.args, new.idempotency_key), else_=jobs.c.idempotency_key
+                (jobs.c.args != new.args, new.idempotency_key),
+                else_=jobs.c.idempotency_key,
             ),
             "state": case((runs, jobs.c.state), else_=new.state),
             "run_again": runs,
@@ -87,8 +93,12 @@ def enqueue_jobs(
         },
     )
     returned: list[ColumnElement[object]] = [
-        jobs.c.id, jobs.c.dedupe_key, jobs.c.coalesced, jobs.c.state, jobs.c.attempt,
-    ]  # fmt: skip
+        jobs.c.id,
+        jobs.c.dedupe_key,
+        jobs.c.coalesced,
+        jobs.c.state,
+        jobs.c.attempt,
+    ]
     if dialect == "postgresql":
         # A subquery of its own runs once for the statement, not for each row.
         hint = select(func.pg_notify(wake_channel(), literal_column("''")))
@@ -96,9 +106,13 @@ def enqueue_jobs(
     return upsert.returning(*returned)
 
 
-def _has_locked(columns: Sequence[ColumnElement[Any]], dialect: str) -> ColumnElement[bool]:
+def _has_locked(
+    columns: Sequence[ColumnElement[Any]], dialect: str
+) -> ColumnElement[bool]:
     """Return what is true once the records are locked: it counts them before the first row."""
-    locked = lock_records(columns, dialect).cte(names_of_locks(columns)["locked_records"])
+    locked = lock_records(columns, dialect).cte(
+        names_of_locks(columns)["locked_records"]
+    )
     return select(func.count()).select_from(locked).scalar_subquery() >= 0
 
 
@@ -107,7 +121,9 @@ def lock_records(columns: Sequence[ColumnElement[Any]], dialect: str) -> Select[
     key = columns[0] if len(columns) == 1 else tuple_(*columns)
     return (
         select(literal_column("1").label("one"))
-        .where(key.in_(bindparam(names_of_locks(columns)["record_keys"], expanding=True)))
+        .where(
+            key.in_(bindparam(names_of_locks(columns)["record_keys"], expanding=True))
+        )
         .order_by(*in_key_order(columns, dialect))
         .with_for_update(key_share=True)
     )

@@ -24,7 +24,9 @@ class Hint(NamedTuple):
 def hint_for(annotation: object, name: str, problem: str) -> Hint:
     """Return what to say of the parameter *name*, whose *annotation* has a *problem*."""
     parts = [*_parts(annotation)]
-    secret = next((part for part in parts if isinstance(part, type) and is_secret(part)), None)
+    secret = next(
+        (part for part in parts if isinstance(part, type) and is_secret(part)), None
+    )
     if secret is not None:
         return Hint(
             f"parameter {name!r} holds a {_name(secret)}",
@@ -35,7 +37,9 @@ def hint_for(annotation: object, name: str, problem: str) -> Hint:
     union = next((part for part in parts if _is_mixed(part)), None)
     if union is not None and problem.startswith(_OF_UNIONS):
         return _of_union(get_args(union), name, problem)
-    return Hint(f"parameter {name!r} cannot be stored: {problem}", _WHY, _way(parts, name))
+    return Hint(
+        f"parameter {name!r} cannot be stored: {problem}", _WHY, _way(parts, name)
+    )
 
 
 def _of_union(members: tuple[Any, ...], name: str, problem: str) -> Hint:

@@ -17,7 +17,9 @@ MOST_DEPTH = 64
 MOST_BYTES = 1_048_576
 """Size of one encoded parameter."""
 
-_TOO_LARGE = f"it is larger than {MOST_BYTES} bytes; store it elsewhere and pass its key"
+_TOO_LARGE = (
+    f"it is larger than {MOST_BYTES} bytes; store it elsewhere and pass its key"
+)
 
 
 class Refusal(Exception):  # noqa: N818 - becomes an ArgumentsError once the parameter is known
@@ -46,7 +48,9 @@ def from_json(kind: Any, value: object) -> object:
     """Make a model of *kind* from *value*: the `dec_hook` of every decoder."""
     if kind is object:
         return value
-    read = kind.model_validate_json  # a strict model takes text for a date from JSON alone
+    read = (
+        kind.model_validate_json
+    )  # a strict model takes text for a date from JSON alone
     names = {"by_name": True} if "by_name" in (read.__kwdefaults__ or {}) else {}
     return read(_ENCODER.encode(value), **names)
 
@@ -79,7 +83,9 @@ class Survey:
 
     def visit(self, value: object, place: Place, depth: int = 0) -> None:
         """Refuse a *value* too large or too deep and, if strict, one that JSON cannot hold."""
-        self.left -= 1 + (len(value) if isinstance(value, str | bytes | bytearray) else 0)
+        self.left -= 1 + (
+            len(value) if isinstance(value, str | bytes | bytearray) else 0
+        )
         if self.left < 0:
             raise Refusal(_TOO_LARGE)
         if self.is_strict:
@@ -107,7 +113,9 @@ class Place(NamedTuple):
             return str(self.key)
         if isinstance(self.container, dict | list | tuple):
             return f"{self.parent}[{clean_text(repr(self.key), 80)}]"
-        member = "[...]" if isinstance(self.container, set | frozenset) else f".{self.key}"
+        member = (
+            "[...]" if isinstance(self.container, set | frozenset) else f".{self.key}"
+        )
         return f"{self.parent}{member}"
 
 
@@ -150,7 +158,9 @@ def _ordered(value: object) -> object:
 
 def _parts(value: Any) -> Mapping[Any, object] | None:
     """Return what *value* consists of, by key, place or field; None for a single thing."""
-    if value is None or isinstance(value, str | int | float | bytes | datetime | Enum | type):
+    if value is None or isinstance(
+        value, str | int | float | bytes | datetime | Enum | type
+    ):
         return None
     if isinstance(value, dict):
         return value
@@ -178,14 +188,22 @@ def _fields(value: Any) -> Mapping[str, object] | None:
 def _check_shape(value: object, place: Place) -> None:
     if isinstance(value, datetime):
         if value.utcoffset() is None:
-            raise Refusal(f"{place} is a datetime without a zone; give it one: tzinfo=UTC")
+            raise Refusal(
+                f"{place} is a datetime without a zone; give it one: tzinfo=UTC"
+            )
     elif isinstance(value, float) and not isfinite(value):
-        raise Refusal(f"{place} is {value!r}, and JSON has no such number; pass None or text")
+        raise Refusal(
+            f"{place} is {value!r}, and JSON has no such number; pass None or text"
+        )
     elif isinstance(value, dict):
         for key in value:
             if type(key) is not str:
-                raise Refusal(f"{place} has a key of type {_type(key)}; JSON has only str")
-    elif isinstance(value, set | frozenset) and any(isinstance(v, frozenset) for v in value):
+                raise Refusal(
+                    f"{place} has a key of type {_type(key)}; JSON has only str"
+                )
+    elif isinstance(value, set | frozenset) and any(
+        isinstance(v, frozenset) for v in value
+    ):
         raise Refusal(f"{place} is a set of sets, which has no order to be stored in")
 
 

@@ -12,7 +12,13 @@ import msgspec
 
 from statejobs.errors import ArgumentsError, DefinitionError, did_you_mean
 from statejobs.values.argument_hints import hint_for
-from statejobs.values.argument_values import Refusal, from_json, quoted, stored_text, unknown_type
+from statejobs.values.argument_values import (
+    Refusal,
+    from_json,
+    quoted,
+    stored_text,
+    unknown_type,
+)
 from statejobs.values.text import clean_text
 from statejobs.values.unrun import ran
 
@@ -54,7 +60,12 @@ class Signature:
 
     @classmethod
     def of(
-        cls, function: Callable[..., object], *, name: str, skip: int, stored: bool = True
+        cls,
+        function: Callable[..., object],
+        *,
+        name: str,
+        skip: int,
+        stored: bool = True,
     ) -> Signature:
         """Read the parameters of *function* after the first *skip*.
 
@@ -77,9 +88,13 @@ class Signature:
                 why="self, and for an action ctx, are passed first",
                 fix=f"declare {skip} positional parameters first",
             )
-        return cls(name, tuple(_parameter(function, name, p, stored=stored) for p in rest))
+        return cls(
+            name, tuple(_parameter(function, name, p, stored=stored) for p in rest)
+        )
 
-    def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+    def bind(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> dict[str, object]:
         """Return the given arguments by name; defaults are left to the call.
 
         Raises:
@@ -91,7 +106,9 @@ class Signature:
             raise ArgumentsError(self.name, None, problem)
         given = dict(zip(self._positional, args, strict=False))
         for name in sorted(kwargs.keys() & given.keys()):
-            raise ArgumentsError(self.name, name, "is given twice: by position and by name")
+            raise ArgumentsError(
+                self.name, name, "is given twice: by position and by name"
+            )
         bound = {**given, **kwargs}
         self._check_names(bound)
         return bound
@@ -105,10 +122,15 @@ class Signature:
         if not values:
             return "{}"
         self._check_known(values)
-        members = (f"{quoted(name)}:{self._encode(name, values[name])}" for name in sorted(values))
+        members = (
+            f"{quoted(name)}:{self._encode(name, values[name])}"
+            for name in sorted(values)
+        )
         return f"{{{','.join(members)}}}"
 
-    def encode_call(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+    def encode_call(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> str:
         """Return the arguments of a call as they are stored: bound, then encoded.
 
         Raises:
@@ -134,7 +156,9 @@ class Signature:
             mended = ran(upcast(msgspec.json.decode(text)), "upcast of", self.name)
             return self._decode_all(msgspec.json.encode(mended).decode())
 
-    def fit(self, text: str, upcast: Upcast | None) -> dict[str, object] | ArgumentsError | None:
+    def fit(
+        self, text: str, upcast: Upcast | None
+    ) -> dict[str, object] | ArgumentsError | None:
         """Return the stored arguments as `decode`; or why they do not fit.
 
         None when `upcast` raises: it is the user's, so its error is that of the attempt.
@@ -169,16 +193,22 @@ class Signature:
         for name in names:
             if name not in self.parameters:
                 hint = did_you_mean(clean_text(name, 200), self.parameters)
-                raise ArgumentsError(self.name, clean_text(name, 200), f"is unknown; {hint}")
+                raise ArgumentsError(
+                    self.name, clean_text(name, 200), f"is unknown; {hint}"
+                )
 
     def _encode(self, name: str, value: object) -> str:
         try:
             parameter = self.parameters[name]
             return stored_text(value, parameter.name, parameter.decoder)
         except Refusal as refusal:
-            raise ArgumentsError(self.name, name, f"cannot be stored: {refusal}") from None
+            raise ArgumentsError(
+                self.name, name, f"cannot be stored: {refusal}"
+            ) from None
         except Exception as error:
-            problem = f"cannot be stored: {type(error).__name__}: {clean_text(error, 500)}"
+            problem = (
+                f"cannot be stored: {type(error).__name__}: {clean_text(error, 500)}"
+            )
             raise ArgumentsError(self.name, name, problem) from error
 
     def _decode(self, name: str, raw: msgspec.Raw) -> object:
@@ -194,11 +224,18 @@ class Signature:
 
 # --- Reading a function ----------------------------------------------------------------------
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
 
 
 def _parameter(
-    function: Callable[..., object], name: str, declared: inspect.Parameter, *, stored: bool
+    function: Callable[..., object],
+    name: str,
+    declared: inspect.Parameter,
+    *,
+    stored: bool,
 ) -> Parameter:
     if declared.kind in _REFUSED_KINDS:
         raise DefinitionError(
@@ -217,7 +254,9 @@ def _parameter(
     )
 
 
-def _annotation(function: Callable[..., object], name: str, declared: inspect.Parameter) -> object:
+def _annotation(
+    function: Callable[..., object], name: str, declared: inspect.Parameter
+) -> object:
     """Resolve one annotation alone: ctx may be imported for type checkers only."""
     if declared.annotation is inspect.Parameter.empty:
         raise DefinitionError(
@@ -229,7 +268,9 @@ def _annotation(function: Callable[..., object], name: str, declared: inspect.Pa
     names = getattr(inspect.unwrap(function), "__globals__", {})
     holder = SimpleNamespace(__annotations__={declared.name: declared.annotation})
     try:
-        return get_type_hints(holder, globalns=names, include_extras=True)[declared.name]
+        return get_type_hints(holder, globalns=names, include_extras=True)[
+            declared.name
+        ]
     except Exception as error:
         raise DefinitionError(
             name,

@@ -24,7 +24,9 @@ _LAST_STEP = 20
 class Backoff(Protocol):
     """Decides the wait after a failed attempt."""
 
-    def delay(self, attempt: int, error: BaseException | None, rng: random.Random) -> timedelta:
+    def delay(
+        self, attempt: int, error: BaseException | None, rng: random.Random
+    ) -> timedelta:
         """Return the wait after *attempt* failed.
 
         Args:
@@ -52,9 +54,13 @@ class Exponential:
         _check_wait(self.cap, "Exponential: cap")
         check_number("Exponential: jitter", self.jitter)
         if not 0 <= self.jitter <= 1:
-            raise WrongValueError(f"Exponential: jitter must be from 0 to 1, got {self.jitter!r}")
+            raise WrongValueError(
+                f"Exponential: jitter must be from 0 to 1, got {self.jitter!r}"
+            )
 
-    def delay(self, attempt: int, error: BaseException | None, rng: random.Random) -> timedelta:
+    def delay(
+        self, attempt: int, error: BaseException | None, rng: random.Random
+    ) -> timedelta:
         """Return a wait that doubles with each attempt."""
         del error
         step = min(max(attempt, 0), _LAST_STEP)
@@ -72,7 +78,9 @@ class Fixed:
         """Refuse what cannot be waited for."""
         _check_wait(self.wait, "Fixed: wait")
 
-    def delay(self, attempt: int, error: BaseException | None, rng: random.Random) -> timedelta:
+    def delay(
+        self, attempt: int, error: BaseException | None, rng: random.Random
+    ) -> timedelta:
         """Return the wait."""
         del attempt, error, rng
         return self.wait
@@ -87,11 +95,15 @@ class Table:
     def __post_init__(self) -> None:
         """Refuse an empty table and what cannot be waited for."""
         if not self.waits:
-            raise WrongValueError("Table: needs at least one wait, such as (timedelta(minutes=1),)")
+            raise WrongValueError(
+                "Table: needs at least one wait, such as (timedelta(minutes=1),)"
+            )
         for place, wait in enumerate(self.waits, start=1):
             _check_wait(wait, f"Table: wait {place}")
 
-    def delay(self, attempt: int, error: BaseException | None, rng: random.Random) -> timedelta:
+    def delay(
+        self, attempt: int, error: BaseException | None, rng: random.Random
+    ) -> timedelta:
         """Return the entry of the attempt."""
         del error, rng
         return self.waits[min(max(attempt, 1), len(self.waits)) - 1]
@@ -103,13 +115,17 @@ class Custom:
 
     function: DelayFunction
 
-    def delay(self, attempt: int, error: BaseException | None, rng: random.Random) -> timedelta:
+    def delay(
+        self, attempt: int, error: BaseException | None, rng: random.Random
+    ) -> timedelta:
         """Return what the function returns, unchecked."""
         del rng
         return self.function(attempt, error)
 
 
-def backoff_of(value: Backoff | timedelta | Sequence[timedelta] | DelayFunction | None) -> Backoff:
+def backoff_of(
+    value: Backoff | timedelta | Sequence[timedelta] | DelayFunction | None,
+) -> Backoff:
     """Return the backoff that *value* stands for; None stands for `Exponential()`.
 
     Raises:
@@ -128,7 +144,9 @@ def backoff_of(value: Backoff | timedelta | Sequence[timedelta] | DelayFunction 
     function, arguments = (given, 2) if method is None else (method, 3)
     if is_async(function):
         raise ValueError(f"backoff: {given!r} is async; write it as a plain def")
-    problem = "it is a generator" if is_generator(function) else misfit(function, arguments)
+    problem = (
+        "it is a generator" if is_generator(function) else misfit(function, arguments)
+    )
     if problem is not None:
         raise ValueError(f"backoff: {given!r} cannot be asked: {problem}")
     if method is not None:
@@ -144,8 +162,12 @@ def safe_delay(
     A broken backoff must not lose the failure that it was asked about.
     """
     try:
-        wait = ran(backoff.delay(attempt, error, rng), "backoff", type(backoff).__name__)
-        _check_wait(wait, f"backoff {type(backoff).__name__}: the wait after attempt {attempt}")
+        wait = ran(
+            backoff.delay(attempt, error, rng), "backoff", type(backoff).__name__
+        )
+        _check_wait(
+            wait, f"backoff {type(backoff).__name__}: the wait after attempt {attempt}"
+        )
     except BaseException as broken:  # noqa: BLE001 - a user's SystemExit must not lose it either
         return Exponential().delay(attempt, error, rng), broken
     return min(wait, LONGEST), None

@@ -7,7 +7,9 @@ import inspect
 from statejobs.errors import DefinitionError
 
 
-def check_call(where: str, what: str, function: object, *, given: int, why: str, fix: str) -> None:
+def check_call(
+    where: str, what: str, function: object, *, given: int, why: str, fix: str
+) -> None:
     """Refuse a *function* that is no plain function of so many arguments.
 
     Args:
@@ -24,7 +26,9 @@ def check_call(where: str, what: str, function: object, *, given: int, why: str,
     check_plain(where, what, function, why=why, fix=fix)
     problem = misfit(function, given)
     if problem is not None:
-        raise DefinitionError(where, f"{what} cannot be called: {problem}", why=why, fix=fix)
+        raise DefinitionError(
+            where, f"{what} cannot be called: {problem}", why=why, fix=fix
+        )
 
 
 def check_plain(where: str, what: str, function: object, *, why: str, fix: str) -> None:

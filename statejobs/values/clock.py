@@ -111,7 +111,11 @@ class Sources:
         """Refuse what could not be asked, long before a worker asks it."""
         for name in ("now", "monotonic"):
             given = getattr(self.clock, name, self.clock)
-            check_callable(f"Sources(clock=…): its {name}", given, example="clock=SystemClock()")
+            check_callable(
+                f"Sources(clock=…): its {name}", given, example="clock=SystemClock()"
+            )
         check_callable("Sources(ids=…)", self.ids, example="ids=lambda: uuid4().hex")
         check_callable("Sources(sleep=…)", self.sleep, example="sleep=time.sleep")
-        check_kind("Sources(rng=…)", self.rng, random.Random, example="rng=random.Random(7)")
+        check_kind(
+            "Sources(rng=…)", self.rng, random.Random, example="rng=random.Random(7)"
+        )

@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_PARAMETERS = re.compile(r"\n\[parameters: .*?\](?=\n\(Background on this error|\Z)", re.DOTALL)
+_PARAMETERS = re.compile(
+    r"\n\[parameters: .*?\](?=\n\(Background on this error|\Z)", re.DOTALL
+)
 _BACKGROUND = re.compile(r"\n\(Background on this error at: \S{1,200}\)")
 _QUOTED = re.compile(r'(: )".*"', re.DOTALL)
 _ABOUT_VALUES = "22"  # the class of SQLSTATEs whose messages quote the value itself
@@ -20,7 +22,10 @@ _POOLED = (
     "A pooler gave this session to someone else between two statements: behind PgBouncer in "
     "transaction mode, add ?prepare_threshold=none to the URL of the database."
 )
-_ADVICE = {"26000": _POOLED, "42P05": _POOLED}  # a prepared statement is missing; exists already
+_ADVICE = {
+    "26000": _POOLED,
+    "42P05": _POOLED,
+}  # a prepared statement is missing; exists already
 
 
 def is_of_statement(error: BaseException) -> bool:
@@ -36,7 +41,9 @@ def said_by_database(error: BaseException) -> str | None:
     words = error.args[0] if is_of_statement(error) and error.args else None
     if not isinstance(words, str):
         return None
-    explained = (detail for detail in getattr(error, "detail", ()) if isinstance(detail, str))
+    explained = (
+        detail for detail in getattr(error, "detail", ()) if isinstance(detail, str)
+    )
     return without_values(error, "\n".join([words, *explained]))
 
 

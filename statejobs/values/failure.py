@@ -217,7 +217,9 @@ class _Chain:
     def _group_lines(self, error: BaseException) -> Iterator[str]:
         is_group = isinstance(error, BaseExceptionGroup)
         members = _attribute(error, "exceptions") if is_group else None
-        for place, member in enumerate(members if isinstance(members, tuple) else (), start=1):
+        for place, member in enumerate(
+            members if isinstance(members, tuple) else (), start=1
+        ):
             if len(self.seen) >= _MOST_ERRORS:
                 yield f"  ... errors from {place} on are left out ...\n"
                 return

@@ -101,7 +101,11 @@ class MachineSpec:
 
     def promised_by(self, state: str) -> tuple[str, ...]:
         """Keys of the triggers whose job a record in *state* is waiting for."""
-        entering = {e.trigger for e in self.transitions if e.target == state and e.trigger}
+        entering = {
+            e.trigger for e in self.transitions if e.target == state and e.trigger
+        }
         if state == self.initial and self.initial_trigger:
             entering.add(self.initial_trigger)
-        return tuple(t.key for t in self.triggers if t.key in entering and state in t.sources)
+        return tuple(
+            t.key for t in self.triggers if t.key in entering and state in t.sources
+        )

@@ -22,7 +22,9 @@ def check_span(where: str, value: object, *, or_none: bool = False) -> None:
     )
 
 
-def check_whole(where: str, value: object, *, least: int = 0, or_none: bool = False) -> None:
+def check_whole(
+    where: str, value: object, *, least: int = 0, or_none: bool = False
+) -> None:
     """Refuse a *value* that is no whole number, or less than *least*."""
     if (or_none and value is None) or (is_whole(value) and value >= least):
         return
@@ -41,7 +43,9 @@ def check_number(where: str, value: object) -> None:
 def check_text(where: str, value: object, *, example: str) -> None:
     """Refuse a *value* that is no text."""
     if not isinstance(value, str):
-        raise WrongValueError(f"{where} must be text, not {short(value)}; say {example!r}")
+        raise WrongValueError(
+            f"{where} must be text, not {short(value)}; say {example!r}"
+        )
 
 
 def check_job_id(where: str, value: object) -> None:
@@ -55,7 +59,9 @@ def check_job_id(where: str, value: object) -> None:
         if hasattr(value, name):
             example = f"….{name} of it"
             break
-    raise WrongValueError(f"{where} takes the number of a job, not {short(value)}; give {example}")
+    raise WrongValueError(
+        f"{where} takes the number of a job, not {short(value)}; give {example}"
+    )
 
 
 def members_of(where: str, value: object, *, example: str) -> list[Any]:
@@ -83,20 +89,28 @@ def check_kind(where: str, value: object, kind: type, *, example: str) -> None:
     """Refuse a *value* that is no instance of *kind*."""
     if isinstance(value, kind):
         return
-    raise WrongValueError(f"{where} must be a {kind.__name__}, not {short(value)}; say {example}")
+    raise WrongValueError(
+        f"{where} must be a {kind.__name__}, not {short(value)}; say {example}"
+    )
 
 
 def check_mapping(where: str, value: object, *, example: str) -> None:
     """Refuse a *value* that maps nothing, such as a list of names."""
     if isinstance(value, Mapping):
         return
-    names = value if isinstance(value, Collection) and not isinstance(value, str) else ()
+    names = (
+        value if isinstance(value, Collection) and not isinstance(value, str) else ()
+    )
     words = [name for name in names if isinstance(name, str)]
-    shown = "{" + ", ".join(f"{name!r}: 10" for name in words) + "}" if words else example
+    shown = (
+        "{" + ", ".join(f"{name!r}: 10" for name in words) + "}" if words else example
+    )
     raise WrongValueError(f"{where} must be a mapping, not {short(value)}; say {shown}")
 
 
 def check_callable(where: str, value: object, *, example: str) -> None:
     """Refuse a *value* that cannot be called."""
     if not callable(value):
-        raise WrongValueError(f"{where} must be callable, not {short(value)}; say {example}")
+        raise WrongValueError(
+            f"{where} must be callable, not {short(value)}; say {example}"
+        )

@@ -37,7 +37,9 @@ _FIRST_RETURN, _LONGEST_RETURN = timedelta(seconds=0.1), timedelta(seconds=30)
 
 
 def _edge(name: str, sources: tuple[JobState, ...], target: JobState, doc: str) -> Edge:
-    return Edge(name=name, sources=tuple(s.value for s in sources), target=target.value, doc=doc)
+    return Edge(
+        name=name, sources=tuple(s.value for s in sources), target=target.value, doc=doc
+    )
 
 
 JOB_MACHINE = MachineSpec(
@@ -47,8 +49,12 @@ JOB_MACHINE = MachineSpec(
     edges=(
         _edge("stage", (J.SCHEDULED,), J.QUEUED, "Its time has come."),
         _edge("retry", (J.FAILED,), J.QUEUED, "The wait after a failure is over."),
-        _edge("claim", (J.QUEUED,), J.PROCESSING, "A worker takes it; the attempt counts."),
-        _edge("postpone", (J.QUEUED,), J.SCHEDULED, "It cannot be taken now; soon again."),
+        _edge(
+            "claim", (J.QUEUED,), J.PROCESSING, "A worker takes it; the attempt counts."
+        ),
+        _edge(
+            "postpone", (J.QUEUED,), J.SCHEDULED, "It cannot be taken now; soon again."
+        ),
         _edge(
             "defer",
             (J.QUEUED, J.FAILED, J.PROCESSING, J.CANCELLED, J.DISCARDED),
@@ -63,9 +69,21 @@ JOB_MACHINE = MachineSpec(
             "The action raised, or its claim did; attempts are left.",
         ),
         _edge("snooze", (J.PROCESSING,), J.SCHEDULED, "The action asked for later."),
-        _edge("give_back", (J.PROCESSING,), J.SCHEDULED, "The database failed it; does not count."),
-        _edge("release", (J.PROCESSING,), J.QUEUED, "The worker stops; attempt given back."),
-        _edge("rescue", (J.PROCESSING,), J.QUEUED, "The lease ran out; attempts are left."),
+        _edge(
+            "give_back",
+            (J.PROCESSING,),
+            J.SCHEDULED,
+            "The database failed it; does not count.",
+        ),
+        _edge(
+            "release",
+            (J.PROCESSING,),
+            J.QUEUED,
+            "The worker stops; attempt given back.",
+        ),
+        _edge(
+            "rescue", (J.PROCESSING,), J.QUEUED, "The lease ran out; attempts are left."
+        ),
         _edge("run_again", (J.PROCESSING,), J.QUEUED, "It was enqueued while it ran."),
         _edge(
             "discard",
@@ -140,7 +158,9 @@ STUCK = "stuck: "
 """How the reason of a job begins that was given up because nobody could move its record."""
 
 
-def gives_up(*, attempt: int, max_attempts: int, crashes: int, max_crashes: int) -> bool:
+def gives_up(
+    *, attempt: int, max_attempts: int, crashes: int, max_crashes: int
+) -> bool:
     """Return whether a job that has just crashed is not run again, the crash counted."""
     return crashes >= max_crashes or attempt >= max_attempts
 
@@ -166,7 +186,11 @@ def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is t
     """
 
     def to(edge: str, landing: Landing, **changes: object) -> Settlement:
-        values: dict[str, object] = {"attempt": job.attempt, "crashes": job.crashes, **changes}
+        values: dict[str, object] = {
+            "attempt": job.attempt,
+            "crashes": job.crashes,
+            **changes,
+        }
         if (reason := changes.get("reason")) is not None:
             values["reason"] = clean_text(reason, REASON_LIMIT)
         return Settlement(edge=edge, landing=landing, state=_target(edge), **values)  # type: ignore[arg-type]
@@ -192,13 +216,20 @@ def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is t
         case Snooze(delay=delay, reason=reason):
             given_back = job.attempt - 1
             due = now + min(delay, LONGEST)
-            return to("snooze", Landing.SOURCE, attempt=given_back, run_at=due, reason=reason)
+            return to(
+                "snooze", Landing.SOURCE, attempt=given_back, run_at=due, reason=reason
+            )
         case Release(reason=reason):
             return to("release", Landing.SOURCE, attempt=job.attempt - 1, reason=reason)
         case Cancel(reason=reason):
             return to("cancel", Landing.FAILED, reason=reason)
         case Stale(reason=reason):
-            return to("cancel", Landing.SOURCE, attempt=job.attempt - 1, reason=f"stale: {reason}")
+            return to(
+                "cancel",
+                Landing.SOURCE,
+                attempt=job.attempt - 1,
+                reason=f"stale: {reason}",
+            )
         case Superseded(reason=reason, is_declared=declared):
             why = f"superseded: {reason}"
             return to("cancel", Landing.STAY, reason=why, is_overtaken=declared)

@@ -109,7 +109,9 @@ class TriggerOptions(RunOptions):
 
     def __post_init__(self) -> None:
         """Refuse values that no one can mean."""
-        RunOptions.__post_init__(self)  # a slotted dataclass is another class than super() knows
+        RunOptions.__post_init__(
+            self
+        )  # a slotted dataclass is another class than super() knows
         if self.args is not None and not isinstance(self.args, Mapping):
             check_call(
                 f"{self.kind} {self.key!r}",
@@ -169,7 +171,9 @@ class JobOptions:
         if self.delay is not None and self.delay < timedelta():
             raise WrongValueError(f"delay {self.delay} is negative")
         if self.priority is not None and not 0 <= self.priority <= 9:  # noqa: PLR2004 - documented
-            raise WrongValueError(f"priority {self.priority} is not between 0 (first) and 9 (last)")
+            raise WrongValueError(
+                f"priority {self.priority} is not between 0 (first) and 9 (last)"
+            )
 
     def due(self, now: datetime) -> datetime:
         """Return when the job shall run, as a time that every database can store and return."""

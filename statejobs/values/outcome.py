@@ -32,7 +32,11 @@ class Snooze(Exception):  # noqa: N818 - a request, not an error
             WrongValueError: The wait is not positive, or a number without a unit.
         """
         check_span("Snooze: delay", delay, or_none=True)
-        for name, value in (("seconds", seconds), ("minutes", minutes), ("hours", hours)):
+        for name, value in (
+            ("seconds", seconds),
+            ("minutes", minutes),
+            ("hours", hours),
+        ):
             check_number(f"Snooze: {name}", value)
         self.delay = _sum_of(delay or timedelta(), seconds, minutes, hours)
         if self.delay <= timedelta():
@@ -54,10 +58,14 @@ class Cancel(Exception):  # noqa: N818 - a request, not an error
         super().__init__(reason)
 
 
-def _sum_of(delay: timedelta, seconds: float, minutes: float, hours: float) -> timedelta:
+def _sum_of(
+    delay: timedelta, seconds: float, minutes: float, hours: float
+) -> timedelta:
     try:
         wait = delay + timedelta(seconds=seconds, minutes=minutes, hours=hours)
-    except OverflowError:  # for ever, as people say it: timedelta.max, or an infinite float
+    except (
+        OverflowError
+    ):  # for ever, as people say it: timedelta.max, or an infinite float
         wait = LONGEST if seconds + minutes + hours >= 0 else timedelta.min
     return min(wait, LONGEST)
 
@@ -122,7 +130,18 @@ class Late:
     """The job is no longer ours, or an outcome is recorded already: whatever came is dropped."""
 
 
-Outcome = Complete | Fail | GiveBack | Snooze | Cancel | Crash | Release | Stale | Superseded | Late
+Outcome = (
+    Complete
+    | Fail
+    | GiveBack
+    | Snooze
+    | Cancel
+    | Crash
+    | Release
+    | Stale
+    | Superseded
+    | Late
+)
 
 
 def request_of(raised: Snooze | Cancel) -> Outcome:

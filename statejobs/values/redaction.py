@@ -42,7 +42,9 @@ _DATABASE_PASSWORD = re.compile(
 _HOST_PASSWORD = re.compile(r"""(\bhost(?: name)? ["'])[^\s"'@]{1,500}@""")
 """Where libpq took the end of an unquoted password for the beginning of the host's name."""
 _PASSWORD_OPTION = re.compile(r"""(\bpassword=)(?!\*\*\*)[^\s&'"]{1,500}""")
-_PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----)(?:[^-]|-(?!----)){1,20000}")
+_PRIVATE_KEY = re.compile(
+    r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----)(?:[^-]|-(?!----)){1,20000}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,9 @@ class Redaction:
         return frozenset(map(_plain_name, self.show))
 
     def _words(self, *more: str) -> str:
-        own = (r"[_\s-]?".join(map(re.escape, _BETWEEN.split(word))) for word in self.hide)
+        own = (
+            r"[_\s-]?".join(map(re.escape, _BETWEEN.split(word))) for word in self.hide
+        )
         return f"(?:{'|'.join((_USUAL, *more, *own))})"
 
     def _without(self, secrets: Pattern[str], text: str) -> str:
@@ -111,8 +115,13 @@ class Redaction:
         at = 0
         while found := secrets.search(text, at):
             end = _end_of(found)
-            is_secret = end > found.end() and not (self.show and self._is_shown(_whole_name(found)))
-            parts += (text[at : found.end()], MASK if is_secret else text[found.end() : end])
+            is_secret = end > found.end() and not (
+                self.show and self._is_shown(_whole_name(found))
+            )
+            parts += (
+                text[at : found.end()],
+                MASK if is_secret else text[found.end() : end],
+            )
             at = end
         return "".join((*parts, text[at:]))
 
@@ -159,7 +168,9 @@ def _secret_value(word: str) -> Pattern[str]:
     option = rf"(?<![\w-])--?[\w-]{{0,40}}?{word}[\w-]{{0,40}}[ \t]{{1,5}}(?![-:=|\]])"
     named = rf"""{LITERAL_BEGINS}[\w-]{{0,40}}?{word}[\w-]{{0,40}}\\{{0,4}}["']"""
     pair = rf"\(\s{{0,5}}{named}\s{{0,5}},\s{{0,5}}(?={LITERAL_BEGINS})"
-    return re.compile(rf"(?P<pair>{pair})|(?P<option>{option})|{assigned}", re.IGNORECASE)
+    return re.compile(
+        rf"(?P<pair>{pair})|(?P<option>{option})|{assigned}", re.IGNORECASE
+    )
 
 
 def _end_of(found: Match[str]) -> int:
@@ -183,7 +194,9 @@ def _whole_name(found: Match[str]) -> str:
     if found["pair"]:
         (name,) = _NAME_IN_PAIR.findall(found[0])
         return str(name)
-    before = _NAME_BEFORE.search(found.string, max(found.start() - 80, 0), found.start())
+    before = _NAME_BEFORE.search(
+        found.string, max(found.start() - 80, 0), found.start()
+    )
     after = _NAME_AFTER.match(found[0].lstrip("-"))
     return f"{before[0] if before else ''}{after[0] if after else ''}"
 

@@ -31,7 +31,9 @@ def encode_lossy(values: Mapping[str, object], redaction: Redaction = DEFAULT) -
             clean_text(name, _NAME_BYTES): _shown(name, value, redaction)
             for name, value in values.items()
         }
-        return json.dumps(shown, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(
+            shown, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
     except BaseException:  # noqa: BLE001 - history must not stop a transition
         return '{"?":"(could not be shown)"}'
 
@@ -51,10 +53,14 @@ def masked(value: object, redaction: Redaction, depth: int = 0) -> object:
         return [masked(item, redaction, depth + 1) for item in value]
     if isinstance(value, float) and not isfinite(value):
         return str(value)
-    return shown_text(value, _SHOWN_BYTES, redaction) if isinstance(value, str) else value
+    return (
+        shown_text(value, _SHOWN_BYTES, redaction) if isinstance(value, str) else value
+    )
 
 
-_LOSSY = msgspec.json.Encoder(enc_hook=lambda value: clean_text(reprlib.repr(value), 500))
+_LOSSY = msgspec.json.Encoder(
+    enc_hook=lambda value: clean_text(reprlib.repr(value), 500)
+)
 
 
 def _shown(name: str, value: object, redaction: Redaction) -> object:

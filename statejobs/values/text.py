@@ -65,7 +65,9 @@ def type_name(value: object) -> str:
 def _shown(text: object, limit: int, redact: Callable[[str], str]) -> str:
     try:
         head, tail, left_out = _window(plain(text), max(limit, min(4 * limit, _WINDOW)))
-        return _bounded(redact(_encodable(head)), redact(_encodable(tail)), left_out, limit)
+        return _bounded(
+            redact(_encodable(head)), redact(_encodable(tail)), left_out, limit
+        )
     except BaseException:  # noqa: BLE001 - to record something cannot fail
         return unprintable(text)[: max(limit, 0)]
 
@@ -77,7 +79,9 @@ def _window(text: str, size: int) -> tuple[str, str, int]:
 
 
 def _encodable(text: str) -> str:
-    return text.replace("\0", "\u2400").encode("utf-8", "backslashreplace").decode("utf-8")
+    return (
+        text.replace("\0", "\u2400").encode("utf-8", "backslashreplace").decode("utf-8")
+    )
 
 
 def _bounded(head: str, tail: str, left_out: int, limit: int) -> str:

@@ -13,7 +13,11 @@ _JITTER = 0.25
 
 
 def wait_again(
-    waited: timedelta, rng: random.Random, *, least: timedelta = LEAST, most: timedelta = MOST
+    waited: timedelta,
+    rng: random.Random,
+    *,
+    least: timedelta = LEAST,
+    most: timedelta = MOST,
 ) -> timedelta:
     """Return as long again as it has *waited*: soon at first, and seldom when it takes long.
 

@@ -37,7 +37,9 @@ class Part(StrEnum):
 class Declarations:
     """Compares what this node declares with what the others do; safe between threads."""
 
-    def __init__(self, registry: Registry, sources: Sources, *, lease: timedelta) -> None:
+    def __init__(
+        self, registry: Registry, sources: Sources, *, lease: timedelta
+    ) -> None:
         """Make one.
 
         Args:
@@ -52,10 +54,15 @@ class Declarations:
     @cached_property
     def own(self) -> Mapping[str, Mapping[str, Any]]:
         """What this node declares, as plain JSON."""
-        keys = {key: _parameters(task.spec.signature) for key, task in self._registry.tasks.items()}
+        keys = {
+            key: _parameters(task.spec.signature)
+            for key, task in self._registry.tasks.items()
+        }
         for key, (_, bound) in self._registry.triggers.items():
             keys[key] = _parameters(bound.action.signature)
-        states = {name: list(m.spec.states) for name, m in self._registry.resources.items()}
+        states = {
+            name: list(m.spec.states) for name, m in self._registry.resources.items()
+        }
         return {Part.KEYS.value: keys, Part.RESOURCES.value: states}
 
     def as_json(self) -> str:
@@ -88,7 +95,8 @@ class Declarations:
 
 def _parameters(signature: Signature) -> dict[str, str]:
     return {
-        p.name: inspect.formatannotation(p.annotation) + ("" if p.is_required else " = …")
+        p.name: inspect.formatannotation(p.annotation)
+        + ("" if p.is_required else " = …")
         for p in signature.parameters.values()
     }
 

@@ -17,7 +17,10 @@ from statejobs.work.session import session_info
 
 
 def run_hook(
-    connection: Connection, claim: Claim, sources: Sources, hook: Callable[[Session], object]
+    connection: Connection,
+    claim: Claim,
+    sources: Sources,
+    hook: Callable[[Session], object],
 ) -> BaseException | None:
     """Call *hook* in a savepoint and a context of its own, in the name of the job.
 
@@ -31,7 +34,9 @@ def run_hook(
         try:
             with (
                 identified(claim),
-                Session(connection, join_transaction_mode="create_savepoint", info=info) as session,
+                Session(
+                    connection, join_transaction_mode="create_savepoint", info=info
+                ) as session,
                 session.begin(),
             ):
                 ran(hook(session), "on_discard of", claim.job.key)

@@ -34,7 +34,9 @@ class WorkByKey:
             found = self._policies[key] = self._works[key].policy(key)
         return found
 
-    def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
+    def start(
+        self, connection: Connection, jobs: Sequence[Job], now: datetime
+    ) -> Starts:
         """Let each kind start its own of *jobs*; those that are ready keep their order."""
         groups: dict[Work, list[Job]] = {}
         for job in jobs:
@@ -52,7 +54,9 @@ class WorkByKey:
 
 def _joined(found: Sequence[Starts], jobs: Sequence[Job]) -> Starts:
     place = {job.id: number for number, job in enumerate(jobs)}
-    ready: list[tuple[Job, Subject]] = [pair for starts in found for pair in starts.ready]
+    ready: list[tuple[Job, Subject]] = [
+        pair for starts in found for pair in starts.ready
+    ]
     return Starts(
         ready=sorted(ready, key=lambda pair: place[pair[0].id]),
         busy=[job for starts in found for job in starts.busy],

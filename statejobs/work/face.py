@@ -105,7 +105,11 @@ class AsyncFace:
         sync, outcome = self.sync, _COMPLETE
         with acting_for_job(body.actor, body.claims[0].job.tenant):
             try:
-                run = await with_loading(body.prepare) if body.may_load else body.prepare()
+                run = (
+                    await with_loading(body.prepare)
+                    if body.may_load
+                    else body.prepare()
+                )
                 if run is not None:
                     ran(await _awaited(run, body), body.kind, body.name)
                     if sync is not None and sync.kept is not None:
@@ -155,7 +159,9 @@ def open_face(
     info = session_info(sources, job)
     with_begin = partial(store.with_begin, claim.policy.timeout)
     if not claim.policy.is_async:
-        session = JobSession(store.working, info=info, with_begin=with_begin, on_begin=on_begin)
+        session = JobSession(
+            store.working, info=info, with_begin=with_begin, on_begin=on_begin
+        )
         return Face(session)
     from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - needs the async extra
 
@@ -174,7 +180,9 @@ async def _awaited(run: Callable[[], Coroutine[Any, Any, Any]], body: Body) -> A
     try:
         return await run()
     except SQLAlchemyError as error:
-        explain_unloaded_in_body(error, body.name, session="ctx.session", variable=body.variable)
+        explain_unloaded_in_body(
+            error, body.name, session="ctx.session", variable=body.variable
+        )
         raise
 
 

@@ -52,7 +52,9 @@ class JobNotes:
         if self._must_wait():
             return
         self._written_at = now
-        self._write("progress", msgspec.json.encode({"done": done, "total": total}).decode())
+        self._write(
+            "progress", msgspec.json.encode({"done": done, "total": total}).decode()
+        )
 
     def load_checkpoint(self) -> dict[str, Any]:
         """Return what earlier attempts saved."""
@@ -71,7 +73,9 @@ class JobNotes:
             raise ArgumentsError(self._claim.job.key, "checkpoint", "is not plain JSON")
         is_ours = None if self._must_wait() else self._write_in_time("checkpoint", text)
         if is_ours is False:
-            raise StateJobsError("the lease of this job is over: another attempt may be running")
+            raise StateJobsError(
+                "the lease of this job is over: another attempt may be running"
+            )
         self._claim.unsaved_checkpoint = text if is_ours is None else None
         # what runs again within the attempt, as a batch does that came to nothing, finds it too
         self._claim.job = structs.replace(self._claim.job, checkpoint=text)

@@ -70,5 +70,7 @@ def warn_of_long_transaction(claim: Claim, connection: Connection) -> None:
         log.warning(
             "job %s (%s) kept its transaction open for %.1f s, with its locks; "
             "write after slow calls, not before",
-            claim.job.id, claim.job.key, seconds,
-        )  # fmt: skip
+            claim.job.id,
+            claim.job.key,
+            seconds,
+        )

@@ -60,16 +60,23 @@ class _Batch:
     ) -> list[EndedJob]:
         """Return those that are old enough still, or those of *only*."""
         ids = self.ids if only is None else only
-        return statements.read_ended(connection, self.state, self.before, ids, lock=lock)
+        return statements.read_ended(
+            connection, self.state, self.before, ids, lock=lock
+        )
 
 
 class Pruner:
     """Deletes in small transactions that wait for nobody, so several nodes may do it at once."""
 
     def __init__(
-        self, registry: Registry, store: Store, retention: Retention, *, sources: Sources,
+        self,
+        registry: Registry,
+        store: Store,
+        retention: Retention,
+        *,
+        sources: Sources,
         telemetry: Telemetry,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._registry, self._store, self._retention = registry, store, retention
         self._sources, self._telemetry = sources, telemetry
 
@@ -83,19 +90,29 @@ class Pruner:
         for state in ENDED:
             age = retention.of(state)
             if age is not None and age < now - FIRST:  # else nothing is that old
-                self._prune_jobs(state, now - age, retention.batch, pruned, dry_run=dry_run)
+                self._prune_jobs(
+                    state, now - age, retention.batch, pruned, dry_run=dry_run
+                )
         if retention.history is not None and retention.history < now - FIRST:
             before = now - retention.history
             self._prune_history(before, retention.batch, pruned, dry_run=dry_run)
         if not dry_run and not pruned.is_empty:
             self._telemetry.emit(
                 Event.PRUNED,
-                jobs=sum(pruned.jobs.values()), attempts=pruned.attempts, history=pruned.history,
-            )  # fmt: skip
+                jobs=sum(pruned.jobs.values()),
+                attempts=pruned.attempts,
+                history=pruned.history,
+            )
         return pruned
 
     def _prune_jobs(
-        self, state: JobState, before: datetime, batch: int, pruned: Pruned, *, dry_run: bool
+        self,
+        state: JobState,
+        before: datetime,
+        batch: int,
+        pruned: Pruned,
+        *,
+        dry_run: bool,
     ) -> None:
         after = START
         while after != before:
@@ -106,7 +123,8 @@ class Pruner:
             for start in range(0, len(ids), batch):
                 part = ids[start : start + batch]
                 self._prune_batch(
-                    _Batch(state=state, before=before, ids=part, dry_run=dry_run), pruned
+                    _Batch(state=state, before=before, ids=part, dry_run=dry_run),
+                    pruned,
                 )
 
     def _prune_batch(self, batch: _Batch, pruned: Pruned) -> None:
@@ -150,7 +168,9 @@ class Pruner:
 
         while is_more:
             with self._store.unwaiting() as connection:
-                ids = statements.find_history(connection, before, after=after, limit=batch)
+                ids = statements.find_history(
+                    connection, before, after=after, limit=batch
+                )
             if dry_run:
                 pruned.history += len(ids)
             else:
@@ -169,7 +189,9 @@ class Pruner:
             declared = self._registry.triggers.get(key)
             if key in self._registry.tasks:
                 ids += [job.id for job in ended]
-            elif declared is not None:  # what this app does not know, another may still need
+            elif (
+                declared is not None
+            ):  # what this app does not know, another may still need
                 waiting = _resting(connection, *declared, ended)
                 ids += [job.id for job in ended if job.record_id not in waiting]
         return sorted(ids)
@@ -199,7 +221,10 @@ def _is_left(what: str, part: Sequence[EndedJob | int], error: Exception) -> boo
 
 
 def _resting(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger, ended: Iterable[EndedJob]
+    connection: Connection,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    ended: Iterable[EndedJob],
 ) -> set[str]:
     """Return the ids of records that rest where their job left them when it gave up."""
     keys = [key for job in ended if (key := _decoded(model, job.record_id)) is not None]

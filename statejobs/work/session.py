@@ -49,7 +49,9 @@ class JobSession(Session):
         **kwargs: Any,
     ) -> None:
         # AsyncSession passes defaults of its own for both
-        super().__init__(*args, **{**kwargs, "autoflush": False, "expire_on_commit": False})
+        super().__init__(
+            *args, **{**kwargs, "autoflush": False, "expire_on_commit": False}
+        )
         self.may_commit = False
         """Whether the runner commits now."""
         self.was_used = False
@@ -70,19 +72,27 @@ class JobSession(Session):
         """Roll back what was not committed; a connection that cannot is dropped, with its locks."""
         try:
             super().close()
-        except SQLAlchemyError:  # the outcome of the job is still to be recorded, on another one
+        except (
+            SQLAlchemyError
+        ):  # the outcome of the job is still to be recorded, on another one
             if self._connection is not None and not self._connection.closed:
                 self._connection.invalidate()
                 self._connection.close()
 
     def is_writing(self) -> bool:
         """Return whether a transaction of the database is open, without any I/O."""
-        return self.was_used and self.in_transaction() and in_transaction(self.connection())
+        return (
+            self.was_used
+            and self.in_transaction()
+            and in_transaction(self.connection())
+        )
 
     def note_use(self, connection: Connection) -> None:
         """Note that a statement is about to be sent on *connection*."""
         self.was_used, self._connection = True, connection
-        if self.kept is None and not self.may_commit:  # else a savepoint begins, or the runner's
+        if (
+            self.kept is None and not self.may_commit
+        ):  # else a savepoint begins, or the runner's
             self.kept = KeptTransaction(connection, may_end=lambda: self.may_commit)
         if self.with_begin is not None and (settings := self.with_begin()):
             connection.execution_options(**{WITH_BEGIN: settings})
@@ -104,5 +114,7 @@ def _note_end(session: JobSession, transaction: SessionTransaction) -> None:
 
 
 @event.listens_for(JobSession, "after_begin")
-def _note_use(session: JobSession, _transaction: object, connection: Connection) -> None:
+def _note_use(
+    session: JobSession, _transaction: object, connection: Connection
+) -> None:
     session.note_use(connection)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
-    "contracts"
-]
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+    "importlinter"
+]["contracts"]
 LAYERS = "A layer imports only downward"
 UNDER_TYPE_CHECKING = """
 from typing import TYPE_CHECKING
@@ -50,7 +50,10 @@ VIOLATIONS = {
         {"store/smuggled.py": "import alembic"},
     ),
     "rich": ("Only the demo knows rich", {"runner/smuggled.py": "import rich"}),
-    "psycopg": ("Only one module knows psycopg", {"store/smuggled.py": "import psycopg"}),
+    "psycopg": (
+        "Only one module knows psycopg",
+        {"store/smuggled.py": "import psycopg"},
+    ),
 }
 
 
@@ -77,7 +80,9 @@ def test_a_contract_notices(package, contract, files):
 
 
 def test_every_contract_is_seen_to_break():
-    assert {contract["name"] for contract in CONTRACTS} == {name for name, _ in VIOLATIONS.values()}
+    assert {contract["name"] for contract in CONTRACTS} == {
+        name for name, _ in VIOLATIONS.values()
+    }
 
 
 def lint_imports(package):

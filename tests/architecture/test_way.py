@@ -82,7 +82,9 @@ def test_a_job_in_a_worker(app):
         run_all(app)
 
     assert_within(way.per(JOBS), A_JOB)
-    assert way.each(JOBS) - drawn("A job") <= BENEATH, "the page on architecture does not name them"
+    assert way.each(JOBS) - drawn("A job") <= BENEATH, (
+        "the page on architecture does not name them"
+    )
 
 
 def test_a_submit(app):

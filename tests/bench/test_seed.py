@@ -16,14 +16,26 @@ def test_a_seeded_order_and_its_job_equal_a_submitted_one(database_url, resource
 
     submit_orders(database, resource, 2)  # one by SQL, one through the API
 
-    varies = {"id", "record_id", "dedupe_key", "idempotency_key", "run_at", "enqueued_at"}
+    varies = {
+        "id",
+        "record_id",
+        "dedupe_key",
+        "idempotency_key",
+        "run_at",
+        "enqueued_at",
+    }
     with app.engine.connect() as connection:
         by_sql, by_api = connection.execute(select(jobs).order_by(jobs.c.id)).mappings()
         table = resource.__table__
-        first, second = connection.execute(select(table).order_by(table.c.id)).mappings()
+        first, second = connection.execute(
+            select(table).order_by(table.c.id)
+        ).mappings()
     assert _without(by_sql, varies) == _without(by_api, varies)
     assert len(by_sql["idempotency_key"]) == len(by_api["idempotency_key"])
-    assert by_sql["dedupe_key"].rpartition(":")[0] == by_api["dedupe_key"].rpartition(":")[0]
+    assert (
+        by_sql["dedupe_key"].rpartition(":")[0]
+        == by_api["dedupe_key"].rpartition(":")[0]
+    )
     assert _without(first, {"id", "state_changed_at"}) == _without(
         second, {"id", "state_changed_at"}
     )

@@ -19,7 +19,9 @@ _DATABASES = ("sqlite", "postgres", "failover", "clocks", "pgbouncer")
 
 def main() -> int:
     """Run what the command line asks for; 0 when every promise held."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and servers are seen off
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # workers and servers are seen off
     signal.signal(signal.SIGALRM, _give_up)
     given = _read_command_line()
     if given.seed is None:
@@ -31,9 +33,13 @@ def _read_command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--database", choices=_DATABASES, help="only this one")
     parser.add_argument("--size", choices=["short", "full"], default="short")
-    parser.add_argument("--seed", type=int, help="repeat a run; a new one is drawn without it")
+    parser.add_argument(
+        "--seed", type=int, help="repeat a run; a new one is drawn without it"
+    )
     parser.add_argument("--json", type=Path, help="write the results to this file, too")
-    parser.add_argument("--logs", type=Path, help="keep the logs of the workers in this folder")
+    parser.add_argument(
+        "--logs", type=Path, help="keep the logs of the workers in this folder"
+    )
     return parser.parse_args()
 
 
@@ -44,7 +50,14 @@ def _run_each(given: argparse.Namespace) -> int:
         for database in _DATABASES:
             result = Path(directory, database)
             command = [sys.executable, "-m", "tests.chaos", "--database", database]
-            command += ["--size", given.size, "--seed", str(given.seed), "--json", str(result)]
+            command += [
+                "--size",
+                given.size,
+                "--seed",
+                str(given.seed),
+                "--json",
+                str(result),
+            ]
             command += ["--logs", str(given.logs)] if given.logs else []
             codes.append(subprocess.run(command, check=False).returncode)
             documents += json.loads(result.read_text()) if result.exists() else []
@@ -56,7 +69,9 @@ def _run_here(given: argparse.Namespace) -> int:
     if given.database == "sqlite":
         enter_namespace()
     if given.database == "pgbouncer" and find_pooler() is None:
-        _say("chaos on pgbouncer: skipped, there is no program pgbouncer (apt install pgbouncer)")
+        _say(
+            "chaos on pgbouncer: skipped, there is no program pgbouncer (apt install pgbouncer)"
+        )
         return 0
     plan = PLANS[given.database, given.size]
     again = f"--database {plan.database} --size {plan.size} --seed {given.seed}"

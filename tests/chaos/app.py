@@ -114,7 +114,9 @@ class Errand(StatefulResource, Base):
     is_mended: Mapped[bool] = mapped_column(default=False)
     customer: Mapped[str | None]
     note: Mapped[object] = mapped_column(Json, default=None, nullable=True)
-    state: Mapped[State] = state_column(State, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED))
+    state: Mapped[State] = state_column(
+        State, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED)
+    )
 
     run = Trigger.on_demand(
         "chaos.errand", queue="errands", priority=1, max_attempts=6, backoff=SOON
@@ -132,7 +134,9 @@ class Errand(StatefulResource, Base):
             self.count += 1
             return
         ctx.session.add(Effect(record=self.id, attempt=ctx.attempt))
-        counted = update(Errand).where(Errand.id == self.id).values(count=Errand.count + 1)
+        counted = (
+            update(Errand).where(Errand.id == self.id).values(count=Errand.count + 1)
+        )
         ctx.session.execute(counted)
         if self.does is Does.SPAWN:
             ctx.session.add(Gift(id=random_id(), giver=self.id))
@@ -160,7 +164,13 @@ class Errand(StatefulResource, Base):
 
 
 _RUNS = text("state = 'processing'")
-Index("chaos_one_place", Errand.customer, unique=True, sqlite_where=_RUNS, postgresql_where=_RUNS)
+Index(
+    "chaos_one_place",
+    Errand.customer,
+    unique=True,
+    sqlite_where=_RUNS,
+    postgresql_where=_RUNS,
+)
 """A customer has one errand run at a time."""
 
 _IS_REFUSED = """
@@ -180,7 +190,11 @@ _REFUSE = {
 }
 for _dialect, _statements in _REFUSE.items():
     for _statement in _statements:
-        event.listen(Errand.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))
+        event.listen(
+            Errand.__table__,
+            "after_create",
+            DDL(_statement).execute_if(dialect=_dialect),
+        )
 
 
 class Gift(StatefulResource, Base):
@@ -217,12 +231,16 @@ class Deposit(StatefulResource, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     seen: Mapped[int] = mapped_column(default=0)
     """How often a user has looked: a write that waits for the lock of the action."""
-    store = Trigger.on_demand("chaos.deposit", queue="errands", max_attempts=6, backoff=SOON)
+    store = Trigger.on_demand(
+        "chaos.deposit", queue="errands", max_attempts=6, backoff=SOON
+    )
     state: Mapped[State] = state_column(
         State, initial=S.QUEUED, final=(S.COMPLETED, S.CANCELLED), run_trigger=store
     )
 
-    @store.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True)
+    @store.action(
+        S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True
+    )
     def put_away(self, ctx: JobContext) -> None:
         append_to_ledger(self.id, ctx)
         ctx.session.add(Effect(record=self.id, attempt=ctx.attempt))

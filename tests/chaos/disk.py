@@ -40,7 +40,9 @@ def enter_namespace() -> None:
     """Run this program again in a mount namespace of its own, where that is allowed."""
     if os.environ.get(_INSIDE) or shutil.which("unshare") is None:
         return
-    if subprocess.run([*_NAMESPACE, "true"], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        [*_NAMESPACE, "true"], capture_output=True, check=False
+    ).returncode:
         return
     os.environ[_INSIDE] = "1"
     os.execvp(_NAMESPACE[0], [*_NAMESPACE, *sys.orig_argv])
@@ -65,7 +67,10 @@ class SmallDisk:
 
     def fill(self, processes: Iterable[int]) -> None:
         """Write until nothing fits any more."""
-        with contextlib.suppress(OSError), self._ballast.open("wb", buffering=0) as ballast:
+        with (
+            contextlib.suppress(OSError),
+            self._ballast.open("wb", buffering=0) as ballast,
+        ):
             while ballast.write(bytes(_BLOCK)):
                 pass
 
@@ -104,4 +109,6 @@ class LimitedFiles:
 def _limit(pid: int, size: int | None) -> None:
     with contextlib.suppress(ProcessLookupError):
         _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
+        resource.prlimit(
+            pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard)
+        )

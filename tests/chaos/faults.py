@@ -15,7 +15,9 @@ from tests.chaos.plan import Fault
 from tests.chaos.rows import flood, submit_refused, submit_rivals, submit_unreadable
 
 _SILENCE = (0.5, 3.0)  # seconds
-_SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+_SESSIONS = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+)
 
 
 def inflict(field: Field, fault: Fault) -> None:

@@ -96,7 +96,9 @@ class Field:
             return bool(found)
 
         if not wait_until(try_it, within=_PATIENCE, tend=self.tend):
-            raise TimeoutError("for two minutes no worker was there to hurt: see the workers' logs")
+            raise TimeoutError(
+                "for two minutes no worker was there to hurt: see the workers' logs"
+            )
         return found
 
     def has_finished_after(self, at: datetime) -> bool:
@@ -110,7 +112,9 @@ class Field:
         except SQLAlchemyError:
             return False
 
-    def submit(self, errands: dict[str, Does], dress: Dress = leave_as_they_are) -> None:
+    def submit(
+        self, errands: dict[str, Does], dress: Dress = leave_as_they_are
+    ) -> None:
         """Enqueue *errands* beside those of the submitters, *dress*ed before the commit."""
         with (self.fleet.directory / "acks-faults").open("a") as acks:
             answer = commit_surely(self.app, errands, acks, dress)

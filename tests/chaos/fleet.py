@@ -39,7 +39,11 @@ class Post:
     @property
     def is_awake(self) -> bool:
         """Whether its processes run."""
-        return self.running is not None and self.running.poll() is None and not self.is_paused
+        return (
+            self.running is not None
+            and self.running.poll() is None
+            and not self.is_paused
+        )
 
 
 @dataclass
@@ -141,7 +145,9 @@ class Fleet:
 
     def end(self) -> None:
         """End everybody."""
-        alive = [p for p in self.posts if p.running is not None and p.running.poll() is None]
+        alive = [
+            p for p in self.posts if p.running is not None and p.running.poll() is None
+        ]
         for post in alive:
             _send_to_all(post.running.pid, signal.SIGCONT)
             post.running.terminate()
@@ -150,7 +156,9 @@ class Fleet:
 
     def logs(self) -> str:
         """What all workers have said."""
-        return "".join(file.read_text(errors="replace") for file in self.directory.glob("*.log"))
+        return "".join(
+            file.read_text(errors="replace") for file in self.directory.glob("*.log")
+        )
 
     def _skew_of(self, post: Post) -> Path:
         return self.directory / f"post-{post.number}.skew"
@@ -195,7 +203,9 @@ class Fleet:
 def children_of(pid: int) -> list[int]:
     """Ids of the child processes of *pid*."""
     with contextlib.suppress(OSError):
-        return [int(i) for i in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [
+            int(i) for i in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
     return []
 
 

@@ -24,7 +24,9 @@ def freeze(field: Field) -> None:
     deposit, post = field.until(lambda: _freeze_one(field, new_id(field.rng)))
     frozen_at = now()
     field.submit({new_id(field.rng): Does.TOUCH})
-    watch = threading.Thread(target=_watch, args=[field, post, deposit, frozen_at], daemon=True)
+    watch = threading.Thread(
+        target=_watch, args=[field, post, deposit, frozen_at], daemon=True
+    )
     watch.start()
     field.paused.append(watch)
 
@@ -35,7 +37,9 @@ def _freeze_one(field: Field, deposit: str) -> tuple[str, Post] | None:
     holder = holder_of(deposit)
     field.until(lambda: wait_until(holder.exists, within=5))
     field.look_who_serves()
-    is_sure = time.time() - holder.stat().st_mtime < HOLDS / 2  # to hold its transaction still
+    is_sure = (
+        time.time() - holder.stat().st_mtime < HOLDS / 2
+    )  # to hold its transaction still
     post = field.fleet.freeze(int(holder.read_text())) if is_sure else None
     return (deposit, post) if post else None
 
@@ -52,14 +56,18 @@ def _submit(field: Field, deposit: str) -> bool:
 def _watch(field: Field, post: Post, deposit: str, frozen_at: datetime) -> None:
     """Be a user who writes to the record, then wake the worker."""
     limit = max(2 * field.plan.lease, _LEAST)
-    engine = open_engine(field.engine.url.render_as_string(hide_password=False), connections=1)
+    engine = open_engine(
+        field.engine.url.render_as_string(hide_password=False), connections=1
+    )
     if not wait_until(lambda: _write(engine, deposit), within=limit + _PATIENCE):
         field.illegal.append(f"a frozen worker held deposit {deposit} for good")
     engine.dispose()
     seconds = (now() - frozen_at).total_seconds()
     was_away = any(gone < now() and frozen_at < back for gone, back in field.away)
     if seconds > limit + _MARGIN and not was_away:
-        field.illegal.append(f"a frozen worker held deposit {deposit} for {seconds:.0f} s")
+        field.illegal.append(
+            f"a frozen worker held deposit {deposit} for {seconds:.0f} s"
+        )
     if not wait_until(lambda: field.has_finished_after(frozen_at), within=_PATIENCE):
         field.illegal.append("nobody finished a job while a worker was frozen")
     time.sleep(max(0.0, field.plan.pause - seconds))  # noqa: TID251

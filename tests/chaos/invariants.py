@@ -36,15 +36,20 @@ EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _WAITS = jobs.c.state.in_([state.value for state in WAITING])
 _RUNS = jobs.c.state == JobState.PROCESSING.value
 _IS_SUPERSEDED = jobs.c.cancel_requested
-_IS_STUCK = and_(jobs.c.state == JobState.DISCARDED.value, jobs.c.reason.like("stuck: %"))
+_IS_STUCK = and_(
+    jobs.c.state == JobState.DISCARDED.value, jobs.c.reason.like("stuck: %")
+)
 """An exception to "record and job agree": the database lets nobody move the record."""
 IS_UNREAD = and_(
-    jobs.c.state == JobState.DISCARDED.value, jobs.c.reason.like("its row cannot be read: %")
+    jobs.c.state == JobState.DISCARDED.value,
+    jobs.c.reason.like("its row cannot be read: %"),
 )
 """The other one: what cannot be read names no record that could be moved."""
 
 
-def violations(connection: Connection, app: StateJobs, *, since: datetime = EVER) -> list[dict]:
+def violations(
+    connection: Connection, app: StateJobs, *, since: datetime = EVER
+) -> list[dict]:
     """Return every row of the view, for the records that moved after *since*."""
     rows = connection.execute(invariant_view(app, since=since))
     return [dict(row._mapping) for row in rows]
@@ -68,7 +73,9 @@ def invariant_view(app: StateJobs, *, since: datetime = EVER) -> CompoundSelect:
 def _rules_of_records(model, since) -> Iterator[Select]:
     record = _records(model, since)
     history = transitions.alias()
-    mine = and_(history.c.resource == model.name, history.c.record_id == record.c.record_id)
+    mine = and_(
+        history.c.resource == model.name, history.c.record_id == record.c.record_id
+    )
 
     last = select(func.max(history.c.version)).where(mine).scalar_subquery()
     newest = (
@@ -77,20 +84,24 @@ def _rules_of_records(model, since) -> Iterator[Select]:
         .limit(1)
         .scalar_subquery()
     )
-    yield _row("state is not the last of history", model, record, detail=record.c.state).where(
-        or_(func.coalesce(last, -1) != record.c.version, newest != record.c.state)
-    )
+    yield _row(
+        "state is not the last of history", model, record, detail=record.c.state
+    ).where(or_(func.coalesce(last, -1) != record.c.version, newest != record.c.state))
 
     leaves = func.coalesce(history.c.source != history.c.target, true())
     count = select(func.count()).where(mine, leaves).scalar_subquery()
-    yield _row("history has a gap or a version twice", model, record, detail=_text(count)).where(
-        count != record.c.version + 1
-    )
+    yield _row(
+        "history has a gap or a version twice", model, record, detail=_text(count)
+    ).where(count != record.c.version + 1)
 
     of_these = and_(
-        history.c.resource == model.name, history.c.record_id.in_(select(record.c.record_id))
+        history.c.resource == model.name,
+        history.c.record_id.in_(select(record.c.record_id)),
     )
-    in_turn = {"partition_by": history.c.record_id, "order_by": (history.c.version, history.c.id)}
+    in_turn = {
+        "partition_by": history.c.record_id,
+        "order_by": (history.c.version, history.c.id),
+    }
     steps = (
         select(
             history.c.record_id,
@@ -107,7 +118,9 @@ def _rules_of_records(model, since) -> Iterator[Select]:
     begins = and_(steps.c.version == 0, steps.c.source.is_(None))
     goes_on = and_(  # a step that keeps the state keeps the version
         func.coalesce(steps.c.source == steps.c.came_from, false()),
-        func.coalesce(steps.c.version == steps.c.version_before + steps.c.counts, false()),
+        func.coalesce(
+            steps.c.version == steps.c.version_before + steps.c.counts, false()
+        ),
     )
     yield _row("history is no chain", model, steps, detail=steps.c.name).where(
         ~or_(begins, goes_on)
@@ -135,7 +148,10 @@ def _rules_of_records(model, since) -> Iterator[Select]:
     )
     yield (
         _row(
-            "history took an edge that nobody declared", model, history, detail=history.c.name
+            "history took an edge that nobody declared",
+            model,
+            history,
+            detail=history.c.name,
         ).where(of_these, ~is_declared)
     )
 
@@ -157,13 +173,19 @@ def _rules_of_trigger(model, bound, since) -> Iterator[Select]:
         .subquery()
     )
     for rule, wanted, count in (
-        ("promised job is missing, or twice", record.c.state.in_(bound.sources), live.c.waiting),
+        (
+            "promised job is missing, or twice",
+            record.c.state.in_(bound.sources),
+            live.c.waiting,
+        ),
         ("record runs without a job", record.c.state == bound.during, live.c.running),
     ):
         found = func.coalesce(count, 0)
         yield (
             _row(rule, model, record, detail=_text(found))
-            .join_from(record, live, live.c.record_id == record.c.record_id, isouter=True)
+            .join_from(
+                record, live, live.c.record_id == record.c.record_id, isouter=True
+            )
             .where(wanted, found != 1)
         )
     everywhere = _records(model, EVER)
@@ -181,7 +203,9 @@ def _rules_of_trigger(model, bound, since) -> Iterator[Select]:
     ran = select(_rule("job runs on a record that is elsewhere"), *at).join_from(
         jobs, everywhere, theirs, isouter=True
     )
-    yield ran.where(jobs.c.key == bound.key, _RUNS, elsewhere != bound.during, ~_IS_SUPERSEDED)
+    yield ran.where(
+        jobs.c.key == bound.key, _RUNS, elsewhere != bound.during, ~_IS_SUPERSEDED
+    )
 
 
 def _rules_of_jobs(since) -> Iterator[Select]:
@@ -190,12 +214,16 @@ def _rules_of_jobs(since) -> Iterator[Select]:
     # No owner: its record could not be moved back, and the next rescue tries again.
     unheld = or_(jobs.c.token.is_(None), jobs.c.lease_until.is_(None))
     yield select(_rule("running job has no lease"), *at).where(_RUNS, unheld)
-    yield select(_rule("ended job has no end"), *at).where(ended, jobs.c.finished_at.is_(None))
+    yield select(_rule("ended job has no end"), *at).where(
+        ended, jobs.c.finished_at.is_(None)
+    )
     yield select(_rule("job has more attempts than it may"), *at).where(
         jobs.c.attempt > jobs.c.max_attempts
     )
     known = [state.value for state in JobState]
-    yield select(_rule("job is in no known state"), *at).where(jobs.c.state.not_in(known))
+    yield select(_rule("job is in no known state"), *at).where(
+        jobs.c.state.not_in(known)
+    )
     recent = or_(~ended, jobs.c.finished_at >= since)
 
     took_edge = (
@@ -218,10 +246,12 @@ def _rules_of_jobs(since) -> Iterator[Select]:
         .scalar_subquery()
     )
     open_or_done = case(
-        (jobs.c.state.in_([JobState.PROCESSING.value, JobState.COMPLETED.value]), 1), else_=0
+        (jobs.c.state.in_([JobState.PROCESSING.value, JobState.COMPLETED.value]), 1),
+        else_=0,
     )
     yield select(_rule("attempts do not add up"), *at).where(
-        recent, jobs.c.attempt != spent + open_or_done + case((_was_overtaken(), 1), else_=0)
+        recent,
+        jobs.c.attempt != spent + open_or_done + case((_was_overtaken(), 1), else_=0),
     )
 
 
@@ -267,7 +297,9 @@ def _records(model, since):
 
 def _row(rule: str, model, record, *, detail) -> Select:
     no_job = cast(null(), jobs.c.id.type).label("job_id")
-    return select(_rule(rule), _name(model), record.c.record_id, no_job, detail.label("detail"))
+    return select(
+        _rule(rule), _name(model), record.c.record_id, no_job, detail.label("detail")
+    )
 
 
 def _rule(rule: str):

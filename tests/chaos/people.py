@@ -19,7 +19,9 @@ _OPEN = (State.QUEUED, State.PROCESSING)
 class People:
     """A thread of clicks; what the database or a race refuses is tried again, or was too late."""
 
-    def __init__(self, app: StateJobs, rng: Random, *, every: float, cancels: float) -> None:
+    def __init__(
+        self, app: StateJobs, rng: Random, *, every: float, cancels: float
+    ) -> None:
         """Get ready.
 
         Args:
@@ -30,7 +32,9 @@ class People:
         """
         self._app, self._rng, self._every, self._cancels = app, rng, every, cancels
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="chaos-people", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="chaos-people", daemon=True
+        )
         self.cancelled = self.mended = self.refused = 0
 
     def start(self) -> None:
@@ -77,7 +81,9 @@ class People:
         with self._app.session() as session:
             unread = select(jobs.c.record_id).where(IS_UNREAD)
             ids = [record_id.strip('"') for record_id in session.scalars(unread)]
-            waiting = select(Errand).where(Errand.id.in_(ids), Errand.state == State.QUEUED)
+            waiting = select(Errand).where(
+                Errand.id.in_(ids), Errand.state == State.QUEUED
+            )
             for errand in session.scalars(waiting).all():
                 errand.cancel()
             session.commit()
@@ -115,7 +121,9 @@ class People:
         with self._app.session() as session:
             wanted = self._rng.choice(_OPEN)
             found = session.scalars(
-                select(resource).where(resource.state == wanted, _can_be_loaded(resource)).limit(20)
+                select(resource)
+                .where(resource.state == wanted, _can_be_loaded(resource))
+                .limit(20)
             )
             records = found.all()
             if not records:

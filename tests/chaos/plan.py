@@ -73,7 +73,8 @@ class Plan:
             F.SILENCE: 2.0, F.FREEZE: 1.0, F.LIMIT: 2.5, F.FULL_DISK: self.lease, F.KILL: 0.3,
         }  # fmt: skip
         return sum(
-            count * (self.gap + takes.get(fault, 0.0)) for fault, count in self.faults.items()
+            count * (self.gap + takes.get(fault, 0.0))
+            for fault, count in self.faults.items()
         )
 
     @property

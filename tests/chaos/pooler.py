@@ -44,7 +44,9 @@ class Pooler:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         settings = self._home / "pgbouncer.ini"
-        settings.write_text(_SETTINGS.format(host=server.host, port=server.port, listens_on=port))
+        settings.write_text(
+            _SETTINGS.format(host=server.host, port=server.port, listens_on=port)
+        )
         self._home.chmod(0o755)
         self._process = subprocess.Popen(
             [self._program, "--quiet", str(settings)],

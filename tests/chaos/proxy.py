@@ -40,7 +40,9 @@ class Proxy:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="chaos-proxy", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="chaos-proxy", daemon=True
+        )
         self._is_up = threading.Event()
         self._clients: set[_Client] = set()
         self._to_cut = 0
@@ -96,7 +98,9 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         client = _Client(reader, writer)
         try:
             upstream, downstream = await asyncio.open_connection(*self._target)
@@ -120,7 +124,9 @@ class Proxy:
             _reset(writer)
             _reset(downstream)
 
-    async def _carry_in(self, client: _Client, downstream: asyncio.StreamWriter) -> None:
+    async def _carry_in(
+        self, client: _Client, downstream: asyncio.StreamWriter
+    ) -> None:
         """To the server, statement by statement."""
         pending = b""
         with contextlib.suppress(OSError):

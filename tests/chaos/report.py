@@ -42,7 +42,12 @@ class Report:
     @property
     def is_clean(self) -> bool:
         """Whether every promise held."""
-        return self.has_finished and self.samples > 0 and self.verdict.is_clean and not self.sampled
+        return (
+            self.has_finished
+            and self.samples > 0
+            and self.verdict.is_clean
+            and not self.sampled
+        )
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -75,20 +80,27 @@ class Report:
             "worker_starts": self.starts,
             "samples_missed": self.missed,
             "people": {
-                "cancelled": self.cancelled, "mended": self.mended, "refused": self.refused,
+                "cancelled": self.cancelled,
+                "mended": self.mended,
+                "refused": self.refused,
             },
             "counts": self.counts,
             "findings": [
-                *verdict.lost, *verdict.doubled, *verdict.illegal, *verdict.unfinished,
+                *verdict.lost,
+                *verdict.doubled,
+                *verdict.illegal,
+                *verdict.unfinished,
                 *map(str, self.sampled),
             ][:100],
-        }  # fmt: skip
+        }
 
     def table(self) -> str:
         """As people read it."""
         document = self.document()
         rows = [("", f"chaos, {self.plan.database}, {self.plan.size}")]
-        rows += [(name, document[name.replace(" ", "_")]) for name in ("seed", "seconds")]
+        rows += [
+            (name, document[name.replace(" ", "_")]) for name in ("seed", "seconds")
+        ]
         rows += [(f"fault: {name}", count) for name, count in self.faults.items()]
         if self.cuts:
             rows.append(("answers to COMMIT lost", self.cuts))

@@ -37,7 +37,9 @@ def submit_rivals(field: Field) -> None:
 
 def submit_unreadable(field: Field) -> None:
     """Submit an errand that cannot be loaded, and one whose job cannot be read."""
-    field.submit({new_id(field.rng): does for does in (Does.GARBLED, Does.UNREAD)}, garble)
+    field.submit(
+        {new_id(field.rng): does for does in (Does.GARBLED, Does.UNREAD)}, garble
+    )
 
 
 def garble(session, errands) -> None:
@@ -47,7 +49,9 @@ def garble(session, errands) -> None:
         match errand.does:
             case Does.GARBLED:
                 mine = Errand.__table__.c.id == errand.id
-                session.execute(update(Errand.__table__).where(mine).values(note=_NO_JSON))
+                session.execute(
+                    update(Errand.__table__).where(mine).values(note=_NO_JSON)
+                )
             case Does.UNREAD:
                 mine = jobs.c.record_id == f'"{errand.id}"'
                 session.execute(update(jobs).where(mine).values(enqueued_at=_NO_TIME))
@@ -59,12 +63,19 @@ def flood(field: Field) -> None:
     long_ago = now() - timedelta(days=1)
     rows = [
         {
-            "key": FOREIGN + states[number % 2], "queue": "errands", "priority": 0,
-            "state": states[number % 2], "run_at": long_ago, "args": "{}", "tags": "{}",
-            "idempotency_key": new_id(field.rng), "max_attempts": 1, "enqueued_at": long_ago,
+            "key": FOREIGN + states[number % 2],
+            "queue": "errands",
+            "priority": 0,
+            "state": states[number % 2],
+            "run_at": long_ago,
+            "args": "{}",
+            "tags": "{}",
+            "idempotency_key": new_id(field.rng),
+            "max_attempts": 1,
+            "enqueued_at": long_ago,
         }
         for number in range(_BACKLOG)
-    ]  # fmt: skip
+    ]
 
     def insert_all() -> bool:
         with suppress(SQLAlchemyError), field.engine.begin() as connection:

@@ -81,12 +81,20 @@ def run(plan: Plan, *, seed: int, directory: Path, say=print) -> Report:
         stack.callback(app.engine.dispose)
         engine = stack.enter_context(_own_engine(place.direct))
         field = Field(
-            app=app, plan=plan, fleet=_fleet(plan, place, directory), engine=engine,
+            app=app,
+            plan=plan,
+            fleet=_fleet(plan, place, directory),
+            engine=engine,
             rng=Random(f"{seed}:faults"),
-            server=place.server, standby=place.standby, proxy=place.proxy, disk=place.disk,
-        )  # fmt: skip
+            server=place.server,
+            standby=place.standby,
+            proxy=place.proxy,
+            disk=place.disk,
+        )
         stack.callback(field.fleet.end)
-        sampler = Sampler(app, engine, every=plan.sample_every, window=plan.sample_window)
+        sampler = Sampler(
+            app, engine, every=plan.sample_every, window=plan.sample_window
+        )
         people = People(app, Random(f"{seed}:people"), every=0.1, cancels=0.2)
         submitters = _start_submitters(plan, place, directory, seed)
         for process in submitters:
@@ -105,8 +113,10 @@ def run(plan: Plan, *, seed: int, directory: Path, say=print) -> Report:
         report = _judge(app, field, sampler, directory)
         report.has_finished, report.heal_seconds = is_done, heal
         report.cancelled, report.mended, report.refused = (
-            people.cancelled, people.mended, people.refused,
-        )  # fmt: skip
+            people.cancelled,
+            people.mended,
+            people.refused,
+        )
     report.seed, report.seconds = seed, time.monotonic() - began
     return report
 
@@ -139,7 +149,9 @@ def _before(server: PostgresServer, direct: URL, plan: Plan, stack: ExitStack) -
             stack.callback(pooler.stop)
             through = direct.set(port=pooler.start(direct))
             urls = [through.update_query_dict({"prepare_threshold": "none"})]
-            return Place(direct=_text(direct), urls=[_text(url) for url in urls], server=server)
+            return Place(
+                direct=_text(direct), urls=[_text(url) for url in urls], server=server
+            )
         case "failover":
             standby = Standby(server).follow()
             stack.callback(standby.stop)
@@ -175,7 +187,9 @@ def _fleet(plan: Plan, place: Place, directory: Path) -> Fleet:
         )
         for number in range(plan.posts)
     ]
-    return Fleet(posts, lease=plan.lease, directory=directory, ledger=directory / "ledger")
+    return Fleet(
+        posts, lease=plan.lease, directory=directory, ledger=directory / "ledger"
+    )
 
 
 def _start_submitters(
@@ -186,8 +200,19 @@ def _start_submitters(
     for number in range(plan.submitters):
         share = plan.jobs // plan.submitters + (number < plan.jobs % plan.submitters)
         options = [
-            *(place.url(number + 1), "--seed", str(seed + number), "--count", str(share)),
-            *("--seconds", str(plan.seconds), "--acks", str(directory / f"acks-{number}")),
+            *(
+                place.url(number + 1),
+                "--seed",
+                str(seed + number),
+                "--count",
+                str(share),
+            ),
+            *(
+                "--seconds",
+                str(plan.seconds),
+                "--acks",
+                str(directory / f"acks-{number}"),
+            ),
         ]
         with (directory / f"submitter-{number}.log").open("wb") as log:
             processes.append(
@@ -229,7 +254,9 @@ def _heal(field: Field) -> float:
 
 def _finish(field: Field, submitters: list[subprocess.Popen], say) -> bool:
     """Let everything run out; False when it did not in time."""
-    live = select(func.count()).where(jobs.c.state.in_([state.value for state in LIVE]), IS_OURS)
+    live = select(func.count()).where(
+        jobs.c.state.in_([state.value for state in LIVE]), IS_OURS
+    )
     said = 0.0
 
     def is_done() -> bool:
@@ -238,7 +265,9 @@ def _finish(field: Field, submitters: list[subprocess.Popen], say) -> bool:
         if time.monotonic() - said > 10:
             said = time.monotonic()
             say(f"  finishing: {left[0] if left else '?'} live jobs")
-        is_idle = left == [0] and all(process.poll() is not None for process in submitters)
+        is_idle = left == [0] and all(
+            process.poll() is not None for process in submitters
+        )
         return is_idle and _query(field, _left_to_people()) == [0]
 
     return wait_until(is_done, within=field.plan.patience, tend=field.tend)
@@ -255,7 +284,9 @@ def _left_to_people():
 def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> Report:
     acks = [line for file in directory.glob("acks-*") for line in read_lines(file)]
     with field.engine.connect() as connection:
-        verdict = verify(connection, app, acks=acks, ledger=read_lines(directory / "ledger"))
+        verdict = verify(
+            connection, app, acks=acks, ledger=read_lines(directory / "ledger")
+        )
         killed = _killed_nodes(connection, field.fleet.kills)
         if set(field.plan.faults) <= _HARMLESS_TO_LIVE_WORKERS:
             verdict.illegal += find_false_rescues(connection, killed)
@@ -264,7 +295,9 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> R
             faults={str(fault): count for fault, count in sorted(field.done.items())},
             verdict=verdict,
             counts=count_jobs(connection),
-            reclaims=find_reclaims(connection, app, killed, [*field.away, *field.deserted]),
+            reclaims=find_reclaims(
+                connection, app, killed, [*field.away, *field.deserted]
+            ),
         )
     verdict.illegal += field.illegal
     said = field.fleet.logs()
@@ -272,10 +305,16 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> R
     if "database is locked" in said:
         verdict.illegal.append("a worker said: database is locked")
     codes = [code for code in field.fleet.exit_codes if code not in {0, -15}]
-    verdict.illegal += [f"a worker that was told to end ended with {code}" for code in codes]
+    verdict.illegal += [
+        f"a worker that was told to end ended with {code}" for code in codes
+    ]
     if sampler.problem is not None:
         verdict.illegal.append(f"the sampler ended: {sampler.problem!r}")
-    report.samples, report.missed, report.sampled = sampler.samples, sampler.missed, sampler.found
+    report.samples, report.missed, report.sampled = (
+        sampler.samples,
+        sampler.missed,
+        sampler.found,
+    )
     report.cuts = field.proxy.cuts if field.proxy else 0
     report.resume_seconds, report.starts = field.resume_seconds, field.fleet.starts
     report.how_disk = field.disk.how if field.disk else ""
@@ -284,7 +323,9 @@ def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> R
 
 def _killed_nodes(connection, kills: dict[int, datetime]) -> dict[str, datetime]:
     rows = connection.execute(select(nodes.c.pid, nodes.c.id, nodes.c.started_at))
-    return {id_: kills[pid] for pid, id_, at in rows if pid in kills and at < kills[pid]}
+    return {
+        id_: kills[pid] for pid, id_, at in rows if pid in kills and at < kills[pid]
+    }
 
 
 def _query(field: Field, query) -> list | None:
@@ -302,8 +343,13 @@ def _end(process: subprocess.Popen) -> None:
 
 
 _HARMLESS_TO_LIVE_WORKERS = {
-    Fault.SKEW, Fault.KILL, Fault.STORM, Fault.REFUSAL, Fault.FOREIGN, Fault.TAKEN,
+    Fault.SKEW,
+    Fault.KILL,
+    Fault.STORM,
+    Fault.REFUSAL,
+    Fault.FOREIGN,
+    Fault.TAKEN,
     Fault.UNREADABLE,
-}  # fmt: skip
+}
 _IS_QUEUED = jobs.c.state == JobState.QUEUED.value
 _RUNS = jobs.c.state == JobState.PROCESSING.value

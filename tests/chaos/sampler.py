@@ -16,7 +16,9 @@ _MOST = 50  # violations that are kept
 class Sampler:
     """A thread of snapshots."""
 
-    def __init__(self, app: StateJobs, engine: Engine, *, every: float, window: float) -> None:
+    def __init__(
+        self, app: StateJobs, engine: Engine, *, every: float, window: float
+    ) -> None:
         """Get ready.
 
         Args:
@@ -28,7 +30,9 @@ class Sampler:
         self._app, self._engine, self._every = app, engine, every
         self._window = timedelta(seconds=window)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="chaos-sampler", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="chaos-sampler", daemon=True
+        )
         self.samples = self.missed = 0
         self.found: list[dict] = []
         self.problem: Exception | None = None

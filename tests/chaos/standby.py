@@ -23,7 +23,9 @@ class Standby(PostgresServer):
         self.start(durable=True)
         conninfo = self._primary.set(drivername="postgresql").render_as_string()
         with psycopg.connect(conninfo, autocommit=True) as connection:
-            connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{_NAME}'")
+            connection.execute(
+                f"ALTER SYSTEM SET synchronous_standby_names = '{_NAME}'"
+            )
             connection.execute("SELECT pg_reload_conf()")
         return self
 

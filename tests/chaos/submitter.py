@@ -19,16 +19,23 @@ from tests.chaos.app import Does, Errand, make_app
 
 ACKNOWLEDGED, RECOVERED, TORN, LOCKED = "acknowledged", "recovered", "torn", "locked"
 _WEIGHTS = {
-    Does.TOUCH: 30, Does.WRITE: 30, Does.SPAWN: 15, Does.STUMBLE: 8,
-    Does.NAP: 7, Does.DALLY: 8, Does.DOOM: 2,
-}  # fmt: skip
+    Does.TOUCH: 30,
+    Does.WRITE: 30,
+    Does.SPAWN: 15,
+    Does.STUMBLE: 8,
+    Does.NAP: 7,
+    Does.DALLY: 8,
+    Does.DOOM: 2,
+}
 _LARGEST_BATCH = 10
 
 Dress = Callable[[Session, Sequence[Errand]], None]
 """Does something more to errands that are about to be committed."""
 
 
-def submit_all(app: StateJobs, rng: Random, *, count: int, seconds: float, acks: TextIO) -> None:
+def submit_all(
+    app: StateJobs, rng: Random, *, count: int, seconds: float, acks: TextIO
+) -> None:
     """Enqueue *count* errands over *seconds*; write each id once it is known to be committed."""
     began, done = time.monotonic(), 0
     while done < count:
@@ -48,7 +55,10 @@ def leave_as_they_are(_session: Session, _errands: Sequence[Errand]) -> None:
 
 
 def commit_surely(
-    app: StateJobs, batch: dict[str, Does], acks: TextIO, dress: Dress = leave_as_they_are
+    app: StateJobs,
+    batch: dict[str, Does],
+    acks: TextIO,
+    dress: Dress = leave_as_they_are,
 ) -> str:
     """Commit *batch*, once: after an error nobody knows whether it was applied.
 
@@ -85,7 +95,9 @@ def _commit(app: StateJobs, batch: dict[str, Does], dress: Dress) -> None:
 
 def _count_committed(app: StateJobs, batch: dict[str, Does]) -> int:
     with app.session() as session:
-        return session.scalar(select(func.count()).where(Errand.id.in_(list(batch)))) or 0
+        return (
+            session.scalar(select(func.count()).where(Errand.id.in_(list(batch)))) or 0
+        )
 
 
 def new_id(rng: Random) -> str:
@@ -108,9 +120,12 @@ def main() -> None:
     given = parser.parse_args()
     with given.acks.open("a") as acks:
         submit_all(
-            make_app(given.database), Random(given.seed),
-            count=given.count, seconds=given.seconds, acks=acks,
-        )  # fmt: skip
+            make_app(given.database),
+            Random(given.seed),
+            count=given.count,
+            seconds=given.seconds,
+            acks=acks,
+        )
 
 
 if __name__ == "__main__":

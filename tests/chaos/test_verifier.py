@@ -11,7 +11,17 @@ from sqlalchemy import delete, insert, select, update
 from statejobs.store.tables import attempts, jobs, transitions
 from statejobs.values.job import JobState
 from tests.chaos import app as chaos_app
-from tests.chaos.app import FOREIGN, LEDGER, Deposit, Does, Effect, Errand, Gift, State, make_app
+from tests.chaos.app import (
+    FOREIGN,
+    LEDGER,
+    Deposit,
+    Does,
+    Effect,
+    Errand,
+    Gift,
+    State,
+    make_app,
+)
 from tests.chaos.invariants import violations
 from tests.chaos.people import People
 from tests.chaos.rows import garble
@@ -140,7 +150,9 @@ def test_sees_an_effect_that_was_lost_with_its_completion_kept(app):
 
 def test_sees_a_count_that_ran_twice(app):
     with damage(app) as connection:
-        connection.execute(update(Errand.__table__).where(Errand.id == "c3").values(count=2))
+        connection.execute(
+            update(Errand.__table__).where(Errand.id == "c3").values(count=2)
+        )
 
     assert judge(app).doubled == ["count of c3 (completed): 2, not 1"]
 
@@ -173,7 +185,10 @@ def test_sees_what_nobody_asked_for(app):
 def test_sees_half_of_a_commit_and_a_lock_that_reached_a_user(app):
     verdict = judge(app, acks=[*ACKS[1:], f"{TORN} a1", f"{LOCKED} OperationalError"])
 
-    assert verdict.illegal == ["half of a commit: a1", "reached a user: OperationalError"]
+    assert verdict.illegal == [
+        "half of a commit: a1",
+        "reached a user: OperationalError",
+    ]
 
 
 def test_takes_a_recovered_commit_for_promised(app):
@@ -187,7 +202,9 @@ def test_sees_a_second_idempotency_key(app, ledger):
 
 
 def test_sees_a_completion_that_never_ran(app, ledger):
-    verdict = judge(app, ledger=[line for line in ledger() if not line.startswith("a1")])
+    verdict = judge(
+        app, ledger=[line for line in ledger() if not line.startswith("a1")]
+    )
 
     assert verdict.lost == ["completed, never ran: a1"]
 
@@ -205,7 +222,9 @@ def test_sees_the_old_version_run_what_it_does_not_know(app, ledger):
 def test_sees_a_state_that_history_does_not_know(app):
     with damage(app) as connection:
         connection.execute(
-            update(Errand.__table__).where(Errand.id == "a1").values(state=State.CANCELLED)
+            update(Errand.__table__)
+            .where(Errand.id == "a1")
+            .values(state=State.CANCELLED)
         )
 
     assert rules(app) == {"state is not the last of history"}
@@ -227,10 +246,14 @@ def test_sees_an_illegal_edge(app):
     mine = transitions.c.record_id == of("a1")
     with damage(app) as connection:
         connection.execute(
-            update(transitions).where(mine, transitions.c.version == 2).values(target="failed")
+            update(transitions)
+            .where(mine, transitions.c.version == 2)
+            .values(target="failed")
         )
         connection.execute(
-            update(transitions).where(mine, transitions.c.version == 3).values(source="failed")
+            update(transitions)
+            .where(mine, transitions.c.version == 3)
+            .values(source="failed")
         )
 
     assert rules(app) == {"history took an edge that nobody declared"}
@@ -240,7 +263,9 @@ def test_sees_a_record_that_runs_without_a_job(app):
     submit(app, {"d4": Does.WRITE})
     with damage(app) as connection:
         connection.execute(
-            update(Errand.__table__).where(Errand.id == "d4").values(state=State.PROCESSING)
+            update(Errand.__table__)
+            .where(Errand.id == "d4")
+            .values(state=State.PROCESSING)
         )
 
     assert rules(app) == {
@@ -256,7 +281,13 @@ def test_sees_a_job_that_runs_on_a_record_elsewhere(app):
         connection.execute(
             update(jobs)
             .where(jobs.c.record_id == of("d4"))
-            .values(state="processing", token="t", owner="o", lease_until=jobs.c.run_at, attempt=1)
+            .values(
+                state="processing",
+                token="t",
+                owner="o",
+                lease_until=jobs.c.run_at,
+                attempt=1,
+            )
         )
 
     assert rules(app) == {
@@ -277,7 +308,9 @@ def test_sees_a_job_that_runs_on_a_record_elsewhere(app):
 )
 def test_sees_a_job_that_contradicts_itself(app, values, rule):
     with damage(app) as connection:
-        connection.execute(update(jobs).where(jobs.c.record_id == of("a1")).values(**values))
+        connection.execute(
+            update(jobs).where(jobs.c.record_id == of("a1")).values(**values)
+        )
 
     assert rule in rules(app)
 
@@ -286,7 +319,9 @@ def test_sees_a_completed_job_that_moved_no_record(app):
     mine = transitions.c.record_id == of("a1")
     with damage(app) as connection:
         connection.execute(
-            update(transitions).where(mine, transitions.c.version == 3).values(job_id=None)
+            update(transitions)
+            .where(mine, transitions.c.version == 3)
+            .values(job_id=None)
         )
 
     assert rules(app) == {"completed job moved no record"}
@@ -357,7 +392,9 @@ def test_sees_a_job_of_another_app_that_was_touched(app):
     with damage(app) as connection:
         foreign = update(jobs).where(jobs.c.record_id.in_([of("d4"), of("e5")]))
         connection.execute(foreign.values(key=f"{FOREIGN}queued"))
-        connection.execute(update(jobs).where(jobs.c.record_id == of("d4")).values(attempt=1))
+        connection.execute(
+            update(jobs).where(jobs.c.record_id == of("d4")).values(attempt=1)
+        )
 
     (touched,) = [line for line in judge(app).illegal if "another app" in line]
     assert touched == "job 5 of another app was touched: it is queued"
@@ -371,7 +408,9 @@ def drain_until_at_rest(app, *ids):
         app.drain()
         people._look()
         with app.engine.connect() as connection:
-            states = select(Errand.__table__.c.state).where(Errand.__table__.c.id.in_(ids))
+            states = select(Errand.__table__.c.state).where(
+                Errand.__table__.c.id.in_(ids)
+            )
             if set(connection.scalars(states)) <= {State.COMPLETED, State.CANCELLED}:
                 return
         time.sleep(0.1)  # noqa: TID251
@@ -382,7 +421,9 @@ def test_rivals_for_one_place_all_complete_without_a_burnt_attempt(app):
     submit(app, dict.fromkeys(("d4", "e5", "f6"), Does.QUEUE_UP), customer="alice")
     drain_until_at_rest(app, "d4", "e5", "f6")
 
-    verdict = judge(app, acks=[*ACKS, *(f"{ACKNOWLEDGED} {id_}" for id_ in ("d4", "e5", "f6"))])
+    verdict = judge(
+        app, acks=[*ACKS, *(f"{ACKNOWLEDGED} {id_}" for id_ in ("d4", "e5", "f6"))]
+    )
 
     assert verdict.is_clean, verdict
     with app.engine.connect() as connection:
@@ -414,7 +455,9 @@ def test_what_cannot_be_decoded_ends_by_itself_and_is_neither_lost_nor_unfinishe
 
     assert rules(app) == set()
     drain_until_at_rest(app, "d4", "e5", "f6")
-    verdict = judge(app, acks=[*ACKS, *(f"{ACKNOWLEDGED} {id_}" for id_ in ("d4", "e5", "f6"))])
+    verdict = judge(
+        app, acks=[*ACKS, *(f"{ACKNOWLEDGED} {id_}" for id_ in ("d4", "e5", "f6"))]
+    )
     assert verdict.is_clean, verdict
     with app.session() as session:
         ends = {id_: session.get(Errand, id_).state for id_ in ("d4", "e5", "f6")}
@@ -456,12 +499,19 @@ def test_sees_a_deposit_that_was_put_away_twice(app, deposit):
     assert judge(app, acks=()).doubled == ["effects of d4 (completed): 2, not 1"]
 
 
-def test_measures_from_the_kill_to_the_next_claim_or_from_when_somebody_could_claim(app):
+def test_measures_from_the_kill_to_the_next_claim_or_from_when_somebody_could_claim(
+    app,
+):
     mine = transitions.c.record_id == of("a1")
     with damage(app) as connection:
         start = select(transitions).where(mine, transitions.c.name.like("%.start"))
         claim = connection.execute(start).one()
-        rescued = {"job_id": claim.job_id, "attempt": 0, "outcome": "crashed", "node": "n"}
+        rescued = {
+            "job_id": claim.job_id,
+            "attempt": 0,
+            "outcome": "crashed",
+            "node": "n",
+        }
         connection.execute(insert(attempts), {**rescued, "finished_at": claim.at})
     killed = claim.at - timedelta(seconds=4)
     away = (claim.at - timedelta(seconds=3), claim.at - timedelta(seconds=2))
@@ -472,4 +522,6 @@ def test_measures_from_the_kill_to_the_next_claim_or_from_when_somebody_could_cl
 
     assert (reclaim.seconds, after.seconds) == (4, 2)
     assert "crash 1" in str(after)
-    assert "possible after 2.0 s, rescued after 4.0 s, claimed after 4.0 s" in str(after)
+    assert "possible after 2.0 s, rescued after 4.0 s, claimed after 4.0 s" in str(
+        after
+    )

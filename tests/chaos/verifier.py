@@ -11,16 +11,26 @@ from sqlalchemy import Connection, func, literal, or_, select, text, union_all
 from statejobs import StateJobs
 from statejobs.store.tables import attempts, jobs, transitions
 from statejobs.values.job import LIVE, JobState
-from tests.chaos.app import FOREIGN, RESOURCES, Deposit, Does, Effect, Errand, Gift, State
+from tests.chaos.app import (
+    FOREIGN,
+    RESOURCES,
+    Deposit,
+    Does,
+    Effect,
+    Errand,
+    Gift,
+    State,
+)
 from tests.chaos.invariants import violations
 from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN
 
 IS_OURS = jobs.c.key.not_like(f"{FOREIGN}%")
 """Whether a job is not of the other app."""
 _COSTS_NO_ATTEMPT = (
-    "chaos_one_place", "chaos_errands.customer",  # as PostgreSQL and SQLite name the place
+    "chaos_one_place",
+    "chaos_errands.customer",  # as PostgreSQL and SQLite name the place
     "too many connections for",
-)  # fmt: skip
+)
 ENDS = (State.COMPLETED, State.CANCELLED)
 
 
@@ -43,7 +53,11 @@ class Verdict:
 
 
 def verify(
-    connection: Connection, app: StateJobs, *, acks: Iterable[str] = (), ledger: Iterable[str] = ()
+    connection: Connection,
+    app: StateJobs,
+    *,
+    acks: Iterable[str] = (),
+    ledger: Iterable[str] = (),
 ) -> Verdict:
     """Judge a database at rest.
 
@@ -70,25 +84,38 @@ def verify(
     return verdict
 
 
-def _check_submissions(connection: Connection, acks: list[str], verdict: Verdict) -> None:
+def _check_submissions(
+    connection: Connection, acks: list[str], verdict: Verdict
+) -> None:
     told = [line.rstrip("\n").partition(" ") for line in acks]
     promised = {id_ for answer, _, id_ in told if answer in {ACKNOWLEDGED, RECOVERED}}
     there = {id_ for r in (Errand, Deposit) for id_ in connection.scalars(select(r.id))}
     verdict.lost += [f"acknowledged, not there: {id_}" for id_ in promised - there]
     if acks:
         torn = {id_ for answer, _, id_ in told if answer == TORN}
-        verdict.illegal += [f"nobody asked for it: {id_}" for id_ in there - promised - torn]
+        verdict.illegal += [
+            f"nobody asked for it: {id_}" for id_ in there - promised - torn
+        ]
         verdict.illegal += [f"half of a commit: {id_}" for id_ in torn]
-    verdict.illegal += [f"reached a user: {what}" for answer, _, what in told if answer == LOCKED]
+    verdict.illegal += [
+        f"reached a user: {what}" for answer, _, what in told if answer == LOCKED
+    ]
 
 
 def _check_effects(connection: Connection, verdict: Verdict) -> None:
     records = union_all(
         select(Errand.id, Errand.state, Errand.does != Does.TOUCH, Errand.count),
-        *(select(r.id, r.state, literal(value=True), literal(-1)) for r in (Gift, Deposit)),
+        *(
+            select(r.id, r.state, literal(value=True), literal(-1))
+            for r in (Gift, Deposit)
+        ),
     ).subquery()
-    effects = select(func.count()).where(Effect.record == records.c.id).scalar_subquery()
-    for id_, state, writes, count, found in connection.execute(select(records, effects)):
+    effects = (
+        select(func.count()).where(Effect.record == records.c.id).scalar_subquery()
+    )
+    for id_, state, writes, count, found in connection.execute(
+        select(records, effects)
+    ):
         is_done = state == State.COMPLETED
         for what, wanted, seen in (
             ("effects", int(is_done and writes), found),
@@ -116,7 +143,9 @@ def _check_ends(connection: Connection, verdict: Verdict) -> None:
         left = connection.execute(
             select(resource.id, resource.state).where(resource.state.not_in(ENDS))
         )
-        verdict.unfinished += [f"{resource.__name__} {id_} is {state}" for id_, state in left]
+        verdict.unfinished += [
+            f"{resource.__name__} {id_} is {state}" for id_, state in left
+        ]
     live = [state.value for state in LIVE]
     for id_, state in connection.execute(
         select(jobs.c.id, jobs.c.state).where(jobs.c.state.in_(live), IS_OURS)
@@ -152,25 +181,39 @@ def _check_ledger(connection: Connection, ledger: list[str], verdict: Verdict) -
         record, key, _, version = line.split()
         keys[record].add(key)
         if version == "old" and record in new:
-            verdict.illegal.append(f"the old version ran a key it does not know: {record}")
-    verdict.illegal += [f"{r} ran under {len(k)} keys" for r, k in keys.items() if len(k) > 1]
+            verdict.illegal.append(
+                f"the old version ran a key it does not know: {record}"
+            )
+    verdict.illegal += [
+        f"{r} ran under {len(k)} keys" for r, k in keys.items() if len(k) > 1
+    ]
     for resource in RESOURCES:
-        done = connection.scalars(select(resource.id).where(resource.state == State.COMPLETED))
-        verdict.lost += [f"completed, never ran: {id_}" for id_ in done if id_ not in keys]
+        done = connection.scalars(
+            select(resource.id).where(resource.state == State.COMPLETED)
+        )
+        verdict.lost += [
+            f"completed, never ran: {id_}" for id_ in done if id_ not in keys
+        ]
 
 
 def count_jobs(connection: Connection) -> dict[str, int]:
     """Return how many jobs there are, and how their attempts ended."""
     counts = {"jobs": connection.scalar(select(func.count()).select_from(jobs)) or 0}
     by_outcome = select(attempts.c.outcome, func.count()).group_by(attempts.c.outcome)
-    counts |= {f"attempts {outcome}": n for outcome, n in connection.execute(by_outcome)}
+    counts |= {
+        f"attempts {outcome}": n for outcome, n in connection.execute(by_outcome)
+    }
     by_state = select(jobs.c.state, func.count()).group_by(jobs.c.state)
-    return counts | {f"jobs {JobState(state)}": n for state, n in connection.execute(by_state)}
+    return counts | {
+        f"jobs {JobState(state)}": n for state, n in connection.execute(by_state)
+    }
 
 
 def find_false_rescues(connection: Connection, killed) -> list[str]:
     """Return the attempts that were taken from a worker that nobody had killed."""
-    crashed = select(attempts.c.job_id, attempts.c.node).where(attempts.c.outcome == "crashed")
+    crashed = select(attempts.c.job_id, attempts.c.node).where(
+        attempts.c.outcome == "crashed"
+    )
     return [
         f"job {job_id} was taken from {node}, which lived"
         for job_id, node in connection.execute(crashed)
@@ -200,7 +243,9 @@ class Reclaim:
 
     def __str__(self) -> str:
         times = (self.possible, self.rescued, self.claimed)
-        possible, rescued, claimed = ((at - self.killed).total_seconds() for at in times)
+        possible, rescued, claimed = (
+            (at - self.killed).total_seconds() for at in times
+        )
         return (
             f"job {self.job}, attempt {self.attempt}, crash {self.crashes}: killed "
             f"{self.killed:%H:%M:%S}, possible after {possible:.1f} s, rescued after "
@@ -208,7 +253,9 @@ class Reclaim:
         )
 
 
-def find_reclaims(connection: Connection, app: StateJobs, killed, away=()) -> list[Reclaim]:
+def find_reclaims(
+    connection: Connection, app: StateJobs, killed, away=()
+) -> list[Reclaim]:
     """Return for each job of a killed node how another one claimed it, fastest first.
 
     It is measured from the end of the last time in which nobody could.
@@ -232,7 +279,8 @@ def find_reclaims(connection: Connection, app: StateJobs, killed, away=()) -> li
             transitions.c.record_id == jobs.c.record_id,
             transitions.c.job_id == attempts.c.job_id,
             transitions.c.name.in_(starts),
-            transitions.c.attempt > attempts.c.attempt,  # clocks of nodes differ a little
+            transitions.c.attempt
+            > attempts.c.attempt,  # clocks of nodes differ a little
         )
         .scalar_subquery()
     )
@@ -246,7 +294,12 @@ def find_reclaims(connection: Connection, app: StateJobs, killed, away=()) -> li
         )
         .scalar_subquery()
     )
-    found = (attempts.c.job_id, attempts.c.attempt, attempts.c.node, attempts.c.finished_at)
+    found = (
+        attempts.c.job_id,
+        attempts.c.attempt,
+        attempts.c.node,
+        attempts.c.finished_at,
+    )
     rows = connection.execute(
         select(*found, crashes, next_start)
         .join(jobs, jobs.c.id == attempts.c.job_id)
@@ -254,13 +307,19 @@ def find_reclaims(connection: Connection, app: StateJobs, killed, away=()) -> li
     )
     reclaims = [
         Reclaim(
-            job=job, attempt=attempt, crashes=count,
-            killed=killed[node], rescued=rescued, claimed=claimed,
+            job=job,
+            attempt=attempt,
+            crashes=count,
+            killed=killed[node],
+            rescued=rescued,
+            claimed=claimed,
             possible=max([killed[node], *(back for _, back in away if back < claimed)]),
         )
         for job, attempt, node, rescued, count, claimed in rows
-        if claimed and node in killed and claimed > killed[node]  # else rescued from a pause
-    ]  # fmt: skip
+        if claimed
+        and node in killed
+        and claimed > killed[node]  # else rescued from a pause
+    ]
     return sorted(reclaims, key=lambda reclaim: reclaim.seconds)
 
 

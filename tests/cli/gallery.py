@@ -95,8 +95,14 @@ def _records():
             _parcel("Kiste Ä\x1b[31m", S.QUEUED),
         ],
     )
-    yield Leaflet.__table__, [_sheet(1, LeafletState.APPROVED), _sheet(2, LeafletState.DRAFT)]
-    yield Poster.__table__, [_sheet(1, LeafletState.APPROVED), _sheet(2, LeafletState.JAMMED)]
+    yield (
+        Leaflet.__table__,
+        [_sheet(1, LeafletState.APPROVED), _sheet(2, LeafletState.DRAFT)],
+    )
+    yield (
+        Poster.__table__,
+        [_sheet(1, LeafletState.APPROVED), _sheet(2, LeafletState.JAMMED)],
+    )
 
 
 def _task(number, state, *, version=2, does="nothing", note=None):
@@ -112,11 +118,20 @@ def _sheet(number, state):
 
 
 def _state(state, version):
-    return {"state": state, "state_version": version, "state_changed_at": ago(minutes=version)}
+    return {
+        "state": state,
+        "state_version": version,
+        "state_changed_at": ago(minutes=version),
+    }
 
 
 def _of_tasks():
-    perform = {"key": "task.perform", "queue": "work", "resource": "Task", "max_attempts": 2}
+    perform = {
+        "key": "task.perform",
+        "queue": "work",
+        "resource": "Task",
+        "max_attempts": 2,
+    }
     yield _job(
         **perform,
         record_id="1",
@@ -150,7 +165,13 @@ def _of_tasks():
         finished_at=ago(hours=5),
         args=json.dumps({"text": "x" * 90, "iban": "DE02", "nested": {"b": [1, None]}}),
     )
-    yield _job(**perform, record_id="5", state=JobState.QUEUED, priority=2, run_at=ago(minutes=7))
+    yield _job(
+        **perform,
+        record_id="5",
+        state=JobState.QUEUED,
+        priority=2,
+        run_at=ago(minutes=7),
+    )
     yield _job(
         **perform,
         record_id="6",
@@ -175,7 +196,10 @@ def _of_tasks():
         reason=f"{OTHER_CODE}the column note is missing in the table tasks of this database",
     )
     yield _job(
-        **{**perform, "queue": "wrok"}, record_id="9", state=JobState.QUEUED, run_at=ago(minutes=1)
+        **{**perform, "queue": "wrok"},
+        record_id="9",
+        state=JobState.QUEUED,
+        run_at=ago(minutes=1),
     )
     yield _job(
         **perform,
@@ -199,7 +223,12 @@ def _of_tasks():
 
 
 def _of_others():
-    ship = {"key": "parcel.ship", "queue": "slow", "resource": "Parcel", "max_attempts": 3}
+    ship = {
+        "key": "parcel.ship",
+        "queue": "slow",
+        "resource": "Parcel",
+        "max_attempts": 3,
+    }
     runs = {"state": JobState.PROCESSING, "attempt": 2, "owner": WORKER, "token": "t"}
     yield _job(
         **ship,
@@ -227,7 +256,12 @@ def _of_others():
         state=JobState.QUEUED,
         actor="eve\x1b[2J",
     )
-    leaflet = {"queue": "default", "resource": "Leaflet", "record_id": "1", "max_attempts": 2}
+    leaflet = {
+        "queue": "default",
+        "resource": "Leaflet",
+        "record_id": "1",
+        "max_attempts": 2,
+    }
     yield _job(
         **leaflet,
         key="leaflet.render",
@@ -250,8 +284,17 @@ def _strange():
     lone = {"queue": "default", "max_attempts": 5}
     yield _job(**lone, key="report.removed", state=JobState.SCHEDULED, run_at=NOON)
     yield _job(**lone, key="report.daily", state="paused", reason="by a newer version")
-    yield _job(**lone, key="report.daily", args="x", progress="{", tags="", state=JobState.QUEUED)
-    yield _job(**lone, key="report.late", state=JobState.FAILED, reason="TimeoutError: 9 s")
+    yield _job(
+        **lone,
+        key="report.daily",
+        args="x",
+        progress="{",
+        tags="",
+        state=JobState.QUEUED,
+    )
+    yield _job(
+        **lone, key="report.late", state=JobState.FAILED, reason="TimeoutError: 9 s"
+    )
     yield _job(**lone, key="report.deep", args="[" * 5_000, state=JobState.CANCELLED)
 
 
@@ -286,7 +329,12 @@ def _job(**values):
 def _attempts():
     """Of the jobs 1, 2, 3, 9 and of the one that is late."""
     failed = {"outcome": "fail", "error_type": "RuntimeError", "node": WORKER}
-    for job_id, attempt, when in ((1, 1, 290), (2, 1, 9), (3, 1, 18_100), (3, 2, 18_000)):
+    for job_id, attempt, when in (
+        (1, 1, 290),
+        (2, 1, 9),
+        (3, 1, 18_100),
+        (3, 2, 18_000),
+    ):
         yield {
             **failed,
             "job_id": job_id,
@@ -368,10 +416,23 @@ def _step(resource, record_id, source, target, version, **when):
 
 
 def _nodes():
-    shared = {"host": "shop-1", "pid": 4711, "version": "0.1.0", "started_at": ago(hours=3)}
+    shared = {
+        "host": "shop-1",
+        "pid": 4711,
+        "version": "0.1.0",
+        "started_at": ago(hours=3),
+    }
     held = [
-        {"key": "task.perform", "reason": "no such column: tasks.note", "retry_seconds": 12.5},
-        {"key": "crate.lift", "reason": "no such table: crates", "retry_seconds": 600.0},
+        {
+            "key": "task.perform",
+            "reason": "no such column: tasks.note",
+            "retry_seconds": 12.5,
+        },
+        {
+            "key": "crate.lift",
+            "reason": "no such table: crates",
+            "retry_seconds": 600.0,
+        },
     ]
     yield {
         **shared,
@@ -390,4 +451,10 @@ def _nodes():
         "host": "a-machine-with-a-long-name.example",
         "started_at": ago(hours=2),
     }
-    yield {**shared, "id": GONE, "queues": "{}", "beat_at": ago(minutes=11), "clock_offset": None}
+    yield {
+        **shared,
+        "id": GONE,
+        "queues": "{}",
+        "beat_at": ago(minutes=11),
+        "clock_offset": None,
+    }

@@ -48,7 +48,11 @@ def test_help_imports_nothing_heavy():
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert done.stdout.strip().endswith("[]"), done.stderr
@@ -91,7 +95,9 @@ def test_cancel_of_a_waiting_job_moves_its_record_to_failed(app, database_url):
     key = submit(app)
     (job,) = app.queries.jobs()
 
-    done = Shell(database=database_url)("job", "cancel", str(job.id), "--reason", "twice")
+    done = Shell(database=database_url)(
+        "job", "cancel", str(job.id), "--reason", "twice"
+    )
 
     assert done.exit_code == 0, done.stderr
     assert app.queries.job(job.id).state is JobState.CANCELLED
@@ -137,7 +143,9 @@ def test_upgrade_makes_the_tables_and_check_agrees(database_url):
     done = statejobs("db", "upgrade", database=database_url)
     after = Shell(database=database_url)("db", "check")
 
-    assert (before.exit_code, done.returncode, after.exit_code) == (1, 0, 0), before.stderr
+    assert (before.exit_code, done.returncode, after.exit_code) == (1, 0, 0), (
+        before.stderr
+    )
 
 
 @pytest.mark.parametrize("name", ["Task", "job"])
@@ -151,8 +159,11 @@ def test_machines_are_drawn(sqlite_url, name):
 def test_the_app_is_named_when_it_is_missing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "statejobs", "status"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert done.returncode == 2
     assert "--app" in done.stderr
@@ -165,13 +176,18 @@ def test_prune_deletes_what_is_old_and_a_dry_run_counts_it(app, database_url):
     nothing = {"cancelled": 0, "discarded": 0}
 
     kept = Shell(database=database_url)("prune", "--json")
-    counted = Shell(database=database_url)("prune", "--older-than", "0s", "--dry-run", "--json")
+    counted = Shell(database=database_url)(
+        "prune", "--older-than", "0s", "--dry-run", "--json"
+    )
     deleted = Shell(database=database_url)("prune", "--older-than", "0s")
 
     assert json.loads(kept.stdout)["jobs"] == {"completed": 0, **nothing}
     assert json.loads(counted.stdout) == {
-        "dry_run": True, "jobs": {"completed": 1, **nothing}, "attempts": 0, "history": 0
-    }  # fmt: skip
+        "dry_run": True,
+        "jobs": {"completed": 1, **nothing},
+        "attempts": 0,
+        "history": 0,
+    }
     assert "deleted jobs: 1 completed, 0 cancelled" in deleted.stdout
     assert app.queries.jobs() == []
 
@@ -188,4 +204,6 @@ def test_jobs_are_listed_of_a_record_in_each_spelling_of_its_key(typed):
         for words in (("--record", key), ("--record", key, "--resource", "parcel")):
             (job,) = typed.json("job", "list", *words)["jobs"]
             assert job["resource"] == "Parcel"
-    assert typed("job", "list", "--resource", "Task", "--record", "box 7").exit_code == 3
+    assert (
+        typed("job", "list", "--resource", "Task", "--record", "box 7").exit_code == 3
+    )

@@ -43,7 +43,9 @@ def completed(shell, sqlite_url):
 )
 def test_names_are_completed(completed, sqlite_url, words, offered):
     assert completed(*words) == offered
-    assert not Path(sqlite_url.removeprefix("sqlite:///")).exists()  # no database was asked
+    assert not Path(
+        sqlite_url.removeprefix("sqlite:///")
+    ).exists()  # no database was asked
 
 
 @pytest.mark.parametrize("app", ["nowhere:app", "tests.support.worker_app:Base"])

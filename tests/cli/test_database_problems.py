@@ -32,7 +32,9 @@ def clerk(postgres_url):
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("wrong", [{"username": "nobody_here"}, {"database": "nowhere_here"}])
+@pytest.mark.parametrize(
+    "wrong", [{"username": "nobody_here"}, {"database": "nowhere_here"}]
+)
 def test_a_wrong_role_or_database_is_no_missing_table(postgres_url, wrong):
     result = on(make_url(postgres_url).set(**wrong))("status")
 
@@ -40,7 +42,9 @@ def test_a_wrong_role_or_database_is_no_missing_table(postgres_url, wrong):
     assert result.exit_code == 2
     assert what == "the database lets nobody in this way"
     assert "does not exist" in why
-    assert fix.startswith("mend the user, the password or the name of the database in the URL")
+    assert fix.startswith(
+        "mend the user, the password or the name of the database in the URL"
+    )
 
 
 @pytest.mark.postgres
@@ -58,7 +62,9 @@ def test_a_missing_privilege_is_named(work, clerk):
 
 def test_a_dropped_column_is_called_a_column(typed, work):
     with work.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE statejobs_jobs RENAME COLUMN tags TO labels"))
+        connection.execute(
+            text("ALTER TABLE statejobs_jobs RENAME COLUMN tags TO labels")
+        )
 
     result = typed("job", "list")
 
@@ -115,7 +121,9 @@ def test_show_proposes_no_retry_of_a_job_whose_record_has_come_to_its_end(typed,
 
     shown = next_of(typed, job)
 
-    assert shown.startswith("it cannot be retried: no transition from 'completed' runs ")
+    assert shown.startswith(
+        "it cannot be retried: no transition from 'completed' runs "
+    )
     assert typed("job", "retry", str(job.id)).exit_code == 4
 
 

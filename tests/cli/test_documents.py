@@ -18,19 +18,57 @@ from tests.support.worker_app import Task
 
 LATER = datetime(2090, 1, 1, tzinfo=UTC)
 JOB = {
-    "id", "key", "queue", "priority", "state", "reason", "resource", "record_id", "args", "tags",
-    "actor", "tenant", "attempt", "max_attempts", "crashes", "cancel_requested", "run_again",
-    "progress", "idempotency_key", "node", "enqueued_at", "run_at", "started_at", "finished_at",
-    "lease_until",
-}  # fmt: skip
-ATTEMPT = {
-    "job_id", "attempt", "outcome", "error_type", "message", "traceback", "node", "started_at",
+    "id",
+    "key",
+    "queue",
+    "priority",
+    "state",
+    "reason",
+    "resource",
+    "record_id",
+    "args",
+    "tags",
+    "actor",
+    "tenant",
+    "attempt",
+    "max_attempts",
+    "crashes",
+    "cancel_requested",
+    "run_again",
+    "progress",
+    "idempotency_key",
+    "node",
+    "enqueued_at",
+    "run_at",
+    "started_at",
     "finished_at",
-}  # fmt: skip
+    "lease_until",
+}
+ATTEMPT = {
+    "job_id",
+    "attempt",
+    "outcome",
+    "error_type",
+    "message",
+    "traceback",
+    "node",
+    "started_at",
+    "finished_at",
+}
 STEP = {
-    "at", "name", "source", "target", "version", "actor", "tenant", "job_id", "attempt", "args",
-    "reason", "duration_seconds",
-}  # fmt: skip
+    "at",
+    "name",
+    "source",
+    "target",
+    "version",
+    "actor",
+    "tenant",
+    "job_id",
+    "attempt",
+    "args",
+    "reason",
+    "duration_seconds",
+}
 QUEUE = {
     "queue",
     "limit",
@@ -46,16 +84,26 @@ def test_status_shows_queues_workers_and_records(typed):
     document = typed.json("status")
 
     assert set(document) == {
-        "app", "database", "queues", "workers", "records", "uncounted", "stuck", "put_aside",
+        "app",
+        "database",
+        "queues",
+        "workers",
+        "records",
+        "uncounted",
+        "stuck",
+        "put_aside",
         "waiting_for_other_code",
-    }  # fmt: skip
+    }
     assert document["stuck"] == []
     assert [set(queue) for queue in document["queues"]] == [QUEUE, QUEUE]
     by_name = {queue["queue"]: queue for queue in document["queues"]}
     assert by_name["work"]["limit"] == 4
     assert by_name["work"]["states"] == {
-        **{state.value: 0 for state in JobState}, "completed": 1, "failed": 1, "discarded": 1,
-    }  # fmt: skip
+        **{state.value: 0 for state in JobState},
+        "completed": 1,
+        "failed": 1,
+        "discarded": 1,
+    }
     assert by_name["slow"]["oldest_queued_seconds"] >= 0
     assert document["workers"] == []
     assert document["records"]["Task"]["failed"] == 1
@@ -74,9 +122,17 @@ def test_status_shows_a_worker_with_its_last_heartbeat(typed, work):
     assert shown["queues"] == {"work": 3}
     assert shown["lives"] is True
     assert set(shown) == {
-        "node", "host", "pid", "queues", "version", "started_at", "beat_at",
-        "clock_offset", "held_keys", "lives",
-    }  # fmt: skip
+        "node",
+        "host",
+        "pid",
+        "queues",
+        "version",
+        "started_at",
+        "beat_at",
+        "clock_offset",
+        "held_keys",
+        "lives",
+    }
 
 
 def test_queue_list_shows_every_queue(typed):
@@ -88,7 +144,9 @@ def test_queue_list_shows_every_queue(typed):
 def test_job_list_shows_the_newest_first(typed, work):
     document = typed.json("job", "list", "--limit", "2")
 
-    assert [job["id"] for job in document["jobs"]] == [job.id for job in work.queries.jobs(limit=2)]
+    assert [job["id"] for job in document["jobs"]] == [
+        job.id for job in work.queries.jobs(limit=2)
+    ]
     assert all(set(job) == {*JOB, "error"} for job in document["jobs"])
     assert document["has_more"] is True
 
@@ -143,9 +201,17 @@ def test_record_show_says_what_can_happen_and_why_not(typed):
     assert ways["cancel"]["available"] is True
     assert "starts from 'failed'" in ways["retry"]["why_not"][0]
     assert set(document) == {
-        "resource", "record_id", "state", "state_version", "state_changed_at", "is_final",
-        "transitions", "obstacle", "jobs", "timeline",
-    }  # fmt: skip
+        "resource",
+        "record_id",
+        "state",
+        "state_version",
+        "state_changed_at",
+        "is_final",
+        "transitions",
+        "obstacle",
+        "jobs",
+        "timeline",
+    }
 
 
 def test_record_show_puts_attempts_between_the_steps(typed):
@@ -153,9 +219,15 @@ def test_record_show_puts_attempts_between_the_steps(typed):
 
     told = [event.get("name") or event["outcome"] for event in timeline]
     assert told == [
-        "create", "submit", "do_it.start", "do_it.return", "failed", "do_it.start",
-        "do_it.discard", "failed",
-    ]  # fmt: skip
+        "create",
+        "submit",
+        "do_it.start",
+        "do_it.return",
+        "failed",
+        "do_it.start",
+        "do_it.discard",
+        "failed",
+    ]
 
 
 def test_a_key_of_text_needs_no_quotes(typed):
@@ -182,7 +254,11 @@ def test_db_upgrade_makes_the_tables_once(shell, database_url):
     shell.database = database_url
 
     assert shell.json("db", "upgrade") == {"from": None, "to": "0003", "changed": True}
-    assert shell.json("db", "upgrade") == {"from": "0003", "to": "0003", "changed": False}
+    assert shell.json("db", "upgrade") == {
+        "from": "0003",
+        "to": "0003",
+        "changed": False,
+    }
 
 
 def test_db_upgrade_prints_sql_and_touches_nothing(shell, database_url):
@@ -210,8 +286,11 @@ def test_db_check_finds_missing_tables(shell, database_url):
 
 def test_db_check_is_content_with_an_upgraded_database(typed):
     assert typed.json("db", "check") == {
-        "ok": True, "revision": "0003", "needed": "0003", "error": None,
-    }  # fmt: skip
+        "ok": True,
+        "revision": "0003",
+        "needed": "0003",
+        "error": None,
+    }
 
 
 def test_a_job_whose_queue_nobody_serves_says_so(typed, work):
@@ -244,7 +323,14 @@ def test_a_job_that_is_due_says_that_no_worker_lives(typed, work, values, is_sai
 
     assert (typed.json("job", "show", str(job.id))["obstacle"] == said) is is_said
     now = work.sources.clock.now()
-    node = {"id": "n", "host": "h", "pid": 1, "version": "1", "started_at": now, "beat_at": now}
+    node = {
+        "id": "n",
+        "host": "h",
+        "pid": 1,
+        "version": "1",
+        "started_at": now,
+        "beat_at": now,
+    }
     register_node(work.store, {**node, "queues": json.dumps({job.queue: 1})})
     assert typed.json("job", "show", str(job.id))["obstacle"] is None
 
@@ -252,13 +338,22 @@ def test_a_job_that_is_due_says_that_no_worker_lives(typed, work, values, is_sai
 @pytest.mark.parametrize(
     "words",
     [
-        ["status"], ["queue", "list"], ["job", "list"], ["job", "show", "1"], ["job", "retry", "1"],
-        ["job", "cancel", "1"], ["record", "show", "Task", "1"], ["prune"], ["db", "check"],
+        ["status"],
+        ["queue", "list"],
+        ["job", "list"],
+        ["job", "show", "1"],
+        ["job", "retry", "1"],
+        ["job", "cancel", "1"],
+        ["record", "show", "Task", "1"],
+        ["prune"],
+        ["db", "check"],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("place", ["mistyped.db", "no/dir/mistyped.db"])
-def test_a_sqlite_file_that_is_not_there_is_refused_and_not_made(shell, tmp_path, words, place):
+def test_a_sqlite_file_that_is_not_there_is_refused_and_not_made(
+    shell, tmp_path, words, place
+):
     shell.database = f"sqlite:///{tmp_path}/{place}"
 
     result = shell(*words)
@@ -279,13 +374,18 @@ def test_what_needs_no_table_works_without_a_file(shell, tmp_path):
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("postgresql+psycopg://me:@/db?host=/run/pg", "postgresql://me@/db?host=/run/pg"),
+        (
+            "postgresql+psycopg://me:@/db?host=/run/pg",
+            "postgresql://me@/db?host=/run/pg",
+        ),
         ("postgresql+psycopg://me:x@h:5/db?sslmode=on", "postgresql://me:***@h:5/db"),
-        ("postgresql+psycopg:///db?host=a&host=b&port=1&port=2&password=x",
-         "postgresql:///db?host=a&host=b&port=1&port=2"),
+        (
+            "postgresql+psycopg:///db?host=a&host=b&port=1&port=2&password=x",
+            "postgresql:///db?host=a&host=b&port=1&port=2",
+        ),
         ("sqlite+pysqlite:////tmp/a.db?timeout=5", "sqlite:////tmp/a.db"),
     ],
-)  # fmt: skip
+)
 def test_the_name_of_a_database_says_where_it_is_and_no_secret(url, shown):
     assert unquote(shown_url(make_url(url))) == shown
 
@@ -297,7 +397,9 @@ def test_a_record_that_waits_for_nothing_says_so(typed, work):
         task.submit()
         session.commit()
     job = job_of(work, "9")
-    with work.engine.begin() as connection:  # as a guard that refuses at the claim leaves it
+    with (
+        work.engine.begin() as connection
+    ):  # as a guard that refuses at the claim leaves it
         ended = {"state": JobState.CANCELLED, "reason": "stale: It is locked."}
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(**ended))
 

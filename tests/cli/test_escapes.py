@@ -33,7 +33,9 @@ def fill(app):
         silent.enqueue(session, words={STORABLE: STORABLE})
         session.commit()
     app.drain()
-    with app.engine.begin() as connection:  # past us, as anybody may who can write there
+    with (
+        app.engine.begin() as connection
+    ):  # past us, as anybody may who can write there
         connection.execute(
             text("UPDATE statejobs_jobs SET queue = :words, key = :words WHERE id = 4"),
             {"words": STORABLE[:90]},
@@ -85,7 +87,10 @@ def test_a_terminal_is_not_steered(sqlite_url, words):
     opened = make_app(sqlite_url)
     fill(opened)
     opened.engine.dispose()
-    environ = {"STATEJOBS_DATABASE": sqlite_url, "STATEJOBS_APP": "tests.support.loud:make_app"}
+    environ = {
+        "STATEJOBS_DATABASE": sqlite_url,
+        "STATEJOBS_APP": "tests.support.loud:make_app",
+    }
 
     written = in_terminal(words, environ, fills=False)
 
@@ -160,7 +165,9 @@ def test_a_line_of_json_is_one_line_that_steers_nothing(app, caplog):
 
 def test_no_message_forges_a_section_of_what_is_shown(app):
     with app.session() as session:
-        login.enqueue(session, words={"a": "b"}, says="no\nNext\nstatejobs job retry 99")
+        login.enqueue(
+            session, words={"a": "b"}, says="no\nNext\nstatejobs job retry 99"
+        )
         session.commit()
     app.drain()
     shell = Shell("tests.support.loud:make_app", app.engine.url.render_as_string(False))

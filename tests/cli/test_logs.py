@@ -34,7 +34,9 @@ def logged(work, caplog):
             record_id = str(task.id)
         caplog.clear()
         work.drain(queues=["work"])
-        (record,) = [r for r in caplog.records if f"(Task {record_id})" in r.getMessage()]
+        (record,) = [
+            r for r in caplog.records if f"(Task {record_id})" in r.getMessage()
+        ]
         return record, formatter.format(record), job_of(work, record_id)
 
     return run
@@ -44,7 +46,9 @@ def test_a_failure_tells_the_error_and_when_it_runs_again(logged):
     record, line, job = logged(TextLines())
 
     assert record.levelname == "WARNING"
-    assert f"job {job.id} task.perform (Task {job.record_id}), attempt 1 of 2 (0." in line
+    assert (
+        f"job {job.id} task.perform (Task {job.record_id}), attempt 1 of 2 (0." in line
+    )
     assert "): failed: RuntimeError: the gateway is down; again in 1" in line
     assert line.endswith(" s")
 
@@ -60,11 +64,18 @@ def test_a_json_line_has_the_fields_of_the_job(logged):
     _, line, job = logged(JsonLines())
 
     entry = json.loads(line)
-    assert (entry["job_id"], entry["key"], entry["queue"]) == (job.id, "task.perform", "work")
+    assert (entry["job_id"], entry["key"], entry["queue"]) == (
+        job.id,
+        "task.perform",
+        "work",
+    )
     assert (entry["resource"], entry["record_id"]) == ("Task", job.record_id)
     assert (entry["attempt"], entry["max_attempts"]) == (1, 2)
     assert (entry["outcome"], entry["state"]) == ("fail", "failed")
-    assert (entry["error_type"], entry["error_message"]) == ("RuntimeError", "the gateway is down")
+    assert (entry["error_type"], entry["error_message"]) == (
+        "RuntimeError",
+        "the gateway is down",
+    )
     assert entry["run_at"].endswith("Z")
     assert entry["message"].startswith(f"job {job.id} ")
 
@@ -73,7 +84,9 @@ def test_a_job_that_is_cancelled_as_stale_leaves_a_line(work, caplog):
     caplog.set_level(logging.INFO, "statejobs.jobs")
     work.telemetry.subscribe(log_event)
     job = job_of(work, '"box 7"', "Parcel")
-    with work.engine.begin() as connection:  # past the machine, which would cancel the job
+    with (
+        work.engine.begin() as connection
+    ):  # past the machine, which would cancel the job
         connection.execute(text("UPDATE parcels SET state = 'failed'"))
 
     work.drain(queues=["slow"])
@@ -91,11 +104,17 @@ def test_a_job_that_is_cancelled_as_stale_leaves_a_line(work, caplog):
 def ended(work, **fields):
     """Tell that an attempt of a job ended."""
     told = {
-        "outcome": "fail", "state": "failed", "duration": 0.1, "reason": None, "run_at": None,
+        "outcome": "fail",
+        "state": "failed",
+        "duration": 0.1,
+        "reason": None,
+        "run_at": None,
         "is_overtaken": False,
-    }  # fmt: skip
+    }
     job = job_of(work, "1")
-    log_event(Happening(Event.JOB_ENDED, {"job": job, "failure": None, **told, **fields}))
+    log_event(
+        Happening(Event.JOB_ENDED, {"job": job, "failure": None, **told, **fields})
+    )
 
 
 def test_what_is_due_when_its_line_is_written_is_due_at_once(work, caplog):
@@ -123,9 +142,15 @@ def test_a_record_that_needs_its_job_no_longer_is_no_warning(work, caplog):
 
 def held(job, *, has_begun):
     policy = Policy(
-        max_attempts=1, max_crashes=1, backoff=timedelta(1), timeout=None, is_async=False
+        max_attempts=1,
+        max_crashes=1,
+        backoff=timedelta(1),
+        timeout=None,
+        is_async=False,
     )
-    return Claim(job=job, subject=None, policy=policy, work=None, began=0, has_begun=has_begun)
+    return Claim(
+        job=job, subject=None, policy=policy, work=None, began=0, has_begun=has_begun
+    )
 
 
 def test_a_stop_does_not_call_running_what_only_waits_for_a_slot(work):
@@ -144,7 +169,9 @@ def test_jobs_of_a_stopping_worker_are_named_with_their_records(work):
     job, now = job_of(work, "1"), utcnow()
 
     with_record = _named(structs.replace(job, started_at=now), now)
-    without = _named(structs.replace(job, resource=None, record_id=None, started_at=now), now)
+    without = _named(
+        structs.replace(job, resource=None, record_id=None, started_at=now), now
+    )
 
     assert with_record == f"{job.id} task.perform (Task 1, 0.0 s)"
     assert without == f"{job.id} task.perform (0.0 s)"

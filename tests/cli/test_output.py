@@ -30,14 +30,19 @@ def test_help_imports_nothing_slow():
     )
 
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert result.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["job", "list"], ["queue", "list"], ["record", "show", "Task", "3"]]
+    "words",
+    [["status"], ["job", "list"], ["queue", "list"], ["record", "show", "Task", "3"]],
 )
 def test_text_is_plain_and_aligned_where_it_is_not_a_terminal(typed, words):
     text = typed(*words).stdout
@@ -83,8 +88,12 @@ def test_an_empty_list_says_so_on_stderr(typed):
     ],
     ids=str,
 )
-def test_a_terminal_gets_colour_unless_it_is_told_not_to(sqlite_url, environ, is_coloured):
-    written = in_terminal(["job", "list"], {"STATEJOBS_DATABASE": sqlite_url, **environ})
+def test_a_terminal_gets_colour_unless_it_is_told_not_to(
+    sqlite_url, environ, is_coloured
+):
+    written = in_terminal(
+        ["job", "list"], {"STATEJOBS_DATABASE": sqlite_url, **environ}
+    )
 
     assert "Task 1" in written
     assert ("\x1b[31m" in written) == is_coloured
@@ -92,10 +101,16 @@ def test_a_terminal_gets_colour_unless_it_is_told_not_to(sqlite_url, environ, is
 
 
 def test_what_is_piped_is_coloured_when_that_is_forced(typed, monkeypatch):
-    plain = typed("db", "upgrade", "--sql").stdout + typed("record", "show", "Task", "4").stdout
+    plain = (
+        typed("db", "upgrade", "--sql").stdout
+        + typed("record", "show", "Task", "4").stdout
+    )
     monkeypatch.setenv("FORCE_COLOR", "1")
 
-    forced = typed("db", "upgrade", "--sql").stdout + typed("record", "show", "Task", "4").stdout
+    forced = (
+        typed("db", "upgrade", "--sql").stdout
+        + typed("record", "show", "Task", "4").stdout
+    )
 
     assert "\x1b[" in forced
     assert re.sub(r"\x1b\[[0-9;]*m", "", forced) == plain
@@ -113,13 +128,17 @@ def test_no_word_is_broken_in_a_narrow_terminal(sqlite_url, words, columns):
 
     lines = narrow.replace("\r\n", "\n").splitlines()
     files = {n for n, line in enumerate(lines) if line.lstrip().startswith("File")}
-    folded = [line for n, line in enumerate(lines) if not {n, n - 1} & files]  # not code
+    folded = [
+        line for n, line in enumerate(lines) if not {n, n - 1} & files
+    ]  # not code
     assert max(len(line.rstrip()) for line in folded) <= columns
     assert set(re.findall(r"[a-z]{4,}", wide)) <= set(re.findall(r"[a-z]{4,}", narrow))
 
 
 def test_a_list_of_jobs_shows_what_was_raised(typed, work):
-    (line,) = [line for line in typed("job", "list").stdout.splitlines() if "discarded" in line]
+    (line,) = [
+        line for line in typed("job", "list").stdout.splitlines() if "discarded" in line
+    ]
 
     assert line.endswith("failed: RuntimeError: the gateway is down")
     listed = {job["id"]: job for job in typed.json("job", "list")["jobs"]}
@@ -146,12 +165,16 @@ def test_arguments_have_a_short_form(stored, shown):
 @pytest.mark.parametrize("words", [["status"], ["queue", "list"]])
 def test_a_terminal_of_any_width_shows_every_queue_whole(sqlite_url, words, columns):
     written = in_terminal(
-        words, {"STATEJOBS_DATABASE": sqlite_url, "COLUMNS": str(columns)}, extra=CANCELLED
+        words,
+        {"STATEJOBS_DATABASE": sqlite_url, "COLUMNS": str(columns)},
+        extra=CANCELLED,
     )
 
     plain = re.sub(r"\x1b\[[0-9;]*m", "", written)
     assert "…" not in plain
-    assert max(map(len, plain.splitlines())) <= max(columns, len("database  ") + len(sqlite_url))
+    assert max(map(len, plain.splitlines())) <= max(
+        columns, len("database  ") + len(sqlite_url)
+    )
     for word in ("work", "slow", "limit", "failed", "cancelled", "workers"):
         assert word in plain.split("Queues")[-1]
 
@@ -162,7 +185,9 @@ def test_no_help_is_cut_at_80_columns(shell, words, monkeypatch):
 
     lines = shell(*words).stdout.splitlines()
 
-    assert [line for line in lines if line.endswith("...") and "[ARGS]" not in line] == []
+    assert [
+        line for line in lines if line.endswith("...") and "[ARGS]" not in line
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -195,17 +220,27 @@ def in_terminal(words, environ, *, extra="", fills=True):
         "s = app.session(); t = Task(does='fail'); s.add(t); t.submit(); s.commit(); app.drain()\n"
         f"{extra}\n"
     )
-    code = f"{filling if fills else ''}from statejobs.cli.main import cli\ncli({words!r})"
+    code = (
+        f"{filling if fills else ''}from statejobs.cli.main import cli\ncli({words!r})"
+    )
     ours, theirs = pty.openpty()
-    inherited = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}}
+    inherited = {
+        k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}
+    }
     process = subprocess.Popen(
         [sys.executable, "-c", code],
-        cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs,
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
         env={
-            **inherited, "TERM": "xterm-256color", "COLUMNS": "80",
-            "STATEJOBS_APP": "tests.support.worker_app:make_app", **environ,
+            **inherited,
+            "TERM": "xterm-256color",
+            "COLUMNS": "80",
+            "STATEJOBS_APP": "tests.support.worker_app:make_app",
+            **environ,
         },
-    )  # fmt: skip
+    )
     os.close(theirs)
     written = b""
     with os.fdopen(ours, "rb", buffering=0) as terminal:

@@ -41,7 +41,11 @@ LOOKS = [
     "record show Parcel box%207",
     "record show Parcel box%208",
     "record show Parcel Kiste%20Ä\x1b[31m",
-    *(f"record show {kind} {number}" for kind in ("Leaflet", "Poster") for number in (1, 2)),
+    *(
+        f"record show {kind} {number}"
+        for kind in ("Leaflet", "Poster")
+        for number in (1, 2)
+    ),
     "diagram",
     "diagram Task",
     "diagram job",
@@ -89,7 +93,9 @@ def shop(monkeypatch):
 
 
 @pytest.mark.parametrize(("form", "added"), [("plain", []), ("json", ["--json"])])
-def test_commands_write_the_same_bytes_into_a_pipe_as_ever(shop, database_url, form, added):
+def test_commands_write_the_same_bytes_into_a_pipe_as_ever(
+    shop, database_url, form, added
+):
     url = shop(database_url)
 
     told = [typed(line, added) for line in [*LOOKS, *ACTS]]

@@ -21,7 +21,11 @@ def test_retry_of_a_discarded_job_fires_the_declared_transition(typed, work):
     assert document == {"jobs": [{"id": job.id, "state": "queued", "error": None}]}
     assert state_of(work, 3) == "queued"
     last = work.queries.transitions("Task", "3")[-1]
-    assert (last["name"], last["source"], last["target"]) == ("retry", "failed", "queued")
+    assert (last["name"], last["source"], last["target"]) == (
+        "retry",
+        "failed",
+        "queued",
+    )
     assert last["actor"].startswith("cli:")
 
 
@@ -42,10 +46,14 @@ def test_a_stuck_record_is_listed_and_retry_moves_it_back(typed, work):
     with work.engine.begin() as connection:
         reason = "stuck: its record cannot be moved: not today"
         connection.execute(
-            update(jobs).where(jobs.c.id == job.id).values(reason=reason, record_source="queued")
+            update(jobs)
+            .where(jobs.c.id == job.id)
+            .values(reason=reason, record_source="queued")
         )
         connection.execute(
-            update(Task.__table__).where(Task.__table__.c.id == 3).values(state=S.PROCESSING)
+            update(Task.__table__)
+            .where(Task.__table__.c.id == 3)
+            .values(state=S.PROCESSING)
         )
 
     assert [stuck["id"] for stuck in typed.json("status")["stuck"]] == [job.id]
@@ -63,7 +71,9 @@ def test_a_stuck_record_is_listed_and_retry_moves_it_back(typed, work):
     assert typed.json("status")["stuck"] == []
 
 
-def test_a_record_that_cannot_be_moved_back_yet_is_on_the_page_and_in_the_list(typed, work):
+def test_a_record_that_cannot_be_moved_back_yet_is_on_the_page_and_in_the_list(
+    typed, work
+):
     job = job_of(work, "3")
     reason = "its record cannot be moved: not today"
     with work.engine.begin() as connection:
@@ -98,7 +108,9 @@ def test_cancel_moves_the_record_to_its_failed_state(typed, work):
 def test_who_cancelled_a_waiting_job_is_shown(typed, work, reason, attempts):
     job = job_of(work, "2")
     with work.engine.begin() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job.id).values(attempt=attempts))
+        connection.execute(
+            update(jobs).where(jobs.c.id == job.id).values(attempt=attempts)
+        )
 
     typed("job", "cancel", str(job.id), *reason)
 
@@ -115,7 +127,9 @@ def test_who_cancelled_a_waiting_job_is_shown(typed, work, reason, attempts):
 def test_a_job_whose_trigger_is_gone_can_be_cancelled(typed, work):
     job = job_of(work, "2")
     with work.engine.begin() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job.id).values(key="task.removed"))
+        connection.execute(
+            update(jobs).where(jobs.c.id == job.id).values(key="task.removed")
+        )
 
     assert typed("job", "cancel", str(job.id)).exit_code == 0
     assert work.queries.job(job.id).state is JobState.CANCELLED
@@ -138,7 +152,9 @@ def test_json_names_what_became_of_each_job(typed, work):
     document = typed.json("job", "cancel", str(job.id), "999", exit_code=4)
 
     refused, missing = document["jobs"]
-    assert refused["error"]["why"] == "it is completed: there is nothing left to cancel."
+    assert (
+        refused["error"]["why"] == "it is completed: there is nothing left to cancel."
+    )
     assert missing["error"]["exit_code"] == 3
 
 

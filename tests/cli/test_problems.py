@@ -97,10 +97,22 @@ def test_an_error_is_a_document_too(typed):
 @pytest.mark.parametrize(
     ("words", "why", "fix"),
     [
-        (["status", "--database", "junk"], "begins with the kind of database", "say sqlite:///"),
-        (["status", "--database", "mysql://h/x"], "SQLite and PostgreSQL", "use sqlite:///"),
+        (
+            ["status", "--database", "junk"],
+            "begins with the kind of database",
+            "say sqlite:///",
+        ),
+        (
+            ["status", "--database", "mysql://h/x"],
+            "SQLite and PostgreSQL",
+            "use sqlite:///",
+        ),
         (["status", "--database", "sqlite://"], "a database of its own", "use a file"),
-        (["status", "--database", "postgresql+pg8000://h/x"], "one driver", "say 'postgresql"),
+        (
+            ["status", "--database", "postgresql+pg8000://h/x"],
+            "one driver",
+            "say 'postgresql",
+        ),
     ],
 )
 def test_a_wrong_configuration_says_why_it_cannot_be_used(shell, words, why, fix):
@@ -155,7 +167,13 @@ def test_an_option_may_stand_before_the_command(shell, tmp_path):
     app = "tests.support.worker_app:make_app"
 
     result = shell(
-        "--app", app, "--database", f"sqlite:///{tmp_path}/x.db", "--json", "db", "upgrade"
+        "--app",
+        app,
+        "--database",
+        f"sqlite:///{tmp_path}/x.db",
+        "--json",
+        "db",
+        "upgrade",
     )
 
     assert json.loads(result.stdout)["to"] == "0003"

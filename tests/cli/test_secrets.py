@@ -40,7 +40,10 @@ def app(database_url, logged):
     opened = make_app(database_url)
     opened.create_all()
     opened.telemetry.subscribe(log_event)
-    with Session(opened.engine) as session, acting_as(f"ada password={SECRETS['password']}"):
+    with (
+        Session(opened.engine) as session,
+        acting_as(f"ada password={SECRETS['password']}"),
+    ):
         letter = Letter(id="a", says=SPOKEN)
         session.add(letter)
         letter.note(SECRETS)
@@ -95,10 +98,14 @@ def test_history_and_attempts_keep_no_secret_and_arguments_keep_all(app):
             for row in connection.execute(select(table))
         ]
         kept += [str(reason) for reason in connection.scalars(select(jobs.c.reason))]
-        args = connection.scalars(select(jobs.c.args).where(jobs.c.key == "loud.login")).one()
+        args = connection.scalars(
+            select(jobs.c.args).where(jobs.c.key == "loud.login")
+        ).one()
 
     assert len(kept) >= 11
-    actor = SECRETS["password"]  # whoever acts is kept as it was said, and masked when shown
+    actor = SECRETS[
+        "password"
+    ]  # whoever acts is kept as it was said, and masked when shown
     assert "hunter2" not in "".join(kept).replace(f"ada password={actor}", "")
     assert json.loads(args)["words"] == SECRETS
 
@@ -112,7 +119,9 @@ def test_what_waits_is_shown_with_masked_arguments(app):
 
 
 def test_an_app_may_show_what_is_hidden_as_a_rule(sqlite_url):
-    app = StateJobs(sqlite_url, domains=[], redact=Redaction(show=("session_id", "tokenCount")))
+    app = StateJobs(
+        sqlite_url, domains=[], redact=Redaction(show=("session_id", "tokenCount"))
+    )
 
     assert app.redaction.text("session_id=5 token_count=7 token=9") == (
         "session_id=5 token_count=7 token=***"

@@ -43,7 +43,8 @@ def test_flag_wins_over_environment_over_file(project, flag, environment, file):
 
 
 @pytest.mark.parametrize(
-    ("line", "hint"), [('ap = "shop:jobs"', "did you mean 'app'?"), ("workers = 4", "known: app")]
+    ("line", "hint"),
+    [('ap = "shop:jobs"', "did you mean 'app'?"), ("workers = 4", "known: app")],
 )
 def test_an_unknown_setting_of_a_file_is_an_error(tmp_path, line, hint):
     (tmp_path / "pyproject.toml").write_text(f"[tool.statejobs]\n{line}\n")
@@ -55,8 +56,12 @@ def test_an_unknown_setting_of_a_file_is_an_error(tmp_path, line, hint):
 
 
 def test_the_directory_of_the_file_is_searched_for_the_app(tmp_path, monkeypatch):
-    (tmp_path / "pyproject.toml").write_text('[tool.statejobs]\napp = "from_file:make"\n')
-    (tmp_path / "from_file.py").write_text("from tests.support.worker_app import make_app as make")
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.statejobs]\napp = "from_file:make"\n'
+    )
+    (tmp_path / "from_file.py").write_text(
+        "from tests.support.worker_app import make_app as make"
+    )
     (tmp_path / "deep").mkdir()
     monkeypatch.setattr("sys.path", list(sys.path))
 
@@ -132,7 +137,12 @@ def test_a_function_is_told_the_database(tmp_path):
     [
         ("jobs = 7", "jobs", None, "is an int, not an app"),
         ("def make(): return 7", "make", None, "returned an int"),
-        ("def make(): return APP", "make", "sqlite:///other.db", "cannot be told which database"),
+        (
+            "def make(): return APP",
+            "make",
+            "sqlite:///other.db",
+            "cannot be told which database",
+        ),
         ("def make(database): return APP", "make", None, "needs database"),
         ("def make(region): return APP", "make", None, "needs region"),
         ("jobs = APP", "jobs", "sqlite:///other.db", "has its database already"),
@@ -143,10 +153,16 @@ def test_a_function_is_told_the_database(tmp_path):
         ("jobs = (", "jobs", None, "SyntaxError"),
     ],
 )
-def test_what_is_no_app_is_explained(tmp_path, monkeypatch, body, attribute, *, database, message):
+def test_what_is_no_app_is_explained(
+    tmp_path, monkeypatch, body, attribute, *, database, message
+):
     name = f"broken_{abs(hash((body, attribute)))}"
-    setup = "" if body == "jobs = (" else "from tests.support.worker_app import make_app\n"
-    setup += "" if "APP" not in body else f'APP = make_app("sqlite:///{tmp_path}/own.db")\n'
+    setup = (
+        "" if body == "jobs = (" else "from tests.support.worker_app import make_app\n"
+    )
+    setup += (
+        "" if "APP" not in body else f'APP = make_app("sqlite:///{tmp_path}/own.db")\n'
+    )
     (tmp_path / f"{name}.py").write_text(setup + body)
     monkeypatch.syspath_prepend(tmp_path)
 

@@ -51,7 +51,9 @@ def spoil(work, place):
     """Write nonsense past statejobs into every row of the job and record that failed."""
     table, values = place
     job = job_of(work, "3")
-    key = {"statejobs_jobs": "id", "statejobs_attempts": "job_id"}.get(table, "record_id")
+    key = {"statejobs_jobs": "id", "statejobs_attempts": "job_id"}.get(
+        table, "record_id"
+    )
     value = "'3'" if key == "record_id" else str(job.id)
     with work.engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE {table} SET {values} WHERE {key} = {value}")
@@ -85,8 +87,14 @@ def test_a_broken_row_fails_no_page(typed, work, name, place, option):
 
 
 BROKEN_WORKERS = [
-    *(f"queues = '{text}'" for text in ("x", "3", "null", "[1]", '"work"', '{"work": null}')),
-    *(f"held = '{text}'" for text in ("x", "3", "null", "[1]", "[{}]", '{"key": 1}', '"task"')),
+    *(
+        f"queues = '{text}'"
+        for text in ("x", "3", "null", "[1]", '"work"', '{"work": null}')
+    ),
+    *(
+        f"held = '{text}'"
+        for text in ("x", "3", "null", "[1]", "[{}]", '{"key": 1}', '"task"')
+    ),
     """held = '[{"key": 1, "reason": 2, "retry_seconds": "soon"}, [3]]'""",
     "clock_offset = 9e999",
     "clock_offset = 'NaN'",
@@ -113,9 +121,17 @@ def test_a_broken_row_of_a_worker_fails_no_page(typed, work, values):
 
 
 @pytest.mark.parametrize(
-    "values", ["resource = 'Removed'", "record_id = 'x'", "record_id = '[1, 2]'", "record_id = ''"]
+    "values",
+    [
+        "resource = 'Removed'",
+        "record_id = 'x'",
+        "record_id = '[1, 2]'",
+        "record_id = ''",
+    ],
 )
-def test_a_job_whose_record_nobody_can_name_any_more_is_shown_with_its_history(typed, work, values):
+def test_a_job_whose_record_nobody_can_name_any_more_is_shown_with_its_history(
+    typed, work, values
+):
     job = spoil(work, ("statejobs_jobs", values))
     spoil_history(work, values)
 
@@ -171,7 +187,9 @@ def test_a_record_whose_row_cannot_be_read_is_no_traceback(typed, work):
     if work.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL holds no such value")
     with work.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE tasks SET note = CAST(x'ff' AS TEXT) WHERE id = 3")
+        connection.exec_driver_sql(
+            "UPDATE tasks SET note = CAST(x'ff' AS TEXT) WHERE id = 3"
+        )
 
     result = typed("record", "show", "Task", "3")
 
@@ -212,7 +230,9 @@ def test_every_queue_is_counted_beside_a_strange_row(typed, work):
     queues = {q["queue"]: q for q in typed.json("queue", "list")["queues"]}
 
     assert queues["work"]["states"]["queued"] == 1
-    assert timedelta(seconds=queues["work"]["oldest_queued_seconds"]) < timedelta(minutes=5)
+    assert timedelta(seconds=queues["work"]["oldest_queued_seconds"]) < timedelta(
+        minutes=5
+    )
 
 
 SPOILED = [
@@ -224,7 +244,11 @@ SPOILED = [
     ("statejobs_jobs", "finished_at = '2020-13-45 99:99:99'", ["prune", "--dry-run"]),
     ("statejobs_transitions", "duration = 'x'", ["record", "show", "Task", "3"]),
     ("statejobs_transitions", "name = x'ff'", ["record", "show", "Task", "3"]),
-    ("statejobs_transitions", "version = 1e999", ["record", "show", "Task", "3", "--json"]),
+    (
+        "statejobs_transitions",
+        "version = 1e999",
+        ["record", "show", "Task", "3", "--json"],
+    ),
 ]
 
 
@@ -247,7 +271,9 @@ def test_json_holds_no_number_that_json_has_not(typed, work, duration):
     if work.engine.dialect.name == "sqlite":
         pytest.skip("SQLite holds no such number, or shows it above")
     with work.engine.begin() as connection:
-        connection.exec_driver_sql(f"UPDATE statejobs_transitions SET duration = '{duration}'")
+        connection.exec_driver_sql(
+            f"UPDATE statejobs_transitions SET duration = '{duration}'"
+        )
 
     result = typed("record", "show", "Task", "3", "--json")
 

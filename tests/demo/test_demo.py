@@ -83,7 +83,9 @@ def has_stopped_at_work(pid, jobs):
     return False
 
 
-def test_a_killed_worker_loses_nothing_and_charges_nobody_twice(start_demo, database_url):
+def test_a_killed_worker_loses_nothing_and_charges_nobody_twice(
+    start_demo, database_url
+):
     demo = start_demo("--plain", "--orders", "40", "--database", database_url)
     pid = demo.worker_pid()
     with open_shop(database_url) as jobs:
@@ -93,16 +95,28 @@ def test_a_killed_worker_loses_nothing_and_charges_nobody_twice(start_demo, data
         assert demo.wait() == 0, demo.output
         crashed = [job for job in jobs.queries.jobs(resource="Order") if job.crashes]
         assert crashed
-        assert {job.state for job in crashed} <= {JobState.COMPLETED, JobState.CANCELLED}
+        assert {job.state for job in crashed} <= {
+            JobState.COMPLETED,
+            JobState.CANCELLED,
+        }
         assert read_receipts(jobs) == Counter(read_completed(jobs))
-        attempts = [a for j in jobs.queries.jobs(limit=1000) for a in jobs.queries.attempts(j.id)]
+        attempts = [
+            a
+            for j in jobs.queries.jobs(limit=1000)
+            for a in jobs.queries.attempts(j.id)
+        ]
     died = sum(attempt["outcome"] == "crashed" for attempt in attempts)
     assert f"{died} died with their worker" in demo.output
     assert "yes  No idempotency key was charged twice." in demo.output
-    assert "yes  Every completed order was charged once, and no other order at all." in demo.output
+    assert (
+        "yes  Every completed order was charged once, and no other order at all."
+        in demo.output
+    )
 
 
-def test_a_worker_without_supervisor_is_reported_and_the_printed_command_restarts_it(start_demo):
+def test_a_worker_without_supervisor_is_reported_and_the_printed_command_restarts_it(
+    start_demo,
+):
     demo = start_demo("--plain", "--orders", "40")
     pid = demo.worker_pid()
     os.kill(parent_of(pid), signal.SIGKILL)
@@ -144,9 +158,9 @@ def test_orders_of_someone_else_are_left_alone(start_demo, sqlite_url):
         assert demo.wait() == 2
         assert "table 'orders' of this database is in use" in demo.output
         with jobs.session() as session:
-            assert [(order.total, order.state) for order in session.scalars(select(Order))] == [
-                (7, S.DRAFT)
-            ]
+            assert [
+                (order.total, order.state) for order in session.scalars(select(Order))
+            ] == [(7, S.DRAFT)]
 
 
 def test_rows_of_another_app_are_left_alone(start_demo, database_url):
@@ -166,7 +180,9 @@ def test_rows_of_another_app_are_left_alone(start_demo, database_url):
         assert inspect(jobs.engine).has_table("orders") is False
 
 
-def test_the_database_of_the_environment_is_not_the_demos(start_demo, sqlite_url, monkeypatch):
+def test_the_database_of_the_environment_is_not_the_demos(
+    start_demo, sqlite_url, monkeypatch
+):
     monkeypatch.setenv("STATEJOBS_DATABASE", sqlite_url)
 
     demo = start_demo("--json", "--orders", "2")
@@ -183,10 +199,14 @@ def test_the_screen_shows_the_process_and_then_the_whole_command(tmp_path, size)
         os.kill(supervisor, signal.SIGKILL)
         os.kill(worker, signal.SIGKILL)
 
-        command = demo.search(r"Start another:\s+(\S.* worker --app order_flow.app:make_app)")[1]
+        command = demo.search(
+            r"Start another:\s+(\S.* worker --app order_flow.app:make_app)"
+        )[1]
 
         assert "\n" not in command
-        assert all(f"{name}=" in command for name in ("PYTHONPATH", "STATEJOBS_DATABASE"))
+        assert all(
+            f"{name}=" in command for name in ("PYTHONPATH", "STATEJOBS_DATABASE")
+        )
 
 
 def test_a_password_is_left_out_of_the_command_and_that_is_said(tmp_path):
@@ -201,9 +221,14 @@ def test_a_password_is_left_out_of_the_command_and_that_is_said(tmp_path):
 
 
 OF_ANOTHER_APP = {
-    "resource": "Parcel", "record_id": "1", "name": "send", "source": None, "target": "sent",
-    "version": 0, "at": utcnow(),
-}  # fmt: skip
+    "resource": "Parcel",
+    "record_id": "1",
+    "name": "send",
+    "source": None,
+    "target": "sent",
+    "version": 0,
+    "at": utcnow(),
+}
 
 
 @contextlib.contextmanager
@@ -225,7 +250,10 @@ def read_completed(jobs):
 
 def parent_of(pid):
     found = subprocess.run(
-        ["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=True
+        ["ps", "-o", "ppid=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return int(found.stdout)
 

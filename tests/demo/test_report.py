@@ -13,15 +13,25 @@ from order_flow.report import Report, check_everything
 
 def move(name, source, target):
     return Move(
-        seconds=0, order=1, name=name, source=source, target=target, actor=None, attempt=None,
+        seconds=0,
+        order=1,
+        name=name,
+        source=source,
+        target=target,
+        actor=None,
+        attempt=None,
         reason=None,
-    )  # fmt: skip
+    )
 
 
 def payment(order=1, key="k1", amount=42, charges=1):
     return {
-        "key": key, "order": order, "amount": amount, "charges": charges, "answers": ["charged"],
-    }  # fmt: skip
+        "key": key,
+        "order": order,
+        "amount": amount,
+        "charges": charges,
+        "answers": ["charged"],
+    }
 
 
 HISTORY = [
@@ -42,7 +52,11 @@ FAILED = [*HISTORY[:3], move("process_payment.discard", S.PROCESSING, S.FAILED)]
 
 
 def broken_claims(records, planned=1):
-    return [check.claim for check in check_everything(records, planned=planned) if not check.holds]
+    return [
+        check.claim
+        for check in check_everything(records, planned=planned)
+        if not check.holds
+    ]
 
 
 def test_nothing_is_wrong_with_a_good_run():
@@ -86,7 +100,9 @@ def report_of(records):
 def test_an_answer_that_tells_of_an_earlier_charge_is_marked():
     job = SimpleNamespace(attempt=3)
     answers = ["unavailable", "lost", "charged"]
-    records = replace(GOOD, jobs={"1": job}, payments=[{**payment(), "answers": answers}])
+    records = replace(
+        GOOD, jobs={"1": job}, payments=[{**payment(), "answers": answers}]
+    )
 
     text = report_of(records).as_text()
 
@@ -96,7 +112,9 @@ def test_an_answer_that_tells_of_an_earlier_charge_is_marked():
 
 def test_charges_under_two_keys_are_two_charges():
     records = replace(
-        GOOD, jobs={"1": SimpleNamespace(attempt=2)}, payments=[payment(), payment(key="k2")]
+        GOOD,
+        jobs={"1": SimpleNamespace(attempt=2)},
+        payments=[payment(), payment(key="k2")],
     )
 
     text = report_of(records).as_text()

@@ -52,7 +52,11 @@ def rows_of(page, title):
 
 def names_in(page, title):
     """Return the code in the first cells, in order."""
-    return [name for row in rows_of(page, title) for name in re.findall(r"`([^`]+)`", row[0])]
+    return [
+        name
+        for row in rows_of(page, title)
+        for name in re.findall(r"`([^`]+)`", row[0])
+    ]
 
 
 def options_of(function):
@@ -103,8 +107,12 @@ def test_every_edge_of_a_job_is_listed():
     ],
 )
 def test_every_option_of_a_declaration_is_listed_with_its_default(title, function):
-    options = {name: value for name, value in options_of(function).items() if name != "self"}
-    listed = {row[0].strip("`"): row[1].strip("`") for row in rows_of(DECLARATION, title)}
+    options = {
+        name: value for name, value in options_of(function).items() if name != "self"
+    }
+    listed = {
+        row[0].strip("`"): row[1].strip("`") for row in rows_of(DECLARATION, title)
+    }
 
     assert list(options) == [name for name in listed if name in options]
     for name, default in options.items():
@@ -114,13 +122,17 @@ def test_every_option_of_a_declaration_is_listed_with_its_default(title, functio
 
 
 def test_every_outcome_of_an_enqueue_is_listed():
-    assert {outcome.name for outcome in Enqueued} <= set(names_in(DECLARATION, "`@trigger.action"))
+    assert {outcome.name for outcome in Enqueued} <= set(
+        names_in(DECLARATION, "`@trigger.action")
+    )
 
 
 def test_every_error_class_is_listed():
     classes = {name for name, value in vars(errors).items() if inspect.isclass(value)}
 
-    assert set(names_in(DECLARATION, "Errors")) == {n for n in classes if n.endswith("Error")}
+    assert set(names_in(DECLARATION, "Errors")) == {
+        n for n in classes if n.endswith("Error")
+    }
     assert set(names_in(DECLARATION, "Errors")) <= set(statejobs.__all__)
 
 
@@ -148,7 +160,9 @@ def test_every_setting_is_listed_with_its_default():
 
     for item in fields(WorkerSettings):
         default = item.default
-        seconds = f"{default.seconds} s" if isinstance(default, timedelta) else str(default)
+        seconds = (
+            f"{default.seconds} s" if isinstance(default, timedelta) else str(default)
+        )
         assert shown.get(item.name) == seconds
 
 

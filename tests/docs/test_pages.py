@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     page
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    if "_build" not in page.parts and any(b.language == "python" for b in blocks_of(page))
+    if "_build" not in page.parts
+    and any(b.language == "python" for b in blocks_of(page))
 ]
 
 
@@ -27,7 +28,9 @@ def empty_directory(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+@pytest.mark.parametrize(
+    "page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES]
+)
 @pytest.mark.usefixtures("empty_directory")
 def test_the_code_of_a_page_does_what_the_page_says(page):
     PageRun(page).run()

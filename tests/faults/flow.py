@@ -58,7 +58,9 @@ class Errand(StatefulResource, Base):
     is_mended: Mapped[bool] = mapped_column(default=False)
     state: Mapped[S] = state_column(S, initial=S.NEW, final=(S.DONE, S.DROPPED))
 
-    run = Trigger.on_demand("errand.run", max_attempts=100, max_crashes=100, backoff=BACKOFF)
+    run = Trigger.on_demand(
+        "errand.run", max_attempts=100, max_crashes=100, backoff=BACKOFF
+    )
 
     @transition(S.NEW, S.QUEUED, run_trigger=run)
     def submit(self) -> None: ...
@@ -100,9 +102,12 @@ class Office:
 
     def _open(self, engine, options):
         settings = WorkerSettings(
-            lease=LEASE, heartbeat=timedelta(seconds=0.3), rescue=timedelta(seconds=0.2),
-            poll=timedelta(seconds=0.1), shutdown_grace=timedelta(seconds=5),
-        )  # fmt: skip
+            lease=LEASE,
+            heartbeat=timedelta(seconds=0.3),
+            rescue=timedelta(seconds=0.2),
+            poll=timedelta(seconds=0.1),
+            shutdown_grace=timedelta(seconds=5),
+        )
         domain = Domain("errands", resources=[Errand])
         return StateJobs(engine, domains=[domain], settings=settings, **options)
 
@@ -166,7 +171,9 @@ class Office:
         """Keys of errands in *states*; of those that are to go on, by default."""
         wanted = states or (S.NEW, S.QUEUED, S.SENDING, S.LOST)
         with self.sound.session() as session:
-            return list(session.scalars(select(Errand.id).where(Errand.state.in_(wanted))))
+            return list(
+                session.scalars(select(Errand.id).where(Errand.state.in_(wanted)))
+            )
 
     def problems(self):
         """What was lost, what was doubled, and what contradicts itself."""
@@ -182,9 +189,17 @@ class Office:
             found.append(f"{len(errands)} errands of {len(self.keys)}")
         for errand in errands:
             ran = errand.state is S.DONE
-            if errand.runs != ran or counts.get(errand.id, 0) != (ran and errand.does != "own"):
-                found.append(f"{errand.id} {errand.does}: {errand.state}, ran {errand.runs} times")
-        live = [job for job in self.sound.queries.jobs(limit=10_000) if job.finished_at is None]
+            if errand.runs != ran or counts.get(errand.id, 0) != (
+                ran and errand.does != "own"
+            ):
+                found.append(
+                    f"{errand.id} {errand.does}: {errand.state}, ran {errand.runs} times"
+                )
+        live = [
+            job
+            for job in self.sound.queries.jobs(limit=10_000)
+            if job.finished_at is None
+        ]
         return [*found, *(f"job {job.id} is {job.state}" for job in live)]
 
 

@@ -34,7 +34,9 @@ _DEAD_THREAD = "pytest.PytestUnhandledThreadExceptionWarning"
 
 def pytest_addoption(parser):
     group = parser.getgroup("faults")
-    group.addoption("--fault-rate", type=float, default=0.03, help="part of the calls that fail")
+    group.addoption(
+        "--fault-rate", type=float, default=0.03, help="part of the calls that fail"
+    )
     group.addoption("--fault-seed", type=int, default=None, help="repeats a run")
 
 
@@ -48,8 +50,12 @@ class Suite:
     def __init__(self, config):
         shared = getattr(config, "workerinput", {}).get("fault_seed")
         asked = config.getoption("--fault-seed")
-        self.seed = next(seed for seed in (shared, asked, secrets.randbits(32)) if seed is not None)
-        self.faults = Faults(self.seed, rate=config.getoption("--fault-rate"), hang=0.01)
+        self.seed = next(
+            seed for seed in (shared, asked, secrets.randbits(32)) if seed is not None
+        )
+        self.faults = Faults(
+            self.seed, rate=config.getoption("--fault-rate"), hang=0.01
+        )
         self.engines, self.counts = [], Counter()
         self.missed = 0
         """How many tests ended otherwise than they assert."""

@@ -46,7 +46,9 @@ TELLING = (
     Telling(
         "a session of a user waits for a row, and then the server refuses it, as it must",
         settings=(ISOLATION, "lock_timeout"),
-        tests=frozenset({"test_of_two_that_lock_what_they_read_the_second_waits_and_sees"}),
+        tests=frozenset(
+            {"test_of_two_that_lock_what_they_read_the_second_waits_and_sees"}
+        ),
     ),
     Telling(
         "two workers, idle commits or the test itself take more connections than there are",
@@ -84,11 +86,18 @@ ROLE = f"statejobs_limited_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
 def pytest_addoption(parser):
     group = parser.getgroup("settings")
     group.addoption(
-        "--database-setting", action="append", default=[], metavar="NAME=VALUE",
+        "--database-setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
         help="a default of every database, as ALTER DATABASE … SET; may be given several times",
-    )  # fmt: skip
-    group.addoption("--pool-size", type=int, help="connections of each pool, and no more")
-    group.addoption("--connection-limit", type=int, help="connections that the server accepts")
+    )
+    group.addoption(
+        "--pool-size", type=int, help="connections of each pool, and no more"
+    )
+    group.addoption(
+        "--connection-limit", type=int, help="connections that the server accepts"
+    )
 
 
 def pytest_configure(config):
@@ -106,10 +115,14 @@ def pytest_collection_modifyitems(config, items):
     given = {one.split("=", 1)[0] for one in config.getoption("--database-setting")}
     if config.getoption("--connection-limit") is not None:
         given.add(CONNECTIONS)
-    may_tell = {test for one in TELLING if given & {*one.settings} for test in one.tests}
+    may_tell = {
+        test for one in TELLING if given & {*one.settings} for test in one.tests
+    }
     kept, left = [], []
     for item in items:
-        is_served = item.get_closest_marker("postgres") or "postgres_url" in item.fixturenames
+        is_served = (
+            item.get_closest_marker("postgres") or "postgres_url" in item.fixturenames
+        )
         is_told = {item.originalname, item.module.__name__} & may_tell
         (kept if is_served and not is_told else left).append(item)
     config.hook.pytest_deselected(items=left)
@@ -126,9 +139,13 @@ def set_default(server, database, setting, value):
 def limit_connections(server, url, limit):
     """Let the database of *url* have *limit* connections; return the URL of one whom that binds."""
     database, role = sql.Identifier(url.database), sql.Identifier(ROLE)
-    make = "DO $$ BEGIN CREATE ROLE {} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
+    make = (
+        "DO $$ BEGIN CREATE ROLE {} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
+    )
     server._execute(sql.SQL(make).format(role))
-    server._execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role, sql.Literal(limit)))
+    server._execute(
+        sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role, sql.Literal(limit))
+    )
     server._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, role))
     server._execute(
         sql.SQL(

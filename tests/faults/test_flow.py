@@ -21,7 +21,9 @@ RATES = [0.01, 0.05]
 @pytest.mark.parametrize("rate", RATES)
 def test_a_drain_brings_everything_to_its_end(database_url, seed, rate):
     clock, faults = ManualClock(), Faults(seed, rate=rate, hang=0)
-    with office(database_url, faults, sources=manual_sources(clock, seed=seed)) as opened:
+    with office(
+        database_url, faults, sources=manual_sources(clock, seed=seed)
+    ) as opened:
         runner = opened.app.runner()
         faults.on = True
 

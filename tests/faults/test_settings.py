@@ -39,7 +39,9 @@ SETTINGS = WorkerSettings(
     poll=timedelta(seconds=0.2),
     lease=timedelta(seconds=6),
     heartbeat=timedelta(seconds=1),
-    idle_in_transaction=timedelta(minutes=2),  # a busy machine may let a body stand for long
+    idle_in_transaction=timedelta(
+        minutes=2
+    ),  # a busy machine may let a body stand for long
 )
 
 
@@ -102,12 +104,16 @@ def assert_no_attempt_was_burnt(app, number):
 
 
 @pytest.mark.parametrize(("name", "value"), GIVEN, ids=[value for _, value in GIVEN])
-def test_no_attempt_is_burnt_by_a_default_of_the_server(postgres_server, postgres_url, name, value):
+def test_no_attempt_is_burnt_by_a_default_of_the_server(
+    postgres_server, postgres_url, name, value
+):
     with ExitStack() as stack:
         plain = stack.enter_context(post_office(postgres_url, sources=Sources()))
         set_default(postgres_server, make_url(postgres_url).database, name, value)
         apps = [
-            stack.enter_context(post_office(postgres_url, sources=Sources(), settings=SETTINGS))
+            stack.enter_context(
+                post_office(postgres_url, sources=Sources(), settings=SETTINGS)
+            )
             for _ in range(2)
         ]
         for app in apps:
@@ -125,15 +131,19 @@ def test_no_attempt_is_burnt_by_a_default_of_the_server(postgres_server, postgre
 def test_who_listens_may_be_idle_for_longer_than_the_server_lets_others(
     postgres_server, postgres_url
 ):
-    listening = text("SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
-                     " AND datname = current_database()")  # fmt: skip
+    listening = text(
+        "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+        " AND datname = current_database()"
+    )
     with post_office(postgres_url, sources=Sources()) as plain:
         database = make_url(postgres_url).database
         set_default(postgres_server, database, "idle_session_timeout", "400ms")
         with (
             post_office(postgres_url, sources=Sources(), settings=SETTINGS) as app,
             app.running(),
-            plain.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection,
+            plain.engine.execution_options(
+                isolation_level="AUTOCOMMIT"
+            ).connect() as connection,
         ):
             while not (before := connection.scalars(listening).all()):
                 time.sleep(0.01)  # noqa: TID251
@@ -147,8 +157,12 @@ def test_an_attempt_waits_for_a_lock_longer_than_the_server_lets_others(
 ):
     with ExitStack() as stack:
         plain = stack.enter_context(post_office(postgres_url, sources=Sources()))
-        set_default(postgres_server, make_url(postgres_url).database, "lock_timeout", "50ms")
-        app = stack.enter_context(post_office(postgres_url, sources=Sources(), settings=SETTINGS))
+        set_default(
+            postgres_server, make_url(postgres_url).database, "lock_timeout", "50ms"
+        )
+        app = stack.enter_context(
+            post_office(postgres_url, sources=Sources(), settings=SETTINGS)
+        )
 
         def hold_record(parcel, ctx):
             held.append(stack.enter_context(plain.session()))

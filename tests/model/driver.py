@@ -57,9 +57,11 @@ class Item(StatefulResource, Base):
     state: Mapped[S] = state_column(S, initial=S.NEW)
 
     work = Trigger.on_demand(
-        "item.work", max_attempts=ALLOWANCE, max_crashes=MOST_CRASHES,
+        "item.work",
+        max_attempts=ALLOWANCE,
+        max_crashes=MOST_CRASHES,
         backoff=timedelta(seconds=BACKOFF),
-    )  # fmt: skip
+    )
 
     @work.action(S.WAITING, S.DONE, during=S.RUNNING, failed=S.LOST)
     def do_it(self, ctx: JobContext) -> None:
@@ -131,7 +133,13 @@ class Driver:
 
     def __init__(self, engine):
         with engine.begin() as connection:
-            for table in (Effect.__table__, Item.__table__, attempts, transitions, jobs):
+            for table in (
+                Effect.__table__,
+                Item.__table__,
+                attempts,
+                transitions,
+                jobs,
+            ):
                 connection.execute(delete(table))
         self.clock, self._dies_at = ManualClock(), None
         self.app = StateJobs(
@@ -219,9 +227,13 @@ class Driver:
     def _node(self):
         runner, held = self.app.runner(), HeldClaims()
         keeper = Keeper(
-            runner.store, held, node_id=runner.node_id, settings=runner.settings,
-            sources=runner.sources, telemetry=runner.telemetry,
-        )  # fmt: skip
+            runner.store,
+            held,
+            node_id=runner.node_id,
+            settings=runner.settings,
+            sources=runner.sources,
+            telemetry=runner.telemetry,
+        )
         return Node(runner, keeper, held)
 
     def _reach(self, point):
@@ -256,7 +268,10 @@ _ITEMS = select(
 ).order_by(Item.id)
 _JOBS = (
     select(
-        jobs, attempts.c.id.label("tried"), attempts.c.attempt.label("number"), attempts.c.outcome
+        jobs,
+        attempts.c.id.label("tried"),
+        attempts.c.attempt.label("number"),
+        attempts.c.outcome,
     )
     .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
     .order_by(jobs.c.id, attempts.c.id)
@@ -280,7 +295,10 @@ def _look_at(item, rows, steps):
 def _walk(steps, item):
     """The states that history tells of; what does not join up is shown as it is."""
     assert steps[-1].version == item.state_version
-    assert [step.source for step in steps] == [None, *(step.target for step in steps[:-1])]
+    assert [step.source for step in steps] == [
+        None,
+        *(step.target for step in steps[:-1]),
+    ]
     assert steps[-1].target == item.state.value
     return [step.target for step in steps]
 
@@ -292,13 +310,18 @@ def _open_job(rows):
         runs = row.state == "processing"
         assert runs == (row.token is not None) == (row.owner is not None)
         return {
-            "state": row.state, "attempt": row.attempt, "most": row.max_attempts,
-            "crashes": row.crashes, "again": row.run_again,
+            "state": row.state,
+            "attempt": row.attempt,
+            "most": row.max_attempts,
+            "crashes": row.crashes,
+            "again": row.run_again,
             "asked": row.cancel_requested,
-            "due": _seconds(row.run_at) if row.state in {"scheduled", "failed"} else None,
+            "due": _seconds(row.run_at)
+            if row.state in {"scheduled", "failed"}
+            else None,
             "lease": _seconds(row.lease_until) if runs else None,
             "is_ended": row.finished_at is not None,
-        }  # fmt: skip
+        }
     return None
 
 

@@ -8,8 +8,10 @@ ALLOWANCE, MOST_CRASHES = 3, 2
 LEASE, BACKOFF, SNOOZE = 30, 20, 300  # seconds
 WAITING = {"scheduled", "queued", "failed"}
 SPENT = {
-    "fail": "failed", "crash": "crashed", "cancel": "cancelled",
-}  # fmt: skip
+    "fail": "failed",
+    "crash": "crashed",
+    "cancel": "cancelled",
+}
 GIVEN_BACK = {"snooze", "release"}
 WAITS = {"fail": BACKOFF, "snooze": SNOOZE}
 ENDS = {  # outcome -> edge and state of the job, where the record goes
@@ -94,7 +96,9 @@ class Model:
         """What a user may do to a record: transitions, and asking for the job by name."""
         state = self.records[key].state
         asks = ["enqueue", "enqueue later"] if state in {"waiting", "running"} else []
-        return [name for name, (sources, *_) in TRANSITIONS.items() if state in sources] + asks
+        return [
+            name for name, (sources, *_) in TRANSITIONS.items() if state in sources
+        ] + asks
 
     def fire(self, key, name):
         """Move a record in memory; False when the transition is not allowed."""
@@ -113,7 +117,12 @@ class Model:
             job, left = record.job, {source for source, _ in steps}
             if job and job.state == "processing" and "running" in left:
                 job.asked = True
-            if job and job.state in WAITING and "waiting" in left and record.state != "waiting":
+            if (
+                job
+                and job.state in WAITING
+                and "waiting" in left
+                and record.state != "waiting"
+            ):
                 job.state = "cancelled"
             if record.state == "waiting" and any(asks for _, asks in steps):
                 self.enqueue(record, 0)
@@ -127,7 +136,9 @@ class Model:
             job.again, job.due = True, due
         else:  # an ended one goes on, a waiting one begins anew
             attempt = 0 if job.state in WAITING else job.attempt
-            record.job = Job("scheduled" if delay else "queued", due, attempt, attempt + ALLOWANCE)
+            record.job = Job(
+                "scheduled" if delay else "queued", due, attempt, attempt + ALLOWANCE
+            )
 
     def with_job(self, pick=0):
         """One of the records that have a job which is not completed; None without any."""
@@ -152,7 +163,9 @@ class Model:
         job = record.job
         if job.state == "processing":
             return False
-        if record.state == "waiting":  # it waits as well, else the two would contradict each other
+        if (
+            record.state == "waiting"
+        ):  # it waits as well, else the two would contradict each other
             job.state, job.due = "queued", self.now
             return True
         can = self.fire(key, "retry") or self.fire(key, "ask")
@@ -162,7 +175,9 @@ class Model:
     # Workers -------------------------------------------------------------------------------------
 
     def queued(self):
-        return {key for key, r in self.records.items() if r.job and r.job.state == "queued"}
+        return {
+            key for key, r in self.records.items() if r.job and r.job.state == "queued"
+        }
 
     def suspects(self):
         return {key for key in self.queued() if self.records[key].job.crashes}
@@ -196,9 +211,12 @@ class Model:
     def rescue(self):
         """Return how many jobs lost their lease."""
         expired = [
-            record for record in self.records.values()
-            if record.job and record.job.state == "processing" and record.job.lease < self.now
-        ]  # fmt: skip
+            record
+            for record in self.records.values()
+            if record.job
+            and record.job.state == "processing"
+            and record.job.lease < self.now
+        ]
         for record in expired:
             self.finish(record, record.job.token, "crash")
         return len(expired)
@@ -237,20 +255,28 @@ class Model:
         """What the database should say."""
         return {
             key: {
-                "walk": record.walk, "versions": record.versions,
+                "walk": record.walk,
+                "versions": record.versions,
                 "job": record.job and _shown(record.job),
-                "completed": record.completed, "runs": record.runs, "effects": record.effects,
+                "completed": record.completed,
+                "runs": record.runs,
+                "effects": record.effects,
                 "tried": record.tried,
             }
             for key, record in self.records.items()
-        }  # fmt: skip
+        }
 
 
 def _shown(job):
     runs = job.state == "processing"
     return {
-        "state": job.state, "attempt": job.attempt, "most": job.most, "crashes": job.crashes,
-        "again": job.again, "asked": job.asked, "lease": job.lease if runs else None,
+        "state": job.state,
+        "attempt": job.attempt,
+        "most": job.most,
+        "crashes": job.crashes,
+        "again": job.again,
+        "asked": job.asked,
+        "lease": job.lease if runs else None,
         "due": job.due if job.state in {"scheduled", "failed"} else None,
         "is_ended": job.state in {"cancelled", "discarded"},
-    }  # fmt: skip
+    }

@@ -50,7 +50,9 @@ def an_enqueue_that_survives_a_rollback(patch):
         real(self, play, is_kept=is_kept)
         if written and not is_kept:
             with self.app.store.transaction() as connection:
-                enqueue(connection, list({job.dedupe_key: job for job in written}.values()))
+                enqueue(
+                    connection, list({job.dedupe_key: job for job in written}.values())
+                )
 
     patch.setattr(beside, "enqueue", note)
     patch.setattr(Driver, "transaction", transaction)
@@ -61,7 +63,11 @@ def a_snooze_that_spends_an_attempt(patch):
 
     def settle(job, outcome, **options):
         settled = real(job, outcome, **options)
-        return replace(settled, attempt=job.attempt) if isinstance(outcome, Snooze) else settled
+        return (
+            replace(settled, attempt=job.attempt)
+            if isinstance(outcome, Snooze)
+            else settled
+        )
 
     patch.setattr(settling, "settle", settle)
 

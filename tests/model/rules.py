@@ -4,7 +4,13 @@ from datetime import timedelta
 from functools import partial
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from statejobs.runner.points import CrashPoint
 from statejobs.values.suspects import runs_alone
@@ -16,14 +22,20 @@ OUTCOMES = ("complete", "fail", "snooze", "cancel")
 P = CrashPoint
 CLAIMING = (P.CLAIM_BEFORE_COMMIT, P.CLAIMED)
 RUNNING = (
-    P.BODY_RETURNED, P.FINISH_FLUSHED, P.FINISH_RECORD_MOVED, P.FINISH_BEFORE_COMMIT, P.FINISHED,
-)  # fmt: skip
+    P.BODY_RETURNED,
+    P.FINISH_FLUSHED,
+    P.FINISH_RECORD_MOVED,
+    P.FINISH_BEFORE_COMMIT,
+    P.FINISHED,
+)
 
 keys = st.sampled_from(KEYS)
 nodes = st.integers(0, 1)
 picks = st.integers(0, 5)
 outcomes = st.sampled_from(OUTCOMES) | st.just("complete")
-step = st.tuples(keys, picks, st.booleans())  # what is possible then; whether it is flushed
+step = st.tuples(
+    keys, picks, st.booleans()
+)  # what is possible then; whether it is flushed
 savepoint = st.tuples(st.lists(step, max_size=3), st.booleans())
 story = st.lists(step | savepoint, min_size=1, max_size=4)
 
@@ -96,7 +108,9 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
                 self.model.fire(key, name)
             else:
                 delay = 60 if name == "enqueue later" else 0
-                Item.do_it.options(delay=timedelta(seconds=delay)).enqueue(session, item)
+                Item.do_it.options(delay=timedelta(seconds=delay)).enqueue(
+                    session, item
+                )
                 self.model.flush()
                 self.model.enqueue(self.model.records[key], delay)
             if is_flushed:
@@ -143,7 +157,11 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
             """All that fit are claimed, but not those whose worker died and that run alone."""
             kept_apart = max(0, len(suspects) - 1)
             assert not any(map(is_alone, claimed)) or sum(map(is_suspect, claimed)) == 1
-            assert min(limit, len(queued)) - kept_apart <= len(claimed) <= min(limit, len(queued))
+            assert (
+                min(limit, len(queued)) - kept_apart
+                <= len(claimed)
+                <= min(limit, len(queued))
+            )
             assert claimed or not queued
 
         @precondition(holds)
@@ -200,18 +218,27 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
 
         # Deaths
 
-        @precondition(lambda machine: has_queued(machine) and len(machine.model.suspects()) <= 1)
+        @precondition(
+            lambda machine: has_queued(machine) and len(machine.model.suspects()) <= 1
+        )
         @rule(number=nodes, point=st.sampled_from(CLAIMING))
         def die_claiming(self, number, point):
             node, queued = self.driver.nodes[number], self.model.queued()
-            died = self.driver.dies(node, point, partial(self.driver.claim, node, len(KEYS)))
+            died = self.driver.dies(
+                node, point, partial(self.driver.claim, node, len(KEYS))
+            )
             assert died
             if point is P.CLAIMED:
                 for key in queued:
                     self.model.claim(self.model.records[key], f"orphan of {number}")
 
         @precondition(holds)
-        @rule(pick=picks, point=st.sampled_from(RUNNING), outcome=outcomes, writes=st.booleans())
+        @rule(
+            pick=picks,
+            point=st.sampled_from(RUNNING),
+            outcome=outcomes,
+            writes=st.booleans(),
+        )
         def die_running(self, pick, point, outcome, writes):
             node, claim = self.take(pick)
             ended = []
@@ -230,7 +257,9 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
 
         def take(self, pick):
             """One of the claims that a node holds, with its node."""
-            held = [(node, claim) for node in self.driver.nodes for claim in node.claims]
+            held = [
+                (node, claim) for node in self.driver.nodes for claim in node.claims
+            ]
             return held[pick % len(held)]
 
         def record_of(self, claim):

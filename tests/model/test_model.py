@@ -54,7 +54,13 @@ def test_the_model_finds(sqlite_url, monkeypatch, mutant):
     mutant(monkeypatch)
 
     with pytest.raises(Exception) as found:  # noqa: PT011 - whatever the fault leads to
-        play(engine, max_examples=ENOUGH, derandomize=True, database=None, phases=[Phase.generate])
+        play(
+            engine,
+            max_examples=ENOUGH,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+        )
 
     assert not isinstance(found.value, StopTest)
     engine.dispose()

@@ -28,7 +28,9 @@ from tests.support.worker_app import Crate, Parcel, Task
 def desk(database_url):
     """A desk on the gallery, made by hand."""
     with fill(database_url) as app:
-        registry = Registry([Domain("all", resources=[Task, Parcel, Crate, Leaflet, Poster])])
+        registry = Registry(
+            [Domain("all", resources=[Task, Parcel, Crate, Leaflet, Poster])]
+        )
         queues = {"work": 4}
         yield Desk(
             registry=registry,
@@ -46,9 +48,15 @@ def test_a_desk_made_by_hand_answers_everything(desk):
     record = record_page(desk, desk.registry.resource("Task"), (3,))
 
     assert (page.job.state, page.no_retry) == (JobState.DISCARDED, None)
-    assert [way.name for way in record.transitions if way.available] == ["retry", "cancel"]
+    assert [way.name for way in record.transitions if way.available] == [
+        "retry",
+        "cancel",
+    ]
     assert [job.id for job in record.jobs] == [3]
-    assert [queue.queue for queue in status_of(desk, "by hand").queues][:2] == ["work", "slow"]
+    assert [queue.queue for queue in status_of(desk, "by hand").queues][:2] == [
+        "work",
+        "slow",
+    ]
     assert machine_of(Task.__statejobs__.spec).initial == "draft"
 
 
@@ -61,7 +69,11 @@ def test_a_desk_made_by_hand_acts(desk):
 
 
 def test_an_answer_cannot_be_changed(desk):
-    answers = [job_list(desk, limit=1), *job_list(desk, limit=1).jobs, status_of(desk, "it")]
+    answers = [
+        job_list(desk, limit=1),
+        *job_list(desk, limit=1).jobs,
+        status_of(desk, "it"),
+    ]
 
     for answer in answers:
         with pytest.raises(FrozenInstanceError):

@@ -51,8 +51,12 @@ class Errand(StatefulResource, Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     does: Mapped[str] = mapped_column(default="nothing")
-    run = Trigger.on_demand("errand.run", queue="work", max_attempts=9, max_crashes=3, timeout=None)
-    state: Mapped[S] = state_column(S, initial=S.QUEUED, final=(S.DONE,), run_trigger=run)
+    run = Trigger.on_demand(
+        "errand.run", queue="work", max_attempts=9, max_crashes=3, timeout=None
+    )
+    state: Mapped[S] = state_column(
+        S, initial=S.QUEUED, final=(S.DONE,), run_trigger=run
+    )
 
     @run.action(S.QUEUED, S.DONE, during=S.RUNNING, failed=S.FAILED)
     def go(self, ctx: JobContext) -> None:
@@ -67,10 +71,15 @@ class Call(StatefulResource, Base):
     does: Mapped[str] = mapped_column(default="nothing")
     noted: Mapped[str] = mapped_column(default="")
     run = Trigger.on_demand(
-        "call.run", queue="calls", max_attempts=2, backoff=timedelta(seconds=0.2),
+        "call.run",
+        queue="calls",
+        max_attempts=2,
+        backoff=timedelta(seconds=0.2),
         timeout=timedelta(seconds=30),
-    )  # fmt: skip
-    state: Mapped[S] = state_column(S, initial=S.QUEUED, final=(S.DONE,), run_trigger=run)
+    )
+    state: Mapped[S] = state_column(
+        S, initial=S.QUEUED, final=(S.DONE,), run_trigger=run
+    )
 
     @run.action(S.QUEUED, S.DONE, during=S.RUNNING, failed=S.FAILED)
     async def go(self, ctx: AsyncJobContext) -> None:
@@ -89,10 +98,15 @@ class Visit(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     does: Mapped[str] = mapped_column(default="nothing")
     run = Trigger.on_demand(
-        "visit.run", queue="calls", max_attempts=2, backoff=timedelta(seconds=0.2),
+        "visit.run",
+        queue="calls",
+        max_attempts=2,
+        backoff=timedelta(seconds=0.2),
         timeout=timedelta(seconds=1),
-    )  # fmt: skip
-    state: Mapped[S] = state_column(S, initial=S.QUEUED, final=(S.DONE,), run_trigger=run)
+    )
+    state: Mapped[S] = state_column(
+        S, initial=S.QUEUED, final=(S.DONE,), run_trigger=run
+    )
 
     @run.action(S.QUEUED, S.DONE, during=S.RUNNING, failed=S.FAILED)
     async def go(self, ctx: AsyncJobContext) -> None:
@@ -228,5 +242,7 @@ def count(app, kind, *states):
 def effects(app):
     """Errand → how often its effect is there."""
     with app.session() as session:
-        rows = session.execute(select(Effect.errand, func.count()).group_by(Effect.errand))
+        rows = session.execute(
+            select(Effect.errand, func.count()).group_by(Effect.errand)
+        )
         return {errand: times for errand, times in rows}

@@ -10,7 +10,14 @@ import random
 import pytest
 
 from statejobs import JobState
-from tests.support.parcels import Message, Parcel, enqueue, post_office, reset_script, script
+from tests.support.parcels import (
+    Message,
+    Parcel,
+    enqueue,
+    post_office,
+    reset_script,
+    script,
+)
 from tests.support.processes import DEADLINE, eventually
 from tests.support.size import size
 
@@ -21,7 +28,9 @@ pytestmark = pytest.mark.timeout(size(600, 3600))
 NAMES = sorted(
     name
     for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, BaseException) and not name.endswith("Group")
+    if isinstance(kind, type)
+    and issubclass(kind, BaseException)
+    and not name.endswith("Group")
 )
 
 
@@ -38,7 +47,14 @@ class Generator:
 
     def argument(self):
         return self.rng.choice(
-            [self.text, lambda: b"\xff\0", lambda: 2**200, object, lambda: float("nan"), list]
+            [
+                self.text,
+                lambda: b"\xff\0",
+                lambda: 2**200,
+                object,
+                lambda: float("nan"),
+                list,
+            ]
         )()
 
     def plain(self):
@@ -54,13 +70,19 @@ class Generator:
 
         def answer(_self):
             if rng.random() < 0.7:
-                raise rng.choice([ValueError, SystemExit, MemoryError, asyncio.CancelledError])
+                raise rng.choice(
+                    [ValueError, SystemExit, MemoryError, asyncio.CancelledError]
+                )
             return rng.choice([7, None, b"x", "\udcff"])
 
-        names = rng.sample(["__str__", "__repr__", "__hash__", "__bool__", "__len__"], 2)
+        names = rng.sample(
+            ["__str__", "__repr__", "__hash__", "__bool__", "__len__"], 2
+        )
         base = rng.choice([Exception, BaseException, OSError, KeyError])
         return type(
-            self.text()[:30].replace("\0", "") or "E", (base,), dict.fromkeys(names, answer)
+            self.text()[:30].replace("\0", "") or "E",
+            (base,),
+            dict.fromkeys(names, answer),
         )
 
     def error(self, depth=0):
@@ -117,7 +139,9 @@ def test_generated_exceptions_are_recorded_and_block_nobody(app, seed):
         eventually(at_rest, seconds=size(DEADLINE, 3000))
 
     for job in app.queries.jobs(limit=4 * ERRORS):
-        tried = [(row["attempt"], row["outcome"]) for row in app.queries.attempts(job.id)]
+        tried = [
+            (row["attempt"], row["outcome"]) for row in app.queries.attempts(job.id)
+        ]
         if int(job.record_id) in good:
             assert (job.state, tried) == (JobState.COMPLETED, [])
         else:

@@ -27,7 +27,9 @@ def test_a_storm_of_stops_burns_no_attempt(database_url, seed, tmp_path):
         for storm in range(STORMS):
             add(app, Errand, *["work"] * JOBS)
             enough = count(app, Errand, S.DONE) + rng.randrange(1, JOBS // 3)
-            with worker(database_url, tmp_path / f"log{storm}", "--processes", "2", app=APP) as run:
+            with worker(
+                database_url, tmp_path / f"log{storm}", "--processes", "2", app=APP
+            ) as run:
                 eventually(lambda enough=enough: count(app, Errand, S.DONE) >= enough)
                 run.send_signal(signal.SIGTERM)
                 at = app.sources.clock.now()
@@ -41,12 +43,15 @@ def test_a_storm_of_stops_burns_no_attempt(database_url, seed, tmp_path):
             assert count(app, Errand, S.RUNNING) == 0
         with worker(database_url, tmp_path / "log", app=APP):
             eventually(
-                lambda: count(app, Errand, S.DONE) == JOBS * STORMS, seconds=size(DEADLINE, 600)
+                lambda: count(app, Errand, S.DONE) == JOBS * STORMS,
+                seconds=size(DEADLINE, 600),
             )
 
         with app.engine.connect() as connection:
             assert connection.execute(select(attempts)).all() == []
-            rows = connection.execute(select(jobs.c.state, jobs.c.attempt, jobs.c.crashes)).all()
+            rows = connection.execute(
+                select(jobs.c.state, jobs.c.attempt, jobs.c.crashes)
+            ).all()
         assert set(map(tuple, rows)) == {(JobState.COMPLETED, 1, 0)}
         assert set(effects(app).values()) == {1}
     latest = max(claimed_after)
@@ -66,7 +71,10 @@ def say(version, name):
 
 
 def old_version():
-    return [task("shop.count")(say("old", "count")), task("shop.post")(say("old", "sent"))]
+    return [
+        task("shop.count")(say("old", "count")),
+        task("shop.post")(say("old", "sent")),
+    ]
 
 
 def new_version():
@@ -74,14 +82,18 @@ def new_version():
         task("shop.count")(say("new", "count")),
         task("shop.send", aliases=["shop.post"])(say("new", "sent")),
     ]
-    added = [task(f"shop.{name}")(say("new", name)) for name in ("gift", "wrap", "tell")]
+    added = [
+        task(f"shop.{name}")(say("new", name)) for name in ("gift", "wrap", "tell")
+    ]
     return [*known, *added]
 
 
 def version(url, make):
     tasks = make()
     settings = WorkerSettings(poll=timedelta(seconds=0.1))
-    return StateJobs(url, domains=[Domain("shop", tasks=tasks)], settings=settings), tasks
+    return StateJobs(
+        url, domains=[Domain("shop", tasks=tasks)], settings=settings
+    ), tasks
 
 
 def test_what_the_old_version_does_not_know_waits_for_the_new(database_url, seed):
@@ -103,7 +115,10 @@ def test_what_the_old_version_does_not_know_waits_for_the_new(database_url, seed
             eventually(lambda: len(ran) >= TASKS, seconds=size(DEADLINE, 300))
             eventually(lambda: set(new.queries.counts()["default"]) == {"completed"})
 
-    found = {(job.state, job.attempt, job.crashes) for job in new.queries.jobs(limit=2 * TASKS)}
+    found = {
+        (job.state, job.attempt, job.crashes)
+        for job in new.queries.jobs(limit=2 * TASKS)
+    }
     assert found == {(JobState.COMPLETED, 1, 0)}
     assert sorted(number for _, _, number in ran) == list(numbers)
     assert {name for by, name, _ in ran if by == "old"} <= {"count", "sent"}

@@ -64,9 +64,14 @@ def test_a_worker_takes_few_connections(postgres_url, tmp_path):
             )
             session.commit()
         app.engine.dispose()
-        with app.engine.connect() as looking, worker(postgres_url, tmp_path / "log", app=APP):
+        with (
+            app.engine.connect() as looking,
+            worker(postgres_url, tmp_path / "log", app=APP),
+        ):
             until = time.monotonic() + 30
-            pending = text(f"SELECT count(*) FROM {jobs.name} WHERE state <> 'completed'")
+            pending = text(
+                f"SELECT count(*) FROM {jobs.name} WHERE state <> 'completed'"
+            )
             while looking.scalar(pending) and time.monotonic() < until:
                 most = max(most, looking.scalar(others))
                 looking.rollback()

@@ -110,7 +110,9 @@ def everything(app):
     """Every row of every table but that of the nodes."""
     tables = [*Base.metadata.sorted_tables, jobs, transitions, attempts]
     with app.engine.connect() as connection:
-        return {t.name: sorted(map(repr, connection.execute(select(t)))) for t in tables}
+        return {
+            t.name: sorted(map(repr, connection.execute(select(t)))) for t in tables
+        }
 
 
 def perform(runner, claim, loop):

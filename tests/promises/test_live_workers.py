@@ -42,16 +42,22 @@ def test_nobody_takes_the_jobs_of_a_worker_that(database_url, tmp_path, busy):
             enough = number * len(BUSY[busy])
             eventually(lambda enough=enough: done(app) == enough)
 
-        assert {(job.attempt, job.crashes) for job in app.queries.jobs(limit=1000)} == {(1, 0)}
+        assert {(job.attempt, job.crashes) for job in app.queries.jobs(limit=1000)} == {
+            (1, 0)
+        }
         assert set(effects(app).values()) == {1}
     assert "leases of jobs" not in (tmp_path / "log").read_text()
 
 
 def test_the_job_of_a_killed_worker_is_taken_over(database_url, tmp_path):
     with opened(database_url) as app:
-        seconds = [kill_one(app, database_url, tmp_path / f"log{n}") for n in range(ROUNDS)]
+        seconds = [
+            kill_one(app, database_url, tmp_path / f"log{n}") for n in range(ROUNDS)
+        ]
 
-        assert {(job.attempt, job.crashes) for job in app.queries.jobs(limit=1000)} == {(2, 1)}
+        assert {(job.attempt, job.crashes) for job in app.queries.jobs(limit=1000)} == {
+            (2, 1)
+        }
     middle, worst = statistics.median(seconds), max(seconds)
     print(f"{ROUNDS} killed; taken over after {middle:.2f} s, at most {worst:.2f} s")  # noqa: T201
 

@@ -28,14 +28,20 @@ def mix(app, seed, *poison):
     return [key for key, does in zip(ids, deeds, strict=True) if does != "nothing"]
 
 
-def test_what_kills_its_worker_is_given_up_and_the_others_complete(database_url, seed, tmp_path):
+def test_what_kills_its_worker_is_given_up_and_the_others_complete(
+    database_url, seed, tmp_path
+):
     killers = size([KILLERS[seed % len(KILLERS)]], KILLERS)
     with opened(database_url) as app:
         poison = mix(app, seed, *killers)
 
         with worker(database_url, tmp_path / "log", "--processes", "2", app=APP):
-            eventually(lambda: count(app, Errand, S.DONE, S.FAILED) == NEIGHBOURS + len(killers),
-                       seconds=size(DEADLINE, 600))  # fmt: skip
+            eventually(
+                lambda: (
+                    count(app, Errand, S.DONE, S.FAILED) == NEIGHBOURS + len(killers)
+                ),
+                seconds=size(DEADLINE, 600),
+            )
 
         assert count(app, Errand, S.DONE) == NEIGHBOURS
         ended = {int(job.record_id): job for job in app.queries.jobs(limit=10_000)}
@@ -69,7 +75,9 @@ def test_a_copy_that_a_job_forked_harms_nobody(database_url, seed, tmp_path):
         }
 
 
-def test_what_blocks_its_loop_is_given_up_and_the_others_complete(database_url, tmp_path):
+def test_what_blocks_its_loop_is_given_up_and_the_others_complete(
+    database_url, tmp_path
+):
     with opened(database_url) as app:
         add(app, Visit, "block")
         add(app, Call, *["nothing"] * 5, "pause", "pause")
@@ -91,7 +99,9 @@ def test_what_blocks_its_loop_is_given_up_and_the_others_complete(database_url, 
     assert "cannot be stopped: it was abandoned" in (tmp_path / "log").read_text()
 
 
-def test_who_was_writing_when_another_blocked_the_loop_keeps_its_attempt(postgres_url, tmp_path):
+def test_who_was_writing_when_another_blocked_the_loop_keeps_its_attempt(
+    postgres_url, tmp_path
+):
     with opened(postgres_url) as app:
         add(app, Call, *["write and wait"] * 3)
         add(app, Visit, "block")

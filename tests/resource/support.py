@@ -41,7 +41,9 @@ def keyed(column, name="Keyed", base=None, *, more=None, **options):
         "__tablename__": name.lower(),
         "__module__": __name__,
         "__annotations__": {"state": Mapped[Step]},
-        "id": mapped_column(column, primary_key=True, **{"autoincrement": False, **options}),
+        "id": mapped_column(
+            column, primary_key=True, **{"autoincrement": False, **options}
+        ),
         "state": state_column(Step, initial=Step.NEW),
         "work": work,
         "submit": transition(Step.NEW, Step.QUEUED, run_trigger=work)(submit),
@@ -53,7 +55,10 @@ def keyed(column, name="Keyed", base=None, *, more=None, **options):
 
 def context(session, record):
     """A context as a test makes one: of the job of *record*."""
-    job = next((j for j in read_jobs(session.get_bind()) if j.record_id == str(record.id)), None)
+    job = next(
+        (j for j in read_jobs(session.get_bind()) if j.record_id == str(record.id)),
+        None,
+    )
     return JobContext(session=session, job=job, now=StoppedClock().now())
 
 

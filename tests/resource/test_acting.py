@@ -57,7 +57,9 @@ def test_without_the_middleware_it_ends_without_an_error_and_says_so(caplog):
     found = asyncio.run(endpoint_beside_a_dependency())
 
     assert found == ((None, None),) * 3
-    assert "'user:7' was named as actor in one context and left in another" in caplog.text
+    assert (
+        "'user:7' was named as actor in one context and left in another" in caplog.text
+    )
     assert "ActingMiddleware" in caplog.text
 
 
@@ -129,7 +131,10 @@ def test_the_lifespan_acts_for_nobody():
     async def call():
         return names()
 
-    assert answer(call, {"type": "lifespan"}, actor=lambda scope: scope["user"]) == (None, None)
+    assert answer(call, {"type": "lifespan"}, actor=lambda scope: scope["user"]) == (
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("naming", [acting_as, tenant])

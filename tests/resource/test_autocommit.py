@@ -40,7 +40,9 @@ def told_by_option(url):
 
 
 def told_the_driver(url):
-    arguments = {"isolation_level": None} if url.startswith("sqlite") else {"autocommit": True}
+    arguments = (
+        {"isolation_level": None} if url.startswith("sqlite") else {"autocommit": True}
+    )
     return create_engine(url, connect_args=arguments)
 
 
@@ -100,7 +102,10 @@ def test_a_session_on_it_writes_nothing(engine, told, door):
     before = everything(engine)
     other = told(engine.url.render_as_string(hide_password=False))
 
-    with Session(other) as session, pytest.raises(ConfigurationError, match="in AUTOCOMMIT"):
+    with (
+        Session(other) as session,
+        pytest.raises(ConfigurationError, match="in AUTOCOMMIT"),
+    ):
         door(session)
 
     other.dispose()
@@ -144,7 +149,9 @@ def begins_by_itself(url):
     """SQLAlchemy's recipe for savepoints on SQLite."""
     engine = create_engine(url)
     event.listen(engine, "connect", set_autocommit)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    event.listen(
+        engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN")
+    )
     return engine
 
 

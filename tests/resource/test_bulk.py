@@ -50,8 +50,11 @@ def new_mails(engine, count, *, state=Step.NEW, cls=Mail, **values):
         mails = [cls(**values) for _ in range(count)]
         session.add_all(mails)
         session.flush()
-        session.connection().execute(update(Mail.__table__).where(
-            Mail.__table__.c.id.in_([m.id for m in mails])).values(state=state))  # fmt: skip
+        session.connection().execute(
+            update(Mail.__table__)
+            .where(Mail.__table__.c.id.in_([m.id for m in mails]))
+            .values(state=state)
+        )
         session.commit()
         return [mail.id for mail in mails]
 
@@ -60,11 +63,21 @@ def new_job(engine, mail_id, state, **values):
     """Insert a job of a mail in *state*."""
     at = StoppedClock().now()
     row = {
-        "key": "mail.send", "queue": "old", "priority": 9, "state": state, "run_at": at,
-        "args": "{}", "resource": "Mail", "record_id": str(mail_id), "max_attempts": 3,
-        "dedupe_key": f"mail.send:{mail_id}", "idempotency_key": f"old-{mail_id}", "tags": "[]",
-        "enqueued_at": at, **values,
-    }  # fmt: skip
+        "key": "mail.send",
+        "queue": "old",
+        "priority": 9,
+        "state": state,
+        "run_at": at,
+        "args": "{}",
+        "resource": "Mail",
+        "record_id": str(mail_id),
+        "max_attempts": 3,
+        "dedupe_key": f"mail.send:{mail_id}",
+        "idempotency_key": f"old-{mail_id}",
+        "tags": "[]",
+        "enqueued_at": at,
+        **values,
+    }
     with engine.begin() as connection:
         connection.execute(insert(jobs).values(row))
 
@@ -72,19 +85,41 @@ def new_job(engine, mail_id, state, **values):
 def facts(engine, ids):
     """What is stored for each of *ids*, in their order, without what must differ."""
     with Session(engine) as session:
-        records = {m.id: m for m in session.scalars(select(Mail).where(Mail.id.in_(ids)))}
+        records = {
+            m.id: m for m in session.scalars(select(Mail).where(Mail.id.in_(ids)))
+        }
     stored = [job for job in read_jobs(engine) if int(job.record_id) in ids]
     found = []
     for id_ in ids:
         mail = records[id_]
         history = [
-            (h.resource, h.name, h.source, h.target, h.version, h.actor, h.tenant, h.args,
-             h.reason, h.at, h.job_id, h.attempt)
-            for h in read_history_rows(engine, id_) if h.name != "create"
-        ]  # fmt: skip
+            (
+                h.resource,
+                h.name,
+                h.source,
+                h.target,
+                h.version,
+                h.actor,
+                h.tenant,
+                h.args,
+                h.reason,
+                h.at,
+                h.job_id,
+                h.attempt,
+            )
+            for h in read_history_rows(engine, id_)
+            if h.name != "create"
+        ]
         own = [job_facts(job) for job in stored if job.record_id == str(id_)]
         found.append(
-            (mail.state, mail.state_version, mail.state_changed_at, mail.changes, history, own)
+            (
+                mail.state,
+                mail.state_version,
+                mail.state_changed_at,
+                mail.changes,
+                history,
+                own,
+            )
         )
     return found
 
@@ -92,10 +127,26 @@ def facts(engine, ids):
 def job_facts(job):
     fresh = not job.idempotency_key.startswith("old-")
     names = (
-        "key", "queue", "priority", "state", "run_at", "args", "resource", "actor", "tenant",
-        "tags", "attempt", "max_attempts", "crashes", "coalesced", "run_again",
-        "cancel_requested", "finished_at", "enqueued_at", "reason",
-    )  # fmt: skip
+        "key",
+        "queue",
+        "priority",
+        "state",
+        "run_at",
+        "args",
+        "resource",
+        "actor",
+        "tenant",
+        "tags",
+        "attempt",
+        "max_attempts",
+        "crashes",
+        "coalesced",
+        "run_again",
+        "cancel_requested",
+        "finished_at",
+        "enqueued_at",
+        "reason",
+    )
     return (fresh, *(getattr(job, name) for name in names))
 
 
@@ -106,14 +157,32 @@ EARLIER_JOBS = [
     {"state": "scheduled", "attempt": 1},
     {"state": "failed", "attempt": 2, "crashes": 1},
     {"state": "processing", "attempt": 1, "owner": "n", "token": "t", "reason": "x"},
-    {"state": "processing", "attempt": 1, "owner": "n", "token": "t", "cancel_requested": True},
-    {"state": "cancelled", "attempt": 1, "reason": "stop", "finished_at": StoppedClock().now()},
-    {"state": "discarded", "attempt": 3, "reason": "gave up", "finished_at": StoppedClock().now()},
+    {
+        "state": "processing",
+        "attempt": 1,
+        "owner": "n",
+        "token": "t",
+        "cancel_requested": True,
+    },
+    {
+        "state": "cancelled",
+        "attempt": 1,
+        "reason": "stop",
+        "finished_at": StoppedClock().now(),
+    },
+    {
+        "state": "discarded",
+        "attempt": 3,
+        "reason": "gave up",
+        "finished_at": StoppedClock().now(),
+    },
 ]
 
 
 @pytest.mark.parametrize("is_held", [False, True], ids=["unloaded", "loaded"])
-@pytest.mark.parametrize(("name", "args"), [("post", {}), ("again", {}), ("drop", {"reason": "é"})])
+@pytest.mark.parametrize(
+    ("name", "args"), [("post", {}), ("again", {}), ("drop", {"reason": "é"})]
+)
 def test_it_writes_what_firing_on_each_record_writes(engine, name, args, is_held):
     """Whatever the source and whatever became of an earlier job."""
     sources = getattr(Mail, name).source
@@ -128,13 +197,23 @@ def test_it_writes_what_firing_on_each_record_writes(engine, name, args, is_held
     clock = StoppedClock()
     clock.advance(hours=1)
 
-    with acting_as("user:7"), tenant("acme"), Session(engine, info={CLOCK: clock}) as session:
+    with (
+        acting_as("user:7"),
+        tenant("acme"),
+        Session(engine, info={CLOCK: clock}) as session,
+    ):
         for mail in session.scalars(select(Mail).where(Mail.id.in_(singly))):
             getattr(mail, name)(**args)
         session.commit()
-    with acting_as("user:7"), tenant("acme"), Session(engine, info={CLOCK: clock}) as session:
+    with (
+        acting_as("user:7"),
+        tenant("acme"),
+        Session(engine, info={CLOCK: clock}) as session,
+    ):
         held = session.scalars(select(Mail)).all() if is_held else []
-        result = getattr(Mail, name).bulk(session, where=Mail.id.in_(together), args=args)
+        result = getattr(Mail, name).bulk(
+            session, where=Mail.id.in_(together), args=args
+        )
         session.commit()
 
     assert result.moved == len(together)
@@ -151,10 +230,14 @@ def test_it_counts_what_became_of_the_jobs(engine, session):
 
     result = Mail.post.bulk(session, where=true())
 
-    assert result == BulkResult(moved=5, inserted=2, coalesced=1, run_again=1, retried=1)
+    assert result == BulkResult(
+        moved=5, inserted=2, coalesced=1, run_again=1, retried=1
+    )
 
 
-def test_only_records_in_a_source_that_match_and_whose_guards_agree_move(engine, session):
+def test_only_records_in_a_source_that_match_and_whose_guards_agree_move(
+    engine, session
+):
     wanted = new_mails(engine, 2, size=5)
     new_mails(engine, 1, size=0)
     new_mails(engine, 1, size=50)
@@ -169,7 +252,9 @@ def test_only_records_in_a_source_that_match_and_whose_guards_agree_move(engine,
 
 def test_moving_nothing_writes_nothing(engine, session):
     assert Mail.post.bulk(session, where=true()) == BulkResult(moved=0)
-    assert Mail.drop.bulk(session, where=true(), args={"reason": "x"}) == BulkResult(moved=0)
+    assert Mail.drop.bulk(session, where=true(), args={"reason": "x"}) == BulkResult(
+        moved=0
+    )
     session.commit()
 
     assert read_history_rows(engine) == []
@@ -181,7 +266,8 @@ def test_a_limit_takes_that_many_over_all_sources(engine, session):
         new_mails(engine, 3, state=state)
 
     moved = [
-        Mail.drop.bulk(session, where=true(), args={"reason": "x"}, limit=4).moved for _ in range(4)
+        Mail.drop.bulk(session, where=true(), args={"reason": "x"}, limit=4).moved
+        for _ in range(4)
     ]
 
     assert moved == [4, 4, 1, 0]
@@ -223,7 +309,11 @@ def test_records_that_the_session_holds_show_what_happened(engine, session):
     Mail.post.bulk(session, where=Mail.id != third.id, values=values)
 
     with statements_on(engine) as count:
-        assert (first.state, first.state_version, first.note) == (Step.QUEUED, 1, "sent")
+        assert (first.state, first.state_version, first.note) == (
+            Step.QUEUED,
+            1,
+            "sent",
+        )
         assert first.state_changed_at == StoppedClock().now()
         assert (third.state, third.state_version, third.note) == (Step.NEW, 0, None)
         assert count("SELECT") == 0
@@ -235,7 +325,9 @@ def test_records_that_the_session_holds_show_what_happened(engine, session):
 
 def test_values_are_written_with_the_state(engine, session):
     new_mails(engine, 2, size=4)
-    Mail.post.bulk(session, where=true(), values={"note": "x", Mail.size: Mail.size * 2})
+    Mail.post.bulk(
+        session, where=true(), values={"note": "x", Mail.size: Mail.size * 2}
+    )
     session.commit()
 
     assert session.execute(select(Mail.note, Mail.size)).all() == [("x", 8), ("x", 8)]
@@ -243,7 +335,9 @@ def test_values_are_written_with_the_state(engine, session):
 
 def test_values_stand_for_a_body(engine, session):
     new_mails(engine, 1)
-    assert Mail.annotate.bulk(session, where=true(), values={"note": "by hand"}).moved == 1
+    assert (
+        Mail.annotate.bulk(session, where=true(), values={"note": "by hand"}).moved == 1
+    )
 
     assert session.scalars(select(Mail.note)).one() == "by hand"
 
@@ -271,7 +365,13 @@ def test_a_subclass_moves_its_own_records_by_its_own_columns(engine, session):
 
 def test_jobs_of_a_trigger_that_only_a_subclass_has_are_left_too(engine, session):
     (letter,) = new_mails(engine, 1, cls=Letter, state=Step.FAILED)
-    new_job(engine, letter, "queued", key="letter.collect", dedupe_key=f"letter.collect:{letter}")
+    new_job(
+        engine,
+        letter,
+        "queued",
+        key="letter.collect",
+        dedupe_key=f"letter.collect:{letter}",
+    )
 
     Mail.again.bulk(session, where=true())
     session.commit()
@@ -289,7 +389,9 @@ def test_composite_keys_without_history_and_an_async_transition(engine, session)
     assert Fax.post.bulk(session, where=true()) == BulkResult(moved=2, inserted=2)
     session.commit()
 
-    assert {job.record_id for job in read_jobs(engine)} == {encode_identity(key) for key in keys}
+    assert {job.record_id for job in read_jobs(engine)} == {
+        encode_identity(key) for key in keys
+    }
     assert read_history_rows(engine) == []
 
 
@@ -318,7 +420,9 @@ def test_jobs_run_and_bring_their_records_on(engine, session):
     Mail.post.bulk(session, where=true())
     session.commit()
 
-    app = StateJobs(engine, domains=[Domain("post", resources=[Mail])], queues={"mails": 3})
+    app = StateJobs(
+        engine, domains=[Domain("post", resources=[Mail])], queues={"mails": 3}
+    )
     app.drain()
 
     assert session.scalars(select(Mail.state)).all() == [Step.DONE] * 3
@@ -348,7 +452,9 @@ def test_workers_are_told(engine, session):
     told, ready = threading.Event(), threading.Event()
 
     def tell():
-        (told if ready.is_set() else ready).set()  # PostgreSQL calls once when it listens
+        (
+            told if ready.is_set() else ready
+        ).set()  # PostgreSQL calls once when it listens
 
     listener = make_listener(engine, "n" * 32, tell, Random(1))
     listener.start()
@@ -363,7 +469,9 @@ def test_workers_are_told(engine, session):
 
 
 @pytest.mark.postgres
-def test_a_job_that_was_enqueued_while_it_waited_for_the_record_is_cancelled(postgres_url):
+def test_a_job_that_was_enqueued_while_it_waited_for_the_record_is_cancelled(
+    postgres_url,
+):
     """The job is newer than the snapshot of the statement that moves its record."""
     with shop_engine(postgres_url, Base) as engine:
         (id_,) = new_mails(engine, 1)
@@ -419,7 +527,9 @@ def test_a_lost_race_under_repeatable_read_is_a_stale_transition(postgres_url):
             racer.get_one(Mail, id_).drop("first")
             racer.commit()
 
-            with pytest.raises(StaleTransitionError, match=r"Mail .many.: 'post' expected 'new or"):
+            with pytest.raises(
+                StaleTransitionError, match=r"Mail .many.: 'post' expected 'new or"
+            ):
                 Mail.post.bulk(session, where=true())
 
 
@@ -432,18 +542,31 @@ def _wait_for_a_lock(engine):
     raise AssertionError("nobody waited")
 
 
-text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+text = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20
+)
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(number=text | st.sampled_from(["", '"', "\\", "\x01\x1f\x7f\t\n", "é😀\u2028", " a "]),
-       page=st.integers(-(2**31), 2**31 - 1), batch=st.uuids())  # fmt: skip
-def test_the_text_of_a_key_is_the_same_in_python_and_in_sql(engine, number, page, batch):
+@given(
+    number=text
+    | st.sampled_from(["", '"', "\\", "\x01\x1f\x7f\t\n", "é😀\u2028", " a "]),
+    page=st.integers(-(2**31), 2**31 - 1),
+    batch=st.uuids(),
+)
+def test_the_text_of_a_key_is_the_same_in_python_and_in_sql(
+    engine, number, page, batch
+):
     with engine.connect() as connection:
-        connection.execute(insert(Fax.__table__).values(
-            number=number, page=page, batch=batch, state=Step.NEW))  # fmt: skip
+        connection.execute(
+            insert(Fax.__table__).values(
+                number=number, page=page, batch=batch, state=Step.NEW
+            )
+        )
         columns = list(Fax.__table__.primary_key.columns)
         parts = [identity_in_sql([c], engine.dialect, where="t") for c in columns]
         whole = identity_in_sql(columns, engine.dialect, where="t")

@@ -105,17 +105,33 @@ def engine(database_url):
 
 
 REFUSALS = [
-    (Parcel.shelve, {}, ["Parcel.shelve.bulk", "'is_light' has no SQL form", "@guard(sql="]),
+    (
+        Parcel.shelve,
+        {},
+        ["Parcel.shelve.bulk", "'is_light' has no SQL form", "@guard(sql="],
+    ),
     (Parcel.weigh, {}, ["guard 'is_weighed' returned True", "condition on columns"]),
     (Parcel.note, {}, ["Parcel.note.bulk", "body is Python code", "values={}"]),
     (Parcel.count, {}, ["body is Python code"]),
     (Parcel.post, {}, ["trigger 'bulk.send'", "args= from the record"]),
     (Parcel.drop, {"args": {"reason": "x"}}, ["for a Box", "Box first"]),
     (Pausable.pause, {}, ["Pausable is not a resource"]),
-    (Parcel.pause, {"values": {"wieght": 1}}, ["cannot set 'wieght'", "did you mean 'weight'"]),
-    (Parcel.pause, {"values": {"state": Step.DONE}}, ["cannot set 'state'", "leave it out"]),
+    (
+        Parcel.pause,
+        {"values": {"wieght": 1}},
+        ["cannot set 'wieght'", "did you mean 'weight'"],
+    ),
+    (
+        Parcel.pause,
+        {"values": {"state": Step.DONE}},
+        ["cannot set 'state'", "leave it out"],
+    ),
     (Parcel.pause, {"values": {Parcel.id: 9}}, ["cannot set 'id'"]),
-    (Odd.end, {}, ["Odd.end.bulk", "key column 'id' is Lower", "integers, text and UUIDs"]),
+    (
+        Odd.end,
+        {},
+        ["Odd.end.bulk", "key column 'id' is Lower", "integers, text and UUIDs"],
+    ),
 ]
 
 

@@ -33,7 +33,9 @@ class Plan(StatefulResource, Base):
     is_open: Mapped[int] = mapped_column(
         Computed("CASE WHEN state = 'new' THEN 1 ELSE 0 END", persisted=True)
     )
-    seen: Mapped[int] = mapped_column(default=0, onupdate=func.length("three"), deferred=True)
+    seen: Mapped[int] = mapped_column(
+        default=0, onupdate=func.length("three"), deferred=True
+    )
     state: Mapped[Step] = state_column(Step, initial=Step.NEW)
 
     @transition(Step.NEW, Step.QUEUED)
@@ -189,7 +191,9 @@ def let_a_trigger_touch(engine):
 
 def test_an_async_session_needs_no_io_to_show_it(engine):
     async def move():
-        opened = create_async_engine(engine.url.set(drivername=ASYNC_DRIVERS[engine.dialect.name]))
+        opened = create_async_engine(
+            engine.url.set(drivername=ASYNC_DRIVERS[engine.dialect.name])
+        )
         if engine.dialect.name == "sqlite":
             configure_sqlite(opened.sync_engine)
         async with AsyncSession(opened, expire_on_commit=False) as session:

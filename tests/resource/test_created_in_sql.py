@@ -39,9 +39,16 @@ class Visit(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     size: Mapped[int] = mapped_column(default=1)
     greet = Trigger.on_demand(
-        "visit.greet", queue="doors", priority=3, max_attempts=2, tags=["door"], args={"word": "Hi"}
+        "visit.greet",
+        queue="doors",
+        priority=3,
+        max_attempts=2,
+        tags=["door"],
+        args={"word": "Hi"},
     )
-    stage: Mapped[Step] = state_column(Step, initial=Step.NEW, run_trigger=greet, name="phase")
+    stage: Mapped[Step] = state_column(
+        Step, initial=Step.NEW, run_trigger=greet, name="phase"
+    )
 
     @greet.action(Step.NEW, Step.DONE)
     def say_hello(self, ctx: JobContext, word: str) -> None: ...
@@ -91,12 +98,16 @@ def session(engine):
 def facts(engine, ids):
     """What is stored for each of *ids*, without what must differ."""
     with Session(engine) as session:
-        records = {v.id: v for v in session.scalars(select(Visit).where(Visit.id.in_(ids)))}
+        records = {
+            v.id: v for v in session.scalars(select(Visit).where(Visit.id.in_(ids)))
+        }
     stored = read_jobs(engine)
     found = []
     for id_ in ids:
         visit = records[id_]
-        history = [tuple(row)[1:2] + tuple(row)[3:] for row in read_history_rows(engine, id_)]
+        history = [
+            tuple(row)[1:2] + tuple(row)[3:] for row in read_history_rows(engine, id_)
+        ]
         jobs = [
             (
                 j.key,
@@ -117,7 +128,9 @@ def facts(engine, ids):
             for j in stored
             if j.record_id == str(id_)
         ]
-        found.append((visit.stage, visit.state_version, visit.state_changed_at, history, jobs))
+        found.append(
+            (visit.stage, visit.state_version, visit.state_changed_at, history, jobs)
+        )
     return found
 
 
@@ -131,10 +144,18 @@ TWO_ROWS = select(literal(1).label("size")).union_all(select(literal(2))).subque
 FORMS = {
     "rows": lambda s: s.execute(insert(Visit), [{"size": 1}, {"size": 2}]),
     "rows of several forms": lambda s: s.execute(insert(Visit), [{"size": 1}, {}]),
-    "rows with their keys": lambda s: s.execute(insert(Visit), [{"id": 801}, {"id": 800}]),
-    "many values": lambda s: s.execute(insert(Visit).values([{"size": 1}, {"size": 2}])),
-    "values by position": lambda s: s.execute(insert(Visit.__table__).values([(901,), (902,)])),
-    "select": lambda s: s.execute(insert(Visit).from_select(["size"], select(TWO_ROWS.c.size))),
+    "rows with their keys": lambda s: s.execute(
+        insert(Visit), [{"id": 801}, {"id": 800}]
+    ),
+    "many values": lambda s: s.execute(
+        insert(Visit).values([{"size": 1}, {"size": 2}])
+    ),
+    "values by position": lambda s: s.execute(
+        insert(Visit.__table__).values([(901,), (902,)])
+    ),
+    "select": lambda s: s.execute(
+        insert(Visit).from_select(["size"], select(TWO_ROWS.c.size))
+    ),
     "one by one": lambda s: [
         s.execute(insert(Visit).values(size=1)),
         s.execute(insert(Visit), {"size": 2}),
@@ -143,11 +164,17 @@ FORMS = {
     "table": lambda s: s.execute(insert(Visit.__table__), [{"size": 1}, {"size": 2}]),
     "table alone": lambda s: [s.execute(Visit.__table__.insert()) for _ in "ab"],
     "raw": lambda s: s.execute(
-        insert(Visit), [{"size": 1}, {"size": 2}], execution_options={"dml_strategy": "raw"}
+        insert(Visit),
+        [{"size": 1}, {"size": 2}],
+        execution_options={"dml_strategy": "raw"},
     ),
     "records back": lambda s: s.scalars(insert(Visit).returning(Visit), [{}, {}]).all(),
-    "scalar": lambda s: [s.scalar(insert(Visit).values(size=1).returning(Visit.id)) for _ in "ab"],
-    "nothing on conflict": lambda s: s.execute(upsert(s)(Visit).on_conflict_do_nothing(), [{}, {}]),
+    "scalar": lambda s: [
+        s.scalar(insert(Visit).values(size=1).returning(Visit.id)) for _ in "ab"
+    ],
+    "nothing on conflict": lambda s: s.execute(
+        upsert(s)(Visit).on_conflict_do_nothing(), [{}, {}]
+    ),
     "query": lambda s: list(s.execute(insert(Visit).returning(Visit.id), [{}, {}])),
 }
 
@@ -218,7 +245,9 @@ def test_many_records_take_as_many_statements_as_few(engine, session):
         session.execute(insert(Visit), [{} for _ in range(500)])
 
     assert sent("statejobs_transitions") == 1
-    looks = 1 if engine.dialect.name == "sqlite" else 0  # for jobs that earlier records left
+    looks = (
+        1 if engine.dialect.name == "sqlite" else 0
+    )  # for jobs that earlier records left
     assert sent("statejobs_jobs") == 1 + looks
 
 
@@ -245,8 +274,12 @@ def test_an_async_session_writes_it_too(engine):
         if engine.dialect.name == "sqlite":
             configure_sqlite(opened.sync_engine)
         async with AsyncSession(opened) as session:
-            ids = (await session.scalars(insert(Visit).returning(Visit.id), [{}, {}])).all()
-            key = (await session.execute(insert(Visit).values(size=1))).inserted_primary_key
+            ids = (
+                await session.scalars(insert(Visit).returning(Visit.id), [{}, {}])
+            ).all()
+            key = (
+                await session.execute(insert(Visit).values(size=1))
+            ).inserted_primary_key
             await session.commit()
         await opened.dispose()
         return [*ids, key.id]
@@ -260,7 +293,9 @@ def test_an_async_session_writes_it_too(engine):
 
 
 def test_returned_rows_are_those_that_were_asked_for(session):
-    statement = insert(Visit).returning(Visit.size.label("id"), type_coerce(Visit.size, String))
+    statement = insert(Visit).returning(
+        Visit.size.label("id"), type_coerce(Visit.size, String)
+    )
 
     result = session.execute(statement, [{"size": 5}, {"size": 6}])
 
@@ -273,7 +308,9 @@ def test_returned_rows_are_those_that_were_asked_for(session):
 def test_returned_rows_keep_the_order_that_was_asked_for(session):
     statement = insert(Visit).returning(Visit.size, sort_by_parameter_order=True)
 
-    assert session.scalars(statement, [{"size": n} for n in range(50)]).all() == [*range(50)]
+    assert session.scalars(statement, [{"size": n} for n in range(50)]).all() == [
+        *range(50)
+    ]
 
 
 def test_returned_records_are_those_of_the_session(session):
@@ -324,7 +361,9 @@ def test_only_what_was_inserted_is_created(engine, session):
 def test_nothing_inserted_has_no_key(session):
     session.execute(insert(Visit), [{"id": 1}])
 
-    skipped = session.execute(upsert(session)(Visit).values(id=1).on_conflict_do_nothing())
+    skipped = session.execute(
+        upsert(session)(Visit).values(id=1).on_conflict_do_nothing()
+    )
 
     assert (skipped.rowcount, skipped.inserted_primary_key) == (0, None)
 
@@ -337,7 +376,9 @@ def update_sizes(session):
 
 
 @pytest.mark.parametrize("returns", [False, True])
-def test_on_postgresql_what_was_updated_is_told_from_what_was_created(postgres_url, returns):
+def test_on_postgresql_what_was_updated_is_told_from_what_was_created(
+    postgres_url, returns
+):
     with shop_engine(postgres_url, Base) as engine, Session(engine) as session:
         session.execute(insert(Visit), [{"id": 1, "size": 1}])
         session.commit()
@@ -351,7 +392,10 @@ def test_on_postgresql_what_was_updated_is_told_from_what_was_created(postgres_u
         session.commit()
 
         assert answer == ([(1, 10), (2, 20)] if returns else 2)
-        assert dict(session.execute(select(Visit.id, Visit.size)).all()) == {1: 10, 2: 20}
+        assert dict(session.execute(select(Visit.id, Visit.size)).all()) == {
+            1: 10,
+            2: 20,
+        }
         assert [row.record_id for row in read_history_rows(engine)] == ["1", "2"]
         assert [job.coalesced for job in read_jobs(engine)] == [0, 0]
 
@@ -372,7 +416,9 @@ def test_creation_is_dated_by_the_clock_of_the_session(engine, session):
     session.execute(insert(Visit), [{}])
     session.commit()
 
-    assert session.scalars(select(Visit.state_changed_at)).one() == AT + timedelta(hours=1)
+    assert session.scalars(select(Visit.state_changed_at)).one() == AT + timedelta(
+        hours=1
+    )
 
 
 def test_the_history_of_what_an_action_inserts_names_its_job(engine, session):

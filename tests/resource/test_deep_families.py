@@ -76,7 +76,9 @@ def test_a_record_is_created_once_at_each_depth(deep):
     keys = [str(key) for key in range(1, DEPTH + 1)]
     assert told(engine) == [(key, "create", 0) for key in keys]
     assert [job.record_id for job in read_jobs(engine)] == keys
-    assert [session.get(classes[0], int(key)).state_version for key in keys] == [0] * DEPTH
+    assert [session.get(classes[0], int(key)).state_version for key in keys] == [
+        0
+    ] * DEPTH
 
 
 def test_an_override_is_one_step_at_each_depth(deep):
@@ -87,7 +89,10 @@ def test_an_override_is_one_step_at_each_depth(deep):
             record.state = Step.DONE
     session.commit()
 
-    assert Counter(name for _, name, _ in told(engine)) == {"create": DEPTH, "override": DEPTH}
+    assert Counter(name for _, name, _ in told(engine)) == {
+        "create": DEPTH,
+        "override": DEPTH,
+    }
 
 
 def test_a_record_deleted_at_the_bottom_takes_its_job_along(deep):

@@ -143,7 +143,8 @@ def test_what_is_no_state_at_all_is_named_by_its_type():
 
 
 @pytest.mark.parametrize(
-    ("option", "given"), [("initial", "opened"), ("final", ["opened"]), ("deprecated", ["opened"])]
+    ("option", "given"),
+    [("initial", "opened"), ("final", ["opened"]), ("deprecated", ["opened"])],
 )
 def test_states_of_the_column_are_members_of_its_enum(option, given):
     options = {"initial": B.OPEN, option: given}
@@ -190,7 +191,9 @@ def test_nothing_leaves_a_final_state():
     with pytest.raises(DefinitionError) as refused:
 
         class Bill(StatefulResource, base()):
-            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN, final=[B.PAID])
+            state: Mapped[BillState] = state_column(
+                BillState, initial=B.OPEN, final=[B.PAID]
+            )
 
             @transition(B.PAID, B.OPEN)
             def reopen(self): ...
@@ -206,7 +209,9 @@ def test_nothing_enters_a_deprecated_state():
     with pytest.raises(DefinitionError) as refused:
 
         class Bill(StatefulResource, base()):
-            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN, deprecated=[B.OLD])
+            state: Mapped[BillState] = state_column(
+                BillState, initial=B.OPEN, deprecated=[B.OLD]
+            )
 
             @transition(B.OPEN, B.OLD)
             def archive(self): ...
@@ -222,7 +227,9 @@ def test_records_do_not_start_in_a_deprecated_state():
     with pytest.raises(DefinitionError) as refused:
 
         class Bill(StatefulResource, base()):
-            state: Mapped[BillState] = state_column(BillState, initial=B.OLD, deprecated=[B.OLD])
+            state: Mapped[BillState] = state_column(
+                BillState, initial=B.OLD, deprecated=[B.OLD]
+            )
 
     assert said(refused) == [
         "Bill: the initial state 'old' is deprecated",
@@ -251,7 +258,9 @@ def test_a_resource_has_one_state_column():
 
         class Bill(StatefulResource, base()):
             state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
-            parcel: Mapped[ParcelState] = state_column(ParcelState, initial=ParcelState.OPEN)
+            parcel: Mapped[ParcelState] = state_column(
+                ParcelState, initial=ParcelState.OPEN
+            )
 
     assert said(refused) == [
         "Bill: has 2 state columns: parcel, state",
@@ -351,7 +360,8 @@ def test_an_action_is_not_called_like_its_trigger():
 
 
 @pytest.mark.parametrize(
-    "name", ["available_transitions", "state_version", "state_changed_at", "__machine__"]
+    "name",
+    ["available_transitions", "state_version", "state_changed_at", "__machine__"],
 )
 def test_names_of_ours_are_taken(name):
     with pytest.raises(DefinitionError) as refused:
@@ -461,7 +471,11 @@ def test_unknown_option_of_the_state_column():
 
 def test_options_of_the_column_itself_are_passed_on():
     column = state_column(
-        BillState, initial=B.OPEN, name="stage", index=True, sqlite_on_conflict_not_null="FAIL"
+        BillState,
+        initial=B.OPEN,
+        name="stage",
+        index=True,
+        sqlite_on_conflict_not_null="FAIL",
     )
 
     assert column.column.name == "stage"
@@ -561,7 +575,9 @@ def test_creation_runs_a_trigger_of_its_own_class():
     with pytest.raises(DefinitionError) as refused:
 
         class Bill(StatefulResource, base()):
-            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN, run_trigger=welcome)
+            state: Mapped[BillState] = state_column(
+                BillState, initial=B.OPEN, run_trigger=welcome
+            )
 
     assert said(refused) == [
         "Bill.state: its run_trigger 'bill.welcome' is not an attribute of Bill",
@@ -595,8 +611,14 @@ def test_a_trigger_is_given_as_the_object_not_by_name():
     ("given", "meant"),
     [
         (lambda b: b["pay"], "run_trigger=charge"),
-        (lambda b: b["charge"].spec.options, "run_trigger=charge or run_trigger=notify"),
-        (lambda _: "chrage", "run_trigger=charge or run_trigger=notify; did you mean 'charge'?"),
+        (
+            lambda b: b["charge"].spec.options,
+            "run_trigger=charge or run_trigger=notify",
+        ),
+        (
+            lambda _: "chrage",
+            "run_trigger=charge or run_trigger=notify; did you mean 'charge'?",
+        ),
         (lambda _: "notify", "run_trigger=notify"),
         (lambda _: True, "run_trigger=charge or run_trigger=notify"),
     ],
@@ -613,9 +635,13 @@ def test_advice_for_what_is_no_trigger_names_those_that_are(given, meant):
             @charge.action(B.QUEUED, B.PAID)
             def pay(self, ctx: JobContext) -> None: ...
 
-            submit = transition(B.OPEN, B.QUEUED, run_trigger=given(locals()))(lambda self: None)
+            submit = transition(B.OPEN, B.QUEUED, run_trigger=given(locals()))(
+                lambda self: None
+            )
 
-    assert said(refused)[-1] == f"  fix: give the trigger itself, declared above: {meant}"
+    assert (
+        said(refused)[-1] == f"  fix: give the trigger itself, declared above: {meant}"
+    )
 
 
 def test_two_triggers_of_one_move_name_how_the_second_is_enqueued():
@@ -635,7 +661,9 @@ def test_two_triggers_of_one_move_name_how_the_second_is_enqueued():
     what, why, fix = said(refused)
     assert what == "Bill.submit: its run_trigger is several triggers"
     assert why == "  why: a move runs one trigger"
-    assert fix.endswith("in the same session: Bill.other_action.enqueue(session, record)")
+    assert fix.endswith(
+        "in the same session: Bill.other_action.enqueue(session, record)"
+    )
 
 
 def test_a_guard_is_given_as_the_function_not_by_name():
@@ -799,7 +827,9 @@ def test_a_key_is_used_once_in_an_app():
         def pay(self, ctx: JobContext) -> None: ...
 
     with pytest.raises(DefinitionError) as refused:
-        Registry([Domain("shop", resources=[Bill]), Domain("money", resources=[Refund])])
+        Registry(
+            [Domain("shop", resources=[Bill]), Domain("money", resources=[Refund])]
+        )
 
     assert said(refused) == [
         "Refund.charge: key 'shop.charge' is used by Bill.charge already",

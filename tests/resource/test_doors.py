@@ -35,7 +35,13 @@ from statejobs import (
 )
 from tests.resource.support import Step
 from tests.support.shop import Order as ShopOrder
-from tests.support.shop import new_order, read_history, read_history_rows, read_jobs, shop_engine
+from tests.support.shop import (
+    new_order,
+    read_history,
+    read_history_rows,
+    read_jobs,
+    shop_engine,
+)
 
 
 class Base(DeclarativeBase): ...
@@ -160,37 +166,56 @@ SETS_STATE = {
     "update": (update(Order).values(state=Step.DONE), None),
     "update of the table": (update(TABLE).values(state=Step.DONE), None),
     "update of an alias": (update(TABLE.alias()).values(state=Step.DONE), None),
-    "update of an alias of it": (update(TABLE.alias().alias("x")).values(state=Step.DONE), None),
-    "update of an aliased class": (update(aliased(Order)).values(state=Step.DONE), None),
+    "update of an alias of it": (
+        update(TABLE.alias().alias("x")).values(state=Step.DONE),
+        None,
+    ),
+    "update of an aliased class": (
+        update(aliased(Order)).values(state=Step.DONE),
+        None,
+    ),
     "update of a second class": (update(Second).values(state=Step.DONE), None),
     "insert of a second class": (insert(Second).values(state=Step.DONE), None),
     "update by synonym": (update(Order).values(status=Step.DONE), None),
-    "update by hybrid attribute": (update(Order).values({Order.phase: Step.DONE}), None),
+    "update by hybrid attribute": (
+        update(Order).values({Order.phase: Step.DONE}),
+        None,
+    ),
     "update by its name": (update(Order).values(phase=Step.DONE), None),
     "update by key": (update(Order), [{"id": 1, "state": Step.DONE}]),
     "update to what SQL makes": (update(Order).values(state=func.lower("DONE")), None),
     "update read back": (
-        select(Order).from_statement(update(Order).values(state=Step.DONE).returning(Order)),
+        select(Order).from_statement(
+            update(Order).values(state=Step.DONE).returning(Order)
+        ),
         None,
     ),
     "insert read back": (
-        select(Order).from_statement(insert(Order).values(state=Step.DONE).returning(Order)),
+        select(Order).from_statement(
+            insert(Order).values(state=Step.DONE).returning(Order)
+        ),
         None,
     ),
     "another entity read back": (
-        select(Note).from_statement(update(Order).values(state=Step.DONE).returning(Order.id)),
+        select(Note).from_statement(
+            update(Order).values(state=Step.DONE).returning(Order.id)
+        ),
         None,
     ),
 }
 
 
 @pytest.mark.parametrize(("statement", "rows"), SETS_STATE.values(), ids=SETS_STATE)
-def test_a_statement_that_sets_a_column_of_the_machine_is_refused(engine, statement, rows):
+def test_a_statement_that_sets_a_column_of_the_machine_is_refused(
+    engine, statement, rows
+):
     with Session(engine) as session:
         session.add(Order())
         session.commit()
 
-        with pytest.raises(ProtectedStateError, match=r"^(insert|update)\((Order|Quiet)\) sets "):
+        with pytest.raises(
+            ProtectedStateError, match=r"^(insert|update)\((Order|Quiet)\) sets "
+        ):
             session.execute(statement, rows) if rows else session.execute(statement)
         session.commit()
 
@@ -228,7 +253,13 @@ def test_tables_without_a_machine_are_none_of_ours(engine):
         session.bulk_save_objects(Note(state=word) for word in "zw")
         session.commit()
 
-        assert sorted(session.scalars(select(Note.state))) == ["old", "w", "x", "y", "z"]
+        assert sorted(session.scalars(select(Note.state))) == [
+            "old",
+            "w",
+            "x",
+            "y",
+            "z",
+        ]
 
 
 NOTES = table("notes", column("id"), column("state"))
@@ -280,7 +311,9 @@ def test_a_lightweight_table_is_none_of_ours(engine, statement):
     ],
     ids=["joined", "arguments", "read back"],
 )
-def test_what_one_statement_for_all_cannot_create_is_refused(engine, statement, message):
+def test_what_one_statement_for_all_cannot_create_is_refused(
+    engine, statement, message
+):
     with Session(engine) as session, pytest.raises(BulkError) as refused:
         session.execute(statement)
 
@@ -288,7 +321,9 @@ def test_what_one_statement_for_all_cannot_create_is_refused(engine, statement, 
 
 
 def test_sqlite_does_not_tell_an_upsert_that_creates_from_one_that_updates(sqlite_url):
-    statement = sqlite.insert(Order).on_conflict_do_update(index_elements=["id"], set_={"total": 9})
+    statement = sqlite.insert(Order).on_conflict_do_update(
+        index_elements=["id"], set_={"total": 9}
+    )
     with shop_engine(sqlite_url, Base) as engine, Session(engine) as session:
         with pytest.raises(BulkError) as refused:
             session.execute(statement, [{"id": 1}])
@@ -306,7 +341,9 @@ def test_sqlite_does_not_tell_an_upsert_that_creates_from_one_that_updates(sqlit
 def test_replacing_a_record_is_refused(sqlite_url, cls):
     with shop_engine(sqlite_url, Base) as engine, Session(engine) as session:
         session.execute(insert(cls), [{"id": 1}])
-        with pytest.raises(ProtectedStateError, match="would take a record back to its initial"):
+        with pytest.raises(
+            ProtectedStateError, match="would take a record back to its initial"
+        ):
             session.execute(insert(cls).prefix_with("or replace"), [{"id": 1}])
 
 
@@ -339,7 +376,9 @@ OLD_DOORS = {
         "Execute the statement: session.execute(insert(Order), [{…}, …])",
     ),
     "bulk_update_mappings": (
-        lambda s: s.bulk_update_mappings(Order.__mapper__, [{"id": 1, "state": Step.DONE}]),
+        lambda s: s.bulk_update_mappings(
+            Order.__mapper__, [{"id": 1, "state": Step.DONE}]
+        ),
         "Execute the statement: session.execute(update(Order), [{…}, …])",
     ),
 }
@@ -359,7 +398,9 @@ def a_scoped_session(engine):
     return scoped_session(sessionmaker(engine))
 
 
-@pytest.mark.parametrize("opened", [a_session, a_session_class_of_their_own, a_scoped_session])
+@pytest.mark.parametrize(
+    "opened", [a_session, a_session_class_of_their_own, a_scoped_session]
+)
 @pytest.mark.parametrize("name", OLD_DOORS)
 def test_an_old_bulk_method_is_refused_with_the_way_that_works(engine, opened, name):
     enter, instead = OLD_DOORS[name]

@@ -54,7 +54,11 @@ class Mail(StatefulResource, Base):
 
     @send.action(Step.QUEUED, Step.DONE, during=Step.RUNNING, failed=Step.FAILED)
     def deliver(
-        self, ctx: JobContext, subject: str, day: datetime | None = None, copy: UUID | None = None
+        self,
+        ctx: JobContext,
+        subject: str,
+        day: datetime | None = None,
+        copy: UUID | None = None,
     ) -> None: ...
 
     @transition([Step.QUEUED, Step.RUNNING], Step.NEW)
@@ -119,7 +123,11 @@ def test_enqueue_takes_typed_arguments(session, engine, mail):
     [
         ((), {}, "argument 'subject' is missing"),
         (("x",), {"copies": 2}, "argument 'copies' is unknown; did you mean 'copy'?"),
-        (("x",), {"subject": "y"}, "argument 'subject' is given twice: by position and by name"),
+        (
+            ("x",),
+            {"subject": "y"},
+            "argument 'subject' is given twice: by position and by name",
+        ),
         ((b"x",), {}, "argument 'subject' cannot be stored: "),
         (("x", datetime(2030, 1, 2)), {}, "argument 'day' cannot be stored: "),  # noqa: DTZ001
         (("\ud800",), {}, "argument 'subject' cannot be stored: "),
@@ -144,7 +152,9 @@ def test_arguments_made_by_a_trigger_are_checked_in_the_flush(session, engine):
     session.add(mail)
     mail.post()
 
-    with pytest.raises(ArgumentsError, match=r"^Mail.deliver: argument 'subject' is missing$"):
+    with pytest.raises(
+        ArgumentsError, match=r"^Mail.deliver: argument 'subject' is missing$"
+    ):
         session.commit()
     session.rollback()
 
@@ -196,7 +206,9 @@ def test_options_that_contradict_themselves_are_refused(options, problem):
 def test_options_add_up(session, engine, mail):
     session.info["statejobs.clock"] = clock = StoppedClock()
 
-    Mail.deliver.options(delay=timedelta(1)).options(priority=2).enqueue(session, mail, "x")
+    Mail.deliver.options(delay=timedelta(1)).options(priority=2).enqueue(
+        session, mail, "x"
+    )
     session.commit()
 
     [job] = read_jobs(engine)
@@ -216,7 +228,9 @@ def test_many_records_are_enqueued_with_results_in_their_order(session, engine):
     session.commit()
 
     by_id = {job.id: job.record_id for job in read_jobs(engine)}
-    assert [by_id[r.job_id] for r in results] == [str(m.id) for m in [*reversed(mails), mails[0]]]
+    assert [by_id[r.job_id] for r in results] == [
+        str(m.id) for m in [*reversed(mails), mails[0]]
+    ]
     assert len(by_id) == 5
 
 
@@ -236,7 +250,9 @@ def test_no_records_are_no_work(session):
     ids=["a key", "nothing", "a list", "the class", "a record of others"],
 )
 def test_what_has_no_such_action_is_not_enqueued(session, engine, given, what):
-    with pytest.raises(TypeError, match=f"^Mail.deliver: what shall be enqueued is {what}, "):
+    with pytest.raises(
+        TypeError, match=f"^Mail.deliver: what shall be enqueued is {what}, "
+    ):
         Mail.deliver.enqueue(session, given(), "x")
     with pytest.raises(TypeError, match=f" {what}, .* give the record itself"):
         Mail.deliver.enqueue_many(session, [Mail(), given()], "x")
@@ -252,7 +268,9 @@ def test_a_record_elsewhere_is_not_enqueued(session, engine):
         Mail.deliver.enqueue(session, mail, "x")
     session.commit()
 
-    assert refused.value.reasons == ("it is in 'new', and 'deliver' starts from 'queued'.",)
+    assert refused.value.reasons == (
+        "it is in 'new', and 'deliver' starts from 'queued'.",
+    )
     assert read_jobs(engine) == []
 
 
@@ -273,7 +291,9 @@ def test_a_request_onto_a_waiting_job_replaces_what_it_carries(session, engine, 
     assert (job.state, job.attempt, job.max_attempts) == ("queued", 0, 5)
     assert (job.args, job.priority, job.run_at) == ('{"subject":"new"}', 1, clock.at)
     assert (job.actor, job.tenant, job.reason) == ("user:8", "acme", None)
-    assert job.idempotency_key != before.idempotency_key  # other arguments are other work
+    assert (
+        job.idempotency_key != before.idempotency_key
+    )  # other arguments are other work
 
 
 def test_a_request_onto_a_running_job_lets_it_run_again(session, engine, mail):
@@ -343,7 +363,9 @@ def test_an_inserted_job_is_reported_with_its_id(session, engine):
 
 
 @pytest.mark.parametrize("waiting", ["scheduled", "queued", "failed"])
-def test_leaving_a_promising_state_cancels_the_waiting_job(session, engine, mail, waiting):
+def test_leaving_a_promising_state_cancels_the_waiting_job(
+    session, engine, mail, waiting
+):
     set_jobs(engine, state=waiting)
 
     mail.take_back()

@@ -74,7 +74,9 @@ WAYS = pytest.mark.parametrize("enqueue", [one, many])
 def test_a_record_that_is_being_deleted_takes_no_job(engine, session, line, enqueue):
     session.delete(line)
 
-    with pytest.raises(TransitionRefusedError, match="cannot 'run': it is deleted in this session"):
+    with pytest.raises(
+        TransitionRefusedError, match="cannot 'run': it is deleted in this session"
+    ):
         enqueue(session, line)
     session.commit()
 
@@ -100,7 +102,9 @@ def test_nor_does_an_orphan(engine, session, line, enqueue):
     cart = session.get(Cart, 1)
     cart.lines.clear()
 
-    with pytest.raises(TransitionRefusedError, match="this flush deleted it, as an orphan"):
+    with pytest.raises(
+        TransitionRefusedError, match="this flush deleted it, as an orphan"
+    ):
         enqueue(session, line)
     session.commit()
 
@@ -115,7 +119,10 @@ def test_nor_does_a_detached_record_whose_row_is_gone(engine, session, line, enq
     session.execute(delete(Line))
     session.commit()
 
-    with Session(engine) as other, pytest.raises(TransitionRefusedError, match="its row is gone"):
+    with (
+        Session(engine) as other,
+        pytest.raises(TransitionRefusedError, match="its row is gone"),
+    ):
         enqueue(other, line)
 
     assert read_jobs(engine) == []

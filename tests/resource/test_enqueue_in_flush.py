@@ -144,7 +144,9 @@ def test_enqueue_on_a_waiting_job_coalesces(app):
     task = submitted(app)
 
     with app.session() as session:
-        result = Task.do_it.options(priority=3).enqueue(session, session.get(Task, task.id))
+        result = Task.do_it.options(priority=3).enqueue(
+            session, session.get(Task, task.id)
+        )
         session.commit()
 
     (job,) = app.queries.jobs()
@@ -231,7 +233,9 @@ def test_two_databases_are_refused(app, tmp_path):
         session.add(task)
         task.submit()
 
-        with pytest.raises(BindMismatchError, match=r"Task is bound to .* but the job tables to"):
+        with pytest.raises(
+            BindMismatchError, match=r"Task is bound to .* but the job tables to"
+        ):
             session.commit()
     other.dispose()
 
@@ -252,7 +256,9 @@ def test_who_acts_is_stored(app):
 
     (job,) = app.queries.jobs()
     assert job.actor == "user:7"
-    assert {r["actor"] for r in app.queries.transitions("Task", str(task.id))} == {"user:7"}
+    assert {r["actor"] for r in app.queries.transitions("Task", str(task.id))} == {
+        "user:7"
+    }
 
 
 def test_an_async_session_enqueues_too(app, database_url):

@@ -49,7 +49,10 @@ def test_a_new_record_is_stored_where_its_steps_lead(engine, session, way, name,
         order.submit()
     session.add(order)
 
-    with listening(name, way), pytest.raises(ProtectedStateError, match="while the session was"):
+    with (
+        listening(name, way),
+        pytest.raises(ProtectedStateError, match="while the session was"),
+    ):
         session.flush()
     session.rollback()
 
@@ -67,7 +70,10 @@ def test_a_stored_record_is_where_its_steps_lead(engine, session, way, name):
     order.total = 2
     order.submit()
 
-    with listening(name, way), pytest.raises(ProtectedStateError, match="while the session was"):
+    with (
+        listening(name, way),
+        pytest.raises(ProtectedStateError, match="while the session was"),
+    ):
         session.flush()
     session.rollback()
 
@@ -99,7 +105,10 @@ def test_a_state_that_an_event_marks_as_written_is_refused(engine, session, way)
     session.commit()
     order.total = 2
 
-    with listening("before_update", write), pytest.raises(ProtectedStateError, match="no step led"):
+    with (
+        listening("before_update", write),
+        pytest.raises(ProtectedStateError, match="no step led"),
+    ):
         session.commit()
 
     session.rollback()

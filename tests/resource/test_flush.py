@@ -35,7 +35,10 @@ def test_nothing_is_seen_before_the_commit_and_everything_after(session, engine)
 
     assert before == ([], [])
     assert charges(engine) == [(order.id, "queued")]
-    assert read_history(engine) == [("create", None, "draft"), ("submit", "draft", "queued")]
+    assert read_history(engine) == [
+        ("create", None, "draft"),
+        ("submit", "draft", "queued"),
+    ]
 
 
 def test_a_rollback_takes_everything(session, engine):
@@ -77,7 +80,9 @@ def test_the_job_carries_what_the_trigger_says(session, engine):
     assert len(job.idempotency_key) == 32
 
 
-def test_the_creation_of_a_record_is_no_later_than_its_first_transition(session, engine):
+def test_the_creation_of_a_record_is_no_later_than_its_first_transition(
+    session, engine
+):
     session.info["statejobs.clock"] = clock = StoppedClock()
     order = Order(total=1)
     session.add(order)
@@ -92,7 +97,9 @@ def test_the_creation_of_a_record_is_no_later_than_its_first_transition(session,
     assert times == [submitted, submitted, submitted + timedelta(seconds=5)]
 
 
-def test_jobs_of_one_flush_have_their_ids_in_the_order_of_their_records(session, engine):
+def test_jobs_of_one_flush_have_their_ids_in_the_order_of_their_records(
+    session, engine
+):
     orders = [Order(total=1) for _ in range(12)]
     session.add_all(orders)
     session.flush()
@@ -100,17 +107,23 @@ def test_jobs_of_one_flush_have_their_ids_in_the_order_of_their_records(session,
         order.submit()
     session.commit()
 
-    assert [int(job.record_id) for job in read_jobs(engine)] == [order.id for order in orders]
+    assert [int(job.record_id) for job in read_jobs(engine)] == [
+        order.id for order in orders
+    ]
 
 
-def test_more_jobs_than_one_statement_takes_have_their_ids_in_that_order_too(session, engine):
+def test_more_jobs_than_one_statement_takes_have_their_ids_in_that_order_too(
+    session, engine
+):
     orders = [Order(total=1) for _ in range(1201)]
     session.add_all(orders)
     for order in orders:
         order.submit()
     session.commit()
 
-    assert [int(job.record_id) for job in read_jobs(engine)] == [order.id for order in orders]
+    assert [int(job.record_id) for job in read_jobs(engine)] == [
+        order.id for order in orders
+    ]
 
 
 def test_missing_tables_of_ours_are_named_with_what_makes_them(database_url):
@@ -179,7 +192,9 @@ def test_a_job_carries_who_fired_not_who_committed(session, engine):
 # --- savepoints ------------------------------------------------------------------------------
 
 
-def test_a_savepoint_that_is_rolled_back_before_the_flush_takes_the_job(session, engine):
+def test_a_savepoint_that_is_rolled_back_before_the_flush_takes_the_job(
+    session, engine
+):
     order = session.get(Order, new_order(engine))
     savepoint = session.begin_nested()
     with session.no_autoflush:
@@ -242,7 +257,9 @@ def test_an_outer_savepoint_takes_what_an_inner_one_released(session, engine):
     assert (order.state, read_jobs(engine)) == (S.DRAFT, [])
 
 
-def test_a_new_record_whose_savepoint_was_rolled_back_can_be_added_again(session, engine):
+def test_a_new_record_whose_savepoint_was_rolled_back_can_be_added_again(
+    session, engine
+):
     order = Order(total=1)
     savepoint = session.begin_nested()
     session.add(order)
@@ -254,10 +271,15 @@ def test_a_new_record_whose_savepoint_was_rolled_back_can_be_added_again(session
     session.commit()
 
     assert charges(engine) == [(order.id, "queued")]
-    assert read_history(engine) == [("create", None, "draft"), ("submit", "draft", "queued")]
+    assert read_history(engine) == [
+        ("create", None, "draft"),
+        ("submit", "draft", "queued"),
+    ]
 
 
-def test_a_new_record_whose_transaction_was_rolled_back_can_be_added_again(session, engine):
+def test_a_new_record_whose_transaction_was_rolled_back_can_be_added_again(
+    session, engine
+):
     order = Order(total=1)
     session.add(order)
     session.flush()
@@ -271,7 +293,9 @@ def test_a_new_record_whose_transaction_was_rolled_back_can_be_added_again(sessi
     assert charges(engine) == [(order.id, "queued")]
 
 
-def test_a_step_that_a_savepoint_took_does_not_come_back_with_its_record(session, engine):
+def test_a_step_that_a_savepoint_took_does_not_come_back_with_its_record(
+    session, engine
+):
     order = Order(total=1)
     session.add(order)
     session.flush()
@@ -350,7 +374,9 @@ def test_a_flush_that_moves_nothing_costs_nothing(session, engine):
 # --- several steps, late steps ---------------------------------------------------------------
 
 
-def test_two_transitions_in_one_flush_write_two_rows_and_the_last_state(session, engine):
+def test_two_transitions_in_one_flush_write_two_rows_and_the_last_state(
+    session, engine
+):
     order = session.get(Order, new_order(engine))
     order.submit()
     order.cancel("changed my mind")

@@ -36,7 +36,9 @@ ByParent = keyed(
     Base,
     more={
         "parent": relationship(
-            Customer, primaryjoin=lambda: foreign(ByParent.id) == Customer.id, viewonly=False
+            Customer,
+            primaryjoin=lambda: foreign(ByParent.id) == Customer.id,
+            viewonly=False,
         )
     },
 )
@@ -56,7 +58,9 @@ GIVEN = [ByDefault, ByServer, ByNext, ByEvent, ByParent, NumberedByEvent]
 @pytest.fixture
 def app(database_url):
     keys = Domain("keys", resources=[*GIVEN, Numbered, Drawn])
-    opened = StateJobs(database_url, domains=[keys], sources=manual_sources(ManualClock()))
+    opened = StateJobs(
+        database_url, domains=[keys], sources=manual_sources(ManualClock())
+    )
     opened.create_all()
     yield opened
     close_app(opened)
@@ -94,7 +98,9 @@ def end(session, cls, by):
         session.delete(session.scalars(sa.select(cls)).one())
 
 
-@pytest.mark.parametrize("cls", [ByDefault, ByServer, ByNext], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [ByDefault, ByServer, ByNext], ids=lambda cls: cls.__name__
+)
 def test_an_insert_that_leaves_the_key_to_a_default_looks_for_a_predecessor(app, cls):
     for _ in range(2):
         with app.session() as session:

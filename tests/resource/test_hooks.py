@@ -149,7 +149,8 @@ def test_sqlmodel_takes_a_hook_for_a_method():
         model_config: ClassVar = {"ignored_types": (Trigger, Transition, Action)}
         id: int | None = Field(default=None, primary_key=True)
         state: Step = Field(
-            default=Step.QUEUED, sa_column=state_column(Step, initial=Step.QUEUED).column
+            default=Step.QUEUED,
+            sa_column=state_column(Step, initial=Step.QUEUED).column,
         )
 
         @Work.perform.on_discard
@@ -210,7 +211,10 @@ def test_a_method_that_hides_a_hook():
 
             def tell(self, session, reason): ...
 
-    assert lines(refused)[0] == "Hidden.tell: Hidden hides the hook 'tell' behind something else"
+    assert (
+        lines(refused)[0]
+        == "Hidden.tell: Hidden hides the hook 'tell' behind something else"
+    )
 
 
 def test_a_hook_of_a_trigger_that_the_class_does_not_have():
@@ -275,7 +279,9 @@ LOST = [
 
 @pytest.mark.parametrize("declare", LOST, ids=lambda declare: declare.__name__)
 def test_a_hook_that_no_class_would_have_is_refused_where_it_stands(declare):
-    with pytest.raises(DefinitionError, match="its on_discard is no attribute of a class"):
+    with pytest.raises(
+        DefinitionError, match="its on_discard is no attribute of a class"
+    ):
         declare()
 
 

@@ -53,7 +53,9 @@ def deep_copy_with_update(state):
     return Modelled(title="x").model_copy(update={"state": state}, deep=True)
 
 
-@pytest.mark.parametrize("target", [Modelled, Modelled.__table__], ids=["class", "table"])
+@pytest.mark.parametrize(
+    "target", [Modelled, Modelled.__table__], ids=["class", "table"]
+)
 def test_a_statement_on_a_table_that_was_mapped_late_is_refused_too(models, target):
     with Session(models) as session, pytest.raises(ProtectedStateError):
         session.execute(update(target).values(state=Step.DONE))
@@ -73,7 +75,10 @@ def test_a_statement_on_a_table_that_was_mapped_late_is_refused_too(models, targ
     ],
 )
 def test_no_idiom_of_pydantic_makes_a_record_in_another_state(models, make):
-    with Session(models) as session, suppress(ProtectedStateError, UnmappedInstanceError):
+    with (
+        Session(models) as session,
+        suppress(ProtectedStateError, UnmappedInstanceError),
+    ):
         session.add(make(Step.DONE))
         session.commit()
 
@@ -83,7 +88,9 @@ def test_no_idiom_of_pydantic_makes_a_record_in_another_state(models, make):
 
 
 def test_a_body_that_sets_the_state_is_refused_in_a_clear_line():
-    with pytest.raises(ProtectedStateError, match=r"^Modelled \(new\): state = 'done' would skip"):
+    with pytest.raises(
+        ProtectedStateError, match=r"^Modelled \(new\): state = 'done' would skip"
+    ):
         Modelled.model_validate({"title": "x", "state": "done"})
 
 
@@ -98,7 +105,9 @@ def test_a_validated_model_begins_at_the_start_and_can_be_fired(models):
     assert len(read_jobs(models)) == 1
 
 
-def test_replacing_a_field_of_a_dataclass_makes_a_record_that_begins_at_the_start(database_url):
+def test_replacing_a_field_of_a_dataclass_makes_a_record_that_begins_at_the_start(
+    database_url,
+):
     with shop_engine(database_url, DataclassBase) as engine, Session(engine) as session:
         session.add(record := Typed(title="x"))
         record.queue()

@@ -7,7 +7,14 @@ from sqlalchemy.ext.declarative import AbstractConcreteBase, ConcreteBase
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from sqlmodel import Field, SQLModel
 
-from statejobs import DefinitionError, Domain, StatefulResource, StateJobs, state_column, transition
+from statejobs import (
+    DefinitionError,
+    Domain,
+    StatefulResource,
+    StateJobs,
+    state_column,
+    transition,
+)
 
 
 class S(StrEnum):
@@ -72,11 +79,15 @@ def by_concrete_base(base):
         __mapper_args__ = {"concrete": True, "polymorphic_identity": "below"}  # noqa: RUF012
 
 
-@pytest.mark.parametrize("declare", [by_mapper_args, by_declared_attr, by_concrete_base])
+@pytest.mark.parametrize(
+    "declare", [by_mapper_args, by_declared_attr, by_concrete_base]
+)
 def test_a_concrete_subclass_is_refused(declare):
     class Base(DeclarativeBase): ...
 
-    with pytest.raises(DefinitionError, match="Below: it is mapped with concrete=True") as caught:
+    with pytest.raises(
+        DefinitionError, match="Below: it is mapped with concrete=True"
+    ) as caught:
         declare(Base)
 
     assert "__abstract__ = True" in caught.value.fix
@@ -85,7 +96,9 @@ def test_a_concrete_subclass_is_refused(declare):
 def test_a_machine_above_tables_that_come_later_is_refused():
     class Base(DeclarativeBase): ...
 
-    with pytest.raises(DefinitionError, match="Root: it declares a state column, and is an Abs"):
+    with pytest.raises(
+        DefinitionError, match="Root: it declares a state column, and is an Abs"
+    ):
 
         class Root(StatefulResource, Machine, AbstractConcreteBase, Base): ...
 
@@ -117,7 +130,9 @@ def test_a_base_of_sqlmodel_without_a_table_is_refused():
         id: int | None = Field(default=None, primary_key=True)
         state: S = Field(default=S.NEW, sa_column=state_column(S, initial=S.NEW).column)
 
-    with pytest.raises(DefinitionError, match="Below: its base Root declares a state") as caught:
+    with pytest.raises(
+        DefinitionError, match="Below: its base Root declares a state"
+    ) as caught:
 
         class Below(Root, table=True):
             __tablename__ = "sqlmodel_belows"
@@ -132,4 +147,6 @@ def test_a_base_of_sqlmodel_without_a_machine_is_served(database_url):
             session.add(Served(name="x"))
             session.commit()
 
-        assert [row["name"] for row in app.queries.transitions("Served", "1")] == ["create"]
+        assert [row["name"] for row in app.queries.transitions("Served", "1")] == [
+            "create"
+        ]

@@ -54,7 +54,9 @@ def opened(database_url):
 
     def make(*kinds):
         resources = Domain("keys", resources=list(kinds))
-        app = StateJobs(database_url, domains=[resources], sources=manual_sources(ManualClock()))
+        app = StateJobs(
+            database_url, domains=[resources], sources=manual_sources(ManualClock())
+        )
         apps.append(app)
         app.create_all()
         return app
@@ -98,11 +100,17 @@ GIVEN = [
         '"2020-01-01"',
     ),
     (
-        decorated(sa.LargeBinary(16), lambda v: v.bytes, lambda b: uuid.UUID(bytes=bytes(b))),
+        decorated(
+            sa.LargeBinary(16), lambda v: v.bytes, lambda b: uuid.UUID(bytes=bytes(b))
+        ),
         ID,
         f'"{ID}"',
     ),
-    (decorated(sa.Integer, lambda v: int(v * 100), lambda v: Decimal(v) / 100), 1, '"1"'),
+    (
+        decorated(sa.Integer, lambda v: int(v * 100), lambda v: Decimal(v) / 100),
+        1,
+        '"1"',
+    ),
     (
         decorated(sa.Integer, lambda v: int(v * 100), lambda v: Decimal(v) / 100),
         Decimal("1.50"),
@@ -117,7 +125,9 @@ GIVEN = [
     (decorated(sa.String(40), str, Slug), "acme", '"acme"'),
     (decorated(sa.String(40), str.lower, lambda v: v), "ACME", '"acme"'),
     (
-        decorated(sa.String(9), lambda v: v.name, lambda v: Color[v], python_type=Color),
+        decorated(
+            sa.String(9), lambda v: v.name, lambda v: Color[v], python_type=Color
+        ),
         Color.RED,
         '"r"',
     ),
@@ -135,7 +145,10 @@ def test_a_record_has_the_text_that_its_key_has_once_it_is_loaded(opened, databa
     class Base(DeclarativeBase): ...
 
     here = 0 if database_url.startswith("postgresql") else 1
-    cases = [*GIVEN, *((column, given, texts[here]) for column, given, *texts in NATIVE)]
+    cases = [
+        *GIVEN,
+        *((column, given, texts[here]) for column, given, *texts in NATIVE),
+    ]
     classes = [keyed(column, f"Keyed{n}", Base) for n, (column, *_) in enumerate(cases)]
     app = opened(*classes)
     for cls, (_, given, _) in zip(classes, cases, strict=True):
@@ -158,7 +171,9 @@ def test_a_record_has_the_text_that_its_key_has_once_it_is_loaded(opened, databa
     found = [set(history_texts(app, cls)) | set(job_texts(app, cls)) for cls in classes]
     assert found == [{text} for *_, text in cases]
     jobs = [app.queries.jobs(resource=cls.__name__) for cls in classes]
-    assert [[job.state for job in some] for some in jobs] == [["completed"] * 2] * len(classes)
+    assert [[job.state for job in some] for some in jobs] == [["completed"] * 2] * len(
+        classes
+    )
 
 
 def job_texts(app, cls):
@@ -177,7 +192,9 @@ def test_an_instant_has_one_text_in_every_zone_of_a_session(opened):
     if app.engine.dialect.name == "sqlite":
         with app.session() as session:
             session.add(cls(id=datetime(2020, 1, 1, tzinfo=UTC)))
-            with pytest.raises(StateJobsError, match=r"no time zone \(statejobs.UtcDateTime"):
+            with pytest.raises(
+                StateJobsError, match=r"no time zone \(statejobs.UtcDateTime"
+            ):
                 session.flush()
         return
 
@@ -218,13 +235,17 @@ REFUSED = [
 def test_a_key_that_no_text_can_stand_for_is_refused_in_words(opened):
     class Base(DeclarativeBase): ...
 
-    classes = [keyed(column, f"Keyed{n}", Base) for n, (column, _) in enumerate(REFUSED)]
+    classes = [
+        keyed(column, f"Keyed{n}", Base) for n, (column, _) in enumerate(REFUSED)
+    ]
     app = opened(*classes)
     for cls, (_, given) in zip(classes, REFUSED, strict=True):
         with app.session() as session:
             session.add(cls(id=given))
 
-            with pytest.raises(StateJobsError, match=r"its key 'id' is .* is no value of"):
+            with pytest.raises(
+                StateJobsError, match=r"its key 'id' is .* is no value of"
+            ):
                 session.flush()
 
 
@@ -263,13 +284,19 @@ def test_a_type_whose_values_may_have_two_texts_is_refused_for_a_key(column):
 @pytest.mark.parametrize("way", ["default", "before_insert"])
 def test_a_key_that_is_made_in_the_flush_has_to_be_what_is_loaded(opened, way):
     made = Decimal("1.5")
-    cls = keyed(sa.Numeric(10, 2), **({"default": lambda: made} if way == "default" else {}))
+    cls = keyed(
+        sa.Numeric(10, 2), **({"default": lambda: made} if way == "default" else {})
+    )
     if way == "before_insert":
-        sa.event.listen(cls, "before_insert", lambda _m, _c, record: setattr(record, "id", made))
+        sa.event.listen(
+            cls, "before_insert", lambda _m, _c, record: setattr(record, "id", made)
+        )
     app = opened(cls)
     with app.session() as session:
         session.add(cls())
-        with pytest.raises(StateJobsError, match=r"was made as .*1.5.*, which is loaded as .*1.50"):
+        with pytest.raises(
+            StateJobsError, match=r"was made as .*1.5.*, which is loaded as .*1.50"
+        ):
             session.flush()
     made = Decimal("1.50")
     with app.session() as session:
@@ -289,7 +316,9 @@ def test_another_key_for_a_stored_record_is_refused_with_or_without_a_move(opene
             record.id = 9
             if moves:
                 record.submit()
-            with pytest.raises(StateJobsError, match="Keyed 1: its key 'id' was changed from 1 to"):
+            with pytest.raises(
+                StateJobsError, match="Keyed 1: its key 'id' was changed from 1 to"
+            ):
                 session.flush()
             session.rollback()
             record.id = "1"  # the same
@@ -312,5 +341,7 @@ def test_a_key_that_follows_another_parent_is_refused(opened):
         session.commit()
         profile.customer = Customer(id=2)
 
-        with pytest.raises(StateJobsError, match="Profile 1: its key 'id' was changed from 1 to 2"):
+        with pytest.raises(
+            StateJobsError, match="Profile 1: its key 'id' was changed from 1 to 2"
+        ):
             session.flush()

@@ -59,7 +59,9 @@ def test_an_orphan_that_moved_leaves_no_job_and_no_move(engine, session):
     del cart.lines[0]
     session.commit()
 
-    assert [(job.record_id, job.state) for job in read_jobs(engine)] == [("2", "queued")]
+    assert [(job.record_id, job.state) for job in read_jobs(engine)] == [
+        ("2", "queued")
+    ]
     assert read_history(engine, 1) == [("create", None, "new")]
 
 
@@ -101,7 +103,9 @@ def test_a_transition_fired_when_all_is_written_is_refused(engine, session, name
             line.submit()
 
     event.listen(session, name, once)
-    with pytest.raises(StateJobsError, match="was fired while the session was flushing"):
+    with pytest.raises(
+        StateJobsError, match="was fired while the session was flushing"
+    ):
         session.flush()
     session.rollback()
 

@@ -145,7 +145,9 @@ def test_a_new_record_has_nothing_of_the_jobs_of_its_predecessor(app, state, end
     end(app)
 
     seen = []
-    script.charge = lambda order, ctx: seen.append((order.who, ctx.attempt, ctx.idempotency_key))
+    script.charge = lambda order, ctx: seen.append(
+        (order.who, ctx.attempt, ctx.idempotency_key)
+    )
     new(app, "Bob")
     app.drain()
 
@@ -203,7 +205,10 @@ def test_a_job_under_a_former_key_of_its_trigger_ends_too(app):
     new(app, "Bob", fire=None)
 
     (job,) = jobs_of(app)
-    assert (job.state, job.reason) == ("cancelled", "its record is gone, and another has its key")
+    assert (job.state, job.reason) == (
+        "cancelled",
+        "its record is gone, and another has its key",
+    )
 
 
 def test_a_job_of_an_earlier_record_cannot_be_retried_on_its_successor(app):
@@ -287,7 +292,9 @@ def test_a_flush_that_fails_after_a_deletion_cancels_nothing_later(app):
     with app.session() as session:
         session.delete(session.get_one(Order, 1))
         with pytest.raises(IntegrityError), session.no_autoflush:
-            session.connection().exec_driver_sql("INSERT INTO lines (order_id) VALUES (1)")
+            session.connection().exec_driver_sql(
+                "INSERT INTO lines (order_id) VALUES (1)"
+            )
         session.rollback()
         session.get_one(Order, 2).who = "Eve"
         session.commit()
@@ -397,7 +404,9 @@ GIVEN = [
 
 
 @pytest.mark.parametrize(("kind", "column", "given", "record_id"), GIVEN)
-def test_a_key_is_brought_to_the_type_of_its_column(database_url, kind, column, given, record_id):
+def test_a_key_is_brought_to_the_type_of_its_column(
+    database_url, kind, column, given, record_id
+):
     cls = keyed(kind, column)
     with opened(database_url, cls) as app:
         with app.session() as session:
@@ -413,7 +422,9 @@ def test_a_key_is_brought_to_the_type_of_its_column(database_url, kind, column, 
             (record,) = session.scalars(select(cls))
             cls.pay.enqueue(session, record)
             session.commit()
-        assert {job.record_id for job in app.queries.jobs(resource="Keyed")} == {record_id}
+        assert {job.record_id for job in app.queries.jobs(resource="Keyed")} == {
+            record_id
+        }
         assert len(app.queries.transitions("Keyed", record_id)) == 3
 
 
@@ -430,7 +441,9 @@ def test_a_key_that_is_merged_as_text_is_the_same_record(database_url):
             session.commit()
         app.drain()
 
-        assert [job.state for job in app.queries.jobs(resource="Keyed")] == [JobState.COMPLETED]
+        assert [job.state for job in app.queries.jobs(resource="Keyed")] == [
+            JobState.COMPLETED
+        ]
 
 
 @pytest.mark.parametrize(("kind", "given"), [(int, "x"), (int, 1.5), (uuid.UUID, "x")])
@@ -447,7 +460,9 @@ def keyed(kind, column):
 
     class Keyed(StatefulResource, Own):
         __tablename__ = "keyeds"
-        id: Mapped[kind] = mapped_column(*([column] if column else []), primary_key=True)
+        id: Mapped[kind] = mapped_column(
+            *([column] if column else []), primary_key=True
+        )
         state: Mapped[S] = state_column(S, initial=S.DRAFT)
         work = Trigger.on_demand("keyed.work")
 
@@ -463,7 +478,9 @@ def keyed(kind, column):
 @contextmanager
 def opened(url, kind):
     app = StateJobs(
-        url, domains=[Domain("shop", resources=[kind])], sources=manual_sources(ManualClock())
+        url,
+        domains=[Domain("shop", resources=[kind])],
+        sources=manual_sources(ManualClock()),
     )
     try:
         app.create_all()
@@ -482,7 +499,9 @@ def test_a_record_that_an_insert_creates_has_nothing_of_its_predecessor(app, way
         "rows": (insert(Order), [chosen]),
         "values": (insert(Order).values(chosen), None),
         "from_select": (
-            insert(Order).from_select(["id", "who"], select(literal(1), literal("Bob"))),
+            insert(Order).from_select(
+                ["id", "who"], select(literal(1), literal("Bob"))
+            ),
             None,
         ),
     }

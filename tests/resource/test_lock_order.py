@@ -37,7 +37,13 @@ from statejobs import (
     transition,
 )
 from statejobs.runner.calls import calls_of, pop_call
-from statejobs.store.lock_order import in_job_order, in_key_order, job_order, key_order, place_of
+from statejobs.store.lock_order import (
+    in_job_order,
+    in_key_order,
+    job_order,
+    key_order,
+    place_of,
+)
 from tests.support.parcels import run_together
 from tests.support.size import size
 
@@ -119,9 +125,10 @@ def postgres(postgres_server):
     name = f"lock_order_{uuid.uuid4().hex}"
     postgres_server.create_database(name)
     app = StateJobs(
-        postgres_server.url(name), domains=[Domain("d", resources=[Box, Tag])],
+        postgres_server.url(name),
+        domains=[Domain("d", resources=[Box, Tag])],
         queues={"default": 1},
-    )  # fmt: skip
+    )
     app.create_all()
     Base.metadata.create_all(app.engine)
     with app.engine.begin() as connection:
@@ -196,7 +203,10 @@ def fires_on_the_first_and_edits_the_last(session, kind):
 
 def fires_on_one_and_edits_what_it_refers_to(session, kind):
     last, _ = both(session, kind)
-    shelf, boxes = session.get_one(Shelf, 1), both(session, Box)  # else they flush what was fired
+    shelf, boxes = (
+        session.get_one(Shelf, 1),
+        both(session, Box),
+    )  # else they flush what was fired
     last.touch()
     for edited in (shelf, *boxes):
         edited.n += 1
@@ -238,15 +248,27 @@ def leaves_in_bulk(session, kind):
 
 
 def locks_by_a_read(session, kind):
-    session.scalars(select(kind).order_by(kind.id.collate("C") if kind is Tag else kind.id)
-                    .with_for_update()).all()  # fmt: skip
+    session.scalars(
+        select(kind)
+        .order_by(kind.id.collate("C") if kind is Tag else kind.id)
+        .with_for_update()
+    ).all()
 
 
 PEOPLE = (
-    fires, edits, fires_on_the_last_and_edits_the_first, fires_on_the_first_and_edits_the_last,
-    fires_on_one_and_edits_what_it_refers_to, leaves, fires_on_all, enqueues_many,
-    enqueues_and_then_edits, moves_in_bulk, leaves_in_bulk, locks_by_a_read,
-)  # fmt: skip
+    fires,
+    edits,
+    fires_on_the_last_and_edits_the_first,
+    fires_on_the_first_and_edits_the_last,
+    fires_on_one_and_edits_what_it_refers_to,
+    leaves,
+    fires_on_all,
+    enqueues_many,
+    enqueues_and_then_edits,
+    moves_in_bulk,
+    leaves_in_bulk,
+    locks_by_a_read,
+)
 
 
 def one_after_the_other(app, kind):
@@ -299,12 +321,21 @@ def run(app, operation, kind, barrier, troubles):
 def deadlocks_of(app):
     with app.engine.connect() as connection:
         found = connection.execute(
-            text("SELECT outcome, message FROM statejobs_attempts WHERE message LIKE '%deadlock%'")
+            text(
+                "SELECT outcome, message FROM statejobs_attempts WHERE message LIKE '%deadlock%'"
+            )
         )
         return [tuple(row) for row in found]
 
 
-ORDERED_BY_KEY = (fires, edits, enqueues_many, moves_in_bulk, locks_by_a_read, in_one_call)
+ORDERED_BY_KEY = (
+    fires,
+    edits,
+    enqueues_many,
+    moves_in_bulk,
+    locks_by_a_read,
+    in_one_call,
+)
 PAIRS = [
     (kind, *pair)
     for kind, operations in ((Box, (*PEOPLE, *WORKERS)), (Tag, ORDERED_BY_KEY))
@@ -312,7 +343,9 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "one", "other"), PAIRS, ids=lambda given: given.__name__)
+@pytest.mark.parametrize(
+    ("kind", "one", "other"), PAIRS, ids=lambda given: given.__name__
+)
 def test_two_that_lock_the_same_records_and_jobs_never_deadlock(app, kind, one, other):
     barrier, troubles = threading.Barrier(2), []
     threads = [
@@ -366,9 +399,15 @@ def test_tables_that_others_refer_to_come_first():
 
 def test_tables_that_refer_to_each_other_have_a_place():
     metadata = MetaData()
-    left = Table("left", metadata, Column("id", Integer), Column("r", ForeignKey("right.id")))
-    right = Table("right", metadata, Column("id", Integer), Column("l", ForeignKey("left.id")))
-    Table("alone", metadata, Column("id", Integer), Column("n", ForeignKey("nowhere.id")))
+    left = Table(
+        "left", metadata, Column("id", Integer), Column("r", ForeignKey("right.id"))
+    )
+    right = Table(
+        "right", metadata, Column("id", Integer), Column("l", ForeignKey("left.id"))
+    )
+    Table(
+        "alone", metadata, Column("id", Integer), Column("n", ForeignKey("nowhere.id"))
+    )
 
     assert place_of(left) < place_of(right)
     assert place_of(metadata.tables["alone"]) == (1, "alone")
@@ -380,7 +419,9 @@ def test_a_flush_that_moves_what_comes_first_anyway_asks_for_no_further_locks(ap
         last, first = both(session, Box)
         first.touch()
         last.n += 1
-        event.listen(app.engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+        event.listen(
+            app.engine, "before_cursor_execute", lambda *args: sent.append(args[2])
+        )
         session.flush()
 
     assert [statement for statement in sent if "FOR NO KEY UPDATE" in statement] == []

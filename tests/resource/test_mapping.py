@@ -5,7 +5,13 @@ from typing import ClassVar
 
 import pytest
 from sqlalchemy import ForeignKey
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    Session,
+    mapped_column,
+)
 from sqlmodel import Field, SQLModel
 
 from statejobs import (
@@ -85,7 +91,9 @@ KEY = uuid.UUID(int=7)
     ],
     ids=["int", "str", "uuid", "composite"],
 )
-def test_any_primary_key_names_its_job_and_its_history(database_url, resource, key, record_id):
+def test_any_primary_key_names_its_job_and_its_history(
+    database_url, resource, key, record_id
+):
     with shop_engine(database_url, Base) as engine, Session(engine) as session:
         record = resource(**key)
         session.add(record)
@@ -97,7 +105,10 @@ def test_any_primary_key_names_its_job_and_its_history(database_url, resource, k
         [job] = read_jobs(engine)
         assert (job.record_id, job.resource) == (record_id, resource.__name__)
         assert {row.record_id for row in read_history_rows(engine)} == {record_id}
-        assert session.get(resource, decode_identity(resource.__mapper__, record_id)) is record
+        assert (
+            session.get(resource, decode_identity(resource.__mapper__, record_id))
+            is record
+        )
 
 
 def test_a_key_that_the_database_makes_is_known_to_the_job(database_url):
@@ -108,7 +119,9 @@ def test_a_key_that_the_database_makes_is_known_to_the_job(database_url):
             record.queue()
         session.commit()
 
-        assert [job.record_id for job in read_jobs(engine)] == [str(r.id) for r in records]
+        assert [job.record_id for job in read_jobs(engine)] == [
+            str(r.id) for r in records
+        ]
 
 
 # --- bases -----------------------------------------------------------------------------------
@@ -130,7 +143,9 @@ class Modelled(Work, StatefulResource, SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     title: str
-    state: Step = Field(default=Step.NEW, sa_column=state_column(Step, initial=Step.NEW).column)
+    state: Step = Field(
+        default=Step.NEW, sa_column=state_column(Step, initial=Step.NEW).column
+    )
 
 
 BASES = [(Typed, DataclassBase), (Modelled, SQLModel)]
@@ -145,7 +160,9 @@ def test_other_bases_make_resources_too(database_url, resource, base):
         session.commit()
 
         assert (record.state, record.state_version) == (Step.QUEUED, 1)
-        assert [job.key for job in read_jobs(engine)] == [f"{resource.__name__.lower()}.perform"]
+        assert [job.key for job in read_jobs(engine)] == [
+            f"{resource.__name__.lower()}.perform"
+        ]
 
         record.run(context(session, record))
         session.commit()
@@ -174,7 +191,10 @@ class Parent(Work, StatefulResource, Family):
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
     state: Mapped[Step] = state_column(Step, initial=Step.NEW)
-    __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "parent"}
+    __mapper_args__: ClassVar = {
+        "polymorphic_on": "kind",
+        "polymorphic_identity": "parent",
+    }
 
 
 class Joined(Parent):
@@ -234,12 +254,18 @@ def test_a_subclass_adds_transitions_of_its_own(database_url):
 
 
 def test_what_a_subclass_adds_is_not_in_its_parent():
-    assert [e.name for e in Joined.__machine__.transitions] == ["queue", "drop", "revive"]
+    assert [e.name for e in Joined.__machine__.transitions] == [
+        "queue",
+        "drop",
+        "revive",
+    ]
     assert [e.name for e in Parent.__machine__.transitions] == ["queue", "drop"]
 
 
 def test_a_refusal_names_the_subclass():
-    with pytest.raises(TransitionRefusedError, match=r"^Joined \(new\) cannot 'revive'"):
+    with pytest.raises(
+        TransitionRefusedError, match=r"^Joined \(new\) cannot 'revive'"
+    ):
         Joined().revive()
 
 
@@ -311,7 +337,9 @@ def test_a_resource_may_choose_its_stored_name_and_its_attribute(database_url):
         [job] = read_jobs(engine)
         assert (invoice.status, job.resource) == (Step.QUEUED, "billing.Invoice")
         assert job.key == "billing.invoice.send"
-        assert {row.resource for row in read_history_rows(engine)} == {"billing.Invoice"}
+        assert {row.resource for row in read_history_rows(engine)} == {
+            "billing.Invoice"
+        }
 
 
 def test_a_resource_may_go_without_history(database_url):
@@ -327,7 +355,11 @@ def test_a_resource_may_go_without_history(database_url):
 def test_a_mixin_gives_each_resource_a_key_of_its_own():
     registry = Registry([Domain("all", resources=[ByNumber, ByText, Silent])])
 
-    assert set(registry.triggers) == {"bynumber.perform", "bytext.perform", "silent.perform"}
+    assert set(registry.triggers) == {
+        "bynumber.perform",
+        "bytext.perform",
+        "silent.perform",
+    }
 
 
 def test_the_database_refuses_a_state_that_is_none(database_url):

@@ -10,7 +10,13 @@ from sqlalchemy.orm import (
     relationship,
 )
 
-from statejobs import StatefulResource, acting_as, override_state, state_column, transition
+from statejobs import (
+    StatefulResource,
+    acting_as,
+    override_state,
+    state_column,
+    transition,
+)
 from tests.resource.support import Step
 from tests.support.shop import read_history, read_history_rows, shop_engine
 
@@ -90,7 +96,9 @@ def test_steps_go_along_with_actor_and_arguments(engine, session, merge):
 
 
 @pytest.mark.parametrize("merge", WAYS)
-def test_a_state_in_the_dict_of_what_is_merged_counts_for_nothing(engine, session, merge):
+def test_a_state_in_the_dict_of_what_is_merged_counts_for_nothing(
+    engine, session, merge
+):
     line = Line(id=7)
     line.__dict__["state"] = Step.DONE
     merge(session, line)
@@ -126,7 +134,10 @@ def test_an_override_goes_along(engine, session):
     session.merge(line)
     session.commit()
 
-    assert read_history(engine) == [("create", None, "new"), ("override", "new", "done")]
+    assert read_history(engine) == [
+        ("create", None, "new"),
+        ("override", "new", "done"),
+    ]
 
 
 def test_a_new_record_over_a_stored_one_moves_nothing(engine, session):

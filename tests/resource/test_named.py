@@ -126,24 +126,42 @@ SPELLINGS = [
     (lambda: Invoice(number="ü"), ("ü", '"ü"', json.dumps("ü"))),
     (lambda: Invoice(number='"R-1"'), (('"R-1"',), json.dumps('"R-1"'))),
     (lambda: Invoice(number="[1]"), ("[1]", '"[1]"', ("[1]",))),
-    (lambda: Seat(hall="A", number=7), (("A", 7), ["A", "7"], '["A",7]', '["A", 7]', ' ["A" ,7 ]')),
+    (
+        lambda: Seat(hall="A", number=7),
+        (("A", 7), ["A", "7"], '["A",7]', '["A", 7]', ' ["A" ,7 ]'),
+    ),
     (
         lambda: Seat(hall="Zürich", number=7),
-        (("Zürich", 7), json.dumps(["Zürich", 7]), json.dumps(["Zürich", 7], ensure_ascii=False)),
+        (
+            ("Zürich", 7),
+            json.dumps(["Zürich", 7]),
+            json.dumps(["Zürich", 7], ensure_ascii=False),
+        ),
     ),
-    (lambda: Thing(id=ID), (ID, str(ID), str(ID).upper(), ID.hex, json.dumps(str(ID).upper()))),
-    (lambda: Paper(id=str(ID)), (ID, str(ID), str(ID).upper(), ID.hex, json.dumps(str(ID)))),
-    (lambda: Price(amount=Decimal("1.50")), (Decimal("1.5"), "1.5", "1.50", '"1.500"', 1.5)),
+    (
+        lambda: Thing(id=ID),
+        (ID, str(ID), str(ID).upper(), ID.hex, json.dumps(str(ID).upper())),
+    ),
+    (
+        lambda: Paper(id=str(ID)),
+        (ID, str(ID), str(ID).upper(), ID.hex, json.dumps(str(ID))),
+    ),
+    (
+        lambda: Price(amount=Decimal("1.50")),
+        (Decimal("1.5"), "1.5", "1.50", '"1.500"', 1.5),
+    ),
     (lambda: Shirt(size=Size.LARGE), (Size.LARGE, "large", '"large"')),
     (
         lambda: Day(at=NOON),
         (
-            NOON, NOON.astimezone(timezone(timedelta(hours=2))), "2030-01-01T12:00:00Z",
+            NOON,
+            NOON.astimezone(timezone(timedelta(hours=2))),
+            "2030-01-01T12:00:00Z",
             '"2030-01-01T14:00:00+02:00"',
         ),
     ),
     (lambda: Coded(code="AB"), ("AB", "ab", '"ab"', Code("ab"))),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -153,12 +171,17 @@ def app(database_url):
         with jobs.session() as session:
             session.add_all(
                 [
-                    Number(id=43), Invoice(number="other"), Seat(hall="A", number=8),
-                    Thing(id=uuid.UUID(int=1)), Paper(id=str(uuid.UUID(int=1))),
-                    Price(amount=Decimal(2)), Shirt(size=Size.SMALL),
-                    Day(at=NOON + timedelta(days=1)), Coded(code="CD"),
+                    Number(id=43),
+                    Invoice(number="other"),
+                    Seat(hall="A", number=8),
+                    Thing(id=uuid.UUID(int=1)),
+                    Paper(id=str(uuid.UUID(int=1))),
+                    Price(amount=Decimal(2)),
+                    Shirt(size=Size.SMALL),
+                    Day(at=NOON + timedelta(days=1)),
+                    Coded(code="CD"),
                 ]
-            )  # fmt: skip
+            )
             session.commit()
         yield jobs
 
@@ -179,7 +202,9 @@ def test_a_record_is_found_by_itself_its_key_and_every_spelling_of_it(app):
             for name in (record, *spellings):
                 (job,) = app.queries.jobs(resource=type(record), record_id=name)
                 history = app.queries.transitions(type(record).__name__, name)
-                assert [row["record_id"] for row in history] == [job.record_id] * steps, name
+                assert [row["record_id"] for row in history] == [
+                    job.record_id
+                ] * steps, name
                 assert job.id in {j.id for j in app.queries.jobs(record_id=name)}, name
                 jobs.pop(job.id, None)
 
@@ -203,7 +228,9 @@ def test_a_record_is_named_by_what_a_query_returns(app):
     add(app, Seat(hall="A", number=7))
 
     with app.session() as session:
-        row = session.execute(select(Seat.hall, Seat.number).where(Seat.number == 7)).one()
+        row = session.execute(
+            select(Seat.hall, Seat.number).where(Seat.number == 7)
+        ).one()
 
     assert len(app.queries.transitions(Seat, row)) == 1
 
@@ -243,7 +270,10 @@ def test_the_forms_for_asyncio_name_records_in_the_same_ways(app):
         ({"resource": "Invoce", "record_id": "R-1"}, "no resource 'Invoce'"),
         ({"key": "invoice.sent"}, "no key 'invoice.sent'; did you mean 'invoice.send'"),
         ({"queue": "defalt"}, "no queue 'defalt'; did you mean 'default'"),
-        ({"resource": "Number", "record_id": "x"}, r"'x' is not a key of Number \(id: int\)"),
+        (
+            {"resource": "Number", "record_id": "x"},
+            r"'x' is not a key of Number \(id: int\)",
+        ),
         ({"resource": Number, "record_id": True}, "True is not a key of Number"),
         ({"resource": Number, "record_id": "true"}, "'true' is not a key of Number"),
         ({"resource": Number, "record_id": 1.5}, "1.5 is not a key of Number"),
@@ -263,7 +293,11 @@ def test_a_name_that_nobody_knows_is_refused(app, named, words):
 @pytest.mark.parametrize(
     ("resource", "record", "words"),
     [
-        (Number, lambda: Invoice(number="43"), "a record of Invoice was given for one of Number"),
+        (
+            Number,
+            lambda: Invoice(number="43"),
+            "a record of Invoice was given for one of Number",
+        ),
         ("Nmber", lambda: Number(id=43), "one of Nmber"),
         (Number, Number, r"Number \(new\) has no key yet"),
         (7, lambda: Number(id=43), "no name of a resource"),

@@ -5,7 +5,14 @@ from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from statejobs import ProtectedStateError, override_state
-from tests.support.shop import Order, S, new_order, read_history, read_history_rows, read_jobs
+from tests.support.shop import (
+    Order,
+    S,
+    new_order,
+    read_history,
+    read_history_rows,
+    read_jobs,
+)
 
 
 def stored(engine, order_id):
@@ -47,7 +54,9 @@ def test_the_count_of_transitions_is_not_assigned(session, attribute):
     session.commit()
 
     with pytest.raises(ProtectedStateError) as refused:
-        setattr(order, attribute, 7 if attribute == "state_version" else order.created_at)
+        setattr(
+            order, attribute, 7 if attribute == "state_version" else order.created_at
+        )
 
     assert str(refused.value) == (
         f"Order {order.id}: {attribute} is kept by statejobs: it tells racing transitions apart"
@@ -77,7 +86,9 @@ def test_a_bulk_update_of_the_state_is_refused(session, statement):
 
 def test_a_bulk_update_by_primary_key_is_refused(session):
     with pytest.raises(ProtectedStateError) as refused:
-        session.execute(update(Order), [{"id": 1, "state": S.FAILED}, {"id": 2, "total": 1}])
+        session.execute(
+            update(Order), [{"id": 1, "state": S.FAILED}, {"id": 2, "total": 1}]
+        )
 
     assert str(refused.value) == BULK + "Fire a transition on each record instead"
 
@@ -132,7 +143,9 @@ def test_an_override_into_a_promising_state_enqueues_its_job(session, engine):
         order.state = S.QUEUED
     session.commit()
 
-    assert [(job.key, job.state) for job in read_jobs(engine)] == [("order.charge", "queued")]
+    assert [(job.key, job.state) for job in read_jobs(engine)] == [
+        ("order.charge", "queued")
+    ]
 
 
 def test_an_override_out_of_a_promising_state_cancels_its_job(session, engine):
@@ -142,7 +155,9 @@ def test_an_override_out_of_a_promising_state_cancels_its_job(session, engine):
         order.state = S.DRAFT
     session.commit()
 
-    assert [(j.state, j.reason) for j in read_jobs(engine)] == [("cancelled", "left by override")]
+    assert [(j.state, j.reason) for j in read_jobs(engine)] == [
+        ("cancelled", "left by override")
+    ]
 
 
 def test_an_override_may_be_flushed_inside(session, engine):
@@ -198,7 +213,9 @@ def test_an_override_takes_a_state(session):
     ):
         order.state = "faild"
 
-    assert str(refused.value) == ("Order (new): state = 'faild' is not a member of OrderState")
+    assert str(refused.value) == (
+        "Order (new): state = 'faild' is not a member of OrderState"
+    )
 
 
 def test_an_override_ends_with_its_block(session):
@@ -263,7 +280,10 @@ def test_merging_a_new_record_writes_its_history_and_its_job(engine):
 
         assert merged.state is S.QUEUED
     assert [job.state for job in read_jobs(engine)] == ["queued"]
-    assert read_history(engine) == [("create", None, "draft"), ("submit", "draft", "queued")]
+    assert read_history(engine) == [
+        ("create", None, "draft"),
+        ("submit", "draft", "queued"),
+    ]
 
 
 def test_pickling_a_record_works(engine):
@@ -298,5 +318,8 @@ def test_pickling_a_new_record_keeps_its_steps(engine):
         session.add(thawed)
         session.commit()
 
-    assert read_history(engine) == [("create", None, "draft"), ("submit", "draft", "queued")]
+    assert read_history(engine) == [
+        ("create", None, "draft"),
+        ("submit", "draft", "queued"),
+    ]
     assert len(read_jobs(engine)) == 1

@@ -43,7 +43,9 @@ def test_the_loser_among_many_is_found(engine):
         for order in mine:
             order.submit()
 
-        with pytest.raises(StaleTransitionError, match=f"^Order {ids[3]}: 'submit' expected"):
+        with pytest.raises(
+            StaleTransitionError, match=f"^Order {ids[3]}: 'submit' expected"
+        ):
             second.commit()
 
     assert charges(engine) == []
@@ -77,7 +79,10 @@ def test_the_loser_writes_nothing_and_can_decide_anew(engine):
         loser.cancel("changed my mind")
         second.commit()
 
-        assert (loser.state, charges(engine)) == (S.CANCELLED, [(order_id, "cancelled")])
+        assert (loser.state, charges(engine)) == (
+            S.CANCELLED,
+            [(order_id, "cancelled")],
+        )
 
 
 def test_a_record_that_came_back_to_its_state_has_still_moved(engine):
@@ -138,7 +143,9 @@ def race(engine, order_id):
 def test_of_fifty_racers_exactly_one_wins(request, database, isolation):
     url = request.getfixturevalue(database)
     with shop_engine(url, connections=RACERS) as plain:
-        engine = plain.execution_options(isolation_level=isolation) if isolation else plain
+        engine = (
+            plain.execution_options(isolation_level=isolation) if isolation else plain
+        )
         ids = [new_order(plain) for _ in range(RECORDS)]
 
         ends = [race(engine, order_id) for order_id in ids]

@@ -66,7 +66,9 @@ class Plain(StatefulResource, Base):
 @pytest.fixture
 def app(database_url):
     domain = Domain("shop", resources=[Bill, Plain])
-    opened = StateJobs(database_url, domains=[domain], sources=manual_sources(ManualClock()))
+    opened = StateJobs(
+        database_url, domains=[domain], sources=manual_sources(ManualClock())
+    )
     opened.create_all()
     yield opened
     close_app(opened)
@@ -169,7 +171,9 @@ def test_a_job_under_a_former_key_is_cancelled_when_its_record_leaves(app, go):
 
 @pytest.mark.usefixtures("former")
 @pytest.mark.parametrize("go", [leave, leave_in_bulk])
-def test_a_job_that_runs_under_a_former_key_is_asked_to_stop_when_its_record_leaves(app, go):
+def test_a_job_that_runs_under_a_former_key_is_asked_to_stop_when_its_record_leaves(
+    app, go
+):
     app.runner().claim("default", limit=2)
     with app.session() as session:
         go(session)
@@ -182,7 +186,9 @@ def test_a_job_that_runs_under_a_former_key_is_asked_to_stop_when_its_record_lea
 def test_a_job_under_a_former_key_ends_when_an_action_deletes_its_record(app):
     with app.session() as session:
         Bill.purge.enqueue(session, session.get_one(Bill, 1))
-        session.execute(update(jobs).where(jobs.c.key != "order.drop").values(priority=9))
+        session.execute(
+            update(jobs).where(jobs.c.key != "order.drop").values(priority=9)
+        )
         session.commit()
     (claim,) = app.runner().claim("default", limit=1)
     app.runner().run(claim)

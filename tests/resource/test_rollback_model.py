@@ -84,7 +84,9 @@ tree = st.recursive(
     max_leaves=20,
 )
 story = st.lists(
-    st.builds(Transaction, st.lists(tree, max_size=8), st.booleans()), min_size=1, max_size=4
+    st.builds(Transaction, st.lists(tree, max_size=8), st.booleans()),
+    min_size=1,
+    max_size=4,
 )
 
 
@@ -131,7 +133,10 @@ class Run:
                 case Add(record):
                     self.session.add(self.items[record])
                     self.model.added.add(record)
-                case Fire(record, name) if (name, self.model.states[record]) in LEADS_TO:
+                case Fire(record, name) if (
+                    name,
+                    self.model.states[record],
+                ) in LEADS_TO:
                     getattr(self.items[record], name)()
                     self.model.fire(record, name)
                 case Savepoint() | Transaction():
@@ -149,7 +154,9 @@ class Run:
             return
         block.rollback()
         self.model.restore(before)
-        for record in self.model.added:  # SQLAlchemy cannot insert again what is expired
+        for (
+            record
+        ) in self.model.added:  # SQLAlchemy cannot insert again what is expired
             assert self.items[record].state == self.model.states[record]
 
     def check(self, engine):
@@ -162,7 +169,9 @@ class Run:
             for row in rows:
                 check_history(read_history_rows(engine, row.id), row)
         waiting = sorted(int(job.record_id) for job in jobs if job.state in WAITING)
-        assert waiting == sorted(id_ for id_, state in stored.items() if state == "queued")
+        assert waiting == sorted(
+            id_ for id_, state in stored.items() if state == "queued"
+        )
         assert {int(job.record_id) for job in jobs} <= set(stored)
 
 

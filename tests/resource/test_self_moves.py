@@ -75,7 +75,9 @@ def test_what_the_session_holds_is_what_was_written(engine, session, clock):
     assert held == (leaflet.state_version, leaflet.state_changed_at)
 
 
-def test_a_self_transition_of_a_new_record_keeps_the_time_of_the_move_before(session, clock):
+def test_a_self_transition_of_a_new_record_keeps_the_time_of_the_move_before(
+    session, clock
+):
     leaflet = Leaflet()
     session.add(leaflet)
     leaflet.approve()
@@ -165,7 +167,9 @@ def test_the_one_that_lost_among_many_that_stay_is_found(engine):
         for leaflet in theirs:
             leaflet.touch()
 
-        with pytest.raises(StaleTransitionError, match=f"^Leaflet {mine[1].id}: 'touch'"):
+        with pytest.raises(
+            StaleTransitionError, match=f"^Leaflet {mine[1].id}: 'touch'"
+        ):
             second.commit()
 
 
@@ -198,7 +202,11 @@ def test_of_fifty_racers_of_a_self_transition_all_win(database_url):
         assert ends == [{"won": RACERS}] * RECORDS
         for key in keys:
             rows = read_history_rows(engine, key)
-            assert [row.name for row in rows] == ["create", "approve", *["touch"] * RACERS]
+            assert [row.name for row in rows] == [
+                "create",
+                "approve",
+                *["touch"] * RACERS,
+            ]
             assert [row.version for row in rows] == [0, 1, *[1] * RACERS]
 
 
@@ -216,7 +224,10 @@ def test_a_bulk_self_transition_keeps_version_and_time(engine, session, clock, i
     result = Leaflet.touch.bulk(session, where=Leaflet.id == leaflet.id, values={})
 
     leaflet = session.get_one(Leaflet, leaflet.id)
-    assert (result.moved, leaflet.state_version, leaflet.state_changed_at) == (1, *before)
+    assert (result.moved, leaflet.state_version, leaflet.state_changed_at) == (
+        1,
+        *before,
+    )
     session.commit()
     assert (leaflet.state_version, leaflet.state_changed_at) == before
     assert versions(engine)[-1] == ("touch", 1)

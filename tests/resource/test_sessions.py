@@ -11,7 +11,15 @@ from statejobs import BindMismatchError, Enqueued, configure_sqlite
 from statejobs.store.engines.factory import async_url
 from statejobs.store.tables import jobs
 from tests.resource.support import charges
-from tests.support.shop import Base, Order, S, new_order, read_history, read_jobs, shop_engine
+from tests.support.shop import (
+    Base,
+    Order,
+    S,
+    new_order,
+    read_history,
+    read_jobs,
+    shop_engine,
+)
 
 
 @pytest.fixture

@@ -3,7 +3,13 @@
 from enum import StrEnum
 
 import pytest
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, declared_attr, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    declared_attr,
+    mapped_column,
+)
 
 from statejobs import (
     DefinitionError,
@@ -21,7 +27,9 @@ def states(queued="queued"):
     return StrEnum("S", {**members, "FAILED": "failed"})
 
 
-def order_class(*, of=None, name="Order", action="pay", key="order.pay", body=None, **column):
+def order_class(
+    *, of=None, name="Order", action="pay", key="order.pay", body=None, **column
+):
     """Return the base, and an order of which one name is given."""
 
     class Base(DeclarativeBase): ...
@@ -33,7 +41,9 @@ def order_class(*, of=None, name="Order", action="pay", key="order.pay", body=No
     def pay(self, ctx: JobContext): ...
 
     pay.__name__ = pay.__qualname__ = action
-    performs = charge.action(enum.QUEUED, enum.DONE, during=enum.RUNNING, failed=enum.FAILED)
+    performs = charge.action(
+        enum.QUEUED, enum.DONE, during=enum.RUNNING, failed=enum.FAILED
+    )
     declared = {
         "__tablename__": "orders",
         "__annotations__": {"id": Mapped[int], "state": Mapped[enum]},
@@ -55,20 +65,35 @@ class Nameless:
 
 
 REFUSED = {
-    "state": ({"of": states("x" * 101)}, "its state 'x.*'… has 101 characters; 100 can be stored"),
+    "state": (
+        {"of": states("x" * 101)},
+        "its state 'x.*'… has 101 characters; 100 can be stored",
+    ),
     "NUL": ({"of": states("a\0b")}, "its state .* has the character NUL"),
     "surrogate": ({"of": states("\ud800")}, "its state .* has half a character"),
-    "action": ({"action": "p" * 195}, "the edge 'p.*'… has 201 characters; 200 can be stored"),
-    "class": ({"name": "N" * 201}, "its name 'N.*'… has 201 characters; 200 can be stored"),
+    "action": (
+        {"action": "p" * 195},
+        "the edge 'p.*'… has 201 characters; 200 can be stored",
+    ),
+    "class": (
+        {"name": "N" * 201},
+        "its name 'N.*'… has 201 characters; 200 can be stored",
+    ),
     "key": (
         {"name": "N" * 150, "key": "{resource}." + "k" * 100},
         "the key 'n.*'… has 251 characters; 200 can be stored",
     ),
     "deleted": ({"of": states("(deleted)")}, r"a state is called '\(deleted\)'"),
-    "callable": ({"body": Nameless()}, "@transition is put on a Nameless, not on a method"),
+    "callable": (
+        {"body": Nameless()},
+        "@transition is put on a Nameless, not on a method",
+    ),
     "default": ({"default": "new"}, "default= is not yours to set"),
     "onupdate": ({"onupdate": "done"}, "onupdate= is not yours to set"),
-    "server_onupdate": ({"server_onupdate": "done"}, "server_onupdate= is not yours to set"),
+    "server_onupdate": (
+        {"server_onupdate": "done"},
+        "server_onupdate= is not yours to set",
+    ),
     "raiseload": (
         {"deferred": True, "deferred_raiseload": True},
         "deferred_raiseload= is not yours to set",

@@ -13,7 +13,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from statejobs import DefinitionError, StatefulResource, metadata, state_column, transition
+from statejobs import (
+    DefinitionError,
+    StatefulResource,
+    metadata,
+    state_column,
+    transition,
+)
 from statejobs.store.check_names import check_name
 
 
@@ -54,7 +60,9 @@ def declare(*args, table="tickets", schema=None, **options):
     ],
 )
 def test_nothing_is_named_like_the_check_of_the_states(kind, make, name):
-    with pytest.raises(DefinitionError, match="has the name of the CHECK that guards") as caught:
+    with pytest.raises(
+        DefinitionError, match="has the name of the CHECK that guards"
+    ) as caught:
         declare(make(name))
 
     assert caught.value.what.startswith(f"its {kind} {name!r}")
@@ -62,17 +70,23 @@ def test_nothing_is_named_like_the_check_of_the_states(kind, make, name):
 
 @pytest.mark.parametrize("name", sorted({*metadata.tables, "statejobs_version"}))
 def test_no_resource_is_stored_in_a_table_of_ours(name):
-    with pytest.raises(DefinitionError, match=f"its table '{name}' has the name of a table of"):
+    with pytest.raises(
+        DefinitionError, match=f"its table '{name}' has the name of a table of"
+    ):
         declare(table=name)
 
 
-INDEXES = sorted(index.name for table in metadata.tables.values() for index in table.indexes)
+INDEXES = sorted(
+    index.name for table in metadata.tables.values() for index in table.indexes
+)
 
 
 @pytest.mark.parametrize("name", INDEXES)
 def test_no_index_is_named_like_one_of_ours(name):
     for make in (lambda: Index(name, "n"), lambda: UniqueConstraint("n", name=name)):
-        with pytest.raises(DefinitionError, match="has the name of an index of statejobs"):
+        with pytest.raises(
+            DefinitionError, match="has the name of an index of statejobs"
+        ):
             declare(make())
 
 
@@ -84,12 +98,16 @@ def test_a_key_of_ours_in_the_info_of_the_column_is_refused():
 
 def test_other_names_and_schemas_are_the_users(database_url):
     name = "ck_tickets_state"
-    ticket = declare(CheckConstraint("n > 0", name=name), Index("ix_tickets_state", "n"), info={})
+    ticket = declare(
+        CheckConstraint("n > 0", name=name), Index("ix_tickets_state", "n"), info={}
+    )
     declare(table="statejobs_jobs", schema="mine")
     engine = create_engine(database_url)
     ticket.metadata.create_all(engine)
     try:
-        found = {check["name"] for check in inspect(engine).get_check_constraints("tickets")}
+        found = {
+            check["name"] for check in inspect(engine).get_check_constraints("tickets")
+        }
         assert found == {name, TAKEN}
     finally:
         engine.dispose()

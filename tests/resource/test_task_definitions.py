@@ -152,7 +152,10 @@ def test_the_context_of_the_other_colour():
     assert refusal(lambda: task("a.b")(plain))[0] == (
         "task 'a.b', plain(): it takes JobContext, not AsyncJobContext"
     )
-    assert refusal(lambda: task("a.b")(waits))[2] == "  fix: annotate it: ctx: AsyncJobContext"
+    assert (
+        refusal(lambda: task("a.b")(waits))[2]
+        == "  fix: annotate it: ctx: AsyncJobContext"
+    )
 
 
 def test_a_context_that_is_not_first():
@@ -187,7 +190,10 @@ def test_a_context_is_known_by_its_type_however_it_is_written():
     def none(context: int, n: int) -> None: ...
 
     registry(by_class, by_text, by_path, none)
-    assert [list(one.spec.signature.parameters) for one in (by_class, by_text, by_path, none)] == [
+    assert [
+        list(one.spec.signature.parameters)
+        for one in (by_class, by_text, by_path, none)
+    ] == [
         ["n"],
         ["n"],
         ["n"],
@@ -214,21 +220,27 @@ def test_a_hook_takes_what_the_body_takes():
         assert declare_hook(hook).spec.discard_hook is hook
 
 
-@pytest.mark.parametrize("parameters", ["reason", "session, reason", "session, reason, day, note"])
+@pytest.mark.parametrize(
+    "parameters", ["reason", "session, reason", "session, reason, day, note"]
+)
 def test_a_hook_that_could_not_be_called(parameters):
     names = {}
     exec(f"def tell({parameters}): ...", names)
 
     lines = refusal(lambda: declare_hook(names["tell"]))
 
-    assert lines[0].startswith("task 'a.b': its @on_discard, 'tell', cannot be called: ")
+    assert lines[0].startswith(
+        "task 'a.b': its @on_discard, 'tell', cannot be called: "
+    )
     assert lines[2].startswith("  fix: def tell(session, reason, day")
 
 
 def test_an_async_hook():
     async def tell(session, reason, day, *, note=""): ...
 
-    assert refusal(lambda: declare_hook(tell))[0].endswith("its @on_discard, 'tell', is async")
+    assert refusal(lambda: declare_hook(tell))[0].endswith(
+        "its @on_discard, 'tell', is async"
+    )
 
 
 def test_two_hooks():
@@ -236,7 +248,9 @@ def test_two_hooks():
 
     body = declare_hook(tell)
 
-    assert refusal(lambda: body.on_discard(tell))[0].endswith("it has two @on_discard functions")
+    assert refusal(lambda: body.on_discard(tell))[0].endswith(
+        "it has two @on_discard functions"
+    )
 
 
 # Domains -----------------------------------------------------------------------------------------
@@ -307,7 +321,9 @@ def test_a_task_may_be_listed_in_several_domains():
 
 
 def test_an_app_knows_the_keys_and_queues_of_both():
-    found = registry(report(queue="reports", aliases=["old"]), resources=[resource("bill.pay")])
+    found = registry(
+        report(queue="reports", aliases=["old"]), resources=[resource("bill.pay")]
+    )
 
     assert found.known_keys() == ["bill.pay", "report.daily", "old"]
     assert found.named_queues() == ["default", "reports"]

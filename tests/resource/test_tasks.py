@@ -68,7 +68,11 @@ def test_calling_it_runs_the_body_here(engine):
 
 def test_it_keeps_the_name_and_the_docstring_of_the_function():
     assert (daily.__name__, daily.__doc__) == ("daily", "Print the report.")
-    assert (daily.key, daily.name, repr(daily)) == ("report.daily", "daily", "<task report.daily>")
+    assert (daily.key, daily.name, repr(daily)) == (
+        "report.daily",
+        "daily",
+        "<task report.daily>",
+    )
     assert (daily.spec.is_async, fetch.spec.is_async) == (False, True)
     assert (daily.spec.takes_context, note.spec.takes_context) == (False, True)
 
@@ -85,11 +89,20 @@ def test_enqueue_writes_a_job_without_a_record(session, engine):
 
     [job] = read_jobs(engine)
     assert (result.job_id, result.outcome) == (job.id, Enqueued.INSERTED)
-    assert (job.key, job.queue, job.priority, job.max_attempts) == ("report.daily", "reports", 4, 3)
+    assert (job.key, job.queue, job.priority, job.max_attempts) == (
+        "report.daily",
+        "reports",
+        4,
+        3,
+    )
     assert (job.resource, job.record_id, job.dedupe_key) == (None, None, None)
     assert job.args == '{"day":"2026-01-01","place":{"room":0,"town":"Ulm"}}'
     assert (job.actor, job.tenant, job.tags) == ("user:7", "acme", '["report"]')
-    assert (job.state, job.run_at, job.enqueued_at) == (JobState.QUEUED, clock.at, clock.at)
+    assert (job.state, job.run_at, job.enqueued_at) == (
+        JobState.QUEUED,
+        clock.at,
+        clock.at,
+    )
     assert (job.attempt, job.crashes, job.run_again) == (0, 0, False)
 
 
@@ -113,8 +126,16 @@ def test_each_request_is_a_job_of_its_own(session, engine):
     ("options", "state", "wait"),
     [
         ({"delay": timedelta(hours=1)}, JobState.SCHEDULED, timedelta(hours=1)),
-        ({"run_at": StoppedClock().at + timedelta(days=1)}, JobState.SCHEDULED, timedelta(days=1)),
-        ({"run_at": StoppedClock().at - timedelta(days=1)}, JobState.QUEUED, timedelta(days=-1)),
+        (
+            {"run_at": StoppedClock().at + timedelta(days=1)},
+            JobState.SCHEDULED,
+            timedelta(days=1),
+        ),
+        (
+            {"run_at": StoppedClock().at - timedelta(days=1)},
+            JobState.QUEUED,
+            timedelta(days=-1),
+        ),
         ({}, JobState.QUEUED, timedelta()),
     ],
     ids=["delay", "later", "past", "now"],
@@ -144,7 +165,10 @@ def test_options_add_up_and_leave_the_task_as_it_was(session, engine):
     ("options", "problem"),
     [
         ({"run_at": datetime(2030, 1, 1)}, "no time zone"),  # noqa: DTZ001 - that is the mistake
-        ({"run_at": datetime(2030, 1, 1, tzinfo=UTC), "delay": timedelta(1)}, "not both"),
+        (
+            {"run_at": datetime(2030, 1, 1, tzinfo=UTC), "delay": timedelta(1)},
+            "not both",
+        ),
         ({"delay": timedelta(-1)}, "negative"),
         ({"priority": 10}, "between 0"),
     ],
@@ -195,7 +219,9 @@ def test_it_flushes_nothing_of_the_callers(session):
 
 
 def test_a_session_that_is_bound_to_models_only_is_told_what_to_add(engine):
-    no_engine = pytest.raises(ConfigurationError, match=r"(?s)no engine for the job tables.*binds")
+    no_engine = pytest.raises(
+        ConfigurationError, match=r"(?s)no engine for the job tables.*binds"
+    )
     with Session(binds={Order: engine}) as session, no_engine:
         daily.enqueue(session, DAY)
 
@@ -211,8 +237,12 @@ def test_through_an_async_session(engine):
         async with AsyncSession(opened) as session:
             await daily.enqueue_async(session, DAY)
             await session.rollback()
-            found = await daily.options(priority=1).enqueue_async(session, DAY, copies=3)
-            many = await session.run_sync(lambda sync: note.enqueue_many(sync, [{"text": "a"}]))
+            found = await daily.options(priority=1).enqueue_async(
+                session, DAY, copies=3
+            )
+            many = await session.run_sync(
+                lambda sync: note.enqueue_many(sync, [{"text": "a"}])
+            )
             await session.commit()
         await opened.dispose()
         return [found.job_id, many[0].job_id]
@@ -311,7 +341,9 @@ def test_text_comes_back_as_it_was(session, engine, hard):
     note.enqueue_many(session, [{"text": hard}, {"text": "plain"}])
     session.commit()
 
-    decoded = [note.spec.signature.decode(job.args)["text"] for job in read_jobs(engine)]
+    decoded = [
+        note.spec.signature.decode(job.args)["text"] for job in read_jobs(engine)
+    ]
     assert decoded == [hard, hard, "plain"]
 
 
@@ -325,12 +357,18 @@ def test_text_comes_back_as_it_was(session, engine, hard):
         ((DAY, 2), {}, "takes at most 1 by position, but 2 were given"),
         ((DAY,), {"day": DAY}, "argument 'day' is given twice"),
         ((DAY,), {"copie": 2}, "argument 'copie' is unknown; did you mean 'copies'"),
-        (("2026-01-01",), {}, "argument 'day' cannot be stored: day is str, but would come back"),
+        (
+            ("2026-01-01",),
+            {},
+            "argument 'day' cannot be stored: day is str, but would come back",
+        ),
         ((datetime(2026, 1, 1, tzinfo=UTC),), {}, "argument 'day' cannot be stored"),
         ((DAY,), {"place": object()}, "argument 'place' cannot be stored"),
     ],
 )
-def test_arguments_that_would_not_survive_are_refused(session, engine, args, kwargs, problem):
+def test_arguments_that_would_not_survive_are_refused(
+    session, engine, args, kwargs, problem
+):
     with pytest.raises(ArgumentsError, match=problem):
         daily.enqueue(session, *args, **kwargs)
 
@@ -339,7 +377,9 @@ def test_arguments_that_would_not_survive_are_refused(session, engine, args, kwa
 
 
 def test_one_wrong_call_of_many_is_named_and_nothing_is_written(session, engine):
-    with pytest.raises(ArgumentsError, match="argument 'day' of call 2 of 3 is missing") as refused:
+    with pytest.raises(
+        ArgumentsError, match="argument 'day' of call 2 of 3 is missing"
+    ) as refused:
         daily.enqueue_many(session, [{"day": DAY}, {"copies": 1}, {"day": DAY}])
 
     session.commit()
@@ -348,7 +388,9 @@ def test_one_wrong_call_of_many_is_named_and_nothing_is_written(session, engine)
 
 
 def test_calls_are_mappings(session):
-    with pytest.raises(ArgumentsError, match="is date, not a mapping of names to values"):
+    with pytest.raises(
+        ArgumentsError, match="is date, not a mapping of names to values"
+    ):
         daily.enqueue_many(session, [DAY])
 
 

@@ -41,7 +41,9 @@ class Parcel(StatefulResource, Base):
     def has_address(self):
         return self.address is not None
 
-    @transition(Step.NEW, Step.QUEUED, guard=[has_weight, has_address], run_trigger=label)
+    @transition(
+        Step.NEW, Step.QUEUED, guard=[has_weight, has_address], run_trigger=label
+    )
     def pack(self): ...
 
     @transition(Step.NEW, Step.DONE)
@@ -149,7 +151,10 @@ def test_a_guard_refuses_with_the_first_line_of_its_docstring():
 def test_every_guard_that_refuses_is_heard():
     parcel = Parcel(weight=0)
 
-    assert parcel.pack.why_not() == ("It was not weighed.", "guard 'has_address' says no.")
+    assert parcel.pack.why_not() == (
+        "It was not weighed.",
+        "guard 'has_address' says no.",
+    )
 
 
 def test_can_and_available_transitions_ask_the_guards():
@@ -287,7 +292,14 @@ def test_the_class_describes_its_actions():
 def test_the_machine_is_plain_values():
     machine = Order.__machine__
 
-    assert machine.states == ("draft", "queued", "processing", "completed", "failed", "cancelled")
+    assert machine.states == (
+        "draft",
+        "queued",
+        "processing",
+        "completed",
+        "failed",
+        "cancelled",
+    )
     assert machine.initial == "draft"
     assert [edge.name for edge in machine.transitions] == ["submit", "retry", "cancel"]
     assert [trigger.key for trigger in machine.triggers] == ["order.charge"]
@@ -412,7 +424,9 @@ def test_an_action_may_flush_while_it_runs(session, engine):
     ]
 
 
-def test_an_action_that_flushes_and_raises_leaves_a_queued_record_with_a_job(session, engine):
+def test_an_action_that_flushes_and_raises_leaves_a_queued_record_with_a_job(
+    session, engine
+):
     card = queued_card(session, engine)
 
     def flush_and_fail(card):
@@ -462,7 +476,13 @@ def test_nothing_is_available_while_the_own_action_runs(session, engine):
     card = queued_card(session, engine)
     seen = []
 
-    card.play(Play(lambda card: seen.append((card.available_transitions(), card.take_back.can()))))
+    card.play(
+        Play(
+            lambda card: seen.append(
+                (card.available_transitions(), card.take_back.can())
+            )
+        )
+    )
 
     assert seen == [((), False)]
 

@@ -8,7 +8,14 @@ from sqlalchemy.orm import Session, make_transient, make_transient_to_detached
 from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 
 from statejobs import ProtectedStateError, StaleTransitionError
-from tests.support.shop import Order, S, new_order, read_history, read_history_rows, read_jobs
+from tests.support.shop import (
+    Order,
+    S,
+    new_order,
+    read_history,
+    read_history_rows,
+    read_jobs,
+)
 
 CREATED_AND_SUBMITTED = [("create", None, "draft"), ("submit", "draft", "queued")]
 
@@ -21,7 +28,9 @@ def stored_state(engine, order_id):
 # --- a new record ----------------------------------------------------------------------------
 
 
-def test_a_merged_record_that_is_fired_before_the_flush_was_created_first(engine, session):
+def test_a_merged_record_that_is_fired_before_the_flush_was_created_first(
+    engine, session
+):
     order = session.merge(Order(total=1))
     order.submit()
     session.commit()
@@ -32,7 +41,9 @@ def test_a_merged_record_that_is_fired_before_the_flush_was_created_first(engine
     assert len(read_jobs(engine)) == 1
 
 
-def test_a_new_record_is_stored_where_its_steps_lead_whatever_its_dict_says(engine, session):
+def test_a_new_record_is_stored_where_its_steps_lead_whatever_its_dict_says(
+    engine, session
+):
     order = Order(total=1)
     order.__dict__["state"] = S.COMPLETED
     session.add(order)
@@ -42,7 +53,9 @@ def test_a_new_record_is_stored_where_its_steps_lead_whatever_its_dict_says(engi
     assert read_history(engine) == [("create", None, "draft")]
 
 
-def test_a_new_record_whose_dict_lost_its_state_is_stored_where_its_steps_lead(engine, session):
+def test_a_new_record_whose_dict_lost_its_state_is_stored_where_its_steps_lead(
+    engine, session
+):
     order = Order(total=1)
     order.submit()
     del order.__dict__["state"]
@@ -53,7 +66,9 @@ def test_a_new_record_whose_dict_lost_its_state_is_stored_where_its_steps_lead(e
     assert read_history(engine) == CREATED_AND_SUBMITTED
 
 
-def test_a_record_made_transient_is_created_anew_in_the_state_that_it_keeps(engine, session):
+def test_a_record_made_transient_is_created_anew_in_the_state_that_it_keeps(
+    engine, session
+):
     order = session.get(Order, new_order(engine, submitted=True))
     make_transient(order)
     order.id = None
@@ -65,7 +80,9 @@ def test_a_record_made_transient_is_created_anew_in_the_state_that_it_keeps(engi
     assert [job.record_id for job in read_jobs(engine)][-1] == str(order.id)
 
 
-def test_a_record_made_transient_that_is_fired_before_the_flush_was_created_first(engine, session):
+def test_a_record_made_transient_that_is_fired_before_the_flush_was_created_first(
+    engine, session
+):
     order = session.get(Order, new_order(engine))
     make_transient(order)
     order.id = None
@@ -89,13 +106,17 @@ def test_a_record_that_only_looks_stored_is_not_created_again(engine, session):
     assert (order.state, order.state_version) == (S.QUEUED, 1)
 
 
-def test_a_record_that_only_looks_stored_loses_the_race_against_what_is_there(engine, session):
+def test_a_record_that_only_looks_stored_loses_the_race_against_what_is_there(
+    engine, session
+):
     order = Order(id=new_order(engine, submitted=True))
     make_transient_to_detached(order)
     session.add(order)
     order.submit()
 
-    with pytest.raises(StaleTransitionError, match="expected 'draft', but it is in 'queued'"):
+    with pytest.raises(
+        StaleTransitionError, match="expected 'draft', but it is in 'queued'"
+    ):
         session.commit()
 
 
@@ -121,7 +142,9 @@ def commit_in_memory(order):
 
 
 def flag_only(order):
-    flag_modified(order, "state")  # would write back what others may have moved meanwhile
+    flag_modified(
+        order, "state"
+    )  # would write back what others may have moved meanwhile
 
 
 def flag_version(order):
@@ -129,12 +152,18 @@ def flag_version(order):
     flag_modified(order, "state_version")
 
 
-@pytest.mark.parametrize("write", [write_dict, commit_in_memory, flag_only, flag_version])
-def test_a_state_written_past_its_attribute_is_refused_at_the_flush(engine, session, write):
+@pytest.mark.parametrize(
+    "write", [write_dict, commit_in_memory, flag_only, flag_version]
+)
+def test_a_state_written_past_its_attribute_is_refused_at_the_flush(
+    engine, session, write
+):
     order = session.get(Order, new_order(engine, submitted=True))
     write(order)
 
-    with pytest.raises(ProtectedStateError, match=r"^Order 1: state.* was written past"):
+    with pytest.raises(
+        ProtectedStateError, match=r"^Order 1: state.* was written past"
+    ):
         session.commit()
 
     session.rollback()
@@ -142,7 +171,9 @@ def test_a_state_written_past_its_attribute_is_refused_at_the_flush(engine, sess
     assert read_history(engine) == CREATED_AND_SUBMITTED
 
 
-def test_a_fired_record_goes_where_its_steps_lead_whatever_its_dict_says(engine, session):
+def test_a_fired_record_goes_where_its_steps_lead_whatever_its_dict_says(
+    engine, session
+):
     order = session.get(Order, new_order(engine))
     order.submit()
     order.__dict__["state"] = S.COMPLETED
@@ -164,7 +195,9 @@ def refresh(session, order):
 
 
 @pytest.mark.parametrize("forget", [expire_all, expire_state, refresh])
-def test_assigning_is_refused_after_the_state_was_expired_or_read_anew(engine, session, forget):
+def test_assigning_is_refused_after_the_state_was_expired_or_read_anew(
+    engine, session, forget
+):
     order = session.get(Order, new_order(engine))
     forget(session, order)
 
@@ -176,7 +209,9 @@ def test_assigning_is_refused_after_the_state_was_expired_or_read_anew(engine, s
 
 
 @pytest.mark.parametrize("forget", [expire_all, expire_state, refresh])
-def test_a_step_is_forgotten_with_its_state_and_may_be_made_again(engine, session, forget):
+def test_a_step_is_forgotten_with_its_state_and_may_be_made_again(
+    engine, session, forget
+):
     session.autoflush = False
     order = session.get(Order, new_order(engine))
     order.submit()
@@ -204,10 +239,14 @@ def test_a_state_cannot_be_deleted(engine, session, is_stored):
 
 
 @pytest.mark.parametrize("is_stored", [False, True], ids=["new", "stored"])
-def test_a_shallow_copy_is_refused_since_it_would_be_the_same_record(engine, session, is_stored):
+def test_a_shallow_copy_is_refused_since_it_would_be_the_same_record(
+    engine, session, is_stored
+):
     order = session.get(Order, new_order(engine)) if is_stored else Order(total=1)
 
-    with pytest.raises(ProtectedStateError, match="a shallow copy would be the same record"):
+    with pytest.raises(
+        ProtectedStateError, match="a shallow copy would be the same record"
+    ):
         copy.copy(order)
 
 

@@ -99,9 +99,13 @@ class SyncBodies:
     def path(self, ctx: somewhere.AsyncJobContext): ...  # noqa: F821
 
 
-@pytest.mark.parametrize("body", functions_of(SyncBodies), ids=lambda body: body.__name__)
+@pytest.mark.parametrize(
+    "body", functions_of(SyncBodies), ids=lambda body: body.__name__
+)
 def test_a_plain_action_takes_what_its_runner_passes(body):
-    assert " `def` action takes JobContext, not " in refusal(lambda: with_action(body))[0]
+    assert (
+        " `def` action takes JobContext, not " in refusal(lambda: with_action(body))[0]
+    )
 
 
 class AsyncBodies:
@@ -110,10 +114,13 @@ class AsyncBodies:
     async def optional(self, ctx: JobContext | None): ...
 
 
-@pytest.mark.parametrize("body", functions_of(AsyncBodies), ids=lambda body: body.__name__)
+@pytest.mark.parametrize(
+    "body", functions_of(AsyncBodies), ids=lambda body: body.__name__
+)
 def test_an_async_action_takes_what_its_runner_passes(body):
     assert (
-        " `async def` action takes AsyncJobContext, not " in refusal(lambda: with_action(body))[0]
+        " `async def` action takes AsyncJobContext, not "
+        in refusal(lambda: with_action(body))[0]
     )
 
 
@@ -134,7 +141,9 @@ class GoodBodies:
     async def either_waits(self, ctx: JobContext | AsyncJobContext): ...
 
 
-@pytest.mark.parametrize("body", functions_of(GoodBodies), ids=lambda body: body.__name__)
+@pytest.mark.parametrize(
+    "body", functions_of(GoodBodies), ids=lambda body: body.__name__
+)
 def test_a_context_may_be_written_in_other_ways(body):
     assert with_action(body).pay.spec.body is body
 
@@ -144,7 +153,10 @@ def test_an_action_whose_first_argument_is_no_context_is_shown_where_it_goes():
 
     lines = refusal(lambda: with_action(pay))
 
-    assert lines[0] == "Bill.pay: its first parameter after self, 'amount', is no JobContext"
+    assert (
+        lines[0]
+        == "Bill.pay: its first parameter after self, 'amount', is no JobContext"
+    )
     assert lines[2] == "  fix: def pay(self, ctx: JobContext, amount: int, …)"
 
 
@@ -154,11 +166,15 @@ class Misplaced:
     def keyword(self, *, ctx: JobContext): ...
 
 
-@pytest.mark.parametrize("body", functions_of(Misplaced), ids=lambda body: body.__name__)
+@pytest.mark.parametrize(
+    "body", functions_of(Misplaced), ids=lambda body: body.__name__
+)
 def test_a_context_that_is_not_first_after_self(body):
     lines = refusal(lambda: with_action(body))
 
-    assert lines[0].endswith("'ctx' is the context, but not the first parameter after self")
+    assert lines[0].endswith(
+        "'ctx' is the context, but not the first parameter after self"
+    )
 
 
 def test_an_action_without_self():
@@ -170,7 +186,9 @@ def test_an_action_without_self():
     assert lines[2] == "  fix: def pay(self, ctx: JobContext) -> None"
 
 
-@pytest.mark.parametrize("context", ["JobContext", "AsyncJobContext", "Session", "AsyncSession"])
+@pytest.mark.parametrize(
+    "context", ["JobContext", "AsyncJobContext", "Session", "AsyncSession"]
+)
 def test_a_chunk_action_with_another_context_beside_a_class_that_comes_later(context):
     names = {}
     exec(f"def pay(records: 'list[Bill]', ctx: 'm.{context}'): ...", names)
@@ -199,7 +217,9 @@ class Generators:
         yield 1
 
 
-@pytest.mark.parametrize("body", functions_of(Generators), ids=lambda body: body.__name__)
+@pytest.mark.parametrize(
+    "body", functions_of(Generators), ids=lambda body: body.__name__
+)
 def test_a_generator_is_no_action_and_no_transition(body):
     as_action = refusal(lambda: with_action(body))
     as_transition = refusal(lambda: bill(go=transition(Step.NEW, Step.DONE)(body)))
@@ -267,7 +287,9 @@ class WrongHooks:
         yield
 
 
-@pytest.mark.parametrize("hook", functions_of(WrongHooks), ids=lambda hook: hook.__name__)
+@pytest.mark.parametrize(
+    "hook", functions_of(WrongHooks), ids=lambda hook: hook.__name__
+)
 def test_a_hook_that_could_not_be_called_so(hook):
     lines = refusal(lambda: on_discard(hook))
 
@@ -276,7 +298,8 @@ def test_a_hook_that_could_not_be_called_so(hook):
 
 
 @pytest.mark.parametrize(
-    "hook", [classmethod(plain), transition(Step.NEW, Step.DONE)(lambda self: None), "tell"]
+    "hook",
+    [classmethod(plain), transition(Step.NEW, Step.DONE)(lambda self: None), "tell"],
 )
 def test_a_hook_that_is_no_function(hook):
     assert refusal(lambda: on_discard(hook))[0].endswith("which cannot be called")
@@ -290,7 +313,9 @@ class GoodHooks:
     def for_checkers_only(self, session: Saved, reason: str): ...
 
 
-@pytest.mark.parametrize("hook", functions_of(GoodHooks), ids=lambda hook: hook.__name__)
+@pytest.mark.parametrize(
+    "hook", functions_of(GoodHooks), ids=lambda hook: hook.__name__
+)
 def test_a_hook_may_be_written_in_other_ways(hook):
     assert on_discard(hook).tell is hook
 

@@ -103,7 +103,12 @@ DURATIONS = {
     **{
         f"WorkerSettings({name}=…)": lambda name=name: WorkerSettings(**{name: 5})
         for name in (
-            "lease", "heartbeat", "rescue", "poll", "shutdown_grace", "timeout_grace",
+            "lease",
+            "heartbeat",
+            "rescue",
+            "poll",
+            "shutdown_grace",
+            "timeout_grace",
             "idle_in_transaction",
         )
     },
@@ -111,7 +116,7 @@ DURATIONS = {
         f"Retention({name}=…)": lambda name=name: Retention(**{name: 5})
         for name in ("completed", "cancelled", "discarded", "history", "every")
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("where", DURATIONS)
@@ -127,26 +132,53 @@ WRONG = [
     (Snooze, "say Snooze(minutes=5)"),
     (lambda: Exponential(jitter="x"), "Exponential: jitter must be a number"),
     (lambda: WorkerSettings(lease=None), "must be a timedelta, not None"),
-    (lambda: WorkerSettings(claim_batch=True), "must be a whole number from 1 on, not True"),
-    (lambda: WorkerSettings(finish_batch=timedelta(5)), "must be a whole number from 1 on"),
-    (lambda: Retention(batch="7"), "Retention(batch=…) must be a whole number from 1 on"),
+    (
+        lambda: WorkerSettings(claim_batch=True),
+        "must be a whole number from 1 on, not True",
+    ),
+    (
+        lambda: WorkerSettings(finish_batch=timedelta(5)),
+        "must be a whole number from 1 on",
+    ),
+    (
+        lambda: Retention(batch="7"),
+        "Retention(batch=…) must be a whole number from 1 on",
+    ),
     (lambda: Retention(every="1 day"), "not '1 day'; say timedelta(seconds=30)"),
-    (lambda: Order.pay.options(priority="5"), "options(priority=…) must be a whole number"),
+    (
+        lambda: Order.pay.options(priority="5"),
+        "options(priority=…) must be a whole number",
+    ),
     (lambda: Order.pay.options(priority=99), "is not between 0 (first) and 9 (last)"),
-    (lambda: Order.pay.options(run_at=5), "options(run_at=…) must be a datetime, not 5"),
+    (
+        lambda: Order.pay.options(run_at=5),
+        "options(run_at=…) must be a datetime, not 5",
+    ),
     (lambda: Order.pay.options(run_at=datetime(2030, 1, 1)), "has no time zone"),  # noqa: DTZ001
     (lambda: Trigger.on_demand(5), "key must be text, not 5; say 'order.charge'"),
     (lambda: Trigger.on_demand("x", queue=5), "trigger 'x': queue must be text, not 5"),
-    (lambda: Trigger.on_demand("x", aliases="old"), "takes a collection, not 'old' alone"),
-    (lambda: Trigger.on_demand("x", tags="nightly"), "trigger 'x': tags= takes a collection"),
+    (
+        lambda: Trigger.on_demand("x", aliases="old"),
+        "takes a collection, not 'old' alone",
+    ),
+    (
+        lambda: Trigger.on_demand("x", tags="nightly"),
+        "trigger 'x': tags= takes a collection",
+    ),
     (lambda: task("x", aliases="old"), "task 'x': aliases= takes a collection"),
     (lambda: task("x", tags=5), "task 'x': tags= takes a collection, not 5 alone"),
-    (lambda: state_column(["a", "b"], initial="a"), "state_column() takes an enum of the states"),
+    (
+        lambda: state_column(["a", "b"], initial="a"),
+        "state_column() takes an enum of the states",
+    ),
     (lambda: state_column(S.NEW, initial=S.NEW), "class State(StrEnum)"),
     (lambda: state_column(S, initial=S.NEW, final=S.DONE), "final= takes a collection"),
     (lambda: state_column(S, initial=S.NEW, deprecated=S.DONE), "say (S.NEW,)"),
     (lambda: Domain(5), "Domain: its name must be text, not 5"),
-    (lambda: Domain("x", resources=Order), "Domain('x'): resources= takes a collection"),
+    (
+        lambda: Domain("x", resources=Order),
+        "Domain('x'): resources= takes a collection",
+    ),
     (lambda: Domain("x", tasks=work), "say tasks=[report]"),
     (lambda: app(domains=Domain("x")), "StateJobs: domains= takes a collection"),
     (lambda: app(domains=[Order]), "StateJobs: each of domains= must be a Domain, not"),
@@ -158,48 +190,117 @@ WRONG = [
     (lambda: app(retention=timedelta(1)), "retention= must be a Retention"),
     (lambda: app(sources=5), "sources= must be a Sources"),
     (asked(lambda jobs: jobs.retry_job("1")), "a job, not '1'; give 1"),
-    (asked(lambda jobs: jobs.cancel_job("x")), "cancel_job() takes the number of a job, not 'x'"),
-    (asked(lambda jobs: jobs.cancel_job(True)), "cancel_job() takes the number of a job"),
-    (asked(lambda jobs: jobs.why_no_retry(None)), "why_no_retry() takes the number of a job"),
-    (asked(lambda jobs: jobs.stuck_jobs(limit="5")), "must be a whole number from 0 on"),
-    (asked(lambda jobs: jobs.queries.job("1")), "queries.job() takes the number of a job"),
-    (asked(lambda jobs: jobs.queries.attempts("1")), "queries.attempts() takes the number"),
-    (asked(lambda jobs: jobs.queries.last_errors(1)), "takes a collection, not 1 alone; say [1]"),
-    (asked(lambda jobs: jobs.queries.last_errors(["1"])), "takes the number of a job, not '1'"),
+    (
+        asked(lambda jobs: jobs.cancel_job("x")),
+        "cancel_job() takes the number of a job, not 'x'",
+    ),
+    (
+        asked(lambda jobs: jobs.cancel_job(True)),
+        "cancel_job() takes the number of a job",
+    ),
+    (
+        asked(lambda jobs: jobs.why_no_retry(None)),
+        "why_no_retry() takes the number of a job",
+    ),
+    (
+        asked(lambda jobs: jobs.stuck_jobs(limit="5")),
+        "must be a whole number from 0 on",
+    ),
+    (
+        asked(lambda jobs: jobs.queries.job("1")),
+        "queries.job() takes the number of a job",
+    ),
+    (
+        asked(lambda jobs: jobs.queries.attempts("1")),
+        "queries.attempts() takes the number",
+    ),
+    (
+        asked(lambda jobs: jobs.queries.last_errors(1)),
+        "takes a collection, not 1 alone; say [1]",
+    ),
+    (
+        asked(lambda jobs: jobs.queries.last_errors(["1"])),
+        "takes the number of a job, not '1'",
+    ),
     (asked(lambda jobs: jobs.queries.jobs(states="queued")), 'say states=["queued"]'),
-    (asked(lambda jobs: jobs.queries.jobs(limit="5")), "jobs(limit=…) must be a whole number"),
+    (
+        asked(lambda jobs: jobs.queries.jobs(limit="5")),
+        "jobs(limit=…) must be a whole number",
+    ),
     (asked(lambda jobs: jobs.queries.jobs(limit=-1)), "from 0 on, not -1"),
-    (asked(lambda jobs: jobs.queries.jobs(queue=5)), "jobs(queue=…) must be text, not 5"),
-    (asked(lambda jobs: jobs.queries.jobs(key=Order.charge)), "jobs(key=…) must be text"),
-    (asked(lambda jobs: jobs.queries.stuck(limit=None)), "stuck(limit=…) must be a whole number"),
+    (
+        asked(lambda jobs: jobs.queries.jobs(queue=5)),
+        "jobs(queue=…) must be text, not 5",
+    ),
+    (
+        asked(lambda jobs: jobs.queries.jobs(key=Order.charge)),
+        "jobs(key=…) must be text",
+    ),
+    (
+        asked(lambda jobs: jobs.queries.stuck(limit=None)),
+        "stuck(limit=…) must be a whole number",
+    ),
     (asked(lambda jobs: jobs.queries.put_aside(limit="1")), "put_aside(limit=…)"),
-    (asked(lambda jobs: jobs.drain(queues="default")), "drain(queues=…) takes a collection"),
-    (asked(lambda jobs: jobs.drain(most="5")), "drain(most=…) must be a whole number from 1 on"),
+    (
+        asked(lambda jobs: jobs.drain(queues="default")),
+        "drain(queues=…) takes a collection",
+    ),
+    (
+        asked(lambda jobs: jobs.drain(most="5")),
+        "drain(most=…) must be a whole number from 1 on",
+    ),
     (asked(lambda jobs: jobs.step("5")), "step(n) must be a whole number"),
     (asked(lambda jobs: jobs.worker(queues=["default"])), "say {'default': 10}"),
-    (lambda: Order.pay.enqueue_many(Session(), Order()), "Order.pay.enqueue_many() takes a"),
+    (
+        lambda: Order.pay.enqueue_many(Session(), Order()),
+        "Order.pay.enqueue_many() takes a",
+    ),
     (lambda: work.enqueue_many(Session(), 5), "takes a collection, not 5 alone"),
-    (lambda: Order.submit.bulk(Session(), where=True, values=5), "submit.bulk(values=…) must be"),
-    (lambda: Order.submit.bulk(Session(), where=True, args=[1]), "submit.bulk(args=…) must be"),
+    (
+        lambda: Order.submit.bulk(Session(), where=True, values=5),
+        "submit.bulk(values=…) must be",
+    ),
+    (
+        lambda: Order.submit.bulk(Session(), where=True, args=[1]),
+        "submit.bulk(args=…) must be",
+    ),
     (lambda: Trigger("x"), 'say Trigger.on_demand("order.charge")'),
     (lambda: mermaid(Order), "mermaid() must be a MachineSpec"),
     (lambda: Sources(clock=5), "Sources(clock=…): its now must be callable, not 5"),
     (lambda: Sources(ids="x"), "Sources(ids=…) must be callable"),
     (lambda: Sources(rng=7), "say rng=random.Random(7)"),
     (lambda: Sources(sleep=1), "say sleep=time.sleep"),
-    (asked(lambda jobs: jobs.telemetry.subscribe("x")), "subscribe() must be callable, not 'x'"),
-    (asked(lambda jobs: jobs.queries.waiting_for_other_code("now")), "must be a datetime"),
+    (
+        asked(lambda jobs: jobs.telemetry.subscribe("x")),
+        "subscribe() must be callable, not 'x'",
+    ),
+    (
+        asked(lambda jobs: jobs.queries.waiting_for_other_code("now")),
+        "must be a datetime",
+    ),
     (lambda: Order.pay.enqueue(Session(), 5), "what shall be enqueued is of type int"),
-    (lambda: Order.submit.bulk(Session(), where=True, limit="5"), "submit.bulk(limit=…) must be"),
-    (lambda: override_state(5, reason="x").__enter__(), "override_state() takes a record"),
-    (lambda: override_state(Order, reason="x").__enter__(), "override_state() takes a record"),
+    (
+        lambda: Order.submit.bulk(Session(), where=True, limit="5"),
+        "submit.bulk(limit=…) must be",
+    ),
+    (
+        lambda: override_state(5, reason="x").__enter__(),
+        "override_state() takes a record",
+    ),
+    (
+        lambda: override_state(Order, reason="x").__enter__(),
+        "override_state() takes a record",
+    ),
     (lambda: override_state(Order(), reason=" ").__enter__(), "say why"),
     (
         lambda: configure_sqlite(create_engine(URL), busy_timeout_seconds=timedelta(5)),
         "busy_timeout_seconds=…) must be a number",
     ),
-    (lambda: configure_sqlite(create_engine(URL), synchronous="OFF"), "'FULL' or 'NORMAL'"),
-]  # fmt: skip
+    (
+        lambda: configure_sqlite(create_engine(URL), synchronous="OFF"),
+        "'FULL' or 'NORMAL'",
+    ),
+]
 
 
 @pytest.mark.parametrize(("door", "words"), WRONG, ids=range(len(WRONG)))
@@ -279,7 +380,9 @@ def test_the_forms_for_asyncio_refuse_the_same():
 
 
 def test_records_and_calls_may_come_from_a_generator(database_url):
-    with StateJobs(database_url, domains=[Domain("x", resources=[Order], tasks=[work])]) as jobs:
+    with StateJobs(
+        database_url, domains=[Domain("x", resources=[Order], tasks=[work])]
+    ) as jobs:
         jobs.create_all()
         with jobs.session() as session:
             made = Order.pay.enqueue_many(session, (Order() for _ in range(3)))

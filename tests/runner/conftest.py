@@ -39,7 +39,9 @@ def mending(app):
 
         def mend_late():
             if not is_mended:
-                with contextlib.suppress(DBAPIError):  # nothing was damaged, or mended without word
+                with contextlib.suppress(
+                    DBAPIError
+                ):  # nothing was damaged, or mended without word
                     execute(app, statement)
 
         is_mended = []

@@ -27,7 +27,9 @@ def run_async(app):
 
     def run(use):
         async def main():
-            engine = create_async_engine(app.engine.url.set(drivername="postgresql+asyncpg"))
+            engine = create_async_engine(
+                app.engine.url.set(drivername="postgresql+asyncpg")
+            )
             try:
                 return await use(async_sessionmaker(engine, expire_on_commit=False))
             finally:

@@ -87,7 +87,9 @@ def weighs(letter, _ctx):
 def test_a_batch_is_one_transaction_with_a_fixed_number_of_statements(app):
     script.seal = weighs
     sent, commits = [], []
-    event.listen(app.engine, "before_cursor_execute", lambda _c, _u, text, *_r: sent.append(text))
+    event.listen(
+        app.engine, "before_cursor_execute", lambda _c, _u, text, *_r: sent.append(text)
+    )
     event.listen(app.engine, "commit", lambda _connection: commits.append(1))
     counts = []
     for number in (3, 30):
@@ -106,7 +108,9 @@ def test_each_record_gets_its_own_values_and_its_own_history(app):
 
     ended = app.step(5)
 
-    assert [(one.outcome, one.state) for one in ended] == [("complete", JobState.COMPLETED)] * 5
+    assert [(one.outcome, one.state) for one in ended] == [
+        ("complete", JobState.COMPLETED)
+    ] * 5
     assert grams(app, keys) == [10 * key for key in keys]
     for key in keys:
         rows = app.queries.transitions("Letter", str(key))
@@ -119,7 +123,9 @@ def test_each_has_its_own_duration(app, clock):
     keys = ask(app, 3)
     app.step(3)
 
-    durations = [app.queries.transitions("Letter", str(key))[-1]["duration"] for key in keys]
+    durations = [
+        app.queries.transitions("Letter", str(key))[-1]["duration"] for key in keys
+    ]
     assert durations == [float(key) for key in keys]
 
 
@@ -202,7 +208,9 @@ def swallows_an_error(_letter, ctx):
     ],
     ids=["error", "exit", "snooze", "cancel", "constraint"],
 )
-def test_what_one_wrote_before_it_stopped_is_rolled_back(app, shelf, does, outcome, state):
+def test_what_one_wrote_before_it_stopped_is_rolled_back(
+    app, shelf, does, outcome, state
+):
     assert shelf == 1
     keys = ask(app, 5)
     script.seal = in_the_third(keys, does)
@@ -237,7 +245,13 @@ def test_an_error_that_a_body_hides_fails_it_alone(postgres_url, clock):
 
         ended = app.step(5)
 
-        assert outcomes(ended) == ["complete", "complete", "fail", "complete", "complete"]
+        assert outcomes(ended) == [
+            "complete",
+            "complete",
+            "fail",
+            "complete",
+            "complete",
+        ]
         assert contradictions(app) == []
 
 
@@ -307,9 +321,13 @@ def test_only_what_waits_ahead_of_short_jobs_shares_a_transaction(app):
     runner = app.runner()
     claims = runner.claim("default", limit=40)
     lane = Lane(
-        "default", 2, most_ahead=100, most_together=100, start_server=lambda *_: None,
+        "default",
+        2,
+        most_ahead=100,
+        most_together=100,
+        start_server=lambda *_: None,
         on_low=lambda: None,
-    )  # fmt: skip
+    )
     lane.put(calls_of(claims))
 
     def sizes(number):
@@ -331,9 +349,13 @@ def test_long_jobs_that_end_at_the_same_moment_are_not_claimed_ahead(app):
     runner = app.runner()
     claims = runner.claim("default", limit=6)
     lane = Lane(
-        "default", 3, most_ahead=100, most_together=100, start_server=lambda *_: None,
+        "default",
+        3,
+        most_ahead=100,
+        most_together=100,
+        start_server=lambda *_: None,
         on_low=lambda: None,
-    )  # fmt: skip
+    )
     lane.put(calls_of(claims))
     lane.room(0.0)
     running = [lane.take(is_async=False) for _ in range(3)]
@@ -352,7 +374,9 @@ def test_long_jobs_that_end_at_the_same_moment_are_not_claimed_ahead(app):
 def test_a_worker_ends_each_of_many_once(database_url):
     settings = WorkerSettings(poll=timedelta(seconds=0.1))
     queues = {"default": 2}
-    with post_office(database_url, settings=settings, sources=Sources(), queues=queues) as app:
+    with post_office(
+        database_url, settings=settings, sources=Sources(), queues=queues
+    ) as app:
         shelf, snoozed = add_shelf(app), set()
 
         def writes(letter, ctx):
@@ -366,7 +390,11 @@ def test_a_worker_ends_each_of_many_once(database_url):
         script.seal = writes
         keys = ask(app, 100)
         with app.running():
-            eventually(lambda: app.queries.counts()["default"].get("completed") == 1 + len(keys))
+            eventually(
+                lambda: (
+                    app.queries.counts()["default"].get("completed") == 1 + len(keys)
+                )
+            )
 
         assert grams(app, keys) == [10 * key for key in keys]
         assert names(app) == [f"{key:03}" for key in keys if key % 2]

@@ -8,7 +8,14 @@ from sqlalchemy import Engine, event
 
 from statejobs.runner.calls import calls_of, pop_call
 from tests.support.forms import Atomic, AwaitedAtomic, office, script
-from tests.support.parcels import enqueue, job_of, load, run_async, run_together, state_of
+from tests.support.parcels import (
+    enqueue,
+    job_of,
+    load,
+    run_async,
+    run_together,
+    state_of,
+)
 
 KINDS = [Atomic, AwaitedAtomic]
 
@@ -78,7 +85,9 @@ def test_a_batch_loads_its_records_with_one_statement(app):
 
     run_as_batch(app, claims)
 
-    assert sum(text.startswith("SELECT") and "FROM atomics" in text for text in sent) == 1
+    assert (
+        sum(text.startswith("SELECT") and "FROM atomics" in text for text in sent) == 1
+    )
     assert {state_of(app, Atomic, key) for key in keys} == {"done"}
 
 
@@ -98,24 +107,33 @@ def test_it_locks_and_loads_with_one_statement(app, kind):
     event.remove(Engine, "before_cursor_execute", note)
 
     table = kind.__table__.name
-    assert sum(text.startswith("SELECT") and f"FROM {table}" in text for text in sent) <= 1
+    assert (
+        sum(text.startswith("SELECT") and f"FROM {table}" in text for text in sent) <= 1
+    )
 
 
 @pytest.mark.parametrize("batch", [False, True], ids=["alone", "in a batch"])
 def test_a_record_that_was_moved_away_runs_nothing(app, batch):
     ran = []
-    script.body = lambda records, _session, _ctx: ran.extend(record.id for record in records)
+    script.body = lambda records, _session, _ctx: ran.extend(
+        record.id for record in records
+    )
     keys = enqueue(app, Atomic, "act", 2)
     claims = app.runner().claim("default", limit=2)
     with app.session() as session:
         session.get_one(Atomic, keys[0]).stop()
         session.commit()
 
-    ended = run_as_batch(app, claims) if batch else [run(app, claim) for claim in claims]
+    ended = (
+        run_as_batch(app, claims) if batch else [run(app, claim) for claim in claims]
+    )
 
     assert [one.outcome for one in ended] == ["cancel", "complete"]
     assert ran == [keys[1]]
-    assert job_of(app, Atomic, keys[0]).reason == "superseded: the record was moved to 'stopped'"
+    assert (
+        job_of(app, Atomic, keys[0]).reason
+        == "superseded: the record was moved to 'stopped'"
+    )
 
 
 def test_a_record_that_is_gone_runs_nothing(app, kind):
@@ -136,7 +154,9 @@ def test_a_state_that_this_code_does_not_know_is_a_move_away(app, kind, mending)
     with app.engine.begin() as connection:
         for constraint in [c for c in table.constraints if "state" in str(c.name)]:
             if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"ALTER TABLE {table} DROP CONSTRAINT {constraint.name}")
+                connection.exec_driver_sql(
+                    f"ALTER TABLE {table} DROP CONSTRAINT {constraint.name}"
+                )
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
         connection.exec_driver_sql(f"UPDATE {table} SET state = 'new-in-v2'")
@@ -144,5 +164,8 @@ def test_a_state_that_this_code_does_not_know_is_a_move_away(app, kind, mending)
             connection.exec_driver_sql("PRAGMA ignore_check_constraints = OFF")
 
     assert run(app, claim).outcome == "cancel"
-    assert job_of(app, kind, key).reason == "superseded: the record was moved to 'new-in-v2'"
+    assert (
+        job_of(app, kind, key).reason
+        == "superseded: the record was moved to 'new-in-v2'"
+    )
     mend()

@@ -94,7 +94,9 @@ def clock():
 
 @pytest.fixture
 def app(database_url, clock):
-    domain = Domain("awaited", resources=[Bill], tasks=[wait_for_the_loop, stop_iterating])
+    domain = Domain(
+        "awaited", resources=[Bill], tasks=[wait_for_the_loop, stop_iterating]
+    )
     with StateJobs(database_url, domains=[domain], sources=Sources(clock=clock)) as app:
         app.create_all()
         yield app
@@ -130,7 +132,9 @@ def test_a_handler_drains_retries_and_asks(app):
 
     async def handle():
         assert (await app.drain_async()).counts == {"discard": 1}
-        assert [job.id for job in await app.queries.jobs_async(states=["discarded"])] == [1]
+        assert [
+            job.id for job in await app.queries.jobs_async(states=["discarded"])
+        ] == [1]
         assert await app.why_no_retry_async(1) is None
         assert await app.retry_job_async(1) == "queued"
         assert await app.cancel_job_async(1, reason="by hand") == "cancelled"
@@ -241,7 +245,10 @@ def test_each_form_is_named_after_its_method_and_takes_the_same(app, owner):
 
     assert forms
     for name in forms:
-        form, method = getattr(instance, name), getattr(instance, name.removesuffix("_async"))
+        form, method = (
+            getattr(instance, name),
+            getattr(instance, name.removesuffix("_async")),
+        )
         assert (form.__name__, form.__doc__) == (name, method.__doc__)
         assert inspect.signature(form) == inspect.signature(method)
         assert inspect.iscoroutinefunction(form)

@@ -8,7 +8,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs import Cancel, Domain, Snooze, StateJobs, WorkerSettings
 from tests.support import errands, meters, parcels, purges
-from tests.support.bound import begin_numbers_anew, outer_transaction, rows_of, user_engine
+from tests.support.bound import (
+    begin_numbers_anew,
+    outer_transaction,
+    rows_of,
+    user_engine,
+)
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.errands import DAY, errand, plain, slow
 from tests.support.forms import script as purging
@@ -17,7 +22,7 @@ from tests.support.parcels import Item, Letter, Parcel, enqueue, fire, send
 
 ALL = Domain(
     "all", resources=[Parcel, Letter, Meter, purges.Plain], tasks=[errand, plain, slow]
-)  # fmt: skip
+)
 BASES = [parcels.Base, meters.Base, purges.Base]
 TABLES = [table for base in BASES for table in base.metadata.sorted_tables]
 
@@ -48,7 +53,9 @@ def app_on(database):
     app = StateJobs(
         database,
         domains=[ALL],
-        settings=WorkerSettings(lease=parcels.LEASE, timeout_grace=timedelta(seconds=0.1)),
+        settings=WorkerSettings(
+            lease=parcels.LEASE, timeout_grace=timedelta(seconds=0.1)
+        ),
         sources=manual_sources(clock),
     )
     app.clock = clock
@@ -274,11 +281,23 @@ def _wait_until_given_up(ctx):
 
 
 STORIES = [
-    completes, is_given_up_and_tried_again, has_a_hook_that_fails, writes_and_enqueues,
-    writes_and_fails, goes_on_after_a_read_that_fails, goes_on_after_a_savepoint, are_atomic,
-    share_a_call, snooze_and_cancel, keeps_a_checkpoint, delete_their_record,
-    has_a_session_of_its_own, take_too_long, are_moved_meanwhile, are_cancelled_by_a_person,
-]  # fmt: skip
+    completes,
+    is_given_up_and_tried_again,
+    has_a_hook_that_fails,
+    writes_and_enqueues,
+    writes_and_fails,
+    goes_on_after_a_read_that_fails,
+    goes_on_after_a_savepoint,
+    are_atomic,
+    share_a_call,
+    snooze_and_cancel,
+    keeps_a_checkpoint,
+    delete_their_record,
+    has_a_session_of_its_own,
+    take_too_long,
+    are_moved_meanwhile,
+    are_cancelled_by_a_person,
+]
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)

@@ -10,11 +10,27 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from statejobs import Domain, JobContext, StateJobs, StateJobsError, WorkerSettings, task
+from statejobs import (
+    Domain,
+    JobContext,
+    StateJobs,
+    StateJobsError,
+    WorkerSettings,
+    task,
+)
 from statejobs.errors import ConfigurationError
 from statejobs.store.engines.factory import ASYNC_DRIVERS, parse_url
 from tests.support.bound import outer_transaction, rows_of, user_engine
-from tests.support.parcels import POST, Base, Item, Message, Parcel, enqueue, reset_script, script
+from tests.support.parcels import (
+    POST,
+    Base,
+    Item,
+    Message,
+    Parcel,
+    enqueue,
+    reset_script,
+    script,
+)
 
 GATE, LATE = threading.Event(), []
 
@@ -96,7 +112,9 @@ def test_what_a_session_of_the_test_committed_is_drained_and_seen_by_it(app, ses
     assert app.drain(raise_errors=True).counts == {"complete": 1}
 
 
-@pytest.mark.parametrize("mode", ["create_savepoint", "rollback_only", "conditional_savepoint"])
+@pytest.mark.parametrize(
+    "mode", ["create_savepoint", "rollback_only", "conditional_savepoint"]
+)
 def test_each_mode_of_joining_a_transaction_works(app, connection, mode):
     with Session(connection, join_transaction_mode=mode) as session:
         send_by(session)
@@ -161,7 +179,10 @@ def test_tables_are_made_within_it_as_well(database_url):
         enqueue(app, Parcel, "send_off")
         assert app.drain().counts == {"complete": 1}
 
-    with StateJobs(engine, domains=DOMAINS) as app, pytest.raises(StateJobsError, match="tables"):
+    with (
+        StateJobs(engine, domains=DOMAINS) as app,
+        pytest.raises(StateJobsError, match="tables"),
+    ):
         app.check_tables()
     engine.dispose()
 
@@ -193,7 +214,9 @@ def test_what_a_transaction_has_set_stays_as_it_is(postgres_url):
         app.create_all()
         connection.execute(text("SET LOCAL lock_timeout TO 1234"))
         before = connection.execute(asked).all()
-        script.send = lambda parcel, ctx: ctx.session.add(Item(name="list", parcel=parcel))
+        script.send = lambda parcel, ctx: ctx.session.add(
+            Item(name="list", parcel=parcel)
+        )
         enqueue(app, Parcel, "send_off", 2)
         app.drain()
 
@@ -302,7 +325,9 @@ def test_an_async_connection_is_refused(database_url):
     url = parse_url(database_url)
 
     async def bind():
-        engine = create_async_engine(url.set(drivername=ASYNC_DRIVERS[url.get_backend_name()]))
+        engine = create_async_engine(
+            url.set(drivername=ASYNC_DRIVERS[url.get_backend_name()])
+        )
         async with engine.connect() as connection:
             for bound in (connection, connection.sync_connection):
                 with pytest.raises(ConfigurationError, match="asynchronous"):
@@ -371,7 +396,9 @@ def test_a_body_that_ends_what_a_session_of_the_test_began_fails(app, session):
     assert session.scalars(select(Item)).all() == []
 
 
-def test_a_body_that_writes_through_a_session_of_the_test_beside_its_own_fails(app, session):
+def test_a_body_that_writes_through_a_session_of_the_test_beside_its_own_fails(
+    app, session
+):
     def body(parcel, ctx):
         ctx.session.add(Item(name="list", parcel=parcel))
         ctx.session.flush()
@@ -444,6 +471,8 @@ def test_a_body_that_goes_on_after_its_timeout_writes_nothing_more(app):
         thread.join(10)
 
     assert result.counts == {"complete": 1, "discard": 1}
-    assert LATE == ["this attempt went on after its timeout, and has no connection any more"]
+    assert LATE == [
+        "this attempt went on after its timeout, and has no connection any more"
+    ]
     with app.session() as session:
         assert session.scalars(select(Item)).all() == []

@@ -29,7 +29,10 @@ def engine(request, database_url):
 
 
 def test_a_scoped_session_inside_of_a_savepoint_of_the_fixture(engine):
-    with outer_transaction(engine) as connection, StateJobs(connection, domains=[POST]) as app:
+    with (
+        outer_transaction(engine) as connection,
+        StateJobs(connection, domains=[POST]) as app,
+    ):
         connection.begin_nested()
         session = scoped_session(sessionmaker(bind=connection))
         parcel = Parcel()
@@ -58,7 +61,10 @@ def test_a_body_that_writes_while_it_reads_a_stream(engine):
 
     seen = []
     script.send = body
-    with outer_transaction(engine) as connection, StateJobs(connection, domains=[POST]) as app:
+    with (
+        outer_transaction(engine) as connection,
+        StateJobs(connection, domains=[POST]) as app,
+    ):
         enqueue(app, Parcel, "send_off", 5)
 
         assert app.drain(raise_errors=True).counts == {"complete": 5}
@@ -67,10 +73,15 @@ def test_a_body_that_writes_while_it_reads_a_stream(engine):
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_statement_of_the_test_that_failed_outside_of_a_savepoint_is_named(engine, is_first):
+def test_a_statement_of_the_test_that_failed_outside_of_a_savepoint_is_named(
+    engine, is_first
+):
     if engine.dialect.name == "sqlite":
         pytest.skip("SQLite goes on")
-    with outer_transaction(engine) as connection, StateJobs(connection, domains=[POST]) as app:
+    with (
+        outer_transaction(engine) as connection,
+        StateJobs(connection, domains=[POST]) as app,
+    ):
         if not is_first:
             enqueue(app, Parcel, "send_off")
         with pytest.raises(DBAPIError):

@@ -31,7 +31,9 @@ def end_of(app, key):
     return job.state.value, job.reason, state_of(app, Parcel, key)
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), Snooze(minutes=1)], ids=["fail", "snooze"])
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), Snooze(minutes=1)], ids=["fail", "snooze"]
+)
 def test_whatever_the_action_raises_the_cancel_holds(app, error):
     def stop(_parcel, _ctx):
         raise error
@@ -81,7 +83,11 @@ def test_a_waiting_job_keeps_who_asked_as_a_running_one_does(app):
     assert end_of(app, key) == ("cancelled", "no need (asked by user:7)", "lost")
     assert job_of(app, Parcel, key).actor == "customer:1"
     last = app.queries.transitions("Parcel", str(key))[-1]
-    assert (last["reason"], last["actor"], last["attempt"]) == ("no need", "user:7", None)
+    assert (last["reason"], last["actor"], last["attempt"]) == (
+        "no need",
+        "user:7",
+        None,
+    )
 
 
 def test_a_waiting_job_that_nobody_named_cancels_keeps_the_reason_as_it_is(app):

@@ -61,11 +61,18 @@ def loaded(session, **values):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("count", 1), ("count", 2), ("count", None), ("price", Decimal("1.5")),
-        ("price", Decimal("1.51")), ("seen_at", NOON), ("seen_at", None), ("notes", {"a": 1}),
-        ("notes", {"a": 2}), ("notes", None),
+        ("count", 1),
+        ("count", 2),
+        ("count", None),
+        ("price", Decimal("1.5")),
+        ("price", Decimal("1.51")),
+        ("seen_at", NOON),
+        ("seen_at", None),
+        ("notes", {"a": 1}),
+        ("notes", {"a": 2}),
+        ("notes", None),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("before", [LOADED, {}], ids=["loaded", "not loaded"])
 def test_a_column_is_changed_when_a_flush_would_write_it(session, before, name, value):
     record = loaded(session, **before)

@@ -23,7 +23,9 @@ from tests.support.forms import (
 )
 from tests.support.parcels import enqueue, job_of, run_together, state_of
 
-SINGLE = [form for form in FORMS if form is not Chunked]  # a call of many has no checkpoint
+SINGLE = [
+    form for form in FORMS if form is not Chunked
+]  # a call of many has no checkpoint
 every_form = pytest.mark.parametrize("form", SINGLE, ids=lambda form: form.__name__)
 
 
@@ -60,7 +62,10 @@ def test_the_second_attempt_finds_what_the_first_one_saved(app, form, writes, ho
     app.drain()
 
     assert seen == [{}, {"slept": True}]
-    assert (state_of(app, form, key), job_of(app, form, key).checkpoint) == ("done", None)
+    assert (state_of(app, form, key), job_of(app, form, key).checkpoint) == (
+        "done",
+        None,
+    )
     assert board(app) == int(writes)  # what the first one wrote did not
 
 
@@ -124,14 +129,21 @@ def test_what_runs_again_within_its_attempt_finds_it_too(app):
     def body(records, session, ctx):
         seen.append((records[0].id, dict(ctx.checkpoint)))
         ctx.checkpoint["ran"] = True
-        if records[0].id == second and len(seen) == 2:  # takes its record away: the batch falls
+        if (
+            records[0].id == second and len(seen) == 2
+        ):  # takes its record away: the batch falls
             session.execute(text(f"UPDATE atomics SET id = 77 WHERE id = {second}"))
 
     script.body = body
     claims = app.runner().claim("default", limit=2)
     run_together(app.runner(), pop_call(deque(calls_of(claims)), most=100))
 
-    assert seen == [(first, {}), (second, {}), (first, {"ran": True}), (second, {"ran": True})]
+    assert seen == [
+        (first, {}),
+        (second, {}),
+        (first, {"ran": True}),
+        (second, {"ran": True}),
+    ]
 
 
 def test_a_checkpoint_stays_with_a_job_that_is_given_up(app):

@@ -26,7 +26,11 @@ from tests.support.meters import SIZE, Meter, Note, meter_office, reset_script, 
 from tests.support.parcels import enqueue, fire, job_of, load, run_together, state_of
 from tests.support.processes import DEADLINE
 
-READ = [("create", None, "open"), ("start", "open", "sending"), ("complete", "sending", "read")]
+READ = [
+    ("create", None, "open"),
+    ("start", "open", "sending"),
+    ("complete", "sending", "read"),
+]
 
 
 @pytest.fixture
@@ -48,7 +52,9 @@ def statements(app):
     """Every statement that the app sends."""
     sent = []
     event.listen(
-        app.engine, "before_cursor_execute", lambda _c, _cursor, text, *_rest: sent.append(text)
+        app.engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, text, *_rest: sent.append(text),
     )
     return sent
 
@@ -79,7 +85,10 @@ def notes(app):
 
 def history(app, key):
     rows = app.queries.transitions("Meter", str(key))
-    return [(row["name"].removeprefix("read_all."), row["source"], row["target"]) for row in rows]
+    return [
+        (row["name"].removeprefix("read_all."), row["source"], row["target"])
+        for row in rows
+    ]
 
 
 def set_values(meters, _ctx):
@@ -197,7 +206,12 @@ def test_a_record_of_another_call_is_refused_by_the_context(app):
 def test_a_call_is_of_one_tenant_and_acts_for_an_actor_that_all_share(app):
     seen = []
     script.read = lambda _meters, _ctx: seen.append((current_tenant(), current_actor()))
-    for name, actor in (("a", "user:1"), ("a", "user:1"), ("b", "user:1"), ("b", "user:2")):
+    for name, actor in (
+        ("a", "user:1"),
+        ("a", "user:1"),
+        ("b", "user:1"),
+        ("b", "user:2"),
+    ):
         with tenant(name), acting_as(actor):
             read(app, 1)
 
@@ -261,7 +275,9 @@ def test_the_action_cannot_commit_itself(app):
 
 
 @pytest.mark.parametrize("body", [set_values, set_and_note])
-def test_a_call_that_raises_is_repeated_one_by_one_so_that_the_wrong_record_fails_alone(app, body):
+def test_a_call_that_raises_is_repeated_one_by_one_so_that_the_wrong_record_fails_alone(
+    app, body
+):
     keys = read(app)
     script.read = failing_on(keys[1], body=body)
 
@@ -326,7 +342,10 @@ def test_a_value_that_the_database_refuses_fails_its_own_job_only(app):
 
     def note(meters, ctx):
         ctx.session.add_all(
-            [Note(meter_id=m.id, text=None if m.id == keys[2] else "read") for m in meters]
+            [
+                Note(meter_id=m.id, text=None if m.id == keys[2] else "read")
+                for m in meters
+            ]
         )
 
     script.read = note
@@ -371,7 +390,11 @@ def test_one_record_may_end_in_another_way(app, clock, body):
     assert outcomes(ended) == ["fail", "snooze", "cancel", "complete"]
     assert states(app, keys) == ["open", "open", "broken", "read"]
     assert values(app, keys) == [0, 0, 0, keys[3] * 10]
-    assert [one.run_at for one in ended[1:]] == [clock.now() + timedelta(minutes=5), None, None]
+    assert [one.run_at for one in ended[1:]] == [
+        clock.now() + timedelta(minutes=5),
+        None,
+        None,
+    ]
     assert [job_of(app, Meter, key).attempt for key in keys] == [1, 0, 1, 1]
     with app.engine.connect() as connection:
         tried = connection.execute(select(attempts.c.outcome, attempts.c.message)).all()
@@ -422,7 +445,9 @@ def meanwhile(app, does, *, body):
 def take_away(app, key):
     """Hand the job of a meter to another worker."""
     with app.engine.begin() as connection:
-        connection.execute(update(jobs).where(jobs.c.record_id == str(key)).values(token="other"))
+        connection.execute(
+            update(jobs).where(jobs.c.record_id == str(key)).values(token="other")
+        )
 
 
 def give_back(app, key):
@@ -436,12 +461,16 @@ def give_back(app, key):
 
 @pytest.mark.parametrize("body", [set_values, set_and_note])
 def test_a_record_that_someone_moved_takes_no_other_down(app, body):
-    keys, ended = meanwhile(app, lambda key, _ctx: fire(app, Meter, key, "smash"), body=body)
+    keys, ended = meanwhile(
+        app, lambda key, _ctx: fire(app, Meter, key, "smash"), body=body
+    )
 
     assert outcomes(ended) == ["complete", "cancel", "complete"]
     assert states(app, keys) == ["read", "broken", "read"]
     assert values(app, keys) == [keys[0] * 10, 0, keys[2] * 10]
-    assert [meter for meter, _ in notes(app)] == ([] if body is set_values else [keys[0], keys[2]])
+    assert [meter for meter, _ in notes(app)] == (
+        [] if body is set_values else [keys[0], keys[2]]
+    )
 
 
 @pytest.mark.parametrize("body", [set_values, set_and_note])
@@ -451,7 +480,9 @@ def test_a_lease_that_is_lost_takes_no_other_down(app, body):
     assert outcomes(ended) == ["complete", "late", "complete"]
     assert states(app, keys) == ["read", "sending", "read"]
     assert values(app, keys) == [keys[0] * 10, 0, keys[2] * 10]
-    assert [meter for meter, _ in notes(app)] == ([] if body is set_values else [keys[0], keys[2]])
+    assert [meter for meter, _ in notes(app)] == (
+        [] if body is set_values else [keys[0], keys[2]]
+    )
     give_back(app, keys[1])
 
 
@@ -542,7 +573,9 @@ def test_a_test_calls_it_with_records_and_a_context(app):
     with app.session() as session:
         session.add_all(meters)
         session.flush()
-        ctx = ChunkContext(session=session, records=meters, jobs=[], now=app.sources.clock.now())
+        ctx = ChunkContext(
+            session=session, records=meters, jobs=[], now=app.sources.clock.now()
+        )
         Meter.read_all(meters, ctx)
         assert [meter.state.value for meter in meters] == ["read", "open"]
 

@@ -13,7 +13,15 @@ from statejobs.store.nodes import ask_time
 from statejobs.store.tables import nodes
 from statejobs.values.clock import SystemClock
 from tests.support.clock import ManualClock
-from tests.support.parcels import POST, Parcel, ParcelState, close_app, post_office, script, send
+from tests.support.parcels import (
+    POST,
+    Parcel,
+    ParcelState,
+    close_app,
+    post_office,
+    script,
+    send,
+)
 from tests.support.processes import DEADLINE
 
 pytestmark = pytest.mark.postgres
@@ -48,7 +56,9 @@ class OtherWrongClock:
 @contextmanager
 def node(url, clock):
     """An app on a machine with *clock*, and what it tells."""
-    app = StateJobs(url, domains=[POST], settings=SETTINGS, sources=Sources(clock=clock))
+    app = StateJobs(
+        url, domains=[POST], settings=SETTINGS, sources=Sources(clock=clock)
+    )
     told = []
     app.telemetry.subscribe(told.append)
     try:
@@ -103,9 +113,12 @@ def test_a_wall_clock_that_jumps_while_jobs_run_harms_nobody(postgres_url):
                 time.sleep(0.7)  # noqa: TID251
             assert _wait_until(lambda: all_sent(app))
 
-    assert not {Event.JOB_RESCUED, Event.JOB_LATE, Event.LEASES_LOST, Event.CLOCK_SET} & events(
-        told
-    )
+    assert not {
+        Event.JOB_RESCUED,
+        Event.JOB_LATE,
+        Event.LEASES_LOST,
+        Event.CLOCK_SET,
+    } & events(told)
 
 
 def test_an_action_reads_the_time_of_the_database(postgres_url):

@@ -32,7 +32,9 @@ FORMS = Domain("forms", resources=[Plain, Awaited, Chunked, Atomic])
 def left():
     """Threads and descriptors of this process."""
     gc.collect()
-    return sorted(t.name for t in threading.enumerate()), len([*Path("/proc/self/fd").iterdir()])
+    return sorted(t.name for t in threading.enumerate()), len(
+        [*Path("/proc/self/fd").iterdir()]
+    )
 
 
 def nothing_more_than(before):
@@ -56,7 +58,9 @@ def work(app, *, by_worker=False):
 
 
 @pytest.mark.parametrize("by_worker", [False, True], ids=["drains", "runs"])
-def test_an_app_that_worked_leaves_no_thread_and_no_descriptor(database_url, tmp_path, by_worker):
+def test_an_app_that_worked_leaves_no_thread_and_no_descriptor(
+    database_url, tmp_path, by_worker
+):
     for number in range(2):
         if number:
             before = left()
@@ -246,7 +250,9 @@ def test_a_closed_app_says_so(database_url, whose):
         app.close()
         app.close()
 
-        served = [name for name, use in USES.items() if not says_closed(partial(use, app))]
+        served = [
+            name for name, use in USES.items() if not says_closed(partial(use, app))
+        ]
 
         assert served == []
         assert whose == "theirs" or app.engine.pool.checkedin() == 0
@@ -275,7 +281,10 @@ def test_a_session_that_is_open_ends_as_it_would_have(database_url):
 
 
 def test_an_error_in_the_block_is_not_hidden(database_url):
-    with pytest.raises(ValueError, match="mine"), StateJobs(database_url, domains=[FORMS]):
+    with (
+        pytest.raises(ValueError, match="mine"),
+        StateJobs(database_url, domains=[FORMS]),
+    ):
         raise ValueError("mine")
 
 
@@ -301,7 +310,9 @@ def made_by(engine):
     """The connections of the driver that *engine* makes from now on."""
     made = []
     event.listen(
-        engine, "connect", lambda _connection, record: made.append(record.driver_connection)
+        engine,
+        "connect",
+        lambda _connection, record: made.append(record.driver_connection),
     )
     return made
 
@@ -327,7 +338,9 @@ def test_a_session_that_outlives_its_app_closes_its_connection(database_url):
 
 
 @pytest.mark.parametrize("of_leases", [False, True], ids=["own", "of leases"])
-def test_a_thread_of_a_worker_that_ends_late_closes_its_connection(database_url, of_leases):
+def test_a_thread_of_a_worker_that_ends_late_closes_its_connection(
+    database_url, of_leases
+):
     app = StateJobs(database_url, domains=[FORMS])
     app.create_all()
     made = made_by(app.engine)
@@ -350,7 +363,9 @@ def test_a_body_that_ends_after_its_app_leaves_no_connection(database_url):
         ended.set()
 
     settings = WorkerSettings(timeout_grace=timedelta(seconds=0.1))
-    app = StateJobs(database_url, domains=[Domain("d", tasks=[endless])], settings=settings)
+    app = StateJobs(
+        database_url, domains=[Domain("d", tasks=[endless])], settings=settings
+    )
     app.create_all()
     with app.session() as session:
         endless.enqueue(session)

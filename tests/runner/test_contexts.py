@@ -44,7 +44,9 @@ def test_no_attempt_sees_what_another_left_in_its_context(office_app, kind, by):
             office_app.drain()
     if by == "worker":
         with office_app.running():
-            eventually(lambda: office_app.queries.counts()["default"] == {"completed": 4})
+            eventually(
+                lambda: office_app.queries.counts()["default"] == {"completed": 4}
+            )
 
     assert set(seen) == {None}
     assert USER.get() is None
@@ -86,14 +88,19 @@ def test_history_names_the_job_that_moved_another_record(office_app, kind, move)
     assert office_app.drain().counts == {"complete": 1}
 
     job = job_of(office_app, kind, key)
-    named = {(row["job_id"], row["attempt"]) for row in history_after(office_app, other, move)}
+    named = {
+        (row["job_id"], row["attempt"])
+        for row in history_after(office_app, other, move)
+    }
     assert named == ({(None, None)} if kind is Chunked else {(job.id, 1)})
 
 
 def history_after(app, other, move):
     """What the action added to the history of plain records."""
     record_id = str(other.id + 1) if move is make_another else str(other.id)
-    return app.queries.transitions("Plain", record_id)[0 if move is make_another else 1 :]
+    return app.queries.transitions("Plain", record_id)[
+        0 if move is make_another else 1 :
+    ]
 
 
 def test_history_names_the_second_attempt_when_that_was_it(office_app):
@@ -118,7 +125,10 @@ def test_history_names_the_second_attempt_when_that_was_it(office_app):
 
     rows = office_app.queries.transitions("Plain", str(other.id))
     job = job_of(office_app, FORMS[1], key)
-    assert [(row["job_id"], row["attempt"]) for row in rows] == [(None, None), (job.id, 2)]
+    assert [(row["job_id"], row["attempt"]) for row in rows] == [
+        (None, None),
+        (job.id, 2),
+    ]
 
 
 def test_what_is_done_at_a_discard_is_done_in_the_name_of_the_job(app, clock):

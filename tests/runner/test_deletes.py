@@ -22,7 +22,14 @@ from statejobs.store.engines.factory import async_url
 from statejobs.store.tables import jobs
 from tests.support.forms import FORMS, Plain, office, script, write_on_board
 from tests.support.forms import board as board_of
-from tests.support.parcels import attempts_of, enqueue, fire, job_of, run_together, state_of
+from tests.support.parcels import (
+    attempts_of,
+    enqueue,
+    fire,
+    job_of,
+    run_together,
+    state_of,
+)
 from tests.support.purges import (
     PURGES,
     Atomic,
@@ -64,7 +71,10 @@ every_form = pytest.mark.parametrize("form", PURGES, ids=lambda form: form.__nam
 WAYS = {
     "leaves it to the runner": lambda _record, _session: None,
     "deletes it through the session": lambda record, session: session.delete(record),
-    "deletes and flushes": lambda record, session: (session.delete(record), session.flush()),
+    "deletes and flushes": lambda record, session: (
+        session.delete(record),
+        session.flush(),
+    ),
     "deletes by SQL": lambda record, session: session.execute(
         delete(type(record)).where(type(record).id == record.id)
     ),
@@ -72,15 +82,22 @@ WAYS = {
         text(f"DELETE FROM {record.__tablename__} WHERE id = {record.id}")
     ),
     "expunges it": lambda record, session: session.expunge(record),
-    "changes it first": lambda record, session: (setattr(record, "n", 3), session.flush()),
+    "changes it first": lambda record, session: (
+        setattr(record, "n", 3),
+        session.flush(),
+    ),
 }
 
 
 @every_form
 @pytest.mark.parametrize("way", WAYS)
-def test_an_action_that_declares_it_deletes_its_record_in_the_commit_of_its_end(app, form, way):
+def test_an_action_that_declares_it_deletes_its_record_in_the_commit_of_its_end(
+    app, form, way
+):
     keys = enqueue(app, form, "erase", 2)
-    script.body = lambda records, session, _ctx: [WAYS[way](one, session) for one in records]
+    script.body = lambda records, session, _ctx: [
+        WAYS[way](one, session) for one in records
+    ]
 
     counts = app.drain().counts
 
@@ -89,7 +106,12 @@ def test_an_action_that_declares_it_deletes_its_record_in_the_commit_of_its_end(
         assert is_gone(app, form, key)
         assert attempts_of(app, form, key) == []
         if form is not Resting:
-            assert last_step(app, form, key) == ("erase.complete", "erasing", "(deleted)", 2)
+            assert last_step(app, form, key) == (
+                "erase.complete",
+                "erasing",
+                "(deleted)",
+                2,
+            )
 
 
 def test_what_is_deleted_with_the_record_goes_by_the_cascades_of_the_orm(app):
@@ -115,7 +137,10 @@ def test_other_jobs_of_a_record_that_is_deleted_end_with_it(app, form):
     app.drain()
 
     job = app.queries.job(later.job_id)
-    assert (job.state, job.reason) == (JobState.CANCELLED, "its record was deleted by erase")
+    assert (job.state, job.reason) == (
+        JobState.CANCELLED,
+        "its record was deleted by erase",
+    )
 
 
 def test_a_running_job_of_a_record_that_is_deleted_is_told(app):
@@ -145,7 +170,9 @@ def test_a_deletion_with_a_during_waits_for_a_running_job_of_the_record(app):
     assert app.runner().run(looking).outcome == "complete"
 
 
-@pytest.mark.parametrize("form", [Purged, Resting, Awaited, Chunked], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "form", [Purged, Resting, Awaited, Chunked], ids=lambda f: f.__name__
+)
 def test_a_job_that_was_enqueued_again_while_it_deleted_its_record_is_done(app, form):
     (key,) = enqueue(app, form, "erase")
 
@@ -159,7 +186,9 @@ def test_a_job_that_was_enqueued_again_while_it_deleted_its_record_is_done(app, 
     assert job_of(app, form, key).state is JobState.COMPLETED
 
 
-@pytest.mark.parametrize("form", [Purged, Resting, Awaited, Chunked], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "form", [Purged, Resting, Awaited, Chunked], ids=lambda f: f.__name__
+)
 def test_a_record_that_somebody_moved_first_is_not_deleted(app, form):
     (key,) = enqueue(app, form, "erase")
     script.body = lambda _records, _session, _ctx: fire(app, form, key, "keep")
@@ -189,7 +218,9 @@ def test_a_delete_that_the_database_refuses_is_a_failed_attempt(app):
     (key,) = enqueue(app, Resting, "erase")
     with app.engine.begin() as connection:
         kind = "INTEGER" if app.engine.dialect.name == "sqlite" else "BIGINT"
-        connection.execute(text(f"CREATE TABLE strangers (r {kind} REFERENCES restings (id))"))
+        connection.execute(
+            text(f"CREATE TABLE strangers (r {kind} REFERENCES restings (id))")
+        )
         connection.execute(text(f"INSERT INTO strangers VALUES ({key})"))
 
     app.drain()
@@ -213,7 +244,11 @@ def test_of_a_call_only_what_completes_is_deleted(app):
     script.body = body
     app.drain()
 
-    assert [is_gone(app, Chunked, key) for key in (first, second, third)] == [True, False, False]
+    assert [is_gone(app, Chunked, key) for key in (first, second, third)] == [
+        True,
+        False,
+        False,
+    ]
     assert job_of(app, Chunked, third).state is JobState.FAILED
 
 
@@ -229,7 +264,11 @@ def test_atomic_ones_that_share_a_transaction_delete_each_its_own(app):
     ended = run_together(app.runner(), pop_call(deque(calls_of(claims)), most=100))
 
     assert [one.outcome for one in ended] == ["complete", "fail", "complete"]
-    assert [is_gone(app, Atomic, key) for key in (first, second, third)] == [True, False, True]
+    assert [is_gone(app, Atomic, key) for key in (first, second, third)] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def call_directly(form, record, session):
@@ -264,7 +303,12 @@ def test_called_directly_it_deletes_the_record_with_the_next_flush(app, form):
     assert is_gone(app, form, key)
     assert job_of(app, form, key).state is JobState.CANCELLED
     if form is not Resting:
-        assert last_step(app, form, key) == ("erase.complete", "erasing", "(deleted)", 2)
+        assert last_step(app, form, key) == (
+            "erase.complete",
+            "erasing",
+            "(deleted)",
+            2,
+        )
 
 
 def test_called_directly_on_a_record_that_no_flush_has_written_it_takes_it_back(app):
@@ -289,13 +333,17 @@ def test_called_directly_a_body_that_raises_deletes_nothing(app):
     assert state_of(app, Purged, key) == "old"
 
 
-def test_called_directly_on_a_record_that_somebody_moved_it_is_refused_by_the_flush(app):
+def test_called_directly_on_a_record_that_somebody_moved_it_is_refused_by_the_flush(
+    app,
+):
     (key,) = enqueue(app, Purged, "erase")
     with app.session() as session:
         record = session.get_one(Purged, key)
         fire(app, Purged, key, "keep")
         with pytest.raises(StaleTransitionError):
-            call_directly(Purged, record, session)  # loads what goes with it, and so flushes
+            call_directly(
+                Purged, record, session
+            )  # loads what goes with it, and so flushes
 
     assert state_of(app, Purged, key) == "stuck"
 
@@ -307,7 +355,11 @@ def test_the_machine_and_its_diagram_show_that_the_record_goes():
     (purge,) = [t for t in Purged.__machine__.triggers if t.name == "purge"]
     edge = Purged.__machine__.edge("erase.complete")
 
-    assert (purge.deletes, purge.target, Purged.erase.target) == (True, "(deleted)", None)
+    assert (purge.deletes, purge.target, Purged.erase.target) == (
+        True,
+        "(deleted)",
+        None,
+    )
     assert (edge.sources, edge.target) == (("erasing",), "(deleted)")
     assert "erasing --> [*] : delete erase" in mermaid(Purged.__machine__)
     assert "(deleted)" not in Purged.__machine__.states
@@ -325,15 +377,18 @@ UNDECLARED = {
     ),
     "key": lambda record, _session: setattr(record, "id", record.id + 100),
     "key and flush": lambda record, session: (
-        setattr(record, "id", record.id + 100), session.flush(),
+        setattr(record, "id", record.id + 100),
+        session.flush(),
     ),
     "SQL key": lambda record, session: session.execute(
         text(f"UPDATE {record.__tablename__} SET id = id + 100 WHERE id = {record.id}")
     ),
     "SQL state": lambda record, session: session.execute(
-        text(f"UPDATE {record.__tablename__} SET state = 'stopped' WHERE id = {record.id}")
+        text(
+            f"UPDATE {record.__tablename__} SET state = 'stopped' WHERE id = {record.id}"
+        )
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
@@ -354,7 +409,10 @@ def test_an_action_that_takes_its_record_away_unsaid_fails_and_is_told_the_optio
     app.drain()
 
     (row,) = app.queries.attempts(job_of(app, form, key).id)
-    assert (row["outcome"], row["error_type"]) == ("failed", "statejobs.errors.StateJobsError")
+    assert (row["outcome"], row["error_type"]) == (
+        "failed",
+        "statejobs.errors.StateJobsError",
+    )
     said = "its key 'id' was changed" if way == "key and flush" else "deletes=True"
     assert said in row["message"]
     assert "someone else" not in row["message"]
@@ -362,7 +420,9 @@ def test_an_action_that_takes_its_record_away_unsaid_fails_and_is_told_the_optio
     assert board_of(app) == 1
 
 
-def test_an_undeclared_deletion_that_has_no_attempts_left_leaves_the_record_failed(plain_app):
+def test_an_undeclared_deletion_that_has_no_attempts_left_leaves_the_record_failed(
+    plain_app,
+):
     app = plain_app
     (key,) = enqueue(app, Plain, "act")
     with app.engine.begin() as connection:

@@ -59,7 +59,9 @@ class Visit(StatefulResource, Base):
 @pytest.fixture
 def app(database_url, clock):
     opened = StateJobs(
-        database_url, domains=[Domain("shop", resources=[Visit])], sources=manual_sources(clock)
+        database_url,
+        domains=[Domain("shop", resources=[Visit])],
+        sources=manual_sources(clock),
     )
     opened.create_all()
     yield opened
@@ -95,7 +97,8 @@ def test_two_jobs_at_once_may_share_an_object_that_is_loaded_with_their_records(
 
 
 @pytest.mark.parametrize(
-    ("action", "greeting"), [(Visit.say_hello, "Hello Ada"), (Visit.wave_at, "Waves at Ada")]
+    ("action", "greeting"),
+    [(Visit.say_hello, "Hello Ada"), (Visit.wave_at, "Waves at Ada")],
 )
 def test_an_action_finds_what_its_mapping_loads_with_the_record(app, action, greeting):
     visit_twice(app, action)

@@ -83,7 +83,9 @@ class Case:
     def touch_job(self, key, **values):
         """Change the row of a job past everybody."""
         with self.app.engine.begin() as connection:
-            connection.execute(update(jobs).where(jobs.c.id == self.job(key).id).values(values))
+            connection.execute(
+                update(jobs).where(jobs.c.id == self.job(key).id).values(values)
+            )
 
     def forget(self):
         """Delete every job with its attempts, so that the next case meets none of them."""
@@ -102,11 +104,16 @@ class Case:
             record = session.get_one(self.kind, key)
             job = session.execute(select(jobs).where(jobs.c.id == job_id)).one()
             tried = session.execute(
-                select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)
+                select(attempts)
+                .where(attempts.c.job_id == job_id)
+                .order_by(attempts.c.id)
             ).all()
             past = session.execute(
                 select(transitions)
-                .where(transitions.c.record_id == str(key), transitions.c.source.is_not(None))
+                .where(
+                    transitions.c.record_id == str(key),
+                    transitions.c.source.is_not(None),
+                )
                 .order_by(transitions.c.id)
             ).all()
         return [
@@ -124,11 +131,15 @@ class Case:
         after = f"{(job.run_at - self.began).total_seconds():g}s"
         if job.state == "failed":
             after = "backoff"  # has chance in it
-        held = [n for n in ("owner", "token", "lease_until") if getattr(job, n) is not None]
+        held = [
+            n for n in ("owner", "token", "lease_until") if getattr(job, n) is not None
+        ]
         flags = [n for n in ("run_again", "cancel_requested") if getattr(job, n)]
         ended = " ended" if job.finished_at is not None else ""
         counts = f"{job.attempt}/{job.crashes}/{job.returned}"
-        return f"job {job.state}{ended} {counts} +{after} {[*held, *flags]} {job.reason}"
+        return (
+            f"job {job.state}{ended} {counts} +{after} {[*held, *flags]} {job.reason}"
+        )
 
     def _line_of_step(self, row, job_id):
         of_job = "job" if row.job_id == job_id else "people"
@@ -305,7 +316,9 @@ def be_cancelled_by_a_person(case):
     of_others=True,
 )
 def complete_though_cancelled(case):
-    case.step(meets=lambda key: case.app.cancel_job(case.job(key).id, reason="ordered twice"))
+    case.step(
+        meets=lambda key: case.app.cancel_job(case.job(key).id, reason="ordered twice")
+    )
 
 
 @story(
@@ -331,7 +344,10 @@ def be_superseded(case):
     of_others=True,
 )
 def fail_superseded(case):
-    case.step(meets=lambda key: fire(case.app, case.kind, key, "stop"), raises=ValueError("no"))
+    case.step(
+        meets=lambda key: fire(case.app, case.kind, key, "stop"),
+        raises=ValueError("no"),
+    )
 
 
 @story(
@@ -356,7 +372,9 @@ def clock():
 def app(database_url, clock):
     """An app for every form of an action."""
     settings = WorkerSettings(lease=LEASE, timeout_grace=timedelta(seconds=0.2))
-    with office(database_url, sources=manual_sources(clock), settings=settings) as opened:
+    with office(
+        database_url, sources=manual_sources(clock), settings=settings
+    ) as opened:
         yield opened
 
 

@@ -26,7 +26,9 @@ def by_driver_sql(session):
 
 ENDS = {
     "commit of the transaction": lambda s: s.connection().get_transaction().commit(),
-    "rollback of the transaction": lambda s: s.connection().get_transaction().rollback(),
+    "rollback of the transaction": lambda s: (
+        s.connection().get_transaction().rollback()
+    ),
     "close of the transaction": lambda s: s.connection().get_transaction().close(),
     "rollback of the connection": lambda s: s.connection().rollback(),
     "detach": lambda s: s.connection().detach(),
@@ -53,7 +55,9 @@ def run(app, kind, body):
 
 
 @pytest.mark.parametrize("kind", FORMS, ids=NAMES)
-def test_what_would_end_the_transaction_fails_the_attempt_and_keeps_nothing(database_url, kind):
+def test_what_would_end_the_transaction_fails_the_attempt_and_keeps_nothing(
+    database_url, kind
+):
     with office(database_url, resources=[kind]) as app:
         found = {}
         for name, end in ENDS.items():
@@ -67,7 +71,12 @@ def test_what_would_end_the_transaction_fails_the_attempt_and_keeps_nothing(data
                         forms.write_on_board(session)
 
                 outcome, message, is_done = run(app, kind, body)
-                found[name, place] = (outcome, "the runner commits" in message, is_done, board(app))
+                found[name, place] = (
+                    outcome,
+                    "the runner commits" in message,
+                    is_done,
+                    board(app),
+                )
 
     assert set(found.values()) == {("failed", True, False, 0)}, found
 

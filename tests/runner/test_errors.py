@@ -23,7 +23,9 @@ class Quits(Exception):
 
 
 def _group():
-    return BaseExceptionGroup("two", [SystemExit(1), ExceptionGroup("in", [ValueError("x")])])
+    return BaseExceptionGroup(
+        "two", [SystemExit(1), ExceptionGroup("in", [ValueError("x")])]
+    )
 
 
 def _caused():
@@ -68,7 +70,10 @@ def test_whatever_is_raised_is_recorded_and_the_next_job_runs(app, name):
     counts = app.drain().counts
 
     assert counts == {"fail": 1, "complete": 1}
-    assert (state_of(app, Parcel, bad), state_of(app, Parcel, good)) == ("packed", "sent")
+    assert (state_of(app, Parcel, bad), state_of(app, Parcel, good)) == (
+        "packed",
+        "sent",
+    )
     assert job_of(app, Parcel, bad).state is JobState.FAILED
     ((attempt, outcome, error_type),) = attempts_of(app, Parcel, bad)
     assert (attempt, outcome) == (1, "failed")
@@ -108,7 +113,9 @@ def test_an_error_at_the_flush_of_what_the_body_wrote_fails_the_attempt(app):
 
     def break_the_schema(parcel, ctx):
         parcel.stamps = 5
-        ctx.session.execute(text("INSERT INTO items (id, name, parcel_id) VALUES (1, NULL, 1)"))
+        ctx.session.execute(
+            text("INSERT INTO items (id, name, parcel_id) VALUES (1, NULL, 1)")
+        )
 
     script.send = break_the_schema
     (key,) = send(app)

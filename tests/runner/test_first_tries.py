@@ -82,7 +82,9 @@ def async_engine(app):
 def test_an_asynchronous_engine_is_refused_with_what_to_pass(async_engine, attribute):
     given = getattr(async_engine, attribute) if attribute else async_engine
 
-    with pytest.raises(ConfigurationError, match="fix: pass the URL instead: sqlite:") as caught:
+    with pytest.raises(
+        ConfigurationError, match="fix: pass the URL instead: sqlite:"
+    ) as caught:
         make_app(given)
 
     assert "async_session(engine)" in str(caught.value)
@@ -124,20 +126,32 @@ def test_jobs_can_be_asked_for_by_the_text_of_a_state(app):
         (tidy.enqueue, "await ….enqueue_async"),
         (lambda session: tidy.enqueue_many(session, [{}]), "await session.run_sync"),
         (lambda session: Letter.post.bulk(session, where=true()), "await ….bulk_async"),
-        (lambda session: Letter.carry.enqueue(session, Letter()), "await ….enqueue_async"),
-        (lambda session: Letter.carry.enqueue_many(session, []), "await session.run_sync"),
+        (
+            lambda session: Letter.carry.enqueue(session, Letter()),
+            "await ….enqueue_async",
+        ),
+        (
+            lambda session: Letter.carry.enqueue_many(session, []),
+            "await session.run_sync",
+        ),
     ],
     ids=["task", "tasks", "bulk", "action", "actions"],
 )
-def test_an_async_session_is_refused_with_the_call_that_works(async_engine, door, instead):
-    with pytest.raises(ConfigurationError, match="AsyncSession, not a Session") as caught:
+def test_an_async_session_is_refused_with_the_call_that_works(
+    async_engine, door, instead
+):
+    with pytest.raises(
+        ConfigurationError, match="AsyncSession, not a Session"
+    ) as caught:
         door(AsyncSession(async_engine))
 
     assert instead in str(caught.value)
 
 
 @pytest.mark.parametrize("start", ["check_tables", "drain", "step", "worker"])
-def test_async_work_without_its_extra_is_refused_at_the_start(database_url, monkeypatch, start):
+def test_async_work_without_its_extra_is_refused_at_the_start(
+    database_url, monkeypatch, start
+):
     find = importlib.util.find_spec
     hidden = {"greenlet", "aiosqlite"}
     monkeypatch.setattr(
@@ -150,7 +164,9 @@ def test_async_work_without_its_extra_is_refused_at_the_start(database_url, monk
             fetch.enqueue(session)
             session.commit()
 
-        with pytest.raises(ConfigurationError, match=r"pip install 'statejobs\[async\]'"):
+        with pytest.raises(
+            ConfigurationError, match=r"pip install 'statejobs\[async\]'"
+        ):
             getattr(app, start)()
 
         assert app.queries.job(1).state == "queued"
@@ -166,11 +182,19 @@ def test_without_async_work_nothing_is_missed(database_url, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "why"),
     [
-        (ModuleNotFoundError("No module", name="psycopg"), "the module psycopg is not installed"),
-        (ImportError("no pq wrapper available.\nAttempts made: …"), "no pq wrapper available"),
+        (
+            ModuleNotFoundError("No module", name="psycopg"),
+            "the module psycopg is not installed",
+        ),
+        (
+            ImportError("no pq wrapper available.\nAttempts made: …"),
+            "no pq wrapper available",
+        ),
     ],
 )
-def test_a_driver_that_cannot_be_imported_is_told_with_its_extra(monkeypatch, error, why):
+def test_a_driver_that_cannot_be_imported_is_told_with_its_extra(
+    monkeypatch, error, why
+):
     def fail(*_args, **_options):
         raise error
 

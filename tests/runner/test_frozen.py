@@ -99,7 +99,9 @@ def test_what_a_body_that_stood_idle_wrote_is_not_kept(office):
     assert "stood idle" in attempt["message"]
 
 
-def test_a_chunk_that_stood_idle_is_told_so_and_holds_its_records_no_longer(postgres_url):
+def test_a_chunk_that_stood_idle_is_told_so_and_holds_its_records_no_longer(
+    postgres_url,
+):
     holds, goes_on = threading.Event(), threading.Event()
 
     def stand_still(_records, session, _ctx):
@@ -126,9 +128,13 @@ def test_a_chunk_that_stood_idle_is_told_so_and_holds_its_records_no_longer(post
             frozen.join(60)
 
         with app.session() as session:
-            assert {c.state for c in session.scalars(select(forms.Chunked))} == {forms.S.DONE}
+            assert {c.state for c in session.scalars(select(forms.Chunked))} == {
+                forms.S.DONE
+            }
         assert 0.5 < waited < 30
-        assert forms.board(app) == 3  # each by itself, once the call for all had come to nothing
+        assert (
+            forms.board(app) == 3
+        )  # each by itself, once the call for all had come to nothing
 
 
 def test_every_form_of_action_limits_how_long_its_transaction_stands_idle(office):
@@ -139,7 +145,9 @@ def test_every_form_of_action_limits_how_long_its_transaction_stands_idle(office
         seen.append(ctx.session.scalar(SHOW))
 
     async def look_async(record, ctx):
-        await ctx.session.execute(text("CREATE TEMPORARY TABLE IF NOT EXISTS begun (n int)"))
+        await ctx.session.execute(
+            text("CREATE TEMPORARY TABLE IF NOT EXISTS begun (n int)")
+        )
         seen.append(await ctx.session.scalar(SHOW))
 
     script.send, script.fetch = look, look_async
@@ -191,7 +199,8 @@ def test_claims_and_outcomes_are_limited_too_and_sessions_of_users_are_not(offic
 
 def test_an_engine_of_a_user_keeps_its_own_limit(postgres_url, clock):
     engine = create_engine(
-        postgres_url, connect_args={"options": "-c idle_in_transaction_session_timeout=7s"}
+        postgres_url,
+        connect_args={"options": "-c idle_in_transaction_session_timeout=7s"},
     )
     with post_office(engine, clock=clock, settings=SETTINGS) as app:
         send(app)
@@ -218,5 +227,7 @@ def test_the_limit_is_never_below_what_a_body_may_take(settings, timeout, limit)
 
 
 def test_a_limit_of_nothing_is_refused():
-    with pytest.raises(ConfigurationError, match="idle_in_transaction must be positive"):
+    with pytest.raises(
+        ConfigurationError, match="idle_in_transaction must be positive"
+    ):
         WorkerSettings(idle_in_transaction=timedelta())

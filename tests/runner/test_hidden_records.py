@@ -97,7 +97,9 @@ def test_one_hidden_record_of_many_waits_without_an_attempt_and_holds_nobody_up(
 ):
     owner, app = office
     keys = send(owner, 5)
-    show(owner, **{name: condition.format(keys[2]) for name, condition in hiding.items()})
+    show(
+        owner, **{name: condition.format(keys[2]) for name, condition in hiding.items()}
+    )
 
     claim_and_run(app)
 
@@ -112,7 +114,9 @@ def test_one_hidden_record_of_many_waits_without_an_attempt_and_holds_nobody_up(
 
 
 @pytest.mark.parametrize("hiding", HIDINGS, ids=NAMES)
-def test_a_hidden_record_that_is_alone_waits_and_runs_once_it_is_shown(office, clock, hiding):
+def test_a_hidden_record_that_is_alone_waits_and_runs_once_it_is_shown(
+    office, clock, hiding
+):
     owner, app = office
     (key,) = send(owner)
     show(owner, **{name: condition.format(key) for name, condition in hiding.items()})
@@ -128,7 +132,9 @@ def test_a_hidden_record_that_is_alone_waits_and_runs_once_it_is_shown(office, c
 
 
 @pytest.mark.parametrize("hiding", [{"read": "false"}, {"write": "false"}], ids=NAMES)
-def test_when_every_record_is_hidden_the_key_is_left_to_workers_of_other_roles(office, hiding):
+def test_when_every_record_is_hidden_the_key_is_left_to_workers_of_other_roles(
+    office, hiding
+):
     owner, app = office
     keys = send(owner, 8)
     show(owner, **hiding)
@@ -144,7 +150,9 @@ def test_when_every_record_is_hidden_the_key_is_left_to_workers_of_other_roles(o
 def test_a_policy_that_lets_a_record_not_be_moved_costs_no_attempt(office):
     owner, app = office
     keys = send(owner, 3)
-    show(owner, read=f"id <> {keys[1]} OR state = 'packed'")  # it must see what it makes of it
+    show(
+        owner, read=f"id <> {keys[1]} OR state = 'packed'"
+    )  # it must see what it makes of it
 
     claim_and_run(app)
 
@@ -154,7 +162,9 @@ def test_a_policy_that_lets_a_record_not_be_moved_costs_no_attempt(office):
 
 @pytest.mark.parametrize("hiding", [{"read": "false"}, {"write": "false"}], ids=NAMES)
 @pytest.mark.parametrize(("kind", "action"), FORMS)
-def test_a_record_that_is_hidden_at_the_finish_is_not_lost(office, clock, kind, action, hiding):
+def test_a_record_that_is_hidden_at_the_finish_is_not_lost(
+    office, clock, kind, action, hiding
+):
     owner, app = office
     (key,) = enqueue(owner, kind, action)
     source = state_of(owner, kind, key)
@@ -169,13 +179,18 @@ def test_a_record_that_is_hidden_at_the_finish_is_not_lost(office, clock, kind, 
     clock.advance(minutes=1)
     app.runner().rescue()
     assert state_of(owner, kind, key) == source
-    assert (job_of(owner, kind, key).attempt, job_of(owner, kind, key).crashes) == (0, 0)
+    assert (job_of(owner, kind, key).attempt, job_of(owner, kind, key).crashes) == (
+        0,
+        0,
+    )
     app.drain()
     assert job_of(owner, kind, key).state is JobState.COMPLETED
 
 
 @pytest.mark.parametrize("hiding", [{"read": "false"}, {"write": "false"}], ids=NAMES)
-def test_a_record_that_is_hidden_while_an_async_action_runs_is_not_lost(office, clock, hiding):
+def test_a_record_that_is_hidden_while_an_async_action_runs_is_not_lost(
+    office, clock, hiding
+):
     owner, app = office
     (key,) = enqueue(owner, Message, "get")
 
@@ -208,20 +223,27 @@ def test_one_hidden_at_the_finish_of_a_batch_takes_no_neighbour_with_it(office, 
     parcels.script.seal = lambda letter, ctx: setattr(letter, "grams", letter.grams + 1)
     runner = app.runner()
     claims = runner.claim("default", limit=10)
-    show(owner, **{name: condition.format(keys[1]) for name, condition in hiding.items()})
+    show(
+        owner, **{name: condition.format(keys[1]) for name, condition in hiding.items()}
+    )
 
     for ended in runner.attempts.run(claims):
         if isinstance(ended, Ending):
             runner.finisher.finish(ended)
 
     assert [state_of(owner, Letter, key) for key in keys] == [
-        "sealed", "sealing", "sealed", "sealed"
-    ]  # fmt: skip
+        "sealed",
+        "sealing",
+        "sealed",
+        "sealed",
+    ]
     assert job_of(owner, Letter, keys[1]).state is JobState.PROCESSING
 
 
 @pytest.mark.parametrize("hiding", [{"read": "false"}, {"write": "false"}], ids=NAMES)
-def test_the_rescue_leaves_a_hidden_record_to_nodes_that_see_it(office, clock, caplog, hiding):
+def test_the_rescue_leaves_a_hidden_record_to_nodes_that_see_it(
+    office, clock, caplog, hiding
+):
     owner, app = office
     (key,) = send(owner)
     owner.runner().claim("default", limit=1)
@@ -234,7 +256,10 @@ def test_the_rescue_leaves_a_hidden_record_to_nodes_that_see_it(office, clock, c
     assert (job.state, job.crashes) == (JobState.PROCESSING, 0)
     assert WHY.format("parcels") in caplog.text
     owner.runner().rescue()
-    assert (state_of(owner, Parcel, key), job_of(owner, Parcel, key).crashes) == ("packed", 1)
+    assert (state_of(owner, Parcel, key), job_of(owner, Parcel, key).crashes) == (
+        "packed",
+        1,
+    )
 
 
 def test_a_record_that_somebody_holds_is_busy_and_not_hidden(office, clock):

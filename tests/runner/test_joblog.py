@@ -29,7 +29,9 @@ def fail(*_):
 
 def wait_for_ends(app, *keys):
     waiting = {"queued", "processing"}
-    eventually(lambda: all(job_of(app, Parcel, key).state not in waiting for key in keys))
+    eventually(
+        lambda: all(job_of(app, Parcel, key).state not in waiting for key in keys)
+    )
 
 
 def test_a_worker_in_threads_logs_how_each_attempt_ended(app, lines):

@@ -27,12 +27,18 @@ def keeper(app, claim):
     runner, held = app.runner(), HeldClaims()
     held.add([claim])
     return Keeper(
-        runner.store, held, node_id=claim.job.owner, settings=runner.settings,
-        sources=runner.sources, telemetry=runner.telemetry,
-    )  # fmt: skip
+        runner.store,
+        held,
+        node_id=claim.job.owner,
+        settings=runner.settings,
+        sources=runner.sources,
+        telemetry=runner.telemetry,
+    )
 
 
-def test_what_no_heartbeat_renews_is_asked_to_stop_before_its_lease_ends(keeper, claim, clock):
+def test_what_no_heartbeat_renews_is_asked_to_stop_before_its_lease_ends(
+    keeper, claim, clock
+):
     waited = timedelta()
     while not claim.signal:
         clock.advance(ROUND)
@@ -53,7 +59,9 @@ def test_after_a_standstill_the_heartbeat_has_the_first_word(keeper, claim, cloc
     assert not claim.signal
 
 
-def test_a_heartbeat_that_stays_away_after_a_standstill_is_not_waited_for(keeper, claim, clock):
+def test_a_heartbeat_that_stays_away_after_a_standstill_is_not_waited_for(
+    keeper, claim, clock
+):
     clock.advance(LEASE * 0.9)
     keeper.watch()
     clock.advance(ROUND)
@@ -72,16 +80,24 @@ def test_a_job_that_someone_locked_holds_up_no_other_lease(postgres_url, clock):
         locked, _ = claims = runner.claim("default", limit=2)
         held.add(claims)
         keeper = Keeper(
-            runner.store, held, node_id=runner.node_id, settings=runner.settings,
-            sources=runner.sources, telemetry=runner.telemetry,
-        )  # fmt: skip
+            runner.store,
+            held,
+            node_id=runner.node_id,
+            settings=runner.settings,
+            sources=runner.sources,
+            telemetry=runner.telemetry,
+        )
         clock.advance(LEASE / 2)
 
         def leases():
-            return [app.queries.job(one.job.id).lease_until - clock.now() for one in claims]
+            return [
+                app.queries.job(one.job.id).lease_until - clock.now() for one in claims
+            ]
 
         with app.engine.begin() as user:
-            user.execute(update(jobs).where(jobs.c.id == locked.job.id).values(run_again=True))
+            user.execute(
+                update(jobs).where(jobs.c.id == locked.job.id).values(run_again=True)
+            )
 
             assert not keeper.run_once()  # and is called again soon
             assert leases() == [LEASE / 2, LEASE]
@@ -108,7 +124,9 @@ def test_after_an_outage_nobody_is_taken_for_dead_for_a_lease(keeper, clock):
     assert keeper.may_rescue
 
 
-def test_what_ends_after_an_outage_longer_than_its_lease_is_recorded(app, clock, claim, keeper):
+def test_what_ends_after_an_outage_longer_than_its_lease_is_recorded(
+    app, clock, claim, keeper
+):
     clock.advance(LEASE * 2)
     keeper.watch()
     clock.advance(ROUND)
@@ -121,7 +139,9 @@ def test_what_ends_after_an_outage_longer_than_its_lease_is_recorded(app, clock,
     assert (job_of(app, Parcel, 1).crashes, job_of(app, Parcel, 1).attempt) == (0, 1)
 
 
-def test_an_attempt_that_an_outage_asked_to_stop_does_not_count(app, clock, claim, keeper):
+def test_an_attempt_that_an_outage_asked_to_stop_does_not_count(
+    app, clock, claim, keeper
+):
     def stop_when_asked(parcel, ctx):
         if ctx.cancel_requested:
             raise RuntimeError("stopped")
@@ -143,14 +163,22 @@ def beat(app, claim, clock):
     node = claim.job.owner
     if not beat_node(app.store, node, clock.now()).is_known:
         register_node(
-            app.store, {
-                "id": node, "host": "here", "pid": 1, "queues": "{}", "version": "0",
-                "started_at": clock.now(), "beat_at": clock.now(),
-            }
-        )  # fmt: skip
+            app.store,
+            {
+                "id": node,
+                "host": "here",
+                "pid": 1,
+                "queues": "{}",
+                "version": "0",
+                "started_at": clock.now(),
+                "beat_at": clock.now(),
+            },
+        )
 
 
-def test_a_live_job_is_not_taken_for_dead_because_somebody_locked_its_row(app, clock, claim):
+def test_a_live_job_is_not_taken_for_dead_because_somebody_locked_its_row(
+    app, clock, claim
+):
     beat(app, claim, clock)
     for _ in range(5):
         clock.advance(LEASE / 2)
@@ -185,7 +213,12 @@ def test_a_job_that_its_node_does_not_know_of_is_given_back_by_a_heartbeat(app, 
     assert runner.strays.give_back_unheld([]) == 1
 
     job = job_of(app, Parcel, key)
-    assert (job.state, job.attempt, job.crashes, job.returned) == (JobState.SCHEDULED, 0, 0, 1)
+    assert (job.state, job.attempt, job.crashes, job.returned) == (
+        JobState.SCHEDULED,
+        0,
+        0,
+        1,
+    )
     clock.advance(seconds=1)
     assert app.drain().counts == {"complete": 1}
 
@@ -195,7 +228,9 @@ def test_what_a_node_holds_is_never_given_back_by_its_heartbeat(app, clock, clai
     clock.advance(LEASE * 0.6)
 
     assert other.strays.give_back_unheld([]) == 0  # it is another's
-    renew_leases(app.store, [claim.job.id], by=claim.job.owner, until=clock.now() + LEASE / 3)
+    renew_leases(
+        app.store, [claim.job.id], by=claim.job.owner, until=clock.now() + LEASE / 3
+    )
     own = app.runner()
     own.strays._node_id = claim.job.owner
     assert own.strays.give_back_unheld([claim]) == 0

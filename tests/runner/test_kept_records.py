@@ -8,7 +8,11 @@ from statejobs.runner.port import Ending
 from statejobs.store.tables import transitions
 from tests.support import forms
 from tests.support.forms import FORMS, S, office
-from tests.support.hostile import allow_updates, swallow_redundant_updates, swallow_updates
+from tests.support.hostile import (
+    allow_updates,
+    swallow_redundant_updates,
+    swallow_updates,
+)
 from tests.support.leaflets import Leaflet, approved, print_shop, reset_script
 from tests.support.leaflets import script as leaflets
 from tests.support.parcels import (
@@ -66,8 +70,12 @@ def test_a_kept_record_does_not_complete_among_many_that_finish_together(app):
 def test_no_form_of_an_action_completes_on_a_kept_record(database_url, form):
     with office(database_url) as app:
         kept, other = enqueue(app, form, "act", 2)
-        swallow_updates(app, form.__tablename__, f"NEW.id = {kept} AND NEW.state = 'done'")
-        forms.script.body = lambda records, _session, _ctx: [setattr(r, "n", 1) for r in records]
+        swallow_updates(
+            app, form.__tablename__, f"NEW.id = {kept} AND NEW.state = 'done'"
+        )
+        forms.script.body = lambda records, _session, _ctx: [
+            setattr(r, "n", 1) for r in records
+        ]
 
         app.drain()
 
@@ -164,7 +172,9 @@ def ends_of(app, key):
 
 
 @pytest.mark.parametrize("action", WORK)
-def test_a_move_that_changes_nothing_completes_though_the_database_leaves_it_out(shop, action):
+def test_a_move_that_changes_nothing_completes_though_the_database_leaves_it_out(
+    shop, action
+):
     keys = approved(shop, Leaflet, action, number=3)
     before = [ends_of(shop, key) for key in keys]
 
@@ -205,7 +215,9 @@ def test_a_kept_record_is_told_to_whoever_moves_it_in_a_flush(app):
     with app.session() as session:
         for parcel in session.scalars(select(Parcel)):
             parcel.drop()
-        with pytest.raises(RecordKeptError, match=f"did not move Parcel {kept}: a trigger keeps"):
+        with pytest.raises(
+            RecordKeptError, match=f"did not move Parcel {kept}: a trigger keeps"
+        ):
             session.commit()
     assert {state_of(app, Parcel, key) for key in (kept, *others)} == {"packed"}
 
@@ -225,5 +237,7 @@ def test_a_record_whose_stay_is_kept_is_told_among_many(database_url):
         with app.session() as session:
             for leaflet in session.scalars(select(Leaflet)):
                 leaflet.touch()
-            with pytest.raises(RecordKeptError, match=f"did not move one of {names}: a trigger"):
+            with pytest.raises(
+                RecordKeptError, match=f"did not move one of {names}: a trigger"
+            ):
                 session.commit()

@@ -46,7 +46,9 @@ class Guid(TypeDecorator[uuid.UUID]):
         return str(found) if dialect.name == "postgresql" else found.hex
 
     def process_result_value(self, value, dialect):
-        return value if value is None or isinstance(value, uuid.UUID) else uuid.UUID(value)
+        return (
+            value if value is None or isinstance(value, uuid.UUID) else uuid.UUID(value)
+        )
 
 
 class UuidText(TypeDecorator[str]):
@@ -117,7 +119,9 @@ KEYS = {
     resource_with("text", UuidText): [str(uuid.UUID(int=n)) for n in (2, 10, 3)],
     resource_with("prefixed", Prefixed): ["2", "10", "a'b"],
     resource_with("day", Day): [date(2030, 1, n) for n in (2, 10, 3)],
-    resource_with("instant", UtcDateTime): [NOON + timedelta(microseconds=n) for n in (2, 10, 3)],
+    resource_with("instant", UtcDateTime): [
+        NOON + timedelta(microseconds=n) for n in (2, 10, 3)
+    ],
 }
 
 
@@ -129,7 +133,9 @@ def clock():
 @pytest.fixture
 def app(database_url, clock):
     app = StateJobs(
-        database_url, domains=[Domain("keys", resources=[*KEYS])], sources=manual_sources(clock)
+        database_url,
+        domains=[Domain("keys", resources=[*KEYS])],
+        sources=manual_sources(clock),
     )
     app.create_all()
     yield app

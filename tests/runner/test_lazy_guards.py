@@ -99,7 +99,9 @@ def run_async(app):
             if app.engine.dialect.name == "sqlite":
                 configure_sqlite(opened.sync_engine)
             try:
-                async with AsyncSession(opened) as session:  # it expires what it commits
+                async with AsyncSession(
+                    opened
+                ) as session:  # it expires what it commits
                     return await use(session, await session.get_one(Letter, key))
             finally:
                 await opened.dispose()

@@ -46,7 +46,11 @@ SETTINGS = WorkerSettings(
     poll=timedelta(seconds=0.1),
     rescue=timedelta(seconds=0.2),
 )
-KINDS = [(Parcel, "send_off", "send"), (Letter, "press", "seal"), (Letter, "put_on_scale", "weigh")]
+KINDS = [
+    (Parcel, "send_off", "send"),
+    (Letter, "press", "seal"),
+    (Letter, "put_on_scale", "weigh"),
+]
 
 
 @pytest.fixture
@@ -114,7 +118,9 @@ def paused_bodies(name):
 def test_the_look_names_the_table_and_who_has_locked_it(app, caplog):
     with caplog.at_level(logging.WARNING), app.running():
         with locked(app, "statejobs_jobs") as process:
-            eventually(lambda: f"locked 'statejobs_jobs' (process {process})" in caplog.text)
+            eventually(
+                lambda: f"locked 'statejobs_jobs' (process {process})" in caplog.text
+            )
         (key,) = send(app)
         eventually(lambda: is_completed(app, Parcel, key))
 
@@ -142,14 +148,20 @@ def test_no_live_job_is_taken_for_dead_beside_a_lock_that_outlasts_its_lease(
 
 
 @pytest.mark.parametrize("table", ["statejobs_jobs", "statejobs_nodes"])
-def test_a_heartbeat_needs_no_connection_of_those_who_wait_for_the_table(app, table, caplog):
+def test_a_heartbeat_needs_no_connection_of_those_who_wait_for_the_table(
+    app, table, caplog
+):
     send(app)
     runner, held = app.runner(), HeldClaims()
     held.add(runner.claim("default", limit=1))
     keeper = Keeper(
-        runner.store, held, node_id=runner.node_id, settings=runner.settings,
-        sources=runner.sources, telemetry=runner.telemetry,
-    )  # fmt: skip
+        runner.store,
+        held,
+        node_id=runner.node_id,
+        settings=runner.settings,
+        sources=runner.sources,
+        telemetry=runner.telemetry,
+    )
     app.store.reserve_connections()
 
     with ExitStack() as taken, locked(app, table):
@@ -167,10 +179,16 @@ def test_a_heartbeat_needs_no_connection_of_those_who_wait_for_the_table(app, ta
 
 @pytest.mark.parametrize(("kind", "action", "name"), KINDS)
 @pytest.mark.parametrize("raises", [False, True])
-def test_an_outcome_waits_for_the_table_and_is_recorded_once(app, kind, action, name, raises):
+def test_an_outcome_waits_for_the_table_and_is_recorded_once(
+    app, kind, action, name, raises
+):
     with paused_bodies(name) as (begun, gate, runs), app.running():
         wait = getattr(parcels.script, name)
-        setattr(parcels.script, name, lambda *given: (wait(*given), 1 / (0 if raises else 1)))
+        setattr(
+            parcels.script,
+            name,
+            lambda *given: (wait(*given), 1 / (0 if raises else 1)),
+        )
         (key,) = enqueue(app, kind, action)
         assert begun.wait(60)
         with locked(app, "statejobs_jobs"):
@@ -202,26 +220,35 @@ def test_an_async_outcome_waits_for_the_table_too(app):
 ACTS = {
     "look": lambda app, now: peek_queues(app.store, ["default"], ["parcel.send"]),
     "staging": lambda app, now: stage_due(app.store, ["default"], ["parcel.send"], now),
-    "due": lambda app, now: find_due(app.store, ["default"], ["parcel.send"], now, limit=1),
+    "due": lambda app, now: find_due(
+        app.store, ["default"], ["parcel.send"], now, limit=1
+    ),
     "listed": lambda app, now: stage_listed(app.store, [1]),
     "claim": lambda app, now: app.runner().claim("default", limit=1),
     "renewal": lambda app, now: renew_leases(app.store, [1], by="n", until=now),
     "owned": lambda app, now: find_owned(app.store, "n", now),
     "held": lambda app, now: count_held(app.store, "n"),
-    "expired": lambda app, now: find_expired(app.store, ["parcel.send"], now, lease=LEASE),
+    "expired": lambda app, now: find_expired(
+        app.store, ["parcel.send"], now, lease=LEASE
+    ),
     "rescue": lambda app, now: app.runner().rescue(),
     "prune": lambda app, now: app._pruner.run_once(),
     "beat": lambda app, now: beat_node(app.store, "n", now),
     "node": lambda app, now: register_node(
         app.store,
         {
-            "id": "n", "host": "h", "pid": 1, "queues": "{}", "version": "1", "started_at": now,
+            "id": "n",
+            "host": "h",
+            "pid": 1,
+            "queues": "{}",
+            "version": "1",
+            "started_at": now,
             "beat_at": now,
         },
     ),
     "leaving": lambda app, now: remove_node(app.store, "n"),
     "forgetting": lambda app, now: forget_silent_nodes(app.store, now),
-}  # fmt: skip
+}
 OF_NODES = {"beat", "node", "leaving", "forgetting"}
 
 

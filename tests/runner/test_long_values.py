@@ -122,7 +122,9 @@ def enqueue_one(app, kind, column, value):
 
 @pytest.mark.parametrize("column", ["plain", "padded", "shouted"])
 @pytest.mark.parametrize("kind", [Plain, Awaited, Chunked])
-def test_an_action_that_writes_too_long_a_value_fails_and_nothing_is_cut_off(app, kind, column):
+def test_an_action_that_writes_too_long_a_value_fails_and_nothing_is_cut_off(
+    app, kind, column
+):
     enqueue_one(app, kind, column, "abcdefgh")
 
     app.drain()
@@ -150,7 +152,9 @@ def test_a_value_that_just_fits_is_written(app, kind, column):
 def test_a_key_that_newer_code_made_longer_finds_its_own_record_and_no_other(app):
     """Another deploy has widened the column; this code still has the old length."""
     with app.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE long_keyeds ALTER COLUMN id TYPE VARCHAR(50)"))
+        connection.execute(
+            text("ALTER TABLE long_keyeds ALTER COLUMN id TYPE VARCHAR(50)")
+        )
     with app.session() as session:
         records = [Keyed(id=key) for key in ("abcde", "abcde-1", "abcde-2")]
         session.add_all(records)

@@ -23,7 +23,14 @@ from tests.support.words import S, kinds_with, script, words_of
 
 KEYWORDS = {*RESERVED_WORDS, *SQLiteIdentifierPreparer.reserved_words}
 ODD = {"a:b", 'we"ird', "(x)", "a.b", "ä", "x" * 63, "[y]", " "}
-SYSTEM = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}  # PostgreSQL has them in each table
+SYSTEM = {
+    "tableoid",
+    "xmin",
+    "cmin",
+    "xmax",
+    "cmax",
+    "ctid",
+}  # PostgreSQL has them in each table
 ALIASES = re.compile(r"\b(\w+) AS (?:MATERIALIZED )?\(|\) AS (\w+)")
 
 
@@ -39,7 +46,9 @@ def test_columns_may_have_every_name_of_ours(database_url):
     others = names_seen(database_url, columns(ours)) - ours  # beside those columns
 
     assert {f"sj{n}_{name}" for n in range(1, 9) for name in ("was", "pk_0")} & others
-    names_seen(database_url, columns({name for name in others if name.startswith("sj")}))
+    names_seen(
+        database_url, columns({name for name in others if name.startswith("sj")})
+    )
 
 
 @pytest.mark.timeout(240)
@@ -50,7 +59,9 @@ def test_columns_may_have_every_keyword(database_url):
 @pytest.mark.timeout(240)
 def test_tables_may_have_every_name_of_ours(database_url):
     aliases = set()
-    with each_statement(lambda statement, _: aliases.update(*ALIASES.findall(statement))):
+    with each_statement(
+        lambda statement, _: aliases.update(*ALIASES.findall(statement))
+    ):
         live(database_url, kinds_with(["word"]))
     ours = {name for name in aliases if name.startswith("sj_")}
     assert ours or is_sqlite(database_url)
@@ -59,7 +70,9 @@ def test_tables_may_have_every_name_of_ours(database_url):
         live(database_url, kinds_with(["was"], tables=(table,)))
 
 
-@pytest.mark.parametrize("name", ["version", "was", "moved_at", "pk_0", "c_0", "key", "why"])
+@pytest.mark.parametrize(
+    "name", ["version", "was", "moved_at", "pk_0", "c_0", "key", "why"]
+)
 def test_a_column_with_a_name_of_ours_keeps_what_it_has(database_url, name):
     kind, *others = kinds_with([name])
     with opened(database_url, [kind, *others]) as app:
@@ -71,7 +84,15 @@ def test_a_column_with_a_name_of_ours_keeps_what_it_has(database_url, name):
 
 
 def test_a_bulk_move_writes_columns_named_like_its_parameters(database_url):
-    names = ["state_1", "state_version_1", "id_1", "param_1", "sj_c_0", "sj_becomes", "sj2_c_0"]
+    names = [
+        "state_1",
+        "state_version_1",
+        "id_1",
+        "param_1",
+        "sj_c_0",
+        "sj_becomes",
+        "sj2_c_0",
+    ]
     kind, *others = kinds_with(names)
     with opened(database_url, [kind, *others]) as app:
         first, second = add(app, kind, 2)
@@ -85,7 +106,9 @@ def test_a_bulk_move_writes_columns_named_like_its_parameters(database_url):
         assert state_and_words(app, kind, second) == (S.QUEUED, {5})
 
 
-@pytest.mark.parametrize("name", ["picked", "moved", "moved_rows", "history", "enqueued"])
+@pytest.mark.parametrize(
+    "name", ["picked", "moved", "moved_rows", "history", "enqueued"]
+)
 def test_a_bulk_move_takes_conditions_and_values_called_like_ours(database_url, name):
     kind, *others = kinds_with(["was"])
     with opened(database_url, [kind, *others]) as app:
@@ -160,7 +183,10 @@ def finish(app, kind):
 
 def end_otherwise(app, kind):
     """Wait, fail, and find the way back."""
-    for ending, state in ((Snooze(timedelta(seconds=30)), S.QUEUED), (OSError("no"), S.FAILED)):
+    for ending, state in (
+        (Snooze(timedelta(seconds=30)), S.QUEUED),
+        (OSError("no"), S.FAILED),
+    ):
         keys = submit(app, kind, 2)
         script.body = raising(ending)
         app.drain()
@@ -181,7 +207,9 @@ def move_in_bulk(app, kind):
     first, *others = add(app, kind, 3)
     values = dict.fromkeys(words_of(kind), 4)
     with app.session() as session:
-        assert kind.submit.bulk(session, where=kind.id == first, values=values).moved == 1
+        assert (
+            kind.submit.bulk(session, where=kind.id == first, values=values).moved == 1
+        )
         held = get(session, kind, others[0])
         matches = kind.id.in_(others)
         assert kind.submit.bulk(session, where=matches, values=values).moved == 2
@@ -285,8 +313,12 @@ def columns(words):
 
     A table of PostgreSQL has 1,600 columns at most.
     """
-    fitting = {w.casefold(): w for w in words if 0 < len(w.encode()) <= 63 and not w.isdigit()}
-    few = {key: w for key, w in fitting.items() if not re.search(r"_\d\d+$|__[1-9]$", key)}
+    fitting = {
+        w.casefold(): w for w in words if 0 < len(w.encode()) <= 63 and not w.isdigit()
+    }
+    few = {
+        key: w for key, w in fitting.items() if not re.search(r"_\d\d+$|__[1-9]$", key)
+    }
     return sorted(w for key, w in few.items() if key not in SYSTEM)
 
 

@@ -10,7 +10,14 @@ from statejobs.record.neighbours import neighbours_of
 from statejobs.store.tables import jobs
 from statejobs.values.clock import Sources
 from tests.support.clock import ManualClock
-from tests.support.leaflets import Leaflet, Poster, approved, print_shop, reset_script, script
+from tests.support.leaflets import (
+    Leaflet,
+    Poster,
+    approved,
+    print_shop,
+    reset_script,
+    script,
+)
 from tests.support.parcels import Parcel, fire, load, state_of
 from tests.support.processes import eventually
 
@@ -66,8 +73,9 @@ def test_two_jobs_of_one_claim_run_one_after_the_other(app, clock):
 
     assert keys_of(first) == ["poster.notify"] * 4
     assert {job.state for key in keys for job in jobs_of(app, key).values()} == {
-        JobState.PROCESSING, JobState.SCHEDULED,
-    }  # fmt: skip
+        JobState.PROCESSING,
+        JobState.SCHEDULED,
+    }
     for one in first:
         assert app.runner().run(one).outcome == "complete"
     assert run_all(app, clock) == {"complete": 4}
@@ -147,7 +155,9 @@ def test_one_enqueued_under_a_former_key_counts_as_well(app):
     (key,) = approved(app, Poster, FOLD)
     (_folding,) = claim(app)
     with app.engine.begin() as connection:
-        connection.execute(update(jobs).values(key="poster.bend", dedupe_key=f"poster.bend:{key}"))
+        connection.execute(
+            update(jobs).values(key="poster.bend", dedupe_key=f"poster.bend:{key}")
+        )
     with app.session() as session:
         Poster.do_press.enqueue(session, session.get_one(Poster, key))
         session.commit()
@@ -165,7 +175,9 @@ def test_two_that_do_not_move_the_record_run_beside_each_other(app):
 def test_a_job_is_stale_when_the_record_cannot_come_back(app, mending):
     (key,) = approved(app, Poster, NOTIFY)
     mend = mending("UPDATE posters SET state = 'approved' WHERE state = 'archived'")
-    with app.engine.begin() as connection:  # past the machine: a transition would have cancelled
+    with (
+        app.engine.begin() as connection
+    ):  # past the machine: a transition would have cancelled
         connection.execute(update(Poster.__table__).values(state="archived"))
 
     assert claim(app) == []
@@ -173,7 +185,9 @@ def test_a_job_is_stale_when_the_record_cannot_come_back(app, mending):
     mend()
 
 
-def test_a_job_that_waited_is_stale_once_the_action_took_the_record_elsewhere(app, clock):
+def test_a_job_that_waited_is_stale_once_the_action_took_the_record_elsewhere(
+    app, clock
+):
     (key,) = approved(app, Poster, PRESS, NOTIFY)
     (pressing,) = claim(app)
     fire(app, Poster, key, "archive")
@@ -203,7 +217,9 @@ def test_with_a_real_worker_nothing_is_lost(database_url, first):
 
         with app.running():
             eventually(
-                lambda: all(j.finished_at for key in keys for j in jobs_of(app, key).values())
+                lambda: all(
+                    j.finished_at for key in keys for j in jobs_of(app, key).values()
+                )
             )
 
         found = [load(app, Poster, key) for key in keys]
@@ -212,10 +228,15 @@ def test_with_a_real_worker_nothing_is_lost(database_url, first):
 
 def test_a_resource_without_such_neighbours_pays_nothing(app):
     counts = []
-    for kind, actions in ((Leaflet, ["do_render"]), (Leaflet, ["do_render", "do_notify"])):
+    for kind, actions in (
+        (Leaflet, ["do_render"]),
+        (Leaflet, ["do_render", "do_notify"]),
+    ):
         approved(app, kind, *actions)
         sent = []
-        event.listen(app.engine, "before_cursor_execute", lambda *a, sent=sent: sent.append(a[2]))
+        event.listen(
+            app.engine, "before_cursor_execute", lambda *a, sent=sent: sent.append(a[2])
+        )
         for one in claim(app):
             app.runner().run(one)
         counts.append(sum("dedupe_key IN" in text for text in sent))
@@ -229,7 +250,9 @@ def test_a_resource_without_such_neighbours_pays_nothing(app):
 
 def test_what_neighbours_mean_is_read_off_the_declarations():
     model = Poster.__statejobs__
-    press, notify, fold = (model.triggers[f"poster.{name}"] for name in ("press", "notify", "fold"))
+    press, notify, fold = (
+        model.triggers[f"poster.{name}"] for name in ("press", "notify", "fold")
+    )
 
     assert neighbours_of(model, press).resting == (notify, fold)
     assert neighbours_of(model, press).passing == frozenset()

@@ -26,11 +26,24 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from statejobs import Domain, JobContext, StatefulResource, StateJobs, Trigger, state_column
+from statejobs import (
+    Domain,
+    JobContext,
+    StatefulResource,
+    StateJobs,
+    Trigger,
+    state_column,
+)
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.parcels import close_app, enqueue
 
-NESTED = {"a": [1, None, {"b": 'quo"te'}], "ž": "\\ 'x' ☃", "empty": [], "n": 1.5, "t": True}
+NESTED = {
+    "a": [1, None, {"b": 'quo"te'}],
+    "ž": "\\ 'x' ☃",
+    "empty": [],
+    "n": 1.5,
+    "t": True,
+}
 
 
 class Base(DeclarativeBase): ...
@@ -70,7 +83,9 @@ class Paper(Written, StatefulResource, Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     plain: Mapped[Any | None] = mapped_column(JSON)
-    binary: Mapped[Any | None] = mapped_column(JSON().with_variant(JSONB(), "postgresql"))
+    binary: Mapped[Any | None] = mapped_column(
+        JSON().with_variant(JSONB(), "postgresql")
+    )
     nulled: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     listed: Mapped[tuple[int, ...] | None] = mapped_column(Listed)
     weight: Mapped[float | None]
@@ -107,7 +122,9 @@ class Shelf(Written, StatefulResource, PostgresBase):
 def open_app(url, kind):
     """An app with the tables of *kind*."""
     app = StateJobs(
-        url, domains=[Domain("nested", resources=[kind])], sources=manual_sources(ManualClock())
+        url,
+        domains=[Domain("nested", resources=[kind])],
+        sources=manual_sources(ManualClock()),
     )
     app.create_all()
     kind.metadata.create_all(app.engine)
@@ -118,7 +135,10 @@ def finish_together(app, kind, number=2):
     """Run *number* actions and commit them in one batch; return what is left of it."""
     enqueue(app, kind, "put_down", number)
     runner = app.runner()
-    done = [runner.attempts.run([claim])[0] for claim in runner.claim("default", limit=number)]
+    done = [
+        runner.attempts.run([claim])[0]
+        for claim in runner.claim("default", limit=number)
+    ]
     _, left = runner.finisher.finish_many(done)
     return left
 
@@ -126,12 +146,16 @@ def finish_together(app, kind, number=2):
 def stored(app, kind, names):
     """Each record as it is loaded."""
     with app.session() as session:
-        return [[getattr(row, name) for name in names] for row in session.scalars(select(kind))]
+        return [
+            [getattr(row, name) for name in names]
+            for row in session.scalars(select(kind))
+        ]
 
 
 @pytest.mark.parametrize("name", ["plain", "binary", "nulled"])
 @pytest.mark.parametrize(
-    "value", [NESTED, [], {}, [[1], [2]], "text", 'quo"te', 0, 1.5, True, None, [None], ["a"]]
+    "value",
+    [NESTED, [], {}, [[1], [2]], "text", 'quo"te', 0, 1.5, True, None, [None], ["a"]],
 )
 def test_json_is_written_together(database_url, name, value):
     app = open_app(database_url, Paper)
@@ -153,7 +177,9 @@ def test_the_null_of_json_is_not_that_of_sql(database_url):
 
     with app.session() as session:
         is_null = select(Paper.nulled.is_(None), Paper.plain.cast(Text), Paper.listed)
-        assert [tuple(row) for row in session.execute(is_null)] == [(True, "null", (1, 2))] * 2
+        assert [tuple(row) for row in session.execute(is_null)] == [
+            (True, "null", (1, 2))
+        ] * 2
     close_app(app)
 
 
@@ -166,8 +192,16 @@ def test_the_null_of_json_is_not_that_of_sql(database_url):
             "numbers": [1, None, -3],
             "texts": ["a,b", 'quo"te', "back\\slash", "", "NULL", None, "{}"],
         },
-        {"numbers": [], "texts": [" x ", "\n\t", "ž☃", "'"], "grid": [[1.5, 2.0], [3.0, -0.25]]},
-        {"sums": [Decimal("1.500"), None], "days": [date(2026, 11, 28)], "numbers": None},
+        {
+            "numbers": [],
+            "texts": [" x ", "\n\t", "ž☃", "'"],
+            "grid": [[1.5, 2.0], [3.0, -0.25]],
+        },
+        {
+            "sums": [Decimal("1.500"), None],
+            "days": [date(2026, 11, 28)],
+            "numbers": None,
+        },
         {"times": [datetime(2026, 11, 28, 3, 4, 5, 678, UTC)], "ids": [UUID(int=7)]},
     ],
 )
@@ -192,7 +226,9 @@ def test_what_no_array_carries_is_written_alone(database_url):
     left = finish_together(app, Shelf)
 
     assert len(left) == 2
-    assert [app.runner().finisher.finish(one).outcome for one in left] == ["complete"] * 2
+    assert [app.runner().finisher.finish(one).outcome for one in left] == [
+        "complete"
+    ] * 2
     assert stored(app, Shelf, ["blobs"]) == [[[b"\x00\xff"]]] * 2
     close_app(app)
 
@@ -200,7 +236,9 @@ def test_what_no_array_carries_is_written_alone(database_url):
 @pytest.mark.postgres
 def test_a_serializer_of_the_users_may_return_bytes(postgres_url):
     """As `orjson.dumps` does, with which SQLAlchemy works as well."""
-    engine = create_engine(postgres_url, json_serializer=lambda value: dumps(value).encode())
+    engine = create_engine(
+        postgres_url, json_serializer=lambda value: dumps(value).encode()
+    )
     app = open_app(engine, Paper)
     WANTED.clear()
     WANTED["plain"] = NESTED

@@ -48,7 +48,9 @@ def raises_at_load():
 def states(app, keys):
     """The states of parcels as they are stored, whether they can be loaded or not."""
     with app.engine.connect() as connection:
-        found = connection.execute(text("SELECT id, CAST(state AS TEXT) FROM parcels")).all()
+        found = connection.execute(
+            text("SELECT id, CAST(state AS TEXT) FROM parcels")
+        ).all()
     by_key = dict(tuple(row) for row in found)
     return [by_key[key] for key in keys]
 
@@ -82,13 +84,19 @@ def test_its_attempt_holds_the_words_of_the_database_and_backs_off(app, clock):
 
     job = job_of(app, Parcel, bad)
     (attempt,) = app.queries.attempts(job.id)
-    assert (job.state, job.attempt, job.run_at) == (JobState.FAILED, 1, clock.now() + BACKOFF)
+    assert (job.state, job.attempt, job.run_at) == (
+        JobState.FAILED,
+        1,
+        clock.now() + BACKOFF,
+    )
     assert "the auditor says no" in attempt["message"]
     allow_updates(app, "parcels")
 
 
 @pytest.mark.parametrize("limit", [1, 2, 20])
-def test_a_record_that_raises_when_it_is_loaded_does_not_stop_its_queue(app, raises_at_load, limit):
+def test_a_record_that_raises_when_it_is_loaded_does_not_stop_its_queue(
+    app, raises_at_load, limit
+):
     keys = send(app, 12)
     raises_at_load.add(keys[3])
 
@@ -99,7 +107,9 @@ def test_a_record_that_raises_when_it_is_loaded_does_not_stop_its_queue(app, rai
     assert attempts_of(app, Parcel, keys[3]) == [(1, "failed", "ValueError")]
 
 
-def test_many_bad_records_do_not_hide_the_good_ones_behind_them(app, raises_at_load, clock):
+def test_many_bad_records_do_not_hide_the_good_ones_behind_them(
+    app, raises_at_load, clock
+):
     keys = send(app, 60)
     raises_at_load.update(keys[:40])
 
@@ -110,10 +120,14 @@ def test_many_bad_records_do_not_hide_the_good_ones_behind_them(app, raises_at_l
         clock.advance(seconds=2)
 
     assert states(app, keys[40:]) == ["sent"] * 20
-    assert {attempt for key in keys[:40] for attempt, *_ in attempts_of(app, Parcel, key)} == {1}
+    assert {
+        attempt for key in keys[:40] for attempt, *_ in attempts_of(app, Parcel, key)
+    } == {1}
 
 
-def test_a_bad_record_whose_attempts_are_used_up_lands_in_failed(app, raises_at_load, clock):
+def test_a_bad_record_whose_attempts_are_used_up_lands_in_failed(
+    app, raises_at_load, clock
+):
     (bad,) = send(app)
     good = send(app, 3)
     raises_at_load.add(bad)
@@ -154,7 +168,9 @@ def test_a_bad_record_that_cannot_be_moved_to_failed_either_is_discarded(app, cl
     allow_updates(app, "parcels")
 
 
-def test_a_place_that_is_taken_costs_no_attempt_and_is_asked_for_again_later(app, clock):
+def test_a_place_that_is_taken_costs_no_attempt_and_is_asked_for_again_later(
+    app, clock
+):
     first, second, _ = keys = send(app, 3)
     execute(
         app,
@@ -177,7 +193,9 @@ def test_a_place_that_is_taken_costs_no_attempt_and_is_asked_for_again_later(app
     assert attempts_of(app, Parcel, second) == []
 
 
-def test_who_waited_long_for_a_taken_place_waits_as_long_again_but_a_minute_at_most(app, clock):
+def test_who_waited_long_for_a_taken_place_waits_as_long_again_but_a_minute_at_most(
+    app, clock
+):
     first, second = send(app, 2)
     execute(
         app,
@@ -225,7 +243,9 @@ def _rows(app, key):
         return connection.execute(jobs.select().where(jobs.c.key == key)).all()
 
 
-def test_the_same_error_of_every_record_of_a_key_burns_no_attempt(app, raises_at_load, clock):
+def test_the_same_error_of_every_record_of_a_key_burns_no_attempt(
+    app, raises_at_load, clock
+):
     keys = send(app, 5)
     raises_at_load.update(keys)
     happenings = []
@@ -250,13 +270,17 @@ def test_a_drain_says_which_key_cannot_be_claimed_and_why(app, mending):
     mend = mending("ALTER TABLE parcels RENAME COLUMN stamps_before TO stamps")
     execute(app, "ALTER TABLE parcels RENAME COLUMN stamps TO stamps_before")
 
-    with pytest.raises(StateJobsError, match=r"no job of parcel\.send can be claimed.*stamps"):
+    with pytest.raises(
+        StateJobsError, match=r"no job of parcel\.send can be claimed.*stamps"
+    ):
         app.drain()
 
     mend()
 
 
-def test_a_state_that_this_code_does_not_know_waits_for_code_that_does(app, clock, mending):
+def test_a_state_that_this_code_does_not_know_waits_for_code_that_does(
+    app, clock, mending
+):
     new, *old = keys = send(app, 4)
     mend = mending(f"UPDATE parcels SET state = 'packed' WHERE id = {new}")
     put_in_state(app, "parcels", new, "on_hold")
@@ -274,9 +298,14 @@ def test_a_state_that_this_code_does_not_know_waits_for_code_that_does(app, cloc
 
 def test_a_job_whose_own_row_cannot_be_read_is_discarded_by_its_id(app, mending):
     bad, *good = keys = send(app, 4)
-    mend = mending(f"UPDATE statejobs_jobs SET started_at = NULL WHERE record_id = '{bad}'")
+    mend = mending(
+        f"UPDATE statejobs_jobs SET started_at = NULL WHERE record_id = '{bad}'"
+    )
     never = "infinity" if is_postgres(app) else "soon"
-    execute(app, f"UPDATE statejobs_jobs SET started_at = '{never}' WHERE record_id = '{bad}'")
+    execute(
+        app,
+        f"UPDATE statejobs_jobs SET started_at = '{never}' WHERE record_id = '{bad}'",
+    )
 
     claim_all(app)
 
@@ -293,7 +322,9 @@ def test_a_due_time_outside_of_all_calendars_stops_no_look(app, never, clock, me
     bad, good = send(app, 2, delay=timedelta(seconds=5))
     past = (clock.now() - timedelta(days=1)).isoformat(sep=" ")
     mending(f"UPDATE statejobs_jobs SET run_at = '{past}' WHERE record_id = '{bad}'")
-    execute(app, f"UPDATE statejobs_jobs SET run_at = '{never}' WHERE record_id = '{bad}'")
+    execute(
+        app, f"UPDATE statejobs_jobs SET run_at = '{never}' WHERE record_id = '{bad}'"
+    )
     clock.advance(seconds=10)
 
     app.drain()

@@ -178,12 +178,18 @@ def flying(app):
                 )
             ).all()
             for name in names:
-                connection.execute(text(f'ALTER TABLE parcels DROP CONSTRAINT "{name}"'))
-            connection.execute(text(f"UPDATE parcels SET state = 'flying' WHERE id = {key}"))
+                connection.execute(
+                    text(f'ALTER TABLE parcels DROP CONSTRAINT "{name}"')
+                )
+            connection.execute(
+                text(f"UPDATE parcels SET state = 'flying' WHERE id = {key}")
+            )
 
     yield fly
     with app.engine.begin() as connection:
-        connection.execute(text("UPDATE parcels SET state = 'packed' WHERE state = 'flying'"))
+        connection.execute(
+            text("UPDATE parcels SET state = 'packed' WHERE state = 'flying'")
+        )
 
 
 def test_a_state_that_this_code_does_not_know_waits_and_then_fails(app, clock, flying):

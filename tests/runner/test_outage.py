@@ -26,8 +26,11 @@ from tests.support.parcels import (
 )
 
 CONFLICTS = {
-    "40001": "serialization", "40P01": "deadlock", "25006": "read-only", "57P05": "idle session",
-}  # fmt: skip
+    "40001": "serialization",
+    "40P01": "deadlock",
+    "25006": "read-only",
+    "57P05": "idle session",
+}
 OWN = {
     "57014": "statement timeout",
     "55P03": "lock timeout",
@@ -129,7 +132,9 @@ def test_a_person_may_cancel_what_the_database_gives_back(app):
 
     def cancel_and_fail(*_args):
         with app.engine.begin() as connection:
-            connection.execute(update(jobs).values(cancel_requested=True, reason="enough"))
+            connection.execute(
+                update(jobs).values(cancel_requested=True, reason="enough")
+            )
         raise refusal("40001")
 
     script.send = cancel_and_fail
@@ -139,7 +144,9 @@ def test_a_person_may_cancel_what_the_database_gives_back(app):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_fault_of_the_database_in_the_finish_is_not_the_actions(app, clock, form, request):
+def test_a_fault_of_the_database_in_the_finish_is_not_the_actions(
+    app, clock, form, request
+):
     """Its writes are undone with it, so the body runs again; or they are known, and repeated."""
     kind, key = asked(app, form)
     faults = [refusal("40001")]
@@ -157,8 +164,12 @@ def test_a_fault_of_the_database_in_the_finish_is_not_the_actions(app, clock, fo
     async def begin_finish_async(*_args):
         state.is_finishing = True
 
-    setattr(script, FORMS[form][2], begin_finish_async if form == "async" else begin_finish)
-    event.listen(Engine, "before_cursor_execute", refuse)  # that of the loop is made by the drain
+    setattr(
+        script, FORMS[form][2], begin_finish_async if form == "async" else begin_finish
+    )
+    event.listen(
+        Engine, "before_cursor_execute", refuse
+    )  # that of the loop is made by the drain
     request.addfinalizer(lambda: event.remove(Engine, "before_cursor_execute", refuse))
 
     counts = dict(app.drain().counts)
@@ -224,7 +235,9 @@ def test_a_user_meets_no_connection_that_died_in_the_pool(postgres_app, other):
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("form", FORMS)
-def test_a_connection_lost_with_all_others_is_not_the_actions_fault(postgres_app, other, form):
+def test_a_connection_lost_with_all_others_is_not_the_actions_fault(
+    postgres_app, other, form
+):
     kind, key = asked(postgres_app, form)
 
     def write_while_all_are_cut(record, ctx, *_args):

@@ -141,7 +141,9 @@ def app(database_url, gate):
     del ran[:]
     opened = StateJobs(
         database_url,
-        domains=[Domain("places", resources=[Five, Score], tasks=[plain, awaits, other])],
+        domains=[
+            Domain("places", resources=[Five, Score], tasks=[plain, awaits, other])
+        ],
         queues={"work": LIMIT, "other": 1},
         settings=WorkerSettings(finish_batch=BATCH, poll=timedelta(seconds=0.1)),
         reach=gate.reach,
@@ -174,7 +176,9 @@ def counts(app):
 
 @pytest.mark.parametrize("refuses_batches", [False, True], ids=["together", "singly"])
 @pytest.mark.parametrize("kind", [plain, awaits], ids=["def", "async def"])
-def test_no_body_runs_while_too_many_wait_for_their_commit(app, gate, kind, refuses_batches):
+def test_no_body_runs_while_too_many_wait_for_their_commit(
+    app, gate, kind, refuses_batches
+):
     gate.refuses_batches = refuses_batches
     ask(app, kind, 10 * PLACES)
 
@@ -228,9 +232,12 @@ def test_what_has_no_place_is_given_back_and_not_claimed_again_at_once(app, gate
     ask(app, plain, 10 * PLACES)
     claims = []
     event.listen(
-        app.engine, "before_cursor_execute",
-        lambda _c, _cursor, text, *_: claims.append(text) if BEST_FIRST in text else None,
-    )  # fmt: skip
+        app.engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, text, *_: (
+            claims.append(text) if BEST_FIRST in text else None
+        ),
+    )
 
     def is_quiet():
         del claims[:]
@@ -250,9 +257,13 @@ def test_a_lane_has_room_again_when_places_are_free(app):
     claims = runner.claim("work", limit=6)
     started = []
     lane = Lane(
-        "work", 2, most_ahead=10, most_together=1, on_low=lambda: None,
+        "work",
+        2,
+        most_ahead=10,
+        most_together=1,
+        on_low=lambda: None,
         start_server=lambda _lane, is_async: started.append(is_async),
-    )  # fmt: skip
+    )
     lane.put(calls_of(claims))
     taken = [lane.take(is_async=False) for _ in range(6)]
 
@@ -272,7 +283,9 @@ def test_a_lane_has_room_again_when_places_are_free(app):
 def stop_behind(worker, grace):
     """Stop *worker* in a thread; return the thread, and the list of what `stop` returned."""
     said = []
-    thread = threading.Thread(target=lambda: said.append(worker.stop(timedelta(seconds=grace))))
+    thread = threading.Thread(
+        target=lambda: said.append(worker.stop(timedelta(seconds=grace)))
+    )
     thread.start()
     return thread, said
 
@@ -309,7 +322,9 @@ def test_a_stop_gives_back_what_was_not_recorded_within_the_grace(app, gate):
     assert set(found) == {"completed", "queued"}
     assert found["completed"] <= BATCH  # those whose commit was under way
     with app.session() as session:
-        attempts = session.scalars(select(jobs.c.attempt).where(jobs.c.state == "queued"))
+        attempts = session.scalars(
+            select(jobs.c.attempt).where(jobs.c.state == "queued")
+        )
         assert set(attempts) == {0}
 
 
@@ -318,7 +333,9 @@ def test_a_stop_that_leaves_a_job_behind_says_so(app, gate, caplog):
     ask(app, plain, 1)
     worker = app.worker({"other": 1})
     worker.start()
-    worker._runner.claim("work", limit=1)  # nobody holds it, as when a claim's answer is lost
+    worker._runner.claim(
+        "work", limit=1
+    )  # nobody holds it, as when a claim's answer is lost
 
     assert worker.stop() is False
     assert "could not be given back" in caplog.text

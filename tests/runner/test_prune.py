@@ -39,11 +39,22 @@ def add_job(app, number, state, *, days, key="parcel.send", record=None, tries=1
     """Insert a job that ended that many days ago, with attempts."""
     at = app.sources.clock.now() - days * DAY
     row = {
-        "id": number, "key": key, "queue": "default", "priority": 0, "state": state, "run_at": at,
-        "args": "{}", "resource": "Parcel", "record_id": str(record or number),
-        "dedupe_key": f"{key}:{record or number}", "idempotency_key": f"k{number}", "tags": "[]",
-        "enqueued_at": at, "max_attempts": 3, "finished_at": at if state in ENDED else None,
-    }  # fmt: skip
+        "id": number,
+        "key": key,
+        "queue": "default",
+        "priority": 0,
+        "state": state,
+        "run_at": at,
+        "args": "{}",
+        "resource": "Parcel",
+        "record_id": str(record or number),
+        "dedupe_key": f"{key}:{record or number}",
+        "idempotency_key": f"k{number}",
+        "tags": "[]",
+        "enqueued_at": at,
+        "max_attempts": 3,
+        "finished_at": at if state in ENDED else None,
+    }
     tried = [
         {"job_id": number, "attempt": n, "outcome": "failed", "finished_at": at}
         for n in range(tries)
@@ -78,8 +89,10 @@ def test_each_kind_of_ended_job_is_kept_as_long_as_its_own_setting_says(app):
     pruned = app.prune()
 
     assert pruned.jobs == {
-        JobState.COMPLETED: 3, JobState.CANCELLED: 2, JobState.DISCARDED: 1
-    }  # fmt: skip
+        JobState.COMPLETED: 3,
+        JobState.CANCELLED: 2,
+        JobState.DISCARDED: 1,
+    }
     assert left(app) == [1, 11, 12, 21, 22, 23]
     assert pruned.attempts == 6
     assert count(app, attempts) == 6
@@ -175,10 +188,16 @@ def test_older_than_stands_for_every_age(app):
 def add_history(app, days):
     at = app.sources.clock.now()
     rows = [
-        {"resource": "Parcel", "record_id": "1", "name": "x", "target": "sent", "version": n,
-         "at": at - day * DAY}
+        {
+            "resource": "Parcel",
+            "record_id": "1",
+            "name": "x",
+            "target": "sent",
+            "version": n,
+            "at": at - day * DAY,
+        }
         for n, day in enumerate(days)
-    ]  # fmt: skip
+    ]
     with app.engine.begin() as connection:
         connection.execute(insert(transitions), rows)
 
@@ -211,7 +230,9 @@ def test_a_worker_prunes_by_itself(database_url):
     gone = threading.Event()
     often = Retention(every=timedelta(milliseconds=10))
     with post_office(database_url, retention=often) as app:
-        app.telemetry.subscribe(lambda h: gone.set() if h.event is Event.PRUNED else None)
+        app.telemetry.subscribe(
+            lambda h: gone.set() if h.event is Event.PRUNED else None
+        )
         add_job(app, 1, JobState.COMPLETED, days=9)
 
         with app.running():
@@ -280,7 +301,9 @@ def test_several_that_prune_at_once_delete_each_job_once(app):
     for n in range(1, 41):
         add_job(app, n, JobState.COMPLETED, days=9)
     found = []
-    threads = [threading.Thread(target=lambda: found.append(app.prune())) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(app.prune())) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -292,7 +315,8 @@ def test_several_that_prune_at_once_delete_each_job_once(app):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"completed": -DAY}, {"every": timedelta()}, {"batch": 0}, {"history": -DAY}]
+    "wrong",
+    [{"completed": -DAY}, {"every": timedelta()}, {"batch": 0}, {"history": -DAY}],
 )
 def test_ages_that_mean_nothing_are_refused(wrong):
     with pytest.raises((ConfigurationError, WrongValueError), match=next(iter(wrong))):
@@ -306,7 +330,9 @@ def sweep() -> None:
 
 def test_old_jobs_of_tasks_go_whatever_they_ended_as(database_url):
     post = Domain("tasks", resources=[Parcel], tasks=[sweep])
-    app = StateJobs(database_url, domains=[post], sources=manual_sources(ManualClock(NOON)))
+    app = StateJobs(
+        database_url, domains=[post], sources=manual_sources(ManualClock(NOON))
+    )
     app.create_all()
     for number, state in enumerate(ENDED, start=1):
         add_job(app, number, state, days=40, key="post.sweep")
@@ -331,7 +357,9 @@ def test_jobs_that_ended_at_one_instant_are_read_once_however_many(app):
 
     assert pruned.jobs[JobState.DISCARDED] == 7
     assert left(app) == [5, 21, *range(101, 108)]
-    assert sum("finished_at = " in statement for statement in seen) == 2  # one for each state
+    assert (
+        sum("finished_at = " in statement for statement in seen) == 2
+    )  # one for each state
 
 
 def test_a_dry_run_counts_what_ended_at_one_instant(app):

@@ -14,7 +14,10 @@ REASONS = [
     (KeyError("iban"), "KeyError: 'iban'"),
     (ValueError("\n  first line\nsecond line"), "ValueError: first line"),
     (ValueError(LONG), f"ValueError: {'x' * 299}…"),
-    (ValueError("bank: password=hunter2 is wrong"), "ValueError: bank: password=*** is wrong"),
+    (
+        ValueError("bank: password=hunter2 is wrong"),
+        "ValueError: bank: password=*** is wrong",
+    ),
     (ValueError("at http://ada:hunter2@bank"), "ValueError: at http://ada:***@bank"),
     (ValueError("iban=DE02 is closed"), "ValueError: iban=*** is closed"),
     (RecordFailedError("said by hand"), "said by hand"),
@@ -41,7 +44,11 @@ def test_job_and_history_say_it_after_each_attempt(app, clock, error, reason):
         app.drain()
 
     job = job_of(app, Parcel, key)
-    assert (first, job.state, job.reason) == (reason, JobState.DISCARDED, f"failed: {reason}")
+    assert (first, job.state, job.reason) == (
+        reason,
+        JobState.DISCARDED,
+        f"failed: {reason}",
+    )
     assert told == [f"failed: {reason}"]
     assert [why for why in reasons(app, "Parcel", key) if why] == [
         reason,

@@ -47,7 +47,9 @@ def webhook(app, form, key, ended):
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 @pytest.mark.parametrize("writes", ["at once", "with its flush"])
-def test_a_webhook_and_its_job_that_write_the_same_row_never_deadlock(app, form, writes):
+def test_a_webhook_and_its_job_that_write_the_same_row_never_deadlock(
+    app, form, writes
+):
     (key,) = enqueue(app, form, "act")
     ended, threads = [], []
 
@@ -138,7 +140,10 @@ def test_a_record_that_is_gone_ends_the_attempt_at_its_first_write(app, form):
     app.drain()
 
     job = job_of(app, form, key)
-    assert (job.state.value, job.reason) == ("cancelled", "superseded: the record is gone")
+    assert (job.state.value, job.reason) == (
+        "cancelled",
+        "superseded: the record is gone",
+    )
 
 
 def test_one_record_of_a_call_that_has_moved_lets_the_others_run_by_themselves(app):
@@ -184,11 +189,15 @@ LOCKING_READS = {
         session.refresh(found := session.get(Board, 1), with_for_update=True) or found
     ),
     "query": lambda session: session.query(Board).with_for_update().one(),
-    "core": lambda session: session.execute(select(Board.__table__).with_for_update()).one(),
+    "core": lambda session: session.execute(
+        select(Board.__table__).with_for_update()
+    ).one(),
     "within": lambda session: session.scalars(
         select(Board).where(Board.id.in_(select(Board.id).with_for_update()))
     ).one(),
-    "share": lambda session: session.scalars(select(Board).with_for_update(read=True)).one(),
+    "share": lambda session: session.scalars(
+        select(Board).with_for_update(read=True)
+    ).one(),
 }
 
 

@@ -54,7 +54,9 @@ def wait_and_rescue(app, clock):
     return app.runner().rescue()
 
 
-def test_an_action_that_raised_is_told_at_once_though_its_record_cannot_go_back(app, clock):
+def test_an_action_that_raised_is_told_at_once_though_its_record_cannot_go_back(
+    app, clock
+):
     (key,) = send(app)
     refuse_moves_to(app, "packed", key)
     script.send = decline
@@ -65,14 +67,24 @@ def test_an_action_that_raised_is_told_at_once_though_its_record_cannot_go_back(
     assert (job.state, job.owner, job.crashes) == (JobState.PROCESSING, None, 0)
     assert job.lease_until == clock.now() + BACKOFF
     assert state_of(app, Parcel, key) == "sending"
-    assert (row["attempt"], row["outcome"], row["error_type"]) == (1, "failed", "ValueError")
+    assert (row["attempt"], row["outcome"], row["error_type"]) == (
+        1,
+        "failed",
+        "ValueError",
+    )
     assert row["message"] == f"card declined; and its record cannot be moved back: {NO}"
     assert "in decline" in row["traceback"]
-    assert (ended.outcome, ended.state, ended.run_at) == ("fail", job.state, job.lease_until)
+    assert (ended.outcome, ended.state, ended.run_at) == (
+        "fail",
+        job.state,
+        job.lease_until,
+    )
     assert NO in ended.reason
 
 
-def test_the_rescue_brings_it_back_without_a_crash_once_its_record_can_be_moved(app, clock):
+def test_the_rescue_brings_it_back_without_a_crash_once_its_record_can_be_moved(
+    app, clock
+):
     (key,) = send(app)
     refuse_moves_to(app, "packed", key)
     script.send = decline
@@ -124,7 +136,9 @@ def use_up(app, clock):
     return key
 
 
-def test_when_attempts_are_used_up_it_is_given_up_at_once_and_listed_as_stuck(app, clock):
+def test_when_attempts_are_used_up_it_is_given_up_at_once_and_listed_as_stuck(
+    app, clock
+):
     told = []
     script.tell = lambda parcel, _session, reason: told.append((parcel.id, reason))
 
@@ -137,7 +151,9 @@ def test_when_attempts_are_used_up_it_is_given_up_at_once_and_listed_as_stuck(ap
     assert told == [(key, job.reason)]
     assert [stuck.id for stuck in app.stuck_jobs()] == [job.id]
     rows = app.queries.attempts(job.id)
-    assert [(row["attempt"], row["outcome"]) for row in rows] == [(n, "failed") for n in (1, 2, 3)]
+    assert [(row["attempt"], row["outcome"]) for row in rows] == [
+        (n, "failed") for n in (1, 2, 3)
+    ]
     assert "card declined" in rows[-1]["message"]
     assert NO in rows[-1]["message"]
 
@@ -176,7 +192,9 @@ def snooze(_parcel, _ctx):
     raise Snooze(hours=1)
 
 
-def test_a_snooze_whose_record_cannot_go_back_keeps_its_own_time_and_costs_no_attempt(app, clock):
+def test_a_snooze_whose_record_cannot_go_back_keeps_its_own_time_and_costs_no_attempt(
+    app, clock
+):
     (key,) = send(app)
     refuse_moves_to(app, "packed", key)
     script.send = snooze
@@ -225,7 +243,11 @@ def test_a_stale_job_whose_record_cannot_go_back_costs_no_attempt(app, clock):
     assert wait_and_rescue(app, clock) == 1
 
     job = job_of(app, Parcel, key)
-    assert (job.state, job.attempt, attempts_of(app, Parcel, key)) == (JobState.QUEUED, 0, [])
+    assert (job.state, job.attempt, attempts_of(app, Parcel, key)) == (
+        JobState.QUEUED,
+        0,
+        [],
+    )
     app.drain()
     assert job_of(app, Parcel, key).reason == "stale: The post is closed."
 
@@ -247,7 +269,11 @@ def test_what_the_database_failed_and_does_not_let_go_back_costs_no_attempt(app,
     assert wait_and_rescue(app, clock) == 1
 
     job = job_of(app, Parcel, key)
-    assert (job.state, job.attempt, attempts_of(app, Parcel, key)) == (JobState.QUEUED, 0, [])
+    assert (job.state, job.attempt, attempts_of(app, Parcel, key)) == (
+        JobState.QUEUED,
+        0,
+        [],
+    )
 
 
 def test_a_column_that_is_gone_when_an_action_ends_is_waited_for(app, clock):
@@ -262,24 +288,36 @@ def test_a_column_that_is_gone_when_an_action_ends_is_waited_for(app, clock):
 
     assert job_of(app, Parcel, key).owner is None
     assert "state_changed_at" in attempt_of(app, key)["message"]
-    assert wait_and_rescue(app, clock) == 0  # this code still cannot: it counts no crash
+    assert (
+        wait_and_rescue(app, clock) == 0
+    )  # this code still cannot: it counts no crash
     execute(app, "ALTER TABLE parcels RENAME COLUMN moved_at TO state_changed_at")
     assert wait_and_rescue(app, clock) == 1
     job = job_of(app, Parcel, key)
     assert (job.state, job.attempt, job.crashes) == (JobState.QUEUED, 1, 0)
 
 
-@pytest.mark.parametrize("kind", [Parcel, forms.Chunked], ids=lambda kind: kind.__name__)
-def test_a_success_that_is_refused_by_itself_fails_its_attempt_at_once(database_url, kind):
+@pytest.mark.parametrize(
+    "kind", [Parcel, forms.Chunked], ids=lambda kind: kind.__name__
+)
+def test_a_success_that_is_refused_by_itself_fails_its_attempt_at_once(
+    database_url, kind
+):
     """As `try_finish` meets it, when a batch has left a success to be finished alone."""
-    with office(database_url) if kind is forms.Chunked else post_office(database_url) as app:
+    with (
+        office(database_url)
+        if kind is forms.Chunked
+        else post_office(database_url) as app
+    ):
         (key,) = fill(app, kind, 1) if kind is forms.Chunked else send(app)
         table, done = kind.__tablename__, "done" if kind is forms.Chunked else "sent"
         runner = app.runner()
         (claim,) = runner.claim("default", limit=1)
         refuse_updates(app, table, f"NEW.state = '{done}'")
 
-        ended = runner.finisher.try_finish(Ending(claim, Complete()), patience=timedelta(seconds=1))
+        ended = runner.finisher.try_finish(
+            Ending(claim, Complete()), patience=timedelta(seconds=1)
+        )
 
         assert (ended.outcome, ended.state) == ("fail", JobState.FAILED)
         (row,) = app.queries.attempts(job_of(app, kind, key).id)
@@ -298,7 +336,9 @@ def test_a_success_that_waits_for_a_lock_is_tried_again_by_itself(postgres_url):
             user.execute(text(f"SELECT 1 FROM parcels WHERE id = {key} FOR UPDATE"))
             assert runner.finisher.try_finish(success, patience=patience) is None
 
-        assert runner.finisher.try_finish(success, patience=patience).outcome == "complete"
+        assert (
+            runner.finisher.try_finish(success, patience=patience).outcome == "complete"
+        )
         assert state_of(app, Parcel, key) == "sent"
 
 
@@ -352,7 +392,9 @@ def test_its_neighbours_run_and_each_end_is_told_once(app):
     script.send = lambda parcel, ctx: decline(parcel, ctx) if parcel.id == bad else None
     told = []
     app.telemetry.subscribe(
-        lambda it: told.append(it.fields["outcome"]) if it.event is Event.JOB_ENDED else None
+        lambda it: (
+            told.append(it.fields["outcome"]) if it.event is Event.JOB_ENDED else None
+        )
     )
 
     app.drain()
@@ -400,9 +442,15 @@ def test_a_refused_success_is_the_failure_of_its_attempt_alone(database_url, kin
         assert states(app, kind, keys) == [S.NEW, *[S.DONE] * len(good)]
         job = job_of(app, kind, bad)
         (row,) = app.queries.attempts(job.id)
-        assert (job.state, job.crashes, row["outcome"]) == (JobState.FAILED, 0, "failed")
+        assert (job.state, job.crashes, row["outcome"]) == (
+            JobState.FAILED,
+            0,
+            "failed",
+        )
         assert NO in row["message"]
-        assert all(app.queries.attempts(job_of(app, kind, key).id) == [] for key in good)
+        assert all(
+            app.queries.attempts(job_of(app, kind, key).id) == [] for key in good
+        )
 
 
 @pytest.mark.parametrize("kind", FORMS, ids=lambda kind: kind.__name__)
@@ -423,11 +471,16 @@ def test_a_place_that_another_took_fails_the_attempt_alone(database_url, kind):
         assert sorted(ended[:2]) == [S.DONE, S.NEW]
         assert ended[2:] == [S.DONE] * 2
         (row,) = app.queries.attempts(job_of(app, kind, keys[ended.index(S.NEW)]).id)
-        assert (row["outcome"], row["error_type"]) == ("failed", "sqlalchemy.exc.IntegrityError")
+        assert (row["outcome"], row["error_type"]) == (
+            "failed",
+            "sqlalchemy.exc.IntegrityError",
+        )
 
 
 @pytest.mark.parametrize("kind", FORMS, ids=lambda kind: kind.__name__)
-def test_a_value_that_only_the_driver_refuses_does_not_cost_its_neighbours(database_url, kind):
+def test_a_value_that_only_the_driver_refuses_does_not_cost_its_neighbours(
+    database_url, kind
+):
     def body(records, _session, _ctx):
         for record in records:
             record.n = 2**70 if record.n == 0 else 7
@@ -439,9 +492,9 @@ def test_a_value_that_only_the_driver_refuses_does_not_cost_its_neighbours(datab
         app.drain()
 
         assert states(app, kind, good) == [S.DONE] * 3
-        assert [row["outcome"] for row in app.queries.attempts(job_of(app, kind, bad).id)] == [
-            "failed"
-        ]
+        assert [
+            row["outcome"] for row in app.queries.attempts(job_of(app, kind, bad).id)
+        ] == ["failed"]
 
 
 @pytest.mark.parametrize("kind", FORMS, ids=lambda kind: kind.__name__)

@@ -59,11 +59,16 @@ def take_its_place(app):
 
 
 def forget_the_source(app, key):
-    execute(app, f"UPDATE statejobs_jobs SET record_source = 'renamed' WHERE record_id = '{key}'")
+    execute(
+        app,
+        f"UPDATE statejobs_jobs SET record_source = 'renamed' WHERE record_id = '{key}'",
+    )
 
 
 def lose_the_source(app, key):
-    execute(app, f"UPDATE statejobs_jobs SET record_source = NULL WHERE record_id = '{key}'")
+    execute(
+        app, f"UPDATE statejobs_jobs SET record_source = NULL WHERE record_id = '{key}'"
+    )
 
 
 REFUSALS = {
@@ -116,10 +121,14 @@ def test_a_place_that_is_taken_is_waited_for_and_costs_one_crash(app, clock):
     job = job_of(app, Parcel, key)
     assert (job.state, job.attempt, job.crashes) == (JobState.QUEUED, 1, 1)
     assert app.drain().counts == {"complete": 1}
-    assert attempts_of(app, Parcel, key) == [(1, "crashed", "sqlalchemy.exc.IntegrityError")]
+    assert attempts_of(app, Parcel, key) == [
+        (1, "crashed", "sqlalchemy.exc.IntegrityError")
+    ]
 
 
-def test_a_worker_that_was_only_slow_is_fenced_from_a_job_that_was_put_aside(app, clock):
+def test_a_worker_that_was_only_slow_is_fenced_from_a_job_that_was_put_aside(
+    app, clock
+):
     (key,), (claim,) = die_with(app, clock, 1)
     refuse(app, key)
     runner = app.runner()
@@ -143,7 +152,9 @@ def test_when_its_limits_are_used_up_the_record_goes_to_failed(app, clock):
     job = job_of(app, Parcel, key)
     assert (job.state, job.crashes) == (JobState.DISCARDED, 2)
     assert state_of(app, Parcel, key) == "lost"
-    assert attempts_of(app, Parcel, key) == [(1, "crashed", "sqlalchemy.exc.IntegrityError")]
+    assert attempts_of(app, Parcel, key) == [
+        (1, "crashed", "sqlalchemy.exc.IntegrityError")
+    ]
     assert job.reason == "given up: its record could not be moved back"
 
 
@@ -186,7 +197,11 @@ def test_a_stuck_record_is_listed_until_it_can_be_moved_and_goes_on(app, clock):
 
     assert app.stuck_jobs() == []
     *_, last = app.queries.transitions("Parcel", str(key))
-    assert (last["name"], last["source"], last["target"]) == ("rescue", "sending", "packed")
+    assert (last["name"], last["source"], last["target"]) == (
+        "rescue",
+        "sending",
+        "packed",
+    )
     assert (last["actor"], last["job_id"]) == ("ada", job.id)
     assert app.drain().counts == {"complete": 1}
     assert job_of(app, Parcel, key).idempotency_key == job.idempotency_key

@@ -103,7 +103,9 @@ def write_each_to_a_column(ready, *, flushes):
 
 
 @pytest.mark.parametrize("flushes", [False, True], ids=["changed", "flushed"])
-def test_jobs_of_every_form_on_one_resting_record_all_keep_what_they_wrote(database_url, flushes):
+def test_jobs_of_every_form_on_one_resting_record_all_keep_what_they_wrote(
+    database_url, flushes
+):
     write_each_to_a_column(threading.Barrier(len(FORMS)), flushes=flushes)
     with print_shop(database_url, sources=Sources()) as app:
         (key,) = approved(app, Leaflet, *FORMS)
@@ -111,7 +113,9 @@ def test_jobs_of_every_form_on_one_resting_record_all_keep_what_they_wrote(datab
         with app.running():
             eventually(lambda: all_have_ended(app, key))
 
-        assert {job.state for job in jobs_of(app, Leaflet, key).values()} == {JobState.COMPLETED}
+        assert {job.state for job in jobs_of(app, Leaflet, key).values()} == {
+            JobState.COMPLETED
+        }
         assert written(app, key) == ("r", "n", "b", 7)
         assert load(app, Leaflet, key).seen == "i"
         assert load(app, Leaflet, key).state_version == 1
@@ -133,7 +137,9 @@ def test_two_jobs_that_finish_at_once_both_keep_what_they_wrote(database_url, to
         ended = app.step(10)
 
         assert [one.outcome for one in ended] == ["complete"] * 10
-        assert [written(app, key)[:2] for key in keys] == [(f"{key}", f"{key}") for key in keys]
+        assert [written(app, key)[:2] for key in keys] == [
+            (f"{key}", f"{key}") for key in keys
+        ]
         assert {load(app, Leaflet, key).state_version for key in keys} == {1}
 
 
@@ -158,7 +164,9 @@ def test_each_writes_only_the_columns_that_it_changed(app):
 
 @pytest.mark.parametrize("flushes", [False, True], ids=["changed", "flushed"])
 @pytest.mark.parametrize("form", ["render", "index"], ids=["def", "chunk"])
-def test_a_self_transition_of_a_person_meanwhile_takes_nothing_from_a_job(app, form, flushes):
+def test_a_self_transition_of_a_person_meanwhile_takes_nothing_from_a_job(
+    app, form, flushes
+):
     def body(leaflet, ctx):
         (leaflet,) = leaflet if isinstance(leaflet, (list, tuple)) else (leaflet,)
         move(app, key, "touch", "touch")
@@ -313,7 +321,9 @@ def test_being_superseded_by_an_override_is_told(app, endings):
     assert attempts_of(app, Leaflet, key) == [(1, "superseded", None)]
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), Snooze(seconds=5)], ids=["fails", "snoozes"])
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), Snooze(seconds=5)], ids=["fails", "snoozes"]
+)
 def test_a_job_whose_record_left_does_not_wait_to_run_once_more(app, clock, error):
     def renders(_leaflet, _ctx):
         move(app, key, "archive")
@@ -336,8 +346,9 @@ def test_a_crashed_job_whose_record_left_ends_with_its_rescue(app, clock, ending
 
     job = jobs_of(app, Leaflet, key)["render"]
     assert (job.state, job.reason) == (
-        JobState.CANCELLED, "superseded: the record was moved to 'archived'",
-    )  # fmt: skip
+        JobState.CANCELLED,
+        "superseded: the record was moved to 'archived'",
+    )
     assert attempts_of(app, Leaflet, key) == []
 
 

@@ -90,7 +90,9 @@ def bill(name, first, second=None, guard=None):
         id: Mapped[int] = mapped_column(primary_key=True)
         note: Mapped[str | None]
         pay = Trigger.on_demand(f"{name}.pay", max_attempts=1)
-        state: Mapped[S] = state_column(S, initial=S.QUEUED, final=(S.PAID,), run_trigger=pay)
+        state: Mapped[S] = state_column(
+            S, initial=S.QUEUED, final=(S.PAID,), run_trigger=pay
+        )
 
         @pay.action(S.QUEUED, S.PAID, failed=S.FAILED)
         def send_money(self, ctx: JobContext) -> None:
@@ -164,7 +166,9 @@ def test_a_declared_way_that_needs_nothing_is_taken(app, name, left):
 def test_a_way_that_needs_an_argument_is_refused_by_the_name_of_both(app, name):
     job_id = failed(app, name)
 
-    with pytest.raises(TransitionRefusedError, match=r"'again' needs 'why'.*\.again\(why=…\)"):
+    with pytest.raises(
+        TransitionRefusedError, match=r"'again' needs 'why'.*\.again\(why=…\)"
+    ):
         app.retry_job(job_id)
 
     assert app.queries.job(job_id).state is JobState.DISCARDED

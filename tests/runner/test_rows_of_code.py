@@ -58,11 +58,15 @@ def test_a_success_whose_row_is_refused_so_fails_its_attempt(app, sqlstate):
     assert state_of(app, Parcel, key) == "packed"
     assert attempts_of(app, Parcel, key) == [(1, "failed", REFUSED)]
     row = app.queries.attempts(job_of(app, Parcel, key).id)[0]
-    assert row["message"].startswith("the auditor says no (raised by code in the database, 10")
+    assert row["message"].startswith(
+        "the auditor says no (raised by code in the database, 10"
+    )
 
 
 @pytest.mark.parametrize("sqlstate", PASSES)
-def test_a_success_that_stands_in_line_for_its_lock_is_not_tried_for_ever(app, sqlstate):
+def test_a_success_that_stands_in_line_for_its_lock_is_not_tried_for_ever(
+    app, sqlstate
+):
     (key,) = send(app)
     refuse_moves_to(app, "sent", key, sqlstate)
     runner = app.runner()
@@ -78,7 +82,9 @@ def test_a_success_that_stands_in_line_for_its_lock_is_not_tried_for_ever(app, s
 
 
 @pytest.mark.parametrize("sqlstate", PASSES)
-def test_a_failure_whose_record_is_refused_so_is_put_aside_and_comes_back(app, clock, sqlstate):
+def test_a_failure_whose_record_is_refused_so_is_put_aside_and_comes_back(
+    app, clock, sqlstate
+):
     (key,) = send(app)
     refuse_moves_to(app, "packed", key, sqlstate)
     script.send = decline
@@ -98,7 +104,9 @@ def test_a_failure_whose_record_is_refused_so_is_put_aside_and_comes_back(app, c
 def test_as_many_such_rows_as_slots_stop_no_queue_and_no_stop(app):
     bad = send(app, 10)
     ids = ", ".join(map(str, bad))
-    refuse_updates(app, "parcels", f"NEW.id IN ({ids}) AND NEW.state = 'packed'", sqlstate="40001")
+    refuse_updates(
+        app, "parcels", f"NEW.id IN ({ids}) AND NEW.state = 'packed'", sqlstate="40001"
+    )
     script.send = lambda parcel, ctx: decline(parcel, ctx) if parcel.id in bad else None
 
     with app.running():
@@ -118,8 +126,12 @@ def test_such_a_row_of_a_chunk_costs_its_neighbours_nothing(database_url):
 
         app.drain()
 
-        assert [job_of(app, Chunked, key).state for key in good] == [JobState.COMPLETED] * 2
-        assert job_of(app, Chunked, bad).returned == 1  # its body runs again, ten times at most
+        assert [job_of(app, Chunked, key).state for key in good] == [
+            JobState.COMPLETED
+        ] * 2
+        assert (
+            job_of(app, Chunked, bad).returned == 1
+        )  # its body runs again, ten times at most
 
 
 # Rescue ------------------------------------------------------------------------------------------
@@ -134,7 +146,9 @@ def abandon(app, clock):
 
 
 @pytest.mark.parametrize("sqlstate", ["42P01", "42703", "42883", "42501"])
-def test_code_that_lacks_a_table_for_one_record_is_that_records_fault(app, clock, sqlstate):
+def test_code_that_lacks_a_table_for_one_record_is_that_records_fault(
+    app, clock, sqlstate
+):
     key = abandon(app, clock)
     refuse_moves_to(app, "packed", key, sqlstate)
 

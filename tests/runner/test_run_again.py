@@ -17,7 +17,10 @@ def test_a_job_enqueued_for_later_while_it_runs_waits_for_its_time(app, clock):
     app.runner().run(claim)
 
     job = job_of(app, Letter, key)
-    assert (job.state, job.run_at) == (JobState.SCHEDULED, clock.now() + timedelta(hours=1))
+    assert (job.state, job.run_at) == (
+        JobState.SCHEDULED,
+        clock.now() + timedelta(hours=1),
+    )
     assert app.drain().counts == {}
     clock.advance(hours=1)
     assert app.drain().counts == {"complete": 1}

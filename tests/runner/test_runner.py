@@ -26,7 +26,11 @@ from tests.support.parcels import (
     steps,
 )
 
-SENT = [("create", None, "packed"), ("start", "packed", "sending"), ("complete", "sending", "sent")]
+SENT = [
+    ("create", None, "packed"),
+    ("start", "packed", "sending"),
+    ("complete", "sending", "sent"),
+]
 
 
 def fail(*_args):
@@ -66,7 +70,9 @@ def test_completes_the_job_and_moves_the_record_with_what_the_body_wrote(app):
     assert attempts_of(app, Parcel, key) == []
 
 
-def test_history_tells_which_job_and_attempt_moved_the_record_and_how_long_it_took(app, clock):
+def test_history_tells_which_job_and_attempt_moved_the_record_and_how_long_it_took(
+    app, clock
+):
     script.send = lambda *_: clock.advance(seconds=3)
     (key,) = send(app)
 
@@ -75,13 +81,19 @@ def test_history_tells_which_job_and_attempt_moved_the_record_and_how_long_it_to
     _, start, complete = app.queries.transitions("Parcel", str(key))
     job = job_of(app, Parcel, key)
     assert (start["job_id"], start["attempt"], start["version"]) == (job.id, 1, 1)
-    assert (complete["job_id"], complete["attempt"], complete["version"]) == (job.id, 1, 2)
+    assert (complete["job_id"], complete["attempt"], complete["version"]) == (
+        job.id,
+        1,
+        2,
+    )
     assert complete["duration"] == 3
 
 
 def test_the_body_sees_its_record_in_during_and_its_job_in_processing(app):
     seen = []
-    script.send = lambda parcel, ctx: seen.append((parcel.state.value, ctx.job.state, ctx.attempt))
+    script.send = lambda parcel, ctx: seen.append(
+        (parcel.state.value, ctx.job.state, ctx.attempt)
+    )
     send(app)
 
     app.drain()
@@ -100,7 +112,11 @@ def test_a_failure_returns_the_record_and_waits_for_the_backoff(app, clock):
 
     job = job_of(app, Parcel, key)
     assert (ended.outcome, ended.state) == ("fail", JobState.FAILED)
-    assert (job.state, job.attempt, job.reason) == (JobState.FAILED, 1, "ValueError: out of stamps")
+    assert (job.state, job.attempt, job.reason) == (
+        JobState.FAILED,
+        1,
+        "ValueError: out of stamps",
+    )
     assert job.run_at == clock.now() + BACKOFF
     assert state_of(app, Parcel, key) == "packed"
     assert steps(app, Parcel, key)[-1] == ("return.packed", "sending", "packed")
@@ -116,7 +132,10 @@ def test_the_job_in_a_result_is_as_it_is_now(app, clock):
     clock.advance(BACKOFF)
     (completed,) = app.drain().ended
 
-    assert (failed.job.state, failed.job.reason) == (failed.state, "ValueError: out of stamps")
+    assert (failed.job.state, failed.job.reason) == (
+        failed.state,
+        "ValueError: out of stamps",
+    )
     assert failed.job.run_at == clock.now()
     assert (completed.job.state, completed.job.reason) == (JobState.COMPLETED, None)
 
@@ -179,7 +198,11 @@ def test_a_person_retries_a_discarded_job_as_the_same_row_with_new_attempts(app,
     app.drain()
 
     after = job_of(app, Parcel, key)
-    assert (queued.id, queued.state, queued.max_attempts) == (before.id, JobState.QUEUED, 6)
+    assert (queued.id, queued.state, queued.max_attempts) == (
+        before.id,
+        JobState.QUEUED,
+        6,
+    )
     assert (after.id, after.state, after.attempt) == (before.id, JobState.COMPLETED, 4)
 
 
@@ -198,7 +221,9 @@ def test_the_waits_begin_anew_after_a_retry_by_a_person(app, clock, monkeypatch)
 def set_backoff(app, monkeypatch, wait):
     policy = app._work.policy
     custom = Custom(wait)
-    monkeypatch.setattr(app._work, "policy", lambda key: replace(policy(key), backoff=custom))
+    monkeypatch.setattr(
+        app._work, "policy", lambda key: replace(policy(key), backoff=custom)
+    )
 
 
 @pytest.mark.parametrize("broken", ["soon", None, -BACKOFF, SystemExit()], ids=repr)
@@ -239,7 +264,9 @@ def test_on_discard_writes_in_the_commit_of_the_discard(app, clock):
     assert load(app, Parcel, key).note == "gave up"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no mail"), SystemExit(3), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no mail"), SystemExit(3), KeyboardInterrupt()]
+)
 def test_a_failing_on_discard_is_recorded_and_blocks_nothing(app, clock, error, caplog):
     def tell(parcel, session, _reason):
         parcel.note = "half"
@@ -258,12 +285,17 @@ def test_a_failing_on_discard_is_recorded_and_blocks_nothing(app, clock, error, 
 
 
 def test_an_on_discard_whose_sql_fails_leaves_the_discard_standing(app, clock):
-    script.tell = lambda _parcel, session, _reason: session.execute(text("SELECT * FROM nowhere"))
+    script.tell = lambda _parcel, session, _reason: session.execute(
+        text("SELECT * FROM nowhere")
+    )
     (key,) = send(app)
 
     fail_until_discarded(app, clock)
 
-    assert (state_of(app, Parcel, key), job_of(app, Parcel, key).state) == ("lost", "discarded")
+    assert (state_of(app, Parcel, key), job_of(app, Parcel, key).state) == (
+        "lost",
+        "discarded",
+    )
     assert attempts_of(app, Parcel, key)[-1][1] == "on_discard"
 
 
@@ -332,7 +364,9 @@ def test_a_cancel_stops_the_job_and_moves_the_record_to_failed(app):
         (delete(Parcel.__table__), "is gone"),
     ],
 )
-def test_a_job_whose_record_went_elsewhere_is_cancelled_without_an_attempt(app, disturb, reason):
+def test_a_job_whose_record_went_elsewhere_is_cancelled_without_an_attempt(
+    app, disturb, reason
+):
     script.send = lambda *_: pytest.fail("the action was called")
     (key,) = send(app)
     with app.engine.begin() as connection:
@@ -394,8 +428,15 @@ def test_with_several_sources_the_record_returns_to_the_one_it_came_from(app, cl
 
     app.drain()
 
-    assert [state_of(app, Parcel, key) for key in (packed, returned)] == ["packed", "returned"]
-    assert steps(app, Parcel, returned)[-1] == ("return.returned", "sending", "returned")
+    assert [state_of(app, Parcel, key) for key in (packed, returned)] == [
+        "packed",
+        "returned",
+    ]
+    assert steps(app, Parcel, returned)[-1] == (
+        "return.returned",
+        "sending",
+        "returned",
+    )
     clock.advance(BACKOFF)
     script.send = lambda *_: None
     assert app.drain().counts == {"complete": 2}
@@ -411,10 +452,15 @@ def fire_raw(app, key, state):
         )
         connection.execute(
             transitions.insert().values(
-                resource="Parcel", record_id=str(key), name="bounce", source="packed",
-                target=state, version=1, at=app.sources.clock.now(),
+                resource="Parcel",
+                record_id=str(key),
+                name="bounce",
+                source="packed",
+                target=state,
+                version=1,
+                at=app.sources.clock.now(),
             )
-        )  # fmt: skip
+        )
 
 
 def test_without_during_the_record_stays_in_its_source_while_the_action_runs(app):
@@ -464,7 +510,10 @@ def test_a_job_under_an_unknown_key_waits_and_spends_nothing(app):
 
     assert counts == {"complete": 1}
     assert state_of(app, Parcel, known) == "sent"
-    assert (job_of(app, Parcel, unknown).state, job_of(app, Parcel, unknown).attempt) == (
+    assert (
+        job_of(app, Parcel, unknown).state,
+        job_of(app, Parcel, unknown).attempt,
+    ) == (
         "queued",
         0,
     )
@@ -490,7 +539,9 @@ def test_a_claim_takes_the_same_number_of_statements_for_any_number_of_jobs(app)
     for number in (1, 100):
         send(app, number)
         seen = []
-        event.listen(app.engine, "before_cursor_execute", lambda *a, seen=seen: seen.append(a[2]))
+        event.listen(
+            app.engine, "before_cursor_execute", lambda *a, seen=seen: seen.append(a[2])
+        )
         claims = app.runner().claim("default", limit=200)
         counts.append(len(seen))
         assert len(claims) == number
@@ -506,9 +557,17 @@ def test_a_claim_takes_the_same_number_of_statements_for_any_number_of_jobs(app)
 def test_every_edge_that_a_job_took_is_an_edge_of_its_machine(app, clock):
     script.send = fail
     send(app, 3)
-    ended = [one for _ in range(3) for one in (*app.drain().ended, clock.advance(BACKOFF)) if one]
+    ended = [
+        one
+        for _ in range(3)
+        for one in (*app.drain().ended, clock.advance(BACKOFF))
+        if one
+    ]
 
-    assert {JOB_MACHINE.edge(one.outcome).target for one in ended} == {"failed", "discarded"}
+    assert {JOB_MACHINE.edge(one.outcome).target for one in ended} == {
+        "failed",
+        "discarded",
+    }
 
 
 def test_a_drain_without_end_says_which_jobs_go_on(app):
@@ -518,5 +577,7 @@ def test_a_drain_without_end_says_which_jobs_go_on(app):
     script.weigh = again
     enqueue(app, Letter, "put_on_scale")
 
-    with pytest.raises(StateJobsError, match=r"after 25 attempts \(25 of letter\.weigh\)"):
+    with pytest.raises(
+        StateJobsError, match=r"after 25 attempts \(25 of letter\.weigh\)"
+    ):
         app.drain(most=25)

@@ -72,7 +72,10 @@ def test_a_transition_of_another_record_enqueues_with_the_outcome(app, clock):
     counts = app.drain().counts
 
     assert counts == {"complete": 2}
-    assert (state_of(app, Parcel, lost), state_of(app, Parcel, finder)) == ("sent", "sent")
+    assert (state_of(app, Parcel, lost), state_of(app, Parcel, finder)) == (
+        "sent",
+        "sent",
+    )
 
 
 def test_a_transition_of_another_record_is_undone_with_a_failure(app):
@@ -162,7 +165,9 @@ def test_a_savepoint_of_the_body_undoes_only_itself(app):
 def test_what_the_body_reads_is_not_flushed_first(app):
     def read(parcel, ctx):
         parcel.stamps = 3
-        seen.append(ctx.session.scalar(select(Parcel.stamps).where(Parcel.id == parcel.id)))
+        seen.append(
+            ctx.session.scalar(select(Parcel.stamps).where(Parcel.id == parcel.id))
+        )
 
     seen = []
     script.send = read
@@ -210,7 +215,9 @@ def connections(app):
         return [tuple(row) for row in connection.execute(query)]
 
 
-def test_another_process_can_write_while_a_body_that_only_read_goes_on(sqlite_url, clock):
+def test_another_process_can_write_while_a_body_that_only_read_goes_on(
+    sqlite_url, clock
+):
     with post_office(sqlite_url, clock=clock) as app:
 
         def read(parcel, ctx):
@@ -244,7 +251,9 @@ def test_columns_that_others_wrote_meanwhile_are_kept(app):
     assert (parcel.stamps, parcel.note, parcel.state.value) == (3, "of another", "sent")
 
 
-def test_a_slow_call_inside_an_open_transaction_is_warned_about(app, monkeypatch, caplog):
+def test_a_slow_call_inside_an_open_transaction_is_warned_about(
+    app, monkeypatch, caplog
+):
     monkeypatch.setattr("statejobs.work.outcomes.LONG_TRANSACTION", 0.0)
 
     def write_first(parcel, ctx):
@@ -313,7 +322,9 @@ def test_impossible_progress_is_refused(app, done):
 
     app.drain()
 
-    assert attempts_of(app, Parcel, key) == [(1, "failed", "statejobs.errors.WrongValueError")]
+    assert attempts_of(app, Parcel, key) == [
+        (1, "failed", "statejobs.errors.WrongValueError")
+    ]
 
 
 @pytest.mark.parametrize("has_written", [False, True])
@@ -350,7 +361,9 @@ def test_a_checkpoint_ends_with_its_job(app):
 
 
 @pytest.mark.parametrize("how", ["discard", "cancel"])
-def test_a_job_that_goes_on_by_a_retry_finds_what_it_saved_before_it_was_given_up(app, clock, how):
+def test_a_job_that_goes_on_by_a_retry_finds_what_it_saved_before_it_was_given_up(
+    app, clock, how
+):
     seen = []
 
     def charge(_parcel, ctx):
@@ -386,7 +399,9 @@ def test_a_checkpoint_that_is_no_json_is_refused(app):
 
     app.drain()
 
-    assert attempts_of(app, Parcel, key) == [(1, "failed", "statejobs.errors.ArgumentsError")]
+    assert attempts_of(app, Parcel, key) == [
+        (1, "failed", "statejobs.errors.ArgumentsError")
+    ]
 
 
 def test_a_body_in_a_thread_sees_actor_and_tenant(app):
@@ -395,7 +410,13 @@ def test_a_body_in_a_thread_sees_actor_and_tenant(app):
 
     seen = []
     script.send = lambda _p, ctx: seen.append(
-        (ctx.actor, ctx.tenant, current_actor(), current_tenant(), threading.current_thread().name)
+        (
+            ctx.actor,
+            ctx.tenant,
+            current_actor(),
+            current_tenant(),
+            threading.current_thread().name,
+        )
     )
     with acting_as("user:7"), tenant("acme"):
         (key,) = send(app)
@@ -403,4 +424,6 @@ def test_a_body_in_a_thread_sees_actor_and_tenant(app):
     app.drain()
 
     assert seen[0][:4] == ("user:7", "acme", "user:7", "acme")
-    assert {row["actor"] for row in app.queries.transitions("Parcel", str(key))[1:]} == {"user:7"}
+    assert {
+        row["actor"] for row in app.queries.transitions("Parcel", str(key))[1:]
+    } == {"user:7"}

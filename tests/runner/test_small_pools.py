@@ -9,7 +9,13 @@ from sqlalchemy import create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from statejobs import ConfigurationError, Event, StateJobs, WorkerSettings, configure_sqlite
+from statejobs import (
+    ConfigurationError,
+    Event,
+    StateJobs,
+    WorkerSettings,
+    configure_sqlite,
+)
 from statejobs.runner.blame import is_everyones
 from statejobs.store.engines.reserve import BESIDE, Reserve
 from statejobs.store.tables import nodes
@@ -43,7 +49,10 @@ def own_engine(url, **options):
 def small(database_url):
     """An app on an engine with two connections, and five slots."""
     app = StateJobs(
-        own_engine(database_url), domains=[POST], queues={"default": 5}, settings=SETTINGS
+        own_engine(database_url),
+        domains=[POST],
+        queues={"default": 5},
+        settings=SETTINGS,
     )
     app.create_all()
     yield app
@@ -107,7 +116,9 @@ def test_outcomes_other_than_success_are_recorded_beside_a_full_pool(small, told
 
 
 @pytest.mark.postgres
-def test_what_the_user_set_up_for_connections_happens_on_those_of_the_worker_too(postgres_url):
+def test_what_the_user_set_up_for_connections_happens_on_those_of_the_worker_too(
+    postgres_url,
+):
     connected = []
     engine = own_engine(postgres_url)
 
@@ -128,11 +139,17 @@ def test_what_the_user_set_up_for_connections_happens_on_those_of_the_worker_too
 
 SET_UP = {
     "sqlite": ("PRAGMA cache_size = 1234", "PRAGMA cache_size", 1234),
-    "postgresql": ("SET search_path TO public, warehouse", "SHOW search_path", "public, warehouse"),
+    "postgresql": (
+        "SET search_path TO public, warehouse",
+        "SHOW search_path",
+        "public, warehouse",
+    ),
 }
 
 
-def test_what_the_user_set_up_for_connections_holds_for_those_of_async_actions_too(database_url):
+def test_what_the_user_set_up_for_connections_holds_for_those_of_async_actions_too(
+    database_url,
+):
     engine, seen, checked_out = own_engine(database_url), [], []
     set_up, ask, expected = SET_UP[engine.dialect.name]
 
@@ -166,7 +183,9 @@ def test_what_the_user_set_up_for_connections_holds_for_those_of_async_actions_t
 
 
 @pytest.mark.postgres
-def test_the_password_that_the_user_gives_late_is_given_to_async_actions_too(postgres_url):
+def test_the_password_that_the_user_gives_late_is_given_to_async_actions_too(
+    postgres_url,
+):
     engine, seen = own_engine(postgres_url), []
 
     @event.listens_for(engine, "do_connect")
@@ -201,10 +220,16 @@ def test_too_many_connections_pause_claims_and_count_nothing(postgres_url, role)
         runner.claim("default", limit=1)
 
     other.dispose()
-    _execute(postgres_url, f"ALTER ROLE {role} CONNECTION LIMIT -1")  # it may still be leaving
+    _execute(
+        postgres_url, f"ALTER ROLE {role} CONNECTION LIMIT -1"
+    )  # it may still be leaving
     assert is_everyones(met.value)
     job = job_of(app, Parcel, key)
-    assert (job.state.value, job.attempt, app.queries.attempts(job.id)) == ("queued", 0, [])
+    assert (job.state.value, job.attempt, app.queries.attempts(job.id)) == (
+        "queued",
+        0,
+        [],
+    )
     (claim,) = runner.claim("default", limit=1)
     assert runner.run(claim).outcome == "complete"
     close_app(app)
@@ -225,7 +250,9 @@ def test_a_reserve_ends_with_the_engine_beside_which_it_is(database_url):
     assert len(closed) == 1  # a listener that came later does not see those of before
 
 
-def test_what_is_in_use_when_the_engine_is_disposed_is_closed_when_it_comes_back(database_url):
+def test_what_is_in_use_when_the_engine_is_disposed_is_closed_when_it_comes_back(
+    database_url,
+):
     engine = own_engine(database_url)
     closed = []
     event.listen(engine, "close", lambda *_args: closed.append(1))
@@ -259,7 +286,9 @@ def test_a_reserve_borrows_only_what_leaves_one_connection(database_url):
 
     with reserve.connect(), reserve.connect():
         assert engine.pool.checkedout() == 1
-        waiting = threading.Thread(target=lambda: reserve.connect().close(), daemon=True)
+        waiting = threading.Thread(
+            target=lambda: reserve.connect().close(), daemon=True
+        )
         waiting.start()
         waiting.join(0.2)
         assert waiting.is_alive()
@@ -303,7 +332,9 @@ def test_a_limit_that_leaves_no_connection_for_jobs_is_refused_by_its_number(
 @pytest.mark.postgres
 def test_a_limit_that_is_tight_is_said_and_served(postgres_url, role, caplog):
     _execute(postgres_url, f"ALTER ROLE {role} CONNECTION LIMIT {BESIDE + 2}")
-    app = StateJobs(make_url(postgres_url).set(username=role), domains=[POST], settings=SETTINGS)
+    app = StateJobs(
+        make_url(postgres_url).set(username=role), domains=[POST], settings=SETTINGS
+    )
     send(app, number=20)
 
     with app.running():
@@ -316,7 +347,9 @@ def test_a_limit_that_is_tight_is_said_and_served(postgres_url, role, caplog):
 @pytest.mark.postgres
 def test_the_limit_of_a_role_is_found_without_a_pool(postgres_url, role):
     url = make_url(postgres_url).set(username=role)
-    app = StateJobs(create_engine(url, poolclass=NullPool), domains=[POST], settings=SETTINGS)
+    app = StateJobs(
+        create_engine(url, poolclass=NullPool), domains=[POST], settings=SETTINGS
+    )
 
     app.worker()  # raised: the connection is closed
     close_app(app)
@@ -355,7 +388,11 @@ def test_every_step_of_a_stop_is_taken_though_one_raises(small, monkeypatch):
 def role(postgres_url):
     """A role that is no superuser, and owns the tables of an app."""
     name = f"clerk_{make_url(postgres_url).database}"
-    _execute(postgres_url, f"CREATE ROLE {name} LOGIN", f"GRANT ALL ON SCHEMA public TO {name}")
+    _execute(
+        postgres_url,
+        f"CREATE ROLE {name} LOGIN",
+        f"GRANT ALL ON SCHEMA public TO {name}",
+    )
     app = StateJobs(make_url(postgres_url).set(username=name), domains=[POST])
     app.create_all()
     close_app(app)

@@ -15,7 +15,16 @@ from tests.support.parcels import post_office, send
 
 NOT_TEXT = "CAST(x'ff' AS TEXT)"
 LARGEST = 2**31 - 1
-TEXTS = ["owner", "token", "reason", "args", "actor", "tags", "progress", "idempotency_key"]
+TEXTS = [
+    "owner",
+    "token",
+    "reason",
+    "args",
+    "actor",
+    "tags",
+    "progress",
+    "idempotency_key",
+]
 NUMBERS = ["attempt", "max_attempts", "crashes", "coalesced", "returned"]
 TIMES = ["started_at", "enqueued_at", "run_at"]
 SPOILED = [
@@ -76,7 +85,9 @@ def test_a_spoiled_row_costs_its_own_job_alone(sqlite_app, clock, values):
 
 @pytest.mark.parametrize("state", ["queued", "processing"])
 @pytest.mark.parametrize("column", NUMBERS)
-def test_the_largest_count_that_a_column_holds_costs_its_own_job_alone(app, clock, state, column):
+def test_the_largest_count_that_a_column_holds_costs_its_own_job_alone(
+    app, clock, state, column
+):
     bad, *good = send(app, 3)
     if state == "processing":
         app.runner().claim("default", limit=2)
@@ -93,8 +104,12 @@ def test_the_largest_count_that_a_column_holds_costs_its_own_job_alone(app, cloc
     execute(app, "DELETE FROM parcels")  # what one of them says agrees with nothing
 
 
-@pytest.mark.parametrize("values", ["attempt = 'x'", f"attempt = {NOT_TEXT}", "crashes = x'ff'"])
-def test_what_cannot_be_read_is_discarded_and_told_once(sqlite_app, clock, caplog, values):
+@pytest.mark.parametrize(
+    "values", ["attempt = 'x'", f"attempt = {NOT_TEXT}", "crashes = x'ff'"]
+)
+def test_what_cannot_be_read_is_discarded_and_told_once(
+    sqlite_app, clock, caplog, values
+):
     bad, *_ = send(sqlite_app, 3)
     spoil(sqlite_app, bad, values)
 
@@ -102,10 +117,17 @@ def test_what_cannot_be_read_is_discarded_and_told_once(sqlite_app, clock, caplo
         run_for_hours(sqlite_app, clock)
 
     assert job_state(sqlite_app, bad) == "discarded"
-    assert sum("its row cannot be read" in record.getMessage() for record in caplog.records) == 1
+    assert (
+        sum(
+            "its row cannot be read" in record.getMessage() for record in caplog.records
+        )
+        == 1
+    )
 
 
-@pytest.mark.parametrize("values", ["attempt = 'x'", f"attempt = {NOT_TEXT}", "crashes = 'x'"])
+@pytest.mark.parametrize(
+    "values", ["attempt = 'x'", f"attempt = {NOT_TEXT}", "crashes = 'x'"]
+)
 def test_an_expired_job_that_cannot_be_read_ends(sqlite_app, clock, values):
     bad, *_ = send(sqlite_app, 3)
     sqlite_app.runner().claim("default", limit=2)
@@ -117,7 +139,9 @@ def test_an_expired_job_that_cannot_be_read_ends(sqlite_app, clock, values):
 
 
 @pytest.mark.parametrize("column", ["token", "owner"])
-def test_a_spoiled_claim_is_replaced_by_the_rescue_and_the_job_goes_on(sqlite_app, clock, column):
+def test_a_spoiled_claim_is_replaced_by_the_rescue_and_the_job_goes_on(
+    sqlite_app, clock, column
+):
     bad, *_ = send(sqlite_app, 3)
     sqlite_app.runner().claim("default", limit=2)
     spoil(sqlite_app, bad, f"{column} = {NOT_TEXT}")
@@ -128,7 +152,9 @@ def test_a_spoiled_claim_is_replaced_by_the_rescue_and_the_job_goes_on(sqlite_ap
 
 
 @pytest.mark.parametrize("values", [f"token = {NOT_TEXT}", f"reason = {NOT_TEXT}"])
-def test_the_leases_of_others_are_renewed_beside_a_spoiled_row(sqlite_app, clock, values):
+def test_the_leases_of_others_are_renewed_beside_a_spoiled_row(
+    sqlite_app, clock, values
+):
     bad, *good = send(sqlite_app, 3)
     runner = sqlite_app.runner()
     claims = runner.claim("default", limit=3)
@@ -143,7 +169,9 @@ def test_the_leases_of_others_are_renewed_beside_a_spoiled_row(sqlite_app, clock
     assert {c.job.id for c in claims if c.job.record_id in map(str, good)} <= renewed
 
 
-@pytest.mark.parametrize("values", ["attempt = 'x'", f"token = {NOT_TEXT}", "started_at = 'x'"])
+@pytest.mark.parametrize(
+    "values", ["attempt = 'x'", f"token = {NOT_TEXT}", "started_at = 'x'"]
+)
 def test_strays_are_given_back_beside_a_spoiled_row(sqlite_app, clock, values):
     bad, *good = send(sqlite_app, 3)
     runner = sqlite_app.runner()
@@ -151,9 +179,13 @@ def test_strays_are_given_back_beside_a_spoiled_row(sqlite_app, clock, values):
     spoil(sqlite_app, bad, values)
     clock.advance(hours=1)
     strays = Strays(
-        runner.store, runner.work, runner.finisher.steps, node_id=runner.node_id,
-        settings=runner.settings, sources=runner.sources,
-    )  # fmt: skip
+        runner.store,
+        runner.work,
+        runner.finisher.steps,
+        node_id=runner.node_id,
+        settings=runner.settings,
+        sources=runner.sources,
+    )
 
     assert strays.give_back_unheld(()) == 2
     assert states(sqlite_app, good) == ["packed", "packed"]
@@ -161,11 +193,17 @@ def test_strays_are_given_back_beside_a_spoiled_row(sqlite_app, clock, values):
 
 @pytest.mark.parametrize(
     "values",
-    ["finished_at = '2020-13-45 99:99:99'", f"record_id = {NOT_TEXT}", f"key = {NOT_TEXT}"],
+    [
+        "finished_at = '2020-13-45 99:99:99'",
+        f"record_id = {NOT_TEXT}",
+        f"key = {NOT_TEXT}",
+    ],
 )
 @pytest.mark.parametrize("batch", [1, 2, 100])
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_jobs_are_pruned_beside_a_spoiled_row(sqlite_app, clock, values, batch, dry_run):
+def test_jobs_are_pruned_beside_a_spoiled_row(
+    sqlite_app, clock, values, batch, dry_run
+):
     bad, *_ = send(sqlite_app, 4)
     sqlite_app.drain()
     execute(
@@ -175,9 +213,12 @@ def test_jobs_are_pruned_beside_a_spoiled_row(sqlite_app, clock, values, batch, 
     spoil(sqlite_app, bad, values)
     age = timedelta(days=1)
     pruner = Pruner(
-        sqlite_app.registry, sqlite_app.store, Retention(batch=batch),
-        sources=sqlite_app.sources, telemetry=sqlite_app.telemetry,
-    )  # fmt: skip
+        sqlite_app.registry,
+        sqlite_app.store,
+        Retention(batch=batch),
+        sources=sqlite_app.sources,
+        telemetry=sqlite_app.telemetry,
+    )
 
     pruned = pruner.prune(Retention(completed=age, batch=batch), dry_run=dry_run)
 

@@ -25,7 +25,9 @@ def states(app, keys):
     return [job_of(app, Parcel, key).state for key in keys]
 
 
-def test_a_due_job_that_the_database_refuses_to_queue_keeps_no_other_from_it(app, clock, caplog):
+def test_a_due_job_that_the_database_refuses_to_queue_keeps_no_other_from_it(
+    app, clock, caplog
+):
     bad, *good = send(app, 9, delay=SOON)
     job_id = job_of(app, Parcel, bad).id
     refuse_updates(app, "statejobs_jobs", f"NEW.id = {job_id}")
@@ -41,14 +43,18 @@ def test_a_due_job_that_the_database_refuses_to_queue_keeps_no_other_from_it(app
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-def test_a_due_job_that_somebody_holds_keeps_no_other_from_it_beside_a_refused_one(app, clock):
+def test_a_due_job_that_somebody_holds_keeps_no_other_from_it_beside_a_refused_one(
+    app, clock
+):
     refused, held, *good = send(app, 6, delay=SOON)
     job_id = job_of(app, Parcel, refused).id
     refuse_updates(app, "statejobs_jobs", f"NEW.id = {job_id}")
     clock.advance(seconds=10)
 
     with app.engine.begin() as user:
-        user.execute(text(f"SELECT 1 FROM statejobs_jobs WHERE record_id = '{held}' FOR UPDATE"))
+        user.execute(
+            text(f"SELECT 1 FROM statejobs_jobs WHERE record_id = '{held}' FOR UPDATE")
+        )
         stage(app)
 
     assert states(app, good) == [JobState.QUEUED] * 4
@@ -67,13 +73,20 @@ def test_only_queues_that_are_served_and_keys_that_are_known_are_staged(app, clo
 
     stage(app)
 
-    assert states(app, keys) == [JobState.SCHEDULED, JobState.SCHEDULED, JobState.QUEUED]
+    assert states(app, keys) == [
+        JobState.SCHEDULED,
+        JobState.SCHEDULED,
+        JobState.QUEUED,
+    ]
     assert ours
 
 
 def test_a_look_is_woken_by_no_due_job_of_others(app, clock):
     (stranger,) = send(app, delay=SOON)
-    execute(app, f"UPDATE statejobs_jobs SET key = 'other.app' WHERE record_id = '{stranger}'")
+    execute(
+        app,
+        f"UPDATE statejobs_jobs SET key = 'other.app' WHERE record_id = '{stranger}'",
+    )
     send(app, delay=timedelta(hours=1))
 
     peek = peek_queues(app.store, ["default"], app.runner().work.keys())
@@ -85,8 +98,13 @@ def test_a_bulk_move_that_one_row_refuses_says_so_and_moves_nothing(app):
     bad = add(app, Parcel(), Parcel(), Parcel())
     refuse_updates(app, "parcels", f"NEW.id = {bad}")
 
-    with app.session() as session, pytest.raises(DBAPIError, match="the auditor says no"):
+    with (
+        app.session() as session,
+        pytest.raises(DBAPIError, match="the auditor says no"),
+    ):
         Parcel.drop.bulk(session, where=text("1 = 1"))
 
-    assert [state_of(app, Parcel, key) for key in (bad, bad + 1, bad + 2)] == ["packed"] * 3
+    assert [state_of(app, Parcel, key) for key in (bad, bad + 1, bad + 2)] == [
+        "packed"
+    ] * 3
     allow_updates(app, "parcels")

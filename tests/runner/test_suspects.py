@@ -117,7 +117,9 @@ def test_what_runs_alone_is_left_out_where_others_may_share(app, clock, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_what_runs_alone_hides_no_work_while_others_that_share_are_here(app, clock, kind):
+def test_what_runs_alone_hides_no_work_while_others_that_share_are_here(
+    app, clock, kind
+):
     (first,) = ask(app, sturdy)
     ask(app, kind, 5)
     (last,) = ask(app, sturdy)
@@ -165,13 +167,18 @@ def test_a_round_takes_back_a_hundred_and_the_next_comes_soon(app, clock):
 def idle_app(database_url):
     """An app on the real clock whose worker looks for work by itself once in ten minutes."""
     settings = WorkerSettings(
-        lease=timedelta(seconds=3), heartbeat=timedelta(seconds=0.3),
-        rescue=timedelta(seconds=0.3), poll=timedelta(minutes=10),
-    )  # fmt: skip
+        lease=timedelta(seconds=3),
+        heartbeat=timedelta(seconds=0.3),
+        rescue=timedelta(seconds=0.3),
+        poll=timedelta(minutes=10),
+    )
     app = StateJobs(
-        database_url, domains=[DOMAIN], queues={"default": 20}, settings=settings,
+        database_url,
+        domains=[DOMAIN],
+        queues={"default": 20},
+        settings=settings,
         sources=Sources(),
-    )  # fmt: skip
+    )
     app.create_all()
     yield app
     close_app(app)

@@ -47,7 +47,10 @@ def test_what_would_be_lost_fails_the_attempt(app, kind, take_out, number):
     for key in keys:
         (attempt,) = app.queries.attempts(job_of(app, kind, key).id)
         assert attempt["outcome"] == "failed"
-        assert "wrote n after it had taken the record out of ctx.session" in attempt["message"]
+        assert (
+            "wrote n after it had taken the record out of ctx.session"
+            in attempt["message"]
+        )
         assert state_of(app, kind, key) == "new"
         assert load(app, kind, key).n == 0
 

@@ -42,7 +42,15 @@ from tests.support.errands import (
     slow,
     tried,
 )
-from tests.support.parcels import BACKOFF, LEASE, Parcel, enqueue, reset_script, run_async, state_of
+from tests.support.parcels import (
+    BACKOFF,
+    LEASE,
+    Parcel,
+    enqueue,
+    reset_script,
+    run_async,
+    state_of,
+)
 from tests.support.parcels import script as parcel_script
 from tests.support.processes import DEADLINE
 
@@ -155,7 +163,10 @@ def test_a_body_that_only_read_ends_without_a_transaction(app):
 
 def successes(app, runner, number):
     """Run the bodies of so many claimed jobs; nothing is committed yet."""
-    return [runner.attempts.run([claim])[0] for claim in runner.claim("default", limit=number)]
+    return [
+        runner.attempts.run([claim])[0]
+        for claim in runner.claim("default", limit=number)
+    ]
 
 
 def test_many_successes_are_committed_with_few_statements(app):
@@ -224,7 +235,9 @@ def test_an_error_among_the_actions_takes_nothing_from_the_tasks(app, monkeypatc
 
 
 def test_an_object_that_was_only_added_is_written(app):
-    script.errand = lambda ctx, *_: ctx.session.add(Line(text="never flushed by the body"))
+    script.errand = lambda ctx, *_: ctx.session.add(
+        Line(text="never flushed by the body")
+    )
     ask(app)
 
     app.drain()
@@ -256,7 +269,9 @@ def test_a_task_that_an_action_enqueues_is_undone_when_the_action_fails(app):
 
 def test_the_body_acts_for_the_actor_and_tenant_of_its_job(app):
     seen = []
-    script.errand = lambda ctx, *_: seen.append((ctx.actor, ctx.tenant, ask(app, plain, 1)))
+    script.errand = lambda ctx, *_: seen.append(
+        (ctx.actor, ctx.tenant, ask(app, plain, 1))
+    )
     with acting_as("user:7"), tenant("acme"):
         ask(app)
 
@@ -348,7 +363,9 @@ def test_a_write_that_the_database_refuses_at_the_commit_fails_the_attempt(app):
     assert tried(app, job_id) == [(1, "failed", "sqlalchemy.exc.IntegrityError")]
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()]
+)
 def test_whatever_is_raised_is_a_failure(app, error):
     script.errand = write_and_raise(error)
     job_id = ask(app)
@@ -414,10 +431,15 @@ def test_what_on_discard_enqueues_commits_with_the_discard(app, clock):
     discard(app, clock)
 
     (other,) = app.queries.jobs(key="errand.plain")
-    assert (other.state, other.enqueued_at) == (JobState.COMPLETED, clock.now() - BACKOFF)
+    assert (other.state, other.enqueued_at) == (
+        JobState.COMPLETED,
+        clock.now() - BACKOFF,
+    )
 
 
-def test_stored_arguments_that_no_longer_fit_fail_the_attempt_before_the_body(app, clock):
+def test_stored_arguments_that_no_longer_fit_fail_the_attempt_before_the_body(
+    app, clock
+):
     script.errand = lambda *_: pytest.fail("the body was called")
     job_id = ask(app)
     with app.engine.begin() as connection:
@@ -591,7 +613,10 @@ def test_a_running_job_is_asked_to_stop_and_ends_as_cancelled(app):
     (claim,) = runner.claim("default", limit=1)
 
     assert runner.run(claim).outcome == "cancel"
-    assert (job(app, job_id).state, job(app, job_id).reason) == (JobState.CANCELLED, "not today")
+    assert (job(app, job_id).state, job(app, job_id).reason) == (
+        JobState.CANCELLED,
+        "not today",
+    )
 
 
 @pytest.mark.parametrize("error", [ValueError(), Cancel("no"), None], ids=repr)
@@ -637,7 +662,9 @@ def test_a_job_whose_task_is_gone_can_be_cancelled_but_not_retried(app):
     with app.engine.begin() as connection:
         connection.execute(update(jobs).values(key="errand.gone"))
 
-    with pytest.raises(NotFoundError, match=r"'errand\.gone'.*renamed without an alias"):
+    with pytest.raises(
+        NotFoundError, match=r"'errand\.gone'.*renamed without an alias"
+    ):
         app.retry_job(job_id)
     assert app.cancel_job(job_id) is JobState.CANCELLED
 
@@ -739,7 +766,9 @@ def test_a_coroutine_that_a_decorator_hid_fails_the_attempt(database_url):
 
     clock = ManualClock()
     app = StateJobs(
-        database_url, domains=[Domain("d", tasks=[hidden])], sources=manual_sources(clock)
+        database_url,
+        domains=[Domain("d", tasks=[hidden])],
+        sources=manual_sources(clock),
     )
     app.create_all()
     job_id = ask(app, hidden)
@@ -794,13 +823,17 @@ def test_every_edge_that_a_job_took_is_an_edge_of_its_machine(app, clock):
         clock.advance(BACKOFF)
 
     assert [JOB_MACHINE.edge(one.outcome).target for one in ended] == [
-        "failed", "failed", "discarded",
-    ]  # fmt: skip
+        "failed",
+        "failed",
+        "discarded",
+    ]
 
 
 def test_the_backoff_is_asked_with_the_number_of_the_attempt(app, clock, monkeypatch):
     asked = []
-    wait = type("Wait", (), {"delay": lambda _self, n, _e, _r: asked.append(n) or BACKOFF})()
+    wait = type(
+        "Wait", (), {"delay": lambda _self, n, _e, _r: asked.append(n) or BACKOFF}
+    )()
     options = replace(errand.spec.options, backoff=wait)
     monkeypatch.setattr(errand, "spec", replace(errand.spec, options=options))
     script.errand = write_and_raise(ValueError())

@@ -172,7 +172,9 @@ def test_a_tag_may_be_any_words(database_url, clock, words):
     def tagged() -> None: ...
 
     app = StateJobs(
-        database_url, domains=[Domain("d", tasks=[tagged])], sources=manual_sources(clock)
+        database_url,
+        domains=[Domain("d", tasks=[tagged])],
+        sources=manual_sources(clock),
     )
     app.create_all()
     with app.session() as session:
@@ -246,7 +248,9 @@ def test_a_wait_that_is_none_is_refused(seconds):
 TIMES = {
     "for-ever": {"delay": timedelta.max},
     "last": {"run_at": datetime.max.replace(tzinfo=UTC)},
-    "last-in-the-west": {"run_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))},
+    "last-in-the-west": {
+        "run_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))
+    },
 }
 
 

@@ -21,10 +21,23 @@ from statejobs import (
 )
 from statejobs.store.tables import attempts, jobs
 from tests.support.clock import manual_sources
-from tests.support.parcels import Parcel, close_app, fire, job_of, load, script, send, state_of
+from tests.support.parcels import (
+    Parcel,
+    close_app,
+    fire,
+    job_of,
+    load,
+    script,
+    send,
+    state_of,
+)
 from tests.support.parcels import steps as history_of
 
-SENT = [("create", None, "packed"), ("start", "packed", "sending"), ("complete", "sending", "sent")]
+SENT = [
+    ("create", None, "packed"),
+    ("start", "packed", "sending"),
+    ("complete", "sending", "sent"),
+]
 
 
 @pytest.fixture
@@ -32,7 +45,9 @@ def statements(app):
     """Every statement that the app sends."""
     sent = []
     event.listen(
-        app.engine, "before_cursor_execute", lambda _c, _cursor, text, *_rest: sent.append(text)
+        app.engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, text, *_rest: sent.append(text),
     )
     return sent
 
@@ -62,13 +77,18 @@ def test_each_record_gets_its_own_values_and_its_own_history(app, clock):
 
     ended = app.step(5)
 
-    assert [(one.outcome, one.state) for one in ended] == [("complete", JobState.COMPLETED)] * 5
+    assert [(one.outcome, one.state) for one in ended] == [
+        ("complete", JobState.COMPLETED)
+    ] * 5
     for key in keys:
         job, parcel = job_of(app, Parcel, key), load(app, Parcel, key)
         assert (parcel.state.value, parcel.stamps) == ("sent", key * 10)
         assert (job.state, job.attempt, job.owner, job.token) == (
-            JobState.COMPLETED, 1, None, None,
-        )  # fmt: skip
+            JobState.COMPLETED,
+            1,
+            None,
+            None,
+        )
         assert job.finished_at == clock.now()
         assert history_of(app, Parcel, key) == SENT
 
@@ -82,7 +102,10 @@ def test_history_is_the_same_as_of_one_that_ends_alone(app, clock):
     def story(key):
         own = {"id", "record_id", "job_id"}
         rows = app.queries.transitions("Parcel", str(key))
-        return [{name: value for name, value in row.items() if name not in own} for row in rows]
+        return [
+            {name: value for name, value in row.items() if name not in own}
+            for row in rows
+        ]
 
     assert [story(key) for key in together] == [story(alone)] * 3
     assert all(
@@ -113,7 +136,9 @@ def outcomes(ended):
 
 
 def test_a_record_that_someone_moved_is_left_to_them(app):
-    keys, ended = run_five(app, meanwhile=lambda parcel, _ctx: fire(app, Parcel, parcel.id, "drop"))
+    keys, ended = run_five(
+        app, meanwhile=lambda parcel, _ctx: fire(app, Parcel, parcel.id, "drop")
+    )
 
     assert outcomes(ended) == ["complete", "complete", "cancel", "complete", "complete"]
     assert [state_of(app, Parcel, key) for key in keys] == [
@@ -129,7 +154,9 @@ def test_a_record_that_someone_moved_is_left_to_them(app):
 def test_a_job_that_is_no_longer_ours_is_left_to_its_owner(app, caplog):
     def take_away(_parcel, ctx):
         with app.engine.begin() as connection:
-            connection.execute(update(jobs).where(jobs.c.id == ctx.job.id).values(token="other"))
+            connection.execute(
+                update(jobs).where(jobs.c.id == ctx.job.id).values(token="other")
+            )
 
     keys, ended = run_five(app, meanwhile=take_away)
 
@@ -168,12 +195,16 @@ def test_a_job_that_was_enqueued_anew_runs_again(app):
 @pytest.mark.postgres
 def test_a_held_row_delays_no_other_success(postgres_url, clock):
     app = StateJobs(
-        postgres_url, domains=[Domain("post", resources=[Parcel])], sources=manual_sources(clock)
+        postgres_url,
+        domains=[Domain("post", resources=[Parcel])],
+        sources=manual_sources(clock),
     )
     app.create_all()
     first, second = send(app, number=2)
     runner = app.runner()
-    successes = [runner.attempts.run([claim])[0] for claim in runner.claim("default", limit=2)]
+    successes = [
+        runner.attempts.run([claim])[0] for claim in runner.claim("default", limit=2)
+    ]
 
     with app.engine.begin() as holder:
         holder.execute(select(Parcel.id).where(Parcel.id == first).with_for_update())
@@ -227,7 +258,9 @@ class Crate(StatefulResource, Base):
 def store_room(database_url, clock):
     """An app with crates."""
     app = StateJobs(
-        database_url, domains=[Domain("store", resources=[Crate])], sources=manual_sources(clock)
+        database_url,
+        domains=[Domain("store", resources=[Crate])],
+        sources=manual_sources(clock),
     )
     app.create_all()
     yield app
@@ -253,7 +286,11 @@ def test_records_with_a_composite_key_and_no_history_end_together(store_room, ca
     caplog.set_level(logging.DEBUG, "statejobs.runner")
 
     assert weigh(store_room, 1, 2, 3) == ["complete"] * 3
-    assert weights(store_room) == [(1, None, S.DONE), (2, None, S.DONE), (3, None, S.DONE)]
+    assert weights(store_room) == [
+        (1, None, S.DONE),
+        (2, None, S.DONE),
+        (3, None, S.DONE),
+    ]
     assert "one by one" not in caplog.text
 
 
@@ -264,6 +301,10 @@ def test_a_column_that_fits_no_array_is_written_all_the_same(store_room):
 
 def test_a_value_that_the_database_refuses_fails_its_own_job_only(store_room):
     assert weigh(store_room, 1, 500, 3) == ["complete", "discard", "complete"]
-    assert weights(store_room) == [(1, None, S.DONE), (0, None, S.FAILED), (3, None, S.DONE)]
+    assert weights(store_room) == [
+        (1, None, S.DONE),
+        (0, None, S.FAILED),
+        (3, None, S.DONE),
+    ]
     with store_room.engine.connect() as connection:
         assert "ck_light" in connection.scalar(select(attempts.c.message))

@@ -44,9 +44,12 @@ SETTINGS = WorkerSettings(
 def app(database_url):
     """An app on the clock of this machine."""
     app = StateJobs(
-        database_url, domains=[POST], settings=SETTINGS, sources=Sources(),
+        database_url,
+        domains=[POST],
+        settings=SETTINGS,
+        sources=Sources(),
         queues={"default": 4, "second": 4},
-    )  # fmt: skip
+    )
     app.create_all()
     yield app
     close_app(app)
@@ -58,7 +61,10 @@ class _ServerIsAwayError(Exception):
 
 def to_second_queue(app, kind):
     """Let the jobs of *kind* wait in the other queue."""
-    execute(app, f"UPDATE statejobs_jobs SET queue = 'second' WHERE resource = '{kind.__name__}'")
+    execute(
+        app,
+        f"UPDATE statejobs_jobs SET queue = 'second' WHERE resource = '{kind.__name__}'",
+    )
 
 
 @contextmanager
@@ -77,7 +83,9 @@ def is_completed(app, kind, keys):
     return all(job_of(app, kind, key).state is JobState.COMPLETED for key in keys)
 
 
-def test_one_bad_record_disturbs_no_other_queue_and_nobody_says_the_database_is_away(app, caplog):
+def test_one_bad_record_disturbs_no_other_queue_and_nobody_says_the_database_is_away(
+    app, caplog
+):
     bad, *good = send(app, 6)
     others = enqueue(app, Letter, "press", 6)
     to_second_queue(app, Letter)
@@ -86,7 +94,11 @@ def test_one_bad_record_disturbs_no_other_queue_and_nobody_says_the_database_is_
     app.telemetry.subscribe(lambda happening: told.append(happening.event))
 
     with caplog.at_level(logging.WARNING), app.running():
-        eventually(lambda: is_completed(app, Parcel, good) and is_completed(app, Letter, others))
+        eventually(
+            lambda: (
+                is_completed(app, Parcel, good) and is_completed(app, Letter, others)
+            )
+        )
         eventually(lambda: job_of(app, Parcel, bad).state is JobState.FAILED)
 
     assert "the database is away" not in caplog.text
@@ -109,7 +121,9 @@ def test_status_names_the_key_that_a_worker_cannot_claim_and_why(app, mending):
     assert "stamps" in held["reason"]
 
 
-def test_an_outage_is_over_when_the_database_answers_though_every_slot_is_taken(app, caplog):
+def test_an_outage_is_over_when_the_database_answers_though_every_slot_is_taken(
+    app, caplog
+):
     """With no slot free and more to do, a round asks for nothing, and so learns nothing."""
     gate, is_away = threading.Event(), threading.Event()
     script.send = lambda *_: gate.wait(60)
@@ -121,7 +135,9 @@ def test_an_outage_is_over_when_the_database_answers_though_every_slot_is_taken(
 
     event.listen(app.engine, "before_cursor_execute", fail)
     with caplog.at_level(logging.WARNING), app.running() as worker:
-        eventually(lambda: len(worker.held.all()) == 4 and worker._crew.lanes[0].has_more)
+        eventually(
+            lambda: len(worker.held.all()) == 4 and worker._crew.lanes[0].has_more
+        )
         is_away.set()
         eventually(lambda: "the database is away" in caplog.text)
         threading.Event().wait(1.5)
@@ -145,7 +161,10 @@ def test_a_table_that_somebody_has_locked_stops_only_the_keys_that_need_it(app, 
 
     with caplog.at_level(logging.WARNING), table_locked(app, "parcels"), app.running():
         eventually(
-            lambda: is_completed(app, Message, messages) and is_completed(app, Letter, letters)
+            lambda: (
+                is_completed(app, Message, messages)
+                and is_completed(app, Letter, letters)
+            )
         )
         eventually(lambda: "parcel.send" in caplog.text)
 
@@ -153,7 +172,9 @@ def test_a_table_that_somebody_has_locked_stops_only_the_keys_that_need_it(app, 
     with app.running():
         eventually(lambda: is_completed(app, Parcel, parcels))
     assert [state_of(app, Parcel, key) for key in parcels] == ["sent"] * 3
-    assert all(app.queries.attempts(job_of(app, Parcel, key).id) == [] for key in parcels)
+    assert all(
+        app.queries.attempts(job_of(app, Parcel, key).id) == [] for key in parcels
+    )
 
 
 @pytest.mark.postgres
@@ -197,7 +218,9 @@ def test_a_trigger_of_one_row_that_names_an_outage_stops_nobody(app, caplog, sql
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-def test_a_lock_that_the_trigger_of_one_row_does_not_get_holds_up_that_job_only(app, caplog):
+def test_a_lock_that_the_trigger_of_one_row_does_not_get_holds_up_that_job_only(
+    app, caplog
+):
     waiting, *good = send(app, 6)
     refuse_updates(app, "parcels", f"NEW.id = {waiting}", sqlstate="55P03")
 
@@ -251,7 +274,9 @@ def test_a_database_that_is_read_only_is_told_once_and_is_not_away(app, caplog):
         trouble.met(error)
     trouble.is_over()
 
-    assert caplog.messages[0].startswith("the database is read-only, nothing is claimed")
+    assert caplog.messages[0].startswith(
+        "the database is read-only, nothing is claimed"
+    )
     assert caplog.messages[1:] == ["the database can be written again"]
     assert told == []
 
@@ -283,4 +308,8 @@ def test_what_a_node_holds_is_json(app):
 
     (row,) = json.loads(runner.claiming.held.as_json())
 
-    assert (row["key"], row["reason"], row["retry_seconds"]) == ("parcel.send", "no column", 1.0)
+    assert (row["key"], row["reason"], row["retry_seconds"]) == (
+        "parcel.send",
+        "no column",
+        1.0,
+    )

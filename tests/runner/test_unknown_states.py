@@ -19,7 +19,9 @@ def held(app):
 
 def test_one_row_in_an_unknown_state_fails_no_query_for_many(app, held):
     with app.session() as session:
-        states = [p.state.value for p in session.scalars(select(Parcel).order_by(Parcel.id))]
+        states = [
+            p.state.value for p in session.scalars(select(Parcel).order_by(Parcel.id))
+        ]
 
     assert states == ["on_hold", "packed", "packed"]
 

@@ -126,7 +126,9 @@ def with_book(app):
                 configure_sqlite(opened.sync_engine)
             try:
                 async with AsyncSession(opened) as session:
-                    return await use(session, await session.get_one(Book, new_book(app)))
+                    return await use(
+                        session, await session.get_one(Book, new_book(app))
+                    )
             finally:
                 await opened.dispose()
 

@@ -72,7 +72,14 @@ def hidden(request):
 
 
 def order_class(
-    *, guard=None, body=None, action=None, action_guard=None, hook=None, tasks=(), **options
+    *,
+    guard=None,
+    body=None,
+    action=None,
+    action_guard=None,
+    hook=None,
+    tasks=(),
+    **options,
 ):
     """Return the base and an order of which one function is given."""
 
@@ -99,9 +106,9 @@ def order_class(
         "id": mapped_column(primary_key=True),
         "state": state_column(Step, initial=Step.NEW),
         "charge": charge,
-        "pay": charge.action(Step.NEW, Step.DONE, failed=Step.FAILED, guard=action_guard)(
-            staticmethod(act_on_all) if "chunk" in options else act
-        ),
+        "pay": charge.action(
+            Step.NEW, Step.DONE, failed=Step.FAILED, guard=action_guard
+        )(staticmethod(act_on_all) if "chunk" in options else act),
         "go": transition(Step.NEW, Step.OLD, guard=guard)(go),
         "wait": transition(Step.OLD, Step.NEW, run_trigger=charge)(wait),
     }
@@ -115,7 +122,9 @@ def order_class(
 
 def opened(url, base, order):
     app = StateJobs(
-        url, domains=[Domain("d", resources=[order])], sources=manual_sources(ManualClock())
+        url,
+        domains=[Domain("d", resources=[order])],
+        sources=manual_sources(ManualClock()),
     )
     app.create_all()
     base.metadata.create_all(app.engine)
@@ -133,7 +142,9 @@ def run_one(url, **functions):
             session.commit()
         app.drain()
         with app.session() as session:
-            said = [row["message"] for row in app.queries.attempts(app.queries.jobs()[0].id)]
+            said = [
+                row["message"] for row in app.queries.attempts(app.queries.jobs()[0].id)
+            ]
             return session.get(order, 1).state, said
     finally:
         close_app(app)
@@ -146,7 +157,12 @@ def test_a_guard_that_was_not_run_lets_nothing_pass(hidden):
     _, order = order_class(guard=hidden)
     record = order()
 
-    for ask in (record.go, record.go.can, record.go.why_not, record.available_transitions):
+    for ask in (
+        record.go,
+        record.go.can,
+        record.go.why_not,
+        record.available_transitions,
+    ):
         with pytest.raises(
             StateJobsError, match=r"^guard '\w+' returned an? .*, which was not run"
         ):
@@ -231,14 +247,18 @@ def test_an_on_discard_that_was_not_run_is_told(database_url, unrun, caplog):
     assert "on_discard of 'order.charge' returned a" in caplog.text
 
 
-def test_arguments_made_by_what_was_not_run_are_refused_at_the_flush(database_url, unrun):
+def test_arguments_made_by_what_was_not_run_are_refused_at_the_flush(
+    database_url, unrun
+):
     base, order = order_class(args=unrun)
     app = opened(database_url, base, order)
     with app.session() as session:
         session.add(record := order(id=1))
         record.go()
         record.wait()
-        with pytest.raises(StateJobsError, match=r"^args= of 'order.charge' returned a"):
+        with pytest.raises(
+            StateJobsError, match=r"^args= of 'order.charge' returned a"
+        ):
             session.commit()
     close_app(app)
 
@@ -264,7 +284,9 @@ def test_an_upcast_that_was_not_run_fails_the_attempt(database_url, unrun):
 
 
 def run_task(url, body):
-    app = StateJobs(url, domains=[Domain("d", tasks=[body])], sources=manual_sources(ManualClock()))
+    app = StateJobs(
+        url, domains=[Domain("d", tasks=[body])], sources=manual_sources(ManualClock())
+    )
     app.create_all()
     with app.session() as session:
         body.enqueue(session)
@@ -306,7 +328,9 @@ def test_an_on_discard_of_a_task_that_was_not_run_is_told(database_url, unrun, c
     assert "on_discard of 'errand.hidden' returned a" in caplog.text
 
 
-def test_a_backoff_that_was_not_run_is_told_and_another_stands_in(database_url, unrun, caplog):
+def test_a_backoff_that_was_not_run_is_told_and_another_stands_in(
+    database_url, unrun, caplog
+):
     @task("errand.hidden", max_attempts=2, backoff=unrun)
     def run():
         raise ValueError("no")
@@ -328,7 +352,9 @@ def test_any_other_result_is_returned_as_it_is(value):
 def test_a_task_of_asyncio_is_no_answer():
     async def ask():
         future = asyncio.get_running_loop().create_future()
-        with pytest.raises(StateJobsError, match=r"^guard 'paid' returned an awaitable"):
+        with pytest.raises(
+            StateJobsError, match=r"^guard 'paid' returned an awaitable"
+        ):
             ran(future, "guard", "paid")
 
     asyncio.run(ask())

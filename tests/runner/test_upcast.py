@@ -46,7 +46,9 @@ def test_arguments_that_fit_are_not_shown_to_upcast(app):
     ],
     ids=["mends nothing", "raises", "returns no mapping"],
 )
-def test_an_upcast_that_does_not_help_fails_the_attempt(app, clock, old_job, upcast, error):
+def test_an_upcast_that_does_not_help_fails_the_attempt(
+    app, clock, old_job, upcast, error
+):
     script.upcast = upcast
 
     app.drain()

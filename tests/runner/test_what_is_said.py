@@ -132,7 +132,10 @@ def test_row_security_that_hides_a_record_is_named(guarded, caplog):
     app.drain()
 
     reason = job_of(owner, Parcel, key).reason
-    assert "row security on parcels hides its record from the role clerk, or it is gone" in reason
+    assert (
+        "row security on parcels hides its record from the role clerk, or it is gone"
+        in reason
+    )
     assert "BYPASSRLS" in caplog.text
 
 

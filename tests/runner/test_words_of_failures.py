@@ -78,13 +78,17 @@ def test_the_reason_in_history_is_what_the_database_said(app, state):
     assert NO in reason
     assert "\n" not in reason
     if state == "sent":
-        assert [row["reason"] for row in app.queries.transitions("Parcel", str(key))][-1] == reason
+        assert [row["reason"] for row in app.queries.transitions("Parcel", str(key))][
+            -1
+        ] == reason
     allow_updates(app, "parcels")
 
 
 def test_a_statement_of_the_action_is_shown_in_its_traceback_only(app):
     (key,) = send(app)
-    script.send = lambda parcel, ctx: ctx.session.execute(text("SELECT thing FROM nowhere"))
+    script.send = lambda parcel, ctx: ctx.session.execute(
+        text("SELECT thing FROM nowhere")
+    )
 
     app.drain()
 
@@ -112,7 +116,9 @@ def test_a_refused_claim_says_that_the_action_was_not_called(app, log):
     allow_updates(app, "parcels")
 
 
-def test_a_record_that_is_put_aside_is_not_said_to_run_again_or_to_have_crashed(app, clock, log):
+def test_a_record_that_is_put_aside_is_not_said_to_run_again_or_to_have_crashed(
+    app, clock, log
+):
     (key,) = send(app)
     refuse(app, key, "packed")
     script.send = decline
@@ -125,7 +131,8 @@ def test_a_record_that_is_put_aside_is_not_said_to_run_again_or_to_have_crashed(
     said = [record.getMessage() for record in log.records]
     assert job.state is JobState.PROCESSING
     assert any(
-        f"its record cannot be moved back: {NO}; that move is tried again" in line for line in said
+        f"its record cannot be moved back: {NO}; that move is tried again" in line
+        for line in said
     )
     assert any("its record still cannot be moved back: " + NO in line for line in said)
     assert not any("its worker is gone" in line for line in said)
@@ -135,7 +142,9 @@ def test_a_record_that_is_put_aside_is_not_said_to_run_again_or_to_have_crashed(
 
 def test_a_retry_of_a_stuck_record_is_refused_under_the_name_that_was_typed(app, clock):
     (key,) = send(app)
-    refuse_updates(app, "parcels", f"NEW.id = {key} AND NEW.state IN ('packed', 'lost')")
+    refuse_updates(
+        app, "parcels", f"NEW.id = {key} AND NEW.state IN ('packed', 'lost')"
+    )
     script.send = decline
     for _ in range(4):
         app.drain()

@@ -48,7 +48,9 @@ class Stranger(threading.Thread):
                 self.has_job.set()
                 time.sleep(0.2)  # noqa: TID251 - until the worker holds the record
                 began = time.monotonic()
-                connection.execute(text(f"UPDATE parcels SET note = 'seen' WHERE id = {self._key}"))
+                connection.execute(
+                    text(f"UPDATE parcels SET note = 'seen' WHERE id = {self._key}")
+                )
                 self.waited = time.monotonic() - began
         except Exception as error:  # noqa: BLE001 - shown by the test
             self.error = error
@@ -104,7 +106,11 @@ class Holder(threading.Thread):
 
     def __init__(self, app):
         super().__init__(daemon=True)
-        self._app, self.has_jobs, self.may_end = app, threading.Event(), threading.Event()
+        self._app, self.has_jobs, self.may_end = (
+            app,
+            threading.Event(),
+            threading.Event(),
+        )
 
     def run(self):
         with self._app.engine.begin() as connection:
@@ -122,7 +128,9 @@ def holder(app):
         thread.join(30)
 
 
-def test_a_note_of_an_action_that_holds_its_record_waits_for_nobody_and_is_not_lost(app, holder):
+def test_a_note_of_an_action_that_holds_its_record_waits_for_nobody_and_is_not_lost(
+    app, holder
+):
     """The holder of the job may wait for the record: no server sees that the worker waits too."""
     (key,) = enqueue(app, Letter, "press")
     seen = []
@@ -147,14 +155,18 @@ def test_a_note_of_an_action_that_holds_its_record_waits_for_nobody_and_is_not_l
     assert (state_of(app, Letter, key), attempts_of(app, Letter, key)) == ("sealed", [])
 
 
-def test_a_checkpoint_of_an_action_that_holds_nothing_is_saved_before_it_goes_on(app, holder):
+def test_a_checkpoint_of_an_action_that_holds_nothing_is_saved_before_it_goes_on(
+    app, holder
+):
     (key,) = send(app)
     saved = []
 
     def note(_parcel, ctx):
         holder.start()
         assert holder.has_jobs.wait(10)
-        threading.Timer(1.2, holder.may_end.set).start()  # longer than it waits at a time
+        threading.Timer(
+            1.2, holder.may_end.set
+        ).start()  # longer than it waits at a time
         ctx.checkpoint["page"] = 1
         with app.engine.connect() as connection:
             saved.append(connection.scalar(select(jobs.c.checkpoint)))

@@ -139,7 +139,9 @@ def test_the_table_and_the_column_may_have_any_name(uploads):
     uploads.write_models(renamed(PLAIN.format(state="state: Mapped[Old]"), names))
     uploads.migrate("plain")
     with uploads.engine.begin() as connection:
-        connection.execute(text("""INSERT INTO "user" (name, "order") VALUES ('a', 'IN_USE')"""))
+        connection.execute(
+            text("""INSERT INTO "user" (name, "order") VALUES ('a', 'IN_USE')""")
+        )
 
     uploads.write_models(renamed(RECORDS.format(options=""), names))
     uploads.migrate("records")
@@ -221,7 +223,9 @@ def test_a_default_that_the_user_changes_is_a_difference(uploads):
 
 def test_types_of_sqlmodel_need_no_import_in_a_migration(uploads):
     pytest.importorskip("sqlmodel")
-    uploads.edit_env({"Base.metadata": "SQLModel.metadata", "import Base": "import SQLModel"})
+    uploads.edit_env(
+        {"Base.metadata": "SQLModel.metadata", "import Base": "import SQLModel"}
+    )
     (uploads.directory / "models.py").write_text(GUESTS)
 
     source = uploads.migrate("guests")

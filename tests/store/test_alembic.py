@@ -188,7 +188,9 @@ def test_the_first_revision_makes_every_table_and_leaves_no_difference(project, 
     assert "statejobs." not in source  # a migration must not change when statejobs does
     assert source.count("ck_orders_state_") == 1
     if engine.dialect.name == "postgresql":
-        assert "autovacuum_vacuum_scale_factor=0.01" in options_of(engine, "statejobs_jobs")
+        assert "autovacuum_vacuum_scale_factor=0.01" in options_of(
+            engine, "statejobs_jobs"
+        )
     check_tables(engine)
     assert current(engine) is None
 
@@ -201,7 +203,9 @@ def test_an_added_state_is_a_revision_that_exchanges_the_check(project, engine):
 
     source = project.migrate("refunded")
 
-    by, table = ("batch_op", "") if engine.dialect.name == "sqlite" else ("op", "'orders', ")
+    by, table = (
+        ("batch_op", "") if engine.dialect.name == "sqlite" else ("op", "'orders', ")
+    )
     assert operations(source) == [
         f"drop_constraint({by}.f('{name_of(STATES)}'), {table}type_='check')",
         f"create_check_constraint({by}.f('{name_of(states)}'), {table}\"state IN {states}\")",
@@ -220,7 +224,9 @@ def test_a_check_may_be_added_without_reading_the_table(project, engine):
     project.declare((*STATES, "refunded"))
     source = project.revise("refunded")
 
-    edited = re.sub(r"(create_check.*refunded.*)\)", r"\1, postgresql_not_valid=True)", source)
+    edited = re.sub(
+        r"(create_check.*refunded.*)\)", r"\1, postgresql_not_valid=True)", source
+    )
     project.write("refunded", edited)
     project.alembic("upgrade", "head")
 
@@ -240,7 +246,9 @@ def test_a_change_of_their_order_is_no_revision(project):
     assert "No new upgrade operations" in project.alembic("check")
 
 
-def test_removing_a_state_that_rows_hold_fails_with_the_constraint_named(project, engine):
+def test_removing_a_state_that_rows_hold_fails_with_the_constraint_named(
+    project, engine
+):
     project.declare((*STATES, "refunded"))
     project.migrate("first")
     add_order(engine, "refunded")
@@ -309,7 +317,10 @@ def test_after_create_all_there_is_no_difference(engine):
 
 
 def test_a_naming_convention_of_the_user_makes_no_difference(engine):
-    convention = {"ck": "ck_%(table_name)s_%(constraint_name)s", "pk": "pk_%(table_name)s"}
+    convention = {
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
     base = make_base("orders", STATES, naming_convention=convention)
     create_all(engine, base)
 
@@ -366,7 +377,9 @@ def test_the_name_of_the_check_fits_postgresql(engine, table):
     (name,) = checks(engine, table)
     assert len(name.encode()) <= 63
     assert differences(engine, base) == []
-    assert [change[0] for change in differences(engine, make_base(table, STATES[:3]))] == [
+    assert [
+        change[0] for change in differences(engine, make_base(table, STATES[:3]))
+    ] == [
         "remove_constraint",
         "add_constraint",
     ]
@@ -463,7 +476,9 @@ def checks(engine, table):
 def add_row(engine, base, state):
     """Write *state* past the mapped class."""
     (table,) = base.metadata.tables.values()
-    names = [engine.dialect.identifier_preparer.quote(c.name) for c in table.columns][1:3]
+    names = [engine.dialect.identifier_preparer.quote(c.name) for c in table.columns][
+        1:3
+    ]
     with engine.begin() as connection:
         connection.exec_driver_sql(
             f"INSERT INTO orders ({', '.join(names)}) VALUES (%s, 0)".replace(

@@ -13,7 +13,9 @@ from statejobs.alembic import atomic_migrations
 
 def plain(url):
     engine = create_engine(url)
-    event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA foreign_keys = ON"))
+    event.listen(
+        engine, "connect", lambda driver, _: driver.execute("PRAGMA foreign_keys = ON")
+    )
     return engine
 
 
@@ -65,7 +67,11 @@ def test_a_copy_that_fails_leaves_nothing_behind(engine):
 
 
 def test_rows_that_refer_to_a_copied_table_stay(engine):
-    with engine.connect() as connection, atomic_migrations(connection), connection.begin():
+    with (
+        engine.connect() as connection,
+        atomic_migrations(connection),
+        connection.begin(),
+    ):
         copy_table(connection)
 
     with engine.connect() as connection:
@@ -119,6 +125,10 @@ def test_it_serves_the_connections_of_an_async_engine(engine):
 
 def test_elsewhere_it_changes_nothing(postgres_url):
     engine = create_engine(postgres_url)
-    with engine.connect() as connection, connection.begin(), atomic_migrations(connection):
+    with (
+        engine.connect() as connection,
+        connection.begin(),
+        atomic_migrations(connection),
+    ):
         assert connection.in_transaction()
     engine.dispose()

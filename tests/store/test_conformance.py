@@ -28,10 +28,20 @@ NOW = datetime(2030, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 LEASE = timedelta(seconds=30)
 NEW = NewJob(
-    key="a", queue="q", priority=0, max_attempts=3, run_at=NOW, idempotency_key="i", enqueued_at=NOW
+    key="a",
+    queue="q",
+    priority=0,
+    max_attempts=3,
+    run_at=NOW,
+    idempotency_key="i",
+    enqueued_at=NOW,
 )
 DONE = Settlement(
-    edge="complete", state=JobState.COMPLETED, landing=Landing.TARGET, attempt=1, crashes=0
+    edge="complete",
+    state=JobState.COMPLETED,
+    landing=Landing.TARGET,
+    attempt=1,
+    crashes=0,
 )
 
 
@@ -52,12 +62,21 @@ def claim(store, *, limit=10, keys=("a",), token="t", until=LATER):
     with store.transaction() as connection:
         found = lock_queued(connection, "q", keys, limit=limit)
         mark_processing(
-            connection, [job.id for job in found], source="s", by="n", token=token, now=NOW,
+            connection,
+            [job.id for job in found],
+            source="s",
+            by="n",
+            token=token,
+            now=NOW,
             until=until,
-        )  # fmt: skip
+        )
     return [
         structs.replace(
-            job, state=JobState.PROCESSING, attempt=job.attempt + 1, token=token, owner="n"
+            job,
+            state=JobState.PROCESSING,
+            attempt=job.attempt + 1,
+            token=token,
+            owner="n",
         )
         for job in found
     ]
@@ -65,7 +84,9 @@ def claim(store, *, limit=10, keys=("a",), token="t", until=LATER):
 
 def finish(store, job, settlement=DONE, *, rests=False):
     with store.transaction() as connection:
-        return finish_job(connection, job, settlement, now=NOW, rests_in_source=rests, allowance=3)
+        return finish_job(
+            connection, job, settlement, now=NOW, rests_in_source=rests, allowance=3
+        )
 
 
 def queries(store):
@@ -116,7 +137,12 @@ def test_values_survive_to_the_microsecond_and_the_byte(store):
     put(store, replace(NEW, args=args, record_id='["a",1]', actor="user:ü"))
 
     (job,) = queries(store).jobs()
-    assert (job.args, job.run_at, job.record_id, job.actor) == (args, NOW, '["a",1]', "user:ü")
+    assert (job.args, job.run_at, job.record_id, job.actor) == (
+        args,
+        NOW,
+        '["a",1]',
+        "user:ü",
+    )
 
 
 def test_a_keyed_job_is_one_until_it_completes(store):
@@ -131,8 +157,11 @@ def test_a_keyed_job_is_one_until_it_completes(store):
     (fresh,) = put(store, keyed)
 
     assert [r.outcome for r in (first, waiting, running, fresh)] == [
-        Enqueued.INSERTED, Enqueued.COALESCED, Enqueued.RUN_AGAIN, Enqueued.INSERTED,
-    ]  # fmt: skip
+        Enqueued.INSERTED,
+        Enqueued.COALESCED,
+        Enqueued.RUN_AGAIN,
+        Enqueued.INSERTED,
+    ]
     assert (state, again.attempt) == (JobState.QUEUED, 1)
     assert fresh.job_id != first.job_id
 
@@ -195,7 +224,12 @@ def test_a_job_that_was_claimed_again_is_neither_put_aside_nor_discarded(store):
         assert not discard_stuck(connection, found, why="no", now=NOW, is_crash=True)
 
     (again,) = find_expired(store, ["a"], LATER, lease=LEASE)
-    assert (again.token, again.owner, again.crashes, again.attempt) == ("new", None, 1, 2)
+    assert (again.token, again.owner, again.crashes, again.attempt) == (
+        "new",
+        None,
+        1,
+        2,
+    )
 
 
 def test_notes_of_a_lost_job_are_refused(store):
@@ -204,5 +238,7 @@ def test_notes_of_a_lost_job_are_refused(store):
 
     with store.transaction() as connection:
         assert note_on_job(connection, job, "progress", "1")
-        assert not note_on_job(connection, structs.replace(job, token="old"), "progress", "2")
+        assert not note_on_job(
+            connection, structs.replace(job, token="old"), "progress", "2"
+        )
     assert queries(store).job(job.id).progress == "1"

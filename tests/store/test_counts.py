@@ -23,10 +23,18 @@ def app(database_url):
 def put(app, number, state, queue="default", *, priority=0, minutes=0):
     at = THEN + timedelta(minutes=minutes)
     row = {
-        "key": "k", "queue": queue, "priority": priority, "state": state, "run_at": at,
-        "args": "{}", "idempotency_key": "i", "tags": "[]", "enqueued_at": at, "max_attempts": 3,
+        "key": "k",
+        "queue": queue,
+        "priority": priority,
+        "state": state,
+        "run_at": at,
+        "args": "{}",
+        "idempotency_key": "i",
+        "tags": "[]",
+        "enqueued_at": at,
+        "max_attempts": 3,
         "finished_at": at,
-    }  # fmt: skip
+    }
     with app.engine.begin() as connection:
         connection.execute(insert(jobs), [row] * number)
 
@@ -37,8 +45,13 @@ def test_every_state_of_every_queue_is_counted(app):
         put(app, 1, state, "other")
 
     numbers = {state.value: number for number, state in enumerate(JobState, start=1)}
-    assert app.queries.counts() == {"default": numbers, "other": dict.fromkeys(JobState, 1)}
-    assert not any(isinstance(n, AtLeast) for n in app.queries.counts()["default"].values())
+    assert app.queries.counts() == {
+        "default": numbers,
+        "other": dict.fromkeys(JobState, 1),
+    }
+    assert not any(
+        isinstance(n, AtLeast) for n in app.queries.counts()["default"].values()
+    )
 
 
 def test_many_that_ended_are_counted_as_at_least(app, monkeypatch):
@@ -51,7 +64,10 @@ def test_many_that_ended_are_counted_as_at_least(app, monkeypatch):
 
     counts = app.queries.counts()
 
-    shown = {queue: {s: str(n) for s, n in states.items()} for queue, states in counts.items()}
+    shown = {
+        queue: {s: str(n) for s, n in states.items()}
+        for queue, states in counts.items()
+    }
     assert shown == {
         "default": {"queued": "12", "completed": "8+"},
         "other": {"completed": "2+"},

@@ -1,7 +1,16 @@
 """What is kept of an error of the database holds no value of a user."""
 
 import pytest
-from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, Text, insert, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    text,
+)
 from sqlalchemy import create_engine as open_by_user
 from sqlalchemy.exc import DBAPIError
 
@@ -21,7 +30,11 @@ people = Table(
 
 @pytest.fixture(params=["ours", "the user's"])
 def engine(request, database_url):
-    opened = open_engine(database_url) if request.param == "ours" else open_by_user(database_url)
+    opened = (
+        open_engine(database_url)
+        if request.param == "ours"
+        else open_by_user(database_url)
+    )
     metadata.create_all(opened)
     yield opened
     opened.dispose()
@@ -51,7 +64,9 @@ def test_rows_and_parameters_are_not_kept(engine, statements, said):
 
     assert SECRET not in failure.message + failure.traceback
     assert said in failure.message
-    assert "INSERT INTO people" in failure.traceback  # of the user's own statement it may stand
+    assert (
+        "INSERT INTO people" in failure.traceback
+    )  # of the user's own statement it may stand
 
 
 def test_a_statement_fills_no_message(engine):
@@ -60,7 +75,9 @@ def test_a_statement_fills_no_message(engine):
     assert "INSERT" not in failure.message
     assert "sqlalche.me" not in failure.message
     assert failure.cause == failure.message.splitlines()[0]
-    assert failure.cause.startswith(("(psycopg.errors.CheckViolation) ", "(sqlite3.IntegrityError"))
+    assert failure.cause.startswith(
+        ("(psycopg.errors.CheckViolation) ", "(sqlite3.IntegrityError")
+    )
 
 
 def test_a_message_that_repeats_a_statement_is_cut_too(engine):
@@ -90,7 +107,9 @@ def test_an_error_that_repeats_another_ones_words_keeps_no_more(engine):
 def test_a_value_that_cannot_be_read_is_not_kept(postgres_url, kind):
     engine = open_engine(postgres_url)
 
-    failure, _ = kept_of(engine, (text(f"SELECT CAST(:given AS {kind})"), {"given": SECRET}))
+    failure, _ = kept_of(
+        engine, (text(f"SELECT CAST(:given AS {kind})"), {"given": SECRET})
+    )
 
     assert SECRET not in failure.message + failure.traceback
     assert "invalid input syntax" in failure.message

@@ -32,7 +32,11 @@ def test_a_refusal_keeps_its_parts():
         StateJobs("junk", domains=[])
 
     error = refused.value
-    assert str(error).splitlines() == [error.what, f"  why: {error.why}", f"  fix: {error.fix}"]
+    assert str(error).splitlines() == [
+        error.what,
+        f"  why: {error.why}",
+        f"  fix: {error.fix}",
+    ]
 
 
 def options_of(engine):
@@ -62,7 +66,9 @@ def test_postgres_is_told_to_notice_a_peer_that_is_gone(monkeypatch):
 def test_what_the_url_or_the_environment_says_of_time_limits_stands(monkeypatch):
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "60")
 
-    options = options_of(open_engine("postgresql://u@h/d?keepalives_idle=90&tcp_user_timeout=0"))
+    options = options_of(
+        open_engine("postgresql://u@h/d?keepalives_idle=90&tcp_user_timeout=0")
+    )
 
     assert (options["keepalives_idle"], options["tcp_user_timeout"]) == ("90", "0")
     assert options["keepalives_count"] == 3

@@ -14,7 +14,9 @@ from statejobs.store.faults import Fault, fault_of, is_away, may_last
 def engine(database_url):
     engine = open_engine(database_url)
     with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE place (seat INTEGER UNIQUE, CHECK (seat < 100))"))
+        connection.execute(
+            text("CREATE TABLE place (seat INTEGER UNIQUE, CHECK (seat < 100))")
+        )
         connection.execute(text("INSERT INTO place VALUES (1)"))
     yield engine
     engine.dispose()
@@ -44,13 +46,25 @@ def test_an_error_is_of_the_row_of_its_place_or_of_the_code(engine, statement, f
 @pytest.mark.parametrize(
     ("state", "fault"),
     [
-        ("57P01", Fault.AWAY), ("57P02", Fault.AWAY), ("57P03", Fault.AWAY), ("53300", Fault.AWAY),
-        ("08006", Fault.AWAY), ("57P05", Fault.AWAY), ("25006", Fault.READ_ONLY),
-        ("40001", Fault.CONFLICT), ("40P01", Fault.CONFLICT), ("55P03", Fault.LOCKED),
-        ("57014", Fault.INTERRUPTED), ("23P01", Fault.TAKEN), ("23514", Fault.ROW),
-        ("23503", Fault.ROW), ("22P02", Fault.ROW), ("42501", Fault.CODE), ("P0001", Fault.ROW),
+        ("57P01", Fault.AWAY),
+        ("57P02", Fault.AWAY),
+        ("57P03", Fault.AWAY),
+        ("53300", Fault.AWAY),
+        ("08006", Fault.AWAY),
+        ("57P05", Fault.AWAY),
+        ("25006", Fault.READ_ONLY),
+        ("40001", Fault.CONFLICT),
+        ("40P01", Fault.CONFLICT),
+        ("55P03", Fault.LOCKED),
+        ("57014", Fault.INTERRUPTED),
+        ("23P01", Fault.TAKEN),
+        ("23514", Fault.ROW),
+        ("23503", Fault.ROW),
+        ("22P02", Fault.ROW),
+        ("42501", Fault.CODE),
+        ("P0001", Fault.ROW),
     ],
-)  # fmt: skip
+)
 def test_postgresql_says_it_by_sqlstate(state, fault):
     said = psycopg.errors.lookup(state)("no")
 
@@ -58,7 +72,9 @@ def test_postgresql_says_it_by_sqlstate(state, fault):
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("state", ["08001", "08006", "57P01", "53300", "25006", "25P03"])
+@pytest.mark.parametrize(
+    "state", ["08001", "08006", "57P01", "53300", "25006", "25P03"]
+)
 def test_a_trigger_that_names_the_state_of_an_outage_is_none(postgres_url, state):
     engine = open_engine(postgres_url)
     raises = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
@@ -131,14 +147,18 @@ def test_what_the_server_says_of_itself_is_an_outage(postgres_url):
 
     with engine.connect() as connection, pytest.raises(DBAPIError) as caught:
         connection.execute(text("SET TRANSACTION READ ONLY"))
-        connection.execute(text("INSERT INTO pg_catalog.pg_largeobject_metadata VALUES (1)"))
+        connection.execute(
+            text("INSERT INTO pg_catalog.pg_largeobject_metadata VALUES (1)")
+        )
 
     assert fault_of(caught.value) is Fault.READ_ONLY
     engine.dispose()
 
 
 @pytest.mark.postgres
-def test_a_table_altered_under_a_prepared_statement_is_a_conflict_that_passes(postgres_url):
+def test_a_table_altered_under_a_prepared_statement_is_a_conflict_that_passes(
+    postgres_url,
+):
     engine = open_engine(postgres_url)
     query = text("SELECT * FROM seats")
     with engine.begin() as connection:

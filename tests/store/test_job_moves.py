@@ -64,7 +64,9 @@ def watch(app):
 
 def moves(app):
     with app.engine.connect() as connection:
-        return {tuple(row) for row in connection.execute(text("SELECT * FROM job_moves"))}
+        return {
+            tuple(row) for row in connection.execute(text("SELECT * FROM job_moves"))
+        }
 
 
 def never_sent(app, seen):
@@ -112,7 +114,9 @@ def fail(*_args):
 def enqueue_again(app, keys):
     with app.session() as session:
         letters = [session.get_one(Letter, key) for key in keys]
-        Letter.put_on_scale.options(delay=timedelta(hours=1)).enqueue_many(session, letters)
+        Letter.put_on_scale.options(delay=timedelta(hours=1)).enqueue_many(
+            session, letters
+        )
         session.commit()
 
 
@@ -162,5 +166,8 @@ def stage_by_hand(app):
 def make_unreadable(app):
     (key,) = send(app)
     never = "infinity" if is_postgres(app) else "soon"
-    execute(app, f"UPDATE statejobs_jobs SET started_at = '{never}' WHERE record_id = '{key}'")
+    execute(
+        app,
+        f"UPDATE statejobs_jobs SET started_at = '{never}' WHERE record_id = '{key}'",
+    )
     run_queued(app)

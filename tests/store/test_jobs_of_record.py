@@ -29,7 +29,9 @@ def submit(app, does="nothing"):
 
 
 def found(app, record_id, **more):
-    return [j.state for j in app.queries.jobs(resource="Task", record_id=record_id, **more)]
+    return [
+        j.state for j in app.queries.jobs(resource="Task", record_id=record_id, **more)
+    ]
 
 
 def test_every_job_of_a_record_is_found_whatever_its_state(app):
@@ -57,7 +59,9 @@ def test_no_scan_of_all_jobs_is_needed(postgres_url):
     waiting = submit(app)
     crowd(app)
     asked = []
-    event.listen(app.engine, "before_cursor_execute", lambda *a: asked.append((a[2], a[3])))
+    event.listen(
+        app.engine, "before_cursor_execute", lambda *a: asked.append((a[2], a[3]))
+    )
 
     assert found(app, ended) == [JobState.COMPLETED]
     assert found(app, waiting) == [JobState.QUEUED]
@@ -93,9 +97,13 @@ def crowd(app):
 def plans_of(app, statement, parameters):
     """Return every node of the plan of a statement."""
     with app.engine.connect() as connection:
-        answer = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
+        answer = connection.exec_driver_sql(
+            f"EXPLAIN (FORMAT JSON) {statement}", parameters
+        )
         plan = answer.scalar()
-    return list(nodes_of((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
+    return list(
+        nodes_of((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
+    )
 
 
 def nodes_of(plan):

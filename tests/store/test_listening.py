@@ -74,7 +74,9 @@ NAMES = ["t" * 54, "é" * 31, HOSTILE, "a%b", "MiXed case"]
 def test_a_worker_is_woken_whatever_its_schema_is_called(postgres_url, name):
     quoted = '"' + name.replace('"', '""') + '"'
     engine = create_engine(postgres_url)
-    event.listen(engine, "connect", lambda connection, _record: use_schema(connection, quoted))
+    event.listen(
+        engine, "connect", lambda connection, _record: use_schema(connection, quoted)
+    )
     woken = threading.Semaphore(0)
     listener = PostgresListener(engine, woken.release, random.Random(0))
     listener.start()
@@ -85,7 +87,9 @@ def test_a_worker_is_woken_whatever_its_schema_is_called(postgres_url, name):
     finally:
         listener.stop()
     with engine.connect() as connection:
-        found = connection.execute(text("SELECT to_regclass('pwned'), to_regclass('public.pwned')"))
+        found = connection.execute(
+            text("SELECT to_regclass('pwned'), to_regclass('public.pwned')")
+        )
         assert found.one() == (None, None)
     engine.dispose()
 
@@ -126,7 +130,9 @@ def test_a_listener_that_is_refused_keeps_no_connection(refused):
 
 
 @pytest.mark.postgres
-def test_a_connection_beside_the_pool_is_closed_whatever_happens_meanwhile(postgres_url):
+def test_a_connection_beside_the_pool_is_closed_whatever_happens_meanwhile(
+    postgres_url,
+):
     engine, made = create_engine(postgres_url), []
 
     @event.listens_for(engine, "detach")
@@ -164,7 +170,9 @@ def test_a_listener_that_was_never_started_keeps_no_descriptor():
     before = len([*Path("/proc/self/fd").iterdir()])
 
     listeners = [
-        PostgresListener(create_engine("postgresql+psycopg://"), print, random.Random(0))
+        PostgresListener(
+            create_engine("postgresql+psycopg://"), print, random.Random(0)
+        )
         for _ in range(10)
     ]
     for listener in listeners:

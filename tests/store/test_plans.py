@@ -10,11 +10,25 @@ from pkgutil import iter_modules
 import pytest
 from sqlalchemy import Text, cast, insert, literal, select, text
 
-from statejobs import Cancel, Domain, JobState, Retention, Snooze, StateJobs, WorkerSettings, store
+from statejobs import (
+    Cancel,
+    Domain,
+    JobState,
+    Retention,
+    Snooze,
+    StateJobs,
+    WorkerSettings,
+    store,
+)
 from statejobs.store.claim import lock_queued, postpone
 from statejobs.store.hold import lock_jobs, renew_leases
 from statejobs.store.naming import ALONE
-from statejobs.store.nodes import beat_node, forget_silent_nodes, register_node, remove_node
+from statejobs.store.nodes import (
+    beat_node,
+    forget_silent_nodes,
+    register_node,
+    remove_node,
+)
 from statejobs.store.strangers import peek_queues
 from statejobs.store.tables import attempts, jobs, transitions
 from statejobs.values.suspects import Suspects
@@ -31,7 +45,12 @@ RESTING = 5_000
 RUNNING = 2_000
 FEW = 20
 LONG_AFTER = NOON + timedelta(days=300)
-PROCESSING = {"state": "processing", "lease_until": LONG_AFTER, "owner": "n", "token": "t"}
+PROCESSING = {
+    "state": "processing",
+    "lease_until": LONG_AFTER,
+    "owner": "n",
+    "token": "t",
+}
 RECORDS = {"parcels": Parcel, "letters": Letter, "messages": Message, "meters": Meter}
 OURS = ("statejobs_jobs", "statejobs_transitions", "statejobs_attempts")
 
@@ -39,10 +58,18 @@ MAY_READ_ALL = (
     # (part of the statement, tables or indexes of which it may read all, why)
     (
         r"^(?!.*record_id =).*ORDER BY statejobs_jobs.id DESC",
-        {"statejobs_jobs", "statejobs_jobs_pkey", *(index.name for index in jobs.indexes)},
+        {
+            "statejobs_jobs",
+            "statejobs_jobs_pkey",
+            *(index.name for index in jobs.indexes),
+        },
         "a person lists the newest, and skips others",
     ),
-    (r"WITH sj_picked AS", {*RECORDS}, "a bulk move finds records by the condition of its caller"),
+    (
+        r"WITH sj_picked AS",
+        {*RECORDS},
+        "a bulk move finds records by the condition of its caller",
+    ),
     (
         r"count\(\*\)",
         {f"ix_statejobs_jobs_{name}" for name in ("claim", "keys", "due", "lease")},
@@ -122,11 +149,17 @@ def test_no_statement_reads_rows_that_nobody_asked_for(app):
 
 def made(dialect):
     """The text of every statement about our tables that there is a function for, sent or not."""
-    names = [f"{store.__name__}.{m.name}" for m in iter_modules(store.__path__) if not m.ispkg]
+    names = [
+        f"{store.__name__}.{m.name}"
+        for m in iter_modules(store.__path__)
+        if not m.ispkg
+    ]
     texts = [
         text
         for module in map(import_module, names)
-        for name, make in [(name, unwrap(found)) for name, found in vars(module).items()]
+        for name, make in [
+            (name, unwrap(found)) for name, found in vars(module).items()
+        ]
         if isfunction(make) and make.__module__ == module.__name__
         if make.__annotations__.get("return") in STATEMENTS or name == "enqueue_jobs"
         if is_whole(make) and name not in PARTS
@@ -138,7 +171,9 @@ def made(dialect):
 def is_whole(make):
     """Return whether *make* makes a statement of ours alone: of no table or query that is given."""
     needed = {
-        name for name, given in signature(make).parameters.items() if given.default is given.empty
+        name
+        for name, given in signature(make).parameters.items()
+        if given.default is given.empty
     }
     return needed <= {"dialect", *SAMPLES}
 
@@ -146,16 +181,21 @@ def is_whole(make):
 def texts_of(make, dialect):
     known = {"dialect": [dialect.name], **SAMPLES}
     wanted = [
-        name for name, given in signature(make).parameters.items()
+        name
+        for name, given in signature(make).parameters.items()
         if name in known or given.default is given.empty
-    ]  # fmt: skip
+    ]
     for given in product(*(known[name] for name in wanted)):
-        yield str(make(**dict(zip(wanted, given, strict=True))).compile(dialect=dialect))
+        yield str(
+            make(**dict(zip(wanted, given, strict=True))).compile(dialect=dialect)
+        )
 
 
 def may_read_all(access):
     read = access.index or access.table
-    return any(re.search(part, flat(access)) and read in of for part, of, _ in MAY_READ_ALL)
+    return any(
+        re.search(part, flat(access)) and read in of for part, of, _ in MAY_READ_ALL
+    )
 
 
 def may_find(access):
@@ -171,27 +211,42 @@ def crowd(app):
     """Many ended jobs and resting records; statistics from when few ran; then many run."""
     with app.engine.begin() as connection:
         for table, kind in RECORDS.items():
-            connection.execute(text(f"CREATE INDEX ix_{table}_state ON {table} (state)"))
+            connection.execute(
+                text(f"CREATE INDEX ix_{table}_state ON {table} (state)")
+            )
             put_records(connection, kind, range(1_000, 1_000 + RESTING), resting(kind))
             put_records(connection, kind, range(40_000, 40_000 + FEW), waiting(kind))
         first, *others = range(100_000, 100_000 + 4 * FEW, FEW)
-        put_jobs(connection, range(1_000, 1_000 + AT_ONCE), state="completed", finished_at=NOON)
+        put_jobs(
+            connection,
+            range(1_000, 1_000 + AT_ONCE),
+            state="completed",
+            finished_at=NOON,
+        )
         for n in range(1_000 + AT_ONCE, 1_000 + ENDED, AT_ONCE):
             at = NOON + timedelta(seconds=n)
-            put_jobs(connection, range(n, n + AT_ONCE), state="completed", finished_at=at)
+            put_jobs(
+                connection, range(n, n + AT_ONCE), state="completed", finished_at=at
+            )
         put_jobs(connection, range(first, first + FEW), **PROCESSING)
         for start, state in zip(others, ("queued", "scheduled", "failed"), strict=True):
-            put_jobs(connection, range(start, start + FEW), state=state, run_at=LONG_AFTER)
+            put_jobs(
+                connection, range(start, start + FEW), state=state, run_at=LONG_AFTER
+            )
         if connection.dialect.name == "postgresql":
             for table in (*OURS, *RECORDS):
-                connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
+                connection.execute(
+                    text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+                )
     with app.engine.connect() as connection:
         connection.execute(text("ANALYZE"))
         connection.commit()
     with app.engine.begin() as connection:
         put_jobs(connection, range(50_000, 50_000 + RUNNING), **PROCESSING)
         for kind in RECORDS.values():
-            put_records(connection, kind, range(50_000, 50_000 + RUNNING), waiting(kind))
+            put_records(
+                connection, kind, range(50_000, 50_000 + RUNNING), waiting(kind)
+            )
 
 
 def put_records(connection, kind, numbers, state):
@@ -204,33 +259,58 @@ def put_records(connection, kind, numbers, state):
 def put_jobs(connection, numbers, **values):
     """Jobs with an attempt and a row of history each."""
     base = {
-        "key": "parcel.send", "queue": "default", "priority": 9, "run_at": NOON, "args": "{}",
-        "resource": "Parcel", "tags": "[]", "max_attempts": 3, "enqueued_at": NOON, "attempt": 1,
+        "key": "parcel.send",
+        "queue": "default",
+        "priority": 9,
+        "run_at": NOON,
+        "args": "{}",
+        "resource": "Parcel",
+        "tags": "[]",
+        "max_attempts": 3,
+        "enqueued_at": NOON,
+        "attempt": 1,
         "idempotency_key": "i",
-    }  # fmt: skip
+    }
     put(
-        connection, jobs, numbers, {**base, **values},
+        connection,
+        jobs,
+        numbers,
+        {**base, **values},
         lambda n: {
             "id": n,
             "record_id": cast(n, Text),
             "dedupe_key": literal("parcel.send:") + cast(n, Text),
         },
-    )  # fmt: skip
+    )
     tried = {"attempt": 1, "outcome": "fail", "finished_at": NOON}
     put(connection, attempts, numbers, tried, lambda n: {"job_id": n})
-    moved = {"resource": "Parcel", "name": "x", "target": "sent", "version": 1, "at": NOON}
+    moved = {
+        "resource": "Parcel",
+        "name": "x",
+        "target": "sent",
+        "version": 1,
+        "at": NOON,
+    }
     put(
-        connection, transitions, numbers, moved,
+        connection,
+        transitions,
+        numbers,
+        moved,
         lambda n: {"job_id": n, "record_id": cast(n, Text)},
-    )  # fmt: skip
+    )
 
 
 def put(connection, table, numbers, same, varied):
     """Insert a row for each number with one statement."""
     n = select(literal(numbers.start).label("n")).cte("n", recursive=True)
     n = n.union_all(select(n.c.n + 1).where(n.c.n < numbers.stop - 1))
-    columns = {**{k: literal(v, table.c[k].type) for k, v in same.items()}, **varied(n.c.n)}
-    connection.execute(insert(table).from_select(list(columns), select(*columns.values())))
+    columns = {
+        **{k: literal(v, table.c[k].type) for k, v in same.items()},
+        **varied(n.c.n),
+    }
+    connection.execute(
+        insert(table).from_select(list(columns), select(*columns.values()))
+    )
 
 
 def resting(kind):
@@ -303,7 +383,9 @@ def run_each_form(app):
     send(app)
     enqueue(app, Letter, "press")
     app.drain()  # one alone
-    parcels.script.send = lambda parcel, ctx: ctx.session.add(parcels.Item(parcel=parcel, name="x"))
+    parcels.script.send = lambda parcel, ctx: ctx.session.add(
+        parcels.Item(parcel=parcel, name="x")
+    )
     send(app, 2)
     app.drain()  # with a flush
     parcels.reset_script()
@@ -326,7 +408,9 @@ def end_in_every_way(app):
     for end in (fail, later, stop, note):
         parcels.script.send = parcels.script.seal = end
         errands.script.errand = lambda ctx, day, text, end=end: end(None, ctx)
-        meters.script.read = lambda read, ctx, end=end: end(read, ctx) if end is not note else None
+        meters.script.read = lambda read, ctx, end=end: (
+            end(read, ctx) if end is not note else None
+        )
         send(app, 2)
         enqueue(app, Letter, "press", 2)
         enqueue(app, Meter, "read_all", 2)
@@ -415,17 +499,24 @@ def hold(app):
     now = app.sources.clock.now()
     with app.store.transaction() as connection:
         for suspects in Suspects:
-            lock_queued(connection, "default", ["x"], limit=1, suspects=suspects, sturdy=["x"])
+            lock_queued(
+                connection, "default", ["x"], limit=1, suspects=suspects, sturdy=["x"]
+            )
         lock_jobs(connection, [1, 2])
         postpone(connection, [1, 2], now)
         connection.rollback()
     register_node(
         app.store,
         {
-            "id": "n", "host": "h", "pid": 1, "queues": "{}", "version": "1", "started_at": now,
+            "id": "n",
+            "host": "h",
+            "pid": 1,
+            "queues": "{}",
+            "version": "1",
+            "started_at": now,
             "beat_at": now,
         },
-    )  # fmt: skip
+    )
     beat_node(app.store, "n", now)
     forget_silent_nodes(app.store, now)
     remove_node(app.store, "n")

@@ -12,7 +12,9 @@ from statejobs.store.engines.factory import open_engine
 @pytest.fixture(params=[("none", None), ("7", 7)])
 def engine_and_threshold(request, postgres_url):
     given, expected = request.param
-    engine = open_engine(make_url(postgres_url).update_query_dict({"prepare_threshold": given}))
+    engine = open_engine(
+        make_url(postgres_url).update_query_dict({"prepare_threshold": given})
+    )
     yield engine, expected
     engine.dispose()
 

@@ -73,7 +73,11 @@ def test_a_link_leads_to_the_file(tmp_path, umask):
 
 def test_an_address_with_escapes_names_one_file(tmp_path, umask):
     for _ in write(f"sqlite:///file:{tmp_path}/a%20b.db?uri=true"):
-        assert {p.name for p in tmp_path.iterdir()} == {"a b.db", "a b.db-wal", "a b.db-shm"}
+        assert {p.name for p in tmp_path.iterdir()} == {
+            "a b.db",
+            "a b.db-wal",
+            "a b.db-shm",
+        }
         assert mode_of(tmp_path / "a b.db") == 0o600
 
 

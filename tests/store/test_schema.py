@@ -132,7 +132,9 @@ def test_head_is_the_newest_of_sortable_revisions():
     assert all(revision.isdigit() and len(revision) == 4 for revision in newest_first)
 
 
-def test_a_developer_autogenerates_only_what_changed_in_our_tables(database_url, tmp_path):
+def test_a_developer_autogenerates_only_what_changed_in_our_tables(
+    database_url, tmp_path
+):
     shutil.copytree(MIGRATIONS, tmp_path / "migrations")
     config = Config(cmd_opts=Namespace(x=[f"url={database_url}"]))
     config.set_main_option("script_location", str(tmp_path / "migrations"))
@@ -176,7 +178,9 @@ def test_upgrading_after_create_tables_changes_nothing(engine):
 
 
 @pytest.mark.parametrize("function", ["upgrade", "create_tables"])
-def test_processes_that_make_the_tables_at_once_all_succeed(database_url, engine, function):
+def test_processes_that_make_the_tables_at_once_all_succeed(
+    database_url, engine, function
+):
     assert inspect(engine).get_table_names() == []  # this also makes the file of SQLite
     script = UPGRADE.format(function=function, url=database_url)
     processes = [start_python(script) for _ in range(3)]
@@ -187,9 +191,9 @@ def test_processes_that_make_the_tables_at_once_all_succeed(database_url, engine
         process.stdin.write("go\n")
         process.stdin.flush()
 
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [
-        ("", 0)
-    ] * 3
+    assert [
+        (process.communicate()[1], process.returncode) for process in processes
+    ] == [("", 0)] * 3
     check_tables(engine)
     assert current(engine) == HEAD
 
@@ -211,7 +215,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypa
     assert inspect(engine).get_table_names() == []
 
 
-def test_a_migration_that_is_killed_half_way_leaves_nothing_behind(database_url, tmp_path):
+def test_a_migration_that_is_killed_half_way_leaves_nothing_behind(
+    database_url, tmp_path
+):
     killed = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
     (killed / "versions/0004_killed.py").write_text(
         "import os, signal\n"
@@ -249,7 +255,9 @@ def test_a_repeatable_read_engine_sees_what_the_last_upgrade_did(postgres_url):
     engine = create_engine(postgres_url, isolation_level="REPEATABLE READ")
     script = UPGRADE.format(function="upgrade", url=postgres_url)
     with schema.migration_transaction(engine) as connection:
-        waiting = start_python(script.replace("open_engine(", "strict_engine("), STRICT_ENGINE)
+        waiting = start_python(
+            script.replace("open_engine(", "strict_engine("), STRICT_ENGINE
+        )
         assert waiting.stdout.readline() == "ready\n"
         waiting.stdin.write("go\n")
         waiting.stdin.flush()
@@ -314,7 +322,9 @@ def test_the_environment_of_the_wheel_is_found_first(tmp_path):
     engine.dispose()
 
 
-def test_the_environment_may_lie_in_a_directory_with_a_percent_sign(engine, tmp_path, monkeypatch):
+def test_the_environment_may_lie_in_a_directory_with_a_percent_sign(
+    engine, tmp_path, monkeypatch
+):
     odd = shutil.copytree(MIGRATIONS, tmp_path / "100%s: odd")
     monkeypatch.setattr(schema, "_find_migrations", lambda: odd)
 
@@ -346,7 +356,9 @@ def test_the_tables_may_live_in_a_schema(postgres_url, make, how):
     plain = create_engine(postgres_url)
     with plain.begin() as connection:
         connection.execute(text("CREATE SCHEMA shop"))
-    create_tables(plain)  # tables in `public` must not be mistaken for those of the schema
+    create_tables(
+        plain
+    )  # tables in `public` must not be mistaken for those of the schema
     engine = schema_engine(postgres_url, how)
 
     make(engine)
@@ -496,7 +508,9 @@ def differences(engine):
         "autogenerate_plugins": alembic_options()["autogenerate_plugins"],
     }
     with engine.connect() as connection:
-        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        return compare_metadata(
+            MigrationContext.configure(connection, opts=options), metadata
+        )
 
 
 def drop_tables(engine):
@@ -505,7 +519,9 @@ def drop_tables(engine):
 
 def set_revision(engine, revision):
     with engine.begin() as connection:
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{revision}'"))
+        connection.execute(
+            text(f"UPDATE {VERSION_TABLE} SET version_num = '{revision}'")
+        )
 
 
 def shown(engine):
@@ -526,7 +542,9 @@ def start_python(script, *setup, path=ROOT):
 
 def wait_until_blocked(engine):
     """Wait until some connection waits for our lock."""
-    query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    query = text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while not connection.scalar(query):
             pass
@@ -545,4 +563,6 @@ def run_script(engine, script):
 def schema_engine(url, how):
     if how == "search_path":
         return create_engine(url, connect_args={"options": "-csearch_path=shop"})
-    return create_engine(url, execution_options={"schema_translate_map": {None: "shop"}})
+    return create_engine(
+        url, execution_options={"schema_translate_map": {None: "shop"}}
+    )

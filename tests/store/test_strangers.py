@@ -58,7 +58,9 @@ def put_many(store, *keys, count=BACKLOG, **values):
         for key in keys:
             row = {**SAME, "key": key, **values}
             each = [literal(value, jobs.c[name].type) for name, value in row.items()]
-            connection.execute(insert(jobs).from_select(list(row), select(*each).select_from(n)))
+            connection.execute(
+                insert(jobs).from_select(list(row), select(*each).select_from(n))
+            )
 
 
 def put_strangers(store, *, names=1, count=BACKLOG):
@@ -127,7 +129,11 @@ def test_a_claim_beside_strangers_takes_what_the_usual_claim_takes_in_its_order(
         with store.engine.begin() as connection:
             connection.execute(jobs.delete())
         put(store, [any_job(rng) for _ in range(rng.choice([3, 40, 200]))])
-        for limit, suspects in [(1, Suspects.ANY), (7, Suspects.SHARING), (500, Suspects.NONE)]:
+        for limit, suspects in [
+            (1, Suspects.ANY),
+            (7, Suspects.SHARING),
+            (500, Suspects.NONE),
+        ]:
             usual, beside = (
                 lock(store, limit, among_strangers=mixed, suspects=suspects)
                 for mixed in (False, True)
@@ -192,7 +198,9 @@ def test_many_that_claim_at_once_beside_strangers_take_each_job_once(store):
         claimer.join(120)
 
     with store.engine.connect() as connection:
-        left = connection.scalars(select(jobs.c.key).where(jobs.c.state == "queued")).all()
+        left = connection.scalars(
+            select(jobs.c.key).where(jobs.c.state == "queued")
+        ).all()
     assert (len(taken), len(set(taken))) == (400, 400)
     assert set(left) == {"stranger.00000"}
     assert sorted(empty) == [0, 1, 2, 3]
@@ -218,7 +226,10 @@ def test_a_look_tells_ours_from_strangers_wherever_their_keys_sort(
     store, waiting, is_ready, has_strangers
 ):
     put(store, [{"key": key} for key in waiting for _ in range(3)])
-    put(store, [{"key": "m.middle", "queue": "other"}, {"key": "x", "queue": "unserved"}])
+    put(
+        store,
+        [{"key": "m.middle", "queue": "other"}, {"key": "x", "queue": "unserved"}],
+    )
 
     peek = peek_queues(store, ["q", "other", "idle"], OURS)
 
@@ -229,9 +240,13 @@ def test_a_look_tells_ours_from_strangers_wherever_their_keys_sort(
 # ---- how much is read ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("names", "keys"), [(1, OURS), (200, MANY)], ids=["one key", "many"])
+@pytest.mark.parametrize(
+    ("names", "keys"), [(1, OURS), (200, MANY)], ids=["one key", "many"]
+)
 @pytest.mark.parametrize("knows", ["before", "after"])
-def test_a_backlog_of_strangers_makes_no_look_and_no_claim_read_more(store, names, knows, keys):
+def test_a_backlog_of_strangers_makes_no_look_and_no_claim_read_more(
+    store, names, knows, keys
+):
     put_ended(store)
     put(store, [{"key": "m.middle", "priority": 9}] * 3)
     remember_statistics(store)
@@ -250,7 +265,10 @@ def test_a_backlog_of_strangers_makes_no_look_and_no_claim_read_more(store, name
 
     beside = [effort_of(one, store.engine) for one in asked]
     allowed = [3 * usual + 20 + 3 * len(keys) for usual in alone]
-    assert all(now <= most for now, most in zip(beside, allowed, strict=True)), (alone, beside)
+    assert all(now <= most for now, most in zip(beside, allowed, strict=True)), (
+        alone,
+        beside,
+    )
 
 
 @pytest.mark.postgres
@@ -261,11 +279,15 @@ def test_scheduled_jobs_of_strangers_are_passed_over_within_the_index(store):
     remember_statistics(store)
     due = lambda: find_due(store, ["q"], OURS, NOW, limit=100)  # noqa: E731
 
-    assert effort_of(lambda: peek_queues(store, ["q"], OURS), store.engine) < BACKLOG / 20
+    assert (
+        effort_of(lambda: peek_queues(store, ["q"], OURS), store.engine) < BACKLOG / 20
+    )
     assert effort_of(due, store.engine) < BACKLOG / 20
 
 
-def test_the_usual_claim_sorts_no_backlog_of_keys_that_the_planner_takes_for_rare(store):
+def test_the_usual_claim_sorts_no_backlog_of_keys_that_the_planner_takes_for_rare(
+    store,
+):
     put_strangers(store)
     put(store, [{"key": "m.middle"}])
     remember_statistics(store)

@@ -66,7 +66,9 @@ def test_a_column_of_text_is_cleaned_or_holds_what_cannot_be_wrong():
 
 @pytest.mark.parametrize("name", WORDS)
 @pytest.mark.parametrize(
-    ("table", "column"), CHOSEN, ids=[f"{table.name}.{column.name}" for table, column in CHOSEN]
+    ("table", "column"),
+    CHOSEN,
+    ids=[f"{table.name}.{column.name}" for table, column in CHOSEN],
 )
 def test_any_text_can_be_stored(engine, table, column, name):
     with engine.begin() as connection:

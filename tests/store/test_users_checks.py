@@ -6,7 +6,15 @@ from types import SimpleNamespace
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Boolean, CheckConstraint, Enum, Integer, MetaData, create_engine, text
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Enum,
+    Integer,
+    MetaData,
+    create_engine,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import StatefulResource, UtcDateTime, state_column
@@ -35,11 +43,15 @@ def make_base(states, *, column="state", convention=None):
         __table_args__ = (CheckConstraint("qty < 1000", name=convention and "few"),)
 
         id: Mapped[int] = mapped_column(primary_key=True)
-        flag: Mapped[bool] = mapped_column(Boolean(create_constraint=True, name="flagged"))
+        flag: Mapped[bool] = mapped_column(
+            Boolean(create_constraint=True, name="flagged")
+        )
         size: Mapped[Size] = mapped_column(
             Enum(Size, native_enum=False, create_constraint=True, name="sized")
         )
-        qty: Mapped[int] = mapped_column(Integer, CheckConstraint("qty > 0", name="some"))
+        qty: Mapped[int] = mapped_column(
+            Integer, CheckConstraint("qty > 0", name="some")
+        )
         state: Mapped[state_type] = state_column(
             state_type, initial=initial, final=tuple(final), name=column
         )
@@ -47,7 +59,9 @@ def make_base(states, *, column="state", convention=None):
     class Plain(Base):
         __tablename__ = "plain"
         id: Mapped[int] = mapped_column(primary_key=True)
-        flag: Mapped[bool] = mapped_column(Boolean(create_constraint=True, name="plainly"))
+        flag: Mapped[bool] = mapped_column(
+            Boolean(create_constraint=True, name="plainly")
+        )
         a: Mapped[int] = mapped_column(
             Integer, CheckConstraint("a > 0", name=convention and "above")
         )
@@ -78,7 +92,9 @@ def changes(engine, base, **options):
         return compare_metadata(context, [base.metadata, metadata])
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS, ids=["named by hand", "by convention"])
+@pytest.mark.parametrize(
+    "convention", CONVENTIONS, ids=["named by hand", "by convention"]
+)
 def test_constraints_of_the_user_make_no_difference(engine, convention):
     base = make_base(["open", "paid"], convention=convention)
 
@@ -87,7 +103,9 @@ def test_constraints_of_the_user_make_no_difference(engine, convention):
     assert differences(engine, base) == []
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS, ids=["named by hand", "by convention"])
+@pytest.mark.parametrize(
+    "convention", CONVENTIONS, ids=["named by hand", "by convention"]
+)
 def test_a_change_of_states_is_the_only_difference_beside_them(engine, convention):
     create_all(engine, make_base(["open", "paid"], convention=convention))
 
@@ -101,8 +119,12 @@ def test_constraints_that_only_the_database_has_are_left_alone(engine):
     create_all(engine, base)
     if engine.dialect.name == "postgresql":
         with engine.begin() as connection:
-            connection.execute(text("ALTER TABLE orders ADD CONSTRAINT mine CHECK (qty != 13)"))
-            connection.execute(text("ALTER TABLE statejobs_jobs ADD CONSTRAINT mine CHECK (id>0)"))
+            connection.execute(
+                text("ALTER TABLE orders ADD CONSTRAINT mine CHECK (qty != 13)")
+            )
+            connection.execute(
+                text("ALTER TABLE statejobs_jobs ADD CONSTRAINT mine CHECK (id>0)")
+            )
 
     assert differences(engine, base) == []
 
@@ -121,7 +143,9 @@ def test_whoever_compares_all_checks_gets_ours_once(engine):
 
     found = changes(engine, base, **alembic_options(autogenerate_plugins=BY_NAME))
 
-    ours = [change[0] for change in found if change[1].name.startswith("ck_orders_state_")]
+    ours = [
+        change[0] for change in found if change[1].name.startswith("ck_orders_state_")
+    ]
     assert ours == EXCHANGED
 
 
@@ -155,6 +179,6 @@ def test_the_users_render_item_is_asked_for_types_of_sqlmodel_as_well():
     options = alembic_options(render_item=lambda _kind, _item, _context: "mine")
 
     assert options["render_item"]("type", sqlmodel.AutoString(), context) == "mine"
-    assert alembic_options()["render_item"]("type", sqlmodel.AutoString(9), context) == (
-        "sa.String(length=9)"
-    )
+    assert alembic_options()["render_item"](
+        "type", sqlmodel.AutoString(9), context
+    ) == ("sa.String(length=9)")

@@ -56,7 +56,8 @@ def datagrams(address):
 
 def kinds_in(directory):
     return {
-        e.name: stat.S_IFMT(e.stat(follow_symlinks=False).st_mode) for e in os.scandir(directory)
+        e.name: stat.S_IFMT(e.stat(follow_symlinks=False).st_mode)
+        for e in os.scandir(directory)
     }
 
 
@@ -189,7 +190,10 @@ def test_a_directory_that_others_may_enter_is_named(path, caplog):
     with opened(path) as engine, listening(engine):
         pass
 
-    assert f"{directory_of(path)} is not a directory that only this user may enter" in caplog.text
+    assert (
+        f"{directory_of(path)} is not a directory that only this user may enter"
+        in caplog.text
+    )
 
 
 def test_a_file_of_the_name_of_the_directory_stays(path):
@@ -203,8 +207,12 @@ def test_a_file_of_the_name_of_the_directory_stays(path):
 def test_a_hint_looks_into_its_own_directory_only(path, tmp_path, monkeypatch):
     """Beside many files, each commit would take the longer the more there are."""
     seen, scan, listed = [], os.scandir, os.listdir
-    monkeypatch.setattr(os, "scandir", lambda place=".": seen.append(place) or scan(place))
-    monkeypatch.setattr(os, "listdir", lambda place=".": seen.append(place) or listed(place))
+    monkeypatch.setattr(
+        os, "scandir", lambda place=".": seen.append(place) or scan(place)
+    )
+    monkeypatch.setattr(
+        os, "listdir", lambda place=".": seen.append(place) or listed(place)
+    )
     with opened(path) as engine, listening(engine) as woken:
         seen.clear()
 
@@ -242,7 +250,11 @@ def test_a_database_that_is_gone_harms_nobody(path, what):
 def test_a_hint_that_cannot_be_sent_for_want_of_a_descriptor_says_nothing(path):
     """The transaction is committed already: an error would make its caller do it twice."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with opened(path) as engine, closing(engine.raw_connection()), listening(engine) as woken:
+    with (
+        opened(path) as engine,
+        closing(engine.raw_connection()),
+        listening(engine) as woken,
+    ):
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:
             wake_workers(engine)

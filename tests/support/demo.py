@@ -44,7 +44,9 @@ class Demo:
     def search(self, pattern, seconds=DEADLINE):
         """The first match in what was printed, once it is there."""
         with self._more:
-            assert self._more.wait_for(lambda: self._find(pattern), seconds), self.output
+            assert self._more.wait_for(lambda: self._find(pattern), seconds), (
+                self.output
+            )
             return self._find(pattern)
 
     def worker_pid(self):
@@ -82,16 +84,22 @@ class DemoInTerminal:
         self._raw = ""
         self._terminal, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        inherited = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES"}}
+        inherited = {
+            k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES"}
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "statejobs", "demo"],
             cwd=ROOT,
             env={
-                **inherited, "TMPDIR": str(directory), "PYTHONPATH": str(ROOT),
+                **inherited,
+                "TMPDIR": str(directory),
+                "PYTHONPATH": str(ROOT),
                 "TERM": "xterm-256color",
             },
-            stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+        )
         os.close(theirs)
 
     def __enter__(self):

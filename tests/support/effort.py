@@ -26,7 +26,9 @@ def selects_of(act):
     sent = []
 
     def note(_connection, _cursor, statement, parameters, *_more):
-        if "statejobs_jobs" in statement and statement.lstrip().startswith(("SELECT", "WITH")):
+        if "statejobs_jobs" in statement and statement.lstrip().startswith(
+            ("SELECT", "WITH")
+        ):
             sent.append((statement, parameters))
 
     event.listen(Engine, "before_cursor_execute", note)

@@ -90,7 +90,9 @@ async def fetch_plain(url: str) -> None:
     await script.fetch(None, url)
 
 
-HOME = Domain("home", resources=[Parcel], tasks=[errand, plain, slow, fetch, fetch_plain])
+HOME = Domain(
+    "home", resources=[Parcel], tasks=[errand, plain, slow, fetch, fetch_plain]
+)
 DAY = date(2030, 1, 1)
 
 
@@ -100,7 +102,8 @@ def household(url, *, clock=None, prefix="", settings=None, **options):
     app = StateJobs(
         url,
         domains=[HOME],
-        settings=settings or WorkerSettings(lease=LEASE, timeout_grace=timedelta(seconds=0.1)),
+        settings=settings
+        or WorkerSettings(lease=LEASE, timeout_grace=timedelta(seconds=0.1)),
         sources=manual_sources(clock or ManualClock(), prefix=prefix),
         **options,
     )

@@ -86,12 +86,17 @@ def faulty_engine(url, faults, *, pool_size=20):
     parsed = parse_url(make_url(url))
     if parsed.get_backend_name() == "sqlite":
         creator = _sqlite_creator(parsed.database, faults)
-        engine = create_engine(parsed, creator=creator, pool_size=pool_size, max_overflow=10)
+        engine = create_engine(
+            parsed, creator=creator, pool_size=pool_size, max_overflow=10
+        )
         return configure_sqlite(engine, synchronous="NORMAL")
     return create_engine(
-        parsed, creator=_psycopg_creator(parsed, faults), pool_size=pool_size, max_overflow=10,
+        parsed,
+        creator=_psycopg_creator(parsed, faults),
+        pool_size=pool_size,
+        max_overflow=10,
         pool_use_lifo=True,
-    )  # fmt: skip
+    )
 
 
 def _word(statement):
@@ -106,11 +111,15 @@ def _sqlite_creator(path, faults):
     class Cursor(sqlite3.Cursor):
         def execute(self, statement, *args):
             call = super().execute
-            return faults.call(self.connection, _word(statement), call, statement, *args)
+            return faults.call(
+                self.connection, _word(statement), call, statement, *args
+            )
 
         def executemany(self, statement, *args):
             call = super().executemany
-            return faults.call(self.connection, _word(statement), call, statement, *args)
+            return faults.call(
+                self.connection, _word(statement), call, statement, *args
+            )
 
     class Connection(sqlite3.Connection):
         def cursor(self, factory=Cursor):
@@ -142,11 +151,15 @@ def _psycopg_creator(url, faults):
     class Cursor(psycopg.Cursor):
         def execute(self, query, *args, **kwargs):
             call = super().execute
-            return faults.call(self.connection, _word(query), call, query, *args, **kwargs)
+            return faults.call(
+                self.connection, _word(query), call, query, *args, **kwargs
+            )
 
         def executemany(self, query, *args, **kwargs):
             call = super().executemany
-            return faults.call(self.connection, _word(query), call, query, *args, **kwargs)
+            return faults.call(
+                self.connection, _word(query), call, query, *args, **kwargs
+            )
 
     class Connection(psycopg.Connection):
         error = psycopg.OperationalError

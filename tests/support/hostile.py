@@ -21,18 +21,28 @@ def refuse_updates(app, table, when, *, name="no_way", sqlstate="P0001"):
     It may name any *sqlstate* of PostgreSQL.
     """
     raising = f"{_RAISE} USING ERRCODE = '{sqlstate}'"
-    _make_trigger(app, "UPDATE", table, when, name=name, on_postgres=raising, on_sqlite=_ABORT)
+    _make_trigger(
+        app, "UPDATE", table, when, name=name, on_postgres=raising, on_sqlite=_ABORT
+    )
 
 
 def refuse_deletes(app, table, when, *, name="no_way"):
     """Let a trigger of the database refuse every DELETE of *table* for which *when* holds."""
-    _make_trigger(app, "DELETE", table, when, name=name, on_postgres=_RAISE, on_sqlite=_ABORT)
+    _make_trigger(
+        app, "DELETE", table, when, name=name, on_postgres=_RAISE, on_sqlite=_ABORT
+    )
 
 
 def swallow_updates(app, table, when, *, name="no_way"):
     """Let a trigger of the database leave out, without an error, UPDATEs for which *when* holds."""
     _make_trigger(
-        app, "UPDATE", table, when, name=name, on_postgres="RETURN NULL", on_sqlite="RAISE(IGNORE)"
+        app,
+        "UPDATE",
+        table,
+        when,
+        name=name,
+        on_postgres="RETURN NULL",
+        on_sqlite="RAISE(IGNORE)",
     )
 
 
@@ -87,11 +97,15 @@ def put_in_state(app, table, key, state):
                 )
             ).all()
             for name in names:
-                connection.execute(text(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"'))
+                connection.execute(
+                    text(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"')
+                )
         execute(app, f"UPDATE {table} SET state = '{state}' WHERE id = {key}")
         return
     with app.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
-        connection.exec_driver_sql(f"UPDATE {table} SET state = '{state}' WHERE id = {key}")
+        connection.exec_driver_sql(
+            f"UPDATE {table} SET state = '{state}' WHERE id = {key}"
+        )
         connection.commit()
         connection.exec_driver_sql("PRAGMA ignore_check_constraints = OFF")

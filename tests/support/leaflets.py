@@ -78,7 +78,9 @@ class Leaflet(StatefulResource, Text, Base):
 
     state: Mapped[LeafletState] = state_column(LeafletState, initial=S.DRAFT)
 
-    render = Trigger.on_demand("leaflet.render", max_attempts=2, backoff=timedelta(seconds=20))
+    render = Trigger.on_demand(
+        "leaflet.render", max_attempts=2, backoff=timedelta(seconds=20)
+    )
     notify = Trigger.on_demand("leaflet.notify", max_attempts=2)
     fetch = Trigger.on_demand("leaflet.fetch", max_attempts=2)
     sign = Trigger.on_demand("leaflet.sign", max_attempts=2)
@@ -128,7 +130,9 @@ class Poster(StatefulResource, Text, Base):
 
     state: Mapped[LeafletState] = state_column(LeafletState, initial=S.DRAFT)
 
-    press = Trigger.on_demand("poster.press", max_attempts=2, backoff=timedelta(seconds=20))
+    press = Trigger.on_demand(
+        "poster.press", max_attempts=2, backoff=timedelta(seconds=20)
+    )
     notify = Trigger.on_demand("poster.notify", max_attempts=2)
     fold = Trigger.on_demand("poster.fold", aliases=["poster.bend"], max_attempts=2)
 

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 def write_listing(directory):
     """Write `listing.py` and `listing.txt` into *directory*."""
     code, output = next(
-        pair for pair in pairwise(blocks_of(ROOT / "README.md")) if pair[1].language == "output"
+        pair
+        for pair in pairwise(blocks_of(ROOT / "README.md"))
+        if pair[1].language == "output"
     )
     (directory / "listing.py").write_text(code.text)
     (directory / "listing.txt").write_text(output.text)

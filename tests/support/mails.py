@@ -6,7 +6,14 @@ from typing import ClassVar
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from statejobs import JobContext, StatefulResource, Trigger, guard, state_column, transition
+from statejobs import (
+    JobContext,
+    StatefulResource,
+    Trigger,
+    guard,
+    state_column,
+    transition,
+)
 from tests.resource.support import Step
 
 
@@ -25,12 +32,19 @@ class Mail(StatefulResource, Base):
     changes: Mapped[int] = mapped_column(default=0, onupdate=lambda: 7)
     kind: Mapped[str]
     state: Mapped[Step] = state_column(Step, initial=Step.NEW)
-    __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "mail"}
+    __mapper_args__: ClassVar = {
+        "polymorphic_on": "kind",
+        "polymorphic_identity": "mail",
+    }
 
     send = Trigger.on_demand(
-        "mail.send", queue="mails", priority=4, max_attempts=3, tags=["mail"],
+        "mail.send",
+        queue="mails",
+        priority=4,
+        max_attempts=3,
+        tags=["mail"],
         args={"subject": "Hello"},
-    )  # fmt: skip
+    )
 
     @guard(sql=lambda mail: mail.size > 0)
     def has_content(self) -> bool:

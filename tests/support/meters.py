@@ -61,7 +61,9 @@ class Meter(StatefulResource, Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     value: Mapped[int] = mapped_column(default=0)
-    state: Mapped[MeterState] = state_column(MeterState, initial=S.OPEN, final=(S.READ,))
+    state: Mapped[MeterState] = state_column(
+        MeterState, initial=S.OPEN, final=(S.READ,)
+    )
 
     read = Trigger.on_demand("meter.read", chunk=SIZE, max_attempts=2, backoff=BACKOFF)
     check = Trigger.on_demand("meter.check")

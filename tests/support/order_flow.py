@@ -17,7 +17,9 @@ CHARGE = TriggerEdges(
 
 def _job_edge(kind: EdgeKind, source: str, target: str) -> Edge:
     name = f"{CHARGE.action}.{kind}"
-    return Edge(name=name, sources=(source,), target=target, kind=kind, trigger=CHARGE.key)
+    return Edge(
+        name=name, sources=(source,), target=target, kind=kind, trigger=CHARGE.key
+    )
 
 
 ORDER = MachineSpec(

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from statejobs import StateJobs
 
-_FENCE = re.compile(r"^( *)(`{3,})(\S*) *([^\n]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^( *)(`{3,})(\S*) *([^\n]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL
+)
 _NEEDS = re.compile(r"\bneeds=([\w,]+)")
 _FILE = re.compile(r"\A# ([\w/]+\.py)\n")
 _RUNS = {"alembic", "pytest"}
@@ -43,7 +45,9 @@ def blocks_of(page: Path) -> list[Block]:
             language=found[3],
             text=found[5],
             line=source.count("\n", 0, found.start(5)) + 1,
-            needs=tuple(needed[1].split(",")) if (needed := _NEEDS.search(found[4])) else (),
+            needs=tuple(needed[1].split(","))
+            if (needed := _NEEDS.search(found[4]))
+            else (),
         )
         for found in _FENCE.finditer(source)
     ]
@@ -69,7 +73,11 @@ class PageRun:
                 if not block.can_run:
                     continue
                 if block.language == "python":
-                    expected = following if following and following.language == "output" else None
+                    expected = (
+                        following
+                        if following and following.language == "output"
+                        else None
+                    )
                     self._run_python(block, expected)
                 elif block.language == "console":
                     self._run_console(block)
@@ -99,13 +107,21 @@ class PageRun:
         command = [sys.executable, "-m", *words]
         here = {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
         ran = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, **here}
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **here},
         )
-        assert ran.returncode == 0, f"{self.page}:{block.line}\n{ran.stdout}{ran.stderr}"
+        assert ran.returncode == 0, (
+            f"{self.page}:{block.line}\n{ran.stdout}{ran.stderr}"
+        )
         return ran.stdout
 
     def _compare(self, block: Block, said: str, shown: str) -> None:
-        assert said.strip() == shown.strip(), f"{self.page}:{block.line} shows something else"
+        assert said.strip() == shown.strip(), (
+            f"{self.page}:{block.line} shows something else"
+        )
 
     def _close(self) -> None:
         for value in list(self.namespace.values()):

@@ -87,7 +87,9 @@ class Parcel(StatefulResource, Base):
     stamps: Mapped[int] = mapped_column(default=0)
     note: Mapped[str | None]
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    items: Mapped[list["Item"]] = relationship(back_populates="parcel", order_by="Item.id")
+    items: Mapped[list["Item"]] = relationship(
+        back_populates="parcel", order_by="Item.id"
+    )
     state: Mapped[ParcelState] = state_column(
         ParcelState, initial=S.PACKED, final=(S.SENT, S.DROPPED)
     )
@@ -105,7 +107,9 @@ class Parcel(StatefulResource, Base):
         """The post is closed."""
         return script.may_send(self)
 
-    @send.action([S.PACKED, S.RETURNED], S.SENT, during=S.SENDING, failed=S.LOST, guard=may_send)
+    @send.action(
+        [S.PACKED, S.RETURNED], S.SENT, during=S.SENDING, failed=S.LOST, guard=may_send
+    )
     def send_off(self, ctx: JobContext) -> None:
         script.send(self, ctx)
 
@@ -166,9 +170,12 @@ class Letter(StatefulResource, Base):
         script.weigh(self, ctx, label)
 
     @seal.action(
-        LetterState.OPEN, LetterState.SEALED,
-        during=LetterState.SEALING, failed=LetterState.TORN, atomic=True,
-    )  # fmt: skip
+        LetterState.OPEN,
+        LetterState.SEALED,
+        during=LetterState.SEALING,
+        failed=LetterState.TORN,
+        atomic=True,
+    )
     def press(self, ctx: JobContext) -> None:
         script.seal(self, ctx)
 
@@ -200,9 +207,11 @@ class Message(StatefulResource, Base):
     fetch = Trigger.on_demand("message.fetch", max_attempts=2, backoff=BACKOFF)
 
     @fetch.action(
-        MessageState.WANTED, MessageState.FETCHED,
-        during=MessageState.FETCHING, failed=MessageState.MISSING,
-    )  # fmt: skip
+        MessageState.WANTED,
+        MessageState.FETCHED,
+        during=MessageState.FETCHING,
+        failed=MessageState.MISSING,
+    )
     async def get(self, ctx: AsyncJobContext) -> None:
         await script.fetch(self, ctx)
 
@@ -219,7 +228,8 @@ def post_office(url, *, clock=None, prefix="", settings=None, sources=None, **op
     app = StateJobs(
         url,
         domains=[POST],
-        settings=settings or WorkerSettings(lease=LEASE, timeout_grace=timedelta(seconds=0.2)),
+        settings=settings
+        or WorkerSettings(lease=LEASE, timeout_grace=timedelta(seconds=0.2)),
         sources=sources or manual_sources(clock or ManualClock(), prefix=prefix),
         **options,
     )
@@ -304,7 +314,10 @@ def job_of(app, kind, key):
 def steps(app, kind, key):
     """History of a record: (name, source, target), oldest first."""
     rows = app.queries.transitions(kind.__name__, str(key))
-    return [(row["name"].removeprefix("send_off."), row["source"], row["target"]) for row in rows]
+    return [
+        (row["name"].removeprefix("send_off."), row["source"], row["target"])
+        for row in rows
+    ]
 
 
 def attempts_of(app, kind, key):
@@ -326,7 +339,9 @@ def contradictions(app, kinds=(Parcel, Letter, Message)):
         by_record.setdefault((row.resource, row.record_id), []).append(row)
         if (row.state == "processing") != (row.token is not None):
             found.append(f"job {row.id} is {row.state} with token {row.token}")
-        if (row.state in {"completed", "cancelled", "discarded"}) != (row.finished_at is not None):
+        if (row.state in {"completed", "cancelled", "discarded"}) != (
+            row.finished_at is not None
+        ):
             found.append(f"job {row.id} is {row.state}, finished at {row.finished_at}")
     for record in records:
         name, key = type(record).__name__, str(record.id)
@@ -340,7 +355,9 @@ def contradictions(app, kinds=(Parcel, Letter, Message)):
         if len(running) > 1 and len({r.key for r in running}) < len(running):
             found.append(f"{name} {key} runs twice")
     seen = [(row.job_id, row.attempt, row.outcome) for row in tried]
-    found += [f"attempt {one} is told twice" for one in set(seen) if seen.count(one) > 1]
+    found += [
+        f"attempt {one} is told twice" for one in set(seen) if seen.count(one) > 1
+    ]
     return found
 
 
@@ -358,6 +375,7 @@ def _broken_walk(label, walked, record):
         yield f"{label}: history ends {state}/{versions[-1]}, it is {record.state}/{record.state_version}"  # noqa: E501
     left = [row.source != row.target for row in walked]
     if any(
-        b - a < is_left for a, b, is_left in zip(versions, versions[1:], left[1:], strict=False)
+        b - a < is_left
+        for a, b, is_left in zip(versions, versions[1:], left[1:], strict=False)
     ):
         yield f"{label}: versions {versions}"

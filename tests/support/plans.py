@@ -57,7 +57,9 @@ def accesses(engine, seen):
     """
     explain = _on_sqlite if engine.dialect.name == "sqlite" else _on_postgresql
     with engine.connect() as connection:
-        return [a for text, given in seen.items() for a in explain(connection, text, given)]
+        return [
+            a for text, given in seen.items() for a in explain(connection, text, given)
+        ]
 
 
 def _on_sqlite(connection, statement, parameters):
@@ -73,7 +75,9 @@ def _on_sqlite(connection, statement, parameters):
             continue
         index = found["index"] and found["index"].removeprefix("INDEX ")
         is_bounded = found["how"] == "SEARCH" and found["bound"] is not None
-        yield Access(statement, real.get(found["table"], found["table"]), index, is_bounded)
+        yield Access(
+            statement, real.get(found["table"], found["table"]), index, is_bounded
+        )
 
 
 def _on_postgresql(connection, statement, parameters):
@@ -84,7 +88,9 @@ def _on_postgresql(connection, statement, parameters):
         _LIST.sub(r"(%(\1)s)", statement),
     ).replace("%%", "%")
     driver = connection.connection.driver_connection
-    answers = [driver.execute(f"EXPLAIN (FORMAT JSON, GENERIC_PLAN) {generic}").fetchone()[0]]
+    answers = [
+        driver.execute(f"EXPLAIN (FORMAT JSON, GENERIC_PLAN) {generic}").fetchone()[0]
+    ]
     if parameters is not None:
         own = driver.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
         answers.append(own.fetchone()[0])

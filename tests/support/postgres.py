@@ -79,15 +79,22 @@ class PostgresDatabases:
 
     def drop_database(self, name: str) -> None:
         """Drop *name*, cutting off whoever is connected to it."""
-        self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        self._execute(
+            sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+        )
 
     def empty_database(self, name: str) -> None:
         """Make *name* as good as new, which takes a tenth of the time of a new one."""
         # Told to wait, the server looks ten times a second, and sessions end sooner.
         give_up_at = time.monotonic() + 10
-        while self._execute(CUT_OFF.format(sql.Literal(name))) and time.monotonic() < give_up_at:
+        while (
+            self._execute(CUT_OFF.format(sql.Literal(name)))
+            and time.monotonic() < give_up_at
+        ):
             time.sleep(0.002)  # noqa: TID251
-        self._execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
+        self._execute(
+            sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name))
+        )
         self._execute(EMPTY, database=name)
 
     @contextlib.contextmanager
@@ -101,7 +108,9 @@ class PostgresDatabases:
             if self._kept is not None:
                 self._kept.close()
 
-    def _execute(self, statement: sql.Composable, *, database: str | None = None) -> int:
+    def _execute(
+        self, statement: sql.Composable, *, database: str | None = None
+    ) -> int:
         """Return how many rows *statement* gave."""
         if self._is_keeping and database is None:
             return self._execute_over_kept(statement)
@@ -114,7 +123,9 @@ class PostgresDatabases:
         except psycopg.OperationalError:
             if self._kept is not None and not self._kept.closed:
                 raise
-            return self._kept_connection().execute(statement).rowcount  # somebody ended it
+            return (
+                self._kept_connection().execute(statement).rowcount
+            )  # somebody ended it
 
     def _kept_connection(self) -> psycopg.Connection:
         if self._kept is None or self._kept.closed:
@@ -122,8 +133,12 @@ class PostgresDatabases:
         return self._kept
 
     def _connect(self, database: str | None = None) -> psycopg.Connection:
-        url = self._url.set(drivername="postgresql", database=database or self._url.database)
-        return psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)
+        url = self._url.set(
+            drivername="postgresql", database=database or self._url.database
+        )
+        return psycopg.connect(
+            url.render_as_string(hide_password=False), autocommit=True
+        )
 
 
 class PostgresServer(PostgresDatabases):
@@ -161,7 +176,12 @@ class PostgresServer(PostgresDatabases):
 
         port = _free_port()
         self._initialise(
-            {"port": port, "max_connections": 200, **_speed(durable=durable), **(settings or {})}
+            {
+                "port": port,
+                "max_connections": 200,
+                **_speed(durable=durable),
+                **(settings or {}),
+            }
         )
         self._pg_ctl("start")
         self._url = make_url(f"postgresql://postgres@127.0.0.1:{port}/postgres")
@@ -187,7 +207,9 @@ class PostgresServer(PostgresDatabases):
             # The watchdog is no child of ours that we could wait for.
             time.sleep(0.01)  # noqa: TID251
 
-    def restart(self, mode: Literal["smart", "fast", "immediate"] = "immediate") -> None:
+    def restart(
+        self, mode: Literal["smart", "fast", "immediate"] = "immediate"
+    ) -> None:
         """Restart on the same port; "immediate" is a crash."""
         self._pg_ctl("restart", "-m", mode)
 
@@ -214,7 +236,13 @@ class PostgresServer(PostgresDatabases):
 
     def _initialise(self, settings: Mapping[str, str | int]) -> None:
         self._run(
-            *(self.home / "programs/bin/initdb", "-D", self.home / "data", "-U", "postgres"),
+            *(
+                self.home / "programs/bin/initdb",
+                "-D",
+                self.home / "data",
+                "-U",
+                "postgres",
+            ),
             *("--auth=trust", "--no-sync", "--no-instructions", "--encoding=UTF8"),
             # The builtin provider gives C.UTF-8 on machines that lack that locale.
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
@@ -238,7 +266,11 @@ class PostgresServer(PostgresDatabases):
             command,
             check=True,
             cwd=self.home,
-            env={k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG"))},
+            env={
+                k: v
+                for k, v in os.environ.items()
+                if not k.startswith(("PG", "LC_", "LANG"))
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -37,7 +37,16 @@ def eventually(holds, *, seconds=DEADLINE):
 
 def statejobs(*args, database):
     """Run one command of the command line."""
-    command = [sys.executable, "-m", "statejobs", "--app", APP, "--database", database, *args]
+    command = [
+        sys.executable,
+        "-m",
+        "statejobs",
+        "--app",
+        APP,
+        "--database",
+        database,
+        *args,
+    ]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False
     )
@@ -46,10 +55,21 @@ def statejobs(*args, database):
 @contextlib.contextmanager
 def worker(database, log, *options, app=APP):
     """Run `statejobs worker` until the end of the block; it is ended by its process id."""
-    command = [sys.executable, "-m", "statejobs", "--app", app, "--database", database, "worker"]
+    command = [
+        sys.executable,
+        "-m",
+        "statejobs",
+        "--app",
+        app,
+        "--database",
+        database,
+        "worker",
+    ]
     with (
         log.open("ab") as stream,
-        subprocess.Popen([*command, *options], cwd=ROOT, stdout=stream, stderr=stream) as process,
+        subprocess.Popen(
+            [*command, *options], cwd=ROOT, stdout=stream, stderr=stream
+        ) as process,
     ):
         try:
             yield process

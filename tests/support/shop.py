@@ -110,12 +110,16 @@ def shop_engine(url, base=Base, **options):
 def read_jobs(bind):
     """Every job as committed, oldest first."""
     with Session(bind) as session:
-        return [job_of(row) for row in session.execute(select(jobs).order_by(jobs.c.id))]
+        return [
+            job_of(row) for row in session.execute(select(jobs).order_by(jobs.c.id))
+        ]
 
 
 def read_history(bind, record_id=None):
     """Steps as committed, oldest first: (name, source, target)."""
-    return [(row.name, row.source, row.target) for row in read_history_rows(bind, record_id)]
+    return [
+        (row.name, row.source, row.target) for row in read_history_rows(bind, record_id)
+    ]
 
 
 def read_history_rows(bind, record_id=None):

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from alembic.config import main
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([
-    "alembic.autogenerate", "alembic.command", "alembic.config", "psycopg", "statejobs",
-    "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite",
-])  # fmt: skip
+FORKS.set_forkserver_preload(
+    [
+        "alembic.autogenerate",
+        "alembic.command",
+        "alembic.config",
+        "psycopg",
+        "statejobs",
+        "sqlalchemy.dialects.postgresql.psycopg",
+        "sqlalchemy.dialects.sqlite",
+    ]
+)
 
 
 @dataclass

@@ -50,7 +50,9 @@ def kinds_with(words, *, tables=("defs", "asyncs", "chunks", "atomics")):
 
 def words_of(kind):
     """The attributes that a kind has for its words."""
-    return [a.key for a in kind.__mapper__.column_attrs if a.columns[0].info.get("is_word")]
+    return [
+        a.key for a in kind.__mapper__.column_attrs if a.columns[0].info.get("is_word")
+    ]
 
 
 def _add_columns(kind, words):
@@ -63,7 +65,9 @@ def _add_columns(kind, words):
         setattr(
             kind,
             attribute,
-            mapped_column(quoted_name(word, quote=True), Integer, info={"is_word": True}),
+            mapped_column(
+                quoted_name(word, quote=True), Integer, info={"is_word": True}
+            ),
         )
 
 
@@ -160,7 +164,9 @@ def _composite(base, table):
         parent_id: Mapped[int | None] = mapped_column(
             "parent of it", ForeignKey(f"{table.removeprefix('pairs_of_')}.id")
         )
-        state: Mapped[S] = state_column(S, initial=S.DRAFT, final=(S.GONE,), name="its state")
+        state: Mapped[S] = state_column(
+            S, initial=S.DRAFT, final=(S.GONE,), name="its state"
+        )
         work = Trigger.on_demand(f"{table}.work", max_attempts=2)
 
         @transition([S.DRAFT, S.FAILED, S.DONE], S.QUEUED, run_trigger=work)

@@ -120,7 +120,9 @@ class Crate(StatefulResource, Base):
     def send(self) -> None:
         """Have it carried."""
 
-    @lift.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True)
+    @lift.action(
+        S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True
+    )
     def carry(self, ctx: JobContext) -> None:
         Path(f"{self.until}.begun").write_text(str(os.getpid()))
         while not Path(self.until).exists():

@@ -59,7 +59,9 @@ class Order(StatefulResource, Base):
     coupon: Mapped[str | None]
     charged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
-    state: Mapped[OrderState] = state_column(OrderState, initial=S.DRAFT, final=(S.CANCELLED,))
+    state: Mapped[OrderState] = state_column(
+        OrderState, initial=S.DRAFT, final=(S.CANCELLED,)
+    )
 
     charge = Trigger.on_demand(
         "order.charge", queue="payments", max_attempts=5, backoff=timedelta(minutes=1)
@@ -86,7 +88,9 @@ class Order(StatefulResource, Base):
         self.charged_at = ctx.now
 
     @invoice.action(S.COMPLETED, S.COMPLETED)
-    async def send_invoice(self, ctx: AsyncJobContext, to: str, *, copies: int = 1) -> str:
+    async def send_invoice(
+        self, ctx: AsyncJobContext, to: str, *, copies: int = 1
+    ) -> str:
         await ctx.session.flush()
         return to * copies
 
@@ -136,7 +140,9 @@ async def wait_for(seconds: float) -> None: ...
 
 def declare() -> StateJobs:
     shop = Domain("shop", resources=[Order], tasks=[daily, mail, fetch, wait_for])
-    return StateJobs("sqlite:///shop.db", domains=[shop], queues={"default": 10, "payments": 5})
+    return StateJobs(
+        "sqlite:///shop.db", domains=[shop], queues={"default": 10, "payments": 5}
+    )
 
 
 def use(session: Session) -> None:
@@ -164,10 +170,14 @@ def enqueue(session: Session, order: Order) -> None:
     assert_type(Order.process_payment.enqueue(session, order), EnqueueResult)
     Order.send_invoice.enqueue(session, order, "a@b.example", copies=2)
     later = Order.send_invoice.options(delay=timedelta(days=1), priority=3)
-    assert_type(later.enqueue_many(session, [order], to="a@b.example"), list[EnqueueResult])
+    assert_type(
+        later.enqueue_many(session, [order], to="a@b.example"), list[EnqueueResult]
+    )
 
 
-def enqueue_chunks(session: Session, orders: Sequence[Order], ctx: ChunkContext) -> None:
+def enqueue_chunks(
+    session: Session, orders: Sequence[Order], ctx: ChunkContext
+) -> None:
     later = Order.score_all.options(delay=timedelta(days=1))
     assert_type(later.enqueue_many(session, orders), list[EnqueueResult])
     assert_type(Order.score_all(orders, ctx), None)
@@ -180,7 +190,9 @@ def enqueue_tasks(session: Session, ctx: JobContext) -> None:
     mail.enqueue(session, "a@b.example")
     later = daily.options(delay=timedelta(days=1)).options(priority=3)
     assert_type(later.enqueue(session, date(2026, 1, 1), copies=2), EnqueueResult)
-    assert_type(daily.enqueue_many(session, [{"day": date(2026, 1, 1)}]), list[EnqueueResult])
+    assert_type(
+        daily.enqueue_many(session, [{"day": date(2026, 1, 1)}]), list[EnqueueResult]
+    )
     assert_type(daily.key, str)
 
 
@@ -192,12 +204,16 @@ async def wait_for_tasks(session: AsyncSession, ctx: AsyncJobContext) -> None:
 
 def bulk(session: Session) -> None:
     values = {"coupon": None, Order.total: Order.total + 1}
-    assert_type(Order.submit.bulk(session, where=Order.total > 9, values=values), BulkResult)
+    assert_type(
+        Order.submit.bulk(session, where=Order.total > 9, values=values), BulkResult
+    )
     Order.cancel.bulk(session, where=true(), args={"reason": "spam"}, limit=1000)
 
 
 async def wait(session: AsyncSession, order: Order, ctx: AsyncJobContext) -> None:
-    assert_type(await Order.retry.bulk_async(session, where=Order.id.in_([1])), BulkResult)
+    assert_type(
+        await Order.retry.bulk_async(session, where=Order.id.in_([1])), BulkResult
+    )
     found = await Order.send_invoice.enqueue_async(session, order, "a@b.example")
     assert_type(found, EnqueueResult)
     assert_type(await order.retry(), int)

@@ -110,7 +110,9 @@ class Caller(StatefulResource, SQLModel, table=True):
 
 
 def make_jobs(database: str = "sqlite:///shop.db", **options: Any) -> StateJobs:
-    return StateJobs(database, domains=[Domain("shop", resources=[Doc, Caller])], **options)
+    return StateJobs(
+        database, domains=[Domain("shop", resources=[Doc, Caller])], **options
+    )
 
 
 async def use(doc: Doc, ctx: JobContext, chunk: ChunkContext) -> None:

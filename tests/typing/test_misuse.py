@@ -81,7 +81,11 @@ def check(command, *, folder):
 
 
 def mypy(*files, folder):
-    options = ["--strict", "--explicit-package-bases", f"--cache-dir={ROOT / '.mypy_cache'}"]
+    options = [
+        "--strict",
+        "--explicit-package-bases",
+        f"--cache-dir={ROOT / '.mypy_cache'}",
+    ]
     return check(["mypy", *options, *map(str, files)], folder=folder)
 
 
@@ -90,7 +94,9 @@ def pyright(*files, folder):
     paths = [str(ROOT), str(folder)]
     options = {"typeCheckingMode": "strict", "extraPaths": paths, **unused}
     (folder / "pyrightconfig.json").write_text(json.dumps(options))
-    code, text = check(["pyright", "--pythonpath", sys.executable, *files], folder=folder)
+    code, text = check(
+        ["pyright", "--pythonpath", sys.executable, *files], folder=folder
+    )
     if "error" not in text and "0 errors" not in text:
         pytest.skip(f"pyright does not run here: {text[-200:]}")
     return code, text
@@ -98,7 +104,9 @@ def pyright(*files, folder):
 
 def seen(text):
     """The misuses in whose lines the checker saw an error."""
-    lines = {int(n) for n in re.findall(r"misuse\.py:(\d+)(?::\d+)?(?: -)?:? error", text)}
+    lines = {
+        int(n) for n in re.findall(r"misuse\.py:(\d+)(?::\d+)?(?: -)?:? error", text)
+    }
     found, start = set(), HEAD.count("\n")
     for misuse, function in zip(MISUSES, FUNCTIONS, strict=True):
         end = start + function.count("\n")
@@ -166,7 +174,9 @@ def test_the_module_of_a_typed_user_passes(checker, module):
 def test_a_misuse_is_seen_by_the_checkers_that_it_names(checker, module):
     _, text = checker("misuse.py", folder=module.parent)
 
-    assert {m.what for m in seen(text)} == {m.what for m in seen_by(checker.__name__)}, text
+    assert {m.what for m in seen(text)} == {
+        m.what for m in seen_by(checker.__name__)
+    }, text
 
 
 def test_a_misuse_is_refused_when_it_runs_if_it_says_so(module, monkeypatch):

@@ -69,7 +69,9 @@ def test_one_line_that_was_left_out_is_not_counted_as_a_flood(told, timers):
 
     timers.end_the_window()
 
-    assert told()[1:] == ["job 1: no outcome recorded (the second like this within 10 s)"]
+    assert told()[1:] == [
+        "job 1: no outcome recorded (the second like this within 10 s)"
+    ]
 
 
 def test_what_is_told_later_bears_the_time_at_which_it_is_told(told, timers, caplog):
@@ -139,10 +141,16 @@ def test_every_logger_of_the_engine_is_spared():
     package = Path(statejobs.__file__).parent
     engine = [path for path in package.rglob("*.py") if "cli" not in path.parts]
     named = {
-        name for path in engine for name in re.findall(r'getLogger\("([^"]+)"\)', path.read_text())
+        name
+        for path in engine
+        for name in re.findall(r'getLogger\("([^"]+)"\)', path.read_text())
     }
 
-    whole = {"statejobs.action", "statejobs.jobs", "statejobs.supervisor"}  # each line is wanted
+    whole = {
+        "statejobs.action",
+        "statejobs.jobs",
+        "statejobs.supervisor",
+    }  # each line is wanted
     assert named - whole == set(LOGGERS)
 
 

@@ -44,12 +44,15 @@ class Running:
 
     def children(self):
         """Process ids of the workers that started, in order."""
-        return [int(pid) for pid in re.findall(r"worker started: pid (\d+)", self.said())]
+        return [
+            int(pid) for pid in re.findall(r"worker started: pid (\d+)", self.said())
+        ]
 
     def wait_for(self, text, count=1):
         """Wait until it has said *text* so often."""
         wait_until(
-            lambda: self.said().count(text) >= count, lambda: f"no {text!r} in {self.said()}"
+            lambda: self.said().count(text) >= count,
+            lambda: f"no {text!r} in {self.said()}",
         )
 
     def signal(self, number=signal.SIGTERM):

@@ -37,7 +37,9 @@ class Watcher(StatefulResource, Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     watch = Trigger.on_demand("watcher.watch")
-    state: Mapped[S] = state_column(S, initial=S.NEW, final=(S.DONE,), run_trigger=watch)
+    state: Mapped[S] = state_column(
+        S, initial=S.NEW, final=(S.DONE,), run_trigger=watch
+    )
 
     @watch.action(S.NEW, S.DONE, during=S.RUNNING, failed=S.FAILED)
     def look(self, ctx: JobContext) -> None:
@@ -60,7 +62,9 @@ def wait_for_the_cancel(ctx):
 
 @pytest.fixture
 def app(database_url):
-    settings = WorkerSettings(lease=timedelta(seconds=5), heartbeat=timedelta(seconds=0.3))
+    settings = WorkerSettings(
+        lease=timedelta(seconds=5), heartbeat=timedelta(seconds=0.3)
+    )
     domain = Domain("w", resources=[Watcher], tasks=[look_alone])
     opened = StateJobs(database_url, domains=[domain], settings=settings)
     opened.create_all()

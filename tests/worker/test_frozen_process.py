@@ -52,11 +52,17 @@ def test_a_stopped_process_that_holds_its_record_gives_it_up_and_its_job_runs_el
         kill(stopped, signal.SIGSTOP)
         try:
             began = time.monotonic()
-            with app.engine.begin() as user:  # waits until the server ends the transaction
-                user.execute(update(Crate.__table__).where(Crate.id == 1).values(note="seen"))
+            with (
+                app.engine.begin() as user
+            ):  # waits until the server ends the transaction
+                user.execute(
+                    update(Crate.__table__).where(Crate.id == 1).values(note="seen")
+                )
             waited = time.monotonic() - began
             with worker(postgres_url, tmp_path / "log2"):
-                second = eventually(lambda: begun_by(go_on) not in {0, stopped} and begun_by(go_on))
+                second = eventually(
+                    lambda: begun_by(go_on) not in {0, stopped} and begun_by(go_on)
+                )
                 go_on.touch()
                 eventually(lambda: job(app).state is JobState.COMPLETED)
         finally:

@@ -55,7 +55,9 @@ def proxy():
 @pytest.fixture
 def behind(app, proxy):
     """The app as workers reach it: through the proxy."""
-    url = app.engine.url.update_query_dict({"sslmode": "disable", "gssencmode": "disable"})
+    url = app.engine.url.update_query_dict(
+        {"sslmode": "disable", "gssencmode": "disable"}
+    )
     opened = make_app(url.set(port=proxy.start(make_url(url))))
     yield opened
     opened.engine.dispose()
@@ -80,7 +82,9 @@ def test_the_same_process_works_on_when_its_connections_were_swallowed(
     wait_until(lambda: "has not answered" in worker.said(), worker.said)
 
 
-def test_a_silent_network_is_outlived_and_told_of_now_and_then(app, behind, proxy, start_worker):
+def test_a_silent_network_is_outlived_and_told_of_now_and_then(
+    app, behind, proxy, start_worker
+):
     worker = start_worker(behind)
     proxy.fall_silent(25, lose=False)
     done = submit_task(app)

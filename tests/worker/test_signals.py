@@ -62,7 +62,9 @@ def test_a_job_whose_worker_was_killed_runs_again(app, database_url, tmp_path):
     assert [row["outcome"] for row in app.queries.attempts(job(app).id)] == ["crashed"]
 
 
-def test_a_worker_that_was_paused_past_its_lease_cannot_finish(app, database_url, tmp_path):
+def test_a_worker_that_was_paused_past_its_lease_cannot_finish(
+    app, database_url, tmp_path
+):
     go_on = tmp_path / "go"
     log = tmp_path / "log"
     send_parcel(app, go_on)
@@ -95,7 +97,9 @@ def test_a_stopping_worker_waits_for_its_job(app, database_url, tmp_path):
     assert (code, job(app).state, job(app).attempt) == (0, JobState.COMPLETED, 1)
 
 
-def test_a_second_signal_gives_the_job_back_with_its_attempt(app, database_url, tmp_path):
+def test_a_second_signal_gives_the_job_back_with_its_attempt(
+    app, database_url, tmp_path
+):
     send_parcel(app, tmp_path / "never")
 
     with worker(database_url, tmp_path / "log", "--grace", "60") as process:
@@ -178,7 +182,9 @@ def test_an_idle_worker_asks_little(app):
     from sqlalchemy import event
 
     statements = []
-    event.listen(app.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    event.listen(
+        app.engine, "before_cursor_execute", lambda *a: statements.append(a[2])
+    )
     app.settings = type(app.settings)()
 
     with app.running():
@@ -188,12 +194,16 @@ def test_an_idle_worker_asks_little(app):
         time.sleep(1.5)  # noqa: TID251 - it looks about when it starts, and when it listens
         statements.clear()
         time.sleep(5)  # noqa: TID251
-        asked = [statement for statement in statements if not statement.startswith("BEGIN")]
+        asked = [
+            statement for statement in statements if not statement.startswith("BEGIN")
+        ]
 
     assert len(asked) <= 10, statements
 
 
-def test_a_signal_before_the_worker_has_started_stops_it_in_order(app, database_url, tmp_path):
+def test_a_signal_before_the_worker_has_started_stops_it_in_order(
+    app, database_url, tmp_path
+):
     log = tmp_path / "log"
 
     with worker(database_url, log) as process:

@@ -64,7 +64,9 @@ def test_a_process_waits_for_a_database_that_is_away(app_away, server, start):
 
     server.revive()
 
-    wait_until(lambda: task(app_away, app_away.task_id).state == "completed", worker.said)
+    wait_until(
+        lambda: task(app_away, app_away.task_id).state == "completed", worker.said
+    )
     assert "ended by itself" not in worker.said()
     assert worker.said().count("the database is away") == 1
 
@@ -110,7 +112,9 @@ def test_a_worker_whose_role_may_not_read_our_tables_ends_at_once(server, start)
 
 def test_a_process_that_still_imports_its_app_stops_at_once(start, tmp_path):
     (tmp_path / "slow_app.py").write_text(SLOW_APP)
-    worker = start(f"sqlite:///{tmp_path}/any.db", app="slow_app:make_app", cwd=tmp_path)
+    worker = start(
+        f"sqlite:///{tmp_path}/any.db", app="slow_app:make_app", cwd=tmp_path
+    )
     wait_until((tmp_path / "began").exists, worker.said)
 
     worker.signal()

@@ -43,9 +43,12 @@ class World:
     def __init__(self, processes=1, *, serves=True):
         self.now, self.children, self.serves = 1000.0, [], serves
         self.supervisor = Supervisor(
-            self.spawn, processes=processes, monotonic=lambda: self.now, wait=self.wait,
+            self.spawn,
+            processes=processes,
+            monotonic=lambda: self.now,
+            wait=self.wait,
             rng=Random(1),
-        )  # fmt: skip
+        )
 
     def spawn(self, number):
         self.children.append(FakeChild(100 + len(self.children), serves=self.serves))

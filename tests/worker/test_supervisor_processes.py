@@ -72,7 +72,9 @@ def test_signals_to_the_whole_group_count_once(file_app, start_worker, tmp_path)
     assert parcel(file_app).state == "completed"
 
 
-def test_what_does_not_end_within_the_grace_is_given_back(file_app, start_worker, tmp_path):
+def test_what_does_not_end_within_the_grace_is_given_back(
+    file_app, start_worker, tmp_path
+):
     send_parcel(file_app, tmp_path / "never")
     running = start_worker(file_app, "--grace", "0.3")
     wait_until_carried(tmp_path / "never")
@@ -147,7 +149,12 @@ def test_one_line_at_the_start_says_what_serves_what(app, start_worker):
 
     entry = json.loads(running.said().splitlines()[0])
     (node,) = app.queries.nodes()
-    for part in (str(node["pid"]), node["id"], "work (4), slow (2)", "worker_app:make_app"):
+    for part in (
+        str(node["pid"]),
+        node["id"],
+        "work (4), slow (2)",
+        "worker_app:make_app",
+    ):
         assert part in entry["message"]
     assert entry["time"].endswith("Z")
 

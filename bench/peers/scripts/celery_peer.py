@@ -39,7 +39,9 @@ def enqueue(kind, count):
 
 
 def work():
-    app.worker_main(["worker", "-P", "prefork", "-c", "1", "-l", "error", "-n", f"w{os.getpid()}"])
+    app.worker_main(
+        ["worker", "-P", "prefork", "-c", "1", "-l", "error", "-n", f"w{os.getpid()}"]
+    )
 
 
 if __name__ == "__main__":

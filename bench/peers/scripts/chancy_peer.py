@@ -33,7 +33,9 @@ async def enqueue(kind, count):
                 await chancy.push(job)
             order.say_rate(count, began)
             return
-        func, ids = (noop, range(count)) if kind == "W3" else (pay, order.new_orders(count))
+        func, ids = (
+            (noop, range(count)) if kind == "W3" else (pay, order.new_orders(count))
+        )
         async for _ in chancy.push_many(jobs(func, ids)):
             pass
 

@@ -4,7 +4,9 @@ import time
 import order
 from huey import SqliteHuey
 
-huey = SqliteHuey(filename=order.URL.removeprefix("sqlite:///"), fsync=True, results=False)
+huey = SqliteHuey(
+    filename=order.URL.removeprefix("sqlite:///"), fsync=True, results=False
+)
 engine = order.engine()
 
 

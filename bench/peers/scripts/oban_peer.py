@@ -36,7 +36,9 @@ async def enqueue(kind, count):
         elif kind == "W3":
             await oban.enqueue_many([Noop.new({"id": n}) for n in range(count)])
         else:
-            await oban.enqueue_many([Pay.new({"id": n}) for n in order.new_orders(count)])
+            await oban.enqueue_many(
+                [Pay.new({"id": n}) for n in order.new_orders(count)]
+            )
     await pool.close()
 
 

@@ -88,7 +88,9 @@ def mark_start() -> None:
     global _is_marked
     if not _is_marked:
         _is_marked = True
-        Path(os.environ["STATEJOBS_BENCH_MARKS"], str(os.getpid())).write_text(repr(time.time()))
+        Path(os.environ["STATEJOBS_BENCH_MARKS"], str(os.getpid())).write_text(
+            repr(time.time())
+        )
 
 
 def say_rate(count: int, began: float) -> None:

@@ -27,7 +27,9 @@ async def enqueue(kind, count):
             return
         ids = range(count) if kind == "W3" else order.new_orders(count)
         name = "noop" if kind == "W3" else "pay"
-        await queries.enqueue([name] * count, [str(id).encode() for id in ids], [0] * count)
+        await queries.enqueue(
+            [name] * count, [str(id).encode() for id in ids], [0] * count
+        )
 
 
 async def work():

@@ -34,7 +34,9 @@ async def enqueue(kind, count):
         elif kind == "W3":
             await noop.batch_defer_async(*[{"id": number} for number in range(count)])
         else:
-            await pay.batch_defer_async(*[{"id": number} for number in order.new_orders(count)])
+            await pay.batch_defer_async(
+                *[{"id": number} for number in order.new_orders(count)]
+            )
 
 
 async def work():

@@ -17,9 +17,16 @@ Values = Mapping[Any, Any]  # a Mapping is invariant in its keys: no union would
 """Attribute, or its name → Python value or SQL expression."""
 
 _EMPTY = {
-    "RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", "POP_TOP",
-    "CALL_INTRINSIC_1", "RERAISE",
-}  # fmt: skip
+    "RESUME",
+    "NOP",
+    "LOAD_CONST",
+    "RETURN_VALUE",
+    "RETURN_CONST",
+    "RETURN_GENERATOR",
+    "POP_TOP",
+    "CALL_INTRINSIC_1",
+    "RERAISE",
+}
 """What a body that does nothing is compiled to, `async` or not."""
 
 
@@ -94,7 +101,9 @@ def guards_in_sql(
                 "with a condition that means the same",
             )
         condition: Any = guard.sql(owner)
-        if not hasattr(condition, "__clause_element__") and not hasattr(condition, "compile"):
+        if not hasattr(condition, "__clause_element__") and not hasattr(
+            condition, "compile"
+        ):
             raise BulkError(
                 _where(owner, declared),
                 f"the SQL form of its guard {guard.name!r} returned {condition!r}",
@@ -117,17 +126,28 @@ def values_in_sql(
     for given, value in values.items():
         name = given if isinstance(given, str) else given.key
         if name not in mapper.columns:
-            raise _no_column(model, declared, name, did_you_mean(name, mapper.columns.keys()))
+            raise _no_column(
+                model, declared, name, did_you_mean(name, mapper.columns.keys())
+            )
         column = mapper.columns[name]
-        if name in {model.attribute, "state_version", "state_changed_at"} or column.primary_key:
-            raise _no_column(model, declared, name, "leave it out; the transition decides it")
+        if (
+            name in {model.attribute, "state_version", "state_changed_at"}
+            or column.primary_key
+        ):
+            raise _no_column(
+                model, declared, name, "leave it out; the transition decides it"
+            )
         if column.table is not table:
-            raise _no_column(model, declared, name, f"only columns of {table.name} can be set")
+            raise _no_column(
+                model, declared, name, f"only columns of {table.name} can be set"
+            )
         found[column] = value
     return found
 
 
-def _differs(model: ResourceModel, other: ResourceModel, declared: TransitionSpec) -> bool:
+def _differs(
+    model: ResourceModel, other: ResourceModel, declared: TransitionSpec
+) -> bool:
     if other.transitions.get(declared.name) is not declared:
         return True
     mine, theirs = model.bound(declared.run_trigger), other.bound(declared.run_trigger)
@@ -140,12 +160,15 @@ def _is_empty(body: Any) -> bool:
     if code is None or hasattr(body, "__wrapped__"):
         return False
     return all(
-        i.opname in _EMPTY and (i.opname not in {"LOAD_CONST", "RETURN_CONST"} or i.argval is None)
+        i.opname in _EMPTY
+        and (i.opname not in {"LOAD_CONST", "RETURN_CONST"} or i.argval is None)
         for i in dis.get_instructions(code)
     )
 
 
-def _no_column(model: ResourceModel, declared: TransitionSpec, name: str, fix: str) -> BulkError:
+def _no_column(
+    model: ResourceModel, declared: TransitionSpec, name: str, fix: str
+) -> BulkError:
     return BulkError(
         _where(model.cls, declared),
         f"values= cannot set {name!r}",

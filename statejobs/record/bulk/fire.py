@@ -43,10 +43,15 @@ from statejobs.values.job import BulkResult, Enqueued
 
 
 def move_in_bulk(
-    session: Session, owner: type, declared: TransitionSpec, *,
-    where: ColumnExpressionArgument[bool], values: Values | None,
-    args: Mapping[str, object] | None, limit: int | None,
-) -> BulkResult:  # fmt: skip
+    session: Session,
+    owner: type,
+    declared: TransitionSpec,
+    *,
+    where: ColumnExpressionArgument[bool],
+    values: Values | None,
+    args: Mapping[str, object] | None,
+    limit: int | None,
+) -> BulkResult:
     """Fire *declared* on every record of *owner* that is in a source and matches.
 
     Raises:
@@ -66,7 +71,11 @@ def move_in_bulk(
         criteria=(where, *guards_in_sql(owner, declared)),
         values=values_in_sql(model, declared, values or {}),
         step=Step(
-            name=declared.name, source=None, target=value_of(declared.target), args=given, at=at
+            name=declared.name,
+            source=None,
+            target=value_of(declared.target),
+            args=given,
+            at=at,
         ),
         at=at,
         job=job_of(session.info),
@@ -76,7 +85,11 @@ def move_in_bulk(
     salt = session.info.get(IDS, random_id)()
     held = held_records(session, owner)
     try:
-        if connection.dialect.name == "postgresql" and not held and not _meets_jobs(move):
+        if (
+            connection.dialect.name == "postgresql"
+            and not held
+            and not _meets_jobs(move)
+        ):
             result = _move_at_once(connection, move, salt)
         else:
             rows, result = _move_by_steps(connection, move, salt)
@@ -139,7 +152,10 @@ def _jobs(connection: Connection, move: BulkMove, rows: FromClause, salt: str) -
 
 def _end_jobs_left(connection: Connection, move: BulkMove, rows: FromClause) -> None:
     """Cancel the waiting jobs, and stop the running ones, that the records left behind."""
-    dialect, why = connection.dialect.name, {"left_reason": f"left by {move.declared.name}"}
+    dialect, why = (
+        connection.dialect.name,
+        {"left_reason": f"left by {move.declared.name}"},
+    )
     for bound, sources in _left(move):
         for key in bound.dedupe_keys(""):
             statement = statements.cancel_jobs_of_rows(dialect, rows, key, sources)
@@ -158,7 +174,9 @@ def _adopt_jobs(connection: Connection, move: BulkMove, rows: FromClause) -> Non
     sources = [value_of(state) for state in move.declared.source]
     for former in move.promised.former_prefixes:
         connection.execute(
-            adopt_jobs_of_rows(connection.dialect.name, rows, former, move.promised.prefix, sources)
+            adopt_jobs_of_rows(
+                connection.dialect.name, rows, former, move.promised.prefix, sources
+            )
         )
 
 
@@ -187,7 +205,9 @@ def _abandoned(move: BulkMove) -> list[BoundTrigger]:
 def _triggers(model: ResourceModel) -> Iterable[BoundTrigger]:
     """Return the triggers of the records that it may move: of its class and of subclasses."""
     return {
-        key: bound for within in models_within(model) for key, bound in within.triggers.items()
+        key: bound
+        for within in models_within(model)
+        for key, bound in within.triggers.items()
     }.values()
 
 

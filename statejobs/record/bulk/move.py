@@ -54,7 +54,9 @@ def pick_and_move(dialect: Dialect, move: BulkMove, names: Names) -> Any:
     )
 
 
-def pick_and_move_each(connection: Connection, move: BulkMove, names: Names) -> list[MovedRow]:
+def pick_and_move_each(
+    connection: Connection, move: BulkMove, names: Names
+) -> list[MovedRow]:
     """Move from one source after the other, for databases that return no old values.
 
     One writer at a time: nobody moves a record in between.
@@ -62,7 +64,9 @@ def pick_and_move_each(connection: Connection, move: BulkMove, names: Names) -> 
     rows: list[MovedRow] = []
     keys = list(move.model.mapper.primary_key)
     # those that stay first: else whatever was moved there would be found again
-    for source in sorted(move.declared.source, key=lambda state: state != move.declared.target):
+    for source in sorted(
+        move.declared.source, key=lambda state: state != move.declared.target
+    ):
         picked = _matching(move, (source,), names, taken=len(rows)).correlate(None)
         matches = keys[0].in_(picked) if len(keys) == 1 else tuple_(*keys).in_(picked)
         statement = _update(move, names, matches).returning(
@@ -79,10 +83,14 @@ def _matching(
 ) -> Select[Any]:
     """Select the keys of the records in *sources* that match, as the ORM selects their class."""
     model = move.model
-    keys = (key.label(names[f"pk_{n}"]) for n, key in enumerate(model.mapper.primary_key))
+    keys = (
+        key.label(names[f"pk_{n}"]) for n, key in enumerate(model.mapper.primary_key)
+    )
     in_source = getattr(model.cls, model.attribute).in_(sources)
     statement = select(*keys).select_from(model.cls).where(in_source, *move.criteria)
-    return statement if move.limit is None else statement.limit(max(move.limit - taken, 0))
+    return (
+        statement if move.limit is None else statement.limit(max(move.limit - taken, 0))
+    )
 
 
 def _update(move: BulkMove, names: Names, matches: ColumnElement[bool]) -> Any:
@@ -90,7 +98,9 @@ def _update(move: BulkMove, names: Names, matches: ColumnElement[bool]) -> Any:
     written = {**onupdate_values(table), **move.values}
     given = {
         # SQLAlchemy would name the parameter like the column, and others like that too.
-        column: value if is_sql(value) else bindparam(names[f"c_{n}"], value, type_=column.type)
+        column: value
+        if is_sql(value)
+        else bindparam(names[f"c_{n}"], value, type_=column.type)
         for n, (column, value) in enumerate(written.items())
     }
     target = bindparam(names["becomes"], move.declared.target, type_=state.type)

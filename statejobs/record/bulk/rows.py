@@ -25,7 +25,11 @@ def history_of_all(
     """Write that each of *rows* (of `MovedRow`) made *step*, in *job*; `step.at` says when."""
     return history_from(
         rows,
-        {"record_id": rows.c.record_id, "source": rows.c.was, "version": rows.c.version},
+        {
+            "record_id": rows.c.record_id,
+            "source": rows.c.was,
+            "version": rows.c.version,
+        },
         {
             "resource": model.name,
             "name": step.name,

@@ -16,7 +16,9 @@ from statejobs.store.bulk import MovedRow
 
 def held_records(session: Session, cls: type) -> list[Any]:
     """Return the records of *cls* in the identity map of *session*."""
-    return [record for record in session.identity_map.values() if isinstance(record, cls)]
+    return [
+        record for record in session.identity_map.values() if isinstance(record, cls)
+    ]
 
 
 def tell_session(
@@ -47,7 +49,9 @@ def _written(move: BulkMove) -> tuple[dict[str, Any], list[str]]:
     known = {model.attribute: move.declared.target}
     unknown = []
     for attribute in model.mapper.column_attrs:
-        column: Any = attribute.columns[-1]  # of the base's table, when a subclass has one more
+        column: Any = attribute.columns[
+            -1
+        ]  # of the base's table, when a subclass has one more
         if column.table is not model.table:
             continue
         if column in move.values and not is_sql(move.values[column]):

@@ -35,7 +35,9 @@ def open_async_engine(engine: Engine, *, connections: int = 15) -> AsyncEngine:
         kept = min(_KEPT, connections)
         size = {"pool_size": kept, "max_overflow": max(10, connections - kept)}
         if engine.dialect.name == "sqlite":
-            opened = create_async_engine(async_url(engine), hide_parameters=True, **size)
+            opened = create_async_engine(
+                async_url(engine), hide_parameters=True, **size
+            )
             configure_sqlite(opened.sync_engine)
             take_over_listeners(engine, opened.sync_engine)
             return opened

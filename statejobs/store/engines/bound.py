@@ -9,7 +9,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, PoolProxiedConnection, event
+from sqlalchemy import (
+    Connection,
+    Engine,
+    ExceptionContext,
+    NullPool,
+    PoolProxiedConnection,
+    event,
+)
 from sqlalchemy.engine.base import OptionEngine
 
 from statejobs.errors import StateJobsError
@@ -30,7 +37,9 @@ _CARRIED = ("schema_translate_map", "logging_token")
 """Execution options of the connection that hold for statements of ours."""
 _IN_ERROR = 3
 """What the driver says of a transaction that can only be rolled back."""
-_ENDS = re.compile(r"\s*(?:BEGIN|START|COMMIT|END|ABORT|ROLLBACK(?!\s+TO\b))\b", re.IGNORECASE)
+_ENDS = re.compile(
+    r"\s*(?:BEGIN|START|COMMIT|END|ABORT|ROLLBACK(?!\s+TO\b))\b", re.IGNORECASE
+)
 _OF_SAVEPOINTS = re.compile(r"\s*(?:SAVEPOINT|RELEASE|ROLLBACK)\b", re.IGNORECASE)
 
 
@@ -47,18 +56,23 @@ class BoundEngine(OptionEngine):
             refuse_autocommit(connection)
         options = connection.get_execution_options()
         super().__init__(
-            connection.engine, {name: options[name] for name in _CARRIED if name in options}
+            connection.engine,
+            {name: options[name] for name in _CARRIED if name in options},
         )
         self.outer = outer_of(connection)
         self._lent = NullPool(self.outer.lend, dialect=self.dialect)
         begin_lazily(self, SAVEPOINT)
         event.listen(self, "before_cursor_execute", _before)
         event.listen(self, "after_cursor_execute", _after)
-        if not event.contains(self.dialect, "handle_error", _on_error):  # which is the user's
+        if not event.contains(
+            self.dialect, "handle_error", _on_error
+        ):  # which is the user's
             event.listen(self.dialect, "handle_error", _on_error)
         event.listen(self, "release_savepoint", _refuse_overlap)
         event.listen(self, "rollback_savepoint", _refuse_overlap)
-        if not event.contains(connection, "before_cursor_execute", _refuse_hidden_write):
+        if not event.contains(
+            connection, "before_cursor_execute", _refuse_hidden_write
+        ):
             event.listen(connection, "before_cursor_execute", _refuse_hidden_write)
 
     def raw_connection(self) -> PoolProxiedConnection:
@@ -98,9 +112,13 @@ def refuse_worker(engine: Engine) -> None:
 
 
 def _before(
-    connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any,
+    connection: Connection,
+    _cursor: Any,
+    statement: str,
+    _parameters: Any,
+    _context: Any,
     _many: Any,
-) -> None:  # fmt: skip
+) -> None:
     borrowed = lent_to(connection)
     borrowed.outer.check()
     refuse_cut(borrowed)
@@ -139,7 +157,12 @@ def _after(connection: Connection, *_: object) -> None:
 
 def _on_error(context: ExceptionContext) -> None:
     connection = context.connection
-    if connection is None or connection.closed or connection.invalidated or context.is_disconnect:
+    if (
+        connection is None
+        or connection.closed
+        or connection.invalidated
+        or context.is_disconnect
+    ):
         return
     if (borrowed := borrowed_of(connection)) is not None:
         borrowed.end_one(keep=False)
@@ -152,11 +175,19 @@ def _refuse_overlap(connection: Connection, _name: str, _context: None) -> None:
 
 
 def _refuse_hidden_write(
-    connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any,
+    connection: Connection,
+    _cursor: Any,
+    statement: str,
+    _parameters: Any,
+    _context: Any,
     _many: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Refuse what a session of the user's writes inside of a part that may be rolled back."""
     outer = outer_of(connection)
     is_within = isinstance(outer.last, Borrowed)
-    if is_within and needs_transaction(statement) and not _OF_SAVEPOINTS.match(statement):
+    if (
+        is_within
+        and needs_transaction(statement)
+        and not _OF_SAVEPOINTS.match(statement)
+    ):
         outer.refuse_overlap()

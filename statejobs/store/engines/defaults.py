@@ -23,7 +23,7 @@ _HALF_DEADLOCK = (
 _ASK = (
     f"SELECT {_HALF_DEADLOCK}, current_setting('default_transaction_isolation'), "
     + ", ".join(f"current_setting('{name}')" for name in _TIMEOUTS)
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,9 @@ def _read(connection: Connection) -> Limits:
     cursor.close()
     by_name = zip(_TIMEOUTS, timeouts, strict=True)
     return Limits(
-        isolation="" if isolation == "read committed" else " ISOLATION LEVEL READ COMMITTED",
+        isolation=""
+        if isolation == "read committed"
+        else " ISOLATION LEVEL READ COMMITTED",
         patience=max(patience, 1),
         timeouts=tuple(name for name, value in by_name if value != "0"),
     )

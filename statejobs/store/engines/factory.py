@@ -65,7 +65,10 @@ def parse_url(database: object) -> URL:
             why="claims need what only the statements for SQLite and PostgreSQL say",
             fix="use sqlite:///app.db or postgresql://user:password@host/name",
         )
-    if "+" in url.drivername and url.drivername not in {DRIVERS[backend], ASYNC_DRIVERS[backend]}:
+    if "+" in url.drivername and url.drivername not in {
+        DRIVERS[backend],
+        ASYNC_DRIVERS[backend],
+    }:
         raise ConfigurationError(
             f"driver {url.drivername!r} is not supported for workers",
             why="they rely on what one driver for each database does",
@@ -74,7 +77,9 @@ def parse_url(database: object) -> URL:
     return url.set(drivername=DRIVERS[backend])
 
 
-def open_engine(database: str | URL | Engine | Connection, *, connections: int = 20) -> Engine:
+def open_engine(
+    database: str | URL | Engine | Connection, *, connections: int = 20
+) -> Engine:
     """Return an engine for *database*, configured for workers.
 
     Args:
@@ -101,10 +106,17 @@ def open_engine(database: str | URL | Engine | Connection, *, connections: int =
     url = parse_url(database)
     try:
         if url.get_backend_name() == "sqlite":
-            refuse_memory(url)  # before create_engine, whose pool for it takes no pool_size
+            refuse_memory(
+                url
+            )  # before create_engine, whose pool for it takes no pool_size
             return keep_private(
                 configure_sqlite(
-                    create_engine(url, pool_size=connections, max_overflow=10, hide_parameters=True)
+                    create_engine(
+                        url,
+                        pool_size=connections,
+                        max_overflow=10,
+                        hide_parameters=True,
+                    )
                 )
             )
         return read_prepare_threshold(
@@ -153,7 +165,9 @@ def check_async_driver(engine: Engine) -> None:
     Raises:
         ConfigurationError: The extra is not installed.
     """
-    needed = ("greenlet", "aiosqlite") if engine.dialect.name == "sqlite" else ("greenlet",)
+    needed = (
+        ("greenlet", "aiosqlite") if engine.dialect.name == "sqlite" else ("greenlet",)
+    )
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise ConfigurationError(

@@ -25,7 +25,9 @@ _EXPLAINED = (
 
 def limit_idleness(limit: timedelta) -> str:
     """Return SQL after which the present transaction is ended when it stands idle for *limit*."""
-    return f"SET LOCAL idle_in_transaction_session_timeout TO {-(-limit // _MILLISECOND)}"
+    return (
+        f"SET LOCAL idle_in_transaction_session_timeout TO {-(-limit // _MILLISECOND)}"
+    )
 
 
 def explain_idleness(engine: Engine) -> None:

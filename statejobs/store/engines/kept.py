@@ -46,8 +46,14 @@ def ending_in(statement: str) -> str | None:
     As far as its text tells; those about savepoints do not.
     """
     code = _NO_CODE.sub(" ", statement)
-    is_definition = code.lstrip()[:6].upper() == "CREATE"  # of a trigger, whose body ends with END
-    found = (words for words in _statements(code) if not (is_definition and words[0] == "END"))
+    is_definition = (
+        code.lstrip()[:6].upper() == "CREATE"
+    )  # of a trigger, whose body ends with END
+    found = (
+        words
+        for words in _statements(code)
+        if not (is_definition and words[0] == "END")
+    )
     return next((" ".join(words) for words in found if _ends(words)), None)
 
 

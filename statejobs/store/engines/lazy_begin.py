@@ -19,7 +19,13 @@ from sqlalchemy import Connection, Engine, event
 from statejobs.store.engines.defaults import limits_of, send
 from statejobs.store.engines.kept import KEPT, OURS, Keeper
 from statejobs.store.engines.locking_reads import locks_rows
-from statejobs.store.engines.savepoints import SAVEPOINT, Borrowed, borrowed_of, lent_to, refuse_cut
+from statejobs.store.engines.savepoints import (
+    SAVEPOINT,
+    Borrowed,
+    borrowed_of,
+    lent_to,
+    refuse_cut,
+)
 
 AUTOCOMMIT = "statejobs_autocommit"
 """Execution option of a single statement that is its own transaction."""
@@ -33,13 +39,27 @@ What it raises ends the transaction, and the statement is not sent.
 
 _BEGUN, _LIFTED = "statejobs_begun", "statejobs_lifted"
 _STATEMENT = re.compile(r"^\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(\w+)", re.DOTALL)
-_LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE)
+_LOCKS = re.compile(
+    r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE
+)
 _WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 _READS = {"SELECT", "VALUES", "WITH", "TABLE"}
 _NEVER_BEGIN = {
-    "PRAGMA", "EXPLAIN", "SHOW", "SET", "BEGIN", "COMMIT", "ROLLBACK", "RELEASE", "LISTEN",
-    "UNLISTEN", "NOTIFY", "VACUUM", "ATTACH", "DETACH",
-}  # fmt: skip
+    "PRAGMA",
+    "EXPLAIN",
+    "SHOW",
+    "SET",
+    "BEGIN",
+    "COMMIT",
+    "ROLLBACK",
+    "RELEASE",
+    "LISTEN",
+    "UNLISTEN",
+    "NOTIFY",
+    "VACUUM",
+    "ATTACH",
+    "DETACH",
+}
 
 
 @lru_cache(maxsize=2048)
@@ -88,7 +108,9 @@ def begin_now(connection: Connection, *, then: str = "") -> None:
     with_begin = connection.get_execution_options().get(WITH_BEGIN)
     parts = [begin + limits.isolation, with_begin, limits.lift, then]
     options = {OURS: True}
-    connection.exec_driver_sql("; ".join(filter(None, parts)), execution_options=options)
+    connection.exec_driver_sql(
+        "; ".join(filter(None, parts)), execution_options=options
+    )
     if keeper is not None:
         keeper.note_begun(is_open=True)
     connection.info[_BEGUN] = time.perf_counter()
@@ -127,7 +149,12 @@ def begun_at(connection: Connection) -> float | None:
 
 
 def _begin_before_write(
-    connection: Connection, cursor: Any, statement: str, _parameters: Any, context: Any, _many: Any
+    connection: Connection,
+    cursor: Any,
+    statement: str,
+    _parameters: Any,
+    context: Any,
+    _many: Any,
 ) -> None:
     said = {} if context is None else context.execution_options
     if said.get(AUTOCOMMIT):
@@ -152,7 +179,11 @@ def _begin(connection: Connection, cursor: Any, keeper: Keeper | None) -> None:
         _set_savepoint(connection)
     else:
         begin = options["statejobs_begin"] + limits_of(connection).isolation
-        send(connection, cursor, "; ".join(filter(None, [begin, options.get(WITH_BEGIN)])))
+        send(
+            connection,
+            cursor,
+            "; ".join(filter(None, [begin, options.get(WITH_BEGIN)])),
+        )
         connection.info[_BEGUN] = time.perf_counter()
         connection.info[_LIFTED] = False
     if keeper is not None:
@@ -161,12 +192,16 @@ def _begin(connection: Connection, cursor: Any, keeper: Keeper | None) -> None:
         _tell_begun(connection, cursor, on_begin, keeper)
 
 
-def _tell_begun(connection: Connection, cursor: Any, on_begin: Any, keeper: Keeper | None) -> None:
+def _tell_begun(
+    connection: Connection, cursor: Any, on_begin: Any, keeper: Keeper | None
+) -> None:
     """Call *on_begin*; what it raises takes back what has just begun."""
     try:
         on_begin(connection)
     except BaseException:
-        with contextlib.suppress(Exception):  # a connection that is lost has no transaction
+        with contextlib.suppress(
+            Exception
+        ):  # a connection that is lost has no transaction
             if (borrowed := borrowed_of(connection)) is not None:
                 borrowed.rollback()
             else:
@@ -179,7 +214,9 @@ def _tell_begun(connection: Connection, cursor: Any, on_begin: Any, keeper: Keep
 def _set_savepoint(connection: Connection) -> None:
     """Begin a part of a transaction of the user's; its settings are his, and stay."""
     borrowed = lent_to(connection)
-    begin_now(borrowed.outer.connection)  # outside of one, SQLite would commit with the savepoint
+    begin_now(
+        borrowed.outer.connection
+    )  # outside of one, SQLite would commit with the savepoint
     statement = borrowed.begin()
     try:
         connection.exec_driver_sql(statement)
@@ -192,4 +229,8 @@ def _set_savepoint(connection: Connection) -> None:
 
 def _locks_unsaid(connection: Connection, context: Any) -> bool:
     """Return whether a read asks for locks that the text of SQLite has no words for."""
-    return connection.dialect.name == "sqlite" and context is not None and locks_rows(context)
+    return (
+        connection.dialect.name == "sqlite"
+        and context is not None
+        and locks_rows(context)
+    )

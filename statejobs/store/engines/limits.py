@@ -46,8 +46,11 @@ def check_connections(engine: Engine, *, slots: int) -> None:
     if limit.most > BESIDE:
         log.warning(
             "%s may have %d connections, a worker wants %d (%s): jobs will wait for each other",
-            limit.whose, limit.most, BESIDE + slots, wanted,
-        )  # fmt: skip
+            limit.whose,
+            limit.most,
+            BESIDE + slots,
+            wanted,
+        )
         return
     raise ConfigurationError(
         f"{limit.whose} may have {limit.most} connections, a worker needs at least {BESIDE + 1}",
@@ -63,7 +66,9 @@ def _find_limit(engine: Engine) -> Limit | None:
     with engine.connect() as connection:
         row = connection.execute(_LIMITS).first()
         info = getattr(connection.connection.driver_connection, "info", None)
-        pid = getattr(info, "backend_pid", None)  # a connection without a pool is closed below
+        pid = getattr(
+            info, "backend_pid", None
+        )  # a connection without a pool is closed below
     if row is None or row.rolsuper or pid != row.pg_backend_pid:
         return None
     quote = engine.dialect.identifier_preparer.quote_identifier
@@ -71,7 +76,11 @@ def _find_limit(engine: Engine) -> Limit | None:
     limits = [
         Limit(f"role {role}", row.rolconnlimit, f"ALTER ROLE {role} CONNECTION LIMIT"),
         Limit(
-            f"database {database}", row.datconnlimit, f"ALTER DATABASE {database} CONNECTION LIMIT"
+            f"database {database}",
+            row.datconnlimit,
+            f"ALTER DATABASE {database} CONNECTION LIMIT",
         ),
     ]
-    return min((one for one in limits if one.most >= 0), key=lambda one: one.most, default=None)
+    return min(
+        (one for one in limits if one.most >= 0), key=lambda one: one.most, default=None
+    )

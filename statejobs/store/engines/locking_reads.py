@@ -26,5 +26,6 @@ def _asks_for_locks(statement: Any) -> bool:
     if statement is None or not getattr(statement, "is_select", False):
         return False
     return any(
-        getattr(part, "_for_update_arg", None) is not None for part in visitors.iterate(statement)
+        getattr(part, "_for_update_arg", None) is not None
+        for part in visitors.iterate(statement)
     )

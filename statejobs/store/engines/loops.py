@@ -52,7 +52,10 @@ class AsyncEngines:
             opened = open_async_engine(self._engine, connections=self._connections)
             renew_in_children(opened.sync_engine)
             self._on_open(opened.sync_engine)
-            self._by_loop[loop], self._cutters[loop] = opened, Cutter(opened.sync_engine)
+            self._by_loop[loop], self._cutters[loop] = (
+                opened,
+                Cutter(opened.sync_engine),
+            )
         return opened
 
     async def close_of_this_loop(self) -> None:

@@ -29,10 +29,14 @@ def read_prepare_threshold(engine: Engine) -> Engine:
     that gets the next. The driver takes the option as a number only, and URLs hold text.
     """
 
-    def connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> None:
+    def connect(
+        _dialect: Any, _record: Any, _args: Any, options: dict[str, Any]
+    ) -> None:
         given = options.get("prepare_threshold")
         if isinstance(given, str):
-            options["prepare_threshold"] = None if given.lower() == "none" else int(given)
+            options["prepare_threshold"] = (
+                None if given.lower() == "none" else int(given)
+            )
 
     event.listen(engine, "do_connect", connect)
     return engine
@@ -41,13 +45,17 @@ def read_prepare_threshold(engine: Engine) -> Engine:
 class PostgresListener:
     """Listens on a connection of its own and survives its loss."""
 
-    def __init__(self, engine: Engine, on_wake: Callable[[], None], rng: Random) -> None:
+    def __init__(
+        self, engine: Engine, on_wake: Callable[[], None], rng: Random
+    ) -> None:
         self._engine = engine
         self._on_wake = on_wake
         self._rng = rng
         self._wait = _FIRST_WAIT
         self._stop_read = self._stop_write = -1
-        self._thread = threading.Thread(target=self._run, name="statejobs-listen", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="statejobs-listen", daemon=True
+        )
 
     def start(self) -> None:
         """Listen from now on."""
@@ -103,7 +111,9 @@ class PostgresListener:
                 if list(connection.notifies(timeout=0)):
                     self._on_wake()
                 if not ready:
-                    connection.execute("SELECT 1")  # a half-open connection shows itself
+                    connection.execute(
+                        "SELECT 1"
+                    )  # a half-open connection shows itself
         except Exception as error:  # noqa: BLE001 - a lost connection is made again
             log.debug("stopped listening: %s", error)
 

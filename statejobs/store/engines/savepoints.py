@@ -223,7 +223,9 @@ class Outer:
         if self._open:
             self._open.append(name)
 
-    def _end_savepoint(self, _connection: Connection, name: str, _context: None) -> None:
+    def _end_savepoint(
+        self, _connection: Connection, name: str, _context: None
+    ) -> None:
         if not self._open:
             return
         if self.last != name:
@@ -281,7 +283,9 @@ def refused_to_bound(what: str, why: str) -> ConfigurationError:
 
 
 def _cut_off() -> StateJobsError:
-    return StateJobsError("this attempt went on after its timeout, and has no connection any more")
+    return StateJobsError(
+        "this attempt went on after its timeout, and has no connection any more"
+    )
 
 
 def _not_in_turn() -> StateJobsError:

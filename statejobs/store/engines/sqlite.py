@@ -138,6 +138,10 @@ def _file_of(url: URL) -> Path | None:
     name = url.database or ""
     is_uri = name.startswith("file:")
     path = unquote(name.removeprefix("file:").split("?")[0]) if is_uri else name
-    if path in {"", ":memory:"} or url.query.get("mode") == "memory" or "mode=memory" in name:
+    if (
+        path in {"", ":memory:"}
+        or url.query.get("mode") == "memory"
+        or "mode=memory" in name
+    ):
         return None
     return Path(path).absolute()

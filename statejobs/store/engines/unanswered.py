@@ -96,16 +96,24 @@ class SilenceWatch:
         waiting = {id(connection): connection for connection in self._waiting()}
         self._waits = {key: self._waits.get(key) or _Wait(now) for key in waiting}
         suspects = [
-            connection for key, connection in waiting.items()
+            connection
+            for key, connection in waiting.items()
             if now - self._waits[key].since >= SUSPECT_AFTER
-        ]  # fmt: skip
+        ]
         if not suspects:
             return 0
         try:
             deaf = self._ask(suspects)
-        except (self._engine.dialect.loaded_dbapi.Error, SQLAlchemyError, TimeoutError) as error:
-            self._say("the database does not say whether it works on %d statement(s): %s",
-                      len(suspects), error)  # fmt: skip
+        except (
+            self._engine.dialect.loaded_dbapi.Error,
+            SQLAlchemyError,
+            TimeoutError,
+        ) as error:
+            self._say(
+                "the database does not say whether it works on %d statement(s): %s",
+                len(suspects),
+                error,
+            )
             deaf = self._overdue(suspects) if _is_silence(error) else []
         return self._close(deaf)
 
@@ -134,7 +142,9 @@ class SilenceWatch:
         marks = dict.fromkeys(by_pid, "gone") | dict(rows)
         now = self._monotonic()
         return [
-            by_pid[pid] for pid in by_pid if self._is_confirmed(by_pid[pid], marks.get(pid), now)
+            by_pid[pid]
+            for pid in by_pid
+            if self._is_confirmed(by_pid[pid], marks.get(pid), now)
         ]
 
     def _is_confirmed(self, connection: Any, mark: str | None, now: float) -> bool:
@@ -168,7 +178,9 @@ class SilenceWatch:
     def _close(self, connections: Iterable[Any]) -> int:
         closed = sum(_shut(connection) for connection in connections)
         if closed:
-            self._say("the database has not answered %d connections: they are closed", closed)
+            self._say(
+                "the database has not answered %d connections: they are closed", closed
+            )
         return closed
 
     def _say(self, text: str, *args: object) -> None:
@@ -184,7 +196,9 @@ def _is_waiting(connection: Any) -> bool:
 
 def _is_silence(error: Exception) -> bool:
     """Whether nobody answered; a server that refuses is there, and so may be the statements."""
-    return isinstance(error, TimeoutError) or type(error).__name__ == "ConnectionTimeout"
+    return (
+        isinstance(error, TimeoutError) or type(error).__name__ == "ConnectionTimeout"
+    )
 
 
 def _shut(connection: Any) -> bool:

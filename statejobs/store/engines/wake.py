@@ -48,7 +48,9 @@ def wake_listeners(engine: Engine) -> None:
 class SqliteListener:
     """Listens on a socket of its own; without one, its worker finds work by looking."""
 
-    def __init__(self, engine: Engine, node_id: str, on_wake: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, node_id: str, on_wake: Callable[[], None]
+    ) -> None:
         path = database_path(engine)
         if path is None:
             raise ConfigurationError(
@@ -146,7 +148,11 @@ class _Place:
     def sockets(self) -> list[str]:
         """Return the names of the sockets; what else is there is not ours."""
         with os.scandir(self.descriptor) as entries:
-            return [e.name for e in entries if stat.S_ISSOCK(e.stat(follow_symlinks=False).st_mode)]
+            return [
+                e.name
+                for e in entries
+                if stat.S_ISSOCK(e.stat(follow_symlinks=False).st_mode)
+            ]
 
     def remove_dead(self) -> None:
         """Remove the sockets of workers that were killed."""
@@ -172,7 +178,9 @@ def _wake_in(place: _Place) -> None:
     with _datagrams() as sender:
         sender.setblocking(False)
         for name in place.sockets():
-            with suppress(OSError):  # its worker was killed, or its buffer is full: it was told
+            with suppress(
+                OSError
+            ):  # its worker was killed, or its buffer is full: it was told
                 sender.sendto(b"w", place.address(name))
 
 

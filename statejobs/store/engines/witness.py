@@ -32,7 +32,9 @@ _ASKED_AFTER = 0.005
 """Seconds in the pool after which the server is asked whether it still knows a connection."""
 _MARK = "statejobs_lost_here"
 _RESTED = "statejobs_rests_since"
-_HUNG_UP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR | select.POLLNVAL
+_HUNG_UP = (
+    getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR | select.POLLNVAL
+)
 _STARTED = "SELECT EXTRACT(EPOCH FROM clock_timestamp() - pg_postmaster_start_time())"
 
 
@@ -90,10 +92,16 @@ class Witness:
             return True
         is_ours = hasattr(error, _MARK)
         was_connected = getattr(error, _MARK, True)
-        if is_ours and not (was_connected and self._engine.dialect.name == "postgresql"):
+        if is_ours and not (
+            was_connected and self._engine.dialect.name == "postgresql"
+        ):
             return True
         others = self._recent() - is_ours
-        return others > 0 or self._finds_lost() or (is_ours and self._was_restarted(within))
+        return (
+            others > 0
+            or self._finds_lost()
+            or (is_ours and self._was_restarted(within))
+        )
 
     def _note_connection(self, _dbapi_connection: Any, record: Any) -> None:
         with self._lock:
@@ -141,7 +149,9 @@ class Witness:
     def _finds_lost(self) -> bool:
         with self._lock:
             connections = [ref() for ref in self._connections]
-        return _hung_up([c for c in connections if c is not None and not c.closed], _GRACE)
+        return _hung_up(
+            [c for c in connections if c is not None and not c.closed], _GRACE
+        )
 
     def _was_restarted(self, within: float) -> bool:
         """Return whether the server is away, or began only after the work that it was lost to."""

@@ -33,10 +33,23 @@ class RecordAttempt:
     kind, variable = "action", "self"
 
     __slots__ = (
-        "_action", "_completing", "_ctx", "_deletes", "_face", "_hold", "_ledgers", "_model",
-        "_session", "_stale", "actor", "claims", "is_abandoned", "may_load", "name",
+        "_action",
+        "_completing",
+        "_ctx",
+        "_deletes",
+        "_face",
+        "_hold",
+        "_ledgers",
+        "_model",
+        "_session",
+        "_stale",
+        "actor",
+        "claims",
+        "is_abandoned",
+        "may_load",
+        "name",
         "needs_session",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
@@ -67,7 +80,9 @@ class RecordAttempt:
         self._session = session
         self._deletes = action.target is None
         self.name = action.name
-        self.may_load = bool(action.is_atomic or action.guards or self._model.eager_relations)
+        self.may_load = bool(
+            action.is_atomic or action.guards or self._model.eager_relations
+        )
         self._stale: dict[Claim, Stale] = {}
         self._completing: list[RecordSubject] = []
         self._ledgers: list[Ledger] = []
@@ -111,7 +126,9 @@ class RecordAttempt:
         subject: RecordSubject = claim.subject
         if action.is_atomic and self._hold is not None:
             self._hold.load(self._session)
-        if self._face.is_async and self._model.eager_relations:  # a touch could not load them
+        if (
+            self._face.is_async and self._model.eager_relations
+        ):  # a touch could not load them
             with ours():
                 self._session.refresh(subject.record, self._model.eager_relations)
         if action.guards and (reason := _why_stale(subject)) is not None:
@@ -122,7 +139,9 @@ class RecordAttempt:
     def endings(self, called: Outcome) -> list[Ending]:
         """Return how the attempt of each claim ends, after a call that ended as *called*."""
         claims = self.claims
-        if self.is_abandoned:  # its thread goes on, and says no more how any of them ends
+        if (
+            self.is_abandoned
+        ):  # its thread goes on, and says no more how any of them ends
             return [Ending(claim, called) for claim in claims]
         if not isinstance(called, Complete):
             return [Ending(claim, self._stale.get(claim, called)) for claim in claims]
@@ -131,7 +150,9 @@ class RecordAttempt:
             if isinstance(outcome, Complete):
                 self._completing.append(claim.subject)
             elif claim.subject.record in self._session:
-                self._session.expire(claim.subject.record)  # what it changed is not to be kept
+                self._session.expire(
+                    claim.subject.record
+                )  # what it changed is not to be kept
         changes = iter(self._own_changes())
         return [
             Ending(claim, outcome, next(changes, {}))
@@ -173,7 +194,11 @@ class RecordAttempt:
         """Return what is to be written with each move, unless the session has to write more."""
         session, action = self._session, self._action
         changes = None
-        if not (action.is_atomic or self._deletes or (session.was_used and session.is_writing())):
+        if not (
+            action.is_atomic
+            or self._deletes
+            or (session.was_used and session.is_writing())
+        ):
             records = [subject.record for subject in self._completing]
             changes = own_changes(session, records, self._model)
         self.needs_session = changes is None

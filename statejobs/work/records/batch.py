@@ -91,7 +91,9 @@ class Batch:
         with ours():
             connection = self._session.connection()
             begin_now(connection)
-            standing = load_standing(self._session, [claim.subject for claim in self.claims])
+            standing = load_standing(
+                self._session, [claim.subject for claim in self.claims]
+            )
             impose_limits(connection)
         self._session.expunge_all()  # each goes into a session of its own
         return standing
@@ -113,9 +115,13 @@ class Batch:
             info=session_info(self._sources, claim.job),
         )
         attempt = RecordAttempt(
-            Face(session), (claim,), hold=None, store=self._store, sources=self._sources,
+            Face(session),
+            (claim,),
+            hold=None,
+            store=self._store,
+            sources=self._sources,
             now=self._now,
-        )  # fmt: skip
+        )
         try:
             outcome: Outcome = copy_context().run(attempt.call)
             if os.getpid() != process:
@@ -144,6 +150,8 @@ class Batch:
 
     def _release(self, session: JobSession) -> None:
         woken = session.info.pop(WAKE, set())
-        self._session.info.setdefault(WAKE, set()).update(woken)  # by the commit, not by this
+        self._session.info.setdefault(WAKE, set()).update(
+            woken
+        )  # by the commit, not by this
         session.allow_commit()
         session.commit()

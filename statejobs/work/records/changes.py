@@ -40,7 +40,9 @@ def own_changes(
 def _changed_columns(record: Any, model: ResourceModel) -> dict[str, Any] | None:
     """Return the changed columns; None when other attributes have changed, or to SQL."""
     state, columns = instance_state(record), own_columns(model)
-    before = state.committed_state  # attribute → value in the database, of those that were set
+    before = (
+        state.committed_state
+    )  # attribute → value in the database, of those that were set
     if not before.keys() <= columns.keys():
         return None
     values = {
@@ -48,12 +50,16 @@ def _changed_columns(record: Any, model: ResourceModel) -> dict[str, Any] | None
         for name in sorted(before)
         if not _is_same(columns[name], state.dict.get(name), before[name])
     }
-    return None if any(isinstance(v, ClauseElement) for v in values.values()) else values
+    return (
+        None if any(isinstance(v, ClauseElement) for v in values.values()) else values
+    )
 
 
 def _is_same(column: Column[Any], value: object, before: object) -> bool:
     """Return whether a flush would see no change; asking its history takes four times as long."""
-    return column.type.compare_values(value, before) is True  # an SQL expression equals nothing
+    return (
+        column.type.compare_values(value, before) is True
+    )  # an SQL expression equals nothing
 
 
 @lru_cache(maxsize=256)
@@ -61,7 +67,9 @@ def allows_shortcut(model: ResourceModel) -> bool:
     """Return whether an UPDATE of the record's own table does all that a flush would do."""
     mapper, table = model.mapper, model.table
     has_hooks = any((*mapper.dispatch.before_update, *mapper.dispatch.after_update))
-    computes = any(c.onupdate is not None or c.server_onupdate is not None for c in table.columns)
+    computes = any(
+        c.onupdate is not None or c.server_onupdate is not None for c in table.columns
+    )
     is_versioned = mapper.version_id_col is not None
     return not (has_hooks or computes or is_versioned) and mapper.local_table is table
 

@@ -55,9 +55,13 @@ class LockedRecords:
 
 
 def lock_records(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger,
-    identities: Sequence[Identity], *, started: Mapping[str, Collection[Identity]],
-) -> LockedRecords:  # fmt: skip
+    connection: Connection,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    identities: Sequence[Identity],
+    *,
+    started: Mapping[str, Collection[Identity]],
+) -> LockedRecords:
     """Load and lock those of *identities* that wait for their job, waiting for nobody.
 
     *started* are the records of the jobs that this claim has taken already, by key.
@@ -81,9 +85,12 @@ def lock_records(
 
 
 def move_to_during(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger,
-    locked: LockedRecords, now: datetime,
-) -> None:  # fmt: skip
+    connection: Connection,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    locked: LockedRecords,
+    now: datetime,
+) -> None:
     """Move locked records to the state in which their job runs, with one statement.
 
     Raises:
@@ -128,12 +135,18 @@ def identities_of(
 
 
 @lru_cache(maxsize=256)
-def _waiting_records(model: ResourceModel, sources: tuple[str, ...], dialect: str) -> Select[Any]:
+def _waiting_records(
+    model: ResourceModel, sources: tuple[str, ...], dialect: str
+) -> Select[Any]:
     """Return the query that locks those of `keys` that are in *sources*."""
     return (
         select(model.cls)
         .where(_is_listed(model, dialect))
-        .where(unindexed(model.state_column).in_([model.members[source] for source in sources]))
+        .where(
+            unindexed(model.state_column).in_(
+                [model.members[source] for source in sources]
+            )
+        )
         # two records of a batch may share an object, and each goes into a session of its own
         .options(*([lazyload("*")] if model.eager_relations else []))
         # NO KEY UPDATE: inserting a child row that refers to the record does not count
@@ -143,8 +156,12 @@ def _waiting_records(model: ResourceModel, sources: tuple[str, ...], dialect: st
 
 def _is_listed(model: ResourceModel, dialect: str) -> ColumnElement[bool]:
     columns = list(model.table.primary_key.columns)
-    if _has_key_arrays(model, dialect):  # the text stays the same, so it is prepared once
-        return columns[0] == any_(bindparam(model.names["keys"], type_=array_of(columns[0])))
+    if _has_key_arrays(
+        model, dialect
+    ):  # the text stays the same, so it is prepared once
+        return columns[0] == any_(
+            bindparam(model.names["keys"], type_=array_of(columns[0]))
+        )
     key = columns[0] if len(columns) == 1 else tuple_(*columns)
     return key.in_(bindparam(model.names["keys"], expanding=True))
 
@@ -167,28 +184,42 @@ class _Move:
         move = move_matching(
             records,
             _is_listed(model, dialect.name) if self._has_arrays else and_(*keys),
-            target=bindparam(names["becomes"], model.members[target], type_=records.state.type),
+            target=bindparam(
+                names["becomes"], model.members[target], type_=records.state.type
+            ),
             at=bindparam(names["moved_at"], type_=UtcDateTime),
         )
         self._statement = Prepared(move, dialect)
 
-    def execute(self, connection: Connection, identities: Sequence[Identity], now: datetime) -> int:
+    def execute(
+        self, connection: Connection, identities: Sequence[Identity], now: datetime
+    ) -> int:
         """Return how many it moved."""
         names = self._names
         if self._has_arrays:
-            given: Any = {"keys": [identity[0] for identity in identities], "moved_at": now}
+            given: Any = {
+                "keys": [identity[0] for identity in identities],
+                "moved_at": now,
+            }
             return self._statement.execute(connection, names.of(given)).rowcount
         rows = [
-            names.of({"moved_at": now, **{f"pk_{n}": value for n, value in enumerate(identity)}})
+            names.of(
+                {
+                    "moved_at": now,
+                    **{f"pk_{n}": value for n, value in enumerate(identity)},
+                }
+            )
             for identity in identities
         ]
         return self._statement.execute(connection, rows).rowcount
 
 
 def _leave_to_others(
-    connection: Connection, resting: Sequence[BoundTrigger], locked: LockedRecords,
+    connection: Connection,
+    resting: Sequence[BoundTrigger],
+    locked: LockedRecords,
     started: Mapping[str, Collection[Identity]],
-) -> None:  # fmt: skip
+) -> None:
     """Call those records busy that jobs work on which need them where they are.
 
     The records are locked: whoever claims one of those jobs waits for this claim, or comes before.
@@ -213,9 +244,12 @@ def _move_to(model: ResourceModel, target: str, dialect: Dialect) -> _Move:
 
 
 def _explain_missing(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger,
-    missing: Sequence[Identity], locked: LockedRecords,
-) -> None:  # fmt: skip
+    connection: Connection,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    missing: Sequence[Identity],
+    locked: LockedRecords,
+) -> None:
     """Tell records that are busy from those that moved on, with one unlocked SELECT.
 
     Busy is what someone holds, and what another action works on that may bring it back.
@@ -234,7 +268,9 @@ def _explain_missing(
         elif state in bound.sources or state in neighbours_of(model, bound).passing:
             locked.busy.add(identity)
         elif state not in model.members:
-            locked.misfits[identity] = f"its record is in {state!r}, which this code does not know"
+            locked.misfits[identity] = (
+                f"its record is in {state!r}, which this code does not know"
+            )
         else:
             waits = " or ".join(repr(source) for source in bound.sources)
             locked.stale[identity] = (
@@ -244,13 +280,19 @@ def _explain_missing(
 
 
 def _tell_what_is_hidden(
-    connection: Connection, model: ResourceModel, locked: LockedRecords, *, gone: set[Identity]
+    connection: Connection,
+    model: ResourceModel,
+    locked: LockedRecords,
+    *,
+    gone: set[Identity],
 ) -> None:
     """Take out of *locked* what only looks busy or gone, since the database hides it."""
     why = why_hidden(connection, model) if gone or locked.busy else None
     if why is None:
         return
-    unlockable = find_unlockable(connection, model, locked.busy) if locked.busy else set()
+    unlockable = (
+        find_unlockable(connection, model, locked.busy) if locked.busy else set()
+    )
     for identity in gone:
         del locked.stale[identity]
     locked.busy -= unlockable

@@ -40,7 +40,9 @@ def delete_or_refuse(
         _delete(session, hold, leaving)
 
 
-def _delete(session: Session, hold: Hold | None, subjects: Sequence[RecordSubject]) -> None:
+def _delete(
+    session: Session, hold: Hold | None, subjects: Sequence[RecordSubject]
+) -> None:
     connection = session.connection()
     has_written = hold is None or hold.holds(connection)
     if hold is not None:
@@ -49,7 +51,10 @@ def _delete(session: Session, hold: Hold | None, subjects: Sequence[RecordSubjec
         state = instance_state(subject.record)
         if state.deleted or state.was_deleted:
             continue
-        if has_written and read_place(connection, subject.model.records, subject.identity) is None:
+        if (
+            has_written
+            and read_place(connection, subject.model.records, subject.identity) is None
+        ):
             continue  # by SQL of the body
         session.add(subject.record)  # the body may have expunged it
         session.delete(subject.record)
@@ -93,15 +98,22 @@ def _refuse_what_is_there(connection: Connection, subject: RecordSubject) -> Non
 def _refuse_undeclared(subject: RecordSubject) -> None:
     state = instance_state(subject.record)
     session = state.session
-    if state.deleted or state.was_deleted or (session and subject.record in session.deleted):
+    if (
+        state.deleted
+        or state.was_deleted
+        or (session and subject.record in session.deleted)
+    ):
         raise _undeclared(subject, "has deleted the record")
     mapper = subject.model.mapper
     names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
     key = tuple(
-        state.dict.get(name, was) for name, was in zip(names, subject.identity, strict=True)
+        state.dict.get(name, was)
+        for name, was in zip(names, subject.identity, strict=True)
     )
     if key != subject.identity:
-        raise _undeclared(subject, f"has changed the record's key to {encode_identity(key)}")
+        raise _undeclared(
+            subject, f"has changed the record's key to {encode_identity(key)}"
+        )
 
 
 def _undeclared(subject: RecordSubject, did: str) -> StateJobsError:
@@ -115,7 +127,11 @@ def _undeclared(subject: RecordSubject, did: str) -> StateJobsError:
 
 def _by_sql(subjects: Sequence[RecordSubject], moved: MovedAway) -> StateJobsError:
     subject = subjects[0]
-    who = _label(subject) if len(subjects) == 1 else f"{len(subjects)} of {subject.model.name}"
+    who = (
+        _label(subject)
+        if len(subjects) == 1
+        else f"{len(subjects)} of {subject.model.name}"
+    )
     return StateJobsError(
         f"{who}: {moved}, by action {subject.bound.action.name!r} itself: it held the lock. Let it "
         "leave key, state and version of its record to the runner; an action that shall delete "

@@ -17,7 +17,9 @@ NO_VERSION = -1
 """No record has it: landing then finds that someone else moved it."""
 
 
-def find_left(registry: Registry, connection: Connection, job: Job) -> RecordSubject | None:
+def find_left(
+    registry: Registry, connection: Connection, job: Job
+) -> RecordSubject | None:
     """Lock the record of a job whose worker is gone; None when someone holds it."""
     model, bound = registry.triggers[job.key]
     ((_, identity),) = identities_of(model, [job])
@@ -76,6 +78,8 @@ def _is_held(connection: Connection, model: ResourceModel, identity: Identity) -
     """
     is_seen = read_place(connection, model.records, identity) is not None
     why = why_hidden(connection, model)
-    if why is not None and (not is_seen or find_unlockable(connection, model, [identity])):
+    if why is not None and (
+        not is_seen or find_unlockable(connection, model, [identity])
+    ):
         raise RecordHidden(why)
     return is_seen

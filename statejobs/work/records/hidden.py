@@ -54,7 +54,9 @@ def find_unlockable(
     return {*identities} - free
 
 
-def moved_or_hidden(connection: Connection, subject: RecordSubject) -> MovedAway | RecordHidden:
+def moved_or_hidden(
+    connection: Connection, subject: RecordSubject
+) -> MovedAway | RecordHidden:
     """Return why the record of *subject* could not be locked or moved where its claim left it."""
     place = read_place(connection, subject.model.records, subject.identity)
     if place is None or place == (subject.state, subject.version):

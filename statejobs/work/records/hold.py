@@ -111,7 +111,10 @@ class Hold:
             with ours():
                 lift_limits(connection)
                 found = lock_places(
-                    connection, first.model.records, identities, for_delete=first.bound.deletes
+                    connection,
+                    first.model.records,
+                    identities,
+                    for_delete=first.bound.deletes,
                 )
                 impose_limits(connection)
         except UndoneError as undone:
@@ -137,7 +140,9 @@ def _words(ending: Superseded | GiveBack) -> str:
     return ending.reason if isinstance(ending, Superseded) else ending.failure.message
 
 
-def load_standing(session: Session, subjects: Sequence[RecordSubject]) -> dict[Identity, Any]:
+def load_standing(
+    session: Session, subjects: Sequence[RecordSubject]
+) -> dict[Identity, Any]:
     """Lock records, waiting for others, and load them as they are then; objects are refreshed.
 
     In the order of their keys, as whoever locks many. Those that were moved away are left out,
@@ -148,13 +153,21 @@ def load_standing(session: Session, subjects: Sequence[RecordSubject]) -> dict[I
     query: Any = (
         select(model.cls)
         .where(records.are([s.identity for s in subjects], dialect))
-        .where(unindexed(model.state_column).in_({model.members[s.state] for s in subjects}))
+        .where(
+            unindexed(model.state_column).in_(
+                {model.members[s.state] for s in subjects}
+            )
+        )
         .options(*([lazyload("*")] if model.eager_relations else []))
         .execution_options(populate_existing=True)
     )
-    query = in_lock_order(query, records.keys, records.table, dialect, for_delete=deletes)
+    query = in_lock_order(
+        query, records.keys, records.table, dialect, for_delete=deletes
+    )
     key_of, state_of = model.mapper.primary_key_from_instance, model.kernel.state_of
-    loaded = {tuple(key_of(record)): record for record in session.scalars(query).unique()}
+    loaded = {
+        tuple(key_of(record)): record for record in session.scalars(query).unique()
+    }
     left_at = {s.identity: (s.state, s.version) for s in subjects}
     return {
         identity: record

@@ -20,9 +20,14 @@ Kept = Mapping[Identity, dict[str, Any] | None]
 
 
 def leave_misfits(
-    connection: Connection, declarations: Declarations, *, key: str, resource: str,
-    locked: LockedRecords, jobs: Mapping[Identity, tuple[Job, BoundTrigger]],
-) -> Kept:  # fmt: skip
+    connection: Connection,
+    declarations: Declarations,
+    *,
+    key: str,
+    resource: str,
+    locked: LockedRecords,
+    jobs: Mapping[Identity, tuple[Job, BoundTrigger]],
+) -> Kept:
     """Leave those of *locked* where they are whose jobs other code may fit; return the arguments.
 
     Raises:
@@ -42,4 +47,7 @@ def leave_misfits(
         for identity, why in misfits.items():
             del locked.found[identity]
             locked.misfits[identity] = f"{OTHER_CODE}{why}"
-    return {i: None if isinstance(args, ArgumentsError) else args for i, args in found.items()}
+    return {
+        i: None if isinstance(args, ArgumentsError) else args
+        for i, args in found.items()
+    }

@@ -20,7 +20,9 @@ def reload(store: Store, claims: Sequence[Claim]) -> frozenset[int]:
     identities = [claim.subject.identity for claim in claims]
     is_ours = model.records.are(identities, store.dialect)
     with Session(store.working, autoflush=False, expire_on_commit=False) as session:
-        records: list[Any] = [*session.scalars(select(model.cls).where(is_ours)).unique()]
+        records: list[Any] = [
+            *session.scalars(select(model.cls).where(is_ours)).unique()
+        ]
         key_of = model.mapper.primary_key_from_instance
         found = {tuple(key_of(record)): record for record in records}
         session.expunge_all()

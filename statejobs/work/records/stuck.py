@@ -49,7 +49,9 @@ def is_stuck(bound: BoundTrigger, job: Job, state: str) -> bool:
     return gave_up and is_its_own and bound.during is not None and state == bound.during
 
 
-def find_stuck(registry: Registry, store: Store, queries: JobQueries, *, limit: int) -> list[Job]:
+def find_stuck(
+    registry: Registry, store: Store, queries: JobQueries, *, limit: int
+) -> list[Job]:
     """Return the newest jobs that were given up, and whose record still is where they ran."""
     by_key: dict[str, list[Job]] = {}
     for job in queries.stuck(limit=limit):
@@ -79,14 +81,24 @@ def repair(
         with store.transaction() as connection:
             version = _lock_stuck(connection, model, bound, job, identity)
             subject = RecordSubject(
-                model=model, bound=bound, identity=identity, source=source,
-                state=bound.during or source, version=version,
-            )  # fmt: skip
-            move = move_of(job, subject, EdgeKind.RETURN, now, attempt=None, reason=job.reason)
+                model=model,
+                bound=bound,
+                identity=identity,
+                source=source,
+                state=bound.during or source,
+                version=version,
+            )
+            move = move_of(
+                job, subject, EdgeKind.RETURN, now, attempt=None, reason=job.reason
+            )
             if not land(connection, move):
-                raise _refusal(model, bound, job, _KEPT.format(source=source))  # it is locked
+                raise _refusal(
+                    model, bound, job, _KEPT.format(source=source)
+                )  # it is locked
             if move.history is not None:
-                told = structs.replace(move.history, name=REPAIRED, actor=current_actor())
+                told = structs.replace(
+                    move.history, name=REPAIRED, actor=current_actor()
+                )
                 write_history(connection, [told])
             requeue(connection, job.id, bound.options.max_attempts, now)
     except SQLAlchemyError as error:
@@ -94,7 +106,10 @@ def repair(
             raise
         words = words_of(error)
         raise _refusal(
-            model, bound, job, f"the database still does not let it go back to {source!r}: {words}."
+            model,
+            bound,
+            job,
+            f"the database still does not let it go back to {source!r}: {words}.",
         ) from error
 
 
@@ -102,31 +117,43 @@ def _source_of(model: ResourceModel, bound: BoundTrigger, job: Job) -> str:
     """Return the state in which *job* found its record; none is guessed."""
     source = job.record_source
     if source is None:
-        raise _refusal(model, bound, job, "the state in which its job found it is not known.")
+        raise _refusal(
+            model, bound, job, "the state in which its job found it is not known."
+        )
     if source not in bound.sources:
         known = ", ".join(repr(state) for state in bound.sources)
         raise _refusal(
-            model, bound, job,
+            model,
+            bound,
+            job,
             f"its job found it in {source!r}, from which {bound.action.name!r} no longer starts "
             f"(but from {known}). Declare that source again, or move the record with "
             "override_state().",
-        )  # fmt: skip
+        )
     return source
 
 
 def _lock_stuck(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger, job: Job, identity: Identity
+    connection: Connection,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    job: Job,
+    identity: Identity,
 ) -> int:
     """Lock the record of *job*; return its version."""
     found = lock_place(connection, model.records, identity)
     if found is None or found[0] != bound.during:
         raise _refusal(model, bound, job, _MOVED)
     record_id = job.record_id or ""
-    others = [other for other in model.triggers.values() if other.during == bound.during]
+    others = [
+        other for other in model.triggers.values() if other.during == bound.during
+    ]
     keys = [key for other in others for key in other.dedupe_keys(record_id)]
     running = find_running(connection, keys)
     if running is not None:
-        raise _refusal(model, bound, job, f"job {running} runs on it: wait for its end.")
+        raise _refusal(
+            model, bound, job, f"job {running} runs on it: wait for its end."
+        )
     return found[1]
 
 
@@ -155,11 +182,16 @@ def _stuck_as_far_as_known(
 
 
 def _still_stuck(
-    connection: Connection, model: ResourceModel, bound: BoundTrigger, jobs: Sequence[Job]
+    connection: Connection,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    jobs: Sequence[Job],
 ) -> list[Job]:
     by_key: dict[Identity, Job] = {}
     for job in jobs:
-        with suppress(NotFoundError):  # the key has another type by now: there is no such record
+        with suppress(
+            NotFoundError
+        ):  # the key has another type by now: there is no such record
             by_key[decode_identity(model.mapper, job.record_id or "")] = job
     if bound.during is None or not by_key:
         return []

@@ -112,14 +112,24 @@ def came_by_declared_move(
     ).first()
     if last is None or not any(edge.name == last.name for edge in model.spec.edges):
         return False
-    return last.target == DELETED if found is None else (last.target, last.version) == found
+    return (
+        last.target == DELETED
+        if found is None
+        else (last.target, last.version) == found
+    )
 
 
 def move_of(
-    job: Job, subject: RecordSubject, kind: EdgeKind, now: datetime, *, attempt: int | None,
-    reason: str | None = None, duration: float | None = None,
+    job: Job,
+    subject: RecordSubject,
+    kind: EdgeKind,
+    now: datetime,
+    *,
+    attempt: int | None,
+    reason: str | None = None,
+    duration: float | None = None,
     changes: Mapping[str, Any] | None = None,
-) -> Move:  # fmt: skip
+) -> Move:
     """Return the move by which an edge of *kind* ends the work of *job* on its record.
 
     Without an *attempt* a person makes it, by hand. Where the job moved nothing, since its action

@@ -34,7 +34,9 @@ def refuse_lost_writes(session: Session, subjects: Sequence[RecordSubject]) -> N
 
 def _lost(session: Session, subject: RecordSubject) -> Iterator[str]:
     record, mapper = subject.record, subject.model.mapper
-    copy: Any = session.identity_map.get(mapper.identity_key_from_primary_key(subject.identity))
+    copy: Any = session.identity_map.get(
+        mapper.identity_key_from_primary_key(subject.identity)
+    )
     for attribute in instance_state(record).attrs:
         name = attribute.key
         if not attribute.history.has_changes():

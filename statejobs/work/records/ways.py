@@ -31,7 +31,9 @@ def fire_way_back(model: ResourceModel, bound: BoundTrigger, record: Any) -> Non
         _await(record, way, fired)
 
 
-def why_no_way_back(model: ResourceModel, bound: BoundTrigger, record: Any) -> str | None:
+def why_no_way_back(
+    model: ResourceModel, bound: BoundTrigger, record: Any
+) -> str | None:
     """Return why no transition lets the job of *record* go on; None when there is one."""
     ways = list(_ways(model, bound, record))
     open_ways = [way for way in ways if not needed_arguments(way)]
@@ -48,7 +50,9 @@ def needed_arguments(way: TransitionSpec) -> list[str]:
     return [p.name for p in way.signature.parameters.values() if p.is_required]
 
 
-def _ways(model: ResourceModel, bound: BoundTrigger, record: Any) -> Iterator[TransitionSpec]:
+def _ways(
+    model: ResourceModel, bound: BoundTrigger, record: Any
+) -> Iterator[TransitionSpec]:
     state = model.kernel.state_of(record)
     for edge in model.spec.transitions:
         if edge.trigger == bound.key and state in edge.sources:
@@ -59,7 +63,9 @@ def _why_no_way(
     model: ResourceModel, bound: BoundTrigger, record: Any, ways: list[TransitionSpec]
 ) -> list[str]:
     if not ways:
-        return [f"no transition from {model.kernel.state_of(record)!r} runs {bound.key!r}."]
+        return [
+            f"no transition from {model.kernel.state_of(record)!r} runs {bound.key!r}."
+        ]
     reasons = []
     for way in ways:
         names = needed_arguments(way)

@@ -27,7 +27,12 @@ from statejobs.work.discarding import run_hook
 from statejobs.work.face import open_face
 from statejobs.work.records.attempt import RecordAttempt
 from statejobs.work.records.batch import MOST_IN_A_BATCH, Batch
-from statejobs.work.records.claim import identities_of, lock_records, move_to_during, write_claims
+from statejobs.work.records.claim import (
+    identities_of,
+    lock_records,
+    move_to_during,
+    write_claims,
+)
 from statejobs.work.records.finding import find_at_rest, find_left, refuse_hidden
 from statejobs.work.records.hold import Hold
 from statejobs.work.records.misfits import leave_misfits
@@ -82,7 +87,9 @@ class RecordWork:
             during=bound.during,
         )
 
-    def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
+    def start(
+        self, connection: Connection, jobs: Sequence[Job], now: datetime
+    ) -> Starts:
         """Lock and move the records of *jobs*: a fixed number of statements for each key."""
         ready: list[tuple[Job, RecordSubject]] = []
         busy: list[Job] = []
@@ -92,22 +99,32 @@ class RecordWork:
         for key in dict.fromkeys(job.key for job in jobs):
             model, bound = self._registry.triggers[key]
             known: dict[Identity, Job] = {}
-            for job, identity in identities_of(model, [j for j in jobs if j.key == key]):
+            for job, identity in identities_of(
+                model, [j for j in jobs if j.key == key]
+            ):
                 if identity is None:
                     stale[job.id] = f"{job.record_id!r} is not a key of {model.name}"
                 else:
                     known[identity] = job
             if not known:
                 continue
-            locked = lock_records(connection, model, bound, list(known), started=started)
+            locked = lock_records(
+                connection, model, bound, list(known), started=started
+            )
             own = _own_triggers(bound, [record for record, *_ in locked.found.values()])
-            owned = {i: (known[i], own[type(found[0])]) for i, found in locked.found.items()}
+            owned = {
+                i: (known[i], own[type(found[0])]) for i, found in locked.found.items()
+            }
             if locked.hidden and not locked.found:
                 raise RecordHidden(next(iter(locked.hidden.values())))
             args = leave_misfits(
-                connection, self._declarations, key=key, resource=model.name, locked=locked,
+                connection,
+                self._declarations,
+                key=key,
+                resource=model.name,
+                locked=locked,
                 jobs=owned,
-            )  # fmt: skip
+            )
             started.setdefault(bound.key, set()).update(locked.found)
             move_to_during(connection, model, bound, locked, now)
             ready += [
@@ -119,8 +136,12 @@ class RecordWork:
             ]
             busy += [known[identity] for identity in locked.busy]
             stale |= {known[identity].id: why for identity, why in locked.stale.items()}
-            misfits += [(known[identity], why) for identity, why in locked.misfits.items()]
-            misfits += [(known[i], f"{OTHER_CODE}{why}") for i, why in locked.hidden.items()]
+            misfits += [
+                (known[identity], why) for identity, why in locked.misfits.items()
+            ]
+            misfits += [
+                (known[i], f"{OTHER_CODE}{why}") for i, why in locked.hidden.items()
+            ]
         order = {job.id: place for place, job in enumerate(jobs)}
         ready.sort(key=lambda pair: order[pair[0].id])
         write_claims(connection, ready, now)
@@ -134,9 +155,13 @@ class RecordWork:
             return Batch(self._store, claims, sources=self._sources, now=now)
         hold = Hold([one.subject for one in claims])
         face = open_face(
-            self._store, self._async_engine, claim, self._sources,
-            job=None if is_chunk else claim.job, on_begin=hold,
-        )  # fmt: skip
+            self._store,
+            self._async_engine,
+            claim,
+            self._sources,
+            job=None if is_chunk else claim.job,
+            on_begin=hold,
+        )
         return RecordAttempt(
             face, claims, hold=hold, store=self._store, sources=self._sources, now=now
         )
@@ -146,15 +171,26 @@ class RecordWork:
         return reload(self._store, claims)
 
     def move_of(
-        self, claim: Claim, landing: Landing, *, now: datetime, reason: str | None = None,
+        self,
+        claim: Claim,
+        landing: Landing,
+        *,
+        now: datetime,
+        reason: str | None = None,
         changes: Mapping[str, Any] | None = None,
-    ) -> Move:  # fmt: skip
+    ) -> Move:
         """Return where the record goes that an outcome leads to *landing*."""
         job = claim.job
         return move_of(
-            job, claim.subject, _KINDS[landing], now, attempt=job.attempt, reason=reason,
-            duration=claim.duration, changes=changes,
-        )  # fmt: skip
+            job,
+            claim.subject,
+            _KINDS[landing],
+            now,
+            attempt=job.attempt,
+            reason=reason,
+            duration=claim.duration,
+            changes=changes,
+        )
 
     def look(self, connection: Connection, claim: Claim) -> Whereabouts:
         """Lock the record of an attempt; return where it is."""
@@ -166,7 +202,8 @@ class RecordWork:
         return Whereabouts(
             reason=None if is_there else where_to(subject, found and found[0]),
             rests_in_source=found is not None and found[0] in subject.bound.sources,
-            is_declared=not is_there and came_by_declared_move(connection, subject, found),
+            is_declared=not is_there
+            and came_by_declared_move(connection, subject, found),
         )
 
     def recover(self, connection: Connection, job: Job) -> RecordSubject | None:
@@ -177,7 +214,9 @@ class RecordWork:
         """Lock the record of a job that could not be claimed."""
         return find_at_rest(self._registry, connection, job)
 
-    def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
+    def discarded(
+        self, connection: Connection, claim: Claim, reason: str
+    ) -> BaseException | None:
         """Run the trigger's `on_discard` in a savepoint; return what it raised."""
         subject: RecordSubject = claim.subject
         if not _may_tell(subject.model, subject.bound):
@@ -191,7 +230,9 @@ class RecordWork:
         return run_hook(connection, claim, self._sources, call)
 
 
-def _own_triggers(bound: BoundTrigger, records: Sequence[object]) -> dict[type, BoundTrigger]:
+def _own_triggers(
+    bound: BoundTrigger, records: Sequence[object]
+) -> dict[type, BoundTrigger]:
     """Return the trigger as each class of *records* has it: a subclass may override its action."""
     kinds = {type(record): record for record in records}
     return {kind: bound.of(record) for kind, record in kinds.items()}

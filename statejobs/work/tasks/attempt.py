@@ -35,7 +35,11 @@ class TaskSubject:
         """Return the arguments; a second run gets its own, whatever the first did to them."""
         taken, self.args = self.args, None
         task = self.task
-        return task.signature.decode(stored, task.options.upcast) if taken is None else taken
+        return (
+            task.signature.decode(stored, task.options.upcast)
+            if taken is None
+            else taken
+        )
 
 
 class TaskAttempt:
@@ -44,9 +48,16 @@ class TaskAttempt:
     kind, variable, may_load = "task", "record", False
 
     __slots__ = (
-        "_claim", "_context", "_face", "_task", "actor", "claims", "is_abandoned", "name",
+        "_claim",
+        "_context",
+        "_face",
+        "_task",
+        "actor",
+        "claims",
+        "is_abandoned",
+        "name",
         "needs_session",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,

@@ -58,7 +58,9 @@ class TaskWork:
             is_async=task.is_async,
         )
 
-    def start(self, connection: Connection, jobs: Sequence[Job], now: datetime) -> Starts:
+    def start(
+        self, connection: Connection, jobs: Sequence[Job], now: datetime
+    ) -> Starts:
         """Return that all are ready, but for those whose arguments other code may fit."""
         del now
         ready: list[tuple[Job, TaskSubject]] = []
@@ -77,19 +79,30 @@ class TaskWork:
     def open(self, claims: Sequence[Claim], now: datetime) -> Attempt:
         """Return an attempt of a task."""
         (claim,) = claims
-        face: Face | AsyncFace = NO_ASYNC_SESSION if claim.policy.is_async else NO_SESSION
+        face: Face | AsyncFace = (
+            NO_ASYNC_SESSION if claim.policy.is_async else NO_SESSION
+        )
         if claim.subject.task.takes_context:
-            face = open_face(self._store, self._async_engine, claim, self._sources, job=claim.job)
-        return TaskAttempt(face, claims, store=self._store, sources=self._sources, now=now)
+            face = open_face(
+                self._store, self._async_engine, claim, self._sources, job=claim.job
+            )
+        return TaskAttempt(
+            face, claims, store=self._store, sources=self._sources, now=now
+        )
 
     def reload(self, claims: Sequence[Claim]) -> frozenset[int]:
         """Return that all may run again: there is nothing to load."""
         return frozenset(claim.job.id for claim in claims)
 
     def move_of(
-        self, claim: Claim, landing: Landing, *, now: datetime, reason: str | None = None,
+        self,
+        claim: Claim,
+        landing: Landing,
+        *,
+        now: datetime,
+        reason: str | None = None,
         changes: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Return that nothing moves."""
         del claim, landing, now, reason, changes
 
@@ -107,7 +120,9 @@ class TaskWork:
         """Return the task of a job that could not be claimed."""
         return self.recover(connection, job)
 
-    def discarded(self, connection: Connection, claim: Claim, reason: str) -> BaseException | None:
+    def discarded(
+        self, connection: Connection, claim: Claim, reason: str
+    ) -> BaseException | None:
         """Run the task's `on_discard` in a savepoint; return what it raised."""
         subject: TaskSubject = claim.subject
         hook = subject.task.discard_hook

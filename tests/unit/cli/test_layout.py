@@ -74,7 +74,8 @@ def test_a_paragraph_is_folded_at_words(text, room, lines):
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("abc", 3), ("次の", 4), ("e\u0301", 1), ("\U0001f468", 2), ("", 0)]
+    ("text", "number"),
+    [("abc", 3), ("次の", 4), ("e\u0301", 1), ("\U0001f468", 2), ("", 0)],
 )
 def test_cells_are_counted_as_a_terminal_does(text, number):
     assert cells(text) == number

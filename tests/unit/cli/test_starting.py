@@ -33,9 +33,13 @@ def of_postgresql(words, sqlstate):
         PostgresError("FATAL:  sorry, too many clients already"),
         PostgresError("FATAL:  the database system is starting up"),
         PostgresError("connection timeout expired"),
-        PostgresError("failed to resolve host 'db': Temporary failure in name resolution"),
+        PostgresError(
+            "failed to resolve host 'db': Temporary failure in name resolution"
+        ),
         of_postgresql("FATAL:  remaining connection slots are reserved", "53300"),
-        of_postgresql("ERROR:  cannot execute INSERT in a read-only transaction", "25006"),
+        of_postgresql(
+            "ERROR:  cannot execute INSERT in a read-only transaction", "25006"
+        ),
         of_sqlite("database is locked", sqlite3.SQLITE_BUSY),
         of_sqlite("database or disk is full", sqlite3.SQLITE_FULL),
     ],

@@ -37,7 +37,9 @@ def chain(*states, label="go"):
         Edge(name=f"{label}{number}", sources=(source,), target=target)
         for number, (source, target) in enumerate(pairwise(states))
     ]
-    return MachineSpec(name="chain", states=states, initial=states[0], edges=tuple(edges))
+    return MachineSpec(
+        name="chain", states=states, initial=states[0], edges=tuple(edges)
+    )
 
 
 def test_draws_the_order_flow():
@@ -57,7 +59,11 @@ def test_draws_every_state_and_every_edge(spec):
 
 
 def test_draws_one_arrow_for_all_edges_between_two_states():
-    arrows = [line for line in mermaid(JOB_MACHINE).splitlines() if "processing --> queued" in line]
+    arrows = [
+        line
+        for line in mermaid(JOB_MACHINE).splitlines()
+        if "processing --> queued" in line
+    ]
 
     assert arrows == ["    processing --> queued : release, rescue, run_again"]
 
@@ -73,7 +79,9 @@ def test_shows_which_states_are_deprecated():
     spec = replace(ORDER, states=(*ORDER.states, "old"), deprecated=("old",))
 
     assert '    state "old (deprecated)" as old\n' in mermaid(spec)
-    assert '    state "old (deprecated, 3)" as old\n' in mermaid(spec, counts={"old": 3})
+    assert '    state "old (deprecated, 3)" as old\n' in mermaid(
+        spec, counts={"old": 3}
+    )
 
 
 def test_shows_the_trigger_that_creation_runs():
@@ -120,7 +128,9 @@ def test_states_that_look_alike_stay_apart():
 
 
 def test_labels_cannot_break_a_line():
-    assert "a --> b : x#58;#59; #37;#37; y0\n" in mermaid(chain("a", "b", label="x:;\n%% y"))
+    assert "a --> b : x#58;#59; #37;#37; y0\n" in mermaid(
+        chain("a", "b", label="x:;\n%% y")
+    )
 
 
 def test_lists_name_sources_target_and_trigger_of_each_edge():

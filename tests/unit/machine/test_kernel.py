@@ -40,7 +40,9 @@ def has_amount(order):
 @pytest.fixture
 def kernel():
     return Kernel(
-        ORDER, members={state.value: state for state in State}, guards={"has_amount": has_amount}
+        ORDER,
+        members={state.value: state for state in State},
+        guards={"has_amount": has_amount},
     )
 
 
@@ -73,7 +75,9 @@ def test_the_body_runs_while_the_subject_is_in_its_source(kernel):
 
 def test_guards_are_asked_before_the_body_runs():
     trace = []
-    kernel = Kernel(ORDER, guards={"has_amount": lambda _: trace.append("guard") or True})
+    kernel = Kernel(
+        ORDER, guards={"has_amount": lambda _: trace.append("guard") or True}
+    )
 
     kernel.fire(Order(), "submit", body=lambda: trace.append("body"))
 
@@ -108,7 +112,9 @@ def test_a_body_that_moves_the_subject_itself_is_refused(kernel):
     with pytest.raises(Refusal) as refused:
         kernel.fire(order, "submit", body=lambda: kernel.fire(order, "cancel"))
 
-    assert refused.value.reasons == ("its own body moved it from 'draft' to 'cancelled'.",)
+    assert refused.value.reasons == (
+        "its own body moved it from 'draft' to 'cancelled'.",
+    )
     assert refused.value.state == "cancelled"
     assert order.state is State.CANCELLED
 
@@ -139,7 +145,9 @@ def test_an_unknown_name_is_answered_with_the_closest_one(kernel):
     with pytest.raises(NotFoundError) as missing:
         kernel.fire(Order(), "submitt")
 
-    assert str(missing.value) == "Order: no transition 'submitt'; did you mean 'submit'?"
+    assert (
+        str(missing.value) == "Order: no transition 'submitt'; did you mean 'submit'?"
+    )
 
 
 # ------------------------------------------------------------------ refusals
@@ -151,7 +159,9 @@ def test_a_wrong_state_is_refused_with_the_state_it_starts_from(kernel):
     with pytest.raises(Refusal) as refused:
         kernel.fire(order, "submit", body=lambda: pytest.fail("ran"))
 
-    assert refused.value.reasons == ("it is in 'queued', and 'submit' starts from 'draft'.",)
+    assert refused.value.reasons == (
+        "it is in 'queued', and 'submit' starts from 'draft'.",
+    )
     assert refused.value.state == "queued"
     assert order.state is State.QUEUED
 
@@ -211,7 +221,9 @@ def test_a_source_named_twice_asks_its_guards_once():
     twice = replace(spec.edges[0], sources=("draft", "draft"))
 
     with suppress(Refusal):
-        Kernel(replace(spec, edges=(twice,)), guards={"g": asked.append}).fire(Order(), "submit")
+        Kernel(replace(spec, edges=(twice,)), guards={"g": asked.append}).fire(
+            Order(), "submit"
+        )
 
     assert len(asked) == 1
 
@@ -426,7 +438,9 @@ def test_firing_adds_nothing_to_the_subject(kernel):
     kernel.fire(order, "submit")
 
     assert vars(order).keys() == {"state", "total"}
-    assert not any(hasattr(order, name) for name in ("to_queued", "is_queued", "trigger"))
+    assert not any(
+        hasattr(order, name) for name in ("to_queued", "is_queued", "trigger")
+    )
 
 
 def test_a_loaded_state_is_not_reset(kernel):
@@ -471,10 +485,14 @@ def test_threads_share_a_kernel_without_mixing_their_subjects(kernel):
             order = Order()
             bodies = [kernel.fire(order, "submit", body=lambda mine=order: mine).result]
             kernel.fire(order, "process_payment.start")
-            discarded = kernel.fire(order, "process_payment.discard", body=lambda o=order: o)
+            discarded = kernel.fire(
+                order, "process_payment.discard", body=lambda o=order: o
+            )
             bodies.append(discarded.result)
             kernel.fire(order, "cancel")
-            if order.state is not State.CANCELLED or any(body is not order for body in bodies):
+            if order.state is not State.CANCELLED or any(
+                body is not order for body in bodies
+            ):
                 wrong.append(order)
 
     workers = [Thread(target=work) for _ in range(threads)]
@@ -497,4 +515,6 @@ def test_asking_for_unknown_states_leaves_nothing_behind(kernel):
 
 def _guarded(*guards):
     edge = Edge(name="submit", sources=("draft",), target="queued", guards=guards)
-    return MachineSpec(name="Order", states=("draft", "queued"), initial="draft", edges=(edge,))
+    return MachineSpec(
+        name="Order", states=("draft", "queued"), initial="draft", edges=(edge,)
+    )

@@ -155,8 +155,12 @@ def _stock_machine(spec):
         send_event=True,
     )
     for edge in spec.edges:
-        conditions = [lambda event, name=name: name in event.model.yes for name in edge.guards]
-        machine.add_transition(edge.name, list(edge.sources), edge.target, conditions=conditions)
+        conditions = [
+            lambda event, name=name: name in event.model.yes for name in edge.guards
+        ]
+        machine.add_transition(
+            edge.name, list(edge.sources), edge.target, conditions=conditions
+        )
     return machine
 
 

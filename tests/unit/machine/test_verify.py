@@ -162,12 +162,17 @@ def test_refuses_an_edge_that_leads_to_a_deprecated_state():
 def test_accepts_a_job_that_returns_its_record_to_a_deprecated_state():
     edges = (
         Edge(name="start", sources=("old",), target="processing", kind=EdgeKind.START),
-        Edge(name="return", sources=("processing",), target="old", kind=EdgeKind.RETURN),
+        Edge(
+            name="return", sources=("processing",), target="old", kind=EdgeKind.RETURN
+        ),
     )
 
     verify(
         replace(
-            ORDER, states=(*ORDER.states, "old"), deprecated=("old",), edges=ORDER.edges + edges
+            ORDER,
+            states=(*ORDER.states, "old"),
+            deprecated=("old",),
+            edges=ORDER.edges + edges,
         )
     )
 
@@ -189,7 +194,9 @@ def test_refuses_a_transition_that_runs_an_unknown_trigger():
 
 
 def test_refuses_a_creation_that_runs_an_unknown_trigger():
-    assert refusal(replace(ORDER, initial_trigger="user.welcome", edges=(), triggers=())) == (
+    assert refusal(
+        replace(ORDER, initial_trigger="user.welcome", edges=(), triggers=())
+    ) == (
         "Order: creation: no trigger 'user.welcome'; there are none\n"
         "  why: there is no action that its job could run\n"
         "  fix: declare the trigger in this class, or correct its key"

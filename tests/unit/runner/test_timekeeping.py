@@ -67,7 +67,9 @@ def test_a_wall_clock_that_jumps_moves_nothing(clock, machine):
     assert is_right(clock, machine)
 
 
-def test_after_a_jump_of_the_wall_clock_one_measurement_removes_the_doubt(clock, machine, told):
+def test_after_a_jump_of_the_wall_clock_one_measurement_removes_the_doubt(
+    clock, machine, told
+):
     machine.jump(minutes=-10)
 
     clock.settle_doubt()

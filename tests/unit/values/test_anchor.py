@@ -65,7 +65,9 @@ def test_the_sample_of_least_round_trip_counts(trips):
     anchor = Anchor()
     for number, round_trip in enumerate(trips):
         # whoever is slow is wrong by as much as it can be
-        anchor.take(sample(number, ahead=round_trip / 2, round_trip=round_trip), at=number)
+        anchor.take(
+            sample(number, ahead=round_trip / 2, round_trip=round_trip), at=number
+        )
 
     assert abs(ahead(anchor, 100) - min(trips) / 2) < 1e-3
 

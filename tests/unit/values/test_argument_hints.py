@@ -70,7 +70,9 @@ def test_a_secret_is_refused_with_the_reason(annotation):
 
 
 def test_a_secret_inside_a_model_is_refused_when_it_is_given():
-    with pytest.raises(ArgumentsError, match=r"given\.password is a SecretStr.* stored masked"):
+    with pytest.raises(
+        ArgumentsError, match=r"given\.password is a SecretStr.* stored masked"
+    ):
         signature_of(Login).encode({"given": Login(password="x")})
 
 

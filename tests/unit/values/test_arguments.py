@@ -112,10 +112,20 @@ TEXT = st.text(st.characters(), max_size=20)  # surrogates and NUL included
 KEYS = TEXT | st.integers() | st.booleans() | st.none()
 AWARE = st.datetimes(timezones=st.timezones() | st.just(UTC) | st.none())
 SCALARS = (
-    st.none() | st.booleans() | INTS | st.floats() | TEXT | st.binary(max_size=9)
-    | AWARE | st.dates() | st.times() | st.timedeltas() | st.decimals() | st.uuids()
+    st.none()
+    | st.booleans()
+    | INTS
+    | st.floats()
+    | TEXT
+    | st.binary(max_size=9)
+    | AWARE
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.decimals()
+    | st.uuids()
     | st.sampled_from([*Color, *Size, *Mood, *Right])
-)  # fmt: skip
+)
 ANYTHING = st.recursive(
     SCALARS,
     lambda inner: (
@@ -124,7 +134,9 @@ ANYTHING = st.recursive(
         | st.dictionaries(KEYS, inner, max_size=3)
         | st.builds(Tree, inner)
         | st.builds(Address, street=st.just("x"), extra=inner)
-        | st.frozensets(st.integers() | st.text() | st.floats() | st.booleans(), max_size=3)
+        | st.frozensets(
+            st.integers() | st.text() | st.floats() | st.booleans(), max_size=3
+        )
     ),
     max_leaves=8,
 )
@@ -149,7 +161,10 @@ TYPED = {
     "dict": (dict[str, Any], st.dictionaries(KEYS, SCALARS)),
     "mapping": (Mapping[str, int], st.dictionaries(TEXT, INTS)),
     "set": (set[str], st.sets(TEXT)),
-    "frozenset": (frozenset[Any], st.frozensets(st.integers() | st.floats() | st.text())),
+    "frozenset": (
+        frozenset[Any],
+        st.frozensets(st.integers() | st.floats() | st.text()),
+    ),
     "set of enum": (set[Color], st.sets(st.sampled_from(Color))),
     "dataclass": (Money, st.builds(Money, st.decimals(), TEXT)),
     "named tuple": (Point, st.builds(Point, INTS, st.floats() | st.integers())),
@@ -165,7 +180,9 @@ TYPED = {
 def typed(value):
     """Spell out every type in *value*, so that == tells True, 1 and 1.0 apart."""
     match value:
-        case datetime(tzinfo=zone) if zone:  # the moment: zones that differ in name are no loss
+        case datetime(tzinfo=zone) if (
+            zone
+        ):  # the moment: zones that differ in name are no loss
             return datetime, value.replace(tzinfo=None) - value.utcoffset()
         case dict():
             content = {(type(key), key): typed(item) for key, item in value.items()}
@@ -241,13 +258,21 @@ def test_keeps(annotation, value):
     back = round_trip(annotation, value)
 
     assert (type(back), back) == (type(value), value)
-    assert math.copysign(1, back) == math.copysign(1, value) if isinstance(value, float) else True
+    assert (
+        math.copysign(1, back) == math.copysign(1, value)
+        if isinstance(value, float)
+        else True
+    )
 
 
 def test_keeps_the_moment_of_an_hour_that_repeats():
-    first, second = (datetime(2025, 10, 26, 2, 30, tzinfo=BERLIN, fold=n) for n in (0, 1))
+    first, second = (
+        datetime(2025, 10, 26, 2, 30, tzinfo=BERLIN, fold=n) for n in (0, 1)
+    )
 
-    assert round_trip(datetime, second) - round_trip(datetime, first) == timedelta(hours=1)
+    assert round_trip(datetime, second) - round_trip(datetime, first) == timedelta(
+        hours=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -274,11 +299,19 @@ def test_keeps_the_moment_of_an_hour_that_repeats():
         (Any, object(), "object has no form in JSON"),
         (datetime, datetime(2025, 1, 1), "value is a datetime without a zone"),  # noqa: DTZ001
         (Tree, Tree({"at": datetime.min}), "value.value['at'] is a datetime without"),  # noqa: DTZ901
-        (datetime, datetime(1800, 1, 1, tzinfo=BERLIN), "value would come back changed"),
+        (
+            datetime,
+            datetime(1800, 1, 1, tzinfo=BERLIN),
+            "value would come back changed",
+        ),
         (set[Any], {1, (2, 3)}, "unhashable type: 'list'"),
         (set[frozenset[str]], {frozenset("a")}, "value is a set of sets"),
         (Color, "red", "value is str, but would come back as Color"),
-        (Options, {"coupon": "x", "other": 1}, "value would come back with other members"),
+        (
+            Options,
+            {"coupon": "x", "other": 1},
+            "value would come back with other members",
+        ),
         (Address, Address(street="x", extra=(1,)), "value.extra is tuple"),
         (Tree, Tree(1, [Tree((1,))]), "value.leaves[0].value is tuple"),
         (Annotated[int, msgspec.Meta(ge=0)], -1, "`int` >= 0"),
@@ -351,14 +384,25 @@ RENAMED = Renamed(**{"in": "Ada"})
         (Either, Either(RENAMED)),
         (Either, Either(Address(street="x", since=datetime(2026, 1, 2, tzinfo=UTC)))),
     ],
-    ids=["strict", "strict in a list", "alias", "alias in a dict", "two aliases", "root", "time"],
+    ids=[
+        "strict",
+        "strict in a list",
+        "alias",
+        "alias in a dict",
+        "two aliases",
+        "root",
+        "time",
+    ],
 )
 def test_a_model_comes_back_whatever_it_demands_of_its_input(annotation, value):
     assert round_trip(annotation, value) == value
 
 
 def test_a_model_is_stored_by_the_names_of_its_fields():
-    assert signature_for(Renamed).encode({"value": RENAMED}) == '{"value":{"first_name":"Ada"}}'
+    assert (
+        signature_for(Renamed).encode({"value": RENAMED})
+        == '{"value":{"first_name":"Ada"}}'
+    )
 
 
 def test_a_model_stored_under_its_aliases_is_still_read():
@@ -390,7 +434,11 @@ def test_refuses_a_deep_a_cyclic_and_a_webbed_value():
     assert f"more than {MOST_DEPTH} deep" in refusal(Any, deep)
     assert f"more than {MOST_DEPTH} deep" in refusal(Any, cycle)
     assert "larger than" in refusal(Any, web)
-    assert json.loads(encode_lossy({"a": deep, "b": cycle, "c": web})).keys() == {"a", "b", "c"}
+    assert json.loads(encode_lossy({"a": deep, "b": cycle, "c": web})).keys() == {
+        "a",
+        "b",
+        "c",
+    }
 
 
 def test_depth_64_is_the_last_that_is_kept():
@@ -409,9 +457,9 @@ def test_text_is_compact_sorted_and_empty_for_nothing():
     signature = Signature.of(action, name="x", skip=2)
 
     assert signature.encode({}) == "{}"
-    assert signature.encode({"größe": Money(Decimal(2)), "b": {"z": 1, "y": [2]}, "a": 1}) == (
-        '{"a":1,"b":{"y":[2],"z":1},"größe":{"amount":"2","currency":"EUR"}}'
-    )
+    assert signature.encode(
+        {"größe": Money(Decimal(2)), "b": {"z": 1, "y": [2]}, "a": 1}
+    ) == ('{"a":1,"b":{"y":[2],"z":1},"größe":{"amount":"2","currency":"EUR"}}')
 
 
 def test_sets_have_one_text_whatever_the_hash_seed():
@@ -455,7 +503,11 @@ def test_binds_what_was_given_and_no_defaults():
     [
         ((), {}, "order.charge: argument 'amount' is missing"),
         ((1,), {"cupon": 1}, "argument 'cupon' is unknown; did you mean 'coupon'"),
-        ((1, "c", "n"), {}, "order.charge: takes at most 2 by position, but 3 were given"),
+        (
+            (1, "c", "n"),
+            {},
+            "order.charge: takes at most 2 by position, but 3 were given",
+        ),
         ((1,), {"amount": 1}, "argument 'amount' is given twice"),
     ],
 )
@@ -563,7 +615,11 @@ def test_lossy_text_masks_secrets_and_describes_the_rest():
     text = encode_lossy(
         {
             "api_key": "hunter2",
-            "login": {"password": "hunter2", "user": "bob", "url": "db://bob:hunter2@host"},
+            "login": {
+                "password": "hunter2",
+                "user": "bob",
+                "url": "db://bob:hunter2@host",
+            },
             "money": Money(Decimal(1)),
             "broken": BrokenRepr(),
             "odd": [1, {2, 3}.__iter__],
@@ -574,7 +630,11 @@ def test_lossy_text_masks_secrets_and_describes_the_rest():
 
     shown = json.loads(text)
     assert shown["api_key"] == "***"
-    assert shown["login"] == {"password": "***", "user": "bob", "url": "db://bob:***@host"}
+    assert shown["login"] == {
+        "password": "***",
+        "user": "bob",
+        "url": "db://bob:***@host",
+    }
     assert shown["money"] == {"amount": "1", "currency": "EUR"}
     assert shown["text"].startswith("a\u2400\\ud800xx")
     assert len(text) < 12_000

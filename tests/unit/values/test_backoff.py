@@ -16,9 +16,20 @@ from statejobs.values.backoff import (
 )
 
 OBAN_SECONDS = {
-    1: 17, 2: 19, 3: 23, 4: 31, 5: 47, 6: 79, 7: 143, 8: 271, 9: 527, 10: 1039,
-    15: 32783, 19: 524303, 20: 1048591,
-}  # fmt: skip
+    1: 17,
+    2: 19,
+    3: 23,
+    4: 31,
+    5: 47,
+    6: 79,
+    7: 143,
+    8: 271,
+    9: 527,
+    10: 1039,
+    15: 32783,
+    19: 524303,
+    20: 1048591,
+}
 MINUTE = timedelta(minutes=1)
 RNG = random.Random(0)
 
@@ -54,8 +65,12 @@ def test_last_entry_of_a_table_repeats():
     table = Table((MINUTE, 2 * MINUTE))
 
     assert [table.delay(n, None, RNG) for n in (0, 1, 2, 3, 99)] == [
-        MINUTE, MINUTE, 2 * MINUTE, 2 * MINUTE, 2 * MINUTE,
-    ]  # fmt: skip
+        MINUTE,
+        MINUTE,
+        2 * MINUTE,
+        2 * MINUTE,
+        2 * MINUTE,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +89,9 @@ def test_reads_each_form_of_backoff(value, backoff):
 
 def test_a_function_gets_attempt_and_error():
     error = ValueError("no")
-    backoff = backoff_of(lambda attempt, cause: attempt * MINUTE if cause is error else MINUTE)
+    backoff = backoff_of(
+        lambda attempt, cause: attempt * MINUTE if cause is error else MINUTE
+    )
 
     assert safe_delay(backoff, 3, error, RNG) == (3 * MINUTE, None)
 

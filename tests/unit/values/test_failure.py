@@ -37,7 +37,9 @@ def test_reads_like_the_interpreter():
     described = describe_failure(raised(ValueError("no card"), KeyError("card")))
 
     assert (described.error_type, described.message) == ("ValueError", "no card")
-    assert described.traceback.startswith("KeyError: 'card'\n\nThe above exception was the direct")
+    assert described.traceback.startswith(
+        "KeyError: 'card'\n\nThe above exception was the direct"
+    )
     assert "Traceback (most recent call last):\n  File" in described.traceback
     assert "in raised\n    raise error from cause" in described.traceback
     assert described.traceback.endswith("ValueError: no card\n")
@@ -83,7 +85,17 @@ def _recurse():
         lambda: "\0\ud800",
         _recurse,
     ],
-    ids=["raises", "exits", "memory", "int", "none", "bytes", "subclass", "unclean", "recurses"],
+    ids=[
+        "raises",
+        "exits",
+        "memory",
+        "int",
+        "none",
+        "bytes",
+        "subclass",
+        "unclean",
+        "recurses",
+    ],
 )
 def test_a_broken_str_keeps_type_and_traceback(act):
     described = describe_failure(raised(AppError(act)))
@@ -183,7 +195,9 @@ def test_notes_are_kept():
 
 
 def test_a_group_shows_its_members():
-    described = describe_failure(ExceptionGroup("both", [ValueError("a"), raised(KeyError("b"))]))
+    described = describe_failure(
+        ExceptionGroup("both", [ValueError("a"), raised(KeyError("b"))])
+    )
 
     assert described.message == "both (2 sub-exceptions)"
     assert "  | ValueError: a\n" in described.traceback
@@ -201,7 +215,9 @@ def test_chains_groups_and_cycles_are_bounded():
     cycle.__cause__.__cause__ = cycle
 
     assert_storable(describe_failure(error))
-    assert_storable(describe_failure(ExceptionGroup("wide", [ValueError("m" * 9_000)] * 5_000)))
+    assert_storable(
+        describe_failure(ExceptionGroup("wide", [ValueError("m" * 9_000)] * 5_000))
+    )
     assert describe_failure(cycle).traceback.count("cycle") == 1
 
 
@@ -224,11 +240,25 @@ def test_survives_a_full_stack():
 
 @pytest.mark.parametrize(
     "part",
-    ["x", "\0", "\ud800", "\U0001f600", "line\n", "password=", "://a:", "token", '"', "\\'", "a@"],
+    [
+        "x",
+        "\0",
+        "\ud800",
+        "\U0001f600",
+        "line\n",
+        "password=",
+        "://a:",
+        "token",
+        '"',
+        "\\'",
+        "a@",
+    ],
     ids=ascii,
 )
 def test_ten_megabytes_take_no_seconds(part):
-    error = raised(ValueError(part * (10_000_000 // len(part))), KeyError(part * 100_000))
+    error = raised(
+        ValueError(part * (10_000_000 // len(part))), KeyError(part * 100_000)
+    )
     begin = time.process_time()
 
     described = describe_failure(error)
@@ -283,7 +313,10 @@ def test_secrets_are_masked(text, shown):
     assert shown_text(text, 1_000) == shown
     described = describe_failure(raised(ValueError(text)))
     assert described.message == shown
-    assert "hunter2" not in describe_failure(raised(KeyError("x"), ValueError(text))).traceback
+    assert (
+        "hunter2"
+        not in describe_failure(raised(KeyError("x"), ValueError(text))).traceback
+    )
 
 
 def test_locals_are_never_captured():
@@ -299,7 +332,9 @@ def test_locals_are_never_captured():
     assert "41111111" not in described.traceback
 
 
-@pytest.mark.parametrize("name", ["password", "api_key", "apiKey", "db_passwd", "AUTHORIZATION"])
+@pytest.mark.parametrize(
+    "name", ["password", "api_key", "apiKey", "db_passwd", "AUTHORIZATION"]
+)
 def test_secret_names(name):
     assert DEFAULT.hides(name)
     assert not DEFAULT.hides("amount")

@@ -10,22 +10,69 @@ from msgspec import structs
 from statejobs import Cancel, Job, JobState, Snooze
 from statejobs.machine.kernel import Kernel
 from statejobs.values.failure import Failure
-from statejobs.values.lifecycle import JOB_MACHINE, Landing, backoff_step, counted, settle
-from statejobs.values.outcome import Complete, Crash, Fail, GiveBack, Release, Stale, Superseded
+from statejobs.values.lifecycle import (
+    JOB_MACHINE,
+    Landing,
+    backoff_step,
+    counted,
+    settle,
+)
+from statejobs.values.outcome import (
+    Complete,
+    Crash,
+    Fail,
+    GiveBack,
+    Release,
+    Stale,
+    Superseded,
+)
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FAILED = Fail(failure=Failure(error_type="E", message="m", traceback=""))
 OUTCOMES = [
-    Complete(), FAILED, Snooze(minutes=1), Cancel("no"), Crash(), Release(), Stale("moved"),
-    Superseded("moved"), GiveBack(failure=FAILED.failure),
-]  # fmt: skip
+    Complete(),
+    FAILED,
+    Snooze(minutes=1),
+    Cancel("no"),
+    Crash(),
+    Release(),
+    Stale("moved"),
+    Superseded("moved"),
+    GiveBack(failure=FAILED.failure),
+]
 JOB = Job(
-    id=1, key="k", queue="q", priority=0, state=JobState.PROCESSING, run_at=NOW, args="{}",
-    resource="R", record_id="1", record_source="queued", dedupe_key="k:1", idempotency_key="i",
-    actor=None, tenant=None, tags="[]", attempt=1, max_attempts=5, crashes=0, coalesced=0,
-    run_again=False, lease_until=NOW, owner="n", token="t", cancel_requested=False, progress=None,
-    checkpoint=None, enqueued_at=NOW, started_at=NOW, finished_at=None, reason=None, returned=0,
-)  # fmt: skip
+    id=1,
+    key="k",
+    queue="q",
+    priority=0,
+    state=JobState.PROCESSING,
+    run_at=NOW,
+    args="{}",
+    resource="R",
+    record_id="1",
+    record_source="queued",
+    dedupe_key="k:1",
+    idempotency_key="i",
+    actor=None,
+    tenant=None,
+    tags="[]",
+    attempt=1,
+    max_attempts=5,
+    crashes=0,
+    coalesced=0,
+    run_again=False,
+    lease_until=NOW,
+    owner="n",
+    token="t",
+    cancel_requested=False,
+    progress=None,
+    checkpoint=None,
+    enqueued_at=NOW,
+    started_at=NOW,
+    finished_at=None,
+    reason=None,
+    returned=0,
+)
 limits = st.integers(1, 20)
 jobs = st.builds(
     lambda most, part, crashes: structs.replace(
@@ -70,7 +117,9 @@ def test_a_crash_discards_when_crashes_or_attempts_run_out(job, max_crashes):
 
 
 @given(jobs, st.sampled_from(OUTCOMES))
-def test_only_snooze_release_stale_and_faults_of_the_database_give_an_attempt_back(job, outcome):
+def test_only_snooze_release_stale_and_faults_of_the_database_give_an_attempt_back(
+    job, outcome
+):
     given_back = job.attempt - settled(job, outcome).attempt
 
     assert given_back == isinstance(outcome, Snooze | Release | Stale | GiveBack)
@@ -84,7 +133,9 @@ def test_a_later_time_is_set_only_by_failure_snooze_and_faults_of_the_database(j
 
 
 @given(jobs, st.sampled_from(OUTCOMES), st.integers(0, 20))
-def test_only_faults_of_the_database_in_a_row_are_counted_and_ten_at_most(job, outcome, returned):
+def test_only_faults_of_the_database_in_a_row_are_counted_and_ten_at_most(
+    job, outcome, returned
+):
     job = structs.replace(job, returned=returned)
 
     now = settled(job, counted(job, outcome)).returned

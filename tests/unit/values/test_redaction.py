@@ -55,7 +55,16 @@ def test_the_usual_names_are_hidden(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["amount", "key", "idempotency_key", "secretary", "possession", "obsession", "pass", "id"],
+    [
+        "amount",
+        "key",
+        "idempotency_key",
+        "secretary",
+        "possession",
+        "obsession",
+        "pass",
+        "id",
+    ],
 )
 def test_other_names_are_shown(name):
     assert not DEFAULT.hides(name)
@@ -71,7 +80,9 @@ def test_words_of_an_app_are_hidden_however_they_are_written(name):
     assert OWN.text(f"{name}: hunter2") == f"{name}: ***"
 
 
-@pytest.mark.parametrize("name", ["token_count", "tokenCount", "TOKEN-COUNT", "session_type"])
+@pytest.mark.parametrize(
+    "name", ["token_count", "tokenCount", "TOKEN-COUNT", "session_type"]
+)
 def test_an_app_may_show_a_whole_name(name):
     assert not OWN.hides(name)
     assert OWN.text(f"{name}=7, {name}s=7") == f"{name}=7, {name}s=***"
@@ -105,11 +116,15 @@ def test_lines_of_code_keep_their_sessions():
     line = "    with Session(engine) as session:\n        session = begin(session=session)\n"
 
     assert DEFAULT.code(line) == line
-    assert DEFAULT.code("    connect(password='hunter2')") == "    connect(password=***)"
+    assert (
+        DEFAULT.code("    connect(password='hunter2')") == "    connect(password=***)"
+    )
 
 
 def test_what_is_ours_loses_only_passwords_of_addresses():
-    text = "Order.session_token: no trigger; postgresql://u:p@h/n host=h password=w user=u"
+    text = (
+        "Order.session_token: no trigger; postgresql://u:p@h/n host=h password=w user=u"
+    )
 
     assert without_passwords(text) == (
         "Order.session_token: no trigger; postgresql://u:***@h/n host=h password=*** user=u"
@@ -117,7 +132,9 @@ def test_what_is_ours_loses_only_passwords_of_addresses():
 
 
 def test_two_apps_of_one_resource_hide_what_one_of_them_hides():
-    both = strictest(frozenset({OWN, Redaction(hide=("pin",), show=("token_count", "a"))}))
+    both = strictest(
+        frozenset({OWN, Redaction(hide=("pin",), show=("token_count", "a"))})
+    )
 
     assert both.hides("iban")
     assert both.hides("pin")

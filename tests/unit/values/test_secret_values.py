@@ -70,7 +70,10 @@ def test_no_form_of_a_value_is_shown(text):
             "missing fields ['id', 'password', 'email']",
             "missing fields ['id', 'password', 'email']",
         ),
-        ("INSERT INTO users (id, password) VALUES", "INSERT INTO users (id, password) VALUES"),
+        (
+            "INSERT INTO users (id, password) VALUES",
+            "INSERT INTO users (id, password) VALUES",
+        ),
         ("unexpected token at (1, 2)", "unexpected token at (1, 2)"),
     ],
 )

@@ -13,7 +13,8 @@ def seconds(number: float) -> timedelta:
 
 
 @pytest.mark.parametrize(
-    ("waited", "at_least"), [(-3, 5), (0, 5), (4, 5), (60, 60), (599, 599), (10**6, 600)]
+    ("waited", "at_least"),
+    [(-3, 5), (0, 5), (4, 5), (60, 60), (599, 599), (10**6, 600)],
 )
 def test_waits_as_long_again_as_it_has_waited_within_bounds(waited, at_least):
     wait = wait_again(seconds(waited), random.Random(1))
@@ -28,6 +29,8 @@ def test_jobs_put_back_together_do_not_come_back_together():
 
 
 def test_the_bounds_are_the_callers():
-    wait = wait_again(seconds(100), random.Random(1), least=seconds(1), most=seconds(60))
+    wait = wait_again(
+        seconds(100), random.Random(1), least=seconds(1), most=seconds(60)
+    )
 
     assert seconds(60) <= wait <= seconds(75)

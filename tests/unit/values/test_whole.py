@@ -4,7 +4,13 @@ from math import inf, nan
 
 import pytest
 
-from statejobs import ArgumentsError, ConfigurationError, DefinitionError, StateJobs, task
+from statejobs import (
+    ArgumentsError,
+    ConfigurationError,
+    DefinitionError,
+    StateJobs,
+    task,
+)
 
 ODD = [True, False, 2.5, nan, inf, "3", None]
 
