@@ -114,9 +114,8 @@ def enqueue_tasks(
         rows = select(*columns.values()).select_from(numbers(by_sql))
         connection.execute(insert(jobs).from_select(list(columns), rows))
         if noop is not None:
-            noop.enqueue(
-                session
-            )  # the last one through the API, which wakes the workers
+            # the last one through the API, which wakes the workers
+            noop.enqueue(session)
         elif not database.is_sqlite:
             connection.execute(select(func.pg_notify(wake_channel(), "")))
         before_commit()

@@ -40,9 +40,8 @@ class Awaited(Generic[S, P, R]):
     ) -> Self | Callable[P, Coroutine[Any, Any, R]]:
         if instance is None:
             return self
-        method: Callable[P, R] = getattr(
-            instance, self._name
-        )  # a subclass may have its own
+        # a subclass may have its own
+        method: Callable[P, R] = getattr(instance, self._name)
 
         @wraps(method)
         async def form(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -149,9 +149,8 @@ class StaleTransitionError(StateJobsError):
         self, transition: str, *, record: str, expected: str, found: str | None
     ) -> None:
         now = "it is gone" if found is None else f"it is in {found!r}"
-        called, _, _ = transition.partition(
-            "."
-        )  # of an action's edge: what people call it
+        # of an action's edge: what people call it
+        called, _, _ = transition.partition(".")
         super().__init__(
             f"{record}: {called!r} expected {expected!r}, but {now}. "
             "Someone else was first: roll back, load the record again and decide anew."

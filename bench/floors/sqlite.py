@@ -153,9 +153,8 @@ def main(kind: type[Base]) -> None:
     path = os.environ["STATEJOBS_DATABASE"].removeprefix("sqlite:///")
     floor = kind(path, os.environ[SYNCHRONOUS_VARIABLE], int(sys.argv[1]))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wake:
-        wake.bind(
-            f"{path}-wake-{os.getpid()}"
-        )  # where enqueues tell the workers of statejobs
+        # where enqueues tell the workers of statejobs
+        wake.bind(f"{path}-wake-{os.getpid()}")
         wake.settimeout(1)
         while True:
             if not floor.run_batch():

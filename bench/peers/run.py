@@ -34,9 +34,8 @@ class PeerRun:
         url = database.url.replace("+psycopg", "")
         self._engine = create_engine(database.app.engine.url)
         with self._engine.begin() as connection:
-            connection.execute(
-                text("DROP TABLE orders")
-            )  # the library's has no machine
+            # the library's has no machine
+            connection.execute(text("DROP TABLE orders"))
         self._environment = {
             **os.environ,
             "STATEJOBS_BENCH_URL": url,

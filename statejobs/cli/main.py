@@ -55,9 +55,8 @@ def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # an old locale must not end a command
+            # an old locale must not end a command
+            stream.reconfigure(errors="backslashreplace")
     terminal = Terminal()
     try:
         cli(prog_name="statejobs")

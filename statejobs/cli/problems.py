@@ -53,9 +53,8 @@ class Problem(Exception):  # noqa: N818 - every error becomes one, for people
         text = without_passwords(
             f"error: {self.what}\n  why: {self.why}\n  try: {self.fix}"
         )
-        return re.sub(
-            r"\b(sqlite|postgresql)\+\w+://", r"\1://", text
-        )  # as people write it
+        # as people write it
+        return re.sub(r"\b(sqlite|postgresql)\+\w+://", r"\1://", text)
 
     def document(self) -> dict[str, object]:
         """Return the error for `--json`."""

@@ -52,9 +52,8 @@ class Orders:
             with self._lock:
                 if not self._serves:
                     log.info("stopped before any job was claimed")
-                    os._exit(
-                        0
-                    )  # the main thread may be anywhere: in an import, or connecting
+                    # the main thread may be anywhere: in an import, or connecting
+                    os._exit(0)
             self._to_obey.put(order)
 
 

@@ -134,9 +134,8 @@ def worker(
       statejobs worker --queues payments:10,mail:2
       statejobs worker --processes 4 --grace 60
     """  # noqa: D301
-    inbox = (
-        _catch_signals()
-    )  # first: a signal while the app is looked for stops in order too
+    # first: a signal while the app is looked for stops in order too
+    inbox = _catch_signals()
     set_up_logging(log_level, log_format)
     command = [
         *(
@@ -175,9 +174,8 @@ def _supervise(
         wait=lambda seconds: _handle(inbox, seconds, supervisor),
     )
     began = sources.clock.monotonic()
-    _handle(
-        inbox, 0, supervisor
-    )  # a signal that came before there was anything to supervise
+    # a signal that came before there was anything to supervise
+    _handle(inbox, 0, supervisor)
     code = supervisor.run()
     if settings.as_json:
         tally = supervisor.tally

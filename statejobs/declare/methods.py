@@ -30,8 +30,7 @@ def check_method(body: object, kind: str) -> None:
 
 def _place(body: object) -> str:
     """Return the class and the name of *body*, as far as it has them."""
-    plain = getattr(body, "fget", None) or getattr(
-        body, "func", body
-    )  # property, partial
+    # property, partial
+    plain = getattr(body, "fget", None) or getattr(body, "func", body)
     name: str = getattr(plain, "__qualname__", "") or getattr(plain, "__name__", "send")
     return ".".join(name.split(".")[-2:])

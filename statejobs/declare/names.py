@@ -30,9 +30,8 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     if isinstance(value, set | frozenset):
-        return tuple(
-            sorted(value, key=_place)
-        )  # a set of text has another order in each process
+        # a set of text has another order in each process
+        return tuple(sorted(value, key=_place))
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 

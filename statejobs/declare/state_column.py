@@ -191,6 +191,5 @@ def _add_check(column: Column[Any], table: Table) -> None:
     listed = [text_literal(value) for value in values]
     name = conv(check_name(table.name, column.name, values))
     info = {GUARDS_STATES: True}
-    CheckConstraint(
-        column.in_(listed), name=name, info=info
-    )  # attaches itself to the table
+    # attaches itself to the table
+    CheckConstraint(column.in_(listed), name=name, info=info)

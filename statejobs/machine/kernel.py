@@ -144,9 +144,8 @@ class Kernel:
 
 def _wrong_state(state: str, edge: Edge) -> str:
     sources = " or ".join(repr(source) for source in edge.sources)
-    name, _, _ = edge.name.partition(
-        "."
-    )  # of an action: what people call all its edges
+    # of an action: what people call all its edges
+    name, _, _ = edge.name.partition(".")
     return f"it is in {state!r}, and {name!r} starts from {sources}."
 
 

@@ -44,9 +44,8 @@ def _why_forgotten(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str
         if not mine:
             return f"it waits in {state!r} for a job of {key!r}, and there is none"
         last = mine[0]
-        has_run = (
-            last.state is JobState.COMPLETED and bound.target == state
-        )  # and left it there
+        # and left it there
+        has_run = last.state is JobState.COMPLETED and bound.target == state
         if not has_run and not any(job.state in LIVE for job in mine):
             why = f" ({last.reason})" if last.reason else ""
             return (

@@ -48,9 +48,8 @@ def computed_columns(model: ResourceModel) -> Mapping[str, Column[Any]]:
     """Return the columns of the table with the state that change by themselves, by attribute."""
     found = {}
     for attribute in model.mapper.column_attrs:
-        column: Any = attribute.columns[
-            -1
-        ]  # of the base's table, when a subclass has one more
+        # of the base's table, when a subclass has one more
+        column: Any = attribute.columns[-1]
         is_ours = getattr(column, "table", None) is model.table
         if is_ours and _changes_by_itself(model, column):
             found[attribute.key] = column

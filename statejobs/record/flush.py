@@ -244,9 +244,8 @@ def _write_plan(session: Session, plan: Plan) -> None:
 
 def _close(session: Session, moved: Moved) -> None:
     model, ledger = moved.model, moved.ledger
-    found = moved.record.__dict__.get(
-        model.attribute
-    )  # a base may load at any other touch
+    # a base may load at any other touch
+    found = moved.record.__dict__.get(model.attribute)
     if found is not None and found is not model.members.get(
         moved.steps[-1].target, found
     ):

@@ -266,13 +266,14 @@ def _quoted(text: ColumnElement[Any], dialect: Dialect) -> ColumnElement[str]:
 def _uuid_in_sql(column: ColumnElement[Any], dialect: Dialect) -> ColumnElement[str]:
     text: ColumnElement[str] = cast(column, Text())
     if dialect.name == "sqlite" or not getattr(column.type, "native_uuid", True):
+        # stored as 32 hexadecimal digits
         spans = (
             (1, 8),
             (9, 4),
             (13, 4),
             (17, 4),
             (21, 12),
-        )  # stored as 32 hexadecimal digits
+        )
         dash = literal_column("'-'", Text())
         text = func.substr(text, *spans[0], type_=Text())
         for span in spans[1:]:

@@ -89,9 +89,8 @@ def why_not_moved(moved: Sequence[Moved]) -> StaleTransitionError | RecordKeptEr
         return RecordKeptError(
             names[0] if len(names) == 1 else f"one of {', '.join(names)}"
         )
-    return _stale(
-        moved[0], found=moved[0].move.becomes
-    )  # the same move, at the same time
+    # the same move, at the same time
+    return _stale(moved[0], found=moved[0].move.becomes)
 
 
 def _place(moved: Moved) -> tuple[str, int, datetime] | None:

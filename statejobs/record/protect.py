@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 def start_in_initial_state(record: Any, _args: Any, kwargs: dict[str, Any]) -> None:
     """Give a new record its initial state at construction, and stage its creation."""
-    class_mapper(
-        type(record)
-    )  # configures it: of a subclass, this may be the first instance
+    # configures it: of a subclass, this may be the first instance
+    class_mapper(type(record))
     model: ResourceModel = type(record).__statejobs__
     _ = model.mapper  # configured now: SQLModel maps after we listen
     if model.attribute in kwargs:

@@ -20,10 +20,11 @@ from statejobs.values.outcome import Fail, GiveBack, Outcome
 
 R = TypeVar("R")
 
+# seconds between tries of a database that is away
 _FIRST_PAUSE, _LONGEST_PAUSE = (
     0.05,
     1.0,
-)  # seconds between tries of a database that is away
+)
 MOST_OF_CODE = 10
 """How often what code in the database raised is taken for a fault that passes."""
 

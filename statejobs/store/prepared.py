@@ -20,9 +20,8 @@ class Prepared:
         compiled = statement.compile(dialect=dialect)
         self._statement, self._text = statement, str(compiled)
         self._constants = dict(compiled.params)
-        self._calls_defaults = bool(
-            compiled.prefetch
-        )  # Python of the user's, for each execution
+        # Python of the user's, for each execution
+        self._calls_defaults = bool(compiled.prefetch)
         self._order: Sequence[str] | None = compiled.positiontup
         processors = {
             name: bind.type.dialect_impl(dialect).bind_processor(dialect)

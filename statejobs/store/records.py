@@ -342,9 +342,8 @@ def _moved_values(
     """Return what a move to *target* sets: one that keeps the state is no move away from it."""
     version, changed_at = records.version, records.changed_at
     stays = records.state == target  # SET reads the row as it was
-    one: ColumnElement[int] = literal_column(
-        "1"
-    )  # a parameter would be named after the column
+    # a parameter would be named after the column
+    one: ColumnElement[int] = literal_column("1")
     return {
         records.state: target,
         version: case((stays, version), else_=version + one),

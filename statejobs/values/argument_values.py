@@ -48,9 +48,8 @@ def from_json(kind: Any, value: object) -> object:
     """Make a model of *kind* from *value*: the `dec_hook` of every decoder."""
     if kind is object:
         return value
-    read = (
-        kind.model_validate_json
-    )  # a strict model takes text for a date from JSON alone
+    # a strict model takes text for a date from JSON alone
+    read = kind.model_validate_json
     names = {"by_name": True} if "by_name" in (read.__kwdefaults__ or {}) else {}
     return read(_ENCODER.encode(value), **names)
 

@@ -22,10 +22,11 @@ _POOLED = (
     "A pooler gave this session to someone else between two statements: behind PgBouncer in "
     "transaction mode, add ?prepare_threshold=none to the URL of the database."
 )
+# a prepared statement is missing; exists already
 _ADVICE = {
     "26000": _POOLED,
     "42P05": _POOLED,
-}  # a prepared statement is missing; exists already
+}
 
 
 def is_of_statement(error: BaseException) -> bool:

@@ -109,9 +109,8 @@ class TriggerOptions(RunOptions):
 
     def __post_init__(self) -> None:
         """Refuse values that no one can mean."""
-        RunOptions.__post_init__(
-            self
-        )  # a slotted dataclass is another class than super() knows
+        # a slotted dataclass is another class than super() knows
+        RunOptions.__post_init__(self)
         if self.args is not None and not isinstance(self.args, Mapping):
             check_call(
                 f"{self.kind} {self.key!r}",

@@ -19,9 +19,8 @@ _DATABASES = ("sqlite", "postgres", "failover", "clocks", "pgbouncer")
 
 def main() -> int:
     """Run what the command line asks for; 0 when every promise held."""
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # workers and servers are seen off
+    # workers and servers are seen off
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGALRM, _give_up)
     given = _read_command_line()
     if given.seed is None:

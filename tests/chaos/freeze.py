@@ -37,9 +37,8 @@ def _freeze_one(field: Field, deposit: str) -> tuple[str, Post] | None:
     holder = holder_of(deposit)
     field.until(lambda: wait_until(holder.exists, within=5))
     field.look_who_serves()
-    is_sure = (
-        time.time() - holder.stat().st_mtime < HOLDS / 2
-    )  # to hold its transaction still
+    # to hold its transaction still
+    is_sure = time.time() - holder.stat().st_mtime < HOLDS / 2
     post = field.fleet.freeze(int(holder.read_text())) if is_sure else None
     return (deposit, post) if post else None
 

@@ -128,9 +128,8 @@ def test_no_word_is_broken_in_a_narrow_terminal(sqlite_url, words, columns):
 
     lines = narrow.replace("\r\n", "\n").splitlines()
     files = {n for n, line in enumerate(lines) if line.lstrip().startswith("File")}
-    folded = [
-        line for n, line in enumerate(lines) if not {n, n - 1} & files
-    ]  # not code
+    # not code
+    folded = [line for n, line in enumerate(lines) if not {n, n - 1} & files]
     assert max(len(line.rstrip()) for line in folded) <= columns
     assert set(re.findall(r"[a-z]{4,}", wide)) <= set(re.findall(r"[a-z]{4,}", narrow))
 

@@ -103,9 +103,8 @@ def test_history_and_attempts_keep_no_secret_and_arguments_keep_all(app):
         ).one()
 
     assert len(kept) >= 11
-    actor = SECRETS[
-        "password"
-    ]  # whoever acts is kept as it was said, and masked when shown
+    # whoever acts is kept as it was said, and masked when shown
+    actor = SECRETS["password"]
     assert "hunter2" not in "".join(kept).replace(f"ada password={actor}", "")
     assert json.loads(args)["words"] == SECRETS
 

@@ -39,9 +39,8 @@ SETTINGS = WorkerSettings(
     poll=timedelta(seconds=0.2),
     lease=timedelta(seconds=6),
     heartbeat=timedelta(seconds=1),
-    idle_in_transaction=timedelta(
-        minutes=2
-    ),  # a busy machine may let a body stand for long
+    # a busy machine may let a body stand for long
+    idle_in_transaction=timedelta(minutes=2),
 )
 
 

@@ -33,9 +33,8 @@ keys = st.sampled_from(KEYS)
 nodes = st.integers(0, 1)
 picks = st.integers(0, 5)
 outcomes = st.sampled_from(OUTCOMES) | st.just("complete")
-step = st.tuples(
-    keys, picks, st.booleans()
-)  # what is possible then; whether it is flushed
+# what is possible then; whether it is flushed
+step = st.tuples(keys, picks, st.booleans())
 savepoint = st.tuples(st.lists(step, max_size=3), st.booleans())
 story = st.lists(step | savepoint, min_size=1, max_size=4)
 

@@ -245,9 +245,8 @@ def test_many_records_take_as_many_statements_as_few(engine, session):
         session.execute(insert(Visit), [{} for _ in range(500)])
 
     assert sent("statejobs_transitions") == 1
-    looks = (
-        1 if engine.dialect.name == "sqlite" else 0
-    )  # for jobs that earlier records left
+    # for jobs that earlier records left
+    looks = 1 if engine.dialect.name == "sqlite" else 0
     assert sent("statejobs_jobs") == 1 + looks
 
 

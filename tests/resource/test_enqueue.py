@@ -291,9 +291,8 @@ def test_a_request_onto_a_waiting_job_replaces_what_it_carries(session, engine, 
     assert (job.state, job.attempt, job.max_attempts) == ("queued", 0, 5)
     assert (job.args, job.priority, job.run_at) == ('{"subject":"new"}', 1, clock.at)
     assert (job.actor, job.tenant, job.reason) == ("user:8", "acme", None)
-    assert (
-        job.idempotency_key != before.idempotency_key
-    )  # other arguments are other work
+    # other arguments are other work
+    assert job.idempotency_key != before.idempotency_key
 
 
 def test_a_request_onto_a_running_job_lets_it_run_again(session, engine, mail):

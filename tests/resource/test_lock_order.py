@@ -203,10 +203,11 @@ def fires_on_the_first_and_edits_the_last(session, kind):
 
 def fires_on_one_and_edits_what_it_refers_to(session, kind):
     last, _ = both(session, kind)
+    # else they flush what was fired
     shelf, boxes = (
         session.get_one(Shelf, 1),
         both(session, Box),
-    )  # else they flush what was fired
+    )
     last.touch()
     for edited in (shelf, *boxes):
         edited.n += 1

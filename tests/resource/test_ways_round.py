@@ -142,9 +142,8 @@ def commit_in_memory(order):
 
 
 def flag_only(order):
-    flag_modified(
-        order, "state"
-    )  # would write back what others may have moved meanwhile
+    # would write back what others may have moved meanwhile
+    flag_modified(order, "state")
 
 
 def flag_version(order):

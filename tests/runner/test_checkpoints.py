@@ -23,9 +23,8 @@ from tests.support.forms import (
 )
 from tests.support.parcels import enqueue, job_of, run_together, state_of
 
-SINGLE = [
-    form for form in FORMS if form is not Chunked
-]  # a call of many has no checkpoint
+# a call of many has no checkpoint
+SINGLE = [form for form in FORMS if form is not Chunked]
 every_form = pytest.mark.parametrize("form", SINGLE, ids=lambda form: form.__name__)
 
 

@@ -341,9 +341,8 @@ def test_called_directly_on_a_record_that_somebody_moved_it_is_refused_by_the_fl
         record = session.get_one(Purged, key)
         fire(app, Purged, key, "keep")
         with pytest.raises(StaleTransitionError):
-            call_directly(
-                Purged, record, session
-            )  # loads what goes with it, and so flushes
+            # loads what goes with it, and so flushes
+            call_directly(Purged, record, session)
 
     assert state_of(app, Purged, key) == "stuck"
 

@@ -132,9 +132,8 @@ def test_a_chunk_that_stood_idle_is_told_so_and_holds_its_records_no_longer(
                 forms.S.DONE
             }
         assert 0.5 < waited < 30
-        assert (
-            forms.board(app) == 3
-        )  # each by itself, once the call for all had come to nothing
+        # each by itself, once the call for all had come to nothing
+        assert forms.board(app) == 3
 
 
 def test_every_form_of_action_limits_how_long_its_transaction_stands_idle(office):

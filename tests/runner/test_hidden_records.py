@@ -150,9 +150,8 @@ def test_when_every_record_is_hidden_the_key_is_left_to_workers_of_other_roles(
 def test_a_policy_that_lets_a_record_not_be_moved_costs_no_attempt(office):
     owner, app = office
     keys = send(owner, 3)
-    show(
-        owner, read=f"id <> {keys[1]} OR state = 'packed'"
-    )  # it must see what it makes of it
+    # it must see what it makes of it
+    show(owner, read=f"id <> {keys[1]} OR state = 'packed'")
 
     claim_and_run(app)
 

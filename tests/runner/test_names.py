@@ -23,6 +23,7 @@ from tests.support.words import S, kinds_with, script, words_of
 
 KEYWORDS = {*RESERVED_WORDS, *SQLiteIdentifierPreparer.reserved_words}
 ODD = {"a:b", 'we"ird', "(x)", "a.b", "ä", "x" * 63, "[y]", " "}
+# PostgreSQL has them in each table
 SYSTEM = {
     "tableoid",
     "xmin",
@@ -30,7 +31,7 @@ SYSTEM = {
     "xmax",
     "cmax",
     "ctid",
-}  # PostgreSQL has them in each table
+}
 ALIASES = re.compile(r"\b(\w+) AS (?:MATERIALIZED )?\(|\) AS (\w+)")
 
 

@@ -167,9 +167,8 @@ def test_a_fault_of_the_database_in_the_finish_is_not_the_actions(
     setattr(
         script, FORMS[form][2], begin_finish_async if form == "async" else begin_finish
     )
-    event.listen(
-        Engine, "before_cursor_execute", refuse
-    )  # that of the loop is made by the drain
+    # that of the loop is made by the drain
+    event.listen(Engine, "before_cursor_execute", refuse)
     request.addfinalizer(lambda: event.remove(Engine, "before_cursor_execute", refuse))
 
     counts = dict(app.drain().counts)

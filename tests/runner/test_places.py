@@ -333,9 +333,8 @@ def test_a_stop_that_leaves_a_job_behind_says_so(app, gate, caplog):
     ask(app, plain, 1)
     worker = app.worker({"other": 1})
     worker.start()
-    worker._runner.claim(
-        "work", limit=1
-    )  # nobody holds it, as when a claim's answer is lost
+    # nobody holds it, as when a claim's answer is lost
+    worker._runner.claim("work", limit=1)
 
     assert worker.stop() is False
     assert "could not be given back" in caplog.text

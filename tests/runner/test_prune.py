@@ -357,9 +357,8 @@ def test_jobs_that_ended_at_one_instant_are_read_once_however_many(app):
 
     assert pruned.jobs[JobState.DISCARDED] == 7
     assert left(app) == [5, 21, *range(101, 108)]
-    assert (
-        sum("finished_at = " in statement for statement in seen) == 2
-    )  # one for each state
+    # one for each state
+    assert sum("finished_at = " in statement for statement in seen) == 2
 
 
 def test_a_dry_run_counts_what_ended_at_one_instant(app):

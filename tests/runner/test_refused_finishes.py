@@ -288,9 +288,8 @@ def test_a_column_that_is_gone_when_an_action_ends_is_waited_for(app, clock):
 
     assert job_of(app, Parcel, key).owner is None
     assert "state_changed_at" in attempt_of(app, key)["message"]
-    assert (
-        wait_and_rescue(app, clock) == 0
-    )  # this code still cannot: it counts no crash
+    # this code still cannot: it counts no crash
+    assert wait_and_rescue(app, clock) == 0
     execute(app, "ALTER TABLE parcels RENAME COLUMN moved_at TO state_changed_at")
     assert wait_and_rescue(app, clock) == 1
     job = job_of(app, Parcel, key)

@@ -129,9 +129,8 @@ def test_such_a_row_of_a_chunk_costs_its_neighbours_nothing(database_url):
         assert [job_of(app, Chunked, key).state for key in good] == [
             JobState.COMPLETED
         ] * 2
-        assert (
-            job_of(app, Chunked, bad).returned == 1
-        )  # its body runs again, ten times at most
+        # its body runs again, ten times at most
+        assert job_of(app, Chunked, bad).returned == 1
 
 
 # Rescue ------------------------------------------------------------------------------------------

@@ -220,9 +220,8 @@ def test_too_many_connections_pause_claims_and_count_nothing(postgres_url, role)
         runner.claim("default", limit=1)
 
     other.dispose()
-    _execute(
-        postgres_url, f"ALTER ROLE {role} CONNECTION LIMIT -1"
-    )  # it may still be leaving
+    # it may still be leaving
+    _execute(postgres_url, f"ALTER ROLE {role} CONNECTION LIMIT -1")
     assert is_everyones(met.value)
     job = job_of(app, Parcel, key)
     assert (job.state.value, job.attempt, app.queries.attempts(job.id)) == (

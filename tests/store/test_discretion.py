@@ -64,9 +64,8 @@ def test_rows_and_parameters_are_not_kept(engine, statements, said):
 
     assert SECRET not in failure.message + failure.traceback
     assert said in failure.message
-    assert (
-        "INSERT INTO people" in failure.traceback
-    )  # of the user's own statement it may stand
+    # of the user's own statement it may stand
+    assert "INSERT INTO people" in failure.traceback
 
 
 def test_a_statement_fills_no_message(engine):

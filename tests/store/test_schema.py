@@ -356,9 +356,8 @@ def test_the_tables_may_live_in_a_schema(postgres_url, make, how):
     plain = create_engine(postgres_url)
     with plain.begin() as connection:
         connection.execute(text("CREATE SCHEMA shop"))
-    create_tables(
-        plain
-    )  # tables in `public` must not be mistaken for those of the schema
+    # tables in `public` must not be mistaken for those of the schema
+    create_tables(plain)
     engine = schema_engine(postgres_url, how)
 
     make(engine)

@@ -123,9 +123,8 @@ class PostgresDatabases:
         except psycopg.OperationalError:
             if self._kept is not None and not self._kept.closed:
                 raise
-            return (
-                self._kept_connection().execute(statement).rowcount
-            )  # somebody ended it
+            # somebody ended it
+            return self._kept_connection().execute(statement).rowcount
 
     def _kept_connection(self) -> psycopg.Connection:
         if self._kept is None or self._kept.closed:

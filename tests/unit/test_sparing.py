@@ -146,11 +146,12 @@ def test_every_logger_of_the_engine_is_spared():
         for name in re.findall(r'getLogger\("([^"]+)"\)', path.read_text())
     }
 
+    # each line is wanted
     whole = {
         "statejobs.action",
         "statejobs.jobs",
         "statejobs.supervisor",
-    }  # each line is wanted
+    }
     assert named - whole == set(LOGGERS)
 
 

@@ -49,9 +49,8 @@ def _written(move: BulkMove) -> tuple[dict[str, Any], list[str]]:
     known = {model.attribute: move.declared.target}
     unknown = []
     for attribute in model.mapper.column_attrs:
-        column: Any = attribute.columns[
-            -1
-        ]  # of the base's table, when a subclass has one more
+        # of the base's table, when a subclass has one more
+        column: Any = attribute.columns[-1]
         if column.table is not model.table:
             continue
         if column in move.values and not is_sql(move.values[column]):

@@ -21,9 +21,8 @@ class Cutter:
 
     def __init__(self, engine: Engine) -> None:
         """Watch the connections that *engine* opens from now on."""
-        self._is_served = (
-            engine.dialect.name == "postgresql"
-        )  # a file has no server to roll back
+        # a file has no server to roll back
+        self._is_served = engine.dialect.name == "postgresql"
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
         event.listen(engine, "connect", self._note)

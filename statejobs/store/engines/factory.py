@@ -106,9 +106,8 @@ def open_engine(
     url = parse_url(database)
     try:
         if url.get_backend_name() == "sqlite":
-            refuse_memory(
-                url
-            )  # before create_engine, whose pool for it takes no pool_size
+            # before create_engine, whose pool for it takes no pool_size
+            refuse_memory(url)
             return keep_private(
                 configure_sqlite(
                     create_engine(

@@ -46,9 +46,8 @@ def ending_in(statement: str) -> str | None:
     As far as its text tells; those about savepoints do not.
     """
     code = _NO_CODE.sub(" ", statement)
-    is_definition = (
-        code.lstrip()[:6].upper() == "CREATE"
-    )  # of a trigger, whose body ends with END
+    # of a trigger, whose body ends with END
+    is_definition = code.lstrip()[:6].upper() == "CREATE"
     found = (
         words
         for words in _statements(code)

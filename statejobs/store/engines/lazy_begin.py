@@ -214,9 +214,8 @@ def _tell_begun(
 def _set_savepoint(connection: Connection) -> None:
     """Begin a part of a transaction of the user's; its settings are his, and stay."""
     borrowed = lent_to(connection)
-    begin_now(
-        borrowed.outer.connection
-    )  # outside of one, SQLite would commit with the savepoint
+    # outside of one, SQLite would commit with the savepoint
+    begin_now(borrowed.outer.connection)
     statement = borrowed.begin()
     try:
         connection.exec_driver_sql(statement)

@@ -66,9 +66,8 @@ def _find_limit(engine: Engine) -> Limit | None:
     with engine.connect() as connection:
         row = connection.execute(_LIMITS).first()
         info = getattr(connection.connection.driver_connection, "info", None)
-        pid = getattr(
-            info, "backend_pid", None
-        )  # a connection without a pool is closed below
+        # a connection without a pool is closed below
+        pid = getattr(info, "backend_pid", None)
     if row is None or row.rolsuper or pid != row.pg_backend_pid:
         return None
     quote = engine.dialect.identifier_preparer.quote_identifier

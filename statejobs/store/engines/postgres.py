@@ -111,9 +111,8 @@ class PostgresListener:
                 if list(connection.notifies(timeout=0)):
                     self._on_wake()
                 if not ready:
-                    connection.execute(
-                        "SELECT 1"
-                    )  # a half-open connection shows itself
+                    # a half-open connection shows itself
+                    connection.execute("SELECT 1")
         except Exception as error:  # noqa: BLE001 - a lost connection is made again
             log.debug("stopped listening: %s", error)
 

@@ -150,9 +150,8 @@ class RecordAttempt:
             if isinstance(outcome, Complete):
                 self._completing.append(claim.subject)
             elif claim.subject.record in self._session:
-                self._session.expire(
-                    claim.subject.record
-                )  # what it changed is not to be kept
+                # what it changed is not to be kept
+                self._session.expire(claim.subject.record)
         changes = iter(self._own_changes())
         return [
             Ending(claim, outcome, next(changes, {}))

@@ -150,8 +150,7 @@ class Batch:
 
     def _release(self, session: JobSession) -> None:
         woken = session.info.pop(WAKE, set())
-        self._session.info.setdefault(WAKE, set()).update(
-            woken
-        )  # by the commit, not by this
+        # by the commit, not by this
+        self._session.info.setdefault(WAKE, set()).update(woken)
         session.allow_commit()
         session.commit()

@@ -40,9 +40,8 @@ def own_changes(
 def _changed_columns(record: Any, model: ResourceModel) -> dict[str, Any] | None:
     """Return the changed columns; None when other attributes have changed, or to SQL."""
     state, columns = instance_state(record), own_columns(model)
-    before = (
-        state.committed_state
-    )  # attribute → value in the database, of those that were set
+    # attribute → value in the database, of those that were set
+    before = state.committed_state
     if not before.keys() <= columns.keys():
         return None
     values = {
@@ -57,9 +56,8 @@ def _changed_columns(record: Any, model: ResourceModel) -> dict[str, Any] | None
 
 def _is_same(column: Column[Any], value: object, before: object) -> bool:
     """Return whether a flush would see no change; asking its history takes four times as long."""
-    return (
-        column.type.compare_values(value, before) is True
-    )  # an SQL expression equals nothing
+    # an SQL expression equals nothing
+    return column.type.compare_values(value, before) is True
 
 
 @lru_cache(maxsize=256)

@@ -92,9 +92,8 @@ def repair(
                 job, subject, EdgeKind.RETURN, now, attempt=None, reason=job.reason
             )
             if not land(connection, move):
-                raise _refusal(
-                    model, bound, job, _KEPT.format(source=source)
-                )  # it is locked
+                # it is locked
+                raise _refusal(model, bound, job, _KEPT.format(source=source))
             if move.history is not None:
                 told = structs.replace(
                     move.history, name=REPAIRED, actor=current_actor()
