@@ -66,9 +66,8 @@ def _acting_for_job(actor: str | None, tenant: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(
-            ValueError
-        ):  # a coroutine that is thrown away ends in another context
+        with suppress(ValueError):
+            # a coroutine that is thrown away ends in another context
             _tenant.reset(whose)
             _actor.reset(who)
             _request.reset(request)

@@ -137,7 +137,8 @@ class PeerRun:
             for one in (
                 process,
                 *process.children(recursive=True),
-            ):  # some leave children behind
+            ):
+                # some leave children behind
                 with contextlib.suppress(psutil.NoSuchProcess):
                     one.kill()
             process.wait()

@@ -54,9 +54,8 @@ class Program(Group):
             settings.output.note("interrupted")
             sys.exit(Exit.INTERRUPTED)
         except SystemExit:
-            if (
-                sys.stdout is not stdout
-            ):  # click met a reader that went away, and replaced it
+            if sys.stdout is not stdout:
+                # click met a reader that went away, and replaced it
                 sys.exit(Exit.OK)
             raise
         except Exception as error:

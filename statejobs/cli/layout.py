@@ -90,9 +90,8 @@ def _beside(rows: list[list[str]], room: int | None, below: Sequence[str]) -> li
             break
         under.append(rows[0].index(name))
         beside.remove(under[-1])
-    for column in reversed(
-        under
-    ):  # one that is narrow has room again where a wide one has left
+    for column in reversed(under):
+        # one that is narrow has room again where a wide one has left
         if _width(rows, wider := sorted([*beside, column])) <= (room or 0):
             beside = wider
     return beside

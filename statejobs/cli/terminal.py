@@ -63,7 +63,8 @@ class Terminal:
                 OSError,
                 ValueError,
                 AttributeError,
-            ):  # full, closed, or none at all
+            ):
+                # full, closed, or none at all
                 with suppress(OSError, ValueError, AttributeError):
                     _silence(stream.fileno())
 

@@ -39,9 +39,8 @@ def find_state_column(cls: type) -> tuple[str, StateSpec] | None:
     """Return the attribute that holds the state, declared on *cls* or inherited."""
     found: dict[str, StateSpec] = {}
     for base in reversed(cls.__mro__):
-        if "__statejobs__" in vars(
-            base
-        ):  # mapped: its attributes are columns no longer
+        if "__statejobs__" in vars(base):
+            # mapped: its attributes are columns no longer
             model: ResourceModel = vars(base)["__statejobs__"]
             found[model.attribute] = model.state
         for name, value in vars(base).items():

@@ -60,9 +60,8 @@ class StatefulResource:
         """Add the columns, let SQLAlchemy map the class, then compile its declarations."""
         if "__mapper__" in vars(cls):  # the base mapped it before it was our turn
             raise _not_first(cls)
-        if is_abstract(
-            cls
-        ):  # what it declares is a machine of each class that is mapped
+        if is_abstract(cls):
+            # what it declares is a machine of each class that is mapped
             super().__init_subclass__(**options)
             return
         found = find_state_column(cls)

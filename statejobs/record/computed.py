@@ -78,9 +78,8 @@ def _ask(connection: Connection, model: ResourceModel, moved: Sequence[Moved]) -
     }
     for m in moved:
         values = rows.get(m.move.identity)
-        if (
-            values is None
-        ):  # its key is written in another way than the database returns it
+        if values is None:
+            # its key is written in another way than the database returns it
             session = object_session(m.record)
             assert session is not None  # noqa: S101 - it is being flushed
             session.expire(m.record, list(_names_to_ask(m)))

@@ -54,9 +54,8 @@ def action_edges(bound: BoundTrigger) -> Iterator[Edge]:
     yield edge(EdgeKind.COMPLETE, running, bound.target)
     for source in bound.sources:
         yield edge(EdgeKind.RETURN, running, source, name=action.returning(source))
-    if (
-        bound.failed is not None
-    ):  # from a source too: a person may cancel a job that waits
+    if bound.failed is not None:
+        # from a source too: a person may cancel a job that waits
         yield edge(EdgeKind.DISCARD, (*running, *bound.sources), bound.failed)
 
 

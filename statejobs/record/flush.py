@@ -63,9 +63,8 @@ def before_flush(session: Session, _context: UOWTransaction, instances: Any) -> 
     for record in records:
         model: ResourceModel = type(record).__statejobs__
         mapper = model.mapper
-        if (
-            mapper not in connections
-        ):  # before anything is written: what cannot serve is refused
+        if mapper not in connections:
+            # before anything is written: what cannot serve is refused
             connections[mapper] = connection_for(session, mapper)
         moved = _plan_move(record, connections[mapper], plan.now)
         plan.moved.append(moved)
@@ -120,9 +119,8 @@ def _plan_move(record: Any, connection: Connection, now: datetime) -> Moved:
     ledger, model = ledger_of(record), type(record).__statejobs__
     is_new = instance_state(record).key is None
     later = now
-    for step in reversed(
-        ledger.pending
-    ):  # one before the record had a session has no time yet
+    for step in reversed(ledger.pending):
+        # one before the record had a session has no time yet
         step.at = later = step.at or later
     steps = tuple(ledger.pending)
     last = steps[-1]

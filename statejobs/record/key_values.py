@@ -67,9 +67,8 @@ def why_no_key(kind: Kind, dialect: Dialect) -> str | None:
         if any(has_own(kind, name) for name in _PAST_PYTHON):
             return "its values are changed on a way that cannot be followed"
         return why_no_key(kind.load_dialect_impl(dialect), dialect)
-    if _form_of(kind) is _unknown and not isinstance(
-        kind, NullType
-    ):  # of a key known later
+    if _form_of(kind) is _unknown and not isinstance(kind, NullType):
+        # of a key known later
         return "nobody can tell in which form the database returns such a value"
     return _why_rounded(kind)
 

@@ -182,9 +182,8 @@ class ResourceModel:
 
     def could_fire(self, record: object) -> tuple[str, ...]:
         """Return the transitions that *record* could fire now, as a hint beside what went wrong."""
-        with suppress(
-            Exception
-        ):  # a guard of another transition must not hide the reason
+        with suppress(Exception):
+            # a guard of another transition must not hide the reason
             return self.kernel.available(record)
         return ()
 

@@ -28,9 +28,8 @@ def connection_for(session: Session, mapper: Mapper[Any]) -> Connection:
     record_bind = session.get_bind(mapper=mapper)
     try:
         job_bind = session.get_bind(clause=jobs)
-    except (
-        UnboundExecutionError
-    ):  # only the models are bound: jobs go where the record goes
+    except UnboundExecutionError:
+        # only the models are bound: jobs go where the record goes
         job_bind = record_bind
     if record_bind.engine.pool is not job_bind.engine.pool:
         raise BindMismatchError(

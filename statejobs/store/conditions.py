@@ -43,9 +43,8 @@ LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
 
 def is_listed(column: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
     """Return whether *column* is among the parameter `ids`."""
-    if (
-        dialect == "postgresql"
-    ):  # an array: the text stays the same, so it is prepared once
+    if dialect == "postgresql":
+        # an array: the text stays the same, so it is prepared once
         return column == any_(bindparam("ids", type_=postgresql.ARRAY(column.type)))
     return column.in_(bindparam("ids", expanding=True))
 

@@ -74,9 +74,8 @@ def _open_jobs(dialect: Dialect) -> Prepared:
 def _lock_open_jobs(dialect: str) -> Select[Any]:
     """Lock the jobs that one of `dedupe_keys` belongs to; a list as JSON on SQLite."""
     key = jobs.c.dedupe_key
-    if (
-        dialect == "postgresql"
-    ):  # an array: the text stays the same, so it is prepared once
+    if dialect == "postgresql":
+        # an array: the text stays the same, so it is prepared once
         is_listed = key == any_(bindparam("dedupe_keys", type_=postgresql.ARRAY(Text)))
     else:
         each = func.json_each(bindparam("dedupe_keys")).table_valued("value")

@@ -63,9 +63,8 @@ def _sum_of(
 ) -> timedelta:
     try:
         wait = delay + timedelta(seconds=seconds, minutes=minutes, hours=hours)
-    except (
-        OverflowError
-    ):  # for ever, as people say it: timedelta.max, or an infinite float
+    except OverflowError:
+        # for ever, as people say it: timedelta.max, or an infinite float
         wait = LONGEST if seconds + minutes + hours >= 0 else timedelta.min
     return min(wait, LONGEST)
 

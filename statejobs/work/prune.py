@@ -189,9 +189,8 @@ class Pruner:
             declared = self._registry.triggers.get(key)
             if key in self._registry.tasks:
                 ids += [job.id for job in ended]
-            elif (
-                declared is not None
-            ):  # what this app does not know, another may still need
+            elif declared is not None:
+                # what this app does not know, another may still need
                 waiting = _resting(connection, *declared, ended)
                 ids += [job.id for job in ended if job.record_id not in waiting]
         return sorted(ids)

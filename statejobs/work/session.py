@@ -72,9 +72,8 @@ class JobSession(Session):
         """Roll back what was not committed; a connection that cannot is dropped, with its locks."""
         try:
             super().close()
-        except (
-            SQLAlchemyError
-        ):  # the outcome of the job is still to be recorded, on another one
+        except SQLAlchemyError:
+            # the outcome of the job is still to be recorded, on another one
             if self._connection is not None and not self._connection.closed:
                 self._connection.invalidate()
                 self._connection.close()
@@ -90,9 +89,8 @@ class JobSession(Session):
     def note_use(self, connection: Connection) -> None:
         """Note that a statement is about to be sent on *connection*."""
         self.was_used, self._connection = True, connection
-        if (
-            self.kept is None and not self.may_commit
-        ):  # else a savepoint begins, or the runner's
+        if self.kept is None and not self.may_commit:
+            # else a savepoint begins, or the runner's
             self.kept = KeptTransaction(connection, may_end=lambda: self.may_commit)
         if self.with_begin is not None and (settings := self.with_begin()):
             connection.execution_options(**{WITH_BEGIN: settings})

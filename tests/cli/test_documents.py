@@ -397,9 +397,8 @@ def test_a_record_that_waits_for_nothing_says_so(typed, work):
         task.submit()
         session.commit()
     job = job_of(work, "9")
-    with (
-        work.engine.begin() as connection
-    ):  # as a guard that refuses at the claim leaves it
+    with work.engine.begin() as connection:
+        # as a guard that refuses at the claim leaves it
         ended = {"state": JobState.CANCELLED, "reason": "stale: It is locked."}
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(**ended))
 

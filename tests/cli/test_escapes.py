@@ -33,9 +33,8 @@ def fill(app):
         silent.enqueue(session, words={STORABLE: STORABLE})
         session.commit()
     app.drain()
-    with (
-        app.engine.begin() as connection
-    ):  # past us, as anybody may who can write there
+    with app.engine.begin() as connection:
+        # past us, as anybody may who can write there
         connection.execute(
             text("UPDATE statejobs_jobs SET queue = :words, key = :words WHERE id = 4"),
             {"words": STORABLE[:90]},

@@ -84,9 +84,8 @@ def test_a_job_that_is_cancelled_as_stale_leaves_a_line(work, caplog):
     caplog.set_level(logging.INFO, "statejobs.jobs")
     work.telemetry.subscribe(log_event)
     job = job_of(work, '"box 7"', "Parcel")
-    with (
-        work.engine.begin() as connection
-    ):  # past the machine, which would cancel the job
+    with work.engine.begin() as connection:
+        # past the machine, which would cancel the job
         connection.execute(text("UPDATE parcels SET state = 'failed'"))
 
     work.drain(queues=["slow"])

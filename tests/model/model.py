@@ -163,9 +163,8 @@ class Model:
         job = record.job
         if job.state == "processing":
             return False
-        if (
-            record.state == "waiting"
-        ):  # it waits as well, else the two would contradict each other
+        if record.state == "waiting":
+            # it waits as well, else the two would contradict each other
             job.state, job.due = "queued", self.now
             return True
         can = self.fire(key, "retry") or self.fire(key, "ask")

@@ -128,9 +128,8 @@ def test_what_runs_again_within_its_attempt_finds_it_too(app):
     def body(records, session, ctx):
         seen.append((records[0].id, dict(ctx.checkpoint)))
         ctx.checkpoint["ran"] = True
-        if (
-            records[0].id == second and len(seen) == 2
-        ):  # takes its record away: the batch falls
+        if records[0].id == second and len(seen) == 2:
+            # takes its record away: the batch falls
             session.execute(text(f"UPDATE atomics SET id = 77 WHERE id = {second}"))
 
     script.body = body

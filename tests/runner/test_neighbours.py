@@ -175,9 +175,8 @@ def test_two_that_do_not_move_the_record_run_beside_each_other(app):
 def test_a_job_is_stale_when_the_record_cannot_come_back(app, mending):
     (key,) = approved(app, Poster, NOTIFY)
     mend = mending("UPDATE posters SET state = 'approved' WHERE state = 'archived'")
-    with (
-        app.engine.begin() as connection
-    ):  # past the machine: a transition would have cancelled
+    with app.engine.begin() as connection:
+        # past the machine: a transition would have cancelled
         connection.execute(update(Poster.__table__).values(state="archived"))
 
     assert claim(app) == []

@@ -52,9 +52,8 @@ def test_a_stopped_process_that_holds_its_record_gives_it_up_and_its_job_runs_el
         kill(stopped, signal.SIGSTOP)
         try:
             began = time.monotonic()
-            with (
-                app.engine.begin() as user
-            ):  # waits until the server ends the transaction
+            with app.engine.begin() as user:
+                # waits until the server ends the transaction
                 user.execute(
                     update(Crate.__table__).where(Crate.id == 1).values(note="seen")
                 )

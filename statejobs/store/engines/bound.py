@@ -64,9 +64,8 @@ class BoundEngine(OptionEngine):
         begin_lazily(self, SAVEPOINT)
         event.listen(self, "before_cursor_execute", _before)
         event.listen(self, "after_cursor_execute", _after)
-        if not event.contains(
-            self.dialect, "handle_error", _on_error
-        ):  # which is the user's
+        if not event.contains(self.dialect, "handle_error", _on_error):
+            # which is the user's
             event.listen(self.dialect, "handle_error", _on_error)
         event.listen(self, "release_savepoint", _refuse_overlap)
         event.listen(self, "rollback_savepoint", _refuse_overlap)

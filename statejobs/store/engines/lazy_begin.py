@@ -199,9 +199,8 @@ def _tell_begun(
     try:
         on_begin(connection)
     except BaseException:
-        with contextlib.suppress(
-            Exception
-        ):  # a connection that is lost has no transaction
+        with contextlib.suppress(Exception):
+            # a connection that is lost has no transaction
             if (borrowed := borrowed_of(connection)) is not None:
                 borrowed.rollback()
             else:

@@ -178,9 +178,8 @@ def _wake_in(place: _Place) -> None:
     with _datagrams() as sender:
         sender.setblocking(False)
         for name in place.sockets():
-            with suppress(
-                OSError
-            ):  # its worker was killed, or its buffer is full: it was told
+            with suppress(OSError):
+                # its worker was killed, or its buffer is full: it was told
                 sender.sendto(b"w", place.address(name))
 
 

@@ -126,9 +126,8 @@ class RecordAttempt:
         subject: RecordSubject = claim.subject
         if action.is_atomic and self._hold is not None:
             self._hold.load(self._session)
-        if (
-            self._face.is_async and self._model.eager_relations
-        ):  # a touch could not load them
+        if self._face.is_async and self._model.eager_relations:
+            # a touch could not load them
             with ours():
                 self._session.refresh(subject.record, self._model.eager_relations)
         if action.guards and (reason := _why_stale(subject)) is not None:
@@ -139,9 +138,8 @@ class RecordAttempt:
     def endings(self, called: Outcome) -> list[Ending]:
         """Return how the attempt of each claim ends, after a call that ended as *called*."""
         claims = self.claims
-        if (
-            self.is_abandoned
-        ):  # its thread goes on, and says no more how any of them ends
+        if self.is_abandoned:
+            # its thread goes on, and says no more how any of them ends
             return [Ending(claim, called) for claim in claims]
         if not isinstance(called, Complete):
             return [Ending(claim, self._stale.get(claim, called)) for claim in claims]

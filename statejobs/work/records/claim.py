@@ -156,9 +156,8 @@ def _waiting_records(
 
 def _is_listed(model: ResourceModel, dialect: str) -> ColumnElement[bool]:
     columns = list(model.table.primary_key.columns)
-    if _has_key_arrays(
-        model, dialect
-    ):  # the text stays the same, so it is prepared once
+    if _has_key_arrays(model, dialect):
+        # the text stays the same, so it is prepared once
         return columns[0] == any_(
             bindparam(model.names["keys"], type_=array_of(columns[0]))
         )

@@ -188,9 +188,8 @@ def _still_stuck(
 ) -> list[Job]:
     by_key: dict[Identity, Job] = {}
     for job in jobs:
-        with suppress(
-            NotFoundError
-        ):  # the key has another type by now: there is no such record
+        with suppress(NotFoundError):
+            # the key has another type by now: there is no such record
             by_key[decode_identity(model.mapper, job.record_id or "")] = job
     if bound.during is None or not by_key:
         return []

@@ -180,9 +180,8 @@ TYPED = {
 def typed(value):
     """Spell out every type in *value*, so that == tells True, 1 and 1.0 apart."""
     match value:
-        case datetime(tzinfo=zone) if (
-            zone
-        ):  # the moment: zones that differ in name are no loss
+        case datetime(tzinfo=zone) if zone:
+            # the moment: zones that differ in name are no loss
             return datetime, value.replace(tzinfo=None) - value.utcoffset()
         case dict():
             content = {(type(key), key): typed(item) for key, item in value.items()}
