@@ -29,12 +29,12 @@ from statejobs.people.by_hand import ByHand
 from statejobs.people.desk import Desk
 from statejobs.people.named import Named
 from statejobs.record.ledger import CLOCK, IDS
+from statejobs.runner.crash_points import Reach, live_on
 from statejobs.runner.drain import DrainResult, drain, step
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.joblog import log_event
 from statejobs.runner.loop import Loop
-from statejobs.runner.points import Reach, live_on
 from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock
 from statejobs.runner.worker import Worker

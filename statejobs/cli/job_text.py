@@ -10,7 +10,7 @@ from textwrap import indent
 from typing import Any
 
 from statejobs.cli.output import Output
-from statejobs.people.history import Attempt, AttemptEvent, Step
+from statejobs.people.history import AttemptEntry, ShownAttempt, ShownStep
 from statejobs.people.jobs import JobPage, ListedJob, ShownJob
 from statejobs.values.job import ENDED, JobState
 from statejobs.values.moments import clock_time, relative, span
@@ -91,7 +91,7 @@ def print_job(output: Output, page: JobPage, now: datetime) -> None:
         )
 
 
-def _print_attempts(output: Output, attempts: Sequence[Attempt]) -> None:
+def _print_attempts(output: Output, attempts: Sequence[ShownAttempt]) -> None:
     output.title("Attempts that did not complete")
     for attempt in attempts:
         output.paragraph(f"{attempt.attempt}  {_attempt(attempt)}")
@@ -103,7 +103,7 @@ def _print_attempts(output: Output, attempts: Sequence[Attempt]) -> None:
 
 
 def print_history(
-    output: Output, events: Sequence[Step | AttemptEvent], now: datetime
+    output: Output, events: Sequence[ShownStep | AttemptEntry], now: datetime
 ) -> None:
     """Print steps, and attempts between them, oldest first."""
     output.table(
@@ -161,30 +161,30 @@ def _progress(progress: Any) -> str | None:
         return f"{CANNOT_BE_READ}{undecoded(progress)}"
 
 
-def _attempt(attempt: Attempt) -> str:
+def _attempt(attempt: ShownAttempt) -> str:
     return f"{clock_time(attempt.finished_at)}  {attempt.outcome}  {_error(attempt)}".rstrip()
 
 
-def _error(attempt: Attempt) -> str:
+def _error(attempt: ShownAttempt) -> str:
     return ": ".join(part for part in (attempt.error_type, attempt.message) if part)
 
 
-def _row(event: Step | AttemptEvent, now: datetime) -> list[object]:
+def _row(event: ShownStep | AttemptEntry, now: datetime) -> list[object]:
     at = _short_time(event.at, now)
-    if isinstance(event, AttemptEvent):
+    if isinstance(event, AttemptEntry):
         return [at, f"attempt {event.outcome}", "", _by_attempt(event), _error(event)]
     move = f"{event.source} → {event.target}" if event.source else f"→ {event.target}"
     notes = [event.reason, _given(event.args), _took(event)]
     return [at, event.name, move, _by(event), "; ".join(note for note in notes if note)]
 
 
-def _by(step: Step) -> str:
+def _by(step: ShownStep) -> str:
     if step.attempt is not None:
         return _by_attempt(step)
     return step.actor or (f"job {step.job_id}" if step.job_id else "")  # by hand
 
 
-def _by_attempt(event: Step | Attempt) -> str:
+def _by_attempt(event: ShownStep | ShownAttempt) -> str:
     return f"job {event.job_id} #{event.attempt}"
 
 
@@ -197,7 +197,7 @@ def _given(args: Any) -> str:
     return json.dumps(args) if args else ""
 
 
-def _took(step: Step) -> str:
+def _took(step: ShownStep) -> str:
     seconds = step.duration_seconds
     if seconds is None or step.job_id is None:
         return ""

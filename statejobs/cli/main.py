@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from statejobs.cli.child import worker_process
 from statejobs.cli.database import database_group
 from statejobs.cli.demo import demo
 from statejobs.cli.diagram import diagram
@@ -19,6 +18,7 @@ from statejobs.cli.settings import common_options
 from statejobs.cli.status import queue_group, status
 from statejobs.cli.terminal import Terminal
 from statejobs.cli.worker import worker
+from statejobs.cli.worker_child import worker_process
 from statejobs.values.failure import traceback_of
 from statejobs.version import __version__
 

@@ -18,7 +18,12 @@ from statejobs.errors import NotFoundError
 from statejobs.people.desk import Desk
 from statejobs.people.jobs import with_errors
 from statejobs.people.named import key_named
-from statejobs.people.records import RecordPage, UnreadableRecordError, Way, record_page
+from statejobs.people.records import (
+    RecordPage,
+    ShownTransition,
+    UnreadableRecordError,
+    record_page,
+)
 from statejobs.record.model import ResourceModel
 from statejobs.values.moments import clock_time
 
@@ -123,7 +128,7 @@ def _print_record(output: Output, desk: Desk, page: RecordPage) -> None:
         print_history(output, page.timeline, desk.now())
 
 
-def _print_ways(output: Output, ways: Sequence[Way]) -> None:
+def _print_ways(output: Output, ways: Sequence[ShownTransition]) -> None:
     output.table(
         ["", "name", "to", "runs", "why not"],
         [

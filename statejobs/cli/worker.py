@@ -16,9 +16,9 @@ import click
 
 from statejobs.cli.completion import complete, queue_names
 from statejobs.cli.logs import FORMATS, LEVELS, set_up_logging
-from statejobs.cli.process import WorkerProcess
 from statejobs.cli.settings import Settings, common_options
 from statejobs.cli.source import DATABASE_VARIABLE
+from statejobs.cli.worker_parent import WorkerProcess
 from statejobs.runner.supervisor import Supervisor
 from statejobs.values.backoff import LONGEST
 from statejobs.values.clock import Sources

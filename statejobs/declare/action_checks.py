@@ -19,7 +19,7 @@ from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.errors import DefinitionError
 from statejobs.record.specs import ActionSpec, TransitionSpec
 from statejobs.values.arguments import Signature
-from statejobs.values.calls import check_call, is_generator
+from statejobs.values.call_checks import check_call, is_generator
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.declare.annotations import accepts, meaning, shown
 from statejobs.errors import DefinitionError
-from statejobs.values.calls import check_call, check_plain
+from statejobs.values.call_checks import check_call, check_plain
 
 _PASSED: dict[str, type] = {"session": Session, "reason": str}
 """What every hook is passed, in this order."""

@@ -9,7 +9,7 @@ from inspect import getdoc, isroutine
 from typing import Any, TypeVar
 
 from statejobs.errors import DefinitionError
-from statejobs.values.calls import check_call, is_async
+from statejobs.values.call_checks import check_call, is_async
 from statejobs.values.unrun import ran
 
 Check = Callable[[Any], object]

@@ -36,7 +36,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, which the resource layer tu
 
 
 @dataclass(slots=True)
-class Move:
+class Firing:
     """One firing while it happens."""
 
     edge: Edge
@@ -93,7 +93,7 @@ class Kernel:
         *,
         body: Callable[[], object] | None = None,
         skip_guards: bool = False,
-    ) -> Move:
+    ) -> Firing:
         """Move *subject* along the edge called *name*, and return how that went.
 
         The source is checked, then every guard is asked, the body runs, and last the state is
@@ -104,12 +104,12 @@ class Kernel:
             NotFoundError: There is no such edge.
         """
         edge = self._edge(name)
-        move = Move(edge, self.state_of(subject), body, skip_guards)
-        if not self._machine.events[name].trigger(subject, move=move):
+        firing = Firing(edge, self.state_of(subject), body, skip_guards)
+        if not self._machine.events[name].trigger(subject, firing=firing):
             raise Refusal(
-                move.source, move.refusals or (_wrong_state(move.source, edge),)
+                firing.source, firing.refusals or (_wrong_state(firing.source, edge),)
             )
-        return move
+        return firing
 
     def why_not(self, subject: object, name: str) -> tuple[str, ...]:
         """Return one sentence for each reason why *subject* cannot fire *name*; empty if it can.
@@ -197,27 +197,27 @@ def _compile(
 
 def _condition(guard: Guard) -> Callable[[EventData], bool]:
     def holds(event_data: EventData) -> bool:
-        move: Move = event_data.kwargs["move"]
-        if move.guards_checked or guard.holds(event_data.model):
+        firing: Firing = event_data.kwargs["firing"]
+        if firing.guards_checked or guard.holds(event_data.model):
             return True
-        move.refusals += (guard.reason,)
+        firing.refusals += (guard.reason,)
         return False
 
     return holds
 
 
 def _run_body(event_data: EventData) -> None:
-    move: Move = event_data.kwargs["move"]
-    if move.body is None:
+    firing: Firing = event_data.kwargs["firing"]
+    if firing.body is None:
         return
-    move.result = move.body()
-    if move.result is not None:
-        ran(move.result, "transition", move.edge.name)
+    firing.result = firing.body()
+    if firing.result is not None:
+        ran(firing.result, "transition", firing.edge.name)
     # A body may fire another edge; writing our target then would bury that move.
     machine: Any = event_data.machine
     now = machine.name_of(getattr(event_data.model, machine.model_attribute))
-    if now != move.source:
-        reason = f"its own body moved it from {move.source!r} to {now!r}."
+    if now != firing.source:
+        reason = f"its own body moved it from {firing.source!r} to {now!r}."
         raise Refusal(now, (reason,))
 
 
@@ -254,7 +254,7 @@ class _Event(Event):
     # No machine-wide hooks: on_exception and finalize_event would swallow errors.
 
     def trigger(self, model: object, *args: Any, **kwargs: Any) -> bool:
-        source = kwargs["move"].source
+        source = kwargs["firing"].source
         # `get`: the library's defaultdict would remember every state that was asked for.
         found = self.transitions.get(source)
         if found is None:

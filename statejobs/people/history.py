@@ -14,7 +14,7 @@ from statejobs.values.shown import decoded, shown_row
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
+class ShownAttempt:
     """One that did not complete."""
 
     job_id: int
@@ -29,7 +29,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ShownStep:
     """A transition in the history of a record."""
 
     at: datetime
@@ -47,7 +47,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
+class TimelineEntry:
     """What happened to a record, and when."""
 
     kind: Literal["attempt", "transition"]
@@ -56,52 +56,52 @@ class Event:
 
 # Of several bases the last has the first fields: an event begins with its kind and its time.
 @dataclass(frozen=True, kw_only=True)
-class AttemptEvent(Attempt, Event):
+class AttemptEntry(ShownAttempt, TimelineEntry):
     """An attempt of a job on the record, at its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepEvent(Step, Event):
+class StepEntry(ShownStep, TimelineEntry):
     """A step of the record."""
 
 
-def attempts_of(desk: Desk, job_id: int) -> tuple[Attempt, ...]:
+def attempts_of(desk: Desk, job_id: int) -> tuple[ShownAttempt, ...]:
     """Return the attempts of a job that did not complete, oldest first."""
     rows = desk.queries.attempts(job_id)
     return tuple(_attempt(shown_row(row, desk.redaction)) for row in rows)
 
 
-def steps_of(desk: Desk, resource: str, record_id: str) -> tuple[Step, ...]:
+def steps_of(desk: Desk, resource: str, record_id: str) -> tuple[ShownStep, ...]:
     """Return the history of a record, oldest first."""
     return _steps(desk, desk.queries.transitions(resource, record_id))
 
 
-def steps_of_job(desk: Desk, job: Job) -> tuple[Step, ...]:
+def steps_of_job(desk: Desk, job: Job) -> tuple[ShownStep, ...]:
     """Return the history of the record of *job*, oldest first; the app may know neither."""
     return _steps(desk, desk.queries.steps(job))
 
 
 def timeline(
     desk: Desk, resource: str, record_id: str, jobs: Iterable[Job]
-) -> tuple[AttemptEvent | StepEvent, ...]:
+) -> tuple[AttemptEntry | StepEntry, ...]:
     """Return what happened to a record, oldest first: its steps, and failed attempts of *jobs*."""
     attempts = [attempt for job in jobs for attempt in attempts_of(desk, job.id)]
     failed = deque(sorted(attempts, key=lambda attempt: attempt.finished_at))
-    events: list[AttemptEvent | StepEvent] = []
+    events: list[AttemptEntry | StepEntry] = []
     # Steps stay in the order of their rows: the clocks of several machines may disagree.
     for step in steps_of(desk, resource, record_id):
         while failed and failed[0].finished_at < step.at:
             events.append(_of_attempt(failed.popleft()))
-        events.append(StepEvent(kind="transition", **vars(step)))
+        events.append(StepEntry(kind="transition", **vars(step)))
     return (*events, *map(_of_attempt, failed))
 
 
-def _of_attempt(attempt: Attempt) -> AttemptEvent:
-    return AttemptEvent(kind="attempt", at=attempt.finished_at, **vars(attempt))
+def _of_attempt(attempt: ShownAttempt) -> AttemptEntry:
+    return AttemptEntry(kind="attempt", at=attempt.finished_at, **vars(attempt))
 
 
-def _attempt(row: Mapping[str, Any]) -> Attempt:
-    return Attempt(
+def _attempt(row: Mapping[str, Any]) -> ShownAttempt:
+    return ShownAttempt(
         job_id=row["job_id"],
         attempt=row["attempt"],
         outcome=row["outcome"],
@@ -114,12 +114,12 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
     )
 
 
-def _steps(desk: Desk, rows: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
+def _steps(desk: Desk, rows: Iterable[Mapping[str, Any]]) -> tuple[ShownStep, ...]:
     return tuple(_step(shown_row(row, desk.redaction)) for row in rows)
 
 
-def _step(row: Mapping[str, Any]) -> Step:
-    return Step(
+def _step(row: Mapping[str, Any]) -> ShownStep:
+    return ShownStep(
         at=row["at"],
         name=row["name"],
         source=row["source"],

@@ -10,7 +10,7 @@ from typing import Any
 from statejobs.errors import did_you_mean
 from statejobs.people.acts import why_no_retry
 from statejobs.people.desk import Desk
-from statejobs.people.history import Attempt, Step, attempts_of, steps_of_job
+from statejobs.people.history import ShownAttempt, ShownStep, attempts_of, steps_of_job
 from statejobs.people.workers import living_workers
 from statejobs.values.job import WAITING, Job, JobState
 from statejobs.values.redaction import Redaction
@@ -81,8 +81,8 @@ class JobPage:
     """Everything about one job."""
 
     job: ShownJob
-    attempts: tuple[Attempt, ...]
-    history: tuple[Step, ...]
+    attempts: tuple[ShownAttempt, ...]
+    history: tuple[ShownStep, ...]
     """Of its record."""
     obstacle: str | None
     """Why it will not run by itself although it waits."""

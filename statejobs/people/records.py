@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.errors import StateJobsError
 from statejobs.people.desk import Desk
-from statejobs.people.history import AttemptEvent, StepEvent, timeline
+from statejobs.people.history import AttemptEntry, StepEntry, timeline
 from statejobs.people.jobs import ShownJob, all_shown
 from statejobs.people.obstacles import why_nothing_runs
 from statejobs.record.identity import encode_identity
@@ -27,7 +27,7 @@ class UnreadableRecordError(StateJobsError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class ShownTransition:
     """A transition that a person could fire."""
 
     name: str
@@ -48,12 +48,12 @@ class RecordPage:
     state_version: int
     state_changed_at: datetime | None
     is_final: bool
-    transitions: tuple[Way, ...]
+    transitions: tuple[ShownTransition, ...]
     obstacle: str | None
     """Why nothing runs although it waits."""
     jobs: tuple[ShownJob, ...]
     """The newest first."""
-    timeline: tuple[AttemptEvent | StepEvent, ...]
+    timeline: tuple[AttemptEntry | StepEntry, ...]
 
 
 def record_page(
@@ -102,11 +102,11 @@ def _page(desk: Desk, model: ResourceModel, record: Any) -> RecordPage:
     )
 
 
-def _ways(model: ResourceModel, record: Any) -> tuple[Way, ...]:
+def _ways(model: ResourceModel, record: Any) -> tuple[ShownTransition, ...]:
     ways = []
     for edge in model.spec.transitions:
         reasons = _why_not(model, record, edge.name)
-        way = Way(
+        way = ShownTransition(
             name=edge.name,
             target=edge.target,
             trigger=edge.trigger,

@@ -13,8 +13,8 @@ from statejobs.errors import ArgumentsError
 from statejobs.record.ledger import IDS, clock_of
 from statejobs.record.specs import TaskSpec
 from statejobs.record.written import wake_after_commit
-from statejobs.store.alike import enqueue_alike
 from statejobs.store.binds import connection_for_jobs
+from statejobs.store.enqueue_alike import enqueue_alike
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob

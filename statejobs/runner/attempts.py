@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from statejobs.runner.answers import RecordHidden
+from statejobs.runner.crash_points import CrashPoint, Reach
 from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.drive import Driven, drive, drive_async
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import Finisher, outcome_of
-from statejobs.runner.points import CrashPoint, Reach
 from statejobs.runner.port import Attempt, Claim, Ending
 from statejobs.runner.undone import ours
 from statejobs.store.faults import may_last

@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from statejobs.config import WorkerSettings
 from statejobs.runner.answers import Starts, Subject
 from statejobs.runner.blame import is_everyones
+from statejobs.runner.crash_points import CrashPoint, Reach, live_on
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import Finisher
-from statejobs.runner.holds import HeldKeys
-from statejobs.runner.points import CrashPoint, Reach, live_on
+from statejobs.runner.held_keys import HeldKeys
 from statejobs.runner.port import Claim, Works
 from statejobs.runner.sifting import Sifting
 from statejobs.runner.strays import Strays

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from statejobs.errors import RowRefusedError
 from statejobs.runner.answers import LateResult, MovedAway, RecordHidden
+from statejobs.runner.crash_points import CrashPoint, Reach, live_on
 from statejobs.runner.ended import Ended
-from statejobs.runner.points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Ending, Phase, Works
 from statejobs.runner.refused import Aside, Refusal, Refused, refusal_of, tell_of
 from statejobs.runner.retries import Retries

@@ -9,7 +9,7 @@ from datetime import timedelta
 from enum import Enum, auto
 
 from statejobs.runner.answers import RecordHidden
-from statejobs.runner.points import CrashPoint, Reach
+from statejobs.runner.crash_points import CrashPoint, Reach
 from statejobs.runner.port import Claim, Ending, Works
 from statejobs.runner.refused import Refusal, Refused, tell_of
 from statejobs.runner.retries import MOST_OF_CODE

@@ -5,9 +5,9 @@ from __future__ import annotations
 from statejobs.config import WorkerSettings
 from statejobs.runner.attempts import Attempts
 from statejobs.runner.claiming import Claiming, Wanted
+from statejobs.runner.crash_points import Reach, live_on
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import Finisher
-from statejobs.runner.points import Reach, live_on
 from statejobs.runner.port import Claim, Ending, Works
 from statejobs.runner.rescue import Rescue
 from statejobs.runner.strays import Strays

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from statejobs.errors import RecordKeptError
 from statejobs.runner.answers import LateResult, MovedAway
-from statejobs.runner.points import CrashPoint, Reach
+from statejobs.runner.crash_points import CrashPoint, Reach
 from statejobs.runner.port import Claim, Ending
 from statejobs.runner.settling import Settling
 from statejobs.runner.undone import ours

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
-from statejobs.runner.points import CrashPoint, Reach, live_on
+from statejobs.runner.crash_points import CrashPoint, Reach, live_on
 from statejobs.runner.port import Claim, Ending, Works
 from statejobs.runner.steps import Steps
 from statejobs.store.faults import is_away

@@ -16,7 +16,7 @@ from statejobs.runner.blame import Blame, blame_for, is_everyones, likeness_of
 from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.ended import Ended
 from statejobs.runner.finisher import Finisher
-from statejobs.runner.holds import LONGEST, HeldKeys
+from statejobs.runner.held_keys import LONGEST, HeldKeys
 from statejobs.runner.port import Claim, Policy, Works
 from statejobs.runner.sifting import ENOUGH, Blamed
 from statejobs.store import unclaimed as statements

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Select, Table, select
 
 from statejobs.awaited import Awaited
 from statejobs.errors import NotFoundError, did_you_mean
-from statejobs.store import looking as looking_sql
+from statejobs.store import look as look_sql
 from statejobs.store.conditions import as_bytes
 from statejobs.store.readable import read_jobs, read_rows
 from statejobs.store.rows import text_of
@@ -40,7 +40,7 @@ class AtLeast(int):
         return f"{int(self)}+"
 
 
-class Names(Protocol):
+class KnownNames(Protocol):
     """What an app calls its resources, records, keys and queues."""
 
     def resource(self, given: object) -> str:
@@ -74,7 +74,7 @@ class JobQueries:
     def __init__(
         self,
         engine: Engine,
-        names: Names,
+        names: KnownNames,
         keys_of: Callable[[str], Sequence[str] | None] = lambda _name: None,
         *,
         refuse_closed: Callable[[], None] = lambda: None,
@@ -157,14 +157,14 @@ class JobQueries:
     def stuck(self, *, limit: int = 100) -> list[Job]:
         """Return the jobs that were given up last because their record could not be moved."""
         check_whole("stuck(limit=…)", limit)
-        query = looking_sql.find_stuck_jobs().limit(min(limit, _LARGEST))
+        query = look_sql.find_stuck_jobs().limit(min(limit, _LARGEST))
         with self._connect() as connection:
             return read_jobs(connection, query)
 
     def put_aside(self, *, limit: int = 100) -> list[Job]:
         """Return the processing jobs whose record cannot be moved yet, the next first."""
         check_whole("put_aside(limit=…)", limit)
-        query = looking_sql.find_put_aside_jobs().limit(min(limit, _LARGEST))
+        query = look_sql.find_put_aside_jobs().limit(min(limit, _LARGEST))
         with self._connect() as connection:
             return read_jobs(connection, query)
 
@@ -176,7 +176,7 @@ class JobQueries:
         before = now + 2 * MOST  # none is put back for longer
         with self._connect() as connection:
             rows = connection.execute(
-                looking_sql.count_jobs_for_other_code(), {"before": before}
+                look_sql.count_jobs_for_other_code(), {"before": before}
             )
             return [dict(row._mapping) for row in rows]  # noqa: SLF001 - its public name
 
@@ -250,7 +250,7 @@ class JobQueries:
         found: dict[str, dict[str, int]] = {}
         with self._connect() as connection:
             query = _undecoded(
-                looking_sql.count_jobs(MOST_COUNTED), connection.dialect.name
+                look_sql.count_jobs(MOST_COUNTED), connection.dialect.name
             )
             for queue, state, count in connection.execute(query):
                 found.setdefault(text_of(queue) or "", {})[state] = count
@@ -263,7 +263,7 @@ class JobQueries:
     def oldest_queued(self) -> dict[str, datetime]:
         """Return since when the oldest queued job of each queue waits."""
         with self._connect() as connection:
-            query = _undecoded(looking_sql.oldest_queued(), connection.dialect.name)
+            query = _undecoded(look_sql.oldest_queued(), connection.dialect.name)
             rows = [
                 (text_of(queue) or "", at) for queue, at in connection.execute(query)
             ]
@@ -297,7 +297,7 @@ class JobQueries:
         if keys is None:
             return query
         ids = connection.scalars(
-            looking_sql.find_jobs_of_record(resource, record_id, keys)
+            look_sql.find_jobs_of_record(resource, record_id, keys)
         )
         return query.where(jobs.c.id.in_(list(ids)))
 

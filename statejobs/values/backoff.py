@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Protocol, cast
 
 from statejobs.errors import WrongValueError
-from statejobs.values.calls import is_async, is_generator, misfit
+from statejobs.values.call_checks import is_async, is_generator, misfit
 from statejobs.values.kinds import check_number, check_span
 from statejobs.values.unrun import ran
 

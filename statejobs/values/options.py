@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.values.backoff import LONGEST, Backoff, Exponential
-from statejobs.values.calls import check_call
+from statejobs.values.call_checks import check_call
 from statejobs.values.clock import FIRST, LAST
 from statejobs.values.kinds import check_kind, check_span, check_text, check_whole
 from statejobs.values.text import NAME_LIMIT, clean_text

@@ -9,8 +9,8 @@ import pytest
 from msgspec import structs
 from sqlalchemy import text
 
-from statejobs.cli.child import _named, _what_it_holds
 from statejobs.cli.logs import JsonLines, TextLines, _log_end_of_thread
+from statejobs.cli.worker_child import _named, _what_it_holds
 from statejobs.runner.joblog import log_event
 from statejobs.runner.port import Claim, Policy
 from statejobs.telemetry import Event, Happening

@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from statejobs.runner.points import CrashPoint
+from statejobs.runner.crash_points import CrashPoint
 from statejobs.values.suspects import runs_alone
 from tests.model.driver import Driver, Item
 from tests.model.model import MOST_CRASHES, TRANSITIONS, WAITING, Model

@@ -10,7 +10,7 @@ from statejobs import Domain, JobState
 from statejobs.declare.domain import Registry
 from statejobs.people.acts import cancel_job, retry_job, why_no_retry
 from statejobs.people.desk import Desk
-from statejobs.people.history import AttemptEvent, StepEvent
+from statejobs.people.history import AttemptEntry, StepEntry
 from statejobs.people.jobs import job_list, job_page
 from statejobs.people.machines import machine_of
 from statejobs.people.named import Named
@@ -84,7 +84,7 @@ def test_an_event_begins_with_its_kind_and_its_time(desk):
     """Their JSON has its keys in the order of the fields."""
     timeline = record_page(desk, desk.registry.resource("Task"), (1,)).timeline
 
-    assert {type(event) for event in timeline} == {AttemptEvent, StepEvent}
+    assert {type(event) for event in timeline} == {AttemptEntry, StepEntry}
     assert [event.kind for event in timeline].count("attempt") == 1
     assert [[field.name for field in fields(event)][:2] for event in timeline] == [
         ["kind", "at"]

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select
 
 from statejobs import Event
+from statejobs.runner.crash_points import CrashPoint
 from statejobs.runner.executors import LoopThread
-from statejobs.runner.points import CrashPoint
 from statejobs.runner.port import Ending
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.support.clock import ManualClock

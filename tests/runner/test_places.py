@@ -22,9 +22,9 @@ from statejobs import (
     task,
 )
 from statejobs.runner.calls import calls_of
+from statejobs.runner.crash_points import CrashPoint
 from statejobs.runner.finisher import Finisher
 from statejobs.runner.lane import Lane
-from statejobs.runner.points import CrashPoint
 from statejobs.store.tables import jobs
 from tests.support.parcels import close_app
 from tests.support.processes import DEADLINE, eventually

@@ -26,7 +26,7 @@ _NO_CODE = re.compile(
 _ENDING = {"COMMIT", "END", "ABORT", "BEGIN", "START"}
 
 
-class Keeper(Protocol):
+class TransactionKeeper(Protocol):
     """Keeps a transaction from ending before its time."""
 
     def check(self, statement: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from statejobs.store.engines.defaults import limits_of, send
-from statejobs.store.engines.kept import KEPT, OURS, Keeper
+from statejobs.store.engines.kept import KEPT, OURS, TransactionKeeper
 from statejobs.store.engines.locking_reads import locks_rows
 from statejobs.store.engines.savepoints import (
     SAVEPOINT,
@@ -96,7 +96,7 @@ def begin_now(connection: Connection, *, then: str = "") -> None:
     if in_transaction(connection):
         lift_limits(connection)
         return
-    keeper: Keeper | None = connection.get_execution_options().get(KEPT)
+    keeper: TransactionKeeper | None = connection.get_execution_options().get(KEPT)
     if keeper is not None:
         keeper.check_begin()
     if begin == SAVEPOINT:
@@ -159,7 +159,7 @@ def _begin_before_write(
     said = {} if context is None else context.execution_options
     if said.get(AUTOCOMMIT):
         return
-    keeper: Keeper | None = said.get(KEPT)
+    keeper: TransactionKeeper | None = said.get(KEPT)
     if keeper is not None and not said.get(OURS):
         keeper.check(statement)
     if not (needs_transaction(statement) or _locks_unsaid(connection, context)):
@@ -168,7 +168,9 @@ def _begin_before_write(
         _begin(connection, cursor, keeper)
 
 
-def _begin(connection: Connection, cursor: Any, keeper: Keeper | None) -> None:
+def _begin(
+    connection: Connection, cursor: Any, keeper: TransactionKeeper | None
+) -> None:
     options = connection.get_execution_options()
     is_part = options["statejobs_begin"] == SAVEPOINT
     if is_part:
@@ -193,7 +195,7 @@ def _begin(connection: Connection, cursor: Any, keeper: Keeper | None) -> None:
 
 
 def _tell_begun(
-    connection: Connection, cursor: Any, on_begin: Any, keeper: Keeper | None
+    connection: Connection, cursor: Any, on_begin: Any, keeper: TransactionKeeper | None
 ) -> None:
     """Call *on_begin*; what it raises takes back what has just begun."""
     try:

@@ -8,7 +8,7 @@ import pytest
 from psycopg import OperationalError as PostgresError
 from sqlalchemy.exc import OperationalError
 
-from statejobs.cli.starting import once_there
+from statejobs.cli.once_up import once_there
 from statejobs.store.faults import will_pass
 
 

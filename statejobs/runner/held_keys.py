@@ -16,7 +16,7 @@ LONGEST = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class HeldKey:
     """Why jobs of a key are left queued, and until when."""
 
     reason: str
@@ -37,7 +37,7 @@ class HeldKeys:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._holds: dict[str, Hold] = {}
+        self._holds: dict[str, HeldKey] = {}
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
@@ -45,12 +45,12 @@ class HeldKeys:
 
     def hold(
         self, key: str, reason: str, error: Exception, *, longest: timedelta = LONGEST
-    ) -> Hold:
+    ) -> HeldKey:
         """Leave the jobs of *key* alone for a while: no longer than *longest*."""
         with self._lock:
             before = self._holds.get(key)
             wait = SHORTEST if before is None else min(before.wait * 2, longest)
-            hold = self._holds[key] = Hold(
+            hold = self._holds[key] = HeldKey(
                 reason=reason,
                 error=error,
                 since=self._clock.now() if before is None else before.since,
@@ -76,7 +76,7 @@ class HeldKeys:
                 if key not in self._holds or self._holds[key].until <= now
             ]
 
-    def all(self) -> dict[str, Hold]:
+    def all(self) -> dict[str, HeldKey]:
         """Return what is held, by key; also what may be tried again now."""
         with self._lock:
             return dict(self._holds)

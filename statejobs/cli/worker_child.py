@@ -17,11 +17,11 @@ import click
 
 from statejobs.app import StateJobs
 from statejobs.cli.logs import set_up_logging
+from statejobs.cli.once_up import Orders, once_there
 from statejobs.cli.problems import Exit, Problem
-from statejobs.cli.process import HANDLED
 from statejobs.cli.settings import Settings, common_options
-from statejobs.cli.starting import Orders, once_there
 from statejobs.cli.worker import worker_options
+from statejobs.cli.worker_parent import HANDLED
 from statejobs.errors import did_you_mean
 from statejobs.runner.port import Claim
 from statejobs.runner.supervisor import RECYCLED, Order
