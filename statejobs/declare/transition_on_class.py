@@ -27,8 +27,8 @@ R = TypeVar("R")
 class TransitionOnClass(Generic[R]):
     """What `Order.submit` is."""
 
-    def __init__(self, spec: TransitionSpec, owner: type[R]) -> None:
-        self.spec, self._owner = spec, owner
+    def __init__(self, spec: TransitionSpec, cls: type[R]) -> None:
+        self.spec, self._cls = spec, cls
         update_wrapper(self, spec.body)  # type: ignore[arg-type]
 
     @property
@@ -82,7 +82,7 @@ class TransitionOnClass(Generic[R]):
         refuse_async(session, "bulk", instead="await ….bulk_async(session, where=…)")
         return move_in_bulk(
             session,
-            self._owner,
+            self._cls,
             self.spec,
             where=where,
             values=values,
@@ -112,9 +112,9 @@ class TransitionOnClass(Generic[R]):
         def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
             """Say how to fire it."""
             raise WrongCallError(
-                f"{self._owner.__name__}.{self.name} is of the class; fire it on a record: "
+                f"{self._cls.__name__}.{self.name} is of the class; fire it on a record: "
                 f"record.{self.name}(…), or on many: "
-                f"{self._owner.__name__}.{self.name}.bulk(session, where=…)"
+                f"{self._cls.__name__}.{self.name}.bulk(session, where=…)"
             )
 
     def __repr__(self) -> str:

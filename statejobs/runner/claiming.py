@@ -280,7 +280,7 @@ class Claiming:
                 connection,
                 ids,
                 source=source,
-                by=self._node_id,
+                node=self._node_id,
                 token=token,
                 now=now,
                 until=until,

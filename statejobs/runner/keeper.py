@@ -222,7 +222,7 @@ class Keeper:
         ids = [claim.job.id for claim in claims]
         renewed = {
             (held.job_id, held.token): held
-            for held in renew_leases(self._store, ids, by=self._node_id, until=until)
+            for held in renew_leases(self._store, ids, node=self._node_id, until=until)
         }
         for claim in claims:
             held = renewed.get((claim.job.id, claim.job.token or ""))

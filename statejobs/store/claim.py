@@ -90,7 +90,7 @@ def mark_processing(
     ids: Sequence[int],
     *,
     source: str | None,
-    by: str,
+    node: str,
     token: str,
     now: datetime,
     until: datetime,
@@ -100,7 +100,7 @@ def mark_processing(
         return
     claimed = {
         "source": source,
-        "by": by,
+        "node": node,
         "new_token": token,
         "now": now,
         "until": until,
@@ -212,7 +212,7 @@ def _mark_processing(dialect: str) -> Executable:
         .values(
             state=literal_state(JobState.PROCESSING),
             attempt=jobs.c.attempt + 1,
-            owner=bindparam("by"),
+            owner=bindparam("node"),
             token=bindparam("new_token"),
             lease_until=bindparam("until", type_=jobs.c.lease_until.type),
             started_at=bindparam("now", type_=jobs.c.started_at.type),

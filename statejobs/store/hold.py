@@ -27,12 +27,13 @@ from statejobs.values.job import Job
 
 
 def renew_leases(
-    store: Store, ids: Sequence[int], *, by: str, until: datetime
+    store: Store, ids: Sequence[int], *, node: str, until: datetime
 ) -> list[Held]:
     """Extend leases, waiting for nobody; return those that are still held."""
     with store.unwaiting(of_leases=True) as connection:
         rows = connection.execute(
-            _renew_leases(store.dialect), {"ids": list(ids), "by": by, "until": until}
+            _renew_leases(store.dialect),
+            {"ids": list(ids), "node": node, "until": until},
         ).all()
     return [
         Held(
@@ -51,11 +52,11 @@ def lock_jobs(connection: Connection, ids: Sequence[int]) -> None:
     connection.execute(_lock_jobs(connection.dialect.name), {"ids": list(ids)})
 
 
-def find_owned(store: Store, by: str, before: datetime) -> list[tuple[int, str]]:
+def find_owned(store: Store, node: str, before: datetime) -> list[tuple[int, str]]:
     """Return id and token of the processing jobs of a node whose lease ends *before*."""
     with store.unwaiting() as connection:
         finding = _find_owned_jobs(store.dialect)
-        rows = connection.execute(finding, {"by": by, "before": before}).all()
+        rows = connection.execute(finding, {"node": node, "before": before}).all()
     return [(job_id, text_of(token) or "") for job_id, token in rows]
 
 
@@ -89,7 +90,7 @@ def _renew_leases(dialect: str) -> Executable:
     """
     ours = (
         is_listed(jobs.c.id, dialect),
-        jobs.c.owner == bindparam("by"),
+        jobs.c.owner == bindparam("node"),
         STILL_PROCESSING,
     )
     said = (as_bytes(column, dialect) for column in (jobs.c.token, jobs.c.reason))
@@ -126,7 +127,7 @@ def _find_owned_jobs(dialect: str) -> Select[Any]:
     return select(jobs.c.id, as_bytes(jobs.c.token, dialect)).where(
         IS_PROCESSING,
         jobs.c.lease_until < bindparam("before", type_=jobs.c.lease_until.type),
-        jobs.c.owner == bindparam("by"),
+        jobs.c.owner == bindparam("node"),
     )
 
 

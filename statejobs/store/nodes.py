@@ -66,7 +66,7 @@ def ask_time(store: Store) -> datetime:
 def count_held(store: Store, node_id: str) -> int:
     """Count the jobs that a worker process holds, whether it knows of them or not."""
     with store.unwaiting() as connection:
-        return int(connection.execute(_COUNT_HELD, {"by": node_id}).scalar_one())
+        return int(connection.execute(_COUNT_HELD, {"node": node_id}).scalar_one())
 
 
 def remove_node(store: Store, node_id: str) -> None:
@@ -121,7 +121,7 @@ def _find_declarations(dialect: str) -> Select[Any]:
 
 def _count_held_jobs() -> Select[Any]:
     """Count the processing jobs of a worker process."""
-    held = (IS_PROCESSING, jobs.c.owner == bindparam("by"))
+    held = (IS_PROCESSING, jobs.c.owner == bindparam("node"))
     return select(func.count()).select_from(jobs).where(*held)
 
 

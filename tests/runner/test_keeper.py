@@ -229,7 +229,7 @@ def test_what_a_node_holds_is_never_given_back_by_its_heartbeat(app, clock, clai
 
     assert other.strays.give_back_unheld([]) == 0  # it is another's
     renew_leases(
-        app.store, [claim.job.id], by=claim.job.owner, until=clock.now() + LEASE / 3
+        app.store, [claim.job.id], node=claim.job.owner, until=clock.now() + LEASE / 3
     )
     own = app.runner()
     own.strays._node_id = claim.job.owner

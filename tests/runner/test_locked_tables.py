@@ -225,7 +225,7 @@ ACTS = {
     ),
     "listed": lambda app, now: stage_listed(app.store, [1]),
     "claim": lambda app, now: app.runner().claim("default", limit=1),
-    "renewal": lambda app, now: renew_leases(app.store, [1], by="n", until=now),
+    "renewal": lambda app, now: renew_leases(app.store, [1], node="n", until=now),
     "owned": lambda app, now: find_owned(app.store, "n", now),
     "held": lambda app, now: count_held(app.store, "n"),
     "expired": lambda app, now: find_expired(

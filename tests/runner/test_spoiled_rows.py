@@ -162,7 +162,7 @@ def test_the_leases_of_others_are_renewed_beside_a_spoiled_row(
     ids = [claim.job.id for claim in claims]
 
     held = renew_leases(
-        runner.store, ids, by=runner.node_id, until=clock.now() + timedelta(minutes=5)
+        runner.store, ids, node=runner.node_id, until=clock.now() + timedelta(minutes=5)
     )
 
     renewed = {one.job_id for one in held}

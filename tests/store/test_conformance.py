@@ -65,7 +65,7 @@ def claim(store, *, limit=10, keys=("a",), token="t", until=LATER):
             connection,
             [job.id for job in found],
             source="s",
-            by="n",
+            node="n",
             token=token,
             now=NOW,
             until=until,
@@ -181,10 +181,10 @@ def test_only_held_leases_are_renewed(store):
     first, second = claim(store)
     finish(store, second)
 
-    held = renew_leases(store, [first.id, second.id], by="n", until=LATER)
+    held = renew_leases(store, [first.id, second.id], node="n", until=LATER)
 
     assert [(h.job_id, h.token) for h in held] == [(first.id, "t")]
-    assert renew_leases(store, [first.id], by="someone", until=LATER) == []
+    assert renew_leases(store, [first.id], node="someone", until=LATER) == []
 
 
 def test_staging_queues_what_is_due(store):

@@ -489,7 +489,7 @@ def hold(app):
     peek_queues(app.store, ["default"], ["parcel.send"])
     runner = app.runner()
     for claim in runner.claim("default", limit=2):
-        renew_leases(app.store, [claim.job.id], by=runner.node_id, until=NOON)
+        renew_leases(app.store, [claim.job.id], node=runner.node_id, until=NOON)
         with app.session() as session:
             parcel = session.get_one(Parcel, int(claim.job.record_id))
             Parcel.send_off.enqueue(session, parcel)

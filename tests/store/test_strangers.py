@@ -181,7 +181,7 @@ def test_many_that_claim_at_once_beside_strangers_take_each_job_once(store):
                     connection,
                     [job.id for job in found],
                     source=None,
-                    by=f"n{number}",
+                    node=f"n{number}",
                     token=f"t{number}",
                     now=NOW,
                     until=LATER,

@@ -30,18 +30,18 @@ _EMPTY = {
 """What a body that does nothing is compiled to, `async` or not."""
 
 
-def model_of(owner: type, declared: TransitionSpec) -> ResourceModel:
-    """Return the model of *owner* when all its records move by *declared* in one way.
+def model_of(cls: type, declared: TransitionSpec) -> ResourceModel:
+    """Return the model of *cls* when all its records move by *declared* in one way.
 
     Raises:
         BulkError: It is no resource, or a subclass declares the transition anew.
     """
-    where = _where(owner, declared)
-    model: ResourceModel | None = getattr(owner, "__statejobs__", None)
+    where = _where(cls, declared)
+    model: ResourceModel | None = getattr(cls, "__statejobs__", None)
     if model is None:
         raise BulkError(
             where,
-            f"{owner.__name__} is not a resource",
+            f"{cls.__name__} is not a resource",
             why="a mixin has no records of its own",
             fix=f"call it on a resource that has {declared.name!r}",
         )
@@ -51,7 +51,7 @@ def model_of(owner: type, declared: TransitionSpec) -> ResourceModel:
             raise BulkError(
                 where,
                 f"for a {name} it is another transition, or runs another action",
-                why=f"every {name} is a {owner.__name__}, and one statement moves all in one way",
+                why=f"every {name} is a {cls.__name__}, and one statement moves all in one way",
                 fix=f"declare it only once, or move each class by itself, {name} first",
             )
     return model
@@ -84,9 +84,9 @@ def refuse_args_from_record(model: ResourceModel, declared: TransitionSpec) -> N
 
 
 def guards_in_sql(
-    owner: type, declared: TransitionSpec
+    cls: type, declared: TransitionSpec
 ) -> Iterator[ColumnExpressionArgument[bool]]:
-    """Return the guards of *declared* as conditions on columns of *owner*.
+    """Return the guards of *declared* as conditions on columns of *cls*.
 
     Raises:
         BulkError: A guard has no SQL form, or its form is not SQL.
@@ -94,18 +94,18 @@ def guards_in_sql(
     for guard in map(Guard.of, declared.guards):
         if guard.sql is None:
             raise BulkError(
-                _where(owner, declared),
+                _where(cls, declared),
                 f"its guard {guard.name!r} has no SQL form",
                 why="bulk asks guards in the statement that moves the records",
                 fix=f"decorate {guard.name!r} with @guard(sql=lambda order: order.total > 0), "
                 "with a condition that means the same",
             )
-        condition: Any = guard.sql(owner)
+        condition: Any = guard.sql(cls)
         if not hasattr(condition, "__clause_element__") and not hasattr(
             condition, "compile"
         ):
             raise BulkError(
-                _where(owner, declared),
+                _where(cls, declared),
                 f"the SQL form of its guard {guard.name!r} returned {condition!r}",
                 why="it must be a condition on columns, not a value of Python",
                 fix="use operators that make SQL: ==, >, &, |, ~, .is_(None), .in_([…])",
@@ -177,8 +177,8 @@ def _no_column(
     )
 
 
-def _where(owner: type, declared: TransitionSpec) -> str:
-    return f"{owner.__name__}.{declared.name}.bulk"
+def _where(cls: type, declared: TransitionSpec) -> str:
+    return f"{cls.__name__}.{declared.name}.bulk"
 
 
 def _name(declared: TransitionSpec) -> str:

@@ -44,7 +44,7 @@ from statejobs.values.job import BulkResult, Enqueued
 
 def move_in_bulk(
     session: Session,
-    owner: type,
+    cls: type,
     declared: TransitionSpec,
     *,
     where: ColumnExpressionArgument[bool],
@@ -52,14 +52,14 @@ def move_in_bulk(
     args: Mapping[str, object] | None,
     limit: int | None,
 ) -> BulkResult:
-    """Fire *declared* on every record of *owner* that is in a source and matches.
+    """Fire *declared* on every record of *cls* that is in a source and matches.
 
     Raises:
         BulkError: SQL alone cannot do what the transition declares.
         ArgumentsError: *args* do not fit the transition.
         StaleTransitionError: Another transaction is moving one of the records.
     """
-    model = model_of(owner, declared)
+    model = model_of(cls, declared)
     given = declared.signature.bind((), dict(args or {}))
     refuse_body(declared, values)
     refuse_args_from_record(model, declared)
@@ -68,7 +68,7 @@ def move_in_bulk(
     move = BulkMove(
         model=model,
         declared=declared,
-        criteria=(where, *guards_in_sql(owner, declared)),
+        criteria=(where, *guards_in_sql(cls, declared)),
         values=values_in_sql(model, declared, values or {}),
         step=Step(
             name=declared.name,
@@ -83,7 +83,7 @@ def move_in_bulk(
     )
     connection = connection_for(session, model.mapper)
     salt = session.info.get(IDS, random_id)()
-    held = held_records(session, owner)
+    held = held_records(session, cls)
     try:
         if (
             connection.dialect.name == "postgresql"
