@@ -103,12 +103,12 @@ def _print_attempts(output: Output, attempts: Sequence[ShownAttempt]) -> None:
 
 
 def print_history(
-    output: Output, events: Sequence[ShownStep | AttemptEntry], now: datetime
+    output: Output, entries: Sequence[ShownStep | AttemptEntry], now: datetime
 ) -> None:
     """Print steps, and attempts between them, oldest first."""
     output.table(
         ["at (UTC)", "what", "move", "by", "note"],
-        [_row(event, now) for event in events],
+        [_row(entry, now) for entry in entries],
         below=["note", "by", "move"],
     )
 
@@ -169,13 +169,13 @@ def _error(attempt: ShownAttempt) -> str:
     return ": ".join(part for part in (attempt.error_type, attempt.message) if part)
 
 
-def _row(event: ShownStep | AttemptEntry, now: datetime) -> list[object]:
-    at = _short_time(event.at, now)
-    if isinstance(event, AttemptEntry):
-        return [at, f"attempt {event.outcome}", "", _by_attempt(event), _error(event)]
-    move = f"{event.source} → {event.target}" if event.source else f"→ {event.target}"
-    notes = [event.reason, _given(event.args), _took(event)]
-    return [at, event.name, move, _by(event), "; ".join(note for note in notes if note)]
+def _row(entry: ShownStep | AttemptEntry, now: datetime) -> list[object]:
+    at = _short_time(entry.at, now)
+    if isinstance(entry, AttemptEntry):
+        return [at, f"attempt {entry.outcome}", "", _by_attempt(entry), _error(entry)]
+    move = f"{entry.source} → {entry.target}" if entry.source else f"→ {entry.target}"
+    notes = [entry.reason, _given(entry.args), _took(entry)]
+    return [at, entry.name, move, _by(entry), "; ".join(note for note in notes if note)]
 
 
 def _by(step: ShownStep) -> str:
@@ -184,8 +184,8 @@ def _by(step: ShownStep) -> str:
     return step.actor or (f"job {step.job_id}" if step.job_id else "")  # by hand
 
 
-def _by_attempt(event: ShownStep | ShownAttempt) -> str:
-    return f"job {event.job_id} #{event.attempt}"
+def _by_attempt(entry: ShownStep | ShownAttempt) -> str:
+    return f"job {entry.job_id} #{entry.attempt}"
 
 
 def _short_time(at: datetime, now: datetime) -> str:

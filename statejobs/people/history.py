@@ -54,7 +54,7 @@ class TimelineEntry:
     at: datetime
 
 
-# Of several bases the last has the first fields: an event begins with its kind and its time.
+# Of several bases the last has the first fields: an entry begins with its kind and its time.
 @dataclass(frozen=True, kw_only=True)
 class AttemptEntry(ShownAttempt, TimelineEntry):
     """An attempt of a job on the record, at its end."""
@@ -87,13 +87,13 @@ def timeline(
     """Return what happened to a record, oldest first: its steps, and failed attempts of *jobs*."""
     attempts = [attempt for job in jobs for attempt in attempts_of(desk, job.id)]
     failed = deque(sorted(attempts, key=lambda attempt: attempt.finished_at))
-    events: list[AttemptEntry | StepEntry] = []
+    entries: list[AttemptEntry | StepEntry] = []
     # Steps stay in the order of their rows: the clocks of several machines may disagree.
     for step in steps_of(desk, resource, record_id):
         while failed and failed[0].finished_at < step.at:
-            events.append(_of_attempt(failed.popleft()))
-        events.append(StepEntry(kind="transition", **vars(step)))
-    return (*events, *map(_of_attempt, failed))
+            entries.append(_of_attempt(failed.popleft()))
+        entries.append(StepEntry(kind="transition", **vars(step)))
+    return (*entries, *map(_of_attempt, failed))
 
 
 def _of_attempt(attempt: ShownAttempt) -> AttemptEntry:
