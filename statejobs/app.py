@@ -130,7 +130,10 @@ class StateJobs(ByHand):
         self._is_engine_ours = not isinstance(database, Engine | Connection)
         renew_in_children(self.engine)
         self.store = Store(
-            self.engine, settings=self.settings, redaction=self.redaction
+            self.engine,
+            settings=self.settings,
+            redaction=self.redaction,
+            clock=sources.clock if sources else None,
         )
         self.sources = self._on_time(sources or Sources())
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)

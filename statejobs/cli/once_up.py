@@ -7,14 +7,13 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from random import Random
-from time import monotonic
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.cli.problems import first_line
 from statejobs.store.faults import is_away, will_pass
+from statejobs.values.clock import Sources
 from statejobs.values.visible import visible_line
 
 log = logging.getLogger("statejobs.worker")
@@ -57,12 +56,13 @@ class Orders:
             self._to_obey.put(order)
 
 
-def once_there(act: Callable[[], T], wait: Callable[[float], object], rng: Random) -> T:
+def once_there(act: Callable[[], T], sources: Sources) -> T:
     """Return what *act* does as soon as the database is there for it.
 
     Raises:
         Exception: Whatever waiting does not mend.
     """
+    monotonic = sources.clock.monotonic
     pause, said_at = _FIRST_PAUSE, float("-inf")
     while True:
         try:
@@ -77,5 +77,5 @@ def once_there(act: Callable[[], T], wait: Callable[[float], object], rng: Rando
                 log.warning(
                     "the database %s: %s; this process waits for it", what, reason
                 )
-        wait(pause * (0.5 + rng.random()))
+        sources.sleep(pause * (0.5 + sources.rng.random()))
         pause = min(pause * 2, _LONGEST_PAUSE)

@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from time import monotonic
 from types import FrameType
 
 import click
@@ -28,6 +27,7 @@ from statejobs.runner.supervisor import RECYCLED, Order
 from statejobs.runner.worker import Worker
 from statejobs.store.engines.addresses import shown_url
 from statejobs.telemetry import Event, Happening
+from statejobs.values.clock import Clock
 from statejobs.values.job import Job
 from statejobs.values.moments import span
 
@@ -65,11 +65,11 @@ def worker_process(
     set_up_logging(log_level, log_format, app.redaction)
     patience = app.settings.shutdown_grace.total_seconds() if grace is None else grace
     served = _queues(app, queues)
-    worker = once_there(lambda: app.worker(served), app.sources.sleep, app.sources.rng)
+    worker = once_there(lambda: app.worker(served), app.sources)
     app.telemetry.subscribe(
         lambda happening: _notice_abandoned(happening, orders.given)
     )
-    once_there(worker.register, app.sources.sleep, app.sources.rng)
+    once_there(worker.register, app.sources)
     hasten.append(worker.release_now)
     os.write(ready_fd, str(patience).encode())  # whoever has not said so holds no job
     os.close(ready_fd)
@@ -78,14 +78,16 @@ def worker_process(
     _log_start(settings, app, worker)
     order = orders.wait()
     _log_stop(app, worker, order, patience)
-    left_nothing = _stop(worker, patience, haste)
+    left_nothing = _stop(worker, patience, haste, app.sources.clock)
     log.info("stopped")
     if not left_nothing:
         return 1
     return RECYCLED if order == _RECYCLE else 0
 
 
-def _stop(worker: Worker, patience: float, haste: threading.Event) -> bool:
+def _stop(
+    worker: Worker, patience: float, haste: threading.Event, clock: Clock
+) -> bool:
     """Stop *worker*, and return what it returns; end the process when it meets no answer."""
     left_nothing: list[bool] = []
     stopping = threading.Thread(
@@ -93,8 +95,8 @@ def _stop(worker: Worker, patience: float, haste: threading.Event) -> bool:
         daemon=True,
     )
     stopping.start()
-    give_up_at = monotonic() + patience
-    while stopping.is_alive() and monotonic() < give_up_at and not haste.is_set():
+    give_up_at = clock.monotonic() + patience
+    while stopping.is_alive() and clock.monotonic() < give_up_at and not haste.is_set():
         stopping.join(_LOOK)
     stopping.join(_BEYOND_GRACE)
     if stopping.is_alive():

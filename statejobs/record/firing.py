@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -11,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.errors import TransitionRefusedError
 from statejobs.machine.kernel import Refusal
-from statejobs.record.ledger import Step, ledger_of, time_of, value_of
+from statejobs.record.ledger import SYSTEM, Step, ledger_of, session_clock, value_of
 from statejobs.record.loading import with_loading
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import TransitionSpec
@@ -94,7 +93,9 @@ class BoundTransition(Generic[P, T]):
             raise refused(record, spec.name, (_busy(ledger.running),))
         given = spec.signature.bind(args, kwargs) if args or kwargs else {}
         promised = None if spec.run_trigger is None else model.by_spec[spec.run_trigger]
-        started = time.perf_counter() if began is None else began
+        clock = session_clock(record)
+        monotonic = (clock or SYSTEM).monotonic
+        started = monotonic() if began is None else began
         try:
             with ledger.writing():
                 move = model.kernel.fire(
@@ -109,8 +110,8 @@ class BoundTransition(Generic[P, T]):
                 target=value_of(spec.target),
                 trigger=promised.key if promised else None,
                 args=given,
-                duration=time.perf_counter() - started,
-                at=time_of(record),
+                duration=monotonic() - started,
+                at=None if clock is None else clock.now(),
             )
         )
         return move.result
@@ -120,7 +121,7 @@ class BoundTransition(Generic[P, T]):
         reasons = await with_loading(self.why_not)
         if reasons:
             raise await with_loading(refused, self._record, self._spec.name, reasons)
-        began = time.perf_counter()
+        began = (session_clock(self._record) or SYSTEM).monotonic()
         body: Any = self._spec.body
         try:
             returned = await body(self._record, *args, **kwargs)

@@ -24,7 +24,8 @@ IDS = "statejobs.ids"
 WAKE = "statejobs.wake"
 """Key in `session.info` of the engines whose workers are told after the commit."""
 _LEDGER = "statejobs.ledger"
-_SYSTEM = SystemClock()
+SYSTEM = SystemClock()
+"""By which seconds are measured where a session has no clock, or a record no session."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,13 +94,19 @@ def has_moved(record: object) -> bool:
 
 def time_of(record: object) -> datetime | None:
     """Return the time by the clock of the record's session; None before it has one."""
+    clock = session_clock(record)
+    return None if clock is None else clock.now()
+
+
+def session_clock(record: object) -> Clock | None:
+    """Return the clock of the record's session; None before it has one."""
     session = object_session(record)
-    return clock_of(session.info).now() if session is not None else None
+    return None if session is None else session.info.get(CLOCK, SYSTEM)
 
 
 def clock_of(info: Mapping[Any, Any]) -> Clock:
     """Return the clock of a session with *info*."""
-    clock: Clock = info.get(CLOCK, _SYSTEM)
+    clock: Clock = info.get(CLOCK, SYSTEM)
     return clock
 
 

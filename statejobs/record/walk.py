@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
@@ -13,7 +12,14 @@ from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import WrongCallError
 from statejobs.record.firing import refused
-from statejobs.record.ledger import Step, ledger_of, time_of, value_of
+from statejobs.record.ledger import (
+    SYSTEM,
+    Step,
+    ledger_of,
+    session_clock,
+    time_of,
+    value_of,
+)
 from statejobs.record.loading import with_loading
 from statejobs.record.specs import ActionSpec
 from statejobs.record.unloaded import explain_unloaded, explain_unloaded_in_body
@@ -116,7 +122,8 @@ class Walk:
         reasons = model.why_not_start(record, action)
         if reasons:
             raise refused(record, action.name, reasons)
-        self._began = time.perf_counter()
+        self._monotonic = (session_clock(record) or SYSTEM).monotonic
+        self._began = self._monotonic()
         # Staged before the body, which may flush.
         self._start = None
         if action.during is not None:
@@ -136,7 +143,7 @@ class Walk:
         step = self._stage(
             "complete", self._action.during or self._source, self._action.target
         )
-        step.duration = time.perf_counter() - self._began
+        step.duration = self._monotonic() - self._began
 
     async def __aenter__(self) -> Self:
         """Start, around an `async def` body."""
@@ -157,7 +164,7 @@ class Walk:
             return
         source = self._action.during or self._source
         step = self._step("complete", source, DELETED)
-        step.duration = time.perf_counter() - self._began
+        step.duration = self._monotonic() - self._began
         ledger_of(self.record).pending.append(step)
         session.delete(self.record)
 

@@ -61,7 +61,7 @@ class Attempts:
         self.on_abandoned: Callable[[Claim], None] = lambda _claim: None
         """Called when a thread went on after its timeout."""
         self._finisher, self._telemetry, self._reach = finisher, telemetry, reach
-        self._clock, self._grace = sources.clock, grace
+        self._clock, self._wait, self._grace = sources.clock, sources.wait, grace
         # Apart from the threads of asyncio: so many may wait for locks, and hold up nobody's.
         self._aside = ThreadPoolExecutor(
             _MOST_ASIDE, thread_name_prefix="statejobs-end"
@@ -74,7 +74,13 @@ class Attempts:
         """
         attempt = self._open(claims)
         try:
-            call = partial(call_within, attempt, self._grace, on_abandoned=self.abandon)
+            call = partial(
+                call_within,
+                attempt,
+                self._grace,
+                on_abandoned=self.abandon,
+                wait=self._wait,
+            )
             found = drive(self._attempted(attempt, call))
         finally:
             attempt.close()

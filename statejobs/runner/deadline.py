@@ -11,6 +11,7 @@ from contextvars import copy_context
 from datetime import timedelta
 
 from statejobs.runner.port import Attempt, Claim
+from statejobs.values.clock import Wait
 from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import Fail, Outcome
 
@@ -18,7 +19,11 @@ log = logging.getLogger("statejobs.runner")
 
 
 def call_within(
-    attempt: Attempt, grace: timedelta, *, on_abandoned: Callable[[Claim], None]
+    attempt: Attempt,
+    grace: timedelta,
+    *,
+    on_abandoned: Callable[[Claim], None],
+    wait: Wait,
 ) -> Outcome:
     """Call a sync body under its timeout, in a thread of its own when it has one.
 
@@ -29,7 +34,7 @@ def call_within(
     claims = attempt.claims
     timeout = claims[0].policy.timeout
     if timeout is not None:
-        return _call_in_a_thread(attempt, timeout, grace, on_abandoned)
+        return _call_in_a_thread(attempt, timeout, grace, on_abandoned, wait)
     process = os.getpid()
     outcome: Outcome = copy_context().run(attempt.call)
     if os.getpid() != process:
@@ -42,25 +47,28 @@ def _call_in_a_thread(
     timeout: timedelta,
     grace: timedelta,
     on_abandoned: Callable[[Claim], None],
+    wait: Wait,
 ) -> Outcome:
     claims, process = attempt.claims, os.getpid()
-    ended: list[Outcome] = []
+    returned: list[Outcome] = []
+    has_ended = threading.Event()
 
     def call_here() -> None:
-        outcome: Outcome = attempt.call()
-        if os.getpid() != process:
-            end_copy(claims[0])
-        ended.append(outcome)
+        try:
+            outcome: Outcome = attempt.call()
+            if os.getpid() != process:
+                end_copy(claims[0])
+            returned.append(outcome)
+        finally:
+            has_ended.set()
 
-    thread = threading.Thread(target=call_here, name=_task_name(claims[0]), daemon=True)
-    thread.start()
-    thread.join(timeout.total_seconds())
-    if ended:
-        return ended[0]
+    threading.Thread(target=call_here, name=_task_name(claims[0]), daemon=True).start()
+    wait(has_ended, timeout.total_seconds())
+    if returned:
+        return returned[0]
     for claim in claims:
         claim.signal.set(_too_long(timeout))
-    thread.join(grace.total_seconds())
-    if thread.is_alive():
+    if not wait(has_ended, grace.total_seconds()):
         attempt.is_abandoned = True
         for claim in claims:
             on_abandoned(claim)

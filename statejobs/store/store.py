@@ -17,6 +17,7 @@ from statejobs.store.engines.lazy_begin import AUTOCOMMIT, begin_lazily, begin_n
 from statejobs.store.engines.reserve import OF_LEASES, SHARED, Reserve, can_reserve
 from statejobs.store.engines.turns import Turns
 from statejobs.store.engines.witness import Witness
+from statejobs.values.clock import Clock, SystemClock
 from statejobs.values.redaction import DEFAULT, Redaction
 
 TABLE_PATIENCE = timedelta(seconds=0.25)
@@ -36,13 +37,14 @@ class Store:
         *,
         settings: WorkerSettings | None = None,
         redaction: Redaction = DEFAULT,
+        clock: Clock | None = None,
     ) -> None:
         self.engine = engine
         self.redaction = redaction
         """What is hidden in what is kept of errors, and in why jobs ended."""
         self._worker_settings = settings or WorkerSettings()
         self.dialect = engine.dialect.name
-        self.witness = Witness(engine)
+        self.witness = Witness(engine, (clock or SystemClock()).monotonic)
         self.working = working_engine(engine)
         """Reads in autocommit, begins at the first write; bodies of actions use this one."""
         self._own = self._of_leases = self.working

@@ -34,6 +34,23 @@ class Clock(Protocol):
         ...
 
 
+class Waitable(Protocol):
+    """What ends a wait before its time: an Event, or a Condition whose lock is held."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait; return False when the time is up."""
+        ...
+
+
+Wait = Callable[[Waitable, float], bool]
+"""Waits for something, so many seconds at most; returns False when the time is up."""
+
+
+def wait_for(awaited: Waitable, seconds: float) -> bool:
+    """Wait in the time of this machine."""
+    return awaited.wait(seconds)
+
+
 class SystemClock:
     """The clock of this machine."""
 
@@ -106,6 +123,8 @@ class Sources:
     rng: random.Random = field(default_factory=random.Random)
     sleep: Callable[[float], None] = time.sleep  # noqa: TID251 - the one place that may sleep
     """Waits that many seconds before a database is asked again."""
+    wait: Wait = wait_for
+    """Waits between two rounds of a service, for the end of a body, and of running jobs."""
 
     def __post_init__(self) -> None:
         """Refuse what could not be asked, long before a worker asks it."""
@@ -116,6 +135,7 @@ class Sources:
             )
         check_callable("Sources(ids=…)", self.ids, example="ids=lambda: uuid4().hex")
         check_callable("Sources(sleep=…)", self.sleep, example="sleep=time.sleep")
+        check_callable("Sources(wait=…)", self.wait, example="wait=wait_for")
         check_kind(
             "Sources(rng=…)", self.rng, random.Random, example="rng=random.Random(7)"
         )

@@ -15,9 +15,17 @@ from statejobs.store.engines.lazy_begin import in_transaction
 class KeptTransaction:
     """The transaction, or the savepoint, in which a session writes until its job ends."""
 
-    def __init__(self, connection: Connection, *, may_end: Callable[[], bool]) -> None:
-        """Keep what *connection* has open until *may_end* says so."""
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        may_end: Callable[[], bool],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Keep what *connection* has open until *may_end* says so; *monotonic* seconds are told."""
         self._connection, self._may_end = connection, may_end
+        self._monotonic = monotonic
+        self._began = monotonic()
         nested = Connection.get_nested_transaction(connection)
         self._base = nested or Connection.get_transaction(connection)
         self._has_begun = in_transaction(connection)
@@ -45,6 +53,11 @@ class KeptTransaction:
     def note_begun(self, *, is_open: bool) -> None:
         """Note that it has begun, or that what began was rolled back at once."""
         self._has_begun = is_open
+        self._began = self._monotonic()
+
+    def seconds(self) -> float:
+        """Return for how long the database has had it open."""
+        return self._monotonic() - self._began
 
     def check_open(self) -> None:
         """Raise if something ended it before its job."""

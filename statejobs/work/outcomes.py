@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import AbstractContextManager
-
-from sqlalchemy import Connection
 
 from statejobs.acting import acting_for_job
 from statejobs.runner.port import Claim
 from statejobs.runner.undone import UndoneError, give_back
-from statejobs.store.engines.lazy_begin import begun_at
 from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import (
     Cancel,
@@ -60,12 +56,8 @@ def identified(claim: Claim) -> AbstractContextManager[None]:
     return acting_for_job(claim.job.actor, claim.job.tenant)
 
 
-def warn_of_long_transaction(claim: Claim, connection: Connection) -> None:
-    """Warn when the body of *claim* has kept its transaction, on *connection*, open for long."""
-    began = begun_at(connection)
-    if began is None:
-        return
-    seconds = time.perf_counter() - began
+def warn_of_long_transaction(claim: Claim, seconds: float) -> None:
+    """Warn when the body of *claim* has kept its transaction open for so many *seconds*."""
     if seconds > LONG_TRANSACTION:
         log.warning(
             "job %s (%s) kept its transaction open for %.1f s, with its locks; "

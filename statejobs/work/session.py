@@ -9,7 +9,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
-from statejobs.record.ledger import CLOCK, IDS, JOB
+from statejobs.record.ledger import CLOCK, IDS, JOB, clock_of
 from statejobs.store.engines.lazy_begin import ON_BEGIN, WITH_BEGIN, in_transaction
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
@@ -78,6 +78,10 @@ class JobSession(Session):
                 self._connection.invalidate()
                 self._connection.close()
 
+    def seconds_open(self) -> float:
+        """Return for how long the body has kept its transaction open."""
+        return 0.0 if self.kept is None else self.kept.seconds()
+
     def is_writing(self) -> bool:
         """Return whether a transaction of the database is open, without any I/O."""
         return (
@@ -91,7 +95,11 @@ class JobSession(Session):
         self.was_used, self._connection = True, connection
         if self.kept is None and not self.may_commit:
             # else a savepoint begins, or the runner's
-            self.kept = KeptTransaction(connection, may_end=lambda: self.may_commit)
+            self.kept = KeptTransaction(
+                connection,
+                may_end=lambda: self.may_commit,
+                monotonic=clock_of(self.info).monotonic,
+            )
         if self.with_begin is not None and (settings := self.with_begin()):
             connection.execution_options(**{WITH_BEGIN: settings})
         if self.on_begin is not None:

@@ -270,6 +270,7 @@ WRONG = [
     (lambda: Sources(ids="x"), "Sources(ids=…) must be callable"),
     (lambda: Sources(rng=7), "say rng=random.Random(7)"),
     (lambda: Sources(sleep=1), "say sleep=time.sleep"),
+    (lambda: Sources(wait=1), "say wait=wait_for"),
     (
         asked(lambda jobs: jobs.telemetry.subscribe("x")),
         "subscribe() must be callable, not 'x'",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from functools import lru_cache
 from typing import Any
 
@@ -113,7 +112,7 @@ def begin_now(connection: Connection, *, then: str = "") -> None:
     )
     if keeper is not None:
         keeper.note_begun(is_open=True)
-    connection.info[_BEGUN] = time.perf_counter()
+    connection.info[_BEGUN] = object()
     connection.info[_LIFTED] = True
 
 
@@ -143,8 +142,8 @@ def in_transaction(connection: Connection) -> bool:
     return int(driver.info.transaction_status) != 0
 
 
-def begun_at(connection: Connection) -> float | None:
-    """Return `time.perf_counter()` of when the last transaction of *connection* began."""
+def last_begun(connection: Connection) -> object:
+    """Return what stands for the last transaction that began on *connection*; None before it."""
     return connection.info.get(_BEGUN)
 
 
@@ -186,7 +185,7 @@ def _begin(
             cursor,
             "; ".join(filter(None, [begin, options.get(WITH_BEGIN)])),
         )
-        connection.info[_BEGUN] = time.perf_counter()
+        connection.info[_BEGUN] = object()
         connection.info[_LIFTED] = False
     if keeper is not None:
         keeper.note_begun(is_open=True)
@@ -224,7 +223,7 @@ def _set_savepoint(connection: Connection) -> None:
         borrowed.outer.pop(borrowed)
         borrowed.lose()
         raise
-    connection.info[_BEGUN] = time.perf_counter()
+    connection.info[_BEGUN] = object()
 
 
 def _locks_unsaid(connection: Connection, context: Any) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -41,8 +40,8 @@ _STARTED = "SELECT EXTRACT(EPOCH FROM clock_timestamp() - pg_postmaster_start_ti
 class Witness:
     """Watches the connections of one database."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, monotonic: Callable[[], float]) -> None:
+        self._engine, self._monotonic = engine, monotonic
         self._connections: list[weakref.ref[Any]] = []
         self._losses: deque[float] = deque(maxlen=100)
         self._lock, self._here = threading.Lock(), threading.local()
@@ -109,7 +108,7 @@ class Witness:
             self._connections.append(weakref.ref(record.driver_connection))
 
     def _note_rest(self, _dbapi_connection: Any, record: Any) -> None:
-        record.info[_RESTED] = time.perf_counter()
+        record.info[_RESTED] = self._monotonic()
 
     def _note_error(self, context: ExceptionContext) -> None:
         error = context.sqlalchemy_exception
@@ -118,7 +117,7 @@ class Witness:
         is_lost = context.connection is not None
         setattr(error, _MARK, is_lost)
         if is_lost:
-            self._losses.append(time.perf_counter())
+            self._losses.append(self._monotonic())
 
     def _refuse_dead_of(self, dialect: Dialect) -> Callable[[Any, Any, Any], None]:
         def refuse_dead(dbapi_connection: Any, record: Any, _fairy: Any) -> None:
@@ -127,9 +126,9 @@ class Witness:
             if rested_since is None:
                 return  # it is new
             if _hung_up([record.driver_connection], 0):
-                self._losses.append(time.perf_counter())
+                self._losses.append(self._monotonic())
                 raise InvalidatePoolError
-            rested = time.perf_counter() - rested_since
+            rested = self._monotonic() - rested_since
             if rested > _ASKED_AFTER and not getattr(self._here, "is_trusting", False):
                 self._ask(dialect, dbapi_connection)
 
@@ -139,11 +138,11 @@ class Witness:
         try:
             dialect.do_ping(dbapi_connection)
         except dialect.loaded_dbapi.Error as error:
-            self._losses.append(time.perf_counter())
+            self._losses.append(self._monotonic())
             raise InvalidatePoolError from error
 
     def _recent(self) -> int:
-        since = time.perf_counter() - _TOGETHER
+        since = self._monotonic() - _TOGETHER
         return sum(lost_at > since for lost_at in self._losses.copy())
 
     def _finds_lost(self) -> bool:

@@ -204,7 +204,7 @@ class RecordAttempt:
     def _finish(self, finish: Callable[[JobSession], R], session: JobSession) -> R:
         session.allow_commit()
         if session.is_writing():
-            warn_of_long_transaction(self.claims[0], session.connection())
+            warn_of_long_transaction(self.claims[0], session.seconds_open())
         if self._action.is_chunk and self._hold is not None:
             self._hold.ensure(session.connection())
         with blaming_the_action(session, self._hold, self._completing):

@@ -49,7 +49,9 @@ class Batch:
         self.claims, self.is_abandoned, self.needs_session = claims, False, False
         self._store, self._sources, self._now = store, sources, now
         with_begin = partial(store.with_begin, claims[0].policy.timeout)
-        self._session = JobSession(store.working, with_begin=with_begin)
+        self._session = JobSession(
+            store.working, info=session_info(sources), with_begin=with_begin
+        )
         self._endings: dict[Claim, Ending] = {}
 
     def call(self) -> Outcome:
@@ -78,7 +80,7 @@ class Batch:
     def in_session(self, finish: Callable[[JobSession], R]) -> R:
         """Return what *finish* returns for the session of the transaction."""
         self._session.allow_commit()
-        warn_of_long_transaction(self.claims[-1], self._session.connection())
+        warn_of_long_transaction(self.claims[-1], self._session.seconds_open())
         subjects = [claim.subject for claim in self.claims]
         with blaming_the_action(self._session, None, subjects):
             return finish(self._session)

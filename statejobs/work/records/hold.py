@@ -13,9 +13,9 @@ from statejobs.runner.answers import MovedAway, RecordHidden
 from statejobs.runner.undone import UndoneError, give_back, ours
 from statejobs.store.engines.lazy_begin import (
     begin_now,
-    begun_at,
     impose_limits,
     in_transaction,
+    last_begun,
     lift_limits,
 )
 from statejobs.store.records import Identity, in_lock_order, lock_places
@@ -38,7 +38,8 @@ class Hold:
     subjects: Sequence[RecordSubject]
     outcome: Superseded | GiveBack | None = field(default=None, init=False)
     """How the attempt ends, whatever its body makes of it, when it could not be held."""
-    _since: float | None = field(default=None, init=False)
+    _held: object = field(default=None, init=False)
+    """What stands for the transaction that holds them."""
     _undone: UndoneError | None = field(default=None, init=False)
 
     def __call__(self, connection: Connection) -> None:
@@ -54,7 +55,7 @@ class Hold:
             raise self._undone
         if self.outcome is not None:
             raise RecordMoved(_words(self.outcome))
-        self._since = begun_at(connection)
+        self._held = last_begun(connection)
 
     def load(self, session: Session) -> None:
         """Lock, check and load the records anew, in a transaction that begins here.
@@ -77,7 +78,7 @@ class Hold:
             if subject.identity not in standing:
                 self.outcome = _ending(moved_or_hidden(connection, subject))
                 raise RecordMoved(_words(self.outcome))
-        self._since = begun_at(connection)
+        self._held = last_begun(connection)
 
     def ensure(self, connection: Connection) -> None:
         """Lock and check, unless the transaction of *connection* has done so; begin it if need be.
@@ -97,9 +98,9 @@ class Hold:
 
     def holds(self, connection: Connection) -> bool:
         """Return whether the present transaction of *connection* is the one that locked them."""
-        if self._since is None or not in_transaction(connection):
+        if self._held is None or not in_transaction(connection):
             return False
-        return begun_at(connection) == self._since
+        return last_begun(connection) is self._held
 
     def _note(self, undone: UndoneError) -> None:
         self._undone, self.outcome = undone, give_back(undone)

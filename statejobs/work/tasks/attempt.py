@@ -115,5 +115,5 @@ class TaskAttempt:
     def _finish(self, finish: Callable[[JobSession], R], session: JobSession) -> R:
         session.allow_commit()
         if session.is_writing():
-            warn_of_long_transaction(self._claim, session.connection())
+            warn_of_long_transaction(self._claim, session.seconds_open())
         return finish(session)

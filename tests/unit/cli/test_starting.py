@@ -10,6 +10,8 @@ from sqlalchemy.exc import OperationalError
 
 from statejobs.cli.once_up import once_there
 from statejobs.store.faults import will_pass
+from statejobs.values.clock import Sources
+from tests.support.clock import ManualClock
 
 
 def failure(error):
@@ -67,16 +69,24 @@ def test_a_wrong_configuration_is_not_waited_for(error):
 
 
 def test_pauses_grow_to_a_bound_and_the_reason_is_told_once_in_a_while(caplog):
-    pauses = []
+    clock, pauses = ManualClock(), []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        clock.advance(seconds=seconds)
 
     def act():
         if len(pauses) < 10:
             raise failure(PostgresError("connection refused"))
         return "there"
 
-    assert once_there(act, pauses.append, Random(7)) == "there"
+    sources = Sources(clock=clock, rng=Random(7), sleep=sleep)
+
+    assert once_there(act, sources) == "there"
     assert pauses[0] < 0.5
     assert max(pauses) < 6
-    assert [r.getMessage() for r in caplog.records] == [
+    told = [r.getMessage() for r in caplog.records]
+    assert set(told) == {
         "the database is away: connection refused; this process waits for it"
-    ]
+    }
+    assert 1 < len(told) <= 1 + sum(pauses) / 10
