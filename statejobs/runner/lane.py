@@ -116,7 +116,8 @@ class Lane:
                 self._takes_many = taken > 1
             self._held += len(call or ())
             hands_over = call is None and bool(self._waiting) and not self._is_full
-            self._serving -= call is None and not hands_over
+            if call is None and not hands_over:
+                self._serving -= 1
         if hands_over:  # the next call is of the other kind
             self._start_server(self, not is_async)
         if is_low:

@@ -89,8 +89,10 @@ class Rescue:
             )
             for expired in page:
                 became = self._rescue(expired, unable)
-                rescued += became is Became.RESCUED
-                left += became is Became.LEFT
+                if became is Became.RESCUED:
+                    rescued += 1
+                elif became is Became.LEFT:
+                    left += 1
             is_more = len(page) == RESCUED_AT_ONCE
         for words, count in unable.items():
             log.warning("%d expired jobs cannot be rescued for now: %s", count, words)

@@ -115,6 +115,8 @@ def _end_of_literal(text: str, quote: Match[str]) -> int:
         return len(text) if closing < 0 else closing + len(sign)
     if slashes:
         closed = _CLOSES[len(slashes), sign].search(text, start)
-        return len(text) if closed is None else closed.end() - (closed[0] == "\n")
+        if closed is None:
+            return len(text)
+        return closed.start() if closed[0] == "\n" else closed.end()
     rest = _REST[sign].match(text, start)
     return rest.end() if rest else start

@@ -137,15 +137,17 @@ def move_of(
     """
     model, bound, state = subject.model, subject.bound, subject.state
     way = way_of(bound, kind, subject.source)
+    leaves = way.target != state
+    next_version = subject.version + 1 if leaves else subject.version
     history = None
-    if model.has_history and (way.target != state or kind is EdgeKind.COMPLETE):
+    if model.has_history and (leaves or kind is EdgeKind.COMPLETE):
         history = HistoryRow(
             resource=model.name,
             record_id=job.record_id or "",
             name=way.name,
             source=state,
             target=way.target,
-            version=subject.version + (way.target != state),
+            version=next_version,
             actor=job.actor,
             tenant=job.tenant,
             job_id=job.id,
@@ -162,8 +164,8 @@ def move_of(
         was=state,
         version=subject.version,
         becomes=way.target,
-        next_version=subject.version + (way.target != state),
-        moved_at=None if way.target == state else now,
+        next_version=next_version,
+        moved_at=now if leaves else None,
         changes={columns[name]: value for name, value in (changes or {}).items()},
         at=now,
         history=history,
