@@ -64,7 +64,8 @@ lint: $(DEV) ## Check format, style, layers and types
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-fix: $(DEV) ## Repair format and style where a tool can
+fix: $(DEV) ## Write declared options where they are read; repair format and style where a tool can
+	$(BIN)/python -m tests.support.written_options
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 
@@ -15,8 +14,9 @@ from statejobs.record.enqueue import enqueue_action
 from statejobs.record.sessions import refuse_async, refuse_sync
 from statejobs.record.specs import ActionSpec
 from statejobs.values.job import EnqueueResult
+from statejobs.values.job_options import AT_ONCE, JobOptions
 from statejobs.values.kinds import members_of
-from statejobs.values.options import JobOptions
+from statejobs.values.option import given
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,9 +28,9 @@ P = ParamSpec("P")
 class ActionOnClass(Generic[R, P]):
     """What `Order.process_payment` is."""
 
-    def __init__(self, spec: ActionSpec, options: JobOptions | None = None) -> None:
+    def __init__(self, spec: ActionSpec, options: JobOptions = AT_ONCE) -> None:
         self.spec = spec
-        self._options = options or JobOptions()
+        self._options = options
 
     @property
     def name(self) -> str:
@@ -68,15 +68,17 @@ class ActionOnClass(Generic[R, P]):
 
         What is left out stays as an earlier call chose it.
 
+        Args:
+            run_at: When it shall run, with a time zone. Default: now.
+            delay: How long it shall wait, in place of `run_at`.
+            priority: 0 (first) to 9 (last) inside the queue. Default: that of its trigger or task.
+
         Raises:
             WrongValueError: A value of another type, both times, a naive time, a negative delay or
                 a wrong priority.
         """
-        given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
-        chosen = replace(
-            self._options, **{k: v for k, v in given.items() if v is not None}
-        )
-        return type(self)(self.spec, chosen)
+        chosen = given(JobOptions, locals())
+        return type(self)(self.spec, self._options.but(chosen))
 
     def enqueue(
         self, session: Session, record: R, /, *args: P.args, **kwargs: P.kwargs

@@ -18,7 +18,7 @@ from statejobs.errors import (
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
 from statejobs.values.kinds import check_text, members_of
-from statejobs.values.options import NAME
+from statejobs.values.option_checks import NAME
 from statejobs.values.redaction import DEFAULT, Redaction
 
 

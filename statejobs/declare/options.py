@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar, cast
 
 from statejobs.errors import DefinitionError, did_you_mean
-from statejobs.values.backoff import Backoff, DelayFunction, backoff_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DIALECTS = ("sqlite_", "postgresql_")
@@ -43,25 +41,6 @@ def explain_options(*, passed_on: Callable[..., Any] | None = None) -> Callable[
         return cast("F", checked)
 
     return explained
-
-
-def checked_backoff(
-    where: str, value: Backoff | timedelta | Sequence[timedelta] | DelayFunction | None
-) -> Backoff:
-    """Return the backoff that *value*, an option of *where*, stands for.
-
-    Raises:
-        DefinitionError: It stands for none.
-    """
-    try:
-        return backoff_of(value)
-    except (TypeError, ValueError) as error:
-        raise DefinitionError(
-            where,
-            str(error),
-            why="it says how long to wait before the next attempt",
-            fix="give a timedelta, a list of them, or a function (attempt, error) -> timedelta",
-        ) from error
 
 
 def _options_of(function: Callable[..., Any]) -> set[str]:

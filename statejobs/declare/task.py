@@ -19,16 +19,18 @@ from typing import (
 from sqlalchemy.orm import Session
 
 from statejobs.declare.context import AsyncJobContext, JobContext
-from statejobs.declare.options import checked_backoff, explain_options
-from statejobs.declare.task_checks import check_body, check_hook, check_key, context_of
+from statejobs.declare.options import explain_options
+from statejobs.declare.task_checks import check_body, check_hook, context_of
 from statejobs.record.enqueue_tasks import enqueue_task
 from statejobs.record.listening import listen_to_sessions
 from statejobs.record.sessions import refuse_async, refuse_sync
 from statejobs.record.specs import TaskSpec
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import EnqueueResult
-from statejobs.values.kinds import members_of, words_of
-from statejobs.values.options import JobOptions, RunOptions
+from statejobs.values.job_options import AT_ONCE, JobOptions
+from statejobs.values.kinds import members_of
+from statejobs.values.option import given
+from statejobs.values.options import TaskOptions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -57,14 +59,16 @@ class TaskRequest(Generic[P]):
 
         What is left out stays as an earlier call chose it.
 
+        Args:
+            run_at: When it shall run, with a time zone. Default: now.
+            delay: How long it shall wait, in place of `run_at`.
+            priority: 0 (first) to 9 (last) inside the queue. Default: that of its trigger or task.
+
         Raises:
             WrongValueError: Both times, a naive time, a negative delay or a wrong priority.
         """
-        given: dict[str, Any] = {"run_at": run_at, "delay": delay, "priority": priority}
-        chosen = replace(
-            self._chosen, **{k: v for k, v in given.items() if v is not None}
-        )
-        return TaskRequest(self.spec, chosen)
+        chosen = given(JobOptions, locals())
+        return TaskRequest(self.spec, self._chosen.but(chosen))
 
     def enqueue(
         self, session: Session, /, *args: P.args, **kwargs: P.kwargs
@@ -107,7 +111,7 @@ class Task(TaskRequest[P], Generic[Q, P, T]):
     """A declared task: call it to run its body here, as a test does, or enqueue it."""
 
     def __init__(self, body: Callable[Q, T], spec: TaskSpec) -> None:
-        super().__init__(spec, JobOptions())
+        super().__init__(spec, AT_ONCE)
         self._body = body
         update_wrapper(self, body)
         listen_to_sessions()
@@ -148,7 +152,7 @@ class Task(TaskRequest[P], Generic[Q, P, T]):
 class _TaskDecorator:
     """Turns the function under `@task(…)` into a `Task`."""
 
-    def __init__(self, options: RunOptions) -> None:
+    def __init__(self, options: TaskOptions) -> None:
         self._options = options
 
     @overload
@@ -197,34 +201,21 @@ def task(
     in a `Domain` of every app that shall run it.
 
     Args:
-        key: Stable name stored with its jobs, for instance `"report.daily"`; it survives renames
-            of code.
+        key: Stable name stored with its jobs, for instance `"report.daily"`; it survives renames of
+            code.
         aliases: Former keys, whose stored jobs still run.
         queue: Queue of its jobs.
         priority: 0 (first) to 9 (last) inside the queue.
         max_attempts: Attempts before a job is discarded.
-        max_crashes: Attempts that may end with their worker before it is quarantined.
-        backoff: Wait before the next attempt, as for `Trigger.on_demand`.
-        timeout: How long an attempt may take.
+        max_crashes: Attempts that may end with their worker before it is discarded.
+        backoff: Wait before the next attempt: a `timedelta`, a list of them, a function `(attempt,
+            error) -> timedelta`, or a `Backoff`. Default: Exponential().
+        timeout: How long one attempt may take.
         tags: Words stored with its jobs, for people to filter by.
         upcast: Called with the stored arguments of an old job that no longer fit, as JSON values;
-            returns those of today, as JSON values.
+            returns those of today.
 
     Raises:
         DefinitionError: A value that no job could have, or a function that cannot be one.
     """
-    check_key(key)
-    return _TaskDecorator(
-        RunOptions(
-            key=key,
-            aliases=words_of(f"task {key!r}: aliases=", aliases, example='["old.key"]'),
-            queue=queue,
-            priority=priority,
-            max_attempts=max_attempts,
-            max_crashes=max_crashes,
-            backoff=checked_backoff(f"task {key!r}", backoff),
-            timeout=timeout,
-            tags=tuple(members_of(f"task {key!r}: tags=", tags, example='["nightly"]')),
-            upcast=upcast,
-        )
-    )
+    return _TaskDecorator(given(TaskOptions, locals()))

@@ -13,22 +13,6 @@ from statejobs.errors import DefinitionError
 from statejobs.record.specs import TaskSpec
 
 
-def check_key(key: object) -> None:
-    """Refuse `@task` without its parentheses.
-
-    Raises:
-        DefinitionError: The key is not text.
-    """
-    if isinstance(key, str):
-        return
-    raise DefinitionError(
-        "@task",
-        f"its key is {key!r}, not text",
-        why="a stored job names its work by the key, which survives renames of code",
-        fix=f'say @task("{getattr(key, "__name__", "report.daily")}")',
-    )
-
-
 def check_body(body: Any, key: str) -> None:
     """Refuse what a job could not call.
 

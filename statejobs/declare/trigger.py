@@ -17,12 +17,13 @@ from statejobs.declare.hook import hook_of, method_of, refuse_lost_hook
 from statejobs.declare.hook_checks import check_method_hook
 from statejobs.declare.methods import check_method
 from statejobs.declare.names import as_tuple, refuse_second_definition
-from statejobs.declare.options import checked_backoff, explain_options
+from statejobs.declare.options import explain_options
 from statejobs.errors import DefinitionError
 from statejobs.record.ledger import value_of
 from statejobs.record.specs import ActionSpec, GuardFunction, TriggerSpec
 from statejobs.values.backoff import Backoff
-from statejobs.values.kinds import check_kind, members_of, words_of
+from statejobs.values.kinds import check_kind
+from statejobs.values.option import given
 from statejobs.values.options import TriggerOptions
 
 DiscardHook = Callable[[Any, Session, str], None]
@@ -55,9 +56,9 @@ class Trigger:
         | Callable[[int, BaseException | None], timedelta]
         | None = None,
         timeout: timedelta | None = None,
-        args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         tags: Sequence[str] = (),
         upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+        args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         chunk: int | None = None,
     ) -> Self:
         """Declare a trigger whose jobs are enqueued by `run_trigger` or `enqueue` only.
@@ -65,43 +66,26 @@ class Trigger:
         Args:
             key: Stable name stored with its jobs, for instance `"order.charge"`; it survives
                 renames of code. In a mixin, `"{resource}.charge"` gives each resource its own.
-            aliases: Former keys, whose stored jobs still run.
+            aliases: Former keys, whose stored jobs still run; asking again goes on with such a job.
             queue: Queue of its jobs.
             priority: 0 (first) to 9 (last) inside the queue.
             max_attempts: Attempts before a job is discarded.
-            max_crashes: Attempts that may end with their worker before it is quarantined.
-            backoff: Wait before the next attempt: a `timedelta`, a table of them, a callable
-                `(attempt, error) -> timedelta`, or a `Backoff`. Default: 15 s + 2ⁿ s with jitter.
-            timeout: How long an attempt may take.
-            args: Arguments that `run_trigger` passes to the action, fixed or made from the record.
+            max_crashes: Attempts that may end with their worker before it is discarded.
+            backoff: Wait before the next attempt: a `timedelta`, a list of them, a function
+                `(attempt, error) -> timedelta`, or a `Backoff`. Default: Exponential().
+            timeout: How long one attempt may take.
             tags: Words stored with its jobs, for people to filter by.
             upcast: Called with the stored arguments of an old job that no longer fit, as JSON
-                values; returns those of today, as JSON values.
+                values; returns those of today.
+            args: Arguments that `run_trigger` passes to the action: a mapping, or a function of the
+                record.
             chunk: Most records in one call of the action, which then is a static method that takes
                 a list of records and a `ChunkContext`.
 
         Raises:
             DefinitionError: A value that no job could have.
         """
-        options = TriggerOptions(
-            key=key,
-            aliases=words_of(
-                f"trigger {key!r}: aliases=", aliases, example='["old.key"]'
-            ),
-            queue=queue,
-            priority=priority,
-            max_attempts=max_attempts,
-            max_crashes=max_crashes,
-            backoff=checked_backoff(f"trigger {key!r}", backoff),
-            timeout=timeout,
-            args=args,
-            tags=tuple(
-                members_of(f"trigger {key!r}: tags=", tags, example='["nightly"]')
-            ),
-            upcast=upcast,
-            chunk=chunk,
-        )
-        return cls(TriggerSpec(options))
+        return cls(TriggerSpec(given(TriggerOptions, locals())))
 
     def __repr__(self) -> str:
         return f"<trigger {self.spec.options.key}>"

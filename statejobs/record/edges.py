@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from statejobs.machine.guard import Guard
 from statejobs.record.ledger import value_of
@@ -69,6 +70,5 @@ def trigger_edges(bound: BoundTrigger) -> TriggerEdges:
         target=bound.target,
         during=bound.during,
         failed=bound.failed,
-        queue=bound.options.queue,
-        max_attempts=bound.options.max_attempts,
+        options=replace(bound.options, key=bound.key, aliases=bound.aliases),
     )

@@ -19,7 +19,7 @@ from statejobs.store.enqueue import Records, enqueue
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
 from statejobs.values.job import EnqueueResult
-from statejobs.values.options import JobOptions
+from statejobs.values.job_options import JobOptions
 
 
 def enqueue_action(

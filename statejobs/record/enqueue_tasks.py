@@ -18,7 +18,7 @@ from statejobs.store.enqueue_alike import enqueue_alike
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
-from statejobs.values.options import JobOptions
+from statejobs.values.job_options import JobOptions
 
 
 def enqueue_task(

@@ -17,7 +17,7 @@ from statejobs.machine.guard import Guard
 from statejobs.record.ledger import value_of
 from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED
-from statejobs.values.options import RunOptions, TriggerOptions
+from statejobs.values.options import TaskOptions, TriggerOptions
 
 GuardFunction = Callable[[Any], bool]
 """Takes a record."""
@@ -133,7 +133,7 @@ class TaskSpec:
     name: str
     """Of its function."""
     body: Callable[..., Any]
-    options: RunOptions
+    options: TaskOptions
     takes_context: bool
     """Whether its first parameter is the context of the job."""
     discard_hook: Callable[..., None] | None = None

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from statejobs.values.options import TriggerOptions
+
 DELETED = "(deleted)"
 """Where the edge of a job leads that deletes its record: no state, and not among `states`."""
 
@@ -57,8 +59,18 @@ class TriggerEdges:
     """`DELETED` for an action that deletes its record."""
     during: str | None
     failed: str | None
-    queue: str
-    max_attempts: int
+    options: TriggerOptions = field(hash=False)
+    """How its jobs are stored and run, each option that it has."""
+
+    @property
+    def queue(self) -> str:
+        """Queue of its jobs."""
+        return self.options.queue
+
+    @property
+    def max_attempts(self) -> int:
+        """Attempts before one of its jobs is discarded."""
+        return self.options.max_attempts
 
     @property
     def deletes(self) -> bool:

@@ -120,6 +120,7 @@ def test_a_name_that_one_of_them_gives_itself_is_its_own(form):
 
     assert (Named.__statejobs__.name, Other.__statejobs__.name) == ("Letter", "Other")
     assert list(Named.__statejobs__.triggers) == ["letter.work"]
+    assert Named.__machine__.triggers[0].options.key == "letter.work"
 
 
 def test_a_subclass_of_one_with_records_has_its_name_also_below_an_abstract_class():

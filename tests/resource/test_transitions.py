@@ -306,6 +306,13 @@ def test_the_machine_is_plain_values():
     assert machine.promised_by("queued") == ("order.charge",)
 
 
+def test_the_machine_has_each_option_of_a_trigger():
+    (trigger,) = Order.__machine__.triggers
+
+    assert trigger.options == Order.charge.spec.options
+    assert (trigger.queue, trigger.max_attempts) == ("payments", 5)
+
+
 # --- actions called directly -----------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The machine of the order in the README, written out by hand."""
 
 from statejobs.values.graph import Edge, EdgeKind, MachineSpec, TriggerEdges
+from statejobs.values.options import TriggerOptions
 
 CHARGE = TriggerEdges(
     key="order.charge",
@@ -10,8 +11,7 @@ CHARGE = TriggerEdges(
     target="completed",
     during="processing",
     failed="failed",
-    queue="payments",
-    max_attempts=5,
+    options=TriggerOptions("order.charge", queue="payments"),
 )
 
 

@@ -80,7 +80,7 @@ class RecordWork:
         return Policy(
             max_attempts=options.max_attempts,
             max_crashes=options.max_crashes,
-            backoff=options.backoff,
+            backoff=options.wait,
             timeout=options.timeout,
             is_async=bound.action.is_async,
             chunk=_chunk(bound),

@@ -53,7 +53,7 @@ class TaskWork:
         return Policy(
             max_attempts=options.max_attempts,
             max_crashes=options.max_crashes,
-            backoff=options.backoff,
+            backoff=options.wait,
             timeout=options.timeout,
             is_async=task.is_async,
         )

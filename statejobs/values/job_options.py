@@ -1,0 +1,92 @@
+"""The options of one job, each declared once: when and how urgently it shall run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from statejobs.errors import WrongValueError
+from statejobs.values.backoff import LONGEST
+from statejobs.values.clock import FIRST, LAST
+from statejobs.values.kinds import check_kind, check_span, check_whole
+from statejobs.values.option import Option, keep_options, options_of
+
+_LAST_PRIORITY = 9
+
+
+def _instant(where: str, name: str, value: Any) -> datetime | None:
+    if value is None:
+        return None
+    example = "run_at=datetime.now(UTC) + timedelta(hours=1)"
+    check_kind(f"{where}({name}=…)", value, datetime, example=example)
+    if value.tzinfo is None:
+        raise WrongValueError(
+            f"{name} {value!r} has no time zone; its instant is unknown"
+        )
+    kept: datetime = value
+    return kept
+
+
+def _delay(where: str, name: str, value: Any) -> timedelta | None:
+    check_span(f"{where}({name}=…)", value, or_none=True)
+    if value is not None and value < timedelta():
+        raise WrongValueError(f"{name} {value} is negative")
+    kept: timedelta | None = value
+    return kept
+
+
+def _priority(where: str, name: str, value: Any) -> int | None:
+    check_whole(f"{where}({name}=…)", value, or_none=True)
+    if value is not None and value > _LAST_PRIORITY:
+        raise WrongValueError(
+            f"{name} {value} is not between 0 (first) and {_LAST_PRIORITY} (last)"
+        )
+    kept: int | None = value
+    return kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """When and how urgently one job shall run."""
+
+    run_at: Annotated[
+        datetime | None,
+        Option("when it shall run, with a time zone", _instant, shown="now"),
+    ] = None
+    delay: Annotated[
+        timedelta | None,
+        Option("how long it shall wait, in place of `run_at`", _delay),
+    ] = None
+    priority: Annotated[
+        int | None,
+        Option(
+            "0 (first) to 9 (last) inside the queue",
+            _priority,
+            shown="that of its trigger or task",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions."""
+        keep_options(self, "options")
+        if self.run_at is not None and self.delay is not None:
+            raise WrongValueError("give run_at or delay, not both")
+
+    def but(self, chosen: JobOptions) -> JobOptions:
+        """Return these, but for what is *chosen*."""
+        if self is AT_ONCE:
+            return chosen
+        names = options_of(JobOptions)
+        values = {name: getattr(chosen, name) for name in names}
+        return replace(self, **{k: v for k, v in values.items() if v is not None})
+
+    def due(self, now: datetime) -> datetime:
+        """Return when the job shall run, as a time that every database can store and return."""
+        if self.run_at is not None:
+            return max(FIRST, min(self.run_at, LAST))
+        return now + min(self.delay or timedelta(), LONGEST)
+
+
+AT_ONCE = JobOptions()
+"""Those of a job of which nothing is said."""

@@ -1,0 +1,64 @@
+"""What an option is: a field has its name, type and default; beside them stand doc and check.
+
+A declaration is a frozen dataclass each of whose fields is `Annotated[type, Option(…)]`. Its checks
+and its `__machine__` read that; signatures, docstrings and pages are written from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
+
+D = TypeVar("D")
+Keep = Callable[[str, str, Any], Any]
+"""Takes where an option is given, its name and value; returns what is kept of it, or refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a field does not say of an option."""
+
+    doc: str
+    """What it means, for people: goes on after its name, without a full stop."""
+    keep: Keep
+    shown: str | None = None
+    """How its default reads, where that is not its value."""
+
+
+@cache
+def options_of(declaration: type) -> dict[str, Option]:
+    """Return the options of a dataclass by name, in their order.
+
+    Raises:
+        TypeError: A field has none.
+    """
+    hints = get_type_hints(declaration, include_extras=True)
+    return {
+        field.name: _option(f"{declaration.__name__}.{field.name}", hints[field.name])
+        for field in fields(declaration)
+    }
+
+
+def given(declaration: Callable[..., D], names: Mapping[str, Any]) -> D:
+    """Return a declaration of those of *names*, the locals of a function, that are its options."""
+    return declaration(**{name: names[name] for name in options_of(declaration)})
+
+
+def keep_options(declared: Any, where: str) -> None:
+    """Replace each option of *declared*, a frozen dataclass, by what is kept of it.
+
+    Raises:
+        DefinitionError, WrongValueError: A value that no one can mean, given at *where*.
+    """
+    for name, option in options_of(declared.__class__).items():
+        kept = option.keep(where, name, getattr(declared, name))
+        object.__setattr__(declared, name, kept)
+
+
+def _option(name: str, hint: object) -> Option:
+    for note in getattr(hint, "__metadata__", ()):
+        if isinstance(note, Option):
+            return note
+    raise TypeError(f"{name} has no Option(doc, check) beside its type")

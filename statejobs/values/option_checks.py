@@ -1,0 +1,137 @@
+"""Checks of options: each returns what is kept of a value, or says why nobody can mean it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from statejobs.errors import DefinitionError
+from statejobs.values.backoff import LONGEST, Backoff, backoff_of
+from statejobs.values.call_checks import check_call
+from statejobs.values.kinds import check_span, check_text, members_of, words_of
+from statejobs.values.option import Keep
+from statejobs.values.text import NAME_LIMIT, clean_text
+from statejobs.values.whole import is_whole
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_LONGEST_KEY = 200
+_LONGEST_QUEUE = 100
+
+
+def key(*, place: str | None = None) -> Keep:
+    """Check a key, in which *place* stands for the name of a resource."""
+
+    def keep(where: str, name: str, value: Any) -> str:
+        check_text(f"{where}: {name}", value, example="order.charge")
+        return _stable(where, name, value, longest=_LONGEST_KEY, place=place)
+
+    return keep
+
+
+def task_key(where: str, name: str, value: Any) -> str:
+    """Check the key of a task; who leaves out the parentheses of `@task` gives its function."""
+    if isinstance(value, str):
+        return _stable(where, name, value, longest=_LONGEST_KEY)
+    raise DefinitionError(
+        "@task",
+        f"its key is {value!r}, not text",
+        why="a stored job names its work by the key, which survives renames of code",
+        fix=f'say @task("{getattr(value, "__name__", "report.daily")}")',
+    )
+
+
+def keys(*, place: str | None = None) -> Keep:
+    """Check several keys, as `key` checks one."""
+
+    def keep(where: str, name: str, value: Any) -> tuple[str, ...]:
+        words = words_of(f"{where}: {name}=", value, example='["old.key"]')
+        for word in words:
+            _stable(where, "key", word, longest=_LONGEST_KEY, place=place)
+        return words
+
+    return keep
+
+
+def queue(where: str, name: str, value: Any) -> str:
+    """Check the name of a queue."""
+    check_text(f"{where}: {name}", value, example="default")
+    return _stable(where, name, value, longest=_LONGEST_QUEUE)
+
+
+def whole(
+    least: int, most: int | None = None, *, why: str, fix: str, or_none: bool = False
+) -> Keep:
+    """Check a whole number."""
+
+    def keep(where: str, name: str, value: Any) -> int | None:
+        if value is None and or_none:
+            return None
+        if is_whole(value) and least <= value and (most is None or value <= most):
+            return value
+        raise DefinitionError(
+            where, f"{name}={value!r}", why=why, fix=fix.format(name=name)
+        )
+
+    return keep
+
+
+def span(*, why: str, fix: str) -> Keep:
+    """Check a positive duration, or None; what is longer than any clock can wait is cut."""
+
+    def keep(where: str, name: str, value: Any) -> timedelta | None:
+        check_span(f"{where}: {name}", value, or_none=True)
+        if value is None:
+            return None
+        if value <= timedelta():
+            raise DefinitionError(where, f"{name}={value}", why=why, fix=fix)
+        kept: timedelta = min(value, LONGEST)
+        return kept
+
+    return keep
+
+
+def backoff(where: str, _name: str, value: Any) -> Backoff:
+    """Return the backoff for which the value stands."""
+    try:
+        return backoff_of(value)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(
+            where,
+            str(error),
+            why="it says how long to wait before the next attempt",
+            fix="give a timedelta, a list of them, or a function (attempt, error) -> timedelta",
+        ) from error
+
+
+def tags(where: str, name: str, value: Any) -> tuple[str, ...]:
+    """Return words that can be stored."""
+    members = members_of(f"{where}: {name}=", value, example='["nightly"]')
+    return tuple(clean_text(member, NAME_LIMIT) for member in members)
+
+
+def function(*, why: str, fix: str, or_mapping: bool = False) -> Keep:
+    """Check a function of one argument, or None."""
+
+    def keep(where: str, name: str, value: Any) -> Any:
+        if value is None or (or_mapping and isinstance(value, Mapping)):
+            return value
+        check_call(where, f"{name}=", value, given=1, why=why, fix=fix)
+        return value
+
+    return keep
+
+
+def _stable(
+    where: str, what: str, value: str, *, longest: int, place: str | None = None
+) -> str:
+    name = value.replace(place, "resource") if place else value
+    if NAME.fullmatch(name) and len(name) <= longest:
+        return value
+    raise DefinitionError(
+        where,
+        f"{what} {name!r} is not a stable name",
+        why="it is stored with every job, and typed by people on the command line",
+        fix=f"use at most {longest} letters, digits, '.', '_' and '-', like 'order.charge'",
+    )

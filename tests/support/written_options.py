@@ -1,0 +1,134 @@
+"""Writes declared options where people read them: signatures, docstrings, tables of the reference.
+
+`python -m tests.support.written_options`, of which `make fix` is made, writes; a test compares.
+"""
+
+import ast
+import textwrap
+from dataclasses import MISSING, Field, dataclass, fields
+from pathlib import Path
+
+from statejobs.values.job_options import JobOptions
+from statejobs.values.option import Option, options_of
+from statejobs.values.options import TaskOptions, TriggerOptions
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/reference/declaration.md"
+_TABLE = "| option | default | meaning |\n|---|---|---|\n"
+
+
+@dataclass(frozen=True)
+class Door:
+    """A function that takes the options of a declaration by name, and where a page lists them."""
+
+    file: str
+    function: str
+    takes: type
+    heading: str
+
+    @property
+    def path(self) -> Path:
+        """The file in which it is."""
+        return ROOT / "statejobs" / self.file
+
+
+DOORS = (
+    Door(
+        "declare/trigger.py", "on_demand", TriggerOptions, "## `Trigger.on_demand(key"
+    ),
+    Door("declare/task.py", "task", TaskOptions, "## `@task(key"),
+    Door("declare/task.py", "options", JobOptions, "## `.options("),
+    Door("declare/action_on_class.py", "options", JobOptions, "## `.options("),
+)
+
+
+def signature_written(source: str, door: Door) -> str:
+    """Return *source* with each option that is given by name among the parameters."""
+    arguments = _function(source, door).args.kwonlyargs
+    first, last = arguments[0].lineno, arguments[-1].end_lineno
+    lines = source.splitlines(keepends=True)
+    # A default may end below its annotation: the parameters end where the parenthesis closes.
+    while not lines[last].lstrip().startswith(")"):
+        last += 1
+    indent = " " * arguments[0].col_offset
+    written = [
+        f"{indent}{field.name}: {_annotation(door.takes, field.name)} = {field.default!r},\n"
+        for field in fields(door.takes)
+        if field.kw_only
+    ]
+    return "".join([*lines[: first - 1], *written, *lines[last:]])
+
+
+def docstring_written(source: str, door: Door) -> str:
+    """Return *source* with the meaning of each option under `Args:` in the docstring."""
+    lines = source.splitlines(keepends=True)
+    docstring = _function(source, door).body[0]
+    place = range(docstring.lineno, docstring.end_lineno)
+    start = next(n for n in place if lines[n].strip() == "Args:") + 1
+    end = next(n for n in place if n >= start and not lines[n].strip())
+    indent = " " * (docstring.col_offset + 4)
+    written = [
+        textwrap.fill(
+            f"{name}: {_sentences(option)}",
+            width=100,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}    ",
+            break_on_hyphens=False,
+        )
+        + "\n"
+        for name, option in options_of(door.takes).items()
+    ]
+    return "".join([*lines[:start], *written, *lines[end:]])
+
+
+def table_written(page: str, door: Door) -> str:
+    """Return *page* with a row for each option in the first table under its heading."""
+    start = page.index(_TABLE, page.index(f"\n{door.heading}")) + len(_TABLE)
+    end = page.index("\n\n", start) + 1
+    options = options_of(door.takes)
+    rows = [
+        f"| `{field.name}` | {_shown(field, options[field.name].shown)} "
+        f"| {options[field.name].doc} |\n"
+        for field in fields(door.takes)
+    ]
+    return page[:start] + "".join(rows) + page[end:]
+
+
+def _function(source: str, door: Door) -> ast.FunctionDef:
+    return next(
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and node.name == door.function
+    )
+
+
+def _annotation(declaration: type, name: str) -> str:
+    """Return what is written as the type of a field, without what is noted beside it."""
+    owner = next(cls for cls in declaration.__mro__ if name in cls.__annotations__)
+    annotated = ast.parse(owner.__annotations__[name], mode="eval").body
+    return ast.unparse(annotated.slice.elts[0])
+
+
+def _shown(field: Field, shown: str | None) -> str:
+    if field.default is MISSING:
+        return "required"
+    if shown is not None and not shown.endswith(")"):
+        return shown
+    return "`{}`".format(shown or repr(field.default).replace("'", '"'))
+
+
+def _sentences(option: Option) -> str:
+    meaning = f"{option.doc[0].upper()}{option.doc[1:]}."
+    return f"{meaning} Default: {option.shown}." if option.shown else meaning
+
+
+def write() -> None:
+    """Write what is declared into the functions that take it, and into the page."""
+    for door in DOORS:
+        source = docstring_written(door.path.read_text(), door)
+        door.path.write_text(signature_written(source, door))
+        PAGE.write_text(table_written(PAGE.read_text(), door))
+
+
+if __name__ == "__main__":
+    write()
