@@ -1,29 +1,79 @@
-"""Every exception of statejobs. Each says what, where, why and what to do, and keeps the data."""
+"""Every error of statejobs that reaches a user: what is wrong, where, why, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any, ClassVar
+
+
+def _in_one_line(headline: str, why: str, fix: str) -> str:
+    """Join the parts: an advice that begins in upper case is a sentence of its own."""
+    told = f"{headline}: {why}" if why else headline
+    if not fix:
+        return told
+    if told.endswith((".", "?", "!")):
+        return f"{told} {fix}"
+    return f"{told}. {fix}" if fix[0].isupper() else f"{told}; {fix}"
+
+
+def _in_three_lines(headline: str, why: str, fix: str) -> str:
+    return f"{headline}\n  why: {why}\n  fix: {fix}"
 
 
 class StateJobsError(Exception):
-    """Base of every error that statejobs raises itself."""
+    """Base of all others; raised itself for what none of them names.
+
+    Attributes:
+        what: What is wrong.
+        where: The declaration, record or call that it is about; empty when *what* says so.
+        why: The rule that it breaks, or the cause; empty when *what* says so.
+        fix: What to do; empty when the database or the code of the user has to tell.
+    """
+
+    _has_lines: ClassVar[bool] = False
+    """Whether its text is of three lines; else it is a sentence."""
+    _joint: ClassVar[str] = ": "
+    """Between where and what."""
+
+    def __init__(
+        self, what: str, *, where: str = "", why: str = "", fix: str = ""
+    ) -> None:
+        self.what, self.where, self.why, self.fix = what, where, why, fix
+        told = _in_three_lines if self._has_lines else _in_one_line
+        super().__init__(told(self.headline, why, fix))
+
+    @property
+    def headline(self) -> str:
+        """Where, and what is wrong."""
+        return f"{self.where}{self._joint}{self.what}" if self.where else self.what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The constructors differ, and none of them takes what `args` holds: the whole text.
+        return restored, (type(self), self.args), vars(self)
+
+
+def restored(kind: type[Exception], args: tuple[Any, ...]) -> Exception:
+    """Return an error of *kind* without a call of its constructor: pickle then sets the rest."""
+    return kind.__new__(kind, *args)
 
 
 class DefinitionError(StateJobsError):
     """A declaration cannot work; raised when the class or the app is made."""
 
+    _has_lines = True
+
     def __init__(self, where: str, what: str, *, why: str, fix: str) -> None:
-        super().__init__(f"{where}: {what}\n  why: {why}\n  fix: {fix}")
-        self.where, self.what, self.why, self.fix = where, what, why, fix
+        super().__init__(what, where=where, why=why, fix=fix)
 
 
 class ConfigurationError(StateJobsError):
     """A setting of the app, the environment or the command line cannot be used."""
 
+    _has_lines = True
+
     def __init__(self, what: str, *, why: str, fix: str) -> None:
-        super().__init__(f"{what}\n  why: {why}\n  fix: {fix}")
-        self.what, self.why, self.fix = what, why, fix
+        super().__init__(what, why=why, fix=fix)
 
 
 class WrongValueError(StateJobsError, TypeError, ValueError):
@@ -39,8 +89,8 @@ class ClosedError(StateJobsError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this app was closed, and its connections with it. Make a StateJobs where you need "
-            "one, and close it after its last use"
+            "this app was closed, and its connections with it",
+            fix="Make a StateJobs where you need one, and close it after its last use",
         )
 
 
@@ -53,19 +103,22 @@ class NotFoundError(StateJobsError):
 
 
 class BindMismatchError(StateJobsError):
-    """A record and the job tables live in two databases, so they cannot commit together."""
+    """A record and the job tables live in two databases, so they cannot commit together.
+
+    Attributes:
+        resource: Name of the class of the record.
+        record_engine: The database of the record.
+        job_engine: The database of the job tables.
+    """
 
     def __init__(self, resource: str, record_engine: str, job_engine: str) -> None:
         super().__init__(
-            f"{resource} is bound to {record_engine}, but the job tables to {job_engine}; "
-            "a transition and its job must commit in one transaction. "
-            "Bind both to the same engine, or give the session one bind."
+            f"{resource} is bound to {record_engine}, but the job tables to {job_engine}",
+            why="a transition and its job must commit in one transaction",
+            fix="Bind both to the same engine, or give the session one bind",
         )
-        self.resource, self.record_engine, self.job_engine = (
-            resource,
-            record_engine,
-            job_engine,
-        )
+        self.resource = resource
+        self.record_engine, self.job_engine = record_engine, job_engine
 
 
 class ArgumentsError(StateJobsError):
@@ -74,13 +127,29 @@ class ArgumentsError(StateJobsError):
     Attributes:
         action: The action or transition.
         parameter: Name of the argument; None when it was given by position to no parameter.
-        problem: What is wrong.
+        problem: What is wrong with it, why, and what to do, in one line.
     """
 
-    def __init__(self, action: str, parameter: str | None, problem: str) -> None:
+    def __init__(
+        self,
+        action: str,
+        parameter: str | None,
+        what: str,
+        *,
+        why: str = "",
+        fix: str = "",
+    ) -> None:
         which = "" if parameter is None else f"argument {parameter!r} "
-        super().__init__(f"{action}: {which}{problem}")
-        self.action, self.parameter, self.problem = action, parameter, problem
+        super().__init__(f"{which}{what}", where=action, why=why, fix=fix)
+        self.action, self.parameter = action, parameter
+        self.problem, self._of_it = _in_one_line(what, why, fix), what
+
+    def of_call(self, number: int, most: int) -> ArgumentsError:
+        """Return the same, of one of *most* calls that were given together."""
+        what = f"of call {number} of {most} {self._of_it}"
+        return ArgumentsError(
+            self.action, self.parameter, what, why=self.why, fix=self.fix
+        )
 
 
 class ProtectedStateError(StateJobsError):
@@ -96,7 +165,10 @@ class TransitionRefusedError(StateJobsError):
         state: The state in which the record is.
         reasons: One sentence for each refusal.
         available: Names of the transitions that could fire from that state.
+        job_id: The job that was to be retried or cancelled, where that has refused.
     """
+
+    _joint = " "
 
     def __init__(
         self,
@@ -106,36 +178,75 @@ class TransitionRefusedError(StateJobsError):
         state: str,
         reasons: Sequence[str],
         available: Sequence[str] = (),
+        job_id: int | None = None,
     ) -> None:
         available = tuple(name for name in available if name != transition)
-        can = f" From {state!r} you can: {', '.join(available)}." if available else ""
-        super().__init__(f"{record} cannot {transition!r}: {' '.join(reasons)}{can}")
+        super().__init__(
+            f"cannot {transition!r}",
+            where=record,
+            why=" ".join(reasons),
+            fix=f"From {state!r} you can: {', '.join(available)}." if available else "",
+        )
         self.transition, self.record, self.state = transition, record, state
         self.reasons, self.available = tuple(reasons), available
+        self.job_id = job_id
 
 
 class BulkError(StateJobsError):
     """SQL alone cannot move or create many records as they are declared."""
 
+    _has_lines = True
+
     def __init__(self, where: str, what: str, *, why: str, fix: str) -> None:
-        super().__init__(f"{where}: {what}\n  why: {why}\n  fix: {fix}")
-        self.where, self.what, self.why, self.fix = where, what, why, fix
+        super().__init__(what, where=where, why=why, fix=fix)
 
 
 class RecordKeptError(StateJobsError):
     """The database took the move of a record without an error, and left it where it was."""
 
     def __init__(self, record: str = "the record") -> None:
-        super().__init__(f"the database did not move {record}: a trigger keeps it")
+        super().__init__(
+            f"the database did not move {record}", why="a trigger keeps it"
+        )
+
+
+class RecordHiddenError(StateJobsError):
+    """The database hides a record from the role of a worker, which cannot tell where it is.
+
+    Attributes:
+        table: Of the record.
+        role: Of the worker.
+    """
+
+    def __init__(self, table: str, role: str) -> None:
+        super().__init__(
+            f"row security on {table} hides its record from the role {role}, or it is gone",
+            fix="let the policies for SELECT and UPDATE show it, or grant the role BYPASSRLS",
+        )
+        self.table, self.role = table, role
 
 
 class RowRefusedError(StateJobsError):
-    """Code in the database raised again and again, for one row, what else would pass."""
+    """Code in the database raised again and again, for one row, what else would pass.
+
+    Attributes:
+        words: What it raised.
+        times: How often.
+    """
 
     def __init__(self, words: str, *, times: int) -> None:
         super().__init__(
             f"{words} (raised by code in the database, {times} times in a row)"
         )
+        self.words, self.times = words, times
+
+
+class UnreadableRowError(StateJobsError):
+    """A row of the job tables holds what no code of ours wrote there."""
+
+
+class UnreadableRecordError(StateJobsError):
+    """The row of a record holds what its model cannot read; the cause says what."""
 
 
 class RecordFailedError(StateJobsError):
@@ -143,17 +254,25 @@ class RecordFailedError(StateJobsError):
 
 
 class StaleTransitionError(StateJobsError):
-    """Another transaction moved the record first; nothing of this flush was written."""
+    """Another transaction moved the record first; nothing of this flush was written.
+
+    Attributes:
+        transition: Name of the transition, or of an action's edge.
+        record: The record, as text.
+        expected: The state in which it was to be.
+        found: The state in which it is; None when it is gone.
+    """
 
     def __init__(
         self, transition: str, *, record: str, expected: str, found: str | None
     ) -> None:
         now = "it is gone" if found is None else f"it is in {found!r}"
-        # of an action's edge: what people call it
-        called, _, _ = transition.partition(".")
+        called, *_ = transition.split(".")  # people call an action's edge by the action
         super().__init__(
-            f"{record}: {called!r} expected {expected!r}, but {now}. "
-            "Someone else was first: roll back, load the record again and decide anew."
+            f"{called!r} expected {expected!r}, but {now}",
+            where=record,
+            why="someone else was first",
+            fix="Roll back, load the record again and decide anew",
         )
         self.transition, self.record = transition, record
         self.expected, self.found = expected, found

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from statejobs.cli.problems import first_line
 from statejobs.store.faults import is_away, will_pass
 from statejobs.values.clock import Sources
+from statejobs.values.failure import first_line
 from statejobs.values.visible import visible_line
 
 log = logging.getLogger("statejobs.worker")

@@ -7,6 +7,7 @@ import re
 import traceback
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Any
 
 import click
 from sqlalchemy.exc import DBAPIError
@@ -22,8 +23,9 @@ from statejobs.errors import (
     TransitionRefusedError,
     WrongValueError,
     did_you_mean,
+    restored,
 )
-from statejobs.values.redaction import DEFAULT, without_passwords
+from statejobs.values.redaction import without_passwords
 
 
 class Exit(IntEnum):
@@ -41,12 +43,15 @@ class Exit(IntEnum):
 
 
 class Problem(Exception):  # noqa: N818 - every error becomes one, for people
-    """An error as people see it."""
+    """An error as people see it; unwinds through click, which runs the commands."""
 
     def __init__(self, what: str, why: str, fix: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(what)
         self.what, self.why, self.code = what, why, code
         self.fix = _in_lower_case(fix)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restored, (type(self), self.args), vars(self)
 
     def lines(self) -> str:
         """Return the three lines, without passwords."""
@@ -76,30 +81,17 @@ def not_found(what: str, name: object, known: Iterable[str], *, look: str) -> Pr
     )
 
 
-def problem_of(error: BaseException) -> Problem | None:  # noqa: C901, PLR0911 - a line for each kind
+def problem_of(error: BaseException) -> Problem | None:  # noqa: PLR0911 - a line for each kind
     """Return *error* as people see it; None for a bug, which deserves its traceback."""
     match error:
         case Problem():
             return error
         case click.ClickException():
             return _of_click(error)
-        case DefinitionError():
-            return Problem(
-                f"{error.where} {error.what}", error.why, error.fix, Exit.USAGE
-            )
-        case ConfigurationError():
-            return Problem(error.what, error.why, error.fix, Exit.USAGE)
         case TransitionRefusedError():
             return _of_refusal(error)
-        case StaleTransitionError():
-            return _of_message(
-                error, "Someone else was first.", "the same again", Exit.REFUSED
-            )
         case StateJobsError():
-            why, fix, code = next(
-                row[1:] for row in _ERRORS if isinstance(error, row[0])
-            )
-            return _of_message(error, why, fix, code)
+            return _of_ours(error)
         case DBAPIError():
             return _of_database(error)
         case OSError(errno=errno.ENOSPC):
@@ -110,7 +102,6 @@ def problem_of(error: BaseException) -> Problem | None:  # noqa: C901, PLR0911 -
             return None
 
 
-# Used where the message itself says nothing of it.
 _ERRORS: tuple[tuple[type[StateJobsError], str, str, Exit], ...] = (
     (NotFoundError, "it does not exist", "statejobs status", Exit.NOT_FOUND),
     (
@@ -125,14 +116,12 @@ _ERRORS: tuple[tuple[type[StateJobsError], str, str, Exit], ...] = (
         "mend it there",
         Exit.USAGE,
     ),
+    (DefinitionError, "", "", Exit.USAGE),
+    (ConfigurationError, "", "", Exit.USAGE),
+    (StaleTransitionError, "", "", Exit.REFUSED),
     (StateJobsError, "it cannot be done now", "statejobs status", Exit.FAILED),
 )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of the message of *error*, or its type; secrets masked."""
-    lines = str(error).strip().splitlines()
-    return DEFAULT.text(lines[0]) if lines else type(error).__name__
+"""Why and what to type where the error does not say it, and the exit code."""
 
 
 def where_raised(error: BaseException) -> str:
@@ -169,34 +158,25 @@ def _of_click(error: click.ClickException) -> Problem:
     return Problem(what, usage, f"{path} --help", Exit.USAGE)
 
 
+def _of_ours(error: StateJobsError) -> Problem:
+    why, fix, code = next(row[1:] for row in _ERRORS if isinstance(error, row[0]))
+    what, why, fix = map(_in_line, (error.headline, error.why or why, error.fix or fix))
+    return Problem(what, why, fix, code)
+
+
+def _in_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _of_refusal(error: TransitionRefusedError) -> Problem:
-    name, _, record_id = error.record.partition(" ")
-    look = f"job show {record_id}" if name == "job" else f"record show {error.record}"
-    ways = ", ".join(error.available)
+    look = f"record show {error.record}"
+    if error.job_id is not None:
+        look = f"job show {error.job_id}"
     fix = f"statejobs {look}"
-    if ways:
+    if error.available:
+        ways = ", ".join(error.available)
         fix += f"   (from {error.state!r} it can: {ways})"
-    return Problem(
-        f"{error.record} cannot {error.transition!r}",
-        " ".join(error.reasons),
-        fix,
-        Exit.REFUSED,
-    )
-
-
-def _of_message(error: StateJobsError, why: str, fix: str, code: Exit) -> Problem:
-    """Cut a message of ours into three: it says what, then perhaps why, then what to do."""
-    message = " ".join(str(error).split())
-    what, *others = re.split(r"(?:\.|;)\s+", message, maxsplit=1)
-    if not others:
-        what, _, rest = message.partition(": ")
-        return Problem(what, rest or why, fix, code)
-    if isinstance(error, SchemaError):
-        return Problem(what, why, others[0], code)
-    reason, *advice = re.split(r"(?:\.|;)\s+", others[0], maxsplit=1)
-    return Problem(
-        what, reason if advice else why, advice[0] if advice else reason, code
-    )
+    return Problem(error.headline, error.why, fix, Exit.REFUSED)
 
 
 def _of_database(error: DBAPIError) -> Problem:

@@ -12,18 +12,13 @@ from statejobs.cli.completion import complete, resource_names
 from statejobs.cli.group import Group
 from statejobs.cli.job_text import print_history, print_jobs
 from statejobs.cli.output import Output
-from statejobs.cli.problems import Exit, Problem, first_line, not_found
+from statejobs.cli.problems import Exit, Problem, not_found
 from statejobs.cli.settings import Settings, common_options
 from statejobs.errors import NotFoundError
 from statejobs.people.desk import Desk
 from statejobs.people.jobs import with_errors
 from statejobs.people.named import key_named
-from statejobs.people.records import (
-    RecordPage,
-    ShownTransition,
-    UnreadableRecordError,
-    record_page,
-)
+from statejobs.people.records import RecordPage, ShownTransition, record_page
 from statejobs.record.model import ResourceModel
 from statejobs.values.moments import clock_time
 
@@ -61,15 +56,7 @@ def show_record(settings: Settings, resource: str, record_id: str) -> None:
 def _find(
     app: StateJobs, model: ResourceModel, identity: tuple[Any, ...], typed: str
 ) -> RecordPage:
-    try:
-        page = record_page(app.desk, model, identity)
-    except UnreadableRecordError as error:
-        raise Problem(
-            str(error),
-            first_line(error.__cause__ or error),
-            f"mend its row in the table {model.table.name}",
-            Exit.FAILED,
-        ) from error
+    page = record_page(app.desk, model, identity)
     if page is not None:
         return page
     raise Problem(

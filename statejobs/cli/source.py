@@ -17,9 +17,10 @@ from typing import Any
 
 from statejobs.app import StateJobs
 from statejobs.cli.owners import is_ours_alone
-from statejobs.cli.problems import Exit, Problem, first_line, where_raised
+from statejobs.cli.problems import Exit, Problem, where_raised
 from statejobs.errors import StateJobsError, did_you_mean
 from statejobs.store.engines.factory import parse_url
+from statejobs.values.failure import first_line
 
 APP_VARIABLE = "STATEJOBS_APP"
 DATABASE_VARIABLE = "STATEJOBS_DATABASE"

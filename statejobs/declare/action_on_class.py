@@ -125,8 +125,11 @@ class ActionOnClass(Generic[R, P]):
             """Say how to run it."""
             called = self.spec.label
             raise WrongCallError(
-                f"{called} is of the class; call it on a record, record.{self.name}(ctx), or "
-                f"enqueue it: {called}.enqueue(session, record)"
+                f"{called} is of the class",
+                fix=(
+                    f"call it on a record, record.{self.name}(ctx), or enqueue it: "
+                    f"{called}.enqueue(session, record)"
+                ),
             )
 
     def _enqueue(

@@ -94,7 +94,7 @@ class ChunkContext:
         place = self._places.get(id(record))
         if place is None:
             raise StateJobsError(
-                f"{record!r} is not one of the {len(self._places)} records of this call. "
-                "Give one of the objects that the action was called with"
+                f"{record!r} is not one of the {len(self._places)} records of this call",
+                fix="Give one of the objects that the action was called with",
             )
         return place

@@ -149,14 +149,16 @@ class BaseContext:
         check_number("progress(…, total)", total)
         if not 0 <= done <= total:
             raise WrongValueError(
-                f"progress({done}, {total}): done must lie between 0 and total"
+                "done must lie between 0 and total",
+                where=f"progress({done}, {total})",
             )
         self._needed_notes().progress(done, total)
 
     def _needed_notes(self) -> Notes:
         if self._open_notes is None:
             raise StateJobsError(
-                "this context belongs to no running job, so it keeps no notes"
+                "this context belongs to no running job, so it keeps no notes",
+                fix="leave progress and checkpoint to a body that a worker runs",
             )
         if self._notes is None:  # most actions leave none
             self._notes = self._open_notes()

@@ -129,7 +129,8 @@ class Registry:
             if known.lower() == name.lower():
                 return model
         raise NotFoundError(
-            f"no resource {name!r}; {did_you_mean(name, self.resources)}"
+            f"no resource {name!r}",
+            fix=did_you_mean(name, self.resources),
         )
 
     def unserved(self, queues: Collection[str]) -> Iterator[str]:

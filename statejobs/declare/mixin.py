@@ -102,8 +102,9 @@ class StatefulResource:
         """
         name = type(self).__name__
         raise ProtectedStateError(
-            f"{type(self).__statejobs__.label(self)}: a shallow copy would be the same record to "
-            f"SQLAlchemy and to the machine. Make another: {name}(…)"
+            "a shallow copy would be the same record to SQLAlchemy and to the machine",
+            where=type(self).__statejobs__.label(self),
+            fix=f"Make another: {name}(…)",
         )
 
     def available_transitions(self) -> tuple[str, ...]:

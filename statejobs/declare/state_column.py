@@ -71,8 +71,11 @@ def state_column(
     given: object = states
     if not (isinstance(given, type) and issubclass(given, enum.Enum)):
         raise WrongValueError(
-            f"state_column() takes an enum of the states, not {short(states)}; say "
-            'class State(StrEnum): DRAFT = "draft", and state_column(State, initial=State.DRAFT)'
+            f"state_column() takes an enum of the states, not {short(states)}",
+            fix=(
+                'say class State(StrEnum): DRAFT = "draft", and '
+                "state_column(State, initial=State.DRAFT)"
+            ),
         )
     _check_enum(states)
     example = f"({states.__name__}.{next(iter(states)).name},)"

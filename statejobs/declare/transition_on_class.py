@@ -112,9 +112,11 @@ class TransitionOnClass(Generic[R]):
         def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
             """Say how to fire it."""
             raise WrongCallError(
-                f"{self._cls.__name__}.{self.name} is of the class; fire it on a record: "
-                f"record.{self.name}(…), or on many: "
-                f"{self._cls.__name__}.{self.name}.bulk(session, where=…)"
+                f"{self._cls.__name__}.{self.name} is of the class",
+                fix=(
+                    f"fire it on a record: record.{self.name}(…), or on many: "
+                    f"{self._cls.__name__}.{self.name}.bulk(session, where=…)"
+                ),
             )
 
     def __repr__(self) -> str:

@@ -138,7 +138,11 @@ class Kernel:
         edge = self._edges.get(name)
         if edge is None:
             hint = did_you_mean(name, self._edges)
-            raise NotFoundError(f"{self.spec.name}: no transition {name!r}; {hint}")
+            raise NotFoundError(
+                f"no transition {name!r}",
+                where=self.spec.name,
+                fix=hint,
+            )
         return edge
 
 

@@ -55,7 +55,10 @@ def cancel_job(desk: Desk, job_id: int, *, reason: str) -> JobState:
                 return JobState.CANCELLED
         if request_cancel(connection, job_id, _by_actor(reason)):
             return JobState.PROCESSING
-    raise StateJobsError(f"job {job_id} ended a moment ago; look at it again")
+    raise StateJobsError(
+        f"job {job_id} ended a moment ago",
+        fix="look at it again",
+    )
 
 
 def retry_job(desk: Desk, job_id: int) -> JobState:
@@ -104,7 +107,8 @@ def why_no_retry(desk: Desk, job_id: int) -> str | None:
                 return None
             return why_no_way_back(model, bound, record)
     except StateJobsError as error:
-        return str(error).removeprefix(_no_go(job))
+        told = error.why or error.what
+        return f"{told}; {error.fix}" if error.fix else told
 
 
 def stuck_jobs(desk: Desk, *, limit: int = 100) -> list[Job]:
@@ -118,9 +122,11 @@ def _requeue(desk: Desk, job: Job, allowance: int) -> JobState:
             now = desk.now()
             requeue(connection, job.id, allowance, now)
     except IntegrityError:
+        served = f"{job.resource} {job.record_id}"
         raise StateJobsError(
-            f"job {job.id} cannot go on: a newer job serves {job.resource} {job.record_id}; "
-            f"see: statejobs record show {job.resource} {job.record_id}"
+            _no_go(job),
+            why=f"a newer job serves {served}",
+            fix=f"see: statejobs record show {served}",
         ) from None
     return _job(desk, job.id).state
 
@@ -163,7 +169,10 @@ def _shown(desk: Desk, reason: str) -> str:
 def _job(desk: Desk, job_id: int) -> Job:
     job = desk.queries.job(job_id)
     if job is None:
-        raise NotFoundError(f"no job {job_id}; list them with: statejobs job list")
+        raise NotFoundError(
+            f"no job {job_id}",
+            fix="list them with: statejobs job list",
+        )
     return job
 
 
@@ -171,8 +180,9 @@ def _declared(desk: Desk, job: Job) -> tuple[ResourceModel, BoundTrigger]:
     found = desk.registry.triggers.get(job.key)
     if found is None:
         raise NotFoundError(
-            f"job {job.id} runs {job.key!r}, which no resource and no domain of this app "
-            "declares; was the trigger or task renamed without an alias?"
+            f"job {job.id} runs {job.key!r}, which no resource and no domain of "
+            "this app declares",
+            fix="was the trigger or task renamed without an alias?",
         )
     return found
 
@@ -189,25 +199,32 @@ def _job_refused(name: str, job: Job, reason: str) -> TransitionRefusedError:
         record=f"job {job.id}",
         state=job.state,
         reasons=[f"it is {job.state}: {reason}"],
+        job_id=job.id,
     )
 
 
 def _load(session: Session, model: ResourceModel, job: Job) -> Any:
     if job.dedupe_key is None:
-        raise NotFoundError(f"{_no_go(job)}{REUSED}; start the work anew, on that one")
+        raise NotFoundError(
+            _no_go(job), why=REUSED, fix="start the work anew, on that one"
+        )
     identity = decode_identity(model.mapper, job.record_id or "")
     try:
         record: Any = session.get(model.cls, identity)
     except LookupError as error:  # in a state that this code does not know
         raise StateJobsError(
-            f"{_no_go(job)}its record, {model.name} {job.record_id}, cannot be read: {error}"
+            _no_go(job),
+            why=f"its record, {model.name} {job.record_id}, cannot be read: {error}",
+            fix="deploy the code that knows its state, or mend its row",
         ) from error
     if record is None:
         raise NotFoundError(
-            f"{_no_go(job)}its record, {model.name} {job.record_id}, is gone"
+            _no_go(job),
+            why=f"its record, {model.name} {job.record_id}, is gone",
+            fix=f"end it with: statejobs job cancel {job.id}",
         )
     return record
 
 
 def _no_go(job: Job) -> str:
-    return f"job {job.id} cannot go on: "
+    return f"job {job.id} cannot go on"

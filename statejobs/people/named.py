@@ -60,8 +60,8 @@ class Named:
             return model.name
         if not isinstance(given, str):
             raise WrongValueError(
-                f"resource={given!r} is no name of a resource; give its name or its class, "
-                'such as resource="Order"'
+                f"resource={given!r} is no name of a resource",
+                fix='give its name or its class, such as resource="Order"',
             )
         with suppress(NotFoundError):
             return self._registry.resource(given).name
@@ -94,7 +94,8 @@ class Named:
         if forms:
             return resource, forms
         raise NotFoundError(
-            f"{named!r} is not a key of a record; give the record, its key, or that as text"
+            f"{named!r} is not a key of a record",
+            fix="give the record, its key, or that as text",
         )
 
     def refuse_unknown(
@@ -142,8 +143,8 @@ def _key_of_record(
     held = [state.dict.get(model.mapper.get_property_by_column(c).key) for c in columns]
     if None in held:
         raise WrongValueError(
-            f"{model.label(record)} has no key yet, so nothing is stored of it; "
-            "flush or commit its session first"
+            f"{model.label(record)} has no key yet, so nothing is stored of it",
+            fix="flush or commit its session first",
         )
     return key_of_types(model, held, dialect)
 
@@ -193,11 +194,15 @@ def _as_it_is(named: object) -> list[str]:
 def _wrong_record(resource: str, record: object) -> WrongValueError:
     kind = type(record).__name__
     return WrongValueError(
-        f"a record of {kind} was given for one of {resource}; name its own resource, {kind!r}"
+        f"a record of {kind} was given for one of {resource}",
+        fix=f"name its own resource, {kind!r}",
     )
 
 
 def _refuse_unknown(what: str, name: str | None, known: Iterable[str]) -> None:
     names = list(known)
     if name is not None and name not in names:
-        raise NotFoundError(f"no {what} {name!r}; {did_you_mean(str(name), names)}")
+        raise NotFoundError(
+            f"no {what} {name!r}",
+            fix=did_you_mean(str(name), names),
+        )

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from statejobs.errors import StateJobsError
+from statejobs.errors import UnreadableRecordError
 from statejobs.people.desk import Desk
 from statejobs.people.history import AttemptEntry, StepEntry, timeline
 from statejobs.people.jobs import ShownJob, all_shown
@@ -17,13 +17,10 @@ from statejobs.people.obstacles import why_nothing_runs
 from statejobs.record.identity import encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of, sqlstate_of
+from statejobs.values.failure import first_line
 from statejobs.values.shown import shown_job
 
 _OUT_OF_RANGE = "22003"
-
-
-class UnreadableRecordError(StateJobsError):
-    """The row of a record holds what its model cannot read; the cause says what."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +76,11 @@ def _get(session: Session, model: ResourceModel, identity: tuple[Any, ...]) -> A
             raise
         if isinstance(error, SQLAlchemyError) and sqlstate_of(error) == _OUT_OF_RANGE:
             return None
-        name = f"{model.name} {encode_identity(identity)}"
-        raise UnreadableRecordError(f"{name} cannot be read") from error
+        raise UnreadableRecordError(
+            f"{model.name} {encode_identity(identity)} cannot be read",
+            why=first_line(error),
+            fix=f"mend its row in the table {model.table.name}",
+        ) from error
 
 
 def _page(desk: Desk, model: ResourceModel, record: Any) -> RecordPage:

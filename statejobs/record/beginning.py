@@ -75,9 +75,14 @@ def _refuse_changes(record: Any) -> None:
     for name in (model.attribute, "state_version", "state_changed_at"):
         if name in before and before[name] != vars(record).get(name):
             raise ProtectedStateError(
-                f"{model.label(record)}: {name} was written past its machine, as through "
-                "__dict__ or flag_modified(): that would skip guards, history and jobs. "
-                "Fire a transition, or say why: with override_state(record, reason=…)"
+                f"{name} was written past its machine, as through __dict__ or "
+                "flag_modified()",
+                where=model.label(record),
+                why="that would skip guards, history and jobs",
+                fix=(
+                    "Fire a transition, or say why: with override_state(record, "
+                    "reason=…)"
+                ),
             )
 
 

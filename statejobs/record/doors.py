@@ -88,8 +88,9 @@ def _refuse_machine_columns(
             f"Leave it out, so that the records start in {initial!r}",
         )
     raise ProtectedStateError(
-        f"{kind}({model.cls.__name__}) sets {written[0]!r}: that would skip guards, "
-        f"history and jobs. {instead}"
+        f"{kind}({model.cls.__name__}) sets {written[0]!r}",
+        why="that would skip guards, history and jobs",
+        fix=instead,
     )
 
 
@@ -98,9 +99,9 @@ def _refuse_replacing(statement: Any, model: ResourceModel) -> None:
     words = " ".join(str(prefix) for prefix, _ in statement._prefixes)  # noqa: SLF001
     if "REPLACE" in words.upper():
         raise ProtectedStateError(
-            f"insert({model.cls.__name__}) with {words!r} would take a record back to its initial "
-            "state, past guards, history and jobs. Use on_conflict_do_nothing(), and update what "
-            "was there"
+            f"insert({model.cls.__name__}) with {words!r} would take a record back "
+            "to its initial state, past guards, history and jobs",
+            fix="Use on_conflict_do_nothing(), and update what was there",
         )
 
 

@@ -103,8 +103,9 @@ def _refuse_strangers(action: ActionSpec, records: Sequence[Any]) -> None:
             else f"of type {type(record).__name__}"
         )
         raise WrongValueError(
-            f"{action.label}: what shall be enqueued is {given}, which has no such "
-            "action; give the record itself, such as session.get(Order, id)"
+            f"what shall be enqueued is {given}, which has no such action",
+            where=action.label,
+            fix="give the record itself, such as session.get(Order, id)",
         )
 
 

@@ -76,14 +76,15 @@ def _encoded(task: TaskSpec, calls: Sequence[Mapping[str, Any]]) -> Iterator[str
         except ArgumentsError as error:
             if len(calls) == 1:
                 raise
-            problem = f"of call {number} of {len(calls)} {error.problem}"
-            raise ArgumentsError(
-                task.name, error.parameter, problem
-            ) from error.__cause__
+            raise error.of_call(number, len(calls)) from error.__cause__
 
 
 def _names(task: TaskSpec, values: object) -> Mapping[str, Any]:
     if isinstance(values, Mapping):
         return values
-    problem = f"is {type(values).__name__}, not a mapping of names to values"
-    raise ArgumentsError(task.name, "(all)", problem)
+    raise ArgumentsError(
+        task.name,
+        "(all)",
+        f"is {type(values).__name__}, not a mapping of names to values",
+        fix="give a dict for each call",
+    )

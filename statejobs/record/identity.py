@@ -134,8 +134,8 @@ def no_key(mapper: Mapper[Any], given: object) -> NotFoundError:
     """Return the error of what is *given* for a key of *mapper*, and cannot be one."""
     shape = ", ".join(f"{c.name}: {_name_of_type(c.type)}" for c in mapper.primary_key)
     return NotFoundError(
-        f"{given!r} is not a key of {mapper.class_.__name__} ({shape}); "
-        'give it as JSON: 42, "text", or [1, "a"] for several columns'
+        f"{given!r} is not a key of {mapper.class_.__name__} ({shape})",
+        fix='give it as JSON: 42, "text", or [1, "a"] for several columns',
     )
 
 

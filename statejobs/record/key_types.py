@@ -67,9 +67,14 @@ def refuse_other_text(model: ResourceModel, record: object, dialect: Dialect) ->
     """
     for name, typed in _parts_to_bring(model, record, dialect):
         raise StateJobsError(
-            f"{model.cls.__name__}: its key {name!r} was made as {vars(record)[name]!r}, which is "
-            f"loaded as {typed!r}: jobs and history would take it for two records. Let what makes "
-            "it (default=, before_insert, the record that it refers to) make what is loaded"
+            f"its key {name!r} was made as {vars(record)[name]!r}, which is loaded "
+            f"as {typed!r}",
+            where=model.cls.__name__,
+            why="jobs and history would take it for two records",
+            fix=(
+                "Let what makes it (default=, before_insert, the record that it "
+                "refers to) make what is loaded"
+            ),
         )
 
 
@@ -89,10 +94,13 @@ def refuse_other_key(model: ResourceModel, record: object, dialect: Dialect) -> 
         value, stored = vars(record).get(name), state.key[1][number]
         if value is None or _typed(model, name, column, value, dialect) != stored:
             raise StateJobsError(
-                f"{model.label(record)}: its key {name!r} was changed from {stored!r} to "
-                f"{value!r}, and its jobs and history would stay with the old one. A key is for "
-                "the life of a record: make a new record, and keep what may change in a column "
-                "of its own"
+                f"its key {name!r} was changed from {stored!r} to {value!r}, and its "
+                "jobs and history would stay with the old one",
+                where=model.label(record),
+                fix=(
+                    "A key is for the life of a record: make a new record, and keep "
+                    "what may change in a column of its own"
+                ),
             )
         set_attribute(record, name, stored)
 
@@ -186,9 +194,10 @@ def _typed(
     except Exception as raised:  # noqa: BLE001 - whatever a type of the user's raises
         error = raised
     raise StateJobsError(
-        f"{model.cls.__name__}: its key {name!r} is {value!r}, which is no value of "
-        f"{column.type!r}: jobs and history could not name the record. Give it the type of "
-        f"its column ({type(error).__name__}: {error})"
+        f"its key {name!r} is {value!r}, which is no value of {column.type!r}",
+        where=model.cls.__name__,
+        why="jobs and history could not name the record",
+        fix=f"Give it the type of its column ({type(error).__name__}: {error})",
     ) from error
 
 

@@ -55,9 +55,11 @@ def moved_too_late(record: object) -> StateJobsError:
     model: ResourceModel = type(record).__statejobs__  # type: ignore[attr-defined]
     name = pending_steps(record)[0].name
     return StateJobsError(
-        f"{model.label(record)}: {name!r} was fired while the session was flushing, or "
-        "flush([…]) wrote the record along with another: too late to be written with it. "
-        "Fire it before the flush, not in an ORM event, and flush the whole session"
+        f"{name!r} was fired while the session was flushing, or flush([…]) "
+        "wrote the record along with another",
+        where=model.label(record),
+        why="too late to be written with it",
+        fix="Fire it before the flush, not in an ORM event, and flush the whole session",
     )
 
 
@@ -65,15 +67,18 @@ def is_elsewhere(moved: Moved, found: object) -> ProtectedStateError:
     """Return the error for a record that a mapper event has put where its steps do not lead."""
     model = moved.model
     return ProtectedStateError(
-        f"{model.label(moved.record)}: its {model.attribute} was set to {value_of(found)!r} while "
-        f"the session was flushing, and its steps lead to {moved.state!r}. Fire a transition "
-        "before the flush, not in a mapper event"
+        f"its {model.attribute} was set to {value_of(found)!r} while the "
+        f"session was flushing, and its steps lead to {moved.state!r}",
+        where=model.label(moved.record),
+        fix="Fire a transition before the flush, not in a mapper event",
     )
 
 
 def _is_unstepped(model: ResourceModel, record: object) -> ProtectedStateError:
     """Return the error for a record to which a mapper event wrote a state that it never took."""
     return ProtectedStateError(
-        f"{model.label(record)}: its {model.attribute} was written while the session was flushing, "
-        "and no step led there. Fire a transition before the flush, not in a mapper event"
+        f"its {model.attribute} was written while the session was flushing, and "
+        "no step led there",
+        where=model.label(record),
+        fix="Fire a transition before the flush, not in a mapper event",
     )

@@ -48,8 +48,9 @@ def _refusing_mappings(write: Callable[..., None], instead: str) -> Callable[...
 def _refuse(cls: type, method: Callable[..., None], instead: str) -> None:
     if hasattr(cls, "__statejobs__"):
         raise ProtectedStateError(
-            f"session.{method.__name__}() would write {cls.__name__} past its machine: no guard, "
-            f"no history, no job. {instead}"
+            f"session.{method.__name__}() would write {cls.__name__} past its machine",
+            why="no guard, no history, no job",
+            fix=instead,
         )
 
 

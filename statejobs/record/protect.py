@@ -32,9 +32,12 @@ def start_in_initial_state(record: Any, _args: Any, kwargs: dict[str, Any]) -> N
     _ = model.mapper  # configured now: SQLModel maps after we listen
     if model.attribute in kwargs:
         raise ProtectedStateError(
-            f"{type(record).__name__}({model.attribute}=…): a new record starts in "
-            f"{value_of(model.state.initial)!r}; leave it out, then fire a transition. "
-            "In tests and imports: with override_state(record, reason=…)"
+            f"a new record starts in {value_of(model.state.initial)!r}",
+            where=f"{type(record).__name__}({model.attribute}=…)",
+            fix=(
+                "leave it out, then fire a transition. In tests and imports: "
+                "with override_state(record, reason=…)"
+            ),
         )
     stage_creation(record)
 
@@ -53,7 +56,9 @@ def protect_count(attribute: Any) -> None:
             return
         label = type(record).__statejobs__.label(record)
         raise ProtectedStateError(
-            f"{label}: {attribute.key} is kept by statejobs: it tells racing transitions apart"
+            f"{attribute.key} is kept by statejobs",
+            where=label,
+            why="it tells racing transitions apart",
         )
 
     event.listen(attribute, "set", refuse, active_history=True)
@@ -80,12 +85,15 @@ def override_state(record: Any, *, reason: str) -> Iterator[None]:
     """
     if not hasattr(type(record), "__statejobs__"):
         raise WrongValueError(
-            f"override_state() takes a record of a resource, not {short(record)}; "
-            'say override_state(order, reason="…")'
+            f"override_state() takes a record of a resource, not {short(record)}",
+            fix='say override_state(order, reason="…")',
         )
     reason = clean_text(reason, REASON_LIMIT)
     if not reason.strip():
-        raise WrongValueError("override_state: say why, for those who read the history")
+        raise WrongValueError(
+            "say why, for those who read the history",
+            where="override_state",
+        )
     ledger = ledger_of(record)
     before, ledger.reason = ledger.reason, reason
     try:
@@ -124,15 +132,20 @@ def _refuse_or_stage(record: Any, ledger: Ledger, value: Any, old: Any) -> None:
     text = value.value if isinstance(value, enum.Enum) else value
     if ledger.reason is None:
         can = ", ".join(model.could_fire(record))
+        ways = f" ({can})" if can else ""
         raise ProtectedStateError(
-            f"{model.label(record)}: {model.attribute} = {text!r} would skip guards, history "
-            f"and jobs. Fire a transition{f' ({can})' if can else ''}, "
-            "or say why: with override_state(record, reason=…)"
+            f"{model.attribute} = {text!r} would skip guards, history and jobs",
+            where=model.label(record),
+            fix=(
+                f"Fire a transition{ways}, or say why: "
+                "with override_state(record, reason=…)"
+            ),
         )
     if not isinstance(value, model.state.states):
         states = model.state.states.__name__
         raise ProtectedStateError(
-            f"{model.label(record)}: {model.attribute} = {text!r} is not a member of {states}"
+            f"{model.attribute} = {text!r} is not a member of {states}",
+            where=model.label(record),
         )
     ledger.pending.append(
         Step(
@@ -149,7 +162,9 @@ def _refuse_or_stage(record: Any, ledger: Ledger, value: Any, old: Any) -> None:
 def _refuse_removal(record: Any, _value: Any, _initiator: Any) -> None:
     model: ResourceModel = type(record).__statejobs__
     raise ProtectedStateError(
-        f"{model.label(record)}: its {model.attribute} cannot be deleted: a record always has one"
+        f"its {model.attribute} cannot be deleted",
+        where=model.label(record),
+        why="a record always has one",
     )
 
 

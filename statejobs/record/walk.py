@@ -46,9 +46,10 @@ def _with_context(call: Callable[..., Any]) -> Callable[..., Any]:
             called = self._action.label
             kind = "AsyncJobContext" if self._action.is_async else "JobContext"
             raise WrongCallError(
-                f"{called}: a call runs its body here, and needs a {kind}: record."
-                f"{self._action.name}(ctx); to run it as a job, "
-                f"say {called}.enqueue(session, record)"
+                f"a call runs its body here, and needs a {kind}: "
+                f"record.{self._action.name}(ctx)",
+                where=called,
+                fix=f"to run it as a job, say {called}.enqueue(session, record)",
             )
         return call(self, *args, **kwargs)
 
@@ -93,9 +94,11 @@ class BoundAction(Generic[C, P, T]):
             """Say of what the class has that it has it."""
             if name in _OF_THE_CLASS:
                 called = self._action.label
+                given = "…" if name == "options" else "session, record"
                 raise WrongCallError(
-                    f"{called}: {name} is of the class, not of a record; "
-                    f"say {called}.{name}({'session, record' if name != 'options' else '…'})"
+                    f"{name} is of the class, not of a record",
+                    where=called,
+                    fix=f"say {called}.{name}({given})",
                 )
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}"

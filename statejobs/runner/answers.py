@@ -55,7 +55,3 @@ class LateResult(Exception):  # noqa: N818 - an answer, not an error
 
 class MovedAway(Exception):  # noqa: N818 - an answer, not an error
     """The record was moved away by someone else while its job ran."""
-
-
-class RecordHidden(Exception):  # noqa: N818 - an answer, not an error
-    """The database hides a record from this worker's role, which cannot tell where it is."""

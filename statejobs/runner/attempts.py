@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from statejobs.runner.answers import RecordHidden
+from statejobs.errors import RecordHiddenError
 from statejobs.runner.crash_points import CrashPoint, Reach
 from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.drive import Driven, drive, drive_async
@@ -191,7 +191,7 @@ def _is_of_one(met: Outcome) -> bool:
         case Late() | Fail() | Superseded():
             return True
         case GiveBack(error=error):
-            return isinstance(error, RecordHidden) or (
+            return isinstance(error, RecordHiddenError) or (
                 error is not None and may_last(error)
             )
         case _:

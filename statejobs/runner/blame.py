@@ -10,7 +10,7 @@ from typing import assert_never
 
 from sqlalchemy.exc import DBAPIError
 
-from statejobs.runner.answers import RecordHidden
+from statejobs.errors import RecordHiddenError
 from statejobs.store.faults import Fault, fault_of, sqlstate_of
 
 
@@ -34,7 +34,7 @@ class Blame(StrEnum):
 
 def blame_for(error: BaseException) -> Blame:
     """Return who is to blame for *error*, which a claim of several jobs or of one met."""
-    if isinstance(error, RecordHidden) or _is_refused_by_policy(error):
+    if isinstance(error, RecordHiddenError) or _is_refused_by_policy(error):
         return Blame.ROLE
     match fault_of(error):
         case Fault.AWAY | Fault.READ_ONLY:

@@ -149,8 +149,12 @@ def drain(
             keys = Counter(e.job.key for e in ended).most_common(3)
             listed = ", ".join(f"{count} of {key}" for key, count in keys)
             raise StateJobsError(
-                f"drain: still work after {most} attempts ({listed}). "
-                "Do jobs enqueue each other without end? Otherwise say drain(most=…)"
+                f"still work after {most} attempts ({listed})",
+                where="drain",
+                fix=(
+                    "Do jobs enqueue each other without end? Otherwise say "
+                    "drain(most=…)"
+                ),
             )
     _refuse_held(runner)
     return DrainResult(tuple(ended))
@@ -161,7 +165,7 @@ def _raise_from(ended: Ended) -> None:
         ended.error.add_note(f"drain: {_which(ended)}")
         raise ended.error
     if ended.failure is not None:
-        raise StateJobsError(f"drain: {_said(ended)}")
+        raise StateJobsError(_said(ended), where="drain")
 
 
 def _said(ended: Ended) -> str:
@@ -178,8 +182,10 @@ def _refuse_held(runner: Runner) -> None:
     """What a worker would leave to others for a while, nobody else does here."""
     for key, hold in runner.claiming.held.all().items():
         raise StateJobsError(
-            f"drain: no job of {key} can be claimed, and none of them is to blame: {hold.reason}. "
-            "Do the tables, their columns and the privileges fit this code?"
+            f"no job of {key} can be claimed, and none of them is to blame",
+            where="drain",
+            why=hold.reason,
+            fix="Do the tables, their columns and the privileges fit this code?",
         ) from hold.error
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from statejobs.errors import RowRefusedError
-from statejobs.runner.answers import LateResult, MovedAway, RecordHidden
+from statejobs.errors import RecordHiddenError, RowRefusedError
+from statejobs.runner.answers import LateResult, MovedAway
 from statejobs.runner.crash_points import CrashPoint, Reach, live_on
 from statejobs.runner.ended import Ended
 from statejobs.runner.port import Claim, Ending, Phase, Works
@@ -293,7 +293,7 @@ def outcome_of(error: Exception) -> Outcome:
             return Late()
         case MovedAway():
             return Superseded(str(error))
-        case UndoneError() | RecordHidden():
+        case UndoneError() | RecordHiddenError():
             return give_back(error)
         case _:
             return Fail(failure=describe_failure(error), error=error)

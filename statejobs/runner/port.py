@@ -193,7 +193,7 @@ class Work(Protocol):
         Writes history. Uses a fixed number of statements for each key, however many jobs.
 
         Raises:
-            RecordHidden: Of the records of a key that are there, if any, it sees none.
+            RecordHiddenError: Of the records of a key that are there, if any, it sees none.
             RecordKeptError: The database does not let one of them go.
         """
         ...
@@ -234,7 +234,7 @@ class Work(Protocol):
         """Lock the record of an attempt, waiting for others; return where it is.
 
         Raises:
-            RecordHidden: Nobody can tell.
+            RecordHiddenError: Nobody can tell.
         """
         ...
 

@@ -13,8 +13,12 @@ from datetime import datetime
 from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
-from statejobs.errors import RecordKeptError, RowRefusedError
-from statejobs.runner.answers import RecordHidden
+from statejobs.errors import (
+    RecordHiddenError,
+    RecordKeptError,
+    RowRefusedError,
+    UnreadableRowError,
+)
 from statejobs.runner.port import Claim, Works
 from statejobs.runner.steps import Steps
 from statejobs.store.expired import discard_stuck, put_aside
@@ -22,7 +26,7 @@ from statejobs.store.faults import words_of
 from statejobs.store.finish import record_attempt
 from statejobs.store.hold import note_on_job
 from statejobs.store.revise import request_cancel
-from statejobs.store.rows import Expired, UnreadableRowError
+from statejobs.store.rows import Expired
 from statejobs.store.store import Store
 from statejobs.values.backoff import LONGEST, safe_delay
 from statejobs.values.clock import Sources
@@ -280,7 +284,7 @@ def _what_is_refused(refusal: Refusal) -> str:
 
 _SAYS_IT_ALL = (
     StatementError,
-    RecordHidden,
+    RecordHiddenError,
     RecordKeptError,
     RowRefusedError,
     UnreadableRowError,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum, auto
 
-from statejobs.runner.answers import RecordHidden
+from statejobs.errors import RecordHiddenError
 from statejobs.runner.crash_points import CrashPoint, Reach
 from statejobs.runner.port import Claim, Ending, Works
 from statejobs.runner.refused import Refusal, Refused, tell_of
@@ -121,7 +121,7 @@ class Rescue:
         fault = fault_of(error)
         if fault is Fault.AWAY:
             raise error
-        if fault not in _FOR_NOW and not isinstance(error, RecordHidden):
+        if fault not in _FOR_NOW and not isinstance(error, RecordHiddenError):
             return False
         if has_come_from_code(error) and self._is_of_row(job_id, fault):
             return False

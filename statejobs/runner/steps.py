@@ -75,7 +75,7 @@ class Steps:
         Raises:
             LateResult: The job is no longer ours.
             MovedAway: What *is_held* has been moved all the same, by the attempt itself.
-            RecordHidden: Nobody can tell where the record is.
+            RecordHiddenError: Nobody can tell where the record is.
             RecordKeptError: The database does not let it go.
         """
         claim = ending.claim
@@ -107,7 +107,7 @@ class Steps:
         Raises:
             LateResult: A job is no longer ours.
             MovedAway: A record is no longer where its claim left it.
-            RecordHidden: Nobody can tell where one is.
+            RecordHiddenError: Nobody can tell where one is.
             RecordKeptError: The database does not let one go.
             UndoneError: A fault of the database that passes.
         """
@@ -133,7 +133,7 @@ class Steps:
         """Move the record of a job that ends before it began; somebody else may have moved it.
 
         Raises:
-            RecordHidden: Nobody can tell where it is.
+            RecordHiddenError: Nobody can tell where it is.
             RecordKeptError: The database does not let it go.
         """
         now = self._sources.clock.now()

@@ -37,7 +37,8 @@ def refuse_missing_table(connection: Connection, error: DBAPIError) -> None:
     name = shown_url(connection.engine.url)
     reason = str(error.orig).strip().splitlines()[0]
     raise SchemaError(
-        f"{name} lacks tables of statejobs ({reason}). {HOW_TO_MAKE_TABLES}"
+        f"{name} lacks tables of statejobs ({reason})",
+        fix=HOW_TO_MAKE_TABLES,
     ) from error
 
 

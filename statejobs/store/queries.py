@@ -341,4 +341,4 @@ def _value_of(state: JobState | str) -> str:
         return JobState(state).value
     except ValueError:
         known = did_you_mean(str(state), [one.value for one in JobState])
-        raise NotFoundError(f"no job state {state!r}; {known}") from None
+        raise NotFoundError(f"no job state {state!r}", fix=known) from None

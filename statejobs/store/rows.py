@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from sqlalchemy import Row
 
-from statejobs.errors import StateJobsError
+from statejobs.errors import UnreadableRowError
 from statejobs.store.conditions import FIRST_TIME
 from statejobs.store.tables import LARGEST_COUNT
 from statejobs.values.job import Job, JobState
@@ -16,10 +16,6 @@ from statejobs.values.job import Job, JobState
 _STATE = Job.__struct_fields__.index("state")
 _STATES = {state.value: state for state in JobState}
 _COUNTS = ("attempt", "crashes", "coalesced", "returned")
-
-
-class UnreadableRowError(StateJobsError):
-    """A row of the job tables holds what no code of ours wrote there."""
 
 
 def _types_of(hint: Any) -> frozenset[type]:
@@ -94,7 +90,7 @@ def job_of(row: Row[Any]) -> Job:
     """
     types = tuple(map(type, row))
     if types not in _seen:
-        _refuse_types(types)
+        _refuse_types(types, row)
         _seen.add(types)
     values = list(row)
     values[_STATE] = _STATES[values[_STATE]]
@@ -103,18 +99,27 @@ def job_of(row: Row[Any]) -> Job:
         names = ", ".join(
             name for name in _COUNTS if getattr(job, name) >= LARGEST_COUNT
         )
-        raise UnreadableRowError(f"cannot count on: {names}")
+        raise _unreadable(row, f"cannot count on: {names}")
     return job
 
 
-def _refuse_types(types: tuple[type, ...]) -> None:
+def _refuse_types(types: tuple[type, ...], row: Row[Any]) -> None:
     wrong = [
         f"{name} is {found.__name__}"
         for (name, allowed), found in zip(_TYPES.items(), types, strict=True)
         if found not in allowed
     ]
     if wrong:
-        raise UnreadableRowError(", ".join(wrong))
+        raise _unreadable(row, ", ".join(wrong))
+
+
+def _unreadable(row: Row[Any], why: str) -> UnreadableRowError:
+    return UnreadableRowError(
+        "its row cannot be read",
+        where=f"job {row[0]}",
+        why=why,
+        fix="Mend it by hand: no code of statejobs wrote that",
+    )
 
 
 def text_of(found: str | bytes | None) -> str | None:

@@ -52,7 +52,8 @@ def check_tables(engine: Engine) -> None:
     missing = sorted(metadata.tables.keys() - existing.keys())
     if missing:
         raise SchemaError(
-            f"{_name(engine)} lacks the tables {', '.join(missing)}. {HOW_TO_MAKE_TABLES}"
+            f"{_name(engine)} lacks the tables {', '.join(missing)}",
+            fix=HOW_TO_MAKE_TABLES,
         )
     if revision is None:
         _check_columns(engine, existing)
@@ -90,7 +91,10 @@ def upgrade(engine: Engine, revision: str = "head", *, sql: bool = False) -> Non
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     except CommandError as error:
-        raise SchemaError(f"cannot upgrade to {revision!r}: {error}") from error
+        raise SchemaError(
+            f"cannot upgrade to {revision!r}",
+            why=str(error),
+        ) from error
 
 
 def current(engine: Engine) -> str | None:
@@ -158,11 +162,13 @@ def _check_revision(engine: Engine, revision: str | None) -> None:
     state = f"the tables of {_name(engine)} are at revision {revision}"
     if revision < HEAD:
         raise SchemaError(
-            f"{state}, this version of statejobs needs {HEAD}: run `statejobs db upgrade`"
+            f"{state}, this version of statejobs needs {HEAD}",
+            fix="run `statejobs db upgrade`",
         )
     raise SchemaError(
-        f"{state}, which this version of statejobs does not know (its own is {HEAD}): "
-        "it is older than the database. Install the statejobs that upgraded it, or a newer one"
+        f"{state}, which this version of statejobs does not know (its own is {HEAD})",
+        why="it is older than the database",
+        fix="Install the statejobs that upgraded it, or a newer one",
     )
 
 
@@ -177,8 +183,9 @@ def _check_columns(engine: Engine, existing: dict[str, set[str]]) -> None:
     if missing:
         raise SchemaError(
             f"{_name(engine)} lacks the columns {', '.join(missing)}, and its "
-            f"{VERSION_TABLE} is empty: your own Alembic has these tables. "
-            "Run `alembic revision --autogenerate`, then `alembic upgrade head`"
+            f"{VERSION_TABLE} is empty",
+            why="your own Alembic has these tables",
+            fix="Run `alembic revision --autogenerate`, then `alembic upgrade head`",
         )
 
 
@@ -190,9 +197,13 @@ def _check_ours(engine: Engine, connection: Connection) -> None:
         _check_revision(engine, revision)
     if revision is None and existing.keys() - {VERSION_TABLE}:
         raise SchemaError(
-            f"{_name(engine)} has tables of statejobs, but its {VERSION_TABLE} is empty: "
-            "your own Alembic, or metadata.create_all(), made them. "
-            "Upgrade them there: `alembic revision --autogenerate`, then `alembic upgrade head`"
+            f"{_name(engine)} has tables of statejobs, but its {VERSION_TABLE} is "
+            "empty",
+            why="your own Alembic, or metadata.create_all(), made them",
+            fix=(
+                "Upgrade them there: `alembic revision --autogenerate`, then "
+                "`alembic upgrade head`"
+            ),
         )
 
 

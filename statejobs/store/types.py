@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from statejobs.errors import WrongValueError, did_you_mean
 from statejobs.values.text import clean_text
 from statejobs.values.unknown_state import UnknownState
 
@@ -42,9 +43,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(
-                f"naive datetime {value!r}: its instant is unknown. "
-                "Give it a time zone, for instance datetime(..., tzinfo=UTC)"
+            raise WrongValueError(
+                f"naive datetime {value!r}",
+                why="its instant is unknown",
+                fix="Give it a time zone, for instance datetime(..., tzinfo=UTC)",
             )
         instant = value.astimezone(UTC)
         return instant.replace(tzinfo=None) if dialect.name == "sqlite" else instant
@@ -95,7 +97,10 @@ class StateType(TypeDecorator[Any]):
             return None
         text = value.value if isinstance(value, enum.Enum) else value
         if text not in self.members and not isinstance(value, UnknownState):
-            raise ValueError(f"{text!r} is not a state of {self.states.__name__}")
+            raise WrongValueError(
+                f"{text!r} is not a state of {self.states.__name__}",
+                fix=did_you_mean(str(text), self.members),
+            )
         return str(text)
 
     def process_result_value(

@@ -17,13 +17,19 @@ MOST_DEPTH = 64
 MOST_BYTES = 1_048_576
 """Size of one encoded parameter."""
 
-_TOO_LARGE = (
-    f"it is larger than {MOST_BYTES} bytes; store it elsewhere and pass its key"
-)
 
+class NotStorable(Exception):  # noqa: N818 - becomes an ArgumentsError once the parameter is known
+    """A value cannot be stored; unwinds through the encoder of msgspec, which asks for models."""
 
-class Refusal(Exception):  # noqa: N818 - becomes an ArgumentsError once the parameter is known
-    """Says why a value cannot be stored."""
+    def __init__(self, why: str, *, fix: str = "") -> None:
+        super().__init__(why, fix)
+        self.why, self.fix = why, fix
+
+    @classmethod
+    def for_size(cls) -> NotStorable:
+        """Return the answer to what is larger than `MOST_BYTES`."""
+        why = f"it is larger than {MOST_BYTES} bytes"
+        return cls(why, fix="store it elsewhere and pass its key")
 
 
 def stored_text(value: object, name: str, decoder: msgspec.json.Decoder[Any]) -> str:
@@ -32,9 +38,9 @@ def stored_text(value: object, name: str, decoder: msgspec.json.Decoder[Any]) ->
     Survey(left=MOST_BYTES).visit(value, root)
     encoded = _encoded(value)
     if len(encoded) > MOST_BYTES:
-        raise Refusal(_TOO_LARGE)
+        raise NotStorable.for_size()
     if b"\0" in encoded:
-        raise Refusal("its JSON holds a raw NUL")
+        raise NotStorable("its JSON holds a raw NUL")
     _compare(value, decoder.decode(encoded), root)
     return encoded.decode()
 
@@ -86,14 +92,14 @@ class Survey:
             len(value) if isinstance(value, str | bytes | bytearray) else 0
         )
         if self.left < 0:
-            raise Refusal(_TOO_LARGE)
+            raise NotStorable.for_size()
         if self.is_strict:
             _check_shape(value, place)
         parts = _parts(value)
         if parts is None:
             return
         if depth >= MOST_DEPTH:
-            raise Refusal(f"it is nested more than {MOST_DEPTH} deep")
+            raise NotStorable(f"it is nested more than {MOST_DEPTH} deep")
         if isinstance(value, dict):
             self.left -= sum(len(key) for key in value if isinstance(key, str))
         for key, part in parts.items():
@@ -131,7 +137,7 @@ def is_model(kind: object) -> bool:
 def _to_json(value: Any) -> object:
     if is_model(type(value)):
         return value.model_dump(mode="json", by_alias=False, round_trip=True)
-    raise Refusal(f"{_type(value)} has no form in JSON")
+    raise NotStorable(f"{_type(value)} has no form in JSON")
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_to_json, order="sorted")
@@ -187,28 +193,33 @@ def _fields(value: Any) -> Mapping[str, object] | None:
 def _check_shape(value: object, place: Place) -> None:
     if isinstance(value, datetime):
         if value.utcoffset() is None:
-            raise Refusal(
-                f"{place} is a datetime without a zone; give it one: tzinfo=UTC"
+            raise NotStorable(
+                f"{place} is a datetime without a zone", fix="give it one: tzinfo=UTC"
             )
     elif isinstance(value, float) and not isfinite(value):
-        raise Refusal(
-            f"{place} is {value!r}, and JSON has no such number; pass None or text"
+        raise NotStorable(
+            f"{place} is {value!r}, and JSON has no such number",
+            fix="pass None or text",
         )
     elif isinstance(value, dict):
         for key in value:
             if type(key) is not str:
-                raise Refusal(
+                raise NotStorable(
                     f"{place} has a key of type {_type(key)}; JSON has only str"
                 )
     elif isinstance(value, set | frozenset) and any(
         isinstance(v, frozenset) for v in value
     ):
-        raise Refusal(f"{place} is a set of sets, which has no order to be stored in")
+        raise NotStorable(
+            f"{place} is a set of sets, which has no order to be stored in"
+        )
 
 
 def _compare(sent: object, back: object, place: Place) -> None:
     if type(sent) is not type(back):
-        raise Refusal(f"{place} is {_type(sent)}, but would come back as {_type(back)}")
+        raise NotStorable(
+            f"{place} is {_type(sent)}, but would come back as {_type(back)}"
+        )
     ours, theirs = _parts(sent), _parts(back)
     if ours is None or theirs is None:
         _compare_single(sent, back, place)
@@ -216,22 +227,22 @@ def _compare(sent: object, back: object, place: Place) -> None:
     if isinstance(sent, set | frozenset):
         ours, theirs = _members(sent), _members(back)
     if ours.keys() != theirs.keys():
-        raise Refusal(f"{place} would come back with other members")
+        raise NotStorable(f"{place} would come back with other members")
     for key, part in ours.items():
         _compare(part, theirs[key], Place(place, sent, key))
     if is_model(type(sent)) and sent != back:  # private attributes are no fields
-        raise Refusal(f"{place} would come back changed")
+        raise NotStorable(f"{place} would come back changed")
 
 
 def _compare_single(sent: object, back: object, place: Place) -> None:
     if _is_same(sent, back):
         return
     if is_secret(type(sent)):
-        raise Refusal(
-            f"{place} is a {_type(sent)}, which would be stored masked; keep it where your "
-            "secrets are, and pass its key"
+        raise NotStorable(
+            f"{place} is a {_type(sent)}, which would be stored masked",
+            fix="keep it where your secrets are, and pass its key",
         )
-    raise Refusal(f"{place} would come back changed")
+    raise NotStorable(f"{place} would come back changed")
 
 
 def _members(value: Any) -> Mapping[Any, object]:

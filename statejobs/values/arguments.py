@@ -13,7 +13,7 @@ import msgspec
 from statejobs.errors import ArgumentsError, DefinitionError, did_you_mean
 from statejobs.values.argument_hints import hint_for
 from statejobs.values.argument_values import (
-    Refusal,
+    NotStorable,
     from_json,
     quoted,
     stored_text,
@@ -28,7 +28,7 @@ Upcast = Callable[[dict[str, Any]], Mapping[str, Any]]
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OTHER_VERSION = (
     "The stored job was written by another version of the code: workers of that version run it. "
-    "When there will be none, let upcast= of its trigger or task mend its arguments."
+    "When there will be none, let upcast= of its trigger or task mend its arguments"
 )
 _REFUSED_KINDS = {
     inspect.Parameter.VAR_POSITIONAL: "its number of arguments is open",
@@ -103,11 +103,11 @@ class Signature:
         most = len(self._positional)
         if len(args) > most:
             problem = f"takes at most {most} by position, but {len(args)} were given"
-            raise ArgumentsError(self.name, None, problem)
+            raise ArgumentsError(self.name, None, problem, fix="give them by name")
         given = dict(zip(self._positional, args, strict=False))
         for name in sorted(kwargs.keys() & given.keys()):
             raise ArgumentsError(
-                self.name, name, "is given twice: by position and by name"
+                self.name, name, "is given twice", why="by position and by name"
             )
         bound = {**given, **kwargs}
         self._check_names(bound)
@@ -176,50 +176,51 @@ class Signature:
         try:
             stored = _OBJECT.decode(text)
         except Exception as error:
-            problem = f"is not stored as a JSON object: {clean_text(error, 500)}."
-            raise self._misfit("(all)", problem) from error
+            why = f"{clean_text(error, 500)}."
+            raise self._misfit(
+                "(all)", "is not stored as a JSON object", why
+            ) from error
         try:
             self._check_names(stored)
         except ArgumentsError as error:
-            raise self._misfit(error.parameter, f"{error.problem}.") from None
+            raise self._misfit(error.parameter, error.problem) from None
         return {name: self._decode(name, raw) for name, raw in stored.items()}
 
     def _check_names(self, names: Mapping[str, object]) -> None:
         self._check_known(names)
         for name in sorted(self.required - names.keys()):
-            raise ArgumentsError(self.name, name, "is missing")
+            raise ArgumentsError(self.name, name, "is missing", fix=f"give {name}=…")
 
     def _check_known(self, names: Mapping[str, object]) -> None:
         for name in names:
             if name not in self.parameters:
-                hint = did_you_mean(clean_text(name, 200), self.parameters)
-                raise ArgumentsError(
-                    self.name, clean_text(name, 200), f"is unknown; {hint}"
-                )
+                given = clean_text(name, 200)
+                hint = did_you_mean(given, self.parameters)
+                raise ArgumentsError(self.name, given, "is unknown", fix=hint)
 
     def _encode(self, name: str, value: object) -> str:
         try:
             parameter = self.parameters[name]
             return stored_text(value, parameter.name, parameter.decoder)
-        except Refusal as refusal:
+        except NotStorable as misfit:
             raise ArgumentsError(
-                self.name, name, f"cannot be stored: {refusal}"
+                self.name, name, "cannot be stored", why=misfit.why, fix=misfit.fix
             ) from None
         except Exception as error:
-            problem = (
-                f"cannot be stored: {type(error).__name__}: {clean_text(error, 500)}"
-            )
-            raise ArgumentsError(self.name, name, problem) from error
+            why = f"{type(error).__name__}: {clean_text(error, 500)}"
+            raise ArgumentsError(
+                self.name, name, "cannot be stored", why=why
+            ) from error
 
     def _decode(self, name: str, raw: msgspec.Raw) -> object:
         try:
             return self.parameters[name].decoder.decode(raw)
         except Exception as error:
-            problem = f"does not fit its annotation: {clean_text(error, 500)}."
-            raise self._misfit(name, problem) from error
+            why = f"{clean_text(error, 500)}."
+            raise self._misfit(name, "does not fit its annotation", why) from error
 
-    def _misfit(self, name: str | None, problem: str) -> ArgumentsError:
-        return ArgumentsError(self.name, name, f"{problem} {_OTHER_VERSION}")
+    def _misfit(self, name: str | None, what: str, why: str = "") -> ArgumentsError:
+        return ArgumentsError(self.name, name, what, why=why, fix=_OTHER_VERSION)
 
 
 # --- Reading a function ----------------------------------------------------------------------

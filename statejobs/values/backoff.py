@@ -55,7 +55,9 @@ class Exponential:
         check_number("Exponential: jitter", self.jitter)
         if not 0 <= self.jitter <= 1:
             raise WrongValueError(
-                f"Exponential: jitter must be from 0 to 1, got {self.jitter!r}"
+                f"jitter must be from 0 to 1, got {self.jitter!r}",
+                where="Exponential",
+                fix="say jitter=0.1",
             )
 
     def delay(
@@ -96,7 +98,9 @@ class Table:
         """Refuse an empty table and what cannot be waited for."""
         if not self.waits:
             raise WrongValueError(
-                "Table: needs at least one wait, such as (timedelta(minutes=1),)"
+                "needs at least one wait",
+                where="Table",
+                fix="say Table((timedelta(minutes=1),))",
             )
         for place, wait in enumerate(self.waits, start=1):
             _check_wait(wait, f"Table: wait {place}")
@@ -176,7 +180,9 @@ def safe_delay(
 def _check_wait(wait: object, what: str) -> None:
     check_span(what, wait)
     if isinstance(wait, timedelta) and wait < timedelta():
-        raise WrongValueError(f"{what} must not be negative, got {wait}")
+        raise WrongValueError(
+            f"{what} must not be negative, got {wait}", fix="say timedelta() for none"
+        )
 
 
 def _misfit(given: object) -> str:

@@ -93,6 +93,12 @@ def describe_failure(error: BaseException, redaction: Redaction = DEFAULT) -> Fa
         return _FALLBACK
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of the message of *error*, or its type; secrets masked."""
+    lines = str(error).strip().splitlines()
+    return DEFAULT.text(lines[0]) if lines else type(error).__name__
+
+
 def _type_to_keep(error: BaseException) -> str:
     return "" if type(error) is RecordFailedError else type_name(error)
 

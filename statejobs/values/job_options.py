@@ -22,7 +22,9 @@ def _instant(where: str, name: str, value: Any) -> datetime | None:
     check_kind(f"{where}({name}=…)", value, datetime, example=example)
     if value.tzinfo is None:
         raise WrongValueError(
-            f"{name} {value!r} has no time zone; its instant is unknown"
+            f"{name} {value!r} has no time zone",
+            why="its instant is unknown",
+            fix="say datetime(…, tzinfo=UTC)",
         )
     kept: datetime = value
     return kept
@@ -31,7 +33,9 @@ def _instant(where: str, name: str, value: Any) -> datetime | None:
 def _delay(where: str, name: str, value: Any) -> timedelta | None:
     check_span(f"{where}({name}=…)", value, or_none=True)
     if value is not None and value < timedelta():
-        raise WrongValueError(f"{name} {value} is negative")
+        raise WrongValueError(
+            f"{name} {value} is negative", fix="leave it out to run at once"
+        )
     kept: timedelta | None = value
     return kept
 
@@ -40,7 +44,8 @@ def _priority(where: str, name: str, value: Any) -> int | None:
     check_whole(f"{where}({name}=…)", value, or_none=True)
     if value is not None and value > _LAST_PRIORITY:
         raise WrongValueError(
-            f"{name} {value} is not between 0 (first) and {_LAST_PRIORITY} (last)"
+            f"{name} {value} is not between 0 (first) and {_LAST_PRIORITY} (last)",
+            fix="leave it out for that of its trigger or task",
         )
     kept: int | None = value
     return kept
@@ -71,7 +76,11 @@ class JobOptions:
         """Refuse contradictions."""
         keep_options(self, "options")
         if self.run_at is not None and self.delay is not None:
-            raise WrongValueError("give run_at or delay, not both")
+            raise WrongValueError(
+                "run_at and delay are both given",
+                why="each says when the job is due",
+                fix="give run_at or delay, not both",
+            )
 
     def but(self, chosen: JobOptions) -> JobOptions:
         """Return these, but for what is *chosen*."""

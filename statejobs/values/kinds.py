@@ -18,7 +18,8 @@ def check_span(where: str, value: object, *, or_none: bool = False) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     seconds = value if is_number else 30
     raise WrongValueError(
-        f"{where} must be a timedelta, not {short(value)}; say timedelta(seconds={seconds})"
+        f"{where} must be a timedelta, not {short(value)}",
+        fix=f"say timedelta(seconds={seconds})",
     )
 
 
@@ -29,7 +30,8 @@ def check_whole(
     if (or_none and value is None) or (is_whole(value) and value >= least):
         return
     raise WrongValueError(
-        f"{where} must be a whole number from {least} on, not {short(value)}; say {max(least, 10)}"
+        f"{where} must be a whole number from {least} on, not {short(value)}",
+        fix=f"say {max(least, 10)}",
     )
 
 
@@ -37,14 +39,18 @@ def check_number(where: str, value: object) -> None:
     """Refuse a *value* that is no number, such as a text or a `timedelta`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return
-    raise WrongValueError(f"{where} must be a number, not {short(value)}; say 5 or 0.5")
+    raise WrongValueError(
+        f"{where} must be a number, not {short(value)}",
+        fix="say 5 or 0.5",
+    )
 
 
 def check_text(where: str, value: object, *, example: str) -> None:
     """Refuse a *value* that is no text."""
     if not isinstance(value, str):
         raise WrongValueError(
-            f"{where} must be text, not {short(value)}; say {example!r}"
+            f"{where} must be text, not {short(value)}",
+            fix=f"say {example!r}",
         )
 
 
@@ -60,7 +66,8 @@ def check_job_id(where: str, value: object) -> None:
             example = f"….{name} of it"
             break
     raise WrongValueError(
-        f"{where} takes the number of a job, not {short(value)}; give {example}"
+        f"{where} takes the number of a job, not {short(value)}",
+        fix=f"give {example}",
     )
 
 
@@ -72,7 +79,8 @@ def members_of(where: str, value: object, *, example: str) -> list[Any]:
     is_one = isinstance(value, str | bytes | type) or not isinstance(value, Iterable)
     if is_one:
         raise WrongValueError(
-            f"{where} takes a collection, not {short(value)} alone; say {example}"
+            f"{where} takes a collection, not {short(value)} alone",
+            fix=f"say {example}",
         )
     return list(value)  # type: ignore[call-overload, no-any-return]
 
@@ -90,7 +98,8 @@ def check_kind(where: str, value: object, kind: type, *, example: str) -> None:
     if isinstance(value, kind):
         return
     raise WrongValueError(
-        f"{where} must be a {kind.__name__}, not {short(value)}; say {example}"
+        f"{where} must be a {kind.__name__}, not {short(value)}",
+        fix=f"say {example}",
     )
 
 
@@ -105,12 +114,16 @@ def check_mapping(where: str, value: object, *, example: str) -> None:
     shown = (
         "{" + ", ".join(f"{name!r}: 10" for name in words) + "}" if words else example
     )
-    raise WrongValueError(f"{where} must be a mapping, not {short(value)}; say {shown}")
+    raise WrongValueError(
+        f"{where} must be a mapping, not {short(value)}",
+        fix=f"say {shown}",
+    )
 
 
 def check_callable(where: str, value: object, *, example: str) -> None:
     """Refuse a *value* that cannot be called."""
     if not callable(value):
         raise WrongValueError(
-            f"{where} must be callable, not {short(value)}; say {example}"
+            f"{where} must be callable, not {short(value)}",
+            fix=f"say {example}",
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from statejobs.errors import WrongValueError
+from statejobs.errors import WrongValueError, restored
 from statejobs.values.backoff import LONGEST
 from statejobs.values.failure import Failure, describe_failure
 from statejobs.values.kinds import check_number, check_span
@@ -41,10 +42,15 @@ class Snooze(Exception):  # noqa: N818 - a request, not an error
         self.delay = _sum_of(delay or timedelta(), seconds, minutes, hours)
         if self.delay <= timedelta():
             raise WrongValueError(
-                f"Snooze: wait must be positive, got {self.delay}; say Snooze(minutes=5)"
+                f"wait must be positive, got {self.delay}",
+                where="Snooze",
+                fix="say Snooze(minutes=5)",
             )
         self.reason = reason
         super().__init__(reason or f"snoozed for {self.delay}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restored, (type(self), self.args), vars(self)
 
 
 class Cancel(Exception):  # noqa: N818 - a request, not an error

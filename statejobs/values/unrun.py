@@ -51,6 +51,7 @@ def _not_run(returned: object, kind: str, name: str) -> StateJobsError:
     if isinstance(unrun, Coroutine | Generator):
         unrun.close()  # else Python warns that nobody awaited it
     return StateJobsError(
-        f"{kind} {name!r} returned {what}, which was not run: nobody waits for it here. "
-        "Let a decorator of an `async def` be one as well, and leave `yield` out"
+        f"{kind} {name!r} returned {what}, which was not run",
+        why="nobody waits for it here",
+        fix="Let a decorator of an `async def` be one as well, and leave `yield` out",
     )

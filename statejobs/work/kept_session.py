@@ -81,17 +81,29 @@ class KeptTransaction:
 def refused(what: str) -> StateJobsError:
     """Return the error for a body that said *what*."""
     return StateJobsError(
-        f"{what} in the body of an action: the runner commits, together with the outcome of the "
-        "job, when the action returns. To take back what was written, use ctx.session.rollback() "
-        "or a savepoint, ctx.session.begin_nested(); to keep what later attempts need, "
-        "ctx.checkpoint; for what must be written whatever happens, a session of your own."
+        f"{what} in the body of an action",
+        why=(
+            "the runner commits, together with the outcome of the job, when "
+            "the action returns"
+        ),
+        fix=(
+            "To take back what was written, use ctx.session.rollback() or a "
+            "savepoint, ctx.session.begin_nested(); to keep what later "
+            "attempts need, ctx.checkpoint; for what must be written "
+            "whatever happens, a session of your own"
+        ),
     )
 
 
 def _ended() -> StateJobsError:
     return StateJobsError(
-        "the transaction of the action ended before the action did, by a COMMIT or ROLLBACK past "
-        "SQLAlchemy, or by the database after an error that the action caught; what follows would "
-        "be committed without what came before. Leave the driver's connection alone, and let "
-        "errors of statements out, or put them in a savepoint, with ctx.session.begin_nested()"
+        "the transaction of the action ended before the action did, by a "
+        "COMMIT or ROLLBACK past SQLAlchemy, or by the database after an error "
+        "that the action caught",
+        why="what follows would be committed without what came before",
+        fix=(
+            "Leave the driver's connection alone, and let errors of "
+            "statements out, or put them in a savepoint, with "
+            "ctx.session.begin_nested()"
+        ),
     )

@@ -70,11 +70,17 @@ class JobNotes:
         """
         text = _plain_json(content)
         if text is None:
-            raise ArgumentsError(self._claim.job.key, "checkpoint", "is not plain JSON")
+            raise ArgumentsError(
+                self._claim.job.key,
+                "checkpoint",
+                "is not plain JSON",
+                fix="keep dicts, lists, text and numbers in it",
+            )
         is_ours = None if self._must_wait() else self._write_in_time("checkpoint", text)
         if is_ours is False:
             raise StateJobsError(
-                "the lease of this job is over: another attempt may be running"
+                "the lease of this job is over",
+                why="another attempt may be running",
             )
         self._claim.unsaved_checkpoint = text if is_ours is None else None
         # what runs again within the attempt, as a batch does that came to nothing, finds it too

@@ -124,8 +124,9 @@ def _before(
     if _ENDS.match(statement):
         (word, *_) = statement.split(maxsplit=1)
         raise StateJobsError(
-            f"{word} is not for an app that is bound to one Connection, in whose transaction it "
-            "works. Call commit() or rollback() of the session"
+            f"{word} is not for an app that is bound to one Connection, in whose "
+            "transaction it works",
+            fix="Call commit() or rollback() of the session",
         )
     if borrowed.outer.last is borrowed:
         return
@@ -139,9 +140,13 @@ def _protect(connection: Connection, borrowed: Borrowed) -> None:
     """Let a statement that fails fail alone: PostgreSQL would let the whole transaction fail."""
     if int(borrowed.info.transaction_status) == _IN_ERROR:
         raise StateJobsError(
-            "a statement has failed in the transaction of the Connection that the app is bound to, "
-            "and PostgreSQL takes no other before a rollback. Where it may fail, put it into a "
-            "savepoint: connection.begin_nested(), or a session that joins by create_savepoint"
+            "a statement has failed in the transaction of the Connection that the "
+            "app is bound to, and PostgreSQL takes no other before a rollback",
+            fix=(
+                "Where it may fail, put it into a savepoint: "
+                "connection.begin_nested(), or a session that joins by "
+                "create_savepoint"
+            ),
         )
     try:
         send(connection, borrowed.cursor(), borrowed.begin_one())

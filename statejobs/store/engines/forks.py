@@ -87,8 +87,9 @@ class _OfParent:
         if name.startswith("__"):
             raise AttributeError(name)
         raise StateJobsError(
-            "this connection belongs to the process that forked this one, which is in the middle "
-            "of a transaction. Open a session of your own here"
+            "this connection belongs to the process that forked this one, which is "
+            "in the middle of a transaction",
+            fix="Open a session of your own here",
         )
 
 

@@ -62,8 +62,11 @@ class Borrowed:
         """
         if self._was_lost:
             raise StateJobsError(
-                "what was written here is gone: a transaction around it, on the connection that "
-                "the app is bound to, was rolled back first"
+                "what was written here is gone",
+                why=(
+                    "a transaction around it, on the connection that the app is "
+                    "bound to, was rolled back first"
+                ),
             )
         if self._savepoint is None:
             return
@@ -169,8 +172,9 @@ class Outer:
         """
         if self._open:
             raise StateJobsError(
-                "a session of this app has written, and has not committed: jobs that run now would "
-                "be part of its transaction. Commit it, or roll it back, before"
+                "a session of this app has written, and has not committed",
+                why="jobs that run now would be part of its transaction",
+                fix="Commit it, or roll it back, before",
             )
 
     def refuse_unless_last(self, borrowed: Borrowed) -> None:
@@ -284,13 +288,17 @@ def refused_to_bound(what: str, why: str) -> ConfigurationError:
 
 def _cut_off() -> StateJobsError:
     return StateJobsError(
-        "this attempt went on after its timeout, and has no connection any more"
+        "this attempt went on after its timeout, and has no connection any more",
+        fix="Let the body end when ctx.cancelled says so, or give it a longer timeout",
     )
 
 
 def _not_in_turn() -> StateJobsError:
     return StateJobsError(
-        "two transactions on the connection that the app is bound to overlap: they are savepoints, "
-        "of which the one that began last ends first. Commit or roll back the other one before; "
-        "in the body of a job, write through ctx.session alone"
+        "two transactions on the connection that the app is bound to overlap",
+        why="they are savepoints, of which the one that began last ends first",
+        fix=(
+            "Commit or roll back the other one before; in the body of a job, "
+            "write through ctx.session alone"
+        ),
     )

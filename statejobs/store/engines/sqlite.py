@@ -54,7 +54,9 @@ def configure_sqlite(
     check_number("configure_sqlite(busy_timeout_seconds=…)", busy_timeout_seconds)
     if synchronous not in {"FULL", "NORMAL"}:
         raise WrongValueError(
-            f"configure_sqlite(synchronous=…) must be 'FULL' or 'NORMAL', not {synchronous!r}"
+            f"must be 'FULL' or 'NORMAL', not {synchronous!r}",
+            where="configure_sqlite(synchronous=…)",
+            why="with less, a loss of power may spoil the file",
         )
     refuse_memory(engine.url)
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, lazyload
 from sqlalchemy.orm.attributes import set_committed_value
 
-from statejobs.errors import RecordKeptError
+from statejobs.errors import RecordHiddenError, RecordKeptError
 from statejobs.record.identity import decode_identities, encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.neighbours import neighbours_of
@@ -50,7 +50,7 @@ class LockedRecords:
     """Key → why it no longer needs its job."""
     misfits: dict[Identity, str] = field(default_factory=dict)
     """Key → what of it this code does not know."""
-    hidden: dict[Identity, str] = field(default_factory=dict)
+    hidden: dict[Identity, RecordHiddenError] = field(default_factory=dict)
     """Key → what may hide it from the role of this worker."""
 
 

@@ -90,8 +90,10 @@ def blaming_the_action(
 def _refuse_what_is_there(connection: Connection, subject: RecordSubject) -> None:
     if read_place(connection, subject.model.records, subject.identity) is not None:
         raise StateJobsError(
-            f"{_label(subject)}: its action {subject.bound.action.name!r} is to delete it, and it "
-            "is still there. Does an event of the session, or a rule of the database, keep it?"
+            f"its action {subject.bound.action.name!r} is to delete it, and it is "
+            "still there",
+            where=_label(subject),
+            fix="Does an event of the session, or a rule of the database, keep it?",
         )
 
 
@@ -119,9 +121,13 @@ def _refuse_undeclared(subject: RecordSubject) -> None:
 def _undeclared(subject: RecordSubject, did: str) -> StateJobsError:
     bound = subject.bound
     return StateJobsError(
-        f"{_label(subject)}: its action {bound.action.name!r} {did}, so its job has nothing to "
-        f"move to {bound.target!r}. An action that shall delete its record declares "
-        f"@{bound.name}.action(…, deletes=True), without a target"
+        f"its action {bound.action.name!r} {did}, so its job has nothing to "
+        f"move to {bound.target!r}",
+        where=_label(subject),
+        fix=(
+            "An action that shall delete its record declares "
+            f"@{bound.name}.action(…, deletes=True), without a target"
+        ),
     )
 
 
@@ -133,9 +139,14 @@ def _by_sql(subjects: Sequence[RecordSubject], moved: MovedAway) -> StateJobsErr
         else f"{len(subjects)} of {subject.model.name}"
     )
     return StateJobsError(
-        f"{who}: {moved}, by action {subject.bound.action.name!r} itself: it held the lock. Let it "
-        "leave key, state and version of its record to the runner; an action that shall delete "
-        f"its record declares @{subject.bound.name}.action(…, deletes=True)"
+        f"{moved}, by action {subject.bound.action.name!r} itself",
+        where=who,
+        why="it held the lock",
+        fix=(
+            "Let it leave key, state and version of its record to the "
+            "runner; an action that shall delete its record declares "
+            f"@{subject.bound.name}.action(…, deletes=True)"
+        ),
     )
 
 

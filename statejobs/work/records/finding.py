@@ -6,7 +6,6 @@ from sqlalchemy import Connection
 
 from statejobs.declare.domain import Registry
 from statejobs.record.model import ResourceModel
-from statejobs.runner.answers import RecordHidden
 from statejobs.store.records import Identity, lock_place, read_place
 from statejobs.values.job import Job
 from statejobs.work.records.claim import identities_of
@@ -67,19 +66,19 @@ def find_at_rest(registry: Registry, connection: Connection, job: Job) -> Record
 def refuse_hidden(connection: Connection, model: ResourceModel) -> None:
     """Say so when a record that was not found may be there for others."""
     if (why := why_hidden(connection, model)) is not None:
-        raise RecordHidden(why)
+        raise why
 
 
 def _is_held(connection: Connection, model: ResourceModel, identity: Identity) -> bool:
     """Return whether somebody holds a record that could not be locked; it may be gone instead.
 
     Raises:
-        RecordHidden: Nobody can tell.
+        RecordHiddenError: Nobody can tell.
     """
     is_seen = read_place(connection, model.records, identity) is not None
     why = why_hidden(connection, model)
     if why is not None and (
         not is_seen or find_unlockable(connection, model, [identity])
     ):
-        raise RecordHidden(why)
+        raise why
     return is_seen

@@ -8,14 +8,17 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.exc import DBAPIError
 
+from statejobs.errors import RecordHiddenError
 from statejobs.record.model import ResourceModel
-from statejobs.runner.answers import MovedAway, RecordHidden
+from statejobs.runner.answers import MovedAway
 from statejobs.store.faults import Fault, fault_of
 from statejobs.store.records import Identity, read_place
 from statejobs.work.records.subject import RecordSubject, where_to
 
 
-def why_hidden(connection: Connection, model: ResourceModel) -> str | None:
+def why_hidden(
+    connection: Connection, model: ResourceModel
+) -> RecordHiddenError | None:
     """Return what may hide records of *model* from this role; None when nothing does."""
     if connection.dialect.name != "postgresql":
         return None
@@ -26,10 +29,7 @@ def why_hidden(connection: Connection, model: ResourceModel) -> str | None:
     ).one()
     if not is_active:
         return None
-    return (
-        f"row security on {table} hides its record from the role {role}, or it is gone; let the "
-        "policies for SELECT and UPDATE show it, or grant the role BYPASSRLS"
-    )
+    return RecordHiddenError(table, role)
 
 
 def find_unlockable(
@@ -56,11 +56,11 @@ def find_unlockable(
 
 def moved_or_hidden(
     connection: Connection, subject: RecordSubject
-) -> MovedAway | RecordHidden:
+) -> MovedAway | RecordHiddenError:
     """Return why the record of *subject* could not be locked or moved where its claim left it."""
     place = read_place(connection, subject.model.records, subject.identity)
     if place is None or place == (subject.state, subject.version):
         why = why_hidden(connection, subject.model)
         if why is not None:
-            return RecordHidden(why)
+            return why
     return MovedAway(where_to(subject, place and place[0]))

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session, lazyload
 
-from statejobs.runner.answers import MovedAway, RecordHidden
+from statejobs.errors import RecordHiddenError
+from statejobs.runner.answers import MovedAway
 from statejobs.runner.undone import UndoneError, give_back, ours
 from statejobs.store.engines.lazy_begin import (
     begin_now,
@@ -131,8 +132,8 @@ class Hold:
                 return
 
 
-def _ending(why: MovedAway | RecordHidden) -> Superseded | GiveBack:
-    if isinstance(why, RecordHidden):
+def _ending(why: MovedAway | RecordHiddenError) -> Superseded | GiveBack:
+    if isinstance(why, RecordHiddenError):
         return GiveBack(failure=describe_failure(why), error=why)
     return Superseded(str(why))
 

@@ -25,10 +25,14 @@ def refuse_lost_writes(session: Session, subjects: Sequence[RecordSubject]) -> N
         lost = sorted(_lost(session, subject))
         if lost:
             raise StateJobsError(
-                f"{subject.model.name} {encode_identity(subject.identity)}: its action "
-                f"{subject.bound.action.name!r} wrote {', '.join(lost)} after it had taken the "
-                "record out of ctx.session (expunge_all, expunge, close), which would save nothing "
-                "of it. Bring it back first with ctx.session.add(self), or expunge other objects"
+                f"its action {subject.bound.action.name!r} wrote {', '.join(lost)} "
+                "after it had taken the record out of ctx.session (expunge_all, "
+                "expunge, close), which would save nothing of it",
+                where=f"{subject.model.name} {encode_identity(subject.identity)}",
+                fix=(
+                    "Bring it back first with ctx.session.add(self), or expunge "
+                    "other objects"
+                ),
             )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from statejobs.declare.domain import Registry
 from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import BoundTrigger
-from statejobs.runner.answers import RecordHidden, Starts, Whereabouts
+from statejobs.runner.answers import Starts, Whereabouts
 from statejobs.runner.port import Attempt, Chunk, Claim, Policy
 from statejobs.store.landing import Move
 from statejobs.store.records import Identity, lock_place
@@ -116,7 +116,7 @@ class RecordWork:
                 i: (known[i], own[type(found[0])]) for i, found in locked.found.items()
             }
             if locked.hidden and not locked.found:
-                raise RecordHidden(next(iter(locked.hidden.values())))
+                raise next(iter(locked.hidden.values()))
             args = leave_misfits(
                 connection,
                 self._declarations,
