@@ -18,8 +18,8 @@ AT_A_STOP = "a thread is joined at a stop; how long it takes is up to what it is
 OF_THE_DRIVER = "the driver, or a socket, waits in the time of the machine"
 
 EXCEPTIONS = {
-    ("cli/child.py", "orders.wait"): "orders come in the time of the machine",
-    ("cli/child.py", "stopping.join"): AT_A_STOP,
+    ("cli/worker_child.py", "orders.wait"): "orders come in the time of the machine",
+    ("cli/worker_child.py", "stopping.join"): AT_A_STOP,
     ("cli/worker.py", "inbox.get"): "signals come in the time of the machine",
     ("runner/committer.py", "self._thread.join"): AT_A_STOP,
     ("runner/deadline.py", "asyncio.wait"): "an event loop has a clock of its own",

@@ -25,7 +25,6 @@ MEANT_OTHERWISE = {
         "machine/kernel.py": "the word of the `transitions` library",
     },
     "message": {
-        "cli/problems.py": "of an error",
         "people/history.py": "of an error",
         "people/jobs.py": "of an error",
         "runner/refused.py": "of an error",
