@@ -36,6 +36,7 @@ from statejobs.errors import (
     WrongCallError,
     WrongValueError,
 )
+from statejobs.events import Event, Happening
 from statejobs.machine.diagram import mermaid
 from statejobs.machine.guard import guard
 from statejobs.record.protect import override_state
@@ -43,7 +44,6 @@ from statejobs.runner.drain import DrainResult
 from statejobs.store.engines.sqlite import configure_sqlite
 from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
-from statejobs.telemetry import Event, Happening
 from statejobs.values.backoff import Backoff, Exponential
 from statejobs.values.clock import Clock, Sources, SystemClock, utcnow
 from statejobs.values.graph import MachineSpec

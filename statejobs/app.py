@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from statejobs.awaited import Awaited
 from statejobs.config import Retention, WorkerSettings, check_queues, known_queues
 from statejobs.declare.domain import Domain, Registry
+from statejobs.events import JobEnded, JobStale
 from statejobs.people.by_hand import ByHand
 from statejobs.people.desk import Desk
 from statejobs.people.named import Named
@@ -53,7 +54,7 @@ from statejobs.store.engines.loops import AsyncEngines
 from statejobs.store.nodes import ask_time
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
-from statejobs.telemetry import Event, Telemetry
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources, tells_wall_time
 from statejobs.values.kinds import check_kind, check_span, check_whole, members_of
 from statejobs.values.redaction import Redaction, redaction_of
@@ -289,7 +290,7 @@ class StateJobs(ByHand):
             declares=self._declarations.as_json(),
         )
         self._workers.add(worker)
-        self.telemetry.subscribe_once(log_event, Event.JOB_ENDED, Event.JOB_STALE)
+        self.telemetry.subscribe_once(log_event, JobEnded, JobStale)
         return worker
 
     @contextmanager

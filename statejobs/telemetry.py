@@ -1,81 +1,113 @@
-"""What happens, as one closed set of events, for whoever subscribes."""
+"""Tells those who subscribe what happens: see `statejobs.events`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast, overload
 
-from statejobs.values.kinds import check_callable
+from statejobs.events import Happening
+from statejobs.values.kinds import check_callable, check_class
+
+E = TypeVar("E", bound=Happening)
+F = TypeVar("F", bound=Happening)
+P = ParamSpec("P")
 
 log = logging.getLogger("statejobs")
+_EXAMPLE = "subscribe(print, JobEnded)"
 
 
-class Event(StrEnum):
-    """What a runner tells its subscribers. The fields of each are listed in the reference."""
-
-    WORKER_STARTED = "worker.started"
-    WORKER_STOPPED = "worker.stopped"
-    JOBS_CLAIMED = "jobs.claimed"
-    JOB_STARTED = "job.started"
-    JOB_ENDED = "job.ended"
-    """An attempt ended; `outcome` and `state` say how, `duration` in seconds how long it took."""
-    JOB_LATE = "job.late"
-    """A result came after the lease had ended; it was dropped, its writes rolled back."""
-    JOB_POSTPONED = "job.postponed"
-    JOB_STALE = "job.stale"
-    JOB_RESCUED = "job.rescued"
-    JOB_ABANDONED = "job.abandoned"
-    """A thread did not stop after its timeout; its slot was given up."""
-    KEY_HELD = "key.held"
-    """None of its jobs can be claimed by this node, which leaves them to others for a while."""
-    LEASES_LOST = "leases.lost"
-    PRUNED = "pruned"
-    """Old jobs or old history were deleted."""
-    CLOCK_SET = "clock.set"
-    """The clock of this node was more than a second off the database's."""
-    DATABASE_AWAY = "database.away"
-    DATABASE_BACK = "database.back"
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """One event with its fields."""
-
-    event: Event
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-Subscriber = Callable[[Happening], None]
+class _Subscription(NamedTuple):
+    subscriber: Callable[[Any], None]
+    events: tuple[type[Happening], ...]
 
 
 class Telemetry:
     """Tells subscribers what happens; one that fails is logged and kept."""
 
     def __init__(self) -> None:
-        self._subscribers: list[tuple[Subscriber, frozenset[Event]]] = []
+        self._subscriptions: list[_Subscription] = []
+        self._subscribers: dict[object, tuple[Callable[[Any], None], ...]] = {}
+        """Those of each class that was emitted since somebody subscribed."""
 
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call *subscriber* for each event from now on; return what ends it."""
-        check_callable("subscribe()", subscriber, example="subscribe(print)")
-        entry = (subscriber, frozenset(Event))
-        self._subscribers.append(entry)
-        return lambda: self._subscribers.remove(entry)
+    @overload
+    def subscribe(
+        self, subscriber: Callable[[E], None], event: type[E], /
+    ) -> Callable[[], None]: ...
+    @overload
+    def subscribe(
+        self, subscriber: Callable[[E | F], None], event: type[E], other: type[F], /
+    ) -> Callable[[], None]: ...
+    @overload
+    def subscribe(
+        self, subscriber: Callable[[Happening], None], /, *events: type[Happening]
+    ) -> Callable[[], None]: ...
+    def subscribe(
+        self, subscriber: Callable[[Any], None], /, *events: type[Happening]
+    ) -> Callable[[], None]:
+        """Call *subscriber* for each of *events* from now on, by default for all.
 
-    def subscribe_once(self, subscriber: Subscriber, *events: Event) -> None:
-        """Call *subscriber* for each of *events* from now on, if it is not called already."""
-        entry = (subscriber, frozenset(events))
-        if entry not in self._subscribers:
-            self._subscribers.append(entry)
+        Returns:
+            A function that ends this.
 
-    def emit(self, event: Event, **fields: Any) -> None:
-        """Tell everyone, in the thread where it happens."""
-        for subscriber, events in tuple(self._subscribers):
-            if event not in events:
-                continue
+        Raises:
+            WrongValueError: The subscriber cannot be called, or an event is no class of them.
+        """
+        subscription = _subscription_of(subscriber, events)
+        self._add(subscription)
+        return lambda: self._remove(subscription)
+
+    def subscribe_once(
+        self, subscriber: Callable[[Happening], None], /, *events: type[Happening]
+    ) -> None:
+        """Subscribe, unless the same subscriber did so for the same events."""
+        subscription = _subscription_of(subscriber, events)
+        if subscription not in self._subscriptions:
+            self._add(subscription)
+
+    def emit(
+        self, event: Callable[P, Happening], *args: P.args, **fields: P.kwargs
+    ) -> None:
+        """Tell who asked for *event*, in the thread where it happens.
+
+        Of its class an object is made from the *fields*, if anybody listens.
+        """
+        subscribers = self._subscribers.get(event)
+        if subscribers is None:
+            subscribers = self._find(cast("type[Happening]", event))
+        if not subscribers:
+            return
+        happening = event(*args, **fields)
+        for subscriber in subscribers:
             try:
-                subscriber(Happening(event, fields))
+                subscriber(happening)
             except Exception:  # a subscriber must not disturb a job
-                log.exception("a subscriber of %s failed", event)
+                log.exception("a subscriber of %s failed", happening.event)
+
+    def _find(self, event: type[Happening]) -> tuple[Callable[[Any], None], ...]:
+        found = (
+            self._subscribers
+        )  # taken first: who subscribes meanwhile puts a new one
+        found[event] = tuple(
+            subscription.subscriber
+            for subscription in tuple(self._subscriptions)
+            if issubclass(event, subscription.events)
+        )
+        return found[event]
+
+    def _add(self, subscription: _Subscription) -> None:
+        self._subscriptions.append(subscription)
+        self._subscribers = {}
+
+    def _remove(self, subscription: _Subscription) -> None:
+        self._subscriptions.remove(subscription)
+        self._subscribers = {}
+
+
+def _subscription_of(
+    subscriber: Callable[[Any], None], events: tuple[type[Happening], ...]
+) -> _Subscription:
+    check_callable("subscribe()", subscriber, example="subscribe(print)")
+    for event in events:
+        check_class("subscribe(): each event", event, Happening, example=_EXAMPLE)
+    return _Subscription(subscriber, events or (Happening,))

@@ -22,11 +22,11 @@ from statejobs.cli.settings import Settings, common_options
 from statejobs.cli.worker import worker_options
 from statejobs.cli.worker_parent import HANDLED
 from statejobs.errors import did_you_mean
+from statejobs.events import JobAbandoned
 from statejobs.runner.port import Claim
 from statejobs.runner.supervisor import RECYCLED, Order
 from statejobs.runner.worker import Worker
 from statejobs.store.engines.addresses import shown_url
-from statejobs.telemetry import Event, Happening
 from statejobs.values.clock import Clock
 from statejobs.values.job import Job
 from statejobs.values.moments import span
@@ -66,9 +66,7 @@ def worker_process(
     patience = app.settings.shutdown_grace.total_seconds() if grace is None else grace
     served = _queues(app, queues)
     worker = once_there(lambda: app.worker(served), app.sources)
-    app.telemetry.subscribe(
-        lambda happening: _notice_abandoned(happening, orders.given)
-    )
+    app.telemetry.subscribe(lambda _: orders.given.put(_RECYCLE), JobAbandoned)
     once_there(worker.register, app.sources)
     hasten.append(worker.release_now)
     os.write(ready_fd, str(patience).encode())  # whoever has not said so holds no job
@@ -136,11 +134,6 @@ def _read_orders(pipe: int, inbox: Inbox, hasten: Sequence[Callable[[], None]]) 
                     act()
             inbox.put(Order.STOP)
     inbox.put(Order.STOP)
-
-
-def _notice_abandoned(happening: Happening, inbox: Inbox) -> None:
-    if happening.event is Event.JOB_ABANDONED:
-        inbox.put(_RECYCLE)
 
 
 def _queues(app: StateJobs, chosen: Mapping[str, int] | None) -> dict[str, int]:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from statejobs.errors import RecordHiddenError
+from statejobs.events import JobAbandoned, JobStarted
 from statejobs.runner.crash_points import CrashPoint, Reach
 from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.drive import Driven, drive, drive_async
@@ -23,7 +24,7 @@ from statejobs.runner.finisher import Finisher, outcome_of
 from statejobs.runner.port import Attempt, Claim, Ending
 from statejobs.runner.undone import ours
 from statejobs.store.faults import may_last
-from statejobs.telemetry import Event, Telemetry
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Complete, Fail, GiveBack, Late, Outcome, Superseded
 
@@ -97,7 +98,7 @@ class Attempts:
 
     def abandon(self, claim: Claim) -> None:
         """Tell that the thread of an attempt went on after its timeout."""
-        self._telemetry.emit(Event.JOB_ABANDONED, job=claim.job)
+        self._telemetry.emit(JobAbandoned, job=claim.job)
         self.on_abandoned(claim)
 
     async def aside(
@@ -118,7 +119,7 @@ class Attempts:
         """
         for claim in claims:
             if not claim.has_begun:
-                self._telemetry.emit(Event.JOB_STARTED, job=claim.job)
+                self._telemetry.emit(JobStarted, job=claim.job)
                 claim.has_begun = True
             claim.began, claim.duration = self._clock.monotonic(), None
         return claims[0].work.open(claims, self._clock.now())

@@ -11,6 +11,7 @@ from msgspec import structs
 from sqlalchemy import Connection
 
 from statejobs.config import WorkerSettings
+from statejobs.events import JobPostponed, JobsClaimed, JobStale
 from statejobs.runner.answers import Starts, Subject
 from statejobs.runner.blame import is_everyones
 from statejobs.runner.crash_points import CrashPoint, Reach, live_on
@@ -33,7 +34,7 @@ from statejobs.store.claim import (
 from statejobs.store.rows import Peek
 from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.store.strangers import lock_among_strangers, peek_queues
-from statejobs.telemetry import Event, Telemetry
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job, JobState
 from statejobs.values.suspects import TOGETHER_AFTER, Suspects, fit_together
@@ -310,11 +311,11 @@ class Claiming:
 
     def _tell(self, queue: str, claims: Sequence[Claim], starts: Starts) -> None:
         if claims:
-            self._telemetry.emit(Event.JOBS_CLAIMED, queue=queue, count=len(claims))
+            self._telemetry.emit(JobsClaimed, queue=queue, count=len(claims))
         for job in starts.busy:
-            self._telemetry.emit(Event.JOB_POSTPONED, job=job)
+            self._telemetry.emit(JobPostponed, job=job)
         for job, why in starts.misfits:
             log.info("job %s (%s) is put back: %s", job.id, job.key, why)
-            self._telemetry.emit(Event.JOB_POSTPONED, job=job)
+            self._telemetry.emit(JobPostponed, job=job)
         for job_id, reason in starts.stale.items():
-            self._telemetry.emit(Event.JOB_STALE, job_id=job_id, reason=reason)
+            self._telemetry.emit(JobStale, job_id=job_id, reason=reason)

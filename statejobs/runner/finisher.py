@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs.errors import RecordHiddenError, RowRefusedError
+from statejobs.events import JobEnded, JobLate
 from statejobs.runner.answers import LateResult, MovedAway
 from statejobs.runner.crash_points import CrashPoint, Reach, live_on
 from statejobs.runner.ended import Ended
@@ -25,7 +26,7 @@ from statejobs.runner.undone import UndoneError, give_back, ours, passes
 from statejobs.store.engines.lazy_begin import begin_now
 from statejobs.store.faults import Fault, fault_of, is_away, may_last, words_of
 from statejobs.store.store import Store
-from statejobs.telemetry import Event, Telemetry
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.failure import describe_failure
 from statejobs.values.job import JobState
@@ -152,7 +153,7 @@ class Finisher:
             claim.job.id,
             claim.job.attempt,
         )
-        self._telemetry.emit(Event.JOB_LATE, job=claim.job)
+        self._telemetry.emit(JobLate, job=claim.job)
         return Ended(job=claim.job, outcome="late", state=None)
 
     def tell(
@@ -167,7 +168,7 @@ class Finisher:
         """Tell subscribers that an attempt ended, and return how: see `Ended`."""
         ended = Ended(job=claim.job, outcome=outcome, state=state, **how)
         self._telemetry.emit(
-            Event.JOB_ENDED,
+            JobEnded,
             job=claim.job,
             outcome=outcome,
             state=state,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
-from statejobs.telemetry import Event, Happening
+from statejobs.events import Happening, JobEnded, JobStale
 from statejobs.values.clock import utcnow
 from statejobs.values.job import JobState
 from statejobs.values.moments import iso, relative
@@ -20,11 +18,10 @@ log = logging.getLogger("statejobs.jobs")
 
 def log_event(happening: Happening) -> None:
     """Log how attempts end, and which jobs are cancelled before one, and why."""
-    match happening.event:
-        case Event.JOB_ENDED:
-            _log_end(happening.fields)
-        case Event.JOB_STALE:
-            job_id, reason = happening.fields["job_id"], happening.fields["reason"]
+    match happening:
+        case JobEnded():
+            _log_end(happening)
+        case JobStale(job_id=job_id, reason=reason):
             named = {FIELDS: {"job_id": job_id, "outcome": "stale", "reason": reason}}
             shown = visible_line(str(reason))
             log.info(
@@ -34,10 +31,10 @@ def log_event(happening: Happening) -> None:
             pass
 
 
-def _log_end(fields: Mapping[str, Any]) -> None:
-    job, outcome = fields["job"], fields["outcome"]
-    is_moot = fields["is_overtaken"] or (fields["reason"] or "").startswith("stale: ")
-    level = logging.INFO if is_moot else _LEVELS.get(outcome, logging.INFO)
+def _log_end(end: JobEnded) -> None:
+    job = end.job
+    is_moot = end.is_overtaken or (end.reason or "").startswith("stale: ")
+    level = logging.INFO if is_moot else _LEVELS.get(end.outcome, logging.INFO)
     if not log.isEnabledFor(level):
         return
     record = f" ({job.resource} {job.record_id})" if job.resource else ""
@@ -49,9 +46,9 @@ def _log_end(fields: Mapping[str, Any]) -> None:
         record,
         job.attempt,
         job.max_attempts,
-        _took(fields["duration"]),
-        visible_line(_ending(fields)),
-        extra={FIELDS: _job_fields(fields)},
+        _took(end.duration),
+        visible_line(_ending(end)),
+        extra={FIELDS: _job_fields(end)},
     )
 
 
@@ -72,14 +69,14 @@ def _took(seconds: float | None) -> str:
     return "" if seconds is None else f" ({seconds:.3f} s)"
 
 
-def _ending(fields: Mapping[str, Any]) -> str:
+def _ending(end: JobEnded) -> str:
     """Return `failed: ValueError: card declined; again in 15 s`."""
-    failure, reason, run_at = fields["failure"], fields["reason"], fields["run_at"]
-    if failure is not None:
-        reason = failure.cause
-    ending = _WORDS.get(fields["outcome"], fields["outcome"])
+    reason, run_at = end.reason, end.run_at
+    if end.failure is not None:
+        reason = end.failure.cause
+    ending = _WORDS.get(end.outcome, end.outcome)
     again = f"; again {_soon(run_at)}" if run_at else ""
-    if run_at and fields["state"] is JobState.PROCESSING:
+    if run_at and end.state is JobState.PROCESSING:
         again = f"; that move is tried again {_soon(run_at)}"
     reason = reason and reason.removeprefix(f"{ending}: ")
     return f"{ending}: {reason}{again}" if reason else f"{ending}{again}"
@@ -91,8 +88,8 @@ def _soon(run_at: datetime) -> str:
     return relative(run_at, now) if run_at > now else "at once"
 
 
-def _job_fields(fields: Mapping[str, Any]) -> dict[str, object]:
-    job, failure = fields["job"], fields["failure"]
+def _job_fields(end: JobEnded) -> dict[str, object]:
+    job, failure = end.job, end.failure
     return {
         "job_id": job.id,
         "key": job.key,
@@ -101,11 +98,11 @@ def _job_fields(fields: Mapping[str, Any]) -> dict[str, object]:
         "record_id": job.record_id,
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
-        "outcome": fields["outcome"],
-        "state": fields["state"],
-        "duration_seconds": fields["duration"],
-        "reason": fields["reason"],
+        "outcome": end.outcome,
+        "state": end.state,
+        "duration_seconds": end.duration,
+        "reason": end.reason,
         "error_type": failure.error_type if failure else None,
         "error_message": failure.message if failure else None,
-        "run_at": iso(fields["run_at"]),
+        "run_at": iso(end.run_at),
     }

@@ -10,6 +10,7 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.config import WorkerSettings
+from statejobs.events import LeasesLost
 from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.port import Claim, Phase
 from statejobs.runner.timekeeping import timekeeper_of
@@ -17,7 +18,7 @@ from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.hold import renew_leases
 from statejobs.store.nodes import beat_node
 from statejobs.store.store import Store
-from statejobs.telemetry import Event, Telemetry
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.suspects import Suspects, runs_alone
 
@@ -244,7 +245,7 @@ class Keeper:
         if claims:
             ids = [claim.job.id for claim in claims]
             log.warning("leases of jobs %s %s", ids, what)
-            self._telemetry.emit(Event.LEASES_LOST, job_ids=ids)
+            self._telemetry.emit(LeasesLost, job_ids=ids)
 
 
 def _runs_alone(claim: Claim) -> bool:

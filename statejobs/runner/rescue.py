@@ -9,6 +9,7 @@ from datetime import timedelta
 from enum import Enum, auto
 
 from statejobs.errors import RecordHiddenError
+from statejobs.events import JobRescued
 from statejobs.runner.crash_points import CrashPoint, Reach
 from statejobs.runner.port import Claim, Ending, Works
 from statejobs.runner.refused import Refusal, Refused, tell_of
@@ -18,7 +19,7 @@ from statejobs.store.expired import find_expired, lock_expired
 from statejobs.store.faults import Fault, fault_of, has_come_from_code, words_of
 from statejobs.store.rows import Expired
 from statejobs.store.store import TABLE_PATIENCE, Store
-from statejobs.telemetry import Event, Telemetry
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.job import JobState
 from statejobs.values.lifecycle import gives_up
@@ -171,7 +172,7 @@ class Rescue:
             claims[:] = [claim]
             settled = self._steps.take(connection, Ending(claim, outcome))
             self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
-        self._telemetry.emit(Event.JOB_RESCUED, job=job, state=settled.state)
+        self._telemetry.emit(JobRescued, job=job, state=settled.state)
         return Became.RESCUED
 
     def _refused(
@@ -192,9 +193,7 @@ class Rescue:
                 return Became.LEFT
         tell_of(refusal)
         if is_last and claim is not None:
-            self._telemetry.emit(
-                Event.JOB_RESCUED, job=claim.job, state=JobState.DISCARDED
-            )
+            self._telemetry.emit(JobRescued, job=claim.job, state=JobState.DISCARDED)
         return Became.PUT_ASIDE
 
 

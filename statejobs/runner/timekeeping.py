@@ -11,7 +11,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from statejobs.telemetry import Event, Telemetry
+from statejobs.events import ClockSet
+from statejobs.telemetry import Telemetry
 from statejobs.values.anchor import AGREEING, TOLERANCE, Anchor, Sample
 from statejobs.values.clock import Clock, CourseClock
 
@@ -81,9 +82,7 @@ class DatabaseClock(CourseClock):
     @property
     def offset(self) -> float | None:
         """Seconds by which the wall clock of this machine is ahead of the database's."""
-        if self.course is None:
-            return None
-        return round((self.wall.now() - self.now()).total_seconds(), 3)
+        return None if self.course is None else self._measure_offset()
 
     def take(self, told: datetime | None, *, sent: float) -> None:
         """Take in what the database told to a statement sent at *sent* monotonic seconds."""
@@ -137,6 +136,9 @@ class DatabaseClock(CourseClock):
     def _measure_wall(self) -> float:
         return self.wall.now().timestamp() - self.monotonic()
 
+    def _measure_offset(self) -> float:
+        return round((self.wall.now() - self.now()).total_seconds(), 3)
+
     def _tell(self, step: float, so: str) -> None:
         log.warning(
             "the clock was %.1f s %s the database's, and was set%s",
@@ -144,7 +146,7 @@ class DatabaseClock(CourseClock):
             "behind" if step > 0 else "ahead of",
             so,
         )
-        self._telemetry.emit(Event.CLOCK_SET, seconds=step, offset=self.offset)
+        self._telemetry.emit(ClockSet, seconds=step, offset=self._measure_offset())
 
 
 _OWN_TIME = OwnTime()

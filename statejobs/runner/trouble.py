@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from statejobs.events import DatabaseAway, DatabaseBack
 from statejobs.runner.blame import is_everyones, likeness_of
 from statejobs.runner.blockers import is_table_locked
 from statejobs.store.faults import Fault, fault_of, words_of
-from statejobs.telemetry import Event, Telemetry
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 
 log = logging.getLogger("statejobs.worker")
@@ -95,7 +96,7 @@ class Trouble:
             "the database is back" if is_away else "the database can be written again"
         )
         if is_away:
-            self._telemetry.emit(Event.DATABASE_BACK)
+            self._telemetry.emit(DatabaseBack)
 
     def _begin(self, fault: Fault, message: str, error: Exception) -> None:
         if self._outage is fault:
@@ -103,7 +104,7 @@ class Trouble:
         self._outage = fault
         log.warning(message, error)
         if fault is Fault.AWAY:
-            self._telemetry.emit(Event.DATABASE_AWAY, error=error)
+            self._telemetry.emit(DatabaseAway, error=error)
 
     def _let_rest(self, queue: str) -> None:
         before = self._rests.get(queue)

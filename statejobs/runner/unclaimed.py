@@ -12,6 +12,7 @@ from datetime import timedelta
 from msgspec import structs
 from sqlalchemy import Connection
 
+from statejobs.events import JobPostponed, KeyHeld
 from statejobs.runner.blame import Blame, blame_for, is_everyones, likeness_of
 from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.ended import Ended
@@ -25,7 +26,7 @@ from statejobs.store.faults import words_of
 from statejobs.store.finish import record_attempt
 from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.store.unclaimed import Candidate
-from statejobs.telemetry import Event, Telemetry
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.failure import MESSAGE_LIMIT, Failure, describe_failure
 from statejobs.values.job import Job
@@ -150,7 +151,7 @@ class Unclaimed:
             why,
         )
         self._telemetry.emit(
-            Event.KEY_HELD, key=key, reason=why, seconds=hold.wait.total_seconds()
+            KeyHeld, key=key, reason=why, seconds=hold.wait.total_seconds()
         )
 
     def _settle_each(self, own: Sequence[Blamed]) -> list[Ended]:
@@ -201,7 +202,7 @@ class Unclaimed:
             statements.put_back(
                 connection, job.id, now + wait, f"waits: {self._words(error)}"
             )
-        self._telemetry.emit(Event.JOB_POSTPONED, job=job)
+        self._telemetry.emit(JobPostponed, job=job)
 
     def _leave_to_others(self, job: Job, error: Exception) -> None:
         now, why = self._sources.clock.now(), self._words(error)
@@ -209,7 +210,7 @@ class Unclaimed:
         with self._transaction() as connection:
             statements.put_back(connection, job.id, until, f"{OTHER_CODE}{why}")
         log.warning("a job of %s is left to a worker of another role: %s", job.key, why)
-        self._telemetry.emit(Event.JOB_POSTPONED, job=job)
+        self._telemetry.emit(JobPostponed, job=job)
 
     def _spend_attempt(self, job: Job, error: Exception) -> list[Ended]:
         """Count an attempt that could not begin; the record stays, unless it was the last."""

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from statejobs.config import WorkerSettings
+from statejobs.events import WorkerStarted, WorkerStopped
 from statejobs.runner.blockers import is_table_locked, who_has_locked
 from statejobs.runner.claiming import Wanted
 from statejobs.runner.crew import Crew
@@ -36,7 +37,6 @@ from statejobs.store.nodes import (
     register_node,
     remove_node,
 )
-from statejobs.telemetry import Event
 from statejobs.values.suspects import Suspects
 from statejobs.version import __version__
 
@@ -199,7 +199,7 @@ class Worker:
             self._listener.start()
         self._process = os.getpid()
         self._main.start()
-        self._telemetry.emit(Event.WORKER_STARTED, node_id=self._runner.node_id)
+        self._telemetry.emit(WorkerStarted, node_id=self._runner.node_id)
 
     def wake(self) -> None:
         """Look for work now."""
@@ -253,7 +253,7 @@ class Worker:
         _do_all([self._crew.stop, self._runner.close])
         self._process = None
         left_nothing = self._leave()
-        self._telemetry.emit(Event.WORKER_STOPPED, node_id=self._runner.node_id)
+        self._telemetry.emit(WorkerStopped, node_id=self._runner.node_id)
         self._log.close()
         return left_nothing
 

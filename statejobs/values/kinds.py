@@ -103,6 +103,16 @@ def check_kind(where: str, value: object, kind: type, *, example: str) -> None:
     )
 
 
+def check_class(where: str, value: object, base: type, *, example: str) -> None:
+    """Refuse a *value* that is no class, or not one of *base*."""
+    if isinstance(value, type) and issubclass(value, base):
+        return
+    raise WrongValueError(
+        f"{where} must be a class of {base.__name__}, not {short(value)}",
+        fix=f"say {example}",
+    )
+
+
 def check_mapping(where: str, value: object, *, example: str) -> None:
     """Refuse a *value* that maps nothing, such as a list of names."""
     if isinstance(value, Mapping):

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select, tuple_
 from statejobs.config import Retention
 from statejobs.declare.domain import Registry
 from statejobs.errors import NotFoundError
+from statejobs.events import RowsPruned
 from statejobs.record.identity import decode_identity, encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
@@ -23,7 +24,7 @@ from statejobs.store.faults import words_of
 from statejobs.store.prune import START, EndedJob
 from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.store.tables import unindexed
-from statejobs.telemetry import Event, Telemetry
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import FIRST, Sources
 from statejobs.values.job import ENDED, JobState
 
@@ -98,7 +99,7 @@ class Pruner:
             self._prune_history(before, retention.batch, pruned, dry_run=dry_run)
         if not dry_run and not pruned.is_empty:
             self._telemetry.emit(
-                Event.PRUNED,
+                RowsPruned,
                 jobs=sum(pruned.jobs.values()),
                 attempts=pruned.attempts,
                 history=pruned.history,

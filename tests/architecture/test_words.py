@@ -20,7 +20,8 @@ MEANT_OTHERWISE = {
         "people/status.py": "its answer",
     },
     "event": {
-        "telemetry.py": "what is told to whoever subscribes",
+        "events.py": "what is told to whoever subscribes",
+        "telemetry.py": "the same",
         "runner/joblog.py": "the same",
         "machine/kernel.py": "the word of the `transitions` library",
     },

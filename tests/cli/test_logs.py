@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from statejobs.cli.logs import JsonLines, TextLines, _log_end_of_thread
 from statejobs.cli.worker_child import _named, _what_it_holds
+from statejobs.events import JobEnded
 from statejobs.runner.joblog import log_event
 from statejobs.runner.port import Claim, Policy
-from statejobs.telemetry import Event, Happening
 from statejobs.values.clock import utcnow
 from tests.cli.conftest import job_of
 from tests.support.worker_app import Task
@@ -111,9 +111,7 @@ def ended(work, **fields):
         "is_overtaken": False,
     }
     job = job_of(work, "1")
-    log_event(
-        Happening(Event.JOB_ENDED, {"job": job, "failure": None, **told, **fields})
-    )
+    log_event(JobEnded(**{"job": job, "failure": None, **told, **fields}))
 
 
 def test_what_is_due_when_its_line_is_written_is_due_at_once(work, caplog):

@@ -1,6 +1,5 @@
 """What the pages draw and list is what the code declares."""
 
-import ast
 import inspect
 import re
 from dataclasses import fields
@@ -12,7 +11,6 @@ import pytest
 import statejobs
 from statejobs import (
     Enqueued,
-    Event,
     Sources,
     StateJobs,
     Trigger,
@@ -25,7 +23,9 @@ from statejobs import (
 )
 from statejobs.declare.chunk import ChunkContext
 from statejobs.declare.context import BaseContext
+from statejobs.events import JobEnded
 from statejobs.values.lifecycle import JOB_MACHINE
+from tests.support.events import EVENTS
 from tests.support.pages import PageRun, blocks_of
 
 ROOT = Path(__file__).parents[2]
@@ -167,17 +167,23 @@ def test_every_source_is_listed():
     assert names_in(APP, "`Sources`") == [item.name for item in fields(Sources)]
 
 
-def test_every_event_is_listed_with_its_fields():
-    shown = {row[0].strip("`"): row[1] for row in rows_of(APP, "Events")[1:]}
-    emitted = {}
-    for module in (ROOT / "statejobs").rglob("*.py"):
-        for call in ast.walk(ast.parse(module.read_text())):
-            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "emit":
-                names = ", ".join(keyword.arg for keyword in call.keywords)
-                emitted[call.args[0].attr] = names or "none"
+def test_every_event_is_listed_with_its_fields_and_when_it_happens():
+    listed = [row for row in rows_of(APP, "Events") if len(row) == 3][1:]
 
-    assert shown == emitted
-    assert list(shown) == [event.name for event in Event]
+    assert listed == [
+        [
+            f"`{event.__name__}`",
+            " ".join(inspect.getdoc(event).split()),
+            ", ".join(f"`{name}`" for name in event.__struct_fields__) or "none",
+        ]
+        for event in EVENTS
+    ]
+
+
+def test_every_field_of_the_end_of_a_job_is_explained():
+    listed = [row for row in rows_of(APP, "Events") if len(row) == 2][1:]
+
+    assert [name.strip("`") for name, _ in listed] == [*JobEnded.__struct_fields__]
 
 
 @pytest.mark.parametrize("table", metadata.sorted_tables, ids=str)

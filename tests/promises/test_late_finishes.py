@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from statejobs import Event
+from statejobs.events import JobLate
 from statejobs.runner.crash_points import CrashPoint
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.port import Ending
@@ -158,7 +158,7 @@ def finish(runner, results, *, together):
 def test_a_zombie_writes_nothing(office, seed, way, when):
     kind, action, body = WAYS[way]
     rng, late, found = random.Random(seed), [], []
-    office.telemetry.subscribe(lambda told: late.append(told.event))
+    office.telemetry.subscribe(lambda told: late.append(type(told)))
     enqueue(office, kind, action, EACH)
     runner = office.runner()
     zombies = runner.claim("default", limit=EACH)
@@ -182,6 +182,6 @@ def test_a_zombie_writes_nothing(office, seed, way, when):
     outcomes = finish(runner, results, together=way == "together")
 
     assert outcomes == ["late"] * EACH
-    assert late.count(Event.JOB_LATE) == EACH
+    assert late.count(JobLate) == EACH
     assert [everything(office)] == found
     assert contradictions(office, POST.resources) == []

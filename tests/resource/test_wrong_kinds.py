@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from statejobs import (
     ConfigurationError,
     Domain,
+    Event,
     Exponential,
     JobContext,
     Retention,
@@ -274,6 +275,10 @@ WRONG = [
     (
         asked(lambda jobs: jobs.telemetry.subscribe("x")),
         "subscribe() must be callable, not 'x'",
+    ),
+    (
+        asked(lambda jobs: jobs.telemetry.subscribe(print, Event.JOB_ENDED)),
+        "each event must be a class of Happening, not <Event.JOB_ENDED: 'job.ended'>; say",
     ),
     (
         asked(lambda jobs: jobs.queries.waiting_for_other_code("now")),

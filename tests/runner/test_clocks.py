@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from statejobs import Event, Sources, StateJobs, WorkerSettings
+from statejobs import Sources, StateJobs, WorkerSettings
+from statejobs.events import ClockSet, JobLate, JobRescued, LeasesLost
 from statejobs.people.workers import workers
 from statejobs.store.nodes import ask_time
 from statejobs.store.tables import nodes
@@ -69,7 +70,7 @@ def node(url, clock):
 
 
 def events(told):
-    return {happening.event for happening in told}
+    return {type(happening) for happening in told}
 
 
 def all_sent(app):
@@ -97,7 +98,7 @@ def test_a_node_whose_clock_is_wrong_takes_no_live_job_and_loses_none_of_its_own
         with good.running(), wrong.running():
             assert _wait_until(lambda: all_sent(good))
 
-    misjudged = {Event.JOB_RESCUED, Event.JOB_LATE, Event.LEASES_LOST}
+    misjudged = {JobRescued, JobLate, LeasesLost}
     assert not misjudged & events(good_told)
     assert not misjudged & events(wrong_told)
 
@@ -114,10 +115,10 @@ def test_a_wall_clock_that_jumps_while_jobs_run_harms_nobody(postgres_url):
             assert _wait_until(lambda: all_sent(app))
 
     assert not {
-        Event.JOB_RESCUED,
-        Event.JOB_LATE,
-        Event.LEASES_LOST,
-        Event.CLOCK_SET,
+        JobRescued,
+        JobLate,
+        LeasesLost,
+        ClockSet,
     } & events(told)
 
 
@@ -137,7 +138,7 @@ def test_status_shows_how_wrong_the_clock_of_a_node_is(postgres_url):
         (shown,) = workers(app.desk)
         assert shown.clock_offset == pytest.approx(40, abs=0.5)
         assert shown.lives
-        assert events(told) >= {Event.CLOCK_SET}
+        assert events(told) >= {ClockSet}
 
         with app.engine.begin() as connection:
             connection.execute(update(nodes).values(clock_offset=None))

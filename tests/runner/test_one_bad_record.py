@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import event, text, update
 
 from statejobs.errors import StateJobsError
+from statejobs.events import KeyHeld
 from statejobs.store.strangers import peek_queues
 from statejobs.store.tables import jobs
-from statejobs.telemetry import Event
 from statejobs.values.job import JobState
 from tests.support.hostile import (
     allow_updates,
@@ -248,8 +248,8 @@ def test_the_same_error_of_every_record_of_a_key_burns_no_attempt(
 ):
     keys = send(app, 5)
     raises_at_load.update(keys)
-    happenings = []
-    app.telemetry.subscribe(happenings.append)
+    told = []
+    app.telemetry.subscribe(told.append, KeyHeld)
     runner = app.runner()
 
     waits = []
@@ -260,9 +260,8 @@ def test_the_same_error_of_every_record_of_a_key_burns_no_attempt(
 
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     assert [row.attempt for row in _rows(app, "parcel.send")] == [0] * 5
-    told = [h.fields for h in happenings if h.event is Event.KEY_HELD]
-    assert told[0]["key"] == "parcel.send"
-    assert "cannot decipher" in told[0]["reason"]
+    assert told[0].key == "parcel.send"
+    assert "cannot decipher" in told[0].reason
 
 
 def test_a_drain_says_which_key_cannot_be_claimed_and_why(app, mending):

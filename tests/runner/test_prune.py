@@ -9,13 +9,13 @@ from sqlalchemy import delete, func, insert, select
 from statejobs import (
     ConfigurationError,
     Domain,
-    Event,
     JobState,
     Retention,
     StateJobs,
     WrongValueError,
     task,
 )
+from statejobs.events import RowsPruned
 from statejobs.store.tables import attempts, jobs, transitions
 from statejobs.values.job import ENDED, LIVE
 from tests.support.clock import NOON, ManualClock, manual_sources
@@ -221,18 +221,14 @@ def test_subscribers_are_told_what_was_deleted_and_not_that_nothing_was(app):
     app.prune()
     app.prune()
 
-    assert [(h.event, h.fields) for h in told] == [
-        (Event.PRUNED, {"jobs": 1, "attempts": 2, "history": 0})
-    ]
+    assert told == [RowsPruned(jobs=1, attempts=2, history=0)]
 
 
 def test_a_worker_prunes_by_itself(database_url):
     gone = threading.Event()
     often = Retention(every=timedelta(milliseconds=10))
     with post_office(database_url, retention=often) as app:
-        app.telemetry.subscribe(
-            lambda h: gone.set() if h.event is Event.PRUNED else None
-        )
+        app.telemetry.subscribe(lambda _: gone.set(), RowsPruned)
         add_job(app, 1, JobState.COMPLETED, days=9)
 
         with app.running():

@@ -8,8 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from statejobs import Cancel, JobState, Snooze
+from statejobs.events import JobEnded
 from statejobs.runner.port import Ending, Phase
-from statejobs.telemetry import Event
 from statejobs.values.outcome import Complete
 from tests.support import forms
 from tests.support.forms import FORMS, S, office
@@ -390,11 +390,7 @@ def test_its_neighbours_run_and_each_end_is_told_once(app):
     refuse_moves_to(app, "packed", bad)
     script.send = lambda parcel, ctx: decline(parcel, ctx) if parcel.id == bad else None
     told = []
-    app.telemetry.subscribe(
-        lambda it: (
-            told.append(it.fields["outcome"]) if it.event is Event.JOB_ENDED else None
-        )
-    )
+    app.telemetry.subscribe(lambda end: told.append(end.outcome), JobEnded)
 
     app.drain()
 

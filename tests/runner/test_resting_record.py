@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import update
 
 from statejobs import JobState, WorkerSettings, override_state
+from statejobs.events import JobEnded
 from statejobs.runner.joblog import log_event
-from statejobs.telemetry import Event
 from statejobs.values.clock import Sources
 from statejobs.values.outcome import Snooze
 from tests.support.clock import ManualClock
@@ -52,9 +52,7 @@ def _forget_script():
 def endings(app):
     """What subscribers are told of each end."""
     told = []
-    app.telemetry.subscribe(
-        lambda happening: happening.event is Event.JOB_ENDED and told.append(happening)
-    )
+    app.telemetry.subscribe(told.append, JobEnded)
     return told
 
 
@@ -283,7 +281,7 @@ def test_being_superseded_by_a_declared_transition_is_a_normal_end(
     job = jobs_of(app, Leaflet, keys[0])[form]
     assert job.reason == "superseded: the record was moved to 'archived'"
     assert attempts_of(app, Leaflet, keys[0]) == []
-    assert sorted(one.fields["is_overtaken"] for one in endings) == [False, True]
+    assert sorted(one.is_overtaken for one in endings) == [False, True]
     assert {record.levelno for record in caplog.records} == {logging.INFO}
     assert [written(app, key)[0] for key in keys] == [None, "r"]
 
@@ -299,7 +297,7 @@ def test_being_superseded_past_the_machine_is_told(app, endings, mending):
     script.render = renders
     app.drain()
 
-    assert [one.fields["is_overtaken"] for one in endings] == [False]
+    assert [one.is_overtaken for one in endings] == [False]
     assert attempts_of(app, Leaflet, key) == [(1, "superseded", None)]
     mend()
 
@@ -317,7 +315,7 @@ def test_being_superseded_by_an_override_is_told(app, endings):
     script.render = renders
     app.drain()
 
-    assert [one.fields["is_overtaken"] for one in endings] == [False]
+    assert [one.is_overtaken for one in endings] == [False]
     assert attempts_of(app, Leaflet, key) == [(1, "superseded", None)]
 
 

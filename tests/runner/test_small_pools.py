@@ -11,11 +11,11 @@ from sqlalchemy.pool import NullPool
 
 from statejobs import (
     ConfigurationError,
-    Event,
     StateJobs,
     WorkerSettings,
     configure_sqlite,
 )
+from statejobs.events import JobEnded, JobLate, JobRescued, JobStarted, LeasesLost
 from statejobs.runner.blame import is_everyones
 from statejobs.store.engines.reserve import BESIDE, Reserve
 from statejobs.store.tables import nodes
@@ -62,7 +62,7 @@ def small(database_url):
 @pytest.fixture
 def told(small):
     events = []
-    small.telemetry.subscribe(lambda happening: events.append(happening.event))
+    small.telemetry.subscribe(lambda happening: events.append(type(happening)))
     return events
 
 
@@ -82,8 +82,8 @@ def test_jobs_that_hold_every_connection_keep_their_leases(small, told):
     with small.running():
         assert _wait_until(lambda: all_sent(small.engine.url))
 
-    assert not {Event.LEASES_LOST, Event.JOB_RESCUED, Event.JOB_LATE} & set(told)
-    assert told.count(Event.JOB_STARTED) == 4
+    assert not {LeasesLost, JobRescued, JobLate} & set(told)
+    assert told.count(JobStarted) == 4
 
 
 def test_an_app_that_holds_every_connection_delays_no_job_that_needs_none(small, told):
@@ -91,12 +91,12 @@ def test_an_app_that_holds_every_connection_delays_no_job_that_needs_none(small,
     send(small, number=2)
 
     with small.running() as worker:
-        assert _wait_until(lambda: told.count(Event.JOB_STARTED) == 2)
+        assert _wait_until(lambda: told.count(JobStarted) == 2)
         with small.engine.connect(), small.engine.connect():
             assert _wait_until(lambda: all_sent(small.engine.url))
             assert _wait_until(lambda: worker.held.is_empty)
 
-    assert not {Event.LEASES_LOST, Event.JOB_RESCUED, Event.JOB_LATE} & set(told)
+    assert not {LeasesLost, JobRescued, JobLate} & set(told)
 
 
 def test_outcomes_other_than_success_are_recorded_beside_a_full_pool(small, told):
@@ -109,10 +109,10 @@ def test_outcomes_other_than_success_are_recorded_beside_a_full_pool(small, told
     script.send = fail
     send(small)
     with small.running():
-        assert _wait_until(lambda: Event.JOB_STARTED in told)
+        assert _wait_until(lambda: JobStarted in told)
         with small.engine.connect(), small.engine.connect():
             is_full.set()
-            assert _wait_until(lambda: Event.JOB_ENDED in told)
+            assert _wait_until(lambda: JobEnded in told)
 
 
 @pytest.mark.postgres

@@ -13,7 +13,6 @@ from sqlalchemy.exc import OperationalError
 from statejobs import (
     Cancel,
     Domain,
-    Event,
     JobState,
     Snooze,
     StateJobs,
@@ -22,6 +21,7 @@ from statejobs import (
     tenant,
 )
 from statejobs.errors import NotFoundError, TransitionRefusedError
+from statejobs.events import JobEnded, JobsClaimed, JobStarted
 from statejobs.runner import together
 from statejobs.store.tables import jobs
 from statejobs.values.lifecycle import JOB_MACHINE
@@ -289,12 +289,12 @@ def test_subscribers_hear_of_tasks(app):
 
     app.drain()
 
-    assert [one.event for one in heard] == [
-        Event.JOBS_CLAIMED,
-        Event.JOB_STARTED,
-        Event.JOB_ENDED,
+    assert [type(one) for one in heard] == [
+        JobsClaimed,
+        JobStarted,
+        JobEnded,
     ]
-    assert heard[-1].fields["job"].key == "errand.plain"
+    assert heard[-1].job.key == "errand.plain"
 
 
 # One runner for both -----------------------------------------------------------------------------

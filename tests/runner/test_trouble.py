@@ -12,9 +12,9 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from statejobs import Sources, StateJobs, WorkerSettings
+from statejobs.events import DatabaseAway
 from statejobs.people.workers import workers
 from statejobs.runner.trouble import Trouble
-from statejobs.telemetry import Event
 from statejobs.values.job import JobState
 from tests.support.clock import ManualClock
 from tests.support.hostile import allow_updates, execute, refuse_updates
@@ -91,7 +91,7 @@ def test_one_bad_record_disturbs_no_other_queue_and_nobody_says_the_database_is_
     to_second_queue(app, Letter)
     refuse_updates(app, "parcels", f"NEW.id = {bad}")
     told = []
-    app.telemetry.subscribe(lambda happening: told.append(happening.event))
+    app.telemetry.subscribe(lambda happening: told.append(type(happening)))
 
     with caplog.at_level(logging.WARNING), app.running():
         eventually(
@@ -102,7 +102,7 @@ def test_one_bad_record_disturbs_no_other_queue_and_nobody_says_the_database_is_
         eventually(lambda: job_of(app, Parcel, bad).state is JobState.FAILED)
 
     assert "the database is away" not in caplog.text
-    assert Event.DATABASE_AWAY not in told
+    assert DatabaseAway not in told
     allow_updates(app, "parcels")
 
 
@@ -267,7 +267,7 @@ def refused_write(app):
 
 def test_a_database_that_is_read_only_is_told_once_and_is_not_away(app, caplog):
     told = []
-    app.telemetry.subscribe(lambda happening: told.append(happening.event))
+    app.telemetry.subscribe(lambda happening: told.append(type(happening)))
     trouble, error = Trouble(app.sources, app.telemetry), refused_write(app)
 
     for _ in range(3):

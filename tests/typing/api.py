@@ -1,10 +1,10 @@
 # pyright: strict
 """The shop as a typed user writes it. Type checkers read it; nothing runs it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import assert_type
+from typing import Any, assert_type
 
 from sqlalchemy import true
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -17,6 +17,8 @@ from statejobs import (
     Domain,
     DrainResult,
     EnqueueResult,
+    Event,
+    Happening,
     Job,
     JobContext,
     JobState,
@@ -33,6 +35,24 @@ from statejobs import (
     tenant,
     transition,
     utcnow,
+)
+from statejobs.events import (
+    ClockSet,
+    DatabaseAway,
+    DatabaseBack,
+    JobAbandoned,
+    JobEnded,
+    JobLate,
+    JobPostponed,
+    JobRescued,
+    JobsClaimed,
+    JobStale,
+    JobStarted,
+    KeyHeld,
+    LeasesLost,
+    RowsPruned,
+    WorkerStarted,
+    WorkerStopped,
 )
 
 
@@ -233,3 +253,82 @@ async def serve(jobs: StateJobs, engine: AsyncEngine) -> None:
 
 def run_here(order: Order, ctx: JobContext) -> None:
     assert_type(order.process_payment(ctx), None)
+
+
+def count(end: JobEnded) -> None:
+    assert_type(end.job, Job)
+    assert_type(end.outcome, str)
+    assert_type(end.state, JobState)
+    assert_type(end.duration, float | None)
+    assert_type(end.reason, str | None)
+    assert_type(end.run_at, datetime | None)
+    assert_type(end.failure.traceback if end.failure else "", str)
+    assert_type(end.is_overtaken, bool)
+
+
+def watch_jobs(happening: Happening) -> None:
+    match happening:
+        case JobsClaimed(queue=queue, count=claimed):
+            assert_type(queue, str)
+            assert_type(claimed, int)
+        case JobStarted(job=job) | JobLate(job=job) | JobPostponed(job=job):
+            assert_type(job, Job)
+        case JobEnded():
+            count(happening)
+        case JobStale(job_id=job_id, reason=reason):
+            assert_type(job_id, int)
+            assert_type(reason, str)
+        case JobRescued(job=job, state=state):
+            assert_type(job, Job)
+            assert_type(state, JobState)
+        case JobAbandoned():
+            assert_type(happening.job, Job)
+        case _:
+            pass
+
+
+def watch_workers(happening: Happening) -> None:
+    match happening:
+        case WorkerStarted(node_id=node) | WorkerStopped(node_id=node):
+            assert_type(node, str)
+        case KeyHeld(key=key, reason=reason):
+            assert_type(key, str)
+            assert_type(reason, str)
+            assert_type(happening.seconds, float)
+        case LeasesLost(job_ids=ids):
+            assert_type(ids, Sequence[int])
+        case RowsPruned(jobs=jobs, attempts=attempts, history=history):
+            assert_type((jobs, attempts, history), tuple[int, int, int])
+        case ClockSet(seconds=seconds, offset=offset):
+            assert_type((seconds, offset), tuple[float, float])
+        case DatabaseAway(error=error):
+            assert_type(error, Exception)
+        case DatabaseBack():
+            pass
+        case _:
+            pass
+
+
+def watch_by_name(happening: Happening) -> None:
+    assert_type(happening.event, str)
+    if happening.event is Event.JOB_ENDED:
+        assert_type(happening.fields, Mapping[str, Any])
+
+
+def watch_key(key: str, seconds: float) -> None: ...
+
+
+def tell_of_either(event: JobEnded | JobStale) -> None:
+    assert_type(event.reason, str | None)
+
+
+def subscribe(jobs: StateJobs) -> None:
+    seen: list[Happening] = []
+    end = jobs.telemetry.subscribe(count, JobEnded)
+    end()
+    jobs.telemetry.subscribe(watch_by_name)
+    jobs.telemetry.subscribe(watch_jobs, JobStarted, JobEnded, JobStale)
+    jobs.telemetry.subscribe(tell_of_either, JobEnded, JobStale)
+    jobs.telemetry.subscribe(lambda held: watch_key(held.key, held.seconds), KeyHeld)
+    jobs.telemetry.subscribe(seen.append, DatabaseAway)
+    jobs.telemetry.subscribe(print)

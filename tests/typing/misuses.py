@@ -237,6 +237,20 @@ async def handle() -> None:
     async with jobs.async_session(session): ...
 # mypy, pyright, running: a bulk without a condition
 Order.submit.bulk(session)
+# mypy, pyright: a subscriber of one event, for all
+jobs.telemetry.subscribe(count)
+# mypy, pyright: a subscriber of one event, for another
+jobs.telemetry.subscribe(count, JobStale)
+# mypy, pyright, running: the name of an event for its class
+jobs.telemetry.subscribe(count, Event.JOB_ENDED)
+# mypy, pyright: a subscriber that nobody would await
+async def listen(end: JobEnded) -> None: ...
+jobs.telemetry.subscribe(listen, JobEnded)
+# mypy, pyright: a field that no end has
+jobs.telemetry.subscribe(lambda end: print(end.took), JobEnded)
+# mypy, pyright, running: an event that is changed
+lost = LeasesLost(job_ids=[1])
+lost.job_ids = []
 """
 
 

@@ -25,11 +25,12 @@ from datetime import date, timedelta
 from enum import StrEnum
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from api import Order, OrderState, S, daily, declare, fetch, mail, tell
+from api import Order, OrderState, S, count, daily, declare, fetch, mail, tell
 from statejobs import (
-    AsyncJobContext, ChunkContext, Domain, JobContext, StatefulResource, StateJobs, Trigger,
+    AsyncJobContext, ChunkContext, Domain, Event, JobContext, StatefulResource, StateJobs, Trigger,
     guard, state_column, task, transition,
 )
+from statejobs.events import JobEnded, JobStale, LeasesLost
 
 class Base(DeclarativeBase): ...
 

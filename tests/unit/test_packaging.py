@@ -33,7 +33,7 @@ def test_everything_for_users_brings_no_tools_of_tests():
 
 
 def test_recipes_import_from_the_top_or_from_a_public_module():
-    public = {"statejobs", "statejobs.alembic"}
+    public = {"statejobs", "statejobs.alembic", "statejobs.events"}
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     lines = [line for page in pages for line in page.read_text().splitlines()]
     imported = {line.split()[1] for line in lines if line.startswith("from statejobs")}
