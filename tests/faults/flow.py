@@ -2,90 +2,25 @@
 
 from contextlib import contextmanager
 from datetime import timedelta
-from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
-    Cancel,
     Domain,
-    JobContext,
-    Snooze,
     StaleTransitionError,
-    StatefulResource,
     StateJobs,
     TransitionRefusedError,
-    Trigger,
     WorkerSettings,
-    state_column,
-    transition,
 )
 from statejobs.store.engines.factory import open_engine
 from tests.support.faulty_dbapi import faulty_engine
 from tests.support.parcels import contradictions
+from tests.support.rounds import Errand, S, effects
 
-DOES = ("own", "session", "fail", "snooze", "cancel", "drop")
-BACKOFF = timedelta(seconds=0.05)
+DOES = ("own", "write", "fail", "snooze", "cancel", "nothing")
+"""What errands do, in turn; the last are dropped, if no worker is faster."""
 LEASE = timedelta(seconds=1.5)
-
-
-class Base(DeclarativeBase): ...
-
-
-class Effect(Base):
-    __tablename__ = "effects"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    errand_id: Mapped[int]
-
-
-class S(StrEnum):
-    NEW = "new"
-    QUEUED = "queued"
-    SENDING = "sending"
-    DONE = "done"
-    LOST = "lost"
-    DROPPED = "dropped"
-
-
-class Errand(StatefulResource, Base):
-    __tablename__ = "errands"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    does: Mapped[str]
-    runs: Mapped[int] = mapped_column(default=0)
-    is_mended: Mapped[bool] = mapped_column(default=False)
-    state: Mapped[S] = state_column(S, initial=S.NEW, final=(S.DONE, S.DROPPED))
-
-    run = Trigger.on_demand(
-        "errand.run", max_attempts=100, max_crashes=100, backoff=BACKOFF
-    )
-
-    @transition(S.NEW, S.QUEUED, run_trigger=run)
-    def submit(self) -> None: ...
-
-    @run.action(S.QUEUED, S.DONE, during=S.SENDING, failed=S.LOST)
-    def go(self, ctx: JobContext) -> None:
-        self.runs += 1
-        if self.does != "own":
-            ctx.session.add(Effect(errand_id=self.id))
-        if self.does == "session":
-            ctx.session.flush()
-        if self.does == "fail" and ctx.attempt == 1:
-            raise ValueError("the first time it fails")
-        if self.does == "snooze" and "snoozed" not in ctx.checkpoint:
-            ctx.checkpoint["snoozed"] = True
-            raise Snooze(BACKOFF)
-        if self.does == "cancel" and not self.is_mended:
-            raise Cancel("not yet")
-
-    @transition(S.LOST, S.QUEUED, run_trigger=run)
-    def retry(self) -> None:
-        self.is_mended = True
-
-    @transition([S.NEW, S.QUEUED], S.DROPPED)
-    def drop(self) -> None: ...
 
 
 class Office:
@@ -109,7 +44,9 @@ class Office:
             shutdown_grace=timedelta(seconds=5),
         )
         domain = Domain("errands", resources=[Errand])
-        return StateJobs(engine, domains=[domain], settings=settings, **options)
+        return StateJobs(
+            engine, domains=[domain], queues={"work": 10}, settings=settings, **options
+        )
 
     def close(self):
         self.faults.on = False
@@ -124,12 +61,12 @@ class Office:
         for key in self.keys:
             self.insist(lambda session, key=key: self._create(session, key))
             self.insist(lambda session, key=key: self._submit(session, key))
-            if DOES[key % len(DOES)] == "drop":
+            if DOES[key % len(DOES)] == "nothing":
                 self.insist(lambda session, key=key: self._drop(session, key))
 
     def mend(self):
         """Retry what was cancelled."""
-        for key in self.unfinished(S.LOST):
+        for key in self.unfinished(S.FAILED):
             self.insist(lambda session, key=key: self._retry(session, key))
 
     def insist(self, act):
@@ -162,14 +99,14 @@ class Office:
 
     def _retry(self, session, key):
         errand = session.get_one(Errand, key)
-        if errand.state is S.LOST:
+        if errand.state is S.FAILED:
             errand.retry()
 
     # Looking, through the sound engine -----------------------------------------------------------
 
     def unfinished(self, *states):
         """Keys of errands in *states*; of those that are to go on, by default."""
-        wanted = states or (S.NEW, S.QUEUED, S.SENDING, S.LOST)
+        wanted = states or (S.NEW, S.QUEUED, S.RUNNING, S.FAILED)
         with self.sound.session() as session:
             return list(
                 session.scalars(select(Errand.id).where(Errand.state.in_(wanted)))
@@ -178,20 +115,15 @@ class Office:
     def problems(self):
         """What was lost, what was doubled, and what contradicts itself."""
         found = contradictions(self.sound, kinds=(Errand,))
+        counts = effects(self.sound)
         with self.sound.session() as session:
-            counts = dict(
-                session.execute(
-                    select(Effect.errand_id, func.count()).group_by(Effect.errand_id)
-                ).all()
-            )
             errands = session.scalars(select(Errand).order_by(Errand.id)).all()
         if [errand.id for errand in errands] != list(self.keys):
             found.append(f"{len(errands)} errands of {len(self.keys)}")
         for errand in errands:
             ran = errand.state is S.DONE
-            if errand.runs != ran or counts.get(errand.id, 0) != (
-                ran and errand.does != "own"
-            ):
+            left = counts.get(f"errand {errand.id}", 0)
+            if errand.runs != ran or left != (ran and errand.does != "own"):
                 found.append(
                     f"{errand.id} {errand.does}: {errand.state}, ran {errand.runs} times"
                 )

@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import OperationalError
 
-from tests.faults.flow import Effect, office
+from tests.faults.flow import office
 from tests.support.faulty_dbapi import Planned
+from tests.support.rounds import Effect
 
-KEYS = {"own": 6, "session": 1, "fail": 2}
+KEYS = {"own": 6, "write": 1, "fail": 2}
 """Errands by what they do."""
 
 
@@ -30,7 +31,7 @@ def claim(opened, does):
     opened.insist(lambda session: opened._create(session, KEYS[does]))
     opened.insist(lambda session: opened._submit(session, KEYS[does]))
     runner = opened.app.runner()
-    (claim,) = runner.claim("default", limit=1)
+    (claim,) = runner.claim("work", limit=1)
     return runner, claim
 
 
@@ -42,7 +43,7 @@ def test_a_lost_answer_differs_from_a_lost_commit(opened, faults, kind, is_kept)
         pytest.raises(OperationalError, match="injected"),
         opened.app.engine.begin() as connection,
     ):
-        connection.execute(insert(Effect).values(errand_id=1))
+        connection.execute(insert(Effect).values(of="errand 1"))
 
     with opened.sound.engine.connect() as connection:
         assert bool(connection.execute(select(Effect)).all()) == is_kept
@@ -52,10 +53,10 @@ def test_a_commit_that_failed_is_not_made_up_for_by_the_next(opened, faults):
     faults.plan["COMMIT"] = ["before"]
     for number in (1, 2):
         with suppress(OperationalError), opened.app.engine.begin() as connection:
-            connection.execute(insert(Effect).values(errand_id=number))
+            connection.execute(insert(Effect).values(of=f"errand {number}"))
 
     with opened.sound.engine.connect() as connection:
-        assert connection.execute(select(Effect.errand_id)).scalars().all() == [2]
+        assert connection.scalars(select(Effect.of)).all() == ["errand 2"]
 
 
 def test_a_connection_that_cannot_roll_back_is_closed(opened, faults):
@@ -66,14 +67,14 @@ def test_a_connection_that_cannot_roll_back_is_closed(opened, faults):
             pytest.raises(OperationalError, match="injected"),
             opened.app.engine.begin() as connection,
         ):
-            connection.execute(insert(Effect).values(errand_id=number))
+            connection.execute(insert(Effect).values(of=f"errand {number}"))
     faults.plan.clear()
 
     with opened.app.engine.begin() as connection:
         assert connection.execute(select(Effect)).all() == []
 
 
-@pytest.mark.parametrize("does", ["own", "session"])
+@pytest.mark.parametrize("does", ["own", "write"])
 def test_a_finish_whose_answer_was_lost_is_not_done_again(opened, faults, does):
     runner, claimed = claim(opened, does)
     is_fused = does == "own" and opened.app.store.can_fuse
@@ -86,7 +87,7 @@ def test_a_finish_whose_answer_was_lost_is_not_done_again(opened, faults, does):
     assert opened.problems() == []
 
 
-@pytest.mark.parametrize("does", ["own", "session"])
+@pytest.mark.parametrize("does", ["own", "write"])
 def test_a_finish_that_was_not_committed_costs_no_attempt(opened, faults, does):
     runner, claimed = claim(opened, does)
     is_fused = does == "own" and opened.app.store.can_fuse
@@ -108,9 +109,9 @@ def test_a_claim_whose_answer_was_lost_costs_no_attempt(opened, faults, fails):
     faults.plan["COMMIT"] = list(fails)
 
     with pytest.raises(OperationalError, match="injected"):
-        runner.claim("default", limit=1)
+        runner.claim("work", limit=1)
     faults.plan.clear()
-    runner.claim("default", limit=1)
+    runner.claim("work", limit=1)
 
     job = opened.sound.queries.job(claimed.job.id)
     assert (job.state, job.attempt, job.crashes, job.returned) == ("scheduled", 0, 0, 1)
@@ -123,7 +124,7 @@ def test_a_rollback_that_fails_does_not_lose_the_failure(opened, faults, monkeyp
     body = bound.action.body
 
     def write_and_fail(errand, ctx):
-        ctx.session.add(Effect(errand_id=errand.id))
+        ctx.session.add(Effect(of=f"errand {errand.id}"))
         ctx.session.flush()
         faults.plan["ROLLBACK"] = ["before"]
         body(errand, ctx)

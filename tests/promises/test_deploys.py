@@ -10,8 +10,9 @@ from sqlalchemy import func, select
 
 from statejobs import Domain, JobContext, JobState, StateJobs, WorkerSettings, task
 from statejobs.store.tables import attempts, jobs
-from tests.promises.app import Errand, S, add, count, effects, opened
+from tests.promises.app import opened
 from tests.support.processes import DEADLINE, eventually, worker
+from tests.support.rounds import Errand, S, add, count, effects
 from tests.support.size import size
 
 APP = "tests.promises.app:make_app"

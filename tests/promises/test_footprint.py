@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from statejobs.store.tables import jobs
-from tests.promises.app import SLOTS, Call, Errand, S, count, opened
+from tests.promises.app import SLOTS, opened
 from tests.support.processes import eventually, worker
+from tests.support.rounds import Call, Errand, S, add, count
 from tests.support.size import size
 
 APP = "tests.promises.app:make_app"
@@ -30,9 +31,7 @@ def resident(pid):
 def run(app, number):
     """Enqueue *number* jobs, and wait for their end."""
     for first in range(0, number, 2000):
-        with app.session() as session:
-            session.add_all(Errand() for _ in range(min(2000, number - first)))
-            session.commit()
+        add(app, Errand, *["nothing"] * min(2000, number - first))
         eventually(lambda: count(app, Errand, S.QUEUED, S.RUNNING) == 0)
 
 
@@ -58,11 +57,8 @@ def test_a_worker_takes_few_connections(postgres_url, tmp_path):
         " AND pid <> pg_backend_pid()"
     )
     with opened(postgres_url) as app:
-        with app.session() as session:
-            session.add_all(
-                [Errand(does="work") for _ in range(300)] + [Call() for _ in range(100)]
-            )
-            session.commit()
+        add(app, Errand, *["work"] * 300)
+        add(app, Call, *["nothing"] * 100)
         app.engine.dispose()
         with (
             app.engine.connect() as looking,

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from statejobs import JobState
-from tests.promises.app import Call, Errand, S, add, count, effects, opened
+from tests.promises.app import opened
 from tests.support.processes import eventually, kill, worker
+from tests.support.rounds import Call, Errand, S, add, count, effects
 from tests.support.size import size
 
 APP = "tests.promises.app:make_app"

@@ -9,8 +9,9 @@ import re
 import pytest
 
 from statejobs import JobState
-from tests.promises.app import Call, Errand, S, Visit, add, count, effects, opened
+from tests.promises.app import opened
 from tests.support.processes import DEADLINE, eventually, worker
+from tests.support.rounds import Call, Errand, S, Visit, add, count, effects
 from tests.support.size import size
 
 APP = "tests.promises.app:make_app"

@@ -33,7 +33,7 @@ class Base(DeclarativeBase):
 
 class MeterState(StrEnum):
     OPEN = "open"
-    SENDING = "sending"  # the name that `contradictions` knows a running record by
+    SENDING = "sending"
     READ = "read"
     BROKEN = "broken"
 

@@ -348,7 +348,7 @@ def contradictions(app, kinds=(Parcel, Letter, Message)):
         walked = [r for r in past if (r.resource, r.record_id) == (name, key)]
         found += _broken_walk(f"{name} {key}", walked, record)
         running = [r for r in by_record.get((name, key), ()) if r.state == "processing"]
-        is_during = record.state.value in {"sending", "fetching", "sealing"}
+        is_during = record.state.value in _states_of_running(type(record))
         stuck = [r for r in by_record.get((name, key), ()) if _is_stuck(r)]
         if is_during and not running and not stuck:
             found.append(f"{name} {key} is {record.state} without a running job")
@@ -359,6 +359,10 @@ def contradictions(app, kinds=(Parcel, Letter, Message)):
         f"attempt {one} is told twice" for one in set(seen) if seen.count(one) > 1
     ]
     return found
+
+
+def _states_of_running(kind):
+    return {bound.during for bound in kind.__statejobs__.triggers.values()} - {None}
 
 
 def _is_stuck(job):
