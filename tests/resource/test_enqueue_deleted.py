@@ -1,50 +1,18 @@
 """A record that is deleted takes no job, and enqueueing takes no delete back."""
 
 import pytest
-from sqlalchemy import ForeignKey, delete, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
-from statejobs import (
-    JobContext,
-    StatefulResource,
-    TransitionRefusedError,
-    Trigger,
-    state_column,
-)
-from tests.resource.support import Step, statements_on
+from statejobs import TransitionRefusedError
+from tests.resource.support import statements_on
+from tests.support.carts import Base, Cart, Line
 from tests.support.shop import read_jobs, shop_engine
-
-
-class Base(DeclarativeBase): ...
-
-
-class Cart(Base):
-    __tablename__ = "carts"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    lines: Mapped[list["Line"]] = relationship(cascade="all, delete-orphan")
-
-
-class Line(StatefulResource, Base):
-    __tablename__ = "lines"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    part: Mapped[str] = mapped_column(primary_key=True, default="a")
-    cart_id: Mapped[int | None] = mapped_column(ForeignKey("carts.id"))
-    pack = Trigger.on_demand("line.pack")
-    state: Mapped[Step] = state_column(Step, initial=Step.NEW)
-
-    @pack.action(Step.NEW, Step.DONE)
-    def run(self, ctx: JobContext) -> None: ...
 
 
 @pytest.fixture
 def engine(database_url):
     with shop_engine(database_url, Base) as opened:
-        yield opened
-
-
-@pytest.fixture
-def session(engine):
-    with Session(engine) as opened:
         yield opened
 
 

@@ -1,53 +1,17 @@
 """A flush writes each step, or refuses it, also where its events come last."""
 
 import pytest
-from sqlalchemy import ForeignKey, event
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy import event
 
-from statejobs import (
-    JobContext,
-    StatefulResource,
-    StateJobsError,
-    Trigger,
-    state_column,
-    transition,
-)
+from statejobs import StateJobsError
 from tests.resource.support import Step
+from tests.support.carts import Base, Cart, Line, key_text
 from tests.support.shop import read_history, read_jobs, shop_engine
-
-
-class Base(DeclarativeBase): ...
-
-
-class Cart(Base):
-    __tablename__ = "carts"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    lines: Mapped[list["Line"]] = relationship(cascade="all, delete-orphan")
-
-
-class Line(StatefulResource, Base):
-    __tablename__ = "lines"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    cart_id: Mapped[int] = mapped_column(ForeignKey("carts.id"))
-    pack = Trigger.on_demand("line.pack")
-    state: Mapped[Step] = state_column(Step, initial=Step.NEW)
-
-    @transition(Step.NEW, Step.QUEUED, run_trigger=pack)
-    def submit(self) -> None: ...
-
-    @pack.action(Step.QUEUED, Step.DONE)
-    def run(self, ctx: JobContext) -> None: ...
 
 
 @pytest.fixture
 def engine(database_url):
     with shop_engine(database_url, Base) as opened:
-        yield opened
-
-
-@pytest.fixture
-def session(engine):
-    with Session(engine) as opened:
         yield opened
 
 
@@ -60,9 +24,9 @@ def test_an_orphan_that_moved_leaves_no_job_and_no_move(engine, session):
     session.commit()
 
     assert [(job.record_id, job.state) for job in read_jobs(engine)] == [
-        ("2", "queued")
+        (key_text(2), "queued")
     ]
-    assert read_history(engine, 1) == [("create", None, "new")]
+    assert read_history(engine, key_text(1)) == [("create", None, "new")]
 
 
 def test_an_orphan_takes_its_waiting_job_along(engine, session):
@@ -89,7 +53,7 @@ def test_an_orphan_that_comes_back_by_a_rollback_can_move_again(engine, session)
     session.commit()
 
     assert [job.state for job in read_jobs(engine)] == ["queued"]
-    assert read_history(engine, 1)[1:] == [("submit", "new", "queued")]
+    assert read_history(engine, key_text(1))[1:] == [("submit", "new", "queued")]
 
 
 @pytest.mark.filterwarnings("ignore:Attribute history events accumulated")

@@ -1,47 +1,12 @@
 """What a new record has done in memory is in history, whichever object of it is stored."""
 
 import pytest
-from sqlalchemy import ForeignKey
-from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
-    Session,
-    mapped_column,
-    relationship,
-)
+from sqlalchemy.orm import Session
 
-from statejobs import (
-    StatefulResource,
-    acting_as,
-    override_state,
-    state_column,
-    transition,
-)
+from statejobs import acting_as, override_state
 from tests.resource.support import Step
+from tests.support.carts import Base, Cart, Line
 from tests.support.shop import read_history, read_history_rows, shop_engine
-
-
-class Base(DeclarativeBase): ...
-
-
-class Cart(Base):
-    __tablename__ = "carts"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    lines: Mapped[list["Line"]] = relationship()
-
-
-class Line(StatefulResource, Base):
-    __tablename__ = "lines"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    cart_id: Mapped[int | None] = mapped_column(ForeignKey("carts.id"))
-    state: Mapped[Step] = state_column(Step, initial=Step.NEW)
-
-    @transition(Step.NEW, Step.QUEUED)
-    def submit(self, why: str) -> None: ...
-
-    @transition(Step.QUEUED, Step.DONE)
-    def finish(self) -> None: ...
-
 
 FIRED = [("create", None, "new"), ("submit", "new", "queued")]
 
@@ -49,12 +14,6 @@ FIRED = [("create", None, "new"), ("submit", "new", "queued")]
 @pytest.fixture
 def engine(database_url):
     with shop_engine(database_url, Base) as opened:
-        yield opened
-
-
-@pytest.fixture
-def session(engine):
-    with Session(engine) as opened:
         yield opened
 
 
@@ -105,7 +64,7 @@ def test_a_state_in_the_dict_of_what_is_merged_counts_for_nothing(
     session.commit()
 
     assert read_history(engine) == [("create", None, "new")]
-    assert session.get(Line, 7).state is Step.NEW
+    assert session.get(Line, (7, "a")).state is Step.NEW
 
 
 def test_what_is_merged_and_its_copy_move_each_by_itself(engine, session):
