@@ -1,86 +1,13 @@
 """What an AsyncSession cannot load is told by name, with the reason and the way that works."""
 
-import asyncio
 import gc
-from enum import StrEnum
 
 import pytest
-from sqlalchemy import ForeignKey
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from statejobs import (
-    AsyncJobContext,
-    Domain,
-    JobContext,
-    StatefulResource,
-    StateJobs,
-    TransitionRefusedError,
-    Trigger,
-    configure_sqlite,
-    state_column,
-    task,
-    transition,
-)
-from statejobs.store.engines.factory import async_url
+from statejobs import AsyncJobContext, TransitionRefusedError, task
 from statejobs.values.clock import SystemClock
-
-
-class Base(DeclarativeBase): ...
-
-
-class S(StrEnum):
-    OPEN = "open"
-    SENT = "sent"
-    LOST = "lost"
-
-
-class Leaf(Base):
-    __tablename__ = "leaves"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    book_id: Mapped[int] = mapped_column(ForeignKey("books.id"))
-
-
-class Book(StatefulResource, Base):
-    __tablename__ = "books"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str | None]
-    leaves: Mapped[list[Leaf]] = relationship()
-    state: Mapped[S] = state_column(S, initial=S.OPEN)
-
-    send = Trigger.on_demand("book.send", max_attempts=1)
-    weigh = Trigger.on_demand("book.weigh", max_attempts=1)
-
-    def has_leaves(self) -> bool:
-        """It has no leaves."""
-        return len(self.leaves) > 0
-
-    @transition(S.OPEN, S.SENT, guard=has_leaves)
-    def post(self, to: str = "") -> None: ...
-
-    @transition(S.OPEN, S.OPEN)
-    def count(self) -> None:
-        len(self.leaves)
-
-    @transition(S.OPEN, S.OPEN)
-    async def count_later(self) -> None:
-        len(self.leaves)
-
-    @transition(S.SENT, S.LOST)
-    def lose(self) -> None: ...
-
-    @transition(S.SENT, S.LOST)
-    async def lose_later(self) -> None: ...
-
-    @send.action(S.OPEN, S.SENT)
-    async def carry(self, ctx: AsyncJobContext) -> None:
-        len(self.leaves)
-
-    @weigh.action(S.OPEN, S.SENT, guard=has_leaves)
-    def put_on_scale(self, ctx: JobContext) -> None: ...
+from tests.support.books import Book, S, library, new_book, with_book
 
 
 @task("books.read")
@@ -90,7 +17,6 @@ async def read(ctx: AsyncJobContext, key: int) -> None:
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
-LIBRARY = Domain("library", resources=[Book], tasks=[read])
 WHY = "Under an AsyncSession only code that SQLAlchemy called may wait for the database"
 LEAVES = "touched Book.leaves, a relationship that is not loaded"
 EXPIRED = "which is not loaded (a commit expires what its session holds)"
@@ -109,39 +35,14 @@ def _let_go_of_what_was_not_awaited():
 
 @pytest.fixture
 def app(database_url):
-    with StateJobs(database_url, domains=[LIBRARY]) as app:
-        app.create_all()
-        Base.metadata.create_all(app.engine)
-        yield app
+    with library(database_url, read) as opened:
+        yield opened
 
 
 @pytest.fixture
-def with_book(app):
+def with_new_book(app):
     """Run an async function with an AsyncSession that expires, and a stored book."""
-
-    def run(use):
-        async def main():
-            opened = create_async_engine(async_url(app.engine))
-            if app.engine.dialect.name == "sqlite":
-                configure_sqlite(opened.sync_engine)
-            try:
-                async with AsyncSession(opened) as session:
-                    return await use(
-                        session, await session.get_one(Book, new_book(app))
-                    )
-            finally:
-                await opened.dispose()
-
-        return asyncio.run(main())
-
-    return run
-
-
-def new_book(app):
-    with app.session() as session:
-        session.add(book := Book(leaves=[Leaf()]))
-        session.commit()
-        return book.id
+    return lambda use: with_book(app, new_book(app), use)
 
 
 def told(error):
@@ -160,13 +61,13 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_guard_that_cannot_load_is_named(with_book, call):
+def test_a_guard_that_cannot_load_is_named(with_new_book, call):
     async def use(_session, book):
         with pytest.raises(SQLAlchemyError) as caught:
             CALLS[call](book)
         return caught.value, book.id
 
-    error, key = with_book(use)
+    error, key = with_new_book(use)
 
     words = told(error)
     assert words.startswith(f"statejobs: Book {key}: guard 'has_leaves'"), words
@@ -175,27 +76,27 @@ def test_a_guard_that_cannot_load_is_named(with_book, call):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_state_that_a_commit_expired_is_named(with_book, call):
+def test_a_state_that_a_commit_expired_is_named(with_new_book, call):
     async def use(session, book):
         await session.commit()
         with pytest.raises(SQLAlchemyError) as caught:
             CALLS[call](book)
         return caught.value
 
-    words = told(with_book(use))
+    words = told(with_new_book(use))
 
     assert f"touched Book.state, {EXPIRED}" in words
     assert "await session.refresh(book);" in words
     assert f"await session.run_sync(lambda _: book.{call})" in words
 
 
-def test_a_body_that_cannot_load_is_named_and_nothing_moves(with_book):
+def test_a_body_that_cannot_load_is_named_and_nothing_moves(with_new_book):
     async def use(_session, book):
         with pytest.raises(SQLAlchemyError) as caught:
             book.count()
         return caught.value, book.state
 
-    error, state = with_book(use)
+    error, state = with_new_book(use)
 
     assert f"'count' {LEAVES}" in told(error)
     assert state is S.OPEN
@@ -205,17 +106,17 @@ def test_a_body_that_cannot_load_is_named_and_nothing_moves(with_book):
     ("name", "fire"),
     [
         ("count_later", lambda book, _ctx: book.count_later()),
-        ("carry", lambda book, ctx: book.carry(ctx)),
+        ("read_aloud", lambda book, ctx: book.read_aloud(ctx)),
     ],
 )
-def test_an_async_body_is_told_what_to_await(with_book, name, fire):
+def test_an_async_body_is_told_what_to_await(with_new_book, name, fire):
     async def use(session, book):
         ctx = AsyncJobContext(session=session, job=None, now=SystemClock().now())
         with pytest.raises(SQLAlchemyError) as caught:
             await fire(book, ctx)
         return caught.value
 
-    words = told(with_book(use))
+    words = told(with_new_book(use))
 
     assert f"the body of {name!r} {LEAVES}" in words
     assert "await self.awaitable_attrs.leaves with AsyncAttrs" in words
@@ -225,21 +126,21 @@ def test_an_async_body_is_told_what_to_await(with_book, name, fire):
 def test_a_job_keeps_what_it_was_told(app):
     key = new_book(app)
     with app.session() as session:
-        Book.carry.enqueue(session, session.get_one(Book, key))
+        Book.read_aloud.enqueue(session, session.get_one(Book, key))
         read.enqueue(session, key=key)
         session.commit()
 
     app.drain()
 
     jobs = {job.key: job for job in app.queries.jobs()}
-    (carried,) = app.queries.attempts(jobs["book.send"].id)
-    assert f"the body of 'carry' {LEAVES}" in carried["message"]
-    assert 'await ctx.session.refresh(self, ["leaves"])' in carried["message"]
+    (read_aloud,) = app.queries.attempts(jobs["book.read"].id)
+    assert f"the body of 'read_aloud' {LEAVES}" in read_aloud["message"]
+    assert 'await ctx.session.refresh(self, ["leaves"])' in read_aloud["message"]
     (attempt,) = app.queries.attempts(jobs["books.read"].id)
     assert f"the body of 'read' {LEAVES}" in attempt["message"]
 
 
-def test_a_guard_of_another_transition_does_not_hide_a_refusal(with_book):
+def test_a_guard_of_another_transition_does_not_hide_a_refusal(with_new_book):
     async def use(_session, book):
         with pytest.raises(TransitionRefusedError, match="it is in 'open'"):
             book.lose()
@@ -247,10 +148,10 @@ def test_a_guard_of_another_transition_does_not_hide_a_refusal(with_book):
             await book.lose_later()
         return caught.value.available
 
-    assert "post" in with_book(use)
+    assert "post" in with_new_book(use)
 
 
-def test_what_the_note_says_works(with_book):
+def test_what_the_note_says_works(with_new_book):
     async def use(session, book):
         await session.commit()
         assert await session.run_sync(lambda _: book.post.can())
@@ -260,7 +161,7 @@ def test_what_the_note_says_works(with_book):
         book.post()
         await session.commit()
 
-    with_book(use)
+    with_new_book(use)
 
 
 def test_other_errors_of_a_database_get_no_note(app):
