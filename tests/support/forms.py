@@ -49,50 +49,43 @@ class Board(Base):
     n: Mapped[int] = mapped_column(default=0)
 
 
-class Plain(StatefulResource, Base):
-    """Run by a `def`."""
-
-    __tablename__ = "plains"
+class Common:
+    """What every form has."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     n: Mapped[int] = mapped_column(default=0)
     state: Mapped[S] = state_column(S, initial=S.NEW, final=(S.DONE,))
+
+    @transition([S.NEW, S.RUN], S.STOPPED)
+    def stop(self) -> None: ...
+
+
+class Plain(Common, StatefulResource, Base):
+    """Run by a `def`."""
+
+    __tablename__ = "plains"
     work = Trigger.on_demand("plain.work", max_attempts=2)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST)
     def act(self, ctx: JobContext) -> None:
         script.body([self], ctx.session, ctx)
 
-    @transition([S.NEW, S.RUN], S.STOPPED)
-    def stop(self) -> None: ...
 
-
-class Awaited(StatefulResource, Base):
+class Awaited(Common, StatefulResource, Base):
     """Run by an `async def`."""
 
     __tablename__ = "awaiteds"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    n: Mapped[int] = mapped_column(default=0)
-    state: Mapped[S] = state_column(S, initial=S.NEW, final=(S.DONE,))
     work = Trigger.on_demand("awaited.work", max_attempts=2)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST)
     async def act(self, ctx: AsyncJobContext) -> None:
         await ctx.session.run_sync(lambda session: script.body([self], session, ctx))
 
-    @transition([S.NEW, S.RUN], S.STOPPED)
-    def stop(self) -> None: ...
 
-
-class Chunked(StatefulResource, Base):
+class Chunked(Common, StatefulResource, Base):
     """Run many at a time."""
 
     __tablename__ = "chunkeds"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    n: Mapped[int] = mapped_column(default=0)
-    state: Mapped[S] = state_column(S, initial=S.NEW, final=(S.DONE,))
     work = Trigger.on_demand("chunked.work", max_attempts=2, chunk=10)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST)
@@ -100,44 +93,27 @@ class Chunked(StatefulResource, Base):
     def act(records: list["Chunked"], ctx: ChunkContext) -> None:
         script.body(records, ctx.session, ctx)
 
-    @transition([S.NEW, S.RUN], S.STOPPED)
-    def stop(self) -> None: ...
 
-
-class Atomic(StatefulResource, Base):
+class Atomic(Common, StatefulResource, Base):
     """Run in one transaction with its outcome."""
 
     __tablename__ = "atomics"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    n: Mapped[int] = mapped_column(default=0)
-    state: Mapped[S] = state_column(S, initial=S.NEW, final=(S.DONE,))
     work = Trigger.on_demand("atomic.work", max_attempts=2)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST, atomic=True)
     def act(self, ctx: JobContext) -> None:
         script.body([self], ctx.session, ctx)
 
-    @transition([S.NEW, S.RUN], S.STOPPED)
-    def stop(self) -> None: ...
 
-
-class AwaitedAtomic(StatefulResource, Base):
+class AwaitedAtomic(Common, StatefulResource, Base):
     """Run by an `async def` in one transaction with its outcome."""
 
     __tablename__ = "awaited_atomics"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    n: Mapped[int] = mapped_column(default=0)
-    state: Mapped[S] = state_column(S, initial=S.NEW, final=(S.DONE,))
     work = Trigger.on_demand("awaited_atomic.work", max_attempts=2)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST, atomic=True)
     async def act(self, ctx: AsyncJobContext) -> None:
         await ctx.session.run_sync(lambda session: script.body([self], session, ctx))
-
-    @transition([S.NEW, S.RUN], S.STOPPED)
-    def stop(self) -> None: ...
 
 
 LOOSE = (Plain, Awaited, Chunked)
