@@ -18,8 +18,8 @@ APP = "tests.support.worker_app:make_app"
 DEADLINE = 120  # seconds, where a wait only notices a hang: the machine may be busy with others
 
 
-def eventually(holds, *, seconds=DEADLINE):
-    """Poll until *holds* returns something true, and return it.
+def eventually(holds, explain=lambda: "", *, seconds=DEADLINE):
+    """Poll until *holds* returns something true, and return it; else fail with what explains it.
 
     A connection that a busy machine does not give in time is asked for again.
     """
@@ -32,7 +32,7 @@ def eventually(holds, *, seconds=DEADLINE):
             if not is_away(error):
                 raise
         time.sleep(0.03)  # noqa: TID251
-    raise AssertionError(f"not within {seconds} s: {holds}")
+    raise AssertionError(f"not within {seconds} s: {holds} {explain()}")
 
 
 def statejobs(*args, database):

@@ -76,16 +76,27 @@ class Task(StatefulResource, Base):
         """Stop it."""
 
 
-class Parcel(StatefulResource, Base):
-    __tablename__ = "parcels"
+class Carried:
+    """What waits for a file and is carried then."""
 
-    id: Mapped[str] = mapped_column(primary_key=True)
     until: Mapped[str]
     """A file; the job waits until it exists. Its process is told in another beside it."""
     note: Mapped[str | None]
     state: Mapped[TaskState] = state_column(
         TaskState, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED)
     )
+
+    def wait_and_note(self) -> None:
+        Path(f"{self.until}.begun").write_text(str(os.getpid()))
+        while not Path(self.until).exists():
+            time.sleep(0.02)  # noqa: TID251
+        self.note = f"carried by {os.getpid()}"
+
+
+class Parcel(Carried, StatefulResource, Base):
+    __tablename__ = "parcels"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
 
     ship = Trigger.on_demand("parcel.ship", queue="slow", max_attempts=3)
 
@@ -95,24 +106,15 @@ class Parcel(StatefulResource, Base):
 
     @ship.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
     def carry(self, ctx: JobContext) -> None:
-        Path(f"{self.until}.begun").write_text(str(os.getpid()))
-        while not Path(self.until).exists():
-            time.sleep(0.02)  # noqa: TID251
-        self.note = f"carried by {os.getpid()}"
+        self.wait_and_note()
 
 
-class Crate(StatefulResource, Base):
+class Crate(Carried, StatefulResource, Base):
     """Carried in one transaction with its outcome, so that it stays locked meanwhile."""
 
     __tablename__ = "crates"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    until: Mapped[str]
-    """A file; the job waits until it exists. Its process is told in another beside it."""
-    note: Mapped[str | None]
-    state: Mapped[TaskState] = state_column(
-        TaskState, initial=S.DRAFT, final=(S.COMPLETED, S.CANCELLED)
-    )
 
     lift = Trigger.on_demand("crate.lift", queue="slow", max_attempts=3)
 
@@ -124,10 +126,7 @@ class Crate(StatefulResource, Base):
         S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED, atomic=True
     )
     def carry(self, ctx: JobContext) -> None:
-        Path(f"{self.until}.begun").write_text(str(os.getpid()))
-        while not Path(self.until).exists():
-            time.sleep(0.02)  # noqa: TID251
-        self.note = f"carried by {os.getpid()}"
+        self.wait_and_note()
 
 
 def make_app(database: str = "sqlite:///worker_app.db") -> StateJobs:

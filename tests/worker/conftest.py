@@ -6,12 +6,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, eventually
 from tests.support.worker_app import Parcel, Task, make_app
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +49,7 @@ class Running:
 
     def wait_for(self, text, count=1):
         """Wait until it has said *text* so often."""
-        wait_until(
+        eventually(
             lambda: self.said().count(text) >= count,
             lambda: f"no {text!r} in {self.said()}",
         )
@@ -113,7 +112,7 @@ def send_parcel(app, until):
 
 def wait_until_carried(until):
     """Wait until the job that *until* ends has begun; a claim alone is given back at a stop."""
-    wait_until(Path(f"{until}.begun").exists)
+    eventually(Path(f"{until}.begun").exists)
 
 
 def parcel(app):
@@ -150,14 +149,3 @@ def is_alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_until(holds, explain=lambda: "", within=DEADLINE):
-    """Wait until *holds* returns something true; return it."""
-    give_up_at = time.monotonic() + within
-    while time.monotonic() < give_up_at:
-        found = holds()
-        if found:
-            return found
-        time.sleep(0.02)  # noqa: TID251 - another process does it
-    pytest.fail(f"did not happen within {within} s: {explain()}")

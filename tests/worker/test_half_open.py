@@ -13,14 +13,13 @@ from sqlalchemy.exc import OperationalError
 from statejobs.store.engines.asyncio import open_async_engine
 from statejobs.store.engines.unanswered import LET_GO_AFTER, SilenceWatch
 from tests.chaos.proxy import Proxy
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, eventually
 from tests.support.worker_app import make_app
 from tests.worker.conftest import (
     is_alive,
     send_parcel,
     submit_task,
     task,
-    wait_until,
     wait_until_carried,
 )
 
@@ -72,14 +71,14 @@ def test_the_same_process_works_on_when_its_connections_were_swallowed(
 ):
     worker = start_worker(behind)
     first = submit_task(app)
-    wait_until(lambda: is_done(app, first), worker.said)
+    eventually(lambda: is_done(app, first), worker.said)
 
     proxy.swallow()
     second = submit_task(app)
 
-    wait_until(lambda: is_done(app, second), worker.said)
+    eventually(lambda: is_done(app, second), worker.said)
     assert [node["pid"] for node in app.queries.nodes()] == worker.children()
-    wait_until(lambda: "has not answered" in worker.said(), worker.said)
+    eventually(lambda: "has not answered" in worker.said(), worker.said)
 
 
 def test_a_silent_network_is_outlived_and_told_of_now_and_then(
@@ -89,7 +88,7 @@ def test_a_silent_network_is_outlived_and_told_of_now_and_then(
     proxy.fall_silent(25, lose=False)
     done = submit_task(app)
 
-    wait_until(lambda: is_done(app, done), worker.said)
+    eventually(lambda: is_done(app, done), worker.said)
 
     assert [node["pid"] for node in app.queries.nodes()] == worker.children()
     assert worker.said().count(" WARNING ") < 9, worker.said()

@@ -3,17 +3,13 @@
 import re
 import signal
 
-from tests.support.worker_app import Parcel
+from tests.worker.conftest import send_parcel
 
 
 def test_each_attempt_is_one_line(app, start_worker, tmp_path):
     until = tmp_path / "now"
     until.touch()
-    with app.session() as session:
-        parcel = Parcel(id="p1", until=str(until))
-        session.add(parcel)
-        parcel.send()
-        session.commit()
+    send_parcel(app, until)
 
     running = start_worker(app)
     running.wait_for("completed")

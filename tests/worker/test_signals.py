@@ -2,39 +2,15 @@
 
 import re
 import signal
+import time
 from pathlib import Path
 
-import pytest
+from sqlalchemy import event
 
 from statejobs import JobState
 from tests.support.processes import DEADLINE, eventually, kill, worker
-from tests.support.worker_app import Parcel, Task, make_app
-
-
-@pytest.fixture
-def app(database_url):
-    app = make_app(database_url)
-    app.create_all()
-    yield app
-    app.engine.dispose()
-
-
-def send_parcel(app, until):
-    with app.session() as session:
-        parcel = Parcel(id="p1", until=str(until))
-        session.add(parcel)
-        parcel.send()
-        session.commit()
-
-
-def parcel(app):
-    with app.session() as session:
-        return session.get(Parcel, "p1")
-
-
-def job(app):
-    (found,) = app.queries.jobs(resource="Parcel")
-    return found
+from tests.support.worker_app import Task
+from tests.worker.conftest import job, parcel, send_parcel
 
 
 def runner_pid(app, *, other_than=()):
@@ -80,7 +56,7 @@ def test_a_worker_that_was_paused_past_its_lease_cannot_finish(
             eventually(lambda: "late result" in log.read_text())
 
     assert parcel(app).note == f"carried by {second}"
-    names = [row["name"] for row in app.queries.transitions("Parcel", '"p1"')]
+    names = [row["name"] for row in app.queries.transitions("Parcel", '"one"')]
     assert names.count("carry.complete") == 1
 
 
@@ -179,8 +155,6 @@ def test_a_stop_amid_many_short_jobs_leaves_none_behind(app, database_url, tmp_p
 
 
 def test_an_idle_worker_asks_little(app):
-    from sqlalchemy import event
-
     statements = []
     event.listen(
         app.engine, "before_cursor_execute", lambda *a: statements.append(a[2])
@@ -189,8 +163,6 @@ def test_an_idle_worker_asks_little(app):
 
     with app.running():
         eventually(lambda: len(statements) > 2)
-        import time
-
         time.sleep(1.5)  # noqa: TID251 - it looks about when it starts, and when it listens
         statements.clear()
         time.sleep(5)  # noqa: TID251

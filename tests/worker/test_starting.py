@@ -4,8 +4,9 @@ import pytest
 from sqlalchemy import make_url, text
 
 from tests.support.postgres import PostgresServer
+from tests.support.processes import eventually
 from tests.support.worker_app import make_app
-from tests.worker.conftest import Running, submit_task, task, wait_until
+from tests.worker.conftest import Running, submit_task, task
 
 SLOW_APP = """
 import pathlib, time
@@ -64,7 +65,7 @@ def test_a_process_waits_for_a_database_that_is_away(app_away, server, start):
 
     server.revive()
 
-    wait_until(
+    eventually(
         lambda: task(app_away, app_away.task_id).state == "completed", worker.said
     )
     assert "ended by itself" not in worker.said()
@@ -115,7 +116,7 @@ def test_a_process_that_still_imports_its_app_stops_at_once(start, tmp_path):
     worker = start(
         f"sqlite:///{tmp_path}/any.db", app="slow_app:make_app", cwd=tmp_path
     )
-    wait_until((tmp_path / "began").exists, worker.said)
+    eventually((tmp_path / "began").exists, worker.said)
 
     worker.signal()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import eventually
 from tests.support.worker_app import make_app
 from tests.worker.conftest import (
     Running,
@@ -17,7 +18,6 @@ from tests.worker.conftest import (
     send_parcel,
     submit_task,
     task,
-    wait_until,
     wait_until_carried,
 )
 
@@ -95,7 +95,7 @@ def test_children_end_when_their_supervisor_dies(file_app, start_worker, tmp_pat
     running.wait_for("running job(s)")
     (tmp_path / "go").touch()
 
-    wait_until(lambda: not is_alive(child))
+    eventually(lambda: not is_alive(child))
     assert parcel(file_app).state == "completed"
     assert file_app.queries.nodes() == []
 
@@ -116,7 +116,7 @@ def test_a_thread_that_cannot_be_stopped_recycles_its_process(file_app, start_wo
     running = start_worker(file_app, "--json")
     running.wait_for("worker started", count=2)
     later = submit_task(file_app)
-    wait_until(lambda: task(file_app, later).state == "completed")
+    eventually(lambda: task(file_app, later).state == "completed")
     first, second = running.children()
 
     assert "is replaced now" in running.said()
@@ -140,7 +140,7 @@ def test_sigusr1_prints_what_every_thread_does(file_app, start_worker, tmp_path)
         time.sleep(0.1)  # noqa: TID251 - it prints
         return "in carry" in running.said()
 
-    wait_until(shows_the_body, running.said)
+    eventually(shows_the_body, running.said)
     assert is_alive(running.pid)
 
 
