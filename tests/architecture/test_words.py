@@ -107,7 +107,9 @@ def used():
     return found
 
 
-NOT = [word.strip() for *_, refused in rows() for word in refused.split(",") if word]
+NOT = sorted(
+    {word.strip() for *_, refused in rows() for word in refused.split(",") if word}
+)
 
 
 @pytest.mark.parametrize("word", NOT)
