@@ -13,9 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
@@ -23,7 +21,13 @@ from sqlalchemy import URL, Connection, Engine, MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.awaited import Awaited
-from statejobs.config import Retention, WorkerSettings, check_queues, known_queues
+from statejobs.config import (
+    Retention,
+    WorkerSettings,
+    check_parts,
+    check_queues,
+    known_queues,
+)
 from statejobs.declare.domain import Domain, Registry
 from statejobs.events import JobEnded, JobStale
 from statejobs.people.by_hand import ByHand
@@ -35,9 +39,8 @@ from statejobs.runner.drain import DrainResult, drain, step
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.joblog import log_event
-from statejobs.runner.loop import Loop
 from statejobs.runner.runner import Runner
-from statejobs.runner.timekeeping import DatabaseClock
+from statejobs.runner.timekeeping import DatabaseClock, on_time
 from statejobs.runner.worker import Worker
 from statejobs.store import schema
 from statejobs.store.engines.bound import refuse_bound, refuse_worker
@@ -51,17 +54,17 @@ from statejobs.store.engines.factory import (
 from statejobs.store.engines.forks import renew_in_children
 from statejobs.store.engines.limits import check_connections
 from statejobs.store.engines.loops import AsyncEngines
-from statejobs.store.nodes import ask_time
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
-from statejobs.values.clock import Sources, tells_wall_time
+from statejobs.values.clock import Sources
 from statejobs.values.kinds import check_kind, check_span, check_whole, members_of
 from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
 from statejobs.work.dispatch import WorkByKey
 from statejobs.work.prune import Pruned, Pruner
 from statejobs.work.records.work import RecordWork
+from statejobs.work.services import services_of
 from statejobs.work.tasks.work import TaskWork
 
 if TYPE_CHECKING:
@@ -110,15 +113,7 @@ class StateJobs(ByHand):
         domains = members_of("StateJobs: domains=", domains, example=example)
         for domain in domains:
             check_kind("StateJobs: each of domains=", domain, Domain, example=example)
-        for name, given, kind in (
-            ("settings", settings, WorkerSettings),
-            ("retention", retention, Retention),
-            ("sources", sources, Sources),
-        ):
-            if given is not None:
-                check_kind(
-                    f"StateJobs: {name}=", given, kind, example=f"{kind.__name__}(…)"
-                )
+        check_parts(settings=settings, retention=retention, sources=sources)
         self.queues = check_queues({"default": 10} if queues is None else queues)
         self.settings = settings or WorkerSettings()
         self.retention = retention or Retention()
@@ -136,7 +131,7 @@ class StateJobs(ByHand):
             redaction=self.redaction,
             clock=sources.clock if sources else None,
         )
-        self.sources = self._on_time(sources or Sources())
+        self.sources = on_time(sources or Sources(), self.store, self.telemetry)
         self._watch = make_watch(self.engine, self.sources.clock.monotonic)
         self.queries = JobQueries(
             self.engine,
@@ -179,6 +174,7 @@ class StateJobs(ByHand):
             sources=self.sources,
             telemetry=self.telemetry,
         )
+        self._services = services_of(pruner=self._pruner, retention=self.retention)
         self._reach = reach
         self._workers: WeakSet[Worker] = WeakSet()
 
@@ -286,7 +282,7 @@ class StateJobs(ByHand):
             watch=self._watch,
             on_loop_end=self._async_engines.close_of_this_loop,
             on_loop_blocked=self._async_engines.cut,
-            chores=self._chores(),
+            services=self._services,
             declares=self._declarations.as_json(),
         )
         self._workers.add(worker)
@@ -380,17 +376,6 @@ class StateJobs(ByHand):
             loop.stop(self._async_engines.close_of_this_loop)
             runner.close()
 
-    def _on_time(self, sources: Sources) -> Sources:
-        """Let a clock that may be wrong follow the database's, where that has one."""
-        if self.engine.dialect.name != "postgresql" or not tells_wall_time(
-            sources.clock
-        ):
-            return sources
-        clock = DatabaseClock(
-            sources.clock, partial(ask_time, self.store), self.telemetry
-        )
-        return replace(sources, clock=clock)
-
     def _check_async(self) -> None:
         if self.registry.is_async:
             check_async_driver(self.engine)
@@ -398,12 +383,6 @@ class StateJobs(ByHand):
     def _refresh_clock(self) -> None:
         if isinstance(self.sources.clock, DatabaseClock):
             self.sources.clock.refresh()
-
-    def _chores(self) -> list[Loop]:
-        every = self.retention.every
-        if every is None:
-            return []
-        return [Loop("prune", self._pruner.run_once, every, self.sources.rng)]
 
     def _keys_of(self, resource: str) -> list[str] | None:
         """Return the keys of the jobs of *resource*, if its history names those that completed."""

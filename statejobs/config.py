@@ -8,8 +8,10 @@ from datetime import timedelta
 
 from statejobs.errors import ConfigurationError, did_you_mean
 from statejobs.values.backoff import LONGEST
+from statejobs.values.clock import Sources
 from statejobs.values.job import JobState
 from statejobs.values.kinds import (
+    check_kind,
     check_mapping,
     check_span,
     check_text,
@@ -126,6 +128,25 @@ class Retention:
     def older_than(cls, age: timedelta) -> Retention:
         """Return one that keeps every ended job for *age*, and all history."""
         return cls(completed=age, cancelled=age, discarded=age)
+
+
+def check_parts(
+    *, settings: object = None, retention: object = None, sources: object = None
+) -> None:
+    """Refuse parts of an app that are of another kind than their argument.
+
+    Raises:
+        WrongValueError: One is.
+    """
+    for name, given, kind in (
+        ("settings", settings, WorkerSettings),
+        ("retention", retention, Retention),
+        ("sources", sources, Sources),
+    ):
+        if given is not None:
+            check_kind(
+                f"StateJobs: {name}=", given, kind, example=f"{kind.__name__}(…)"
+            )
 
 
 def check_queues(queues: Mapping[str, int]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from statejobs.people.desk import Desk
-from statejobs.runner.worker import SILENT_NODE
+from statejobs.runner.node import SILENT_NODE
 from statejobs.values.shown import decoded, shown_row
 
 

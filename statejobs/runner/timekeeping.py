@@ -8,13 +8,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from statejobs.events import ClockSet
+from statejobs.store.nodes import ask_time
+from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
 from statejobs.values.anchor import AGREEING, TOLERANCE, Anchor, Sample
-from statejobs.values.clock import Clock, CourseClock
+from statejobs.values.clock import Clock, CourseClock, Sources, tells_wall_time
 
 log = logging.getLogger("statejobs.clock")
 
@@ -155,3 +159,11 @@ _OWN_TIME = OwnTime()
 def timekeeper_of(clock: Clock) -> Timekeeper:
     """Return what keeps *clock* right."""
     return clock if isinstance(clock, DatabaseClock) else _OWN_TIME
+
+
+def on_time(sources: Sources, store: Store, telemetry: Telemetry) -> Sources:
+    """Let a clock that may be wrong follow the database's, where that has one."""
+    if store.dialect != "postgresql" or not tells_wall_time(sources.clock):
+        return sources
+    clock = DatabaseClock(sources.clock, partial(ask_time, store), telemetry)
+    return replace(sources, clock=clock)

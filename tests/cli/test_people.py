@@ -10,6 +10,7 @@ from statejobs.store.nodes import register_node
 from statejobs.store.tables import jobs
 from statejobs.values.job import JobState
 from tests.cli.conftest import job_of, state_of
+from tests.support.services import run_service
 from tests.support.worker_app import S, Task
 
 
@@ -219,7 +220,7 @@ def test_a_worker_that_died_is_listed_for_five_minutes(typed, work):
         )
 
     listed = {w["node"]: w["lives"] for w in typed.json("status")["workers"]}
-    worker._forget_nodes()
+    run_service(worker, "forget")
 
     assert listed == {"lives": True, "died": False}
     assert {row["id"] for row in work.queries.nodes()} == {"lives", "died"}

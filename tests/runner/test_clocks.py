@@ -24,6 +24,7 @@ from tests.support.parcels import (
     send,
 )
 from tests.support.processes import DEADLINE
+from tests.support.services import run_service
 
 pytestmark = pytest.mark.postgres
 
@@ -159,7 +160,7 @@ def test_an_injected_clock_is_used_as_it_is(postgres_url):
     with post_office(postgres_url, clock=clock) as app:
         worker = app.worker()
         worker.register()
-        worker.run_once()
+        run_service(worker, "claim")
 
         assert app.sources.clock is clock
         assert app.queries.nodes()[0]["beat_at"] == clock.now()

@@ -11,6 +11,7 @@ from statejobs.values.clock import Sources
 from tests.support.clock import manual_sources
 from tests.support.parcels import LEASE, close_app
 from tests.support.processes import DEADLINE
+from tests.support.services import run_service
 
 
 def _body(_ctx):
@@ -155,8 +156,8 @@ def test_a_round_takes_back_a_hundred_and_the_next_comes_soon(app, clock):
     clock.advance(LEASE + timedelta(seconds=1))
     worker = app.worker()
 
-    assert worker._rescue() is False
-    assert worker._rescue() is True
+    assert run_service(worker, "rescue") is False
+    assert run_service(worker, "rescue") is True
     assert len(claimed(app, limit=200)) == 101
 
 
