@@ -151,6 +151,7 @@ class BaseContext:
             raise WrongValueError(
                 "done must lie between 0 and total",
                 where=f"progress({done}, {total})",
+                fix="say progress(3, 10)",
             )
         self._needed_notes().progress(done, total)
 

@@ -219,9 +219,7 @@ def _load(session: Session, model: ResourceModel, job: Job) -> Any:
         ) from error
     if record is None:
         raise NotFoundError(
-            _no_go(job),
-            why=f"its record, {model.name} {job.record_id}, is gone",
-            fix=f"end it with: statejobs job cancel {job.id}",
+            _no_go(job), why=f"its record, {model.name} {job.record_id}, is gone"
         )
     return record
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.base import LoaderCallableStatus
 
-from statejobs.errors import ProtectedStateError, WrongValueError
+from statejobs.errors import ProtectedStateError, WrongValueError, did_you_mean
 from statejobs.record.beginning import promised_by, stage_creation
 from statejobs.record.ledger import Ledger, Step, ledger_of, time_of, value_of
 from statejobs.record.merging import Carried
@@ -146,6 +146,7 @@ def _refuse_or_stage(record: Any, ledger: Ledger, value: Any, old: Any) -> None:
         raise ProtectedStateError(
             f"{model.attribute} = {text!r} is not a member of {states}",
             where=model.label(record),
+            fix=did_you_mean(str(text), model.members),
         )
     ledger.pending.append(
         Step(

@@ -189,7 +189,7 @@ class Signature:
     def _check_names(self, names: Mapping[str, object]) -> None:
         self._check_known(names)
         for name in sorted(self.required - names.keys()):
-            raise ArgumentsError(self.name, name, "is missing", fix=f"give {name}=…")
+            raise ArgumentsError(self.name, name, "is missing")
 
     def _check_known(self, names: Mapping[str, object]) -> None:
         for name in names:

@@ -214,7 +214,8 @@ def test_an_override_takes_a_state(session):
         order.state = "faild"
 
     assert str(refused.value) == (
-        "Order (new): state = 'faild' is not a member of OrderState"
+        "Order (new): state = 'faild' is not a member of OrderState; "
+        "did you mean 'failed'?"
     )
 
 

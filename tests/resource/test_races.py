@@ -28,8 +28,8 @@ def test_the_loser_is_told_what_was_expected_and_what_was_found(engine):
             second.commit()
 
     assert str(refused.value) == (
-        f"Order {order_id}: 'cancel' expected 'draft', but it is in 'queued'. "
-        "Someone else was first: roll back, load the record again and decide anew."
+        f"Order {order_id}: 'cancel' expected 'draft', but it is in 'queued': "
+        "someone else was first. Roll back, load the record again and decide anew"
     )
     assert (refused.value.expected, refused.value.found) == ("draft", "queued")
 

@@ -129,9 +129,9 @@ def test_two_databases_are_refused_with_both_named(engine, tmp_path):
         session.rollback()
 
         assert str(refused.value) == (
-            f"Order is bound to {engine.url!r}, but the job tables to {elsewhere.url!r}; "
+            f"Order is bound to {engine.url!r}, but the job tables to {elsewhere.url!r}: "
             "a transition and its job must commit in one transaction. "
-            "Bind both to the same engine, or give the session one bind."
+            "Bind both to the same engine, or give the session one bind"
         )
         assert read_jobs(engine) == read_jobs(elsewhere) == []
 

@@ -410,7 +410,7 @@ def test_older_tables_are_an_error_that_says_upgrade(engine):
     set_revision(engine, "0000")
     message = (
         f"the tables of {shown(engine)} are at revision 0000, "
-        f"this version of statejobs needs {HEAD}: run `statejobs db upgrade`"
+        f"this version of statejobs needs {HEAD}; run `statejobs db upgrade`"
     )
 
     for check in (check_tables, create_tables):
