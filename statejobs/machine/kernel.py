@@ -22,17 +22,14 @@ from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec
 from statejobs.values.unrun import ran
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, which the resource layer turns into its error
-    """A firing was refused; its state was not written.
+@dataclass(frozen=True, slots=True)
+class NotFired:
+    """Why a firing was refused; the state was not written."""
 
-    Attributes:
-        state: The state in which the subject is.
-        reasons: One sentence for each refusal.
-    """
-
-    def __init__(self, state: str, reasons: Iterable[str]) -> None:
-        self.state, self.reasons = state, tuple(reasons)
-        super().__init__(" ".join(self.reasons))
+    state: str
+    """In which the subject is."""
+    reasons: tuple[str, ...]
+    """One sentence for each refusal."""
 
 
 @dataclass(slots=True)
@@ -45,6 +42,8 @@ class Firing:
     guards_checked: bool = False
     """The guards held already; they are not asked again."""
     refusals: tuple[str, ...] = ()
+    moved_to: str | None = None
+    """Where the body itself has moved the subject."""
     result: object = None
     """What the body returned."""
 
@@ -93,22 +92,23 @@ class Kernel:
         *,
         body: Callable[[], object] | None = None,
         skip_guards: bool = False,
-    ) -> Firing:
+    ) -> Firing | NotFired:
         """Move *subject* along the edge called *name*, and return how that went.
+
+        It is not fired in the wrong state, when a guard says no, or when the body itself moved
+        the subject.
 
         The source is checked, then every guard is asked, the body runs, and last the state is
         written. If anything raises, the state is as it was.
 
         Raises:
-            Refusal: Wrong state, a guard said no, or the body itself moved the subject.
             NotFoundError: There is no such edge.
         """
         edge = self._edge(name)
         firing = Firing(edge, self.state_of(subject), body, skip_guards)
         if not self._machine.events[name].trigger(subject, firing=firing):
-            raise Refusal(
-                firing.source, firing.refusals or (_wrong_state(firing.source, edge),)
-            )
+            state = firing.moved_to or firing.source
+            return NotFired(state, firing.refusals or (_wrong_state(state, edge),))
         return firing
 
     def why_not(self, subject: object, name: str) -> tuple[str, ...]:
@@ -221,8 +221,8 @@ def _run_body(event_data: EventData) -> None:
     machine: Any = event_data.machine
     now = machine.name_of(getattr(event_data.model, machine.model_attribute))
     if now != firing.source:
-        reason = f"its own body moved it from {firing.source!r} to {now!r}."
-        raise Refusal(now, (reason,))
+        firing.moved_to = now
+        firing.refusals = (f"its own body moved it from {firing.source!r} to {now!r}.",)
 
 
 class _Transition(Transition):
@@ -234,6 +234,8 @@ class _Transition(Transition):
             return False
         if self.before:
             machine.callbacks(self.before, event_data)
+            if event_data.kwargs["firing"].moved_to is not None:
+                return False
         self._change_state(event_data)
         if self.after:
             machine.callbacks(self.after, event_data)

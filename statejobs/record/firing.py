@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.errors import TransitionRefusedError
-from statejobs.machine.kernel import Refusal
+from statejobs.machine.kernel import NotFired
 from statejobs.record.ledger import SYSTEM, Step, ledger_of, session_clock, value_of
 from statejobs.record.loading import with_loading
 from statejobs.record.model import ResourceModel
@@ -96,13 +96,10 @@ class BoundTransition(Generic[P, T]):
         clock = session_clock(record)
         monotonic = (clock or SYSTEM).monotonic
         started = monotonic() if began is None else began
-        try:
-            with ledger.writing():
-                move = model.kernel.fire(
-                    record, spec.name, body=body, skip_guards=checked
-                )
-        except Refusal as refusal:
-            raise refused(record, spec.name, refusal.reasons) from None
+        with ledger.writing():
+            move = model.kernel.fire(record, spec.name, body=body, skip_guards=checked)
+        if isinstance(move, NotFired):
+            raise refused(record, spec.name, move.reasons)
         ledger.pending.append(
             Step(
                 name=spec.name,

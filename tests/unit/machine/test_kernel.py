@@ -10,7 +10,7 @@ import transitions
 
 from statejobs.errors import DefinitionError, NotFoundError
 from statejobs.machine.guard import Guard
-from statejobs.machine.kernel import Kernel, Refusal
+from statejobs.machine.kernel import Kernel, NotFired
 from statejobs.values.graph import Edge, MachineSpec
 from statejobs.values.job import JobState
 from statejobs.values.lifecycle import JOB_MACHINE
@@ -109,13 +109,10 @@ def test_an_error_of_the_library_in_a_body_is_not_taken_for_a_refusal(kernel):
 def test_a_body_that_moves_the_subject_itself_is_refused(kernel):
     order = Order()
 
-    with pytest.raises(Refusal) as refused:
-        kernel.fire(order, "submit", body=lambda: kernel.fire(order, "cancel"))
+    refused = kernel.fire(order, "submit", body=lambda: kernel.fire(order, "cancel"))
 
-    assert refused.value.reasons == (
-        "its own body moved it from 'draft' to 'cancelled'.",
-    )
-    assert refused.value.state == "cancelled"
+    assert refused.reasons == ("its own body moved it from 'draft' to 'cancelled'.",)
+    assert refused.state == "cancelled"
     assert order.state is State.CANCELLED
 
 
@@ -156,13 +153,10 @@ def test_an_unknown_name_is_answered_with_the_closest_one(kernel):
 def test_a_wrong_state_is_refused_with_the_state_it_starts_from(kernel):
     order = Order(State.QUEUED)
 
-    with pytest.raises(Refusal) as refused:
-        kernel.fire(order, "submit", body=lambda: pytest.fail("ran"))
+    refused = kernel.fire(order, "submit", body=lambda: pytest.fail("ran"))
 
-    assert refused.value.reasons == (
-        "it is in 'queued', and 'submit' starts from 'draft'.",
-    )
-    assert refused.value.state == "queued"
+    assert refused.reasons == ("it is in 'queued', and 'submit' starts from 'draft'.",)
+    assert refused.state == "queued"
     assert order.state is State.QUEUED
 
 
@@ -176,17 +170,15 @@ def test_a_wrong_state_is_refused_before_any_guard_is_asked():
     kernel = Kernel(ORDER, guards={"has_amount": lambda _: pytest.fail("asked")})
 
     assert len(kernel.why_not(Order("failed"), "submit")) == 1
-    with pytest.raises(Refusal):
-        kernel.fire(Order("failed"), "submit")
+    assert isinstance(kernel.fire(Order("failed"), "submit"), NotFired)
 
 
 def test_a_guard_that_says_no_refuses_with_its_reason(kernel):
     order = Order(total=0)
 
-    with pytest.raises(Refusal, match="Nothing to charge") as refused:
-        kernel.fire(order, "submit", body=lambda: pytest.fail("ran"))
+    refused = kernel.fire(order, "submit", body=lambda: pytest.fail("ran"))
 
-    assert refused.value.reasons == ("Nothing to charge.",)
+    assert refused.reasons == ("Nothing to charge.",)
     assert order.state == "draft"
 
 
@@ -198,10 +190,9 @@ def test_every_guard_is_asked_and_each_refusal_is_told():
     }
     kernel = Kernel(_guarded(*guards), guards=guards)
 
-    with pytest.raises(Refusal) as refused:
-        kernel.fire(Order(), "submit")
+    refused = kernel.fire(Order(), "submit")
 
-    assert refused.value.reasons == ("First.", "Third.")
+    assert refused.reasons == ("First.", "Third.")
     assert kernel.why_not(Order(), "submit") == ("First.", "Third.")
 
 
@@ -209,8 +200,7 @@ def test_each_guard_is_asked_once_per_firing():
     asked = []
     kernel = Kernel(_guarded("g"), guards={"g": asked.append})
 
-    with pytest.raises(Refusal):
-        kernel.fire(Order(), "submit")
+    assert isinstance(kernel.fire(Order(), "submit"), NotFired)
 
     assert len(asked) == 1
 
@@ -220,10 +210,9 @@ def test_a_source_named_twice_asks_its_guards_once():
     spec = _guarded("g")
     twice = replace(spec.edges[0], sources=("draft", "draft"))
 
-    with suppress(Refusal):
-        Kernel(replace(spec, edges=(twice,)), guards={"g": asked.append}).fire(
-            Order(), "submit"
-        )
+    Kernel(replace(spec, edges=(twice,)), guards={"g": asked.append}).fire(
+        Order(), "submit"
+    )
 
     assert len(asked) == 1
 
@@ -255,8 +244,9 @@ def test_guards_are_not_asked_when_they_held_already(kernel):
 
 
 def test_skipping_guards_does_not_skip_the_source(kernel):
-    with pytest.raises(Refusal):
-        kernel.fire(Order("completed"), "submit", skip_guards=True)
+    assert isinstance(
+        kernel.fire(Order("completed"), "submit", skip_guards=True), NotFired
+    )
 
 
 def test_a_guard_that_was_not_given_is_a_definition_error():
@@ -390,8 +380,8 @@ def test_a_state_that_is_not_declared_can_do_nothing(kernel, held):
     order = Order(held)
 
     assert kernel.available(order) == ()
-    with pytest.raises(Refusal, match=f"it is in '{held}'"):
-        kernel.fire(order, "submit")
+    (reason,) = kernel.fire(order, "submit").reasons
+    assert f"it is in '{held}'" in reason
 
 
 def test_write_stores_the_member_instead_of_the_kernel():
@@ -460,8 +450,7 @@ def test_there_is_no_way_round_the_declared_edges(kernel):
 def test_a_subject_dies_with_its_last_reference(kernel):
     def use(order):
         kernel.fire(order, "submit")
-        with suppress(Refusal):
-            kernel.fire(order, "submit")
+        kernel.fire(order, "submit")
         with suppress(ZeroDivisionError):
             kernel.fire(order, "cancel", body=lambda: 1 / 0)
         return weakref.ref(order)
@@ -507,8 +496,7 @@ def test_threads_share_a_kernel_without_mixing_their_subjects(kernel):
 def test_asking_for_unknown_states_leaves_nothing_behind(kernel):
     for number in range(100):
         kernel.why_not(Order(f"state {number}"), "submit")
-        with pytest.raises(Refusal):
-            kernel.fire(Order(f"state {number}"), "submit")
+        assert isinstance(kernel.fire(Order(f"state {number}"), "submit"), NotFired)
 
     assert set(kernel._machine.events["submit"].transitions) == {"draft"}
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transitions import Machine, MachineError
 
-from statejobs.machine.kernel import Kernel, Refusal
+from statejobs.machine.kernel import Kernel, NotFired
 from statejobs.values.graph import Edge, MachineSpec
 
 STATES = ("a", "b", "c", "d", "e")
@@ -84,11 +84,8 @@ def test_calls_the_hooks_of_the_library_in_its_order(run):
 
 
 def _refusals(kernel, subject, name):
-    try:
-        kernel.fire(subject, name)
-    except Refusal as refusal:
-        return refusal.reasons
-    return ()
+    fired = kernel.fire(subject, name)
+    return fired.reasons if isinstance(fired, NotFired) else ()
 
 
 def _traced(machine):
@@ -117,12 +114,11 @@ def _ours(spec):
         subject.yes = yes
         ran = []
         try:
-            kernel.fire(subject, name, body=lambda: _body(ran, raises))
-        except Refusal:
-            return "refused", ran, subject.state
+            fired = kernel.fire(subject, name, body=lambda: _body(ran, raises))
         except ZeroDivisionError:
             return "raised", ran, subject.state
-        return "moved", ran, subject.state
+        how = "refused" if isinstance(fired, NotFired) else "moved"
+        return how, ran, subject.state
 
     return fire
 
