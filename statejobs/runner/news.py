@@ -15,9 +15,9 @@ class News:
 
     def __init__(self, clock: Clock, *, poll: timedelta) -> None:
         self._clock, self._poll = clock, poll
-        self.event = threading.Event()
+        self.arrived = threading.Event()
         """Set while there is something to look at."""
-        self.event.set()  # nobody has looked
+        self.arrived.set()  # nobody has looked
         self.must_look = True
         """Whether the queues are to be looked at, whatever is known of them."""
         self.is_hinted = False
@@ -28,12 +28,12 @@ class News:
     def hint(self) -> None:
         """Someone says that there is work: look now."""
         self.is_hinted = self.must_look = True
-        self.event.set()
+        self.arrived.set()
 
     def note_room(self) -> None:
         """There may be room for more, or more for the room."""
-        if not self.event.is_set():
-            self.event.set()
+        if not self.arrived.is_set():
+            self.arrived.set()
 
     def note_due(self, due: datetime) -> None:
         """Look again when a job is *due*, sooner than the next poll."""
@@ -50,9 +50,9 @@ class News:
 
     def take(self) -> None:
         """Take back the news, before they are acted on; without any it is time to look."""
-        if not self.event.is_set():
+        if not self.arrived.is_set():
             self.must_look = True
-        self.event.clear()
+        self.arrived.clear()
 
     def begin_look(self) -> None:
         """Forget what is known: it is looked at anew."""

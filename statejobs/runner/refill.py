@@ -55,7 +55,7 @@ class Refill:
             "claim",
             self.run_once,
             self._settings.poll,
-            news=self._news.event,
+            news=self._news.arrived,
             on_error=self._trouble.met,
         )
 
