@@ -19,7 +19,7 @@ from statejobs.runner.port import Claim
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
-from statejobs.values.outcome import Complete, Outcome
+from statejobs.values.outcome import Complete, Outcome, Stale
 from statejobs.values.unrun import ran
 from statejobs.work.outcomes import outcome_of
 from statejobs.work.session import JobSession, OnBegin, session_info
@@ -44,8 +44,11 @@ class Body(Protocol):
     may_load: bool
     """Whether `prepare` may ask the database."""
 
-    def prepare(self) -> Callable[[], Any] | None:
-        """Return the call of the body; None when no record is left that it takes."""
+    def prepare(self) -> Callable[[], Any] | Stale | None:
+        """Return the call of the body; None when no record is left that it takes.
+
+        A record that is all there is, and that a guard does not let start, is `Stale`.
+        """
         ...
 
 
@@ -72,7 +75,9 @@ class Face:
         with acting_for_job(body.actor, body.claims[0].job.tenant):
             try:
                 run = body.prepare()
-                if run is not None:
+                if isinstance(run, Stale):
+                    outcome = run
+                elif run is not None:
                     if (done := run()) is not None:
                         ran(done, body.kind, body.name)
                     if sync is not None and sync.kept is not None:
@@ -110,7 +115,9 @@ class AsyncFace:
                     if body.may_load
                     else body.prepare()
                 )
-                if run is not None:
+                if isinstance(run, Stale):
+                    outcome = run
+                elif run is not None:
                     ran(await _awaited(run, body), body.kind, body.name)
                     if sync is not None and sync.kept is not None:
                         sync.kept.check_open()

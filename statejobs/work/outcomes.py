@@ -14,7 +14,6 @@ from statejobs.values.outcome import (
     Fail,
     Outcome,
     Snooze,
-    Stale,
     Superseded,
     request_of,
 )
@@ -29,20 +28,11 @@ class RecordMoved(BaseException):
     """A record is no longer where its claim left it: an answer that no body shall swallow."""
 
 
-class IsStale(Exception):  # noqa: N818 - an answer, not an error
-    """A guard says no to the start of the action."""
-
-    def __init__(self, reason: str) -> None:
-        self.outcome = Stale(reason)
-
-
 def outcome_of(raised: BaseException) -> Outcome:
     """Return the outcome of an attempt whose body *raised* that: nothing gets past."""
     match raised:
         case Snooze() | Cancel():
             return request_of(raised)
-        case IsStale():
-            return raised.outcome
         case RecordMoved():
             return Superseded(str(raised))
         case UndoneError():

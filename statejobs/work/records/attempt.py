@@ -16,7 +16,7 @@ from statejobs.values.clock import Sources
 from statejobs.values.outcome import Complete, Outcome, Stale
 from statejobs.work.face import AsyncFace, Face
 from statejobs.work.notes import JobNotes
-from statejobs.work.outcomes import IsStale, warn_of_long_transaction
+from statejobs.work.outcomes import warn_of_long_transaction
 from statejobs.work.records.changes import own_changes
 from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
 from statejobs.work.records.hold import Hold
@@ -111,11 +111,10 @@ class RecordAttempt:
         """Run guards and body; every exception becomes an outcome."""
         return self._face.call(self)
 
-    def prepare(self) -> Callable[[], Any] | None:
+    def prepare(self) -> Callable[[], Any] | Stale | None:
         """Lock and load what the body needs, ask the guards, and return its call.
 
         Raises:
-            IsStale: A guard says no, where one record is all that there is.
             RecordMoved: The record is no longer where its claim left it.
             UndoneError: The database could not lock it, or load what belongs to it.
         """
@@ -131,7 +130,7 @@ class RecordAttempt:
             with ours():
                 self._session.refresh(subject.record, self._model.eager_relations)
         if action.guards and (reason := _why_stale(subject)) is not None:
-            raise IsStale(reason)
+            return Stale(reason)
         args = subject.take_args(claim.job.args)
         return partial(action.body, subject.record, self._ctx, **args)
 
