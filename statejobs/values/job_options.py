@@ -10,7 +10,7 @@ from statejobs.errors import WrongValueError
 from statejobs.values.backoff import LONGEST
 from statejobs.values.clock import FIRST, LAST
 from statejobs.values.kinds import check_kind, check_span, check_whole
-from statejobs.values.option import Option, keep_options, options_of
+from statejobs.values.option import Option, check_options, options_of
 
 _LAST_PRIORITY = 9
 
@@ -74,7 +74,7 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
-        keep_options(self, "options")
+        check_options(self, "options")
         if self.run_at is not None and self.delay is not None:
             raise WrongValueError(
                 "run_at and delay are both given",

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 D = TypeVar("D")
-Keep = Callable[[str, str, Any], Any]
+Check = Callable[[str, str, Any], Any]
 """Takes where an option is given, its name and value; returns what is kept of it, or refuses."""
 
 
@@ -22,7 +22,7 @@ class Option:
 
     doc: str
     """What it means, for people: goes on after its name, without a full stop."""
-    keep: Keep
+    check: Check
     shown: str | None = None
     """How its default reads, where that is not its value."""
 
@@ -46,14 +46,14 @@ def given(declaration: Callable[..., D], names: Mapping[str, Any]) -> D:
     return declaration(**{name: names[name] for name in options_of(declaration)})
 
 
-def keep_options(declared: Any, where: str) -> None:
+def check_options(declared: Any, where: str) -> None:
     """Replace each option of *declared*, a frozen dataclass, by what is kept of it.
 
     Raises:
         DefinitionError, WrongValueError: A value that no one can mean, given at *where*.
     """
     for name, option in options_of(declared.__class__).items():
-        kept = option.keep(where, name, getattr(declared, name))
+        kept = option.check(where, name, getattr(declared, name))
         object.__setattr__(declared, name, kept)
 
 

@@ -11,7 +11,7 @@ from statejobs.errors import DefinitionError
 from statejobs.values.backoff import LONGEST, Backoff, backoff_of
 from statejobs.values.call_checks import check_call
 from statejobs.values.kinds import check_span, check_text, members_of, words_of
-from statejobs.values.option import Keep
+from statejobs.values.option import Check
 from statejobs.values.text import NAME_LIMIT, clean_text
 from statejobs.values.whole import is_whole
 
@@ -20,14 +20,14 @@ _LONGEST_KEY = 200
 _LONGEST_QUEUE = 100
 
 
-def key(*, place: str | None = None) -> Keep:
+def key(*, place: str | None = None) -> Check:
     """Check a key, in which *place* stands for the name of a resource."""
 
-    def keep(where: str, name: str, value: Any) -> str:
+    def check(where: str, name: str, value: Any) -> str:
         check_text(f"{where}: {name}", value, example="order.charge")
         return _stable(where, name, value, longest=_LONGEST_KEY, place=place)
 
-    return keep
+    return check
 
 
 def task_key(where: str, name: str, value: Any) -> str:
@@ -42,16 +42,16 @@ def task_key(where: str, name: str, value: Any) -> str:
     )
 
 
-def keys(*, place: str | None = None) -> Keep:
+def keys(*, place: str | None = None) -> Check:
     """Check several keys, as `key` checks one."""
 
-    def keep(where: str, name: str, value: Any) -> tuple[str, ...]:
+    def check(where: str, name: str, value: Any) -> tuple[str, ...]:
         words = words_of(f"{where}: {name}=", value, example='["old.key"]')
         for word in words:
             _stable(where, "key", word, longest=_LONGEST_KEY, place=place)
         return words
 
-    return keep
+    return check
 
 
 def queue(where: str, name: str, value: Any) -> str:
@@ -62,10 +62,10 @@ def queue(where: str, name: str, value: Any) -> str:
 
 def whole(
     least: int, most: int | None = None, *, why: str, fix: str, or_none: bool = False
-) -> Keep:
+) -> Check:
     """Check a whole number."""
 
-    def keep(where: str, name: str, value: Any) -> int | None:
+    def check(where: str, name: str, value: Any) -> int | None:
         if value is None and or_none:
             return None
         if is_whole(value) and least <= value and (most is None or value <= most):
@@ -74,13 +74,13 @@ def whole(
             where, f"{name}={value!r}", why=why, fix=fix.format(name=name)
         )
 
-    return keep
+    return check
 
 
-def span(*, why: str, fix: str) -> Keep:
+def span(*, why: str, fix: str) -> Check:
     """Check a positive duration, or None; what is longer than any clock can wait is cut."""
 
-    def keep(where: str, name: str, value: Any) -> timedelta | None:
+    def check(where: str, name: str, value: Any) -> timedelta | None:
         check_span(f"{where}: {name}", value, or_none=True)
         if value is None:
             return None
@@ -89,7 +89,7 @@ def span(*, why: str, fix: str) -> Keep:
         kept: timedelta = min(value, LONGEST)
         return kept
 
-    return keep
+    return check
 
 
 def backoff(where: str, _name: str, value: Any) -> Backoff:
@@ -111,16 +111,16 @@ def tags(where: str, name: str, value: Any) -> tuple[str, ...]:
     return tuple(clean_text(member, NAME_LIMIT) for member in members)
 
 
-def function(*, why: str, fix: str, or_mapping: bool = False) -> Keep:
+def function(*, why: str, fix: str, or_mapping: bool = False) -> Check:
     """Check a function of one argument, or None."""
 
-    def keep(where: str, name: str, value: Any) -> Any:
+    def check(where: str, name: str, value: Any) -> Any:
         if value is None or (or_mapping and isinstance(value, Mapping)):
             return value
         check_call(where, f"{name}=", value, given=1, why=why, fix=fix)
         return value
 
-    return keep
+    return check
 
 
 def _stable(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, cast
 
 from statejobs.values import option_checks as checked
 from statejobs.values.backoff import Backoff
-from statejobs.values.option import Option, keep_options
+from statejobs.values.option import Option, check_options
 
 RESOURCE_PLACE = "{resource}"
 """What in the key of a trigger is replaced by the name of a resource."""
@@ -108,7 +108,7 @@ class TaskOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that no one can mean."""
-        keep_options(self, f"{self.kind} {self.key!r}")
+        check_options(self, f"{self.kind} {self.key!r}")
 
     @property
     def wait(self) -> Backoff:

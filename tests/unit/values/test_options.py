@@ -8,7 +8,7 @@ import pytest
 
 from statejobs import DefinitionError, StateJobsError
 from statejobs.values.job_options import JobOptions
-from statejobs.values.option import Option, given, keep_options, options_of
+from statejobs.values.option import Option, check_options, given, options_of
 from statejobs.values.options import TaskOptions, TriggerOptions
 from tests.support.written_options import (
     DOORS,
@@ -100,7 +100,7 @@ def test_what_is_kept_replaces_what_was_given():
         words: Annotated[object, Option("words", lambda _where, _name, value: (value,))]
 
     told = Told("a")
-    keep_options(told, "here")
+    check_options(told, "here")
 
     assert told.words == ("a",)
 
