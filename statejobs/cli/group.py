@@ -43,7 +43,8 @@ class Program(Group):
         self, args: Sequence[str] | None = None, *others: Any, **options: Any
     ) -> NoReturn:
         """Run one command, then exit."""
-        settings, stdout = options.setdefault("obj", Settings()), sys.stdout
+        settings = options.setdefault("obj", Settings())
+        stdout = sys.stdout
         options["standalone_mode"] = False
         try:
             code = super().main(args, *others, **options)

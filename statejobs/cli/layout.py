@@ -84,7 +84,8 @@ def _of_character(character: str) -> int:
 
 def _beside(rows: list[list[str]], room: int | None, below: Sequence[str]) -> list[int]:
     """Return the columns that stand beside each other: as many as there is room for."""
-    beside, under = list(range(len(rows[0]))), []
+    beside = list(range(len(rows[0])))
+    under: list[int] = []
     for name in below:
         if room is None or _width(rows, beside) <= room:
             break

@@ -56,7 +56,8 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback follows, indented: what it quotes can forge no line."""
-        name, level = record.name, record.levelname
+        name = record.name
+        level = record.levelname
         ids = "".join(f" {key}={value}" for key, value in _extra(record).items())
         said = self._redaction.text(f"{record.getMessage()}{ids}")
         head = visible_line(f"{_time(record)} {level} {os.getpid()} {name}: {said}")

@@ -63,7 +63,8 @@ def once_there(act: Callable[[], T], sources: Sources) -> T:
         Exception: Whatever waiting does not mend.
     """
     monotonic = sources.clock.monotonic
-    pause, said_at = _FIRST_PAUSE, float("-inf")
+    pause = _FIRST_PAUSE
+    said_at = float("-inf")
     while True:
         try:
             return act()

@@ -23,7 +23,8 @@ def _is_ours(found: os.stat_result) -> bool:
 def _is_private(gid: int) -> bool:
     """Return whether a group is its user's own, as many systems make one for each."""
     try:
-        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid()).pw_name
+        group = grp.getgrgid(gid)
+        user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return False
     return group.gr_name == user and set(group.gr_mem) <= {user}

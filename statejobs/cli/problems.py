@@ -47,7 +47,9 @@ class Problem(Exception):  # noqa: N818 - every error becomes one, for people
 
     def __init__(self, what: str, why: str, fix: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(what)
-        self.what, self.why, self.code = what, why, code
+        self.what = what
+        self.why = why
+        self.code = code
         self.fix = _in_lower_case(fix)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -185,7 +185,8 @@ def _print_workers(
 def _held(key: Any) -> str:
     try:
         every = span(key["retry_seconds"])
-        name, reason = key["key"], key["reason"]
+        name = key["key"]
+        reason = key["reason"]
     except (KeyError, TypeError):
         return f"a key that it cannot claim: {CANNOT_BE_READ}{undecoded(key)}"
     return f"no job of {name} can be claimed, tried again every {every}: {reason}"

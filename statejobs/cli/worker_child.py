@@ -54,7 +54,8 @@ def worker_process(
     log_format: str,
 ) -> int:
     """Run one worker. Spawned by `statejobs worker`."""
-    orders, haste = Orders(), threading.Event()
+    orders = Orders()
+    haste = threading.Event()
     _catch_signals(orders.given)
     hasten: list[Callable[[], None]] = [haste.set]
     pipe = _take_stdin()

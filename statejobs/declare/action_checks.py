@@ -57,7 +57,8 @@ def check_action(cls: type, action: ActionSpec) -> None:
     Raises:
         DefinitionError: As said.
     """
-    where, body = f"{cls.__name__}.{action.name}", action.body
+    where = f"{cls.__name__}.{action.name}"
+    body = action.body
     parameters = list(inspect.signature(body).parameters.values())
     named = [p for p in parameters if p.kind in _BY_NAME]
     meanings = {p.name: meaning(body, p) for p in named}

@@ -26,7 +26,8 @@ def check_chunk(
     Raises:
         DefinitionError: The action does not fit its trigger.
     """
-    where, options = f"{cls.__name__}.{action.name}", action.trigger.options
+    where = f"{cls.__name__}.{action.name}"
+    options = action.trigger.options
     form = f"@staticmethod def {action.name}(records: Sequence[{cls.__name__}], ctx: ChunkContext)"
     if options.chunk is not None and not action.is_chunk:
         raise DefinitionError(

@@ -22,7 +22,8 @@ class Hook(_Method):
 
     def __init__(self, body: Any, specs: tuple[HookSpec, ...]) -> None:
         super().__init__(body)
-        self.body, self.specs = body, specs
+        self.body = body
+        self.specs = specs
 
     def __get__(self, record: object | None, owner: type | None = None) -> Any:
         """Return what the method itself would be."""

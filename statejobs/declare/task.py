@@ -46,7 +46,8 @@ class TaskRequest(Generic[P]):
     """A task, and when and how urgently the jobs that it is asked for shall run."""
 
     def __init__(self, spec: TaskSpec, chosen: JobOptions) -> None:
-        self.spec, self._chosen = spec, chosen
+        self.spec = spec
+        self._chosen = chosen
 
     def options(
         self,

@@ -28,7 +28,8 @@ class TransitionOnClass(Generic[R]):
     """What `Order.submit` is."""
 
     def __init__(self, spec: TransitionSpec, cls: type[R]) -> None:
-        self.spec, self._cls = spec, cls
+        self.spec = spec
+        self._cls = cls
         update_wrapper(self, spec.body)  # type: ignore[arg-type]
 
     @property

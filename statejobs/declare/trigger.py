@@ -207,7 +207,8 @@ class _ActionDecorator:
     """Turns the method under `@trigger.action(…)` into an `Action`."""
 
     def __init__(self, trigger: TriggerSpec, **declared: Any) -> None:
-        self._trigger, self._declared = trigger, declared
+        self._trigger = trigger
+        self._declared = declared
 
     @overload
     def __call__(

@@ -247,7 +247,8 @@ class _Transition(Transition):
 
     def _change_state(self, event_data: EventData) -> None:
         machine = event_data.machine
-        source, target = event_data.state, machine.states[self.dest or ""]
+        source = event_data.state
+        target = machine.states[self.dest or ""]
         if source.on_exit:
             machine.callbacks(source.on_exit, event_data)
         machine.set_state(target, event_data.model)

@@ -44,7 +44,8 @@ def cancel_job(desk: Desk, job_id: int, *, reason: str) -> JobState:
         NotFoundError: No such job.
         TransitionRefusedError: It has ended.
     """
-    job, reason = _job(desk, job_id), _shown(desk, reason)
+    job = _job(desk, job_id)
+    reason = _shown(desk, reason)
     if job.state in ENDED:
         raise _job_refused("cancel", job, "there is nothing left to cancel.")
     with desk.store.transaction() as connection:

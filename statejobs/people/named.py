@@ -48,7 +48,9 @@ class Named:
     def __init__(
         self, registry: Registry, queues: Mapping[str, int], dialect: Dialect
     ) -> None:
-        self._registry, self._queues, self._dialect = registry, queues, dialect
+        self._registry = registry
+        self._queues = queues
+        self._dialect = dialect
 
     def resource(self, given: object) -> str:
         """Return the stored name of a resource, given by name in any case, or as its class.

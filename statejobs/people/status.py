@@ -87,8 +87,10 @@ def status_of(desk: Desk, app: str) -> Status:
 
 def queues(desk: Desk) -> tuple[QueueStatus, ...]:
     """Return the queues of the app, and those that hold jobs."""
-    counts, oldest = desk.queries.counts(), desk.queries.oldest_queued()
-    alive, now = living_workers(desk), desk.now()
+    counts = desk.queries.counts()
+    oldest = desk.queries.oldest_queued()
+    alive = living_workers(desk)
+    now = desk.now()
     return tuple(
         QueueStatus(
             queue=name,

@@ -180,7 +180,8 @@ class _Unbounded(types.UserDefinedType[Any]):
     cache_ok = True
 
     def __init__(self, inner: types.TypeEngine[Any], name: str) -> None:
-        self.inner, self.name = inner, name
+        self.inner = inner
+        self.name = name
 
     def get_col_spec(self, **_options: Any) -> str:
         return self.name

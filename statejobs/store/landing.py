@@ -60,7 +60,8 @@ def land(connection: Connection, move: Move) -> bool:
     """
     if move.is_deleted:
         return True
-    place, stays = (move.was, move.version), move.was == move.becomes
+    place = (move.was, move.version)
+    stays = move.was == move.becomes
     if stays and not move.changes and move.history is None:
         return lock_place(connection, move.records, move.identity) == place
     statement = move_each(move.records, move.columns)
@@ -101,7 +102,8 @@ def given_moves(moves: Sequence[Move]) -> dict[str, list[Any]]:
 
 
 def _land_alike(connection: Connection, moves: Sequence[Move]) -> bool:
-    records, columns = moves[0].records, moves[0].columns
+    records = moves[0].records
+    columns = moves[0].columns
     has_arrays = connection.dialect.name == "postgresql"
     if has_arrays and all(map(can_be_given, (*records.keys, *columns))):
         given = {

@@ -34,10 +34,8 @@ def count_jobs(most_ended: int) -> Executable:
 
     Every index of ended jobs would cost each finish, and none has their queue.
     """
-    state, count = (
-        literal_state(JobState.QUEUED).label("state"),
-        func.count().label("count"),
-    )
+    state = literal_state(JobState.QUEUED).label("state")
+    count = func.count().label("count")
     queued = select(jobs.c.queue, state, count).where(IS_QUEUED)
     others = select(jobs.c.queue, jobs.c.state, func.count())
     live = (

@@ -18,7 +18,8 @@ class Prepared:
 
     def __init__(self, statement: Any, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
-        self._statement, self._text = statement, str(compiled)
+        self._statement = statement
+        self._text = str(compiled)
         self._constants = dict(compiled.params)
         # Python of the user's, for each execution
         self._calls_defaults = bool(compiled.prefetch)

@@ -55,7 +55,8 @@ def find_ended(
     rows = connection.execute(query).all()
     if len(rows) < limit:
         return [row.id for row in rows], before
-    first, last = rows[0].at, rows[-1].at
+    first = rows[0].at
+    last = rows[-1].at
     if first == last:
         at_once = select(jobs.c.id).where(*ended, jobs.c.finished_at == _bound(last))
         return [*connection.scalars(at_once)], last

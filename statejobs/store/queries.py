@@ -88,7 +88,9 @@ class JobQueries:
                 completed job; None where jobs must be looked for one by one.
             refuse_closed: Raises when nothing may be asked any more.
         """
-        self._engine, self._names, self._keys_of = engine, names, keys_of
+        self._engine = engine
+        self._names = names
+        self._keys_of = keys_of
         self._refuse_closed = refuse_closed
 
     def jobs(

@@ -85,7 +85,8 @@ class RecordTable:
         """Return the condition that selects *identities*."""
         if len(self.keys) > 1:
             return tuple_(*self.keys).in_(list(identities))
-        (column,), values = self.keys, [identity[0] for identity in identities]
+        (column,) = self.keys
+        values = [identity[0] for identity in identities]
         if len(values) > 1 and dialect == "postgresql" and fits_array(column):
             return column == any_(literal(values, array_of(column)))  # prepared once
         return column.in_(values)
@@ -340,7 +341,8 @@ def _moved_values(
     records: RecordTable, *, target: Any, at: Any
 ) -> dict[Column[Any], ColumnElement[Any]]:
     """Return what a move to *target* sets: one that keeps the state is no move away from it."""
-    version, changed_at = records.version, records.changed_at
+    version = records.version
+    changed_at = records.changed_at
     stays = records.state == target  # SET reads the row as it was
     # a parameter would be named after the column
     one: ColumnElement[int] = literal_column("1")

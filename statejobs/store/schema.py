@@ -114,10 +114,8 @@ def alembic_options(**options: Any) -> dict[str, Any]:
 def migration_transaction(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that no other migration of this database runs beside."""
     with engine.connect() as connection:
-        is_sqlite, is_ours = (
-            connection.dialect.name == "sqlite",
-            borrowed_of(connection) is None,
-        )
+        is_sqlite = connection.dialect.name == "sqlite"
+        is_ours = borrowed_of(connection) is None
         if not is_sqlite and is_ours:
             # A snapshot taken before the lock would not show what the last holder did.
             connection.execution_options(isolation_level="READ COMMITTED")

@@ -77,7 +77,9 @@ def land_given(
         The ids of the jobs that are completed.
     """
     first = moves[0]
-    records, columns, told = first.records, first.columns, first.history
+    records = first.records
+    columns = first.columns
+    told = first.history
     if not all(map(can_be_given, (*records.keys, *columns))):
         return set()
     given = {

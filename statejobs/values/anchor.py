@@ -84,7 +84,8 @@ class Anchor:
         return True
 
     def _set(self, samples: Sequence[Sample], at: float) -> None:
-        self._kept, self._odd = deque(samples, maxlen=KEPT), []
+        self._kept = deque(samples, maxlen=KEPT)
+        self._odd = []
         origin = _best(samples).origin
         self.course = Course(origin=origin, since=at, target=origin)
 

@@ -23,7 +23,8 @@ class NotStorable(Exception):  # noqa: N818 - becomes an ArgumentsError once the
 
     def __init__(self, why: str, *, fix: str = "") -> None:
         super().__init__(why, fix)
-        self.why, self.fix = why, fix
+        self.why = why
+        self.fix = fix
 
     @classmethod
     def for_size(cls) -> NotStorable:
@@ -62,7 +63,8 @@ def from_json(kind: Any, value: object) -> object:
 
 def unknown_type(root: object) -> type | None:
     """Return a type inside *root* that neither msgspec nor pydantic can read back."""
-    waiting, seen = [root], set[int]()
+    waiting = [root]
+    seen = set[int]()
     while waiting:
         node = waiting.pop()
         if id(node) in seen:
@@ -220,12 +222,14 @@ def _compare(sent: object, back: object, place: Place) -> None:
         raise NotStorable(
             f"{place} is {_type(sent)}, but would come back as {_type(back)}"
         )
-    ours, theirs = _parts(sent), _parts(back)
+    ours = _parts(sent)
+    theirs = _parts(back)
     if ours is None or theirs is None:
         _compare_single(sent, back, place)
         return
     if isinstance(sent, set | frozenset):
-        ours, theirs = _members(sent), _members(back)
+        ours = _members(sent)
+        theirs = _members(back)
     if ours.keys() != theirs.keys():
         raise NotStorable(f"{place} would come back with other members")
     for key, part in ours.items():

@@ -80,7 +80,8 @@ class Signature:
             DefinitionError: A parameter could not be stored.
         """
         declared = list(inspect.signature(function).parameters.values())
-        ours, rest = declared[:skip], declared[skip:]
+        ours = declared[:skip]
+        rest = declared[skip:]
         if len(ours) < skip or any(p.kind not in _POSITIONAL for p in ours):
             raise DefinitionError(
                 name,

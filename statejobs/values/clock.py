@@ -87,7 +87,8 @@ class CourseClock:
 
     def __init__(self, wall: Clock) -> None:
         """Let it go on by the monotonic seconds of *wall*."""
-        self.wall, self.monotonic = wall, wall.monotonic
+        self.wall = wall
+        self.monotonic = wall.monotonic
         self.course: Course | None = None
 
     def now(self) -> datetime:

@@ -197,13 +197,16 @@ class _Chain:
 
     def _links(self, error: BaseException) -> Iterator[tuple[BaseException, str]]:
         """Yield *error* and what led to it, each with the words that follow it in print."""
-        current, joint = error, ""
+        current = error
+        joint = ""
         while id(current) not in self.seen and len(self.seen) < _MOST_ERRORS:
             self.seen.add(id(current))
             yield current, joint
-            earlier, joint = _attribute(current, "__cause__"), _CAUSE
+            earlier = _attribute(current, "__cause__")
+            joint = _CAUSE
             if earlier is None and not _attribute(current, "__suppress_context__"):
-                earlier, joint = _attribute(current, "__context__"), _CONTEXT
+                earlier = _attribute(current, "__context__")
+                joint = _CONTEXT
             if not isinstance(earlier, BaseException):
                 return
             current = earlier
@@ -214,7 +217,8 @@ class _Chain:
         if stack:
             yield "Traceback (most recent call last):\n"
             yield shown_code("".join(stack.format()), TRACEBACK_LIMIT, self.redaction)
-        name, message = type_name(error), self._words(_message_in_traceback(error))
+        name = type_name(error)
+        message = self._words(_message_in_traceback(error))
         yield f"{name}: {message}\n" if message else f"{name}\n"
         for note in _notes(error):
             yield f"{self._words(note)}\n"

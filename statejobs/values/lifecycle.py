@@ -33,7 +33,8 @@ J = JobState
 
 MOST_RETURNS = 10
 """Attempts in a row that the database may fail; the next counts, or a deadlock would go on."""
-_FIRST_RETURN, _LONGEST_RETURN = timedelta(seconds=0.1), timedelta(seconds=30)
+_FIRST_RETURN = timedelta(seconds=0.1)
+_LONGEST_RETURN = timedelta(seconds=30)
 
 
 def _edge(name: str, sources: tuple[JobState, ...], target: JobState, doc: str) -> Edge:

@@ -175,7 +175,9 @@ def _secret_value(word: str) -> Pattern[str]:
 
 def _end_of(found: Match[str]) -> int:
     """Return where the value ends whose name was found."""
-    text, before, start = found.string, found[0], found.end()
+    text = found.string
+    before = found[0]
+    start = found.end()
     if found["option"] or "\n" in before:  # words of a command, or of another line
         return end_of_word(text, start)
     if _HEADER.match(before) and not _NO_HEADER.match(text, start):

@@ -29,7 +29,8 @@ _SCHEME = re.compile(r"(?:bearer|basic|digest|token)[ \t]{1,5}", re.IGNORECASE)
 _GOES_ON = re.compile(r"[ \t]{0,5}(?:=(?!=)|\+|%|\||or\b|and\b|if\b|else\b)[ \t]{0,5}")
 _NEXT_LITERAL = re.compile(rf"[ \t]{{1,5}}(?={LITERAL_BEGINS})")
 _LINE = re.compile(r"[^\n]*")
-_OPEN, _CLOSED = "[({", "])}"
+_OPEN = "[({"
+_CLOSED = "])}"
 
 
 def end_of_value(text: str, start: int) -> int:
@@ -64,7 +65,8 @@ def _end_of_part(text: str, start: int) -> int:
     """Return where one operand ends: literals side by side, brackets, or a word with its calls."""
     if text.startswith(MASK, start):
         return start + len(MASK)
-    end, quote = start, _QUOTE.match(text, start)
+    end = start
+    quote = _QUOTE.match(text, start)
     while quote is not None:
         end = _end_of_literal(text, quote)
         gap = _NEXT_LITERAL.match(text, end)
@@ -92,7 +94,8 @@ def _end_of_run(text: str, start: int) -> int:
 
 def _end_of_group(text: str, start: int) -> int:
     """Return where the bracket at *start* is closed; the end of the text where it is not."""
-    depth, end = 0, start
+    depth = 0
+    end = start
     while found := _OF_GROUP.search(text, end):
         end = found.end()
         sign = found[0]
@@ -109,7 +112,9 @@ def _end_of_group(text: str, start: int) -> int:
 
 def _end_of_literal(text: str, quote: Match[str]) -> int:
     """Return where a literal ends; one of a single line at the end of its line."""
-    start, sign, slashes = quote.end(), quote["quote"], quote["slashes"]
+    start = quote.end()
+    sign = quote["quote"]
+    slashes = quote["slashes"]
     if len(sign) > 1:
         closing = text.find(sign, start)
         return len(text) if closing < 0 else closing + len(sign)

@@ -56,7 +56,8 @@ def type_name(value: object) -> str:
     """Return the name of the type of *value*, with its module unless that says nothing."""
     kind = type(value)
     try:
-        name, module = plain(kind.__qualname__), plain(kind.__module__)
+        name = plain(kind.__qualname__)
+        module = plain(kind.__module__)
     except BaseException:  # noqa: BLE001 - a metaclass may do anything
         return plain(type.__dict__["__name__"].__get__(kind))
     return name if module in {"builtins", "__main__"} else f"{module}.{name}"

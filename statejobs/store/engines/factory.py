@@ -58,7 +58,8 @@ def parse_url(database: object) -> URL:
         ) from None
     backend = url.get_backend_name()
     if backend == "postgres":  # the old spelling, still in many environments
-        backend, url = "postgresql", url.set(drivername="postgresql")
+        backend = "postgresql"
+        url = url.set(drivername="postgresql")
     if backend not in DRIVERS:
         raise ConfigurationError(
             f"{backend} is not supported",

@@ -78,7 +78,8 @@ class Unended:
     """A transaction as others see it: they may look at it, and not end it."""
 
     def __init__(self, transaction: Any, refuse: Callable[[str], None]) -> None:
-        self._transaction, self._refuse = transaction, refuse
+        self._transaction = transaction
+        self._refuse = refuse
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transaction, name)

@@ -36,7 +36,8 @@ ON_BEGIN = "statejobs_on_begin"
 What it raises ends the transaction, and the statement is not sent.
 """
 
-_BEGUN, _LIFTED = "statejobs_begun", "statejobs_lifted"
+_BEGUN = "statejobs_begun"
+_LIFTED = "statejobs_lifted"
 _STATEMENT = re.compile(r"^\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(\w+)", re.DOTALL)
 _LOCKS = re.compile(
     r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|SHARE|KEY\s+SHARE)\b", re.IGNORECASE

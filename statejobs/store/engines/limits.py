@@ -71,7 +71,8 @@ def _find_limit(engine: Engine) -> Limit | None:
     if row is None or row.rolsuper or pid != row.pg_backend_pid:
         return None
     quote = engine.dialect.identifier_preparer.quote_identifier
-    role, database = quote(row.session_user), quote(row.current_database)
+    role = quote(row.session_user)
+    database = quote(row.current_database)
     limits = [
         Limit(f"role {role}", row.rolconnlimit, f"ALTER ROLE {role} CONNECTION LIMIT"),
         Limit(

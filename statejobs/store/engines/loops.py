@@ -29,7 +29,9 @@ class AsyncEngines:
             connections: How many jobs of a loop may hold one at once.
             on_open: Called with the sync face of each that is opened.
         """
-        self._engine, self._connections, self._on_open = engine, connections, on_open
+        self._engine = engine
+        self._connections = connections
+        self._on_open = on_open
         self._by_loop: dict[asyncio.AbstractEventLoop, AsyncEngine] = {}
         self._cutters: dict[asyncio.AbstractEventLoop, Cutter] = {}
 
@@ -52,10 +54,8 @@ class AsyncEngines:
             opened = open_async_engine(self._engine, connections=self._connections)
             renew_in_children(opened.sync_engine)
             self._on_open(opened.sync_engine)
-            self._by_loop[loop], self._cutters[loop] = (
-                opened,
-                Cutter(opened.sync_engine),
-            )
+            self._by_loop[loop] = opened
+            self._cutters[loop] = Cutter(opened.sync_engine)
         return opened
 
     async def close_of_this_loop(self) -> None:

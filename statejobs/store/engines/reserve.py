@@ -51,8 +51,10 @@ class Reserve(OptionEngine):
             may_borrow: Whether it takes idle connections of *engine* when its own are in use.
         """
         super().__init__(engine, {})
-        self._lender, self._may_borrow = engine, may_borrow
-        self._own, self._process = _beside(engine.pool, most), os.getpid()
+        self._lender = engine
+        self._may_borrow = may_borrow
+        self._own = _beside(engine.pool, most)
+        self._process = os.getpid()
         event.listen(_root_of(engine), "engine_disposed", self._let_go)
 
     def raw_connection(self) -> PoolProxiedConnection:
@@ -71,7 +73,8 @@ class Reserve(OptionEngine):
 
     def _let_go(self, _engine: Engine) -> None:
         """Close what is idle with the pool beside; a forked copy leaves it to its parent."""
-        before, self._own = self._own, self._own.recreate()
+        before = self._own
+        self._own = self._own.recreate()
         if os.getpid() == self._process:
             let_go(before)
         else:

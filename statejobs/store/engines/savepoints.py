@@ -27,7 +27,8 @@ class Borrowed:
     """The connection of the driver, for one part of the transaction that is open on it."""
 
     def __init__(self, outer: Outer, driver: Any) -> None:
-        self.outer, self._driver = outer, driver
+        self.outer = outer
+        self._driver = driver
         self.thread = threading.current_thread()
         self.is_around_one = False
         """Whether a single statement is in a savepoint of its own."""
@@ -46,7 +47,8 @@ class Borrowed:
 
     def begin(self) -> str:
         """Note that its savepoint is set by the SQL that is returned."""
-        self._savepoint, self._was_lost = self.outer.push(self), False
+        self._savepoint = self.outer.push(self)
+        self._was_lost = False
         return f"SAVEPOINT {self._savepoint}"
 
     def lose(self) -> None:
@@ -81,7 +83,8 @@ class Borrowed:
         if self._savepoint is None:
             return
         self.outer.pop(self)
-        name, self._savepoint = self._savepoint, None
+        name = self._savepoint
+        self._savepoint = None
         self._send(f"ROLLBACK TO SAVEPOINT {name}")
         self._send(f"RELEASE SAVEPOINT {name}")
 
@@ -203,7 +206,8 @@ class Outer:
     def pop(self, borrowed: Borrowed) -> None:
         """Note that a part ends, and with it all that is inside of it."""
         while self._open:
-            depth, last = len(self._open), self._open[-1]
+            depth = len(self._open)
+            last = self._open[-1]
             if isinstance(last, Borrowed):
                 self._open.pop()
                 if last is borrowed:

@@ -75,7 +75,8 @@ class SilenceWatch:
     """
 
     def __init__(self, engine: Engine, monotonic: Callable[[], float]) -> None:
-        self._engine, self._monotonic = engine, monotonic
+        self._engine = engine
+        self._monotonic = monotonic
         self._connections: list[weakref.ref[Any]] = []
         self._lock = threading.Lock()
         self._waits: dict[int, _Wait] = {}
@@ -151,7 +152,8 @@ class SilenceWatch:
         """A statement may be on its way: only what has not changed for a while counts."""
         wait = self._waits[id(connection)]
         if mark is None or wait.mark != mark:
-            wait.mark, wait.seen_at = mark, now
+            wait.mark = mark
+            wait.seen_at = now
             return False
         return now - wait.seen_at >= _CONFIRM_AFTER
 

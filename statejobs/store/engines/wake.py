@@ -137,7 +137,8 @@ class _Place:
     """The directory of the sockets, open."""
 
     def __init__(self, directory: Path, descriptor: int) -> None:
-        self._directory, self.descriptor = directory, descriptor
+        self._directory = directory
+        self.descriptor = descriptor
 
     def address(self, name: str) -> str:
         """Return where the socket *name* is, in the few bytes that an address may have."""

@@ -41,10 +41,12 @@ class Witness:
     """Watches the connections of one database."""
 
     def __init__(self, engine: Engine, monotonic: Callable[[], float]) -> None:
-        self._engine, self._monotonic = engine, monotonic
+        self._engine = engine
+        self._monotonic = monotonic
         self._connections: list[weakref.ref[Any]] = []
         self._losses: deque[float] = deque(maxlen=100)
-        self._lock, self._here = threading.Lock(), threading.local()
+        self._lock = threading.Lock()
+        self._here = threading.local()
         self._of_engine = self._listeners_for(engine)
         _listen(engine, self._of_engine)
 
@@ -169,7 +171,8 @@ def _listen(engine: Engine, listeners: Listeners) -> None:
 
 def _hung_up(connections: Iterable[Any], patience: int) -> bool:
     """Return whether the other end of one of *connections* is gone, after *patience* at most."""
-    poll, watched = select.poll(), 0
+    poll = select.poll()
+    watched = 0
     for connection in connections:
         with suppress(Exception):  # closed since the look
             poll.register(connection.fileno(), _HUNG_UP)
