@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from statejobs.values.job import Job
+from statejobs.values.outcome import Late, Superseded
 
 
 class Subject(Protocol):
@@ -49,9 +50,12 @@ class Whereabouts:
     """Whether a declared transition, or an action, took it away."""
 
 
-class LateResult(Exception):  # noqa: N818 - an answer, not an error
-    """The job is no longer ours: its lease ended, or an outcome was recorded already."""
+class NotWritten(Exception):  # noqa: N818 - it carries an answer
+    """Nothing of a finish is kept, and the attempt ends as *outcome* instead.
 
+    It unwinds through the transaction or the session, which SQLAlchemy then rolls back.
+    """
 
-class MovedAway(Exception):  # noqa: N818 - an answer, not an error
-    """The record was moved away by someone else while its job ran."""
+    def __init__(self, outcome: Late | Superseded) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.errors import RecordHiddenError, RowRefusedError
 from statejobs.events import JobEnded, JobLate
-from statejobs.runner.answers import LateResult, MovedAway
+from statejobs.runner.answers import NotWritten
 from statejobs.runner.crash_points import CrashPoint, Reach, live_on
 from statejobs.runner.ended import Ended
 from statejobs.runner.port import Claim, Ending, Phase, Works
@@ -38,7 +38,6 @@ from statejobs.values.outcome import (
     Late,
     Outcome,
     Release,
-    Superseded,
 )
 
 log = logging.getLogger("statejobs.runner")
@@ -75,7 +74,9 @@ class Finisher:
             ended, left = self.finish_many([ending])
             if not left:
                 return ended[0]
-        return self._finish_alone(ending)
+        alone = self._finish_alone(ending)
+        assert alone is not None  # noqa: S101 - it waits for every lock
+        return alone
 
     def finish_many(
         self, endings: Sequence[Ending]
@@ -99,17 +100,14 @@ class Finisher:
 
     def try_finish(self, ending: Ending, *, patience: timedelta) -> Ended | None:
         """As `finish`, but return None when a lock was not given within *patience*."""
-        try:
-            return self._finish_alone(ending, patience=patience)
-        except _NotGivenError:
-            return None
+        return self._finish_alone(ending, patience=patience)
 
     def finish_within(self, session: Session, endings: Sequence[Ending]) -> list[Ended]:
         """Commit what one call wrote, and how each of its claims ends, together or not at all.
 
         Raises:
-            LateResult: A job is no longer ours; the caller rolls back.
-            MovedAway: A record is no longer where its claim left it; likewise.
+            NotWritten: A job is no longer ours, or a record no longer where its claim left it; the
+                caller rolls back.
             UndoneError: A fault of the database that passes; likewise.
         """
         endings = [
@@ -182,16 +180,15 @@ class Finisher:
 
     def _finish_alone(
         self, ending: Ending, *, patience: timedelta | None = None
-    ) -> Ended:
+    ) -> Ended | None:
+        """Finish in a transaction of its own; None when it lacks a lock after *patience*."""
         claim = ending.claim
         ending = replace(ending, outcome=self._retries.judge(claim, ending.outcome))
         since = claim.began if isinstance(ending.outcome, Release) else None
         commit = partial(self._commit_alone, ending, patience)
         try:
             return self._retries.insist(claim, commit, since=since)
-        except _NotGivenError:
-            raise
-        except LateResult:
+        except NotWritten:
             pass
         except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
             if isinstance(ending.outcome, Complete):
@@ -200,7 +197,7 @@ class Finisher:
                 return ended
         return self._end_of_unsure(ending) or self.late(claim)
 
-    def _commit_alone(self, ending: Ending, patience: timedelta | None) -> Ended:
+    def _commit_alone(self, ending: Ending, patience: timedelta | None) -> Ended | None:
         _begin(ending.claim)
         try:
             # It may hold the record while it waits, and then yields; or it waits for so long only.
@@ -212,7 +209,7 @@ class Finisher:
         except DBAPIError as error:
             is_locked = fault_of(error) is Fault.LOCKED and not may_last(error)
             if patience is not None and is_locked:
-                raise _NotGivenError from None
+                return None
             raise
         self._note_settled(ending.claim)
         return self._tell_of(ending.claim, settled)
@@ -283,17 +280,11 @@ class Finisher:
         self._reach(CrashPoint.FINISHED)
 
 
-class _NotGivenError(Exception):
-    """A lock was not given within the patience of a finish."""
-
-
 def outcome_of(error: Exception) -> Outcome:
     """Return the outcome of an attempt whose commit failed."""
     match error:
-        case LateResult():
-            return Late()
-        case MovedAway():
-            return Superseded(str(error))
+        case NotWritten():
+            return error.outcome
         case UndoneError() | RecordHiddenError():
             return give_back(error)
         case _:
@@ -302,7 +293,7 @@ def outcome_of(error: Exception) -> Outcome:
 
 def _begin(claim: Claim) -> None:
     if not claim.advance(Phase.FINISHING):
-        raise LateResult
+        raise NotWritten(Late())
 
 
 def _commit(session: Session, endings: Sequence[Ending]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from statejobs.errors import RecordKeptError
-from statejobs.runner.answers import LateResult, MovedAway
+from statejobs.runner.answers import NotWritten
 from statejobs.runner.crash_points import CrashPoint, Reach
 from statejobs.runner.port import Claim, Ending
 from statejobs.runner.settling import Settling
@@ -36,6 +36,7 @@ from statejobs.values.outcome import (
     Crash,
     Fail,
     GiveBack,
+    Late,
     Outcome,
     Release,
     Snooze,
@@ -73,8 +74,8 @@ class Steps:
             is_held: The transaction has locked and checked the record before it wrote anything.
 
         Raises:
-            LateResult: The job is no longer ours.
-            MovedAway: What *is_held* has been moved all the same, by the attempt itself.
+            NotWritten: The job is no longer ours; or what *is_held* has been moved all the same,
+                by the attempt itself.
             RecordHiddenError: Nobody can tell where the record is.
             RecordKeptError: The database does not let it go.
         """
@@ -105,8 +106,7 @@ class Steps:
             flush: Writes what the body left in the session.
 
         Raises:
-            LateResult: A job is no longer ours.
-            MovedAway: A record is no longer where its claim left it.
+            NotWritten: A job is no longer ours, or a record no longer where its claim left it.
             RecordHiddenError: Nobody can tell where one is.
             RecordKeptError: The database does not let one go.
             UndoneError: A fault of the database that passes.
@@ -192,10 +192,10 @@ class Steps:
 
     def _why_not(
         self, connection: Connection, claim: Claim
-    ) -> MovedAway | RecordKeptError:
+    ) -> NotWritten | RecordKeptError:
         """Return why a move did not land."""
         reason = claim.work.look(connection, claim).reason
-        return RecordKeptError() if reason is None else MovedAway(reason)
+        return RecordKeptError() if reason is None else NotWritten(Superseded(reason))
 
     def _move_of(self, ending: Ending, settlement: Settlement) -> Move | None:
         return ending.claim.work.move_of(
@@ -217,7 +217,8 @@ class Steps:
         if moves and not land_all(connection, moves):
             if len(completing) == 1:
                 raise self._why_not(connection, completing[0].claim)
-            raise MovedAway(f"one of {len(moves)} records was moved away, or is kept")
+            reason = f"one of {len(moves)} records was moved away, or is kept"
+            raise NotWritten(Superseded(reason))
         return moves
 
     def _complete_all(
@@ -282,7 +283,7 @@ class Steps:
         """End the job, if it is still ours.
 
         Raises:
-            LateResult: It is not.
+            NotWritten: It is not.
         """
         state = finish_job(
             connection,
@@ -293,7 +294,7 @@ class Steps:
             allowance=claim.policy.max_attempts,
         )
         if state is None:
-            raise LateResult
+            raise NotWritten(Late())
         return state
 
     def _record_attempt(

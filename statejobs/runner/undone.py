@@ -27,7 +27,10 @@ WasEveryones = Callable[[BaseException], bool]
 
 
 class UndoneError(Exception):
-    """A statement of ours met a fault that passes; what the body wrote was rolled back with it."""
+    """A statement of ours met a fault that passes; what the body wrote was rolled back with it.
+
+    It unwinds through the flush of SQLAlchemy that the statement was part of, and through the body.
+    """
 
     def __init__(self, cause: SQLAlchemyError) -> None:
         super().__init__(str(cause))

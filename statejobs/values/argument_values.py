@@ -21,7 +21,7 @@ MOST_BYTES = 1_048_576
 class NotStorable(Exception):  # noqa: N818 - becomes an ArgumentsError once the parameter is known
     """A value cannot be stored; unwinds through the encoder of msgspec, which asks for models."""
 
-    def __init__(self, why: str, *, fix: str = "") -> None:
+    def __init__(self, why: str, fix: str = "") -> None:
         super().__init__(why, fix)
         self.why = why
         self.fix = fix

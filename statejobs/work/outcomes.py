@@ -25,7 +25,10 @@ LONG_TRANSACTION = 1.0
 
 
 class RecordMoved(BaseException):
-    """A record is no longer where its claim left it: an answer that no body shall swallow."""
+    """A record is no longer where its claim left it: an answer that no body shall swallow.
+
+    It unwinds through the flush of SQLAlchemy in which the session began, and through the body.
+    """
 
 
 def outcome_of(raised: BaseException) -> Outcome:

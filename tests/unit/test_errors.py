@@ -9,13 +9,20 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 import statejobs
 from statejobs import errors
 from statejobs.cli.problems import Problem, problem_of
 from statejobs.errors import StateJobsError
-from statejobs.values.outcome import Cancel, Snooze
+from statejobs.runner.answers import NotWritten
+from statejobs.runner.undone import UndoneError
+from statejobs.store.engines.wake import _NotOursError
+from statejobs.values.argument_values import NotStorable
+from statejobs.values.outcome import Cancel, Snooze, Superseded
+from statejobs.work.outcomes import RecordMoved
 
+LOCKED = OperationalError("SELECT 1", None, Exception("database is locked"))
 REFERENCE = Path(__file__).parents[2] / "docs/reference/declaration.md"
 
 
@@ -26,9 +33,15 @@ def all_of(kind):
             import_module(module.name)
     found, waiting = set(), [kind]
     while waiting:
-        waiting += (new := set(waiting.pop().__subclasses__()) - found)
+        new = set(type.__subclasses__(waiting.pop())) - found
+        waiting += new
         found |= new
-    return {one for one in found if one.__module__.startswith("statejobs.")}
+    return {one for one in found if _module(one).startswith("statejobs.")}
+
+
+def _module(kind):
+    # Other tests make classes that raise whatever they are asked.
+    return str(type.__getattribute__(kind, "__dict__").get("__module__"))
 
 
 def example_of(kind):
@@ -70,6 +83,11 @@ OTHERS = {
     Snooze: lambda: Snooze(minutes=5, reason="busy"),
     Cancel: lambda: Cancel("no longer wanted"),
     Problem: lambda: Problem("what", "why", "fix"),
+    NotStorable: lambda: NotStorable("it is too deep", fix="pass its key"),
+    NotWritten: lambda: NotWritten(Superseded("moved away")),
+    RecordMoved: lambda: RecordMoved("moved away"),
+    UndoneError: lambda: UndoneError(LOCKED),
+    _NotOursError: lambda: _NotOursError("/tmp/app.db-wake"),
 }
 OURS = sorted({StateJobsError} | all_of(StateJobsError), key=lambda kind: kind.__name__)
 
@@ -129,7 +147,15 @@ def test_what_is_raised_beside_errors_keeps_its_data_too(kind):
 
     for again in (_pickled(raised), copy.copy(raised), copy.deepcopy(raised)):
         assert type(again) is kind
-        assert (str(again), vars(again)) == (str(raised), vars(raised))
+        assert repr((again, vars(again))) == repr((raised, vars(raised)))
+
+
+def test_what_is_no_error_says_who_raises_it_or_through_what_it_unwinds():
+    assert all_of(BaseException) == {*OURS, *OTHERS}
+    for kind in OTHERS:
+        assert re.search(
+            "[Uu]nwinds through|Unwinds as|^Raise in an action", kind.__doc__
+        )
 
 
 def test_a_snooze_that_was_pickled_waits_as_long():

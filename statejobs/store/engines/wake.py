@@ -107,7 +107,10 @@ class SqliteListener:
 
 
 class _NotOursError(PermissionError):
-    """Others could have put there whatever they like."""
+    """Others could have put there whatever they like.
+
+    Unwinds as an OSError beside those of the system: whoever only listens cannot in any of them.
+    """
 
 
 def _directory_beside(path: Path) -> Path:

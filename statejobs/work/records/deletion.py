@@ -11,8 +11,9 @@ from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import StateJobsError
 from statejobs.record.identity import encode_identity
-from statejobs.runner.answers import MovedAway
+from statejobs.runner.answers import NotWritten
 from statejobs.store.records import read_place
+from statejobs.values.outcome import Superseded
 from statejobs.work.records.hold import Hold
 from statejobs.work.records.subject import RecordSubject
 
@@ -28,7 +29,7 @@ def delete_or_refuse(
         subjects: All of one action.
 
     Raises:
-        MovedAway: A record is no longer where its claim left it.
+        NotWritten: A record is no longer where its claim left it.
         StateJobsError: An action has deleted its record, or changed its key, and says so nowhere;
             or the record of one that declares it is still there.
     """
@@ -75,16 +76,19 @@ def blaming_the_action(
         subjects: The records.
 
     Raises:
-        StateJobsError: In place of `MovedAway`, when nobody else can have moved one.
+        StateJobsError: In place of a `Superseded`, when nobody else can have moved one.
     """
     try:
         yield
-    except MovedAway as moved:
+    except NotWritten as unkept:
+        outcome = unkept.outcome
+        if not isinstance(outcome, Superseded):
+            raise
         if hold is not None and not hold.holds(session.connection()):
             raise
         for subject in subjects:
             _refuse_undeclared(subject)
-        raise _by_sql(subjects, moved) from None
+        raise _by_sql(subjects, outcome.reason) from None
 
 
 def _refuse_what_is_there(connection: Connection, subject: RecordSubject) -> None:
@@ -131,7 +135,7 @@ def _undeclared(subject: RecordSubject, did: str) -> StateJobsError:
     )
 
 
-def _by_sql(subjects: Sequence[RecordSubject], moved: MovedAway) -> StateJobsError:
+def _by_sql(subjects: Sequence[RecordSubject], moved: str) -> StateJobsError:
     subject = subjects[0]
     who = (
         _label(subject)

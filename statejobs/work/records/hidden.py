@@ -10,9 +10,10 @@ from sqlalchemy.exc import DBAPIError
 
 from statejobs.errors import RecordHiddenError
 from statejobs.record.model import ResourceModel
-from statejobs.runner.answers import MovedAway
 from statejobs.store.faults import Fault, fault_of
 from statejobs.store.records import Identity, read_place
+from statejobs.values.failure import describe_failure
+from statejobs.values.outcome import GiveBack, Superseded
 from statejobs.work.records.subject import RecordSubject, where_to
 
 
@@ -56,11 +57,11 @@ def find_unlockable(
 
 def moved_or_hidden(
     connection: Connection, subject: RecordSubject
-) -> MovedAway | RecordHiddenError:
-    """Return why the record of *subject* could not be locked or moved where its claim left it."""
+) -> Superseded | GiveBack:
+    """Return how an attempt ends whose record is not where its claim left it."""
     place = read_place(connection, subject.model.records, subject.identity)
     if place is None or place == (subject.state, subject.version):
         why = why_hidden(connection, subject.model)
         if why is not None:
-            return why
-    return MovedAway(where_to(subject, place and place[0]))
+            return GiveBack(failure=describe_failure(why), error=why)
+    return Superseded(where_to(subject, place and place[0]))

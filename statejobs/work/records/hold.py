@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session, lazyload
 
-from statejobs.errors import RecordHiddenError
-from statejobs.runner.answers import MovedAway
+from statejobs.runner.answers import NotWritten
 from statejobs.runner.undone import UndoneError, give_back, ours
 from statejobs.store.engines.lazy_begin import (
     begin_now,
@@ -21,7 +20,6 @@ from statejobs.store.engines.lazy_begin import (
 )
 from statejobs.store.records import Identity, in_lock_order, lock_places
 from statejobs.store.tables import unindexed
-from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import GiveBack, Superseded
 from statejobs.work.outcomes import RecordMoved
 from statejobs.work.records.hidden import moved_or_hidden
@@ -77,7 +75,7 @@ class Hold:
             raise
         for subject in self.subjects:
             if subject.identity not in standing:
-                self.outcome = _ending(moved_or_hidden(connection, subject))
+                self.outcome = moved_or_hidden(connection, subject)
                 raise RecordMoved(_words(self.outcome))
         self._held = last_begun(connection)
 
@@ -85,7 +83,7 @@ class Hold:
         """Lock and check, unless the transaction of *connection* has done so; begin it if need be.
 
         Raises:
-            MovedAway: A record is no longer where its claim left it.
+            NotWritten: A record is no longer where its claim left it.
             UndoneError: The database could not lock them.
         """
         if self.holds(connection):
@@ -95,7 +93,7 @@ class Hold:
         try:
             self(connection)
         except RecordMoved as moved:
-            raise MovedAway(str(moved)) from None
+            raise NotWritten(Superseded(str(moved))) from None
 
     def holds(self, connection: Connection) -> bool:
         """Return whether the present transaction of *connection* is the one that locked them."""
@@ -125,17 +123,11 @@ class Hold:
         for subject in self.subjects:
             now = found.get(subject.identity)
             if now is None:
-                self.outcome = _ending(moved_or_hidden(connection, subject))
+                self.outcome = moved_or_hidden(connection, subject)
                 return
             if now != (subject.state, subject.version):
                 self.outcome = Superseded(where_to(subject, now[0]))
                 return
-
-
-def _ending(why: MovedAway | RecordHiddenError) -> Superseded | GiveBack:
-    if isinstance(why, RecordHiddenError):
-        return GiveBack(failure=describe_failure(why), error=why)
-    return Superseded(str(why))
 
 
 def _words(ending: Superseded | GiveBack) -> str:
