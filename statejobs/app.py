@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
-from sqlalchemy import URL, Connection, Engine, MetaData
+from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.awaited import Awaited
@@ -187,7 +187,7 @@ class StateJobs(ByHand):
         """
         self.store.refuse_closed()
         schema.create_tables(self.engine)
-        for metadata in self._metadata():
+        for metadata in self.registry.metadata:
             metadata.create_all(self.engine)
 
     def session(self) -> Session:
@@ -387,20 +387,15 @@ class StateJobs(ByHand):
     def _keys_of(self, resource: str) -> list[str] | None:
         """Return the keys of the jobs of *resource*, if its history names those that completed."""
         model = self.registry.resources.get(resource)
-        kept, completed = self.retention.history, self.retention.completed
-        outlives = kept is None or (completed is not None and completed <= kept)
-        if model is None or not model.has_history or not outlives:
+        if model is None or not model.has_history:
+            return None
+        if not self.retention.keeps_history_of_completed:
             return None
         return self.registry.keys_of(model.name)
 
     def _warn_of_unserved(self, queues: Collection[str]) -> None:
         for warning in self.registry.unserved(queues):
             log.warning("%s", warning)
-
-    def _metadata(self) -> list[MetaData]:
-        return list(
-            dict.fromkeys(m.table.metadata for m in self.registry.resources.values())
-        )
 
     def _watch_engine(self, engine: Engine) -> None:
         """Notice what becomes of the connections of another *engine* on the database."""

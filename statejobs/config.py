@@ -124,6 +124,13 @@ class Retention:
         age: timedelta | None = getattr(self, state.value)
         return age
 
+    @property
+    def keeps_history_of_completed(self) -> bool:
+        """Whether history goes back at least as far as jobs that ended well."""
+        if self.history is None:
+            return True
+        return self.completed is not None and self.completed <= self.history
+
     @classmethod
     def older_than(cls, age: timedelta) -> Retention:
         """Return one that keeps every ended job for *age*, and all history."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from sqlalchemy import MetaData
+
 from statejobs.declare.abstract import is_abstract, mapped_below
 from statejobs.declare.mixin import StatefulResource
 from statejobs.declare.names import key_used_twice
@@ -101,6 +103,12 @@ class Registry:
             key for key, (model, _) in self.triggers.items() if model.name == resource
         ]
         return list(dict.fromkeys([key for keys in own for key in keys] + others))
+
+    @property
+    def metadata(self) -> list[MetaData]:
+        """The metadata in which the tables of the resources are, each once."""
+        tables = [model.table for model in self.resources.values()]
+        return list(dict.fromkeys(table.metadata for table in tables))
 
     @property
     def is_async(self) -> bool:
