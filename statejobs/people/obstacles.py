@@ -47,10 +47,10 @@ def _why_forgotten(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str
         # and left it there
         has_run = last.state is JobState.COMPLETED and bound.target == state
         if not has_run and not any(job.state in LIVE for job in mine):
-            why = f" ({last.reason})" if last.reason else ""
+            reason = f" ({last.reason})" if last.reason else ""
             return (
                 f"it waits in {state!r}, and nothing runs: job {last.id} of {key!r} is "
-                f"{last.state}{why}. Let it go on with: statejobs job retry {last.id}"
+                f"{last.state}{reason}. Let it go on with: statejobs job retry {last.id}"
             )
     return None
 

@@ -28,7 +28,8 @@ def creation(model: ResourceModel, target: str, *, before: Step | None = None) -
         name="create", source=None, target=target, trigger=promised_by(model, target)
     )
     if before is not None:
-        step.at, step.acting = before.at, before.acting
+        step.at = before.at
+        step.acting = before.acting
     return step
 
 

@@ -44,7 +44,8 @@ class Inserted(IteratorResult[Any]):
         super().__init__(SimpleResultMetaData([]), iter([]))
         self.close()
         self.rowcount = rowcount
-        self.returns_rows, self.is_insert = False, True
+        self.returns_rows = False
+        self.is_insert = True
         self.inserted_primary_key_rows = keys
 
     @property

@@ -80,13 +80,12 @@ def _refuse_machine_columns(
     )
     if not written:
         return
-    kind, instead = "update", "Fire a transition on each record instead"
+    kind = "update"
+    instead = "Fire a transition on each record instead"
     if execution.is_insert:
         initial = value_of(model.state.initial)
-        kind, instead = (
-            "insert",
-            f"Leave it out, so that the records start in {initial!r}",
-        )
+        kind = "insert"
+        instead = f"Leave it out, so that the records start in {initial!r}"
     raise ProtectedStateError(
         f"{kind}({model.cls.__name__}) sets {written[0]!r}",
         why="that would skip guards, history and jobs",

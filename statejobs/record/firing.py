@@ -27,7 +27,8 @@ class BoundTransition(Generic[P, T]):
     __slots__ = ("_record", "_spec")
 
     def __init__(self, spec: TransitionSpec, record: Any) -> None:
-        self._spec, self._record = spec, record
+        self._spec = spec
+        self._record = record
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the body, then move the record; the database follows with the flush.
@@ -87,7 +88,9 @@ class BoundTransition(Generic[P, T]):
         checked: bool = False,
         began: float | None = None,
     ) -> Any:
-        record, spec, model = self._record, self._spec, self._model
+        record = self._record
+        spec = self._spec
+        model = self._model
         ledger = ledger_of(record)
         if ledger.running:
             raise refused(record, spec.name, (_busy(ledger.running),))

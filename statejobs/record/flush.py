@@ -116,7 +116,8 @@ def _has_steps(session: Session, record: Any) -> bool:
 
 
 def _plan_move(record: Any, connection: Connection, now: datetime) -> Moved:
-    ledger, model = ledger_of(record), type(record).__statejobs__
+    ledger = ledger_of(record)
+    model = type(record).__statejobs__
     is_new = instance_state(record).key is None
     later = now
     for step in reversed(ledger.pending):
@@ -167,7 +168,8 @@ def _move(session: Session, existing: Mapping[Table, Sequence[Moved]]) -> None:
 
 def _move_within(moved: Sequence[Moved]) -> None:
     """Move records of one table."""
-    model, connection = moved[0].model, moved[0].connection
+    model = moved[0].model
+    connection = moved[0].connection
     if len(moved) > 1:
         order = key_order(model.mapper.primary_key)
         moved = sorted(moved, key=lambda m: order(m.move.identity))
@@ -241,7 +243,8 @@ def _write_plan(session: Session, plan: Plan) -> None:
 
 
 def _close(session: Session, moved: Moved) -> None:
-    model, ledger = moved.model, moved.ledger
+    model = moved.model
+    ledger = moved.ledger
     # a base may load at any other touch
     found = moved.record.__dict__.get(model.attribute)
     if found is not None and found is not model.members.get(

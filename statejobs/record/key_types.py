@@ -38,12 +38,12 @@ def refuse_key_type(cls: type, column: Column[Any]) -> None:
         DefinitionError: It has such a type on one of the databases.
     """
     for dialect in _DIALECTS:
-        why = why_no_key(column.type, dialect)
-        if why is not None:
+        reason = why_no_key(column.type, dialect)
+        if reason is not None:
             raise DefinitionError(
                 f"{cls.__name__}.{column.key}",
                 f"its type {column.type!r} cannot be that of a primary key",
-                why=f"{why}, and jobs and history name a record by one text",
+                why=f"{reason}, and jobs and history name a record by one text",
                 fix="take integers, text, a UUID, a date, an instant, Numeric or bytes, or a "
                 "TypeDecorator over one of these; keep this column beside the key, unique",
             )
@@ -91,7 +91,8 @@ def refuse_other_key(model: ResourceModel, record: object, dialect: Dialect) -> 
     for number, (name, column, _) in enumerate(_parts(model)):
         if name not in state.committed_state:
             continue
-        value, stored = vars(record).get(name), state.key[1][number]
+        value = vars(record).get(name)
+        stored = state.key[1][number]
         if value is None or _typed(model, name, column, value, dialect) != stored:
             raise StateJobsError(
                 f"its key {name!r} was changed from {stored!r} to {value!r}, and its "
@@ -109,7 +110,8 @@ def _parts_to_bring(
     model: ResourceModel, record: object, dialect: Dialect
 ) -> list[tuple[str, Any]]:
     """Return the attributes of the key that are loaded as something else, with that."""
-    values, found = vars(record), []
+    values = vars(record)
+    found = []
     for name, column, wanted in _parts(model):
         value = values.get(name)
         if value is None or type(value) is wanted:

@@ -104,7 +104,8 @@ def _boolean(_kind: Kind, value: Any, _dialect: Dialect) -> bool:
 
 def _member(kind: Kind, value: Any, dialect: Dialect) -> Any:
     there = kind.dialect_impl(dialect)
-    send, read = there.bind_processor(dialect), there.result_processor(dialect, None)
+    send = there.bind_processor(dialect)
+    read = there.result_processor(dialect, None)
     sent = value if send is None else send(value)
     return sent if read is None else read(sent)
 

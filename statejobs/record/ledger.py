@@ -65,7 +65,8 @@ class Ledger:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Allow writes to the state inside."""
-        before, self.may_write = self.may_write, True
+        before = self.may_write
+        self.may_write = True
         try:
             yield
         finally:

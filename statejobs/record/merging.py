@@ -57,7 +57,8 @@ def _carrying(session: Session, given: Sequence[Any]) -> Iterator[None]:
     """Let the new records among *given*, and those that are merged with them, hold their steps."""
     held: list[tuple[dict[str, Any], str, object]] = []
     for record in _new_records(session, given):
-        attribute, values = type(record).__statejobs__.attribute, vars(record)
+        attribute = type(record).__statejobs__.attribute
+        values = vars(record)
         if not isinstance(values.get(attribute), Carried):
             held.append((values, attribute, values.get(attribute)))
             values[attribute] = Carried(tuple(pending_steps(record)))

@@ -95,7 +95,8 @@ def why_not_moved(moved: Sequence[Moved]) -> StaleTransitionError | RecordKeptEr
 
 def _place(moved: Moved) -> tuple[str, int, datetime] | None:
     """Return state, version and time of a record as stored."""
-    model, table = moved.model, moved.model.table
+    model = moved.model
+    table = moved.model.table
     columns = (model.state_column, table.c.state_version, table.c.state_changed_at)
     keys = zip(table.primary_key.columns, moved.move.identity, strict=True)
     query = select(*columns).where(*(c == v for c, v in keys))

@@ -95,7 +95,8 @@ def override_state(record: Any, *, reason: str) -> Iterator[None]:
             where="override_state",
         )
     ledger = ledger_of(record)
-    before, ledger.reason = ledger.reason, reason
+    before = ledger.reason
+    ledger.reason = reason
     try:
         yield
     finally:

@@ -96,7 +96,9 @@ def _is_told(error: SQLAlchemyError) -> bool:
 def _touched(error: SQLAlchemyError, guards: Iterable[Any]) -> Touched:
     """Return what the frames of *error* tell; they are looked at only when it is raised."""
     by_code = {getattr(guard, "__code__", None): guard for guard in guards}
-    name, is_related, guard = "the database", False, None
+    name = "the database"
+    is_related = False
+    guard = None
     for frame, _ in walk_tb(error.__traceback__):
         guard = by_code.get(frame.f_code, guard)
         attribute = frame.f_locals.get("self")

@@ -62,7 +62,8 @@ class BoundAction(Generic[C, P, T]):
     __slots__ = ("_action", "_record")
 
     def __init__(self, action: ActionSpec, record: Any) -> None:
-        self._action, self._record = action, record
+        self._action = action
+        self._record = record
 
     def __call__(self, ctx: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the body and walk the record source → during → target.
@@ -113,13 +114,15 @@ class Walk:
     """Walks a record source → during → target around a body that is called here, without a job."""
 
     def __init__(self, action: ActionSpec, record: Any) -> None:
-        self.record, self._action = record, action
+        self.record = record
+        self._action = action
         self.is_kept = True
         """Whether the record shall reach its target; else it returns to where it was."""
 
     def __enter__(self) -> Self:
         """Start; TransitionRefusedError when the record is not in a source, or a guard said no."""
-        record, action = self.record, self._action
+        record = self.record
+        action = self._action
         model: ResourceModel = type(record).__statejobs__
         self._source = model.members[model.kernel.state_of(record)]
         reasons = model.why_not_start(record, action)
@@ -190,7 +193,8 @@ class Walk:
 
     def _take_back(self, start: Step | None, source: enum.Enum) -> None:
         """Undo the start; from one that the body has flushed, the record and its job return."""
-        action, model = self._action, type(self.record).__statejobs__
+        action = self._action
+        model = type(self.record).__statejobs__
         # Not getattr: it would load, and the session may be broken.
         if (
             action.during is None

@@ -61,8 +61,12 @@ class Attempts:
         """
         self.on_abandoned: Callable[[Claim], None] = lambda _claim: None
         """Called when a thread went on after its timeout."""
-        self._finisher, self._telemetry, self._reach = finisher, telemetry, reach
-        self._clock, self._wait, self._grace = sources.clock, sources.wait, grace
+        self._finisher = finisher
+        self._telemetry = telemetry
+        self._reach = reach
+        self._clock = sources.clock
+        self._wait = sources.wait
+        self._grace = grace
         # Apart from the threads of asyncio: so many may wait for locks, and hold up nobody's.
         self._aside = ThreadPoolExecutor(
             _MOST_ASIDE, thread_name_prefix="statejobs-end"
@@ -121,7 +125,8 @@ class Attempts:
             if not claim.has_begun:
                 self._telemetry.emit(JobStarted, job=claim.job)
                 claim.has_begun = True
-            claim.began, claim.duration = self._clock.monotonic(), None
+            claim.began = self._clock.monotonic()
+            claim.duration = None
         return claims[0].work.open(claims, self._clock.now())
 
     def _attempted(
@@ -172,17 +177,19 @@ def _falls_apart(claims: Sequence[Claim], met: Outcome) -> bool:
     """Return whether a call for many came to nothing by what may concern one of them alone."""
     if not _is_of_one(met):
         return False
-    level, why = logging.WARNING, "a late result"
+    level = logging.WARNING
+    reason = "a late result"
     if isinstance(met, Superseded):  # a transition of the user's: nobody has to look
-        level, why = logging.INFO, met.reason
+        level = logging.INFO
+        reason = met.reason
     elif isinstance(met, Fail | GiveBack):
-        why = met.failure.error_type
+        reason = met.failure.error_type
     log.log(
         level,
         "a call for %d jobs of %s came to nothing (%s): they are run one by one",
         len(claims),
         claims[0].job.key,
-        why,
+        reason,
     )
     return True
 

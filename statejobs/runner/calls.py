@@ -36,7 +36,8 @@ def pop_call(waiting: deque[Call], *, most: int) -> Call:
     chunk = first.policy.chunk
     if chunk is None or not chunk.only_waiting or most < 2 or not _may_share(first):  # noqa: PLR2004
         return call
-    kind, claims = first.kind, [first]
+    kind = first.kind
+    claims = [first]
     while len(claims) < min(most, chunk.size) and waiting:
         (following, *_) = waiting[0]
         if following.policy.chunk != chunk or not _may_share(following):

@@ -86,9 +86,14 @@ class Claiming:
         telemetry: Telemetry,
         reach: Reach = live_on,
     ) -> None:
-        self._store, self._works, self._node_id = store, works, node_id
-        self._settings, self._sources, self._telemetry = settings, sources, telemetry
-        self._strays, self._reach = strays, reach
+        self._store = store
+        self._works = works
+        self._node_id = node_id
+        self._settings = settings
+        self._sources = sources
+        self._telemetry = telemetry
+        self._strays = strays
+        self._reach = reach
         self.held = HeldKeys(sources.clock)
         self._with_strangers: frozenset[str] = frozenset()
         """Queues in which the last look saw jobs that this node cannot claim."""
@@ -214,9 +219,9 @@ class Claiming:
             if starts.busy:
                 wait = POSTPONED_FOR * (1 + self._sources.rng.random() / 2)
                 postpone(connection, [job.id for job in starts.busy], now + wait)
-            for job, why in starts.misfits:
+            for job, reason in starts.misfits:
                 wait = wait_again(now - job.enqueued_at, self._sources.rng)
-                statements.put_back(connection, job.id, now + wait, why)
+                statements.put_back(connection, job.id, now + wait, reason)
             if starts.stale:
                 cancel_stale(connection, starts.stale, now)
             self._reach(CrashPoint.CLAIM_BEFORE_COMMIT)
@@ -227,7 +232,9 @@ class Claiming:
     def _lock_best(
         self, connection: Connection, wanted: Wanted, keys: Sequence[str]
     ) -> Sequence[Job]:
-        queue, limit, suspects = wanted.queue, wanted.limit, wanted.suspects
+        queue = wanted.queue
+        limit = wanted.limit
+        suspects = wanted.suspects
         lock = lock_among_strangers if queue in self._with_strangers else lock_queued
         sturdy = self._sturdy_keys(suspects)
         found = lock(
@@ -245,7 +252,8 @@ class Claiming:
         """Return the keys whose jobs survive another crash after the first."""
         if suspects is not Suspects.SHARING:
             return []  # not asked for
-        keys, enough = self._works.keys(), TOGETHER_AFTER + 1
+        keys = self._works.keys()
+        enough = TOGETHER_AFTER + 1
         return [key for key in keys if self._max_crashes(key) > enough]
 
     def _lock_more(
@@ -270,7 +278,8 @@ class Claiming:
     def _mark(
         self, connection: Connection, ready: Sequence[tuple[Job, Subject]]
     ) -> list[Claim]:
-        now, token = self._sources.clock.now(), self._sources.ids()
+        now = self._sources.clock.now()
+        token = self._sources.ids()
         self._strays.note(token)
         until = now + self._settings.lease
         by_source: dict[str | None, list[int]] = {}
@@ -314,8 +323,8 @@ class Claiming:
             self._telemetry.emit(JobsClaimed, queue=queue, count=len(claims))
         for job in starts.busy:
             self._telemetry.emit(JobPostponed, job=job)
-        for job, why in starts.misfits:
-            log.info("job %s (%s) is put back: %s", job.id, job.key, why)
+        for job, reason in starts.misfits:
+            log.info("job %s (%s) is put back: %s", job.id, job.key, reason)
             self._telemetry.emit(JobPostponed, job=job)
         for job_id, reason in starts.stale.items():
             self._telemetry.emit(JobStale, job_id=job_id, reason=reason)

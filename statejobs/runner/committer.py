@@ -37,8 +37,10 @@ class Committer:
             on_ended: Called with the claims of a batch whose outcomes are recorded.
             on_left: Called for each success that must be finished by itself, which may take long.
         """
-        self._finisher, self._most = finisher, most
-        self._on_ended, self._on_left = on_ended, on_left
+        self._finisher = finisher
+        self._most = most
+        self._on_ended = on_ended
+        self._on_left = on_left
         self._successes: queue.SimpleQueue[Ending | None] = queue.SimpleQueue()
         self._is_stopping = False
         self._thread = threading.Thread(

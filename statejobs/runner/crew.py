@@ -67,15 +67,14 @@ class Crew:
             on_loop_end: Awaited on that loop when it ends, to close what belongs to it.
             on_loop_blocked: Called when a body blocks that loop for good.
         """
-        self._runner, self._held, self._on_due, self._on_low = (
-            runner,
-            held,
-            on_due,
-            on_low,
-        )
+        self._runner = runner
+        self._held = held
+        self._on_due = on_due
+        self._on_low = on_low
         self._clock = runner.sources.clock
         self._threads = threads or DaemonThreads()
-        self._loop_thread, self._on_loop_end = loop_thread or LoopThread(), on_loop_end
+        self._loop_thread = loop_thread or LoopThread()
+        self._on_loop_end = on_loop_end
         self._on_loop_blocked = on_loop_blocked
         self._is_loop_blocked = False
         self._commits_together = settings.finish_batch > 1
@@ -191,14 +190,16 @@ class Crew:
             self._threads.submit(lambda: self._serve(lane))
 
     def _serve(self, lane: Lane) -> None:
-        run, finish = self._runner.attempts.run, self._runner.finisher.finish
+        run = self._runner.attempts.run
+        finish = self._runner.finisher.finish
         call = lane.take(is_async=False)
         while call is not None:
             drive(self._performed(call, run, finish))
             call = lane.take(is_async=False, after=call)
 
     async def _serve_async(self, lane: Lane) -> None:
-        attempts, finisher = self._runner.attempts, self._runner.finisher
+        attempts = self._runner.attempts
+        finisher = self._runner.finisher
 
         def finish(ending: Ending) -> Awaitable[Ended]:
             return attempts.aside(finisher.finish, ending)

@@ -49,7 +49,8 @@ def _call_in_a_thread(
     on_abandoned: Callable[[Claim], None],
     wait: Wait,
 ) -> Outcome:
-    claims, process = attempt.claims, os.getpid()
+    claims = attempt.claims
+    process = os.getpid()
     returned: list[Outcome] = []
     has_ended = threading.Event()
 
@@ -82,7 +83,8 @@ async def call_within_async(attempt: Attempt, grace: timedelta) -> Outcome:
     A body that blocks the loop blocks this as well: `give_up_blocking` is called from elsewhere.
     """
     (claim,) = attempt.claims
-    timeout, process = claim.policy.timeout, os.getpid()
+    timeout = claim.policy.timeout
+    process = os.getpid()
 
     async def call_here() -> Outcome:
         outcome: Outcome = await attempt.call()

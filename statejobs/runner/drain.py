@@ -83,7 +83,8 @@ def _take(runner: Runner, queue: str, limit: int, *, fills_chunks: bool) -> Take
 
 def _run_all(runner: Runner, claims: Sequence[Claim], loop: LoopThread) -> list[Ended]:
     """Run *claims* one after the other; their successes end together, as a worker's do."""
-    waiting, most = deque(calls_of(claims)), runner.settings.finish_batch
+    waiting = deque(calls_of(claims))
+    most = runner.settings.finish_batch
     results: list[Result] = []
     while waiting:
         for result in _run_call(runner, pop_call(waiting, most=most), loop):

@@ -81,7 +81,8 @@ def run_all(
     threads: Threads, tasks: Sequence[Callable[[], object]], *, most: int
 ) -> None:
     """Run *tasks* on *threads*, at most so many at once, and wait for them; errors are logged."""
-    waiting, ended = deque(tasks), threading.Semaphore(0)
+    waiting = deque(tasks)
+    ended = threading.Semaphore(0)
 
     def serve() -> None:
         with suppress(IndexError):
@@ -134,8 +135,10 @@ class LoopThread:
         Without *last* nobody waits: the loop may be blocked for good.
         """
         with self._lock:
-            loop, self._loop = self._loop, None
-            thread, self._thread = self._thread, None
+            loop = self._loop
+            self._loop = None
+            thread = self._thread
+            self._thread = None
         if loop is None or thread is None:
             return
         if last is not None:

@@ -59,8 +59,10 @@ class Finisher:
         self.steps = Steps(store, sources, reach)
         self._retries = Retries(store, lease=lease, sources=sources)
         self._refused = Refused(store, works, self.steps, sources)
-        self._store, self._sources = store, sources
-        self._telemetry, self._reach = telemetry, reach
+        self._store = store
+        self._sources = sources
+        self._telemetry = telemetry
+        self._reach = reach
 
     def finish(self, ending: Ending) -> Ended:
         """Record how an attempt ended whose session, if it had one, is rolled back.
@@ -89,7 +91,8 @@ class Finisher:
         begun = [ending for ending in endings if ending.claim.advance(Phase.FINISHING)]
         self._reach(CrashPoint.FINISH_BEFORE_COMMIT)
         finished = finish_together(self._store, begun, self._sources.clock.now())
-        ended, left = [], []
+        ended = []
+        left = []
         for ending in endings:
             if ending.claim.job.id in finished:
                 self._note_settled(ending.claim)
@@ -216,13 +219,15 @@ class Finisher:
 
     def _put_aside(self, ending: Ending, error: Exception) -> Ended | None:
         """End an attempt whose record the database does not let go; None when it stays as it is."""
-        claim, now = ending.claim, self._sources.clock.now()
+        claim = ending.claim
+        now = self._sources.clock.now()
         refusal = refusal_of(claim, ending.outcome, error, now, self._store.redaction)
         write = partial(self._write_aside, refusal, claim)
         try:
             aside = None if passes(error) else self._retries.insist(claim, write)
         except (SQLAlchemyError, RowRefusedError) as failed:
-            error, aside = failed, None
+            error = failed
+            aside = None
         if aside is None:
             log.warning(
                 "job %s: no outcome recorded: %s", claim.job.id, words_of(error)
@@ -245,7 +250,8 @@ class Finisher:
 
     def _end_of_unsure(self, ending: Ending) -> Ended | None:
         """Tell of an end whose answer was lost, if it landed; return it."""
-        claim, outcome = ending.claim, ending.outcome
+        claim = ending.claim
+        outcome = ending.outcome
         found = self._retries.find_unsure(claim)
         if found is None:
             return None
@@ -260,7 +266,8 @@ class Finisher:
         return self._tell_of(claim, Settled(outcome, settlement, settlement.state))
 
     def _tell_of(self, claim: Claim, settled: Settled) -> Ended:
-        settlement, outcome = settled.settlement, settled.outcome
+        settlement = settled.settlement
+        outcome = settled.outcome
         failed = outcome if isinstance(outcome, Fail) else None
         if settlement.edge not in {"fail", "discard"}:
             failed = None

@@ -71,7 +71,8 @@ def _took(seconds: float | None) -> str:
 
 def _ending(end: JobEnded) -> str:
     """Return `failed: ValueError: card declined; again in 15 s`."""
-    reason, run_at = end.reason, end.run_at
+    reason = end.reason
+    run_at = end.run_at
     if end.failure is not None:
         reason = end.failure.cause
     ending = _WORDS.get(end.outcome, end.outcome)
@@ -89,7 +90,8 @@ def _soon(run_at: datetime) -> str:
 
 
 def _job_fields(end: JobEnded) -> dict[str, object]:
-    job, failure = end.job, end.failure
+    job = end.job
+    failure = end.failure
     return {
         "job_id": job.id,
         "key": job.key,

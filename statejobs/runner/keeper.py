@@ -95,10 +95,15 @@ class Keeper:
         held_keys: Callable[[], str | None] = lambda: None,
         on_forgotten: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store, self._held, self._node_id = store, held, node_id
-        self._settings, self._sources, self._telemetry = settings, sources, telemetry
+        self._store = store
+        self._held = held
+        self._node_id = node_id
+        self._settings = settings
+        self._sources = sources
+        self._telemetry = telemetry
         self._timekeeper = timekeeper_of(sources.clock)
-        self._held_keys, self._on_forgotten = held_keys, on_forgotten
+        self._held_keys = held_keys
+        self._on_forgotten = on_forgotten
         self._renewed_at = self._watched_at = sources.clock.monotonic()
         self._rests_until = float("-inf")
 
@@ -188,7 +193,8 @@ class Keeper:
         log.warning("no lease can be renewed for now: %s: %s", blocker, words_of(error))
 
     def _beat(self) -> bool:
-        clock, offset = self._sources.clock, self._timekeeper.offset
+        clock = self._sources.clock
+        offset = self._timekeeper.offset
         sent = clock.monotonic()
         held = self._held_keys()
         beat = beat_node(

@@ -51,11 +51,14 @@ class Lane:
                 whether it runs `async def` actions.
             on_low: Called when there is room for more, and the queue is known to have more.
         """
-        self.queue, self.limit = queue, limit
+        self.queue = queue
+        self.limit = limit
         self.has_more = False
         """Whether the queue had more than fitted, when it was looked at last."""
-        self._most_ahead, self._most_together = most_ahead, most_together
-        self._start_server, self._on_low = start_server, on_low
+        self._most_ahead = most_ahead
+        self._most_together = most_together
+        self._start_server = start_server
+        self._on_low = on_low
         self._waiting: deque[Call] = deque()
         self._serving = 0
         self._places = limit + _BATCHES * most_together
@@ -64,7 +67,8 @@ class Lane:
         self._was_full = False  # nor had one since the pace was measured
         self._lock = threading.Lock()
         self._ahead = 0
-        self._taken, self._looked_at = 0, 0.0
+        self._taken = 0
+        self._looked_at = 0.0
         self._takes_many = False
         self._longest = (
             0.0  # seconds that a job took, of those that ended since the last look
@@ -190,4 +194,6 @@ class Lane:
         is_in_bursts = self._takes_many or self._was_full
         self._ahead = max(measured, self._ahead // 2) if is_in_bursts else measured
         self._was_full = self._is_full
-        self._taken, self._longest, self._looked_at = 0, 0.0, now
+        self._taken = 0
+        self._longest = 0.0
+        self._looked_at = now

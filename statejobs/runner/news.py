@@ -14,7 +14,8 @@ class News:
     """Wakes who claims, and remembers what for; safe between threads."""
 
     def __init__(self, clock: Clock, *, poll: timedelta) -> None:
-        self._clock, self._poll = clock, poll
+        self._clock = clock
+        self._poll = poll
         self.arrived = threading.Event()
         """Set while there is something to look at."""
         self.arrived.set()  # nobody has looked

@@ -34,7 +34,9 @@ class Node:
     def __init__(
         self, runner: Runner, queues: Mapping[str, int], *, declares: str | None
     ) -> None:
-        self._runner, self._queues, self._declares = runner, queues, declares
+        self._runner = runner
+        self._queues = queues
+        self._declares = declares
         self._started_at: datetime | None = None
         self.is_registered = False
 
@@ -62,7 +64,8 @@ class Node:
 
     def leave(self, held: HeldClaims) -> bool:
         """Delete the row; return whether no job bears the name of this process any more."""
-        store, node_id = self._runner.store, self._runner.node_id
+        store = self._runner.store
+        node_id = self._runner.node_id
         try:
             left = count_held(store, node_id)
             remove_node(store, node_id)

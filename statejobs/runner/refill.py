@@ -36,9 +36,13 @@ class Refill:
         keeper: Keeper,
         news: News,
     ) -> None:
-        self._runner, self._crew, self._held = runner, crew, held
-        self._keeper, self._news = keeper, news
-        self._sources, self._settings = runner.sources, runner.settings
+        self._runner = runner
+        self._crew = crew
+        self._held = held
+        self._keeper = keeper
+        self._news = news
+        self._sources = runner.sources
+        self._settings = runner.settings
         self._queues = [lane.queue for lane in crew.lanes]
         self._staging = Staging(runner.store)
         self._nobody = threading.Event()
@@ -121,11 +125,14 @@ class Refill:
     def _look(self) -> None:
         """Stage what is due, and note which queues have work, with room for it or not."""
         self._news.begin_look()
-        claiming, timekeeper = self._runner.claiming, self._runner.timekeeper
-        keys, sent = claiming.claimable_keys(), self._sources.clock.monotonic()
+        claiming = self._runner.claiming
+        timekeeper = self._runner.timekeeper
+        keys = claiming.claimable_keys()
+        sent = self._sources.clock.monotonic()
         peek = claiming.look(self._queues)
         timekeeper.take(peek.told, sent=sent)
-        now, ready = self._sources.clock.now(), set(peek.ready)
+        now = self._sources.clock.now()
+        ready = set(peek.ready)
         if peek.next_due is not None and peek.next_due <= now:
             ready |= self._staging.run_once(self._queues, keys, now)
         elif peek.next_due is not None:

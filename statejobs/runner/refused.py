@@ -119,12 +119,10 @@ class Refused:
     def __init__(
         self, store: Store, works: Works, steps: Steps, sources: Sources
     ) -> None:
-        self._store, self._works, self._steps, self._sources = (
-            store,
-            works,
-            steps,
-            sources,
-        )
+        self._store = store
+        self._works = works
+        self._steps = steps
+        self._sources = sources
 
     def write(
         self,
@@ -154,8 +152,9 @@ class Refused:
         *,
         waits: bool,
     ) -> Aside | None:
-        now, until = self._sources.clock.now(), self._until(refusal)
-        why = f"its record cannot be moved: {refusal.refused.message}"
+        now = self._sources.clock.now()
+        until = self._until(refusal)
+        reason = f"its record cannot be moved: {refusal.refused.message}"
         if claim is not None and claim.unsaved_checkpoint is not None:
             note_on_job(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
         is_ours = put_aside(
@@ -163,7 +162,7 @@ class Refused:
             refusal.job,
             token=self._sources.ids(),
             until=until,
-            why=why,
+            reason=reason,
             is_crash=refusal.is_crash,
             counts=refusal.counts,
             waits=waits,
@@ -174,7 +173,7 @@ class Refused:
             request_cancel(connection, refusal.job.id, refusal.cancels)
         if refusal.counts:
             self._record(connection, refusal, now)
-        return Aside(state=JobState.PROCESSING, reason=why, run_at=until)
+        return Aside(state=JobState.PROCESSING, reason=reason, run_at=until)
 
     def _until(self, refusal: Refusal) -> datetime:
         if refusal.due is not None:
@@ -193,11 +192,11 @@ class Refused:
         waits: bool,
     ) -> Aside | None:
         now = self._sources.clock.now()
-        why = f"{STUCK}its record cannot be moved: {refusal.refused.message}"
+        reason = f"{STUCK}its record cannot be moved: {refusal.refused.message}"
         is_ours = discard_stuck(
             connection,
             refusal.job,
-            why=why,
+            reason=reason,
             now=now,
             is_crash=refusal.is_crash,
             waits=waits,
@@ -206,8 +205,8 @@ class Refused:
             return None
         self._record(connection, refusal, now)
         if claim is not None:
-            self._steps.run_discard_hook(connection, claim, why)
-        return Aside(state=JobState.DISCARDED, reason=why)
+            self._steps.run_discard_hook(connection, claim, reason)
+        return Aside(state=JobState.DISCARDED, reason=reason)
 
     def _record(self, connection: Connection, refusal: Refusal, now: datetime) -> None:
         if refusal.was_put_aside:
@@ -230,7 +229,8 @@ def refusal_of(
     One that was not to count does not, and never is the last: whether limits are used up, the
     rescue decides. A snooze waits for its own time.
     """
-    job, outcome = claim.job, counted(claim.job, outcome)
+    job = claim.job
+    outcome = counted(claim.job, outcome)
     raised = outcome if isinstance(outcome, Fail | GiveBack) else None
     return Refusal(
         job=Expired(

@@ -63,8 +63,13 @@ class Rescue:
         telemetry: Telemetry,
         reach: Reach,
     ) -> None:
-        self._store, self._works, self._steps, self._lease = store, works, steps, lease
-        self._sources, self._telemetry, self._reach = sources, telemetry, reach
+        self._store = store
+        self._works = works
+        self._steps = steps
+        self._lease = lease
+        self._sources = sources
+        self._telemetry = telemetry
+        self._reach = reach
         self._refusals = Refused(store, works, steps, sources)
         self._met: Counter[int] = Counter()
         """Job → how many rounds met what code in the database raised for its record."""

@@ -21,10 +21,8 @@ from statejobs.values.outcome import Fail, GiveBack, Outcome
 R = TypeVar("R")
 
 # seconds between tries of a database that is away
-_FIRST_PAUSE, _LONGEST_PAUSE = (
-    0.05,
-    1.0,
-)
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
 MOST_OF_CODE = 10
 """How often what code in the database raised is taken for a fault that passes."""
 
@@ -33,7 +31,9 @@ class Retries:
     """What a finisher does about faults that pass."""
 
     def __init__(self, store: Store, *, lease: timedelta, sources: Sources) -> None:
-        self._store, self._lease, self._sources = store, lease, sources
+        self._store = store
+        self._lease = lease
+        self._sources = sources
 
     def judge(self, claim: Claim, outcome: Outcome) -> Outcome:
         """Return *outcome* as the app tells errors, and as the database's fault when it is."""
@@ -58,7 +58,8 @@ class Retries:
         """
         began = self._sources.clock.monotonic() if since is None else since
         give_up_at = began + self._lease.total_seconds()
-        pause, of_code = _FIRST_PAUSE, 0
+        pause = _FIRST_PAUSE
+        of_code = 0
         while True:
             try:
                 return act()

@@ -32,8 +32,12 @@ class Runner:
         telemetry: Telemetry,
         reach: Reach = live_on,
     ) -> None:
-        self.store, self.work, self.node_id = store, work, node_id
-        self.settings, self.sources, self.telemetry = settings, sources, telemetry
+        self.store = store
+        self.work = work
+        self.node_id = node_id
+        self.settings = settings
+        self.sources = sources
+        self.telemetry = telemetry
         self.timekeeper = timekeeper_of(sources.clock)
         self.finisher = Finisher(
             store,

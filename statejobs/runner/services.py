@@ -49,7 +49,8 @@ class Loop:
     """Runs a service in a thread until it is stopped: at once, or after the round that goes on."""
 
     def __init__(self, service: Service, sources: Sources) -> None:
-        self.service, self._sources = service, sources
+        self.service = service
+        self._sources = sources
         self._stopped = threading.Event()
         self._news = service.news or threading.Event()
         self._heeded = self._news

@@ -22,14 +22,16 @@ class Settling:
     """Decides, by the clock and chance of its app."""
 
     def __init__(self, sources: Sources, redaction: Redaction) -> None:
-        self._sources, self._redaction = sources, redaction
+        self._sources = sources
+        self._redaction = redaction
 
     def settle(self, claim: Claim, outcome: Outcome) -> Settlement:
         """Decide what *outcome* does to the job and the record of *claim*."""
         wait = timedelta()
         if isinstance(outcome, Fail) and not claim.job.is_last_attempt:
             wait = self._backoff(claim, outcome)
-        now, crashes = self._sources.clock.now(), claim.policy.max_crashes
+        now = self._sources.clock.now()
+        crashes = claim.policy.max_crashes
         settlement = settle(claim.job, outcome, now=now, wait=wait, max_crashes=crashes)
         if settlement.reason is None:
             return settlement

@@ -22,7 +22,8 @@ log = logging.getLogger("statejobs.worker")
 
 MOST = 4
 """Successes that are tried at a time: claims and batches need connections too."""
-_FIRST_PATIENCE, _LONGEST_PATIENCE = timedelta(seconds=0.25), timedelta(seconds=0.5)
+_FIRST_PATIENCE = timedelta(seconds=0.25)
+_LONGEST_PATIENCE = timedelta(seconds=0.5)
 
 
 class Singly:
@@ -44,7 +45,9 @@ class Singly:
             on_ended: Called with each success once it ended, and how; None when nobody can tell.
             most: How many are tried at a time.
         """
-        self._finisher, self._threads, self._on_ended = finisher, threads, on_ended
+        self._finisher = finisher
+        self._threads = threads
+        self._on_ended = on_ended
         self._most = most
         self._line: list[
             tuple[int, int, Ending]

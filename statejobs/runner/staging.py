@@ -13,7 +13,8 @@ from statejobs.store.store import Store
 
 log = logging.getLogger("statejobs.runner")
 
-_BATCH, _SMALL_BATCH = 1000, 100
+_BATCH = 1000
+_SMALL_BATCH = 100
 
 
 class Staging:

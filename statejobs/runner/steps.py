@@ -60,7 +60,9 @@ class Steps:
     """Decides what outcomes do, and writes it."""
 
     def __init__(self, store: Store, sources: Sources, reach: Reach) -> None:
-        self._store, self._sources, self._reach = store, sources, reach
+        self._store = store
+        self._sources = sources
+        self._reach = reach
         self.settling = Settling(sources, store.redaction)
 
     def take(
@@ -142,8 +144,8 @@ class Steps:
             return
         if land(connection, move):
             _tell_of(connection, [move])
-        elif isinstance(why := self._why_not(connection, claim), RecordKeptError):
-            raise why
+        elif isinstance(kept := self._why_not(connection, claim), RecordKeptError):
+            raise kept
 
     def run_discard_hook(
         self, connection: Connection, claim: Claim, reason: str
@@ -231,17 +233,16 @@ class Steps:
         claims = [ending.claim for ending in completing]
         finished: set[int] = set()
         if len(claims) > 1:
-            jobs, now = [claim.job for claim in claims], self._sources.clock.now()
+            jobs = [claim.job for claim in claims]
+            now = self._sources.clock.now()
             finished = complete_all(
                 connection, jobs, now, by_arrays=self._store.can_fuse
             )
         rests = moves[0].rests if moves else True  # all of one action
         settled: dict[Claim, Settled] = {}
         for claim in claims:
-            settlement, state = (
-                self.settling.settle(claim, Complete()),
-                JobState.COMPLETED,
-            )
+            settlement = self.settling.settle(claim, Complete())
+            state = JobState.COMPLETED
             if claim.job.id not in finished:
                 state = self._finish_job(connection, claim, settlement, rests)
             settled[claim] = Settled(Complete(), settlement, state)
@@ -304,7 +305,8 @@ class Steps:
         outcome: Outcome,
         settlement: Settlement,
     ) -> None:
-        name, job = _SPENT.get(type(outcome)), claim.job
+        name = _SPENT.get(type(outcome))
+        job = claim.job
         if name is None or settlement.is_overtaken:
             return  # the attempt did not count, or its end is in the history of the record
         if isinstance(outcome, Crash) and job.owner is None:

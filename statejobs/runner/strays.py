@@ -49,8 +49,12 @@ class Strays:
         sources: Sources,
         reach: Reach = live_on,
     ) -> None:
-        self._store, self._works, self._steps = store, works, steps
-        self._node_id, self._settings, self._sources = node_id, settings, sources
+        self._store = store
+        self._works = works
+        self._steps = steps
+        self._node_id = node_id
+        self._settings = settings
+        self._sources = sources
         self._reach = reach
         self._tried = threading.local()
         self._unanswered: set[str] = set()

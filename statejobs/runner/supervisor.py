@@ -109,12 +109,10 @@ class Supervisor:
         """
         self.tally = Tally()
         self.exit_code = 0
-        self._spawn, self._monotonic, self._wait, self._rng = (
-            spawn,
-            monotonic,
-            wait,
-            rng,
-        )
+        self._spawn = spawn
+        self._monotonic = monotonic
+        self._wait = wait
+        self._rng = rng
         self._slots = [Slot(number) for number in range(1, processes + 1)]
         self._has_served = False
         self._order: Order | None = None
@@ -143,7 +141,8 @@ class Supervisor:
             self._order = Order.STOP
             patience = max((child.grace() or 0.0 for child in children), default=0.0)
         else:
-            self._order, patience = Order.RELEASE, 0.0
+            self._order = Order.RELEASE
+            patience = 0.0
         self._kill_at = self._monotonic() + patience + _MARGIN
         for child in children:
             child.tell(self._order)
@@ -200,7 +199,8 @@ class Supervisor:
         life = now - slot.started_at
         if code == RECYCLED and life >= _HOT_LIFE:
             self.tally.recycled += 1
-            slot.deaths, slot.due_at = 0, now
+            slot.deaths = 0
+            slot.due_at = now
             log.warning("process %s recycled itself; it is replaced now", child.pid)
             return
         self.tally.died += 1

@@ -76,7 +76,8 @@ class DatabaseClock(CourseClock):
             telemetry: Told when the time is set.
         """
         super().__init__(wall)
-        self._ask, self._telemetry = ask, telemetry
+        self._ask = ask
+        self._telemetry = telemetry
         self._anchor = Anchor()
         self._lock = threading.Lock()
         self._sampled_at = self._set_at = float("-inf")
@@ -94,12 +95,14 @@ class DatabaseClock(CourseClock):
             return
         received = self.monotonic()
         with self._lock:
-            before, is_first = self.now(), self.course is None
+            before = self.now()
+            is_first = self.course is None
             was_set = self._anchor.take(
                 Sample(told=told, sent=sent, received=received), at=self.monotonic()
             )
             self.course = self._anchor.course
-            self._sampled_at, self._wall_ahead = received, self._measure_wall()
+            self._sampled_at = received
+            self._wall_ahead = self._measure_wall()
             step = (self.now() - before).total_seconds()
             is_told = was_set and abs(step) > TOLERANCE
             if is_told and not is_first:  # before the first nothing was judged by it

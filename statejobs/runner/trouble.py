@@ -39,7 +39,9 @@ class Trouble:
         who_has_locked: Callable[[], str] = lambda: "somebody has locked a table",
     ) -> None:
         """Make one; *who_has_locked* names tables and processes for the log."""
-        self._clock, self._rng, self._telemetry = sources.clock, sources.rng, telemetry
+        self._clock = sources.clock
+        self._rng = sources.rng
+        self._telemetry = telemetry
         self._who_has_locked = who_has_locked
         self._outage: Fault | None = None
         self._pause = _SHORTEST
@@ -91,7 +93,8 @@ class Trouble:
         self._pause = _SHORTEST
         if self._outage is None:
             return
-        is_away, self._outage = self._outage is Fault.AWAY, None
+        is_away = self._outage is Fault.AWAY
+        self._outage = None
         log.warning(
             "the database is back" if is_away else "the database can be written again"
         )
@@ -113,7 +116,8 @@ class Trouble:
 
     def _tell(self, what: str, error: Exception) -> None:
         """Log an error unless its like was told a moment ago."""
-        cause, now = f"{what} {likeness_of(error)}", self._clock.monotonic()
+        cause = f"{what} {likeness_of(error)}"
+        now = self._clock.monotonic()
         if now - self._told.get(cause, -_TELLS_EVERY) < _TELLS_EVERY:
             return
         self._told = {c: at for c, at in self._told.items() if now - at < _TELLS_EVERY}

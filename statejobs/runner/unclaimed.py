@@ -37,7 +37,8 @@ from statejobs.values.waiting import OTHER_CODE, wait_again
 
 log = logging.getLogger("statejobs.runner")
 
-SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(seconds=60)
+SHORTEST_WAIT = timedelta(seconds=1)
+LONGEST_WAIT = timedelta(seconds=60)
 """Of a job whose place is taken."""
 LOCKED_FOR = timedelta(seconds=5)
 """A key is held no longer for a table that somebody has locked: that is over soon."""
@@ -71,13 +72,13 @@ class Unclaimed:
         sources: Sources,
         telemetry: Telemetry,
     ) -> None:
-        self._store, self._works, self._finisher, self._held = (
-            store,
-            works,
-            finisher,
-            held,
-        )
-        self._node_id, self._sources, self._telemetry = node_id, sources, telemetry
+        self._store = store
+        self._works = works
+        self._finisher = finisher
+        self._held = held
+        self._node_id = node_id
+        self._sources = sources
+        self._telemetry = telemetry
 
     def settle(
         self,
@@ -138,20 +139,21 @@ class Unclaimed:
         return None
 
     def _hold(self, key: str, cause: Blamed) -> None:
-        longest, why = LONGEST, self._words(cause.error)
+        longest = LONGEST
+        reason = self._words(cause.error)
         if cause.is_table_locked:
             longest = LOCKED_FOR
-            why = f"{who_has_locked(self._store)}: {why}"
-        hold = self._held.hold(key, why, cause.error, longest=longest)
+            reason = f"{who_has_locked(self._store)}: {reason}"
+        hold = self._held.hold(key, reason, cause.error, longest=longest)
         log.error(
             "no job of %s can be claimed, and none of them is to blame: it is left to other "
             "workers, and tried again in %g s: %s",
             key,
             hold.wait.total_seconds(),
-            why,
+            reason,
         )
         self._telemetry.emit(
-            KeyHeld, key=key, reason=why, seconds=hold.wait.total_seconds()
+            KeyHeld, key=key, reason=reason, seconds=hold.wait.total_seconds()
         )
 
     def _settle_each(self, own: Sequence[Blamed]) -> list[Ended]:
@@ -205,11 +207,14 @@ class Unclaimed:
         self._telemetry.emit(JobPostponed, job=job)
 
     def _leave_to_others(self, job: Job, error: Exception) -> None:
-        now, why = self._sources.clock.now(), self._words(error)
+        now = self._sources.clock.now()
+        reason = self._words(error)
         until = now + wait_again(now - job.enqueued_at, self._sources.rng)
         with self._transaction() as connection:
-            statements.put_back(connection, job.id, until, f"{OTHER_CODE}{why}")
-        log.warning("a job of %s is left to a worker of another role: %s", job.key, why)
+            statements.put_back(connection, job.id, until, f"{OTHER_CODE}{reason}")
+        log.warning(
+            "a job of %s is left to a worker of another role: %s", job.key, reason
+        )
         self._telemetry.emit(JobPostponed, job=job)
 
     def _spend_attempt(self, job: Job, error: Exception) -> list[Ended]:
@@ -244,7 +249,8 @@ class Unclaimed:
         ]
 
     def _failed(self, job: Job, error: Exception) -> _Failed:
-        now, policy = self._sources.clock.now(), self._works.policy(job.key)
+        now = self._sources.clock.now()
+        policy = self._works.policy(job.key)
         failure = _not_begun(describe_failure(error, self._store.redaction), policy)
         claim = Claim(
             job=structs.replace(
@@ -261,7 +267,8 @@ class Unclaimed:
 
     def _write(self, job: Job, failed: _Failed, *, moves_record: bool) -> bool:
         """Write a failed attempt; False when the job is queued no more."""
-        now, settlement = self._sources.clock.now(), failed.settlement
+        now = self._sources.clock.now()
+        settlement = failed.settlement
         gives_up = settlement.is_ended and moves_record
         with self._transaction() as connection:
             if gives_up:
@@ -290,17 +297,15 @@ class Unclaimed:
 
     def _discard_unread(self, candidate: Candidate, error: Exception) -> None:
         """Give up a job whose own row cannot be read, without reading it."""
-        now, failure = (
-            self._sources.clock.now(),
-            describe_failure(error, self._store.redaction),
-        )
-        why = f"its row cannot be read: {self._words(error)}"
+        now = self._sources.clock.now()
+        failure = describe_failure(error, self._store.redaction)
+        reason = f"its row cannot be read: {self._words(error)}"
         with self._transaction() as connection:
-            if statements.discard_queued(connection, candidate.id, why, now):
+            if statements.discard_queued(connection, candidate.id, reason, now):
                 statements.record_unread(
                     connection, candidate, failure, node=self._node_id, now=now
                 )
-        log.error("job %s (%s) is discarded: %s", candidate.id, candidate.key, why)
+        log.error("job %s (%s) is discarded: %s", candidate.id, candidate.key, reason)
 
     def _words(self, error: BaseException) -> str:
         """Return what the database said, on one line."""

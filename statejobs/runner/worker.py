@@ -67,8 +67,11 @@ class Worker:
             declares: What its code declares, as JSON, for nodes of other code.
         """
         self.held = HeldClaims()
-        self._runner, self._queues, self._settings = runner, dict(queues), settings
-        self._sources, self._telemetry = runner.sources, runner.telemetry
+        self._runner = runner
+        self._queues = dict(queues)
+        self._settings = settings
+        self._sources = runner.sources
+        self._telemetry = runner.telemetry
         self._watch = watch
         self._node = Node(runner, self._queues, declares=declares)
         self._news = News(runner.sources.clock, poll=settings.poll)
@@ -210,7 +213,8 @@ class Worker:
         )
 
     def _wait_for_jobs(self, patience: float) -> None:
-        monotonic, emptied = self._sources.clock.monotonic, self.held.emptied
+        monotonic = self._sources.clock.monotonic
+        emptied = self.held.emptied
         give_up_at = monotonic() + patience
         with emptied:
             while not (self._must_release.is_set() or self.held.is_empty):

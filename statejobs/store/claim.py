@@ -124,7 +124,9 @@ def cancel_stale(
     connection: Connection, reasons: Mapping[int, str], now: datetime
 ) -> None:
     """Cancel locked, queued jobs, each for its reason."""
-    rows = [{"job_id": id_, "why": why, "now": now} for id_, why in reasons.items()]
+    rows = [
+        {"job_id": id_, "why": reason, "now": now} for id_, reason in reasons.items()
+    ]
     connection.execute(_STALE, rows)
 
 

@@ -81,7 +81,7 @@ def put_aside(
     *,
     token: str,
     until: datetime,
-    why: str,
+    reason: str,
     is_crash: bool,
     counts: bool,
     waits: bool = False,
@@ -93,7 +93,7 @@ def put_aside(
         expired: As it was seen.
         token: A new one, which keeps its worker out.
         until: When its record is tried to be moved again.
-        why: What met the move of its record.
+        reason: What met the move of its record.
         is_crash: Whether that counts as a crash.
         counts: Whether the attempt counts; the rescue that brings it back gives one back.
         waits: Whether to wait for whoever has locked it.
@@ -104,7 +104,7 @@ def put_aside(
         "job_id": expired.id,
         "new_token": token,
         "until": until,
-        "why": why,
+        "why": reason,
         "crashed": int(is_crash),
         "counted": int(counts),
     }
@@ -116,7 +116,7 @@ def discard_stuck(
     connection: Connection,
     expired: Expired,
     *,
-    why: str,
+    reason: str,
     now: datetime,
     is_crash: bool,
     waits: bool = False,
@@ -124,7 +124,7 @@ def discard_stuck(
     """Give a job up whose record nobody can move; False when someone was faster."""
     if not _lock_same(connection, expired, waits=waits):
         return False
-    given = {"job_id": expired.id, "why": why, "now": now, "crashed": int(is_crash)}
+    given = {"job_id": expired.id, "why": reason, "now": now, "crashed": int(is_crash)}
     connection.execute(_DISCARD, given)
     return True
 

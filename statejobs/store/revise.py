@@ -19,32 +19,34 @@ def restore_actor(connection: Connection, job: Job) -> None:
 
 
 def cancel_waiting(
-    connection: Connection, job_id: int, why: str, now: datetime
+    connection: Connection, job_id: int, reason: str, now: datetime
 ) -> bool:
     """Cancel a waiting job; False when it does not wait."""
-    params = {"job_id": job_id, "why": why, "now": now}
+    params = {"job_id": job_id, "why": reason, "now": now}
     return connection.execute(_CANCEL, params).rowcount == 1
 
 
-def request_cancel(connection: Connection, job_id: int, why: str) -> bool:
+def request_cancel(connection: Connection, job_id: int, reason: str) -> bool:
     """Ask a running job to stop; False when it does not run."""
-    return connection.execute(_REQUEST, {"job_id": job_id, "why": why}).rowcount == 1
+    return connection.execute(_REQUEST, {"job_id": job_id, "why": reason}).rowcount == 1
 
 
 def cancel_all_waiting(
-    connection: Connection, job_ids: Sequence[int], why: str, now: datetime
+    connection: Connection, job_ids: Sequence[int], reason: str, now: datetime
 ) -> None:
     """Cancel those of *job_ids* that wait."""
     connection.execute(
-        _CANCEL, [{"job_id": job_id, "why": why, "now": now} for job_id in job_ids]
+        _CANCEL, [{"job_id": job_id, "why": reason, "now": now} for job_id in job_ids]
     )
 
 
 def request_cancel_of_all(
-    connection: Connection, job_ids: Sequence[int], why: str
+    connection: Connection, job_ids: Sequence[int], reason: str
 ) -> None:
     """Ask those of *job_ids* that run to stop."""
-    connection.execute(_REQUEST, [{"job_id": job_id, "why": why} for job_id in job_ids])
+    connection.execute(
+        _REQUEST, [{"job_id": job_id, "why": reason} for job_id in job_ids]
+    )
 
 
 def requeue(connection: Connection, job_id: int, allowance: int, now: datetime) -> bool:

@@ -71,9 +71,9 @@ def find_last(
     return [Candidate(*row) for row in connection.execute(_LAST, given)]
 
 
-def put_back(connection: Connection, job_id: int, until: datetime, why: str) -> None:
+def put_back(connection: Connection, job_id: int, until: datetime, reason: str) -> None:
     """Put a queued job back until then, without an attempt."""
-    connection.execute(_PUT_BACK, {"job_id": job_id, "until": until, "why": why})
+    connection.execute(_PUT_BACK, {"job_id": job_id, "until": until, "why": reason})
 
 
 def fail_queued(
@@ -92,10 +92,10 @@ def fail_queued(
 
 
 def discard_queued(
-    connection: Connection, job_id: int, why: str, now: datetime
+    connection: Connection, job_id: int, reason: str, now: datetime
 ) -> bool:
     """Give up a queued job by its id alone; False when it is queued no more."""
-    parameters = {"job_id": job_id, "why": why, "now": now}
+    parameters = {"job_id": job_id, "why": reason, "now": now}
     return connection.execute(_DISCARD, parameters).rowcount == 1
 
 

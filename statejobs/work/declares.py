@@ -47,7 +47,9 @@ class Declarations:
             sources: Says how long nobody has differed.
             lease: A node is dead when it has been silent for longer.
         """
-        self._registry, self._clock, self._lease = registry, sources.clock, lease
+        self._registry = registry
+        self._clock = sources.clock
+        self._lease = lease
         self._differed_at: dict[tuple[Part, str], float] = {}
         self._lock = threading.Lock()
 

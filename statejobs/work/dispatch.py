@@ -60,6 +60,10 @@ def _joined(found: Sequence[Starts], jobs: Sequence[Job]) -> Starts:
     return Starts(
         ready=sorted(ready, key=lambda pair: place[pair[0].id]),
         busy=[job for starts in found for job in starts.busy],
-        stale={job_id: why for starts in found for job_id, why in starts.stale.items()},
+        stale={
+            job_id: reason
+            for starts in found
+            for job_id, reason in starts.stale.items()
+        },
         misfits=[misfit for starts in found for misfit in starts.misfits],
     )

@@ -71,7 +71,8 @@ class Face:
 
     def call(self, body: Body) -> Outcome:
         """Call *body*; every exception becomes an outcome."""
-        sync, outcome = self.sync, _COMPLETE
+        sync = self.sync
+        outcome = _COMPLETE
         with acting_for_job(body.actor, body.claims[0].job.tenant):
             try:
                 run = body.prepare()
@@ -107,7 +108,8 @@ class AsyncFace:
 
     async def call(self, body: Body) -> Outcome:
         """Call *body*; every exception becomes an outcome."""
-        sync, outcome = self.sync, _COMPLETE
+        sync = self.sync
+        outcome = _COMPLETE
         with acting_for_job(body.actor, body.claims[0].job.tenant):
             try:
                 run = (
@@ -141,7 +143,8 @@ def _nothing() -> None:
     """Close no session."""
 
 
-NO_SESSION, NO_ASYNC_SESSION = Face(), AsyncFace()
+NO_SESSION = Face()
+NO_ASYNC_SESSION = AsyncFace()
 
 
 def open_face(

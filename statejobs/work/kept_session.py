@@ -23,7 +23,8 @@ class KeptTransaction:
         monotonic: Callable[[], float],
     ) -> None:
         """Keep what *connection* has open until *may_end* says so; *monotonic* seconds are told."""
-        self._connection, self._may_end = connection, may_end
+        self._connection = connection
+        self._may_end = may_end
         self._monotonic = monotonic
         self._began = monotonic()
         nested = Connection.get_nested_transaction(connection)

@@ -40,7 +40,9 @@ class JobNotes:
             clock: For the pace of progress.
             is_writing: Returns whether a transaction of the action is open.
         """
-        self._store, self._claim, self._clock = store, claim, clock
+        self._store = store
+        self._claim = claim
+        self._clock = clock
         self._is_writing = is_writing
         self._written_at = float("-inf")
 

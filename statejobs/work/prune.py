@@ -78,8 +78,11 @@ class Pruner:
         sources: Sources,
         telemetry: Telemetry,
     ) -> None:
-        self._registry, self._store, self._retention = registry, store, retention
-        self._sources, self._telemetry = sources, telemetry
+        self._registry = registry
+        self._store = store
+        self._retention = retention
+        self._sources = sources
+        self._telemetry = telemetry
 
     def run_once(self) -> Pruned:
         """Delete what is older than the app keeps it."""
@@ -87,7 +90,8 @@ class Pruner:
 
     def prune(self, retention: Retention, *, dry_run: bool = False) -> Pruned:
         """Delete what is older than *retention* keeps it, or only count it."""
-        now, pruned = self._sources.clock.now(), Pruned()
+        now = self._sources.clock.now()
+        pruned = Pruned()
         for state in ENDED:
             age = retention.of(state)
             if age is not None and age < now - FIRST:  # else nothing is that old
@@ -160,7 +164,8 @@ class Pruner:
     def _prune_history(
         self, before: datetime, batch: int, pruned: Pruned, *, dry_run: bool
     ) -> None:
-        after, is_more = 0, True
+        after = 0
+        is_more = True
 
         def delete(ids: Sequence[int]) -> None:
             with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:

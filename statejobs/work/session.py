@@ -92,7 +92,8 @@ class JobSession(Session):
 
     def note_use(self, connection: Connection) -> None:
         """Note that a statement is about to be sent on *connection*."""
-        self.was_used, self._connection = True, connection
+        self.was_used = True
+        self._connection = connection
         if self.kept is None and not self.may_commit:
             # else a savepoint begins, or the runner's
             self.kept = KeptTransaction(

@@ -127,3 +127,28 @@ def test_the_code_speaks_the_words_of_the_glossary(word, used):
     stems = {word, word.removesuffix("ed"), word[:5], *words_in(word)}
 
     assert any(spoken.startswith(stem) for spoken in used for stem in stems)
+
+
+def test_no_two_classes_share_a_name():
+    files = defaultdict(list)
+    for file, tree in trees().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                files[node.name].append(file)
+
+    assert {name: where for name, where in files.items() if len(where) > 1} == {}
+
+
+def test_why_is_said_of_errors_only():
+    """The reason of a job, a move or a refusal is called that."""
+    others = {
+        (file, function.name)
+        for file, tree in trees().items()
+        if file.startswith(("people", "record", "runner", "store", "work"))
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and "why" in set(_named_in(function))
+        and "why=why" not in ast.unparse(function)
+    }
+
+    assert others == set()

@@ -121,7 +121,8 @@ def values_in_sql(
     Raises:
         BulkError: One is no column of that table, or not a caller's to set.
     """
-    mapper, table = model.mapper, model.table
+    mapper = model.mapper
+    table = model.table
     found: dict[Column[Any], Any] = {}
     for given, value in values.items():
         name = given if isinstance(given, str) else given.key
@@ -150,7 +151,8 @@ def _differs(
 ) -> bool:
     if other.transitions.get(declared.name) is not declared:
         return True
-    mine, theirs = model.bound(declared.run_trigger), other.bound(declared.run_trigger)
+    mine = model.bound(declared.run_trigger)
+    theirs = other.bound(declared.run_trigger)
     is_same_action = mine is None or theirs is None or mine.action is theirs.action
     return not is_same_action or model.has_history != other.has_history
 

@@ -152,19 +152,17 @@ def _jobs(connection: Connection, move: BulkMove, rows: FromClause, salt: str) -
 
 def _end_jobs_left(connection: Connection, move: BulkMove, rows: FromClause) -> None:
     """Cancel the waiting jobs, and stop the running ones, that the records left behind."""
-    dialect, why = (
-        connection.dialect.name,
-        {"left_reason": f"left by {move.declared.name}"},
-    )
+    dialect = connection.dialect.name
+    reason = {"left_reason": f"left by {move.declared.name}"}
     for bound, sources in _left(move):
         for key in bound.dedupe_keys(""):
             statement = statements.cancel_jobs_of_rows(dialect, rows, key, sources)
-            connection.execute(statement, {**why, "left_at": move.at})
+            connection.execute(statement, {**reason, "left_at": move.at})
     for bound in _abandoned(move):
         for key in bound.dedupe_keys(""):
             during = (bound.during or "",)
             ask = statements.ask_jobs_of_rows_to_cancel(dialect, rows, key, during)
-            connection.execute(ask, why)
+            connection.execute(ask, reason)
 
 
 def _adopt_jobs(connection: Connection, move: BulkMove, rows: FromClause) -> None:

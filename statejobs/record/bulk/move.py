@@ -40,7 +40,8 @@ def names_in(move: BulkMove) -> Names:
 
 def pick_and_move(dialect: Dialect, move: BulkMove, names: Names) -> Any:
     """Lock the matching records in the order of their keys, then move them; returns `MovedRow`s."""
-    table, keys = move.model.table, list(move.model.mapper.primary_key)
+    table = move.model.table
+    keys = list(move.model.mapper.primary_key)
     record_id = _record_id(dialect, move)
     matching = _matching(move, move.declared.source, names).add_columns(
         move.model.state_column.label(names["was"])
@@ -94,7 +95,8 @@ def _matching(
 
 
 def _update(move: BulkMove, names: Names, matches: ColumnElement[bool]) -> Any:
-    table, state = move.model.table, move.model.state_column
+    table = move.model.table
+    state = move.model.state_column
     written = {**onupdate_values(table), **move.values}
     given = {
         # SQLAlchemy would name the parameter like the column, and others like that too.

@@ -30,7 +30,8 @@ R = TypeVar("R")
 class RecordAttempt:
     """An attempt of the action of *claims*, which are of one kind."""
 
-    kind, variable = "action", "self"
+    kind = "action"
+    variable = "self"
 
     __slots__ = (
         "_action",
@@ -71,11 +72,16 @@ class RecordAttempt:
             sources: The clock.
             now: When.
         """
-        self.claims, self.is_abandoned, self.needs_session = claims, False, False
+        self.claims = claims
+        self.is_abandoned = False
+        self.needs_session = False
         claim = claims[0]
         subject: RecordSubject = claim.subject
-        action, self._model = subject.bound.action, subject.model
-        self._face, self._hold, self._action = face, hold, action
+        action = subject.bound.action
+        self._model = subject.model
+        self._face = face
+        self._hold = hold
+        self._action = action
         session: Any = face.sync
         self._session = session
         self._deletes = action.target is None
@@ -86,26 +92,21 @@ class RecordAttempt:
         self._stale: dict[Claim, Stale] = {}
         self._completing: list[RecordSubject] = []
         self._ledgers: list[Ledger] = []
-        for one in claims:
-            session.add(one.subject.record)
-            ledger = ledger_of(one.subject.record)
-            ledger.running = action.name
-            self._ledgers.append(ledger)
+        self._begin()
+        self.actor = claim.job.actor
         if action.is_chunk:
-            is_one = all(one.job.actor == claim.job.actor for one in claims)
-            self.actor = claim.job.actor if is_one else None
+            if any(one.job.actor != self.actor for one in claims):
+                self.actor = None
             self._ctx: Any = self._chunk_context(claims, now)
-        else:
-            self.actor = claim.job.actor
-            is_writing = session.is_writing if hold is not None else _always
-            open_notes = partial(JobNotes, store, claim, sources.clock, is_writing)
-            self._ctx = face.context(
-                session=face.session,
-                job=claim.job,
-                now=now,
-                cancel=claim.signal,
-                open_notes=open_notes,
-            )
+            return
+        is_writing = session.is_writing if hold is not None else _always
+        self._ctx = face.context(
+            session=face.session,
+            job=claim.job,
+            now=now,
+            cancel=claim.signal,
+            open_notes=partial(JobNotes, store, claim, sources.clock, is_writing),
+        )
 
     def call(self) -> Any:
         """Run guards and body; every exception becomes an outcome."""
@@ -169,6 +170,14 @@ class RecordAttempt:
             ledger.running = None
         return self._face.close()
 
+    def _begin(self) -> None:
+        """Bring the records into the session, and let their writes be known as the action's."""
+        for claim in self.claims:
+            self._session.add(claim.subject.record)
+            ledger = ledger_of(claim.subject.record)
+            ledger.running = self.name
+            self._ledgers.append(ledger)
+
     def _prepare_many(self) -> Callable[[], Any] | None:
         for claim in self.claims:
             subject: RecordSubject = claim.subject
@@ -183,12 +192,14 @@ class RecordAttempt:
         return partial(self._action.body, records, self._ctx) if called else None
 
     def _outcomes(self) -> list[Outcome]:
-        stale, outcome_of = self._stale, self._ctx.outcome_of
+        stale = self._stale
+        outcome_of = self._ctx.outcome_of
         return [stale.get(one) or outcome_of(one.subject.record) for one in self.claims]
 
     def _own_changes(self) -> list[dict[str, Any]]:
         """Return what is to be written with each move, unless the session has to write more."""
-        session, action = self._session, self._action
+        session = self._session
+        action = self._action
         changes = None
         if not (
             action.is_atomic

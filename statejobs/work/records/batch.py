@@ -46,8 +46,12 @@ class Batch:
     def __init__(
         self, store: Store, claims: Sequence[Claim], *, sources: Sources, now: datetime
     ) -> None:
-        self.claims, self.is_abandoned, self.needs_session = claims, False, False
-        self._store, self._sources, self._now = store, sources, now
+        self.claims = claims
+        self.is_abandoned = False
+        self.needs_session = False
+        self._store = store
+        self._sources = sources
+        self._now = now
         with_begin = partial(store.with_begin, claims[0].policy.timeout)
         self._session = JobSession(
             store.working, info=session_info(sources), with_begin=with_begin
@@ -109,7 +113,8 @@ class Batch:
         return self._attempt(claim)
 
     def _attempt(self, claim: Claim) -> Ending:
-        clock, process = self._sources.clock, os.getpid()
+        clock = self._sources.clock
+        process = os.getpid()
         claim.began = clock.monotonic()
         session = JobSession(
             self._session.connection(),

@@ -39,7 +39,8 @@ def own_changes(
 
 def _changed_columns(record: Any, model: ResourceModel) -> dict[str, Any] | None:
     """Return the changed columns; None when other attributes have changed, or to SQL."""
-    state, columns = instance_state(record), own_columns(model)
+    state = instance_state(record)
+    columns = own_columns(model)
     # attribute → value in the database, of those that were set
     before = state.committed_state
     if not before.keys() <= columns.keys():
@@ -63,7 +64,8 @@ def _is_same(column: Column[Any], value: object, before: object) -> bool:
 @lru_cache(maxsize=256)
 def allows_shortcut(model: ResourceModel) -> bool:
     """Return whether an UPDATE of the record's own table does all that a flush would do."""
-    mapper, table = model.mapper, model.table
+    mapper = model.mapper
+    table = model.table
     has_hooks = any((*mapper.dispatch.before_update, *mapper.dispatch.after_update))
     computes = any(
         c.onupdate is not None or c.server_onupdate is not None for c in table.columns

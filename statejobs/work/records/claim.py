@@ -66,7 +66,8 @@ def lock_records(
 
     *started* are the records of the jobs that this claim has taken already, by key.
     """
-    locked, neighbours = LockedRecords(), neighbours_of(model, bound)
+    locked = LockedRecords()
+    neighbours = neighbours_of(model, bound)
     query = _waiting_records(model, tuple(bound.sources), connection.dialect.name)
     is_single = len(model.table.primary_key) == 1
     keys = [identity[0] for identity in identities] if is_single else list(identities)
@@ -174,8 +175,10 @@ class _Move:
     """Moves records that are locked to one state."""
 
     def __init__(self, model: ResourceModel, target: str, dialect: Dialect) -> None:
-        records, names = model.records, model.names
-        self._names, self._has_arrays = names, _has_key_arrays(model, dialect.name)
+        records = model.records
+        names = model.names
+        self._names = names
+        self._has_arrays = _has_key_arrays(model, dialect.name)
         keys = [
             column == bindparam(names[f"pk_{n}"], type_=column.type)
             for n, column in enumerate(records.keys)
@@ -286,8 +289,8 @@ def _tell_what_is_hidden(
     gone: set[Identity],
 ) -> None:
     """Take out of *locked* what only looks busy or gone, since the database hides it."""
-    why = why_hidden(connection, model) if gone or locked.busy else None
-    if why is None:
+    reason = why_hidden(connection, model) if gone or locked.busy else None
+    if reason is None:
         return
     unlockable = (
         find_unlockable(connection, model, locked.busy) if locked.busy else set()
@@ -295,4 +298,4 @@ def _tell_what_is_hidden(
     for identity in gone:
         del locked.stale[identity]
     locked.busy -= unlockable
-    locked.hidden |= dict.fromkeys(gone | unlockable, why)
+    locked.hidden |= dict.fromkeys(gone | unlockable, reason)

@@ -65,8 +65,8 @@ def find_at_rest(registry: Registry, connection: Connection, job: Job) -> Record
 
 def refuse_hidden(connection: Connection, model: ResourceModel) -> None:
     """Say so when a record that was not found may be there for others."""
-    if (why := why_hidden(connection, model)) is not None:
-        raise why
+    if (reason := why_hidden(connection, model)) is not None:
+        raise reason
 
 
 def _is_held(connection: Connection, model: ResourceModel, identity: Identity) -> bool:
@@ -76,9 +76,9 @@ def _is_held(connection: Connection, model: ResourceModel, identity: Identity) -
         RecordHiddenError: Nobody can tell.
     """
     is_seen = read_place(connection, model.records, identity) is not None
-    why = why_hidden(connection, model)
-    if why is not None and (
+    reason = why_hidden(connection, model)
+    if reason is not None and (
         not is_seen or find_unlockable(connection, model, [identity])
     ):
-        raise why
+        raise reason
     return is_seen

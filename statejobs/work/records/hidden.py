@@ -61,7 +61,7 @@ def moved_or_hidden(
     """Return how an attempt ends whose record is not where its claim left it."""
     place = read_place(connection, subject.model.records, subject.identity)
     if place is None or place == (subject.state, subject.version):
-        why = why_hidden(connection, subject.model)
-        if why is not None:
-            return GiveBack(failure=describe_failure(why), error=why)
+        reason = why_hidden(connection, subject.model)
+        if reason is not None:
+            return GiveBack(failure=describe_failure(reason), error=reason)
     return Superseded(where_to(subject, place and place[0]))

@@ -102,7 +102,8 @@ class Hold:
         return last_begun(connection) is self._held
 
     def _note(self, undone: UndoneError) -> None:
-        self._undone, self.outcome = undone, give_back(undone)
+        self._undone = undone
+        self.outcome = give_back(undone)
 
     def _look(self, connection: Connection) -> None:
         first = self.subjects[0]
@@ -142,8 +143,10 @@ def load_standing(
     In the order of their keys, as whoever locks many. Those that were moved away are left out,
     whatever is in their columns by now.
     """
-    model, deletes = subjects[0].model, subjects[0].bound.deletes
-    records, dialect = model.records, session.connection().dialect.name
+    model = subjects[0].model
+    deletes = subjects[0].bound.deletes
+    records = model.records
+    dialect = session.connection().dialect.name
     query: Any = (
         select(model.cls)
         .where(records.are([s.identity for s in subjects], dialect))
@@ -158,7 +161,8 @@ def load_standing(
     query = in_lock_order(
         query, records.keys, records.table, dialect, for_delete=deletes
     )
-    key_of, state_of = model.mapper.primary_key_from_instance, model.kernel.state_of
+    key_of = model.mapper.primary_key_from_instance
+    state_of = model.kernel.state_of
     loaded = {
         tuple(key_of(record)): record for record in session.scalars(query).unique()
     }

@@ -36,17 +36,21 @@ def leave_misfits(
     if locked.misfits:
         if not declarations.may_fit_others(connection, Part.RESOURCES, resource):
             raise LookupError(next(iter(locked.misfits.values())))
-        locked.misfits = {i: f"{OTHER_CODE}{why}" for i, why in locked.misfits.items()}
+        locked.misfits = {
+            i: f"{OTHER_CODE}{reason}" for i, reason in locked.misfits.items()
+        }
     found = {
         identity: bound.action.signature.fit(job.args, bound.options.upcast)
         for identity, (job, bound) in jobs.items()
         if identity in locked.found
     }
-    misfits = {i: why for i, why in found.items() if isinstance(why, ArgumentsError)}
+    misfits = {
+        i: reason for i, reason in found.items() if isinstance(reason, ArgumentsError)
+    }
     if misfits and declarations.may_fit_others(connection, Part.KEYS, key):
-        for identity, why in misfits.items():
+        for identity, reason in misfits.items():
             del locked.found[identity]
-            locked.misfits[identity] = f"{OTHER_CODE}{why}"
+            locked.misfits[identity] = f"{OTHER_CODE}{reason}"
     return {
         i: None if isinstance(args, ArgumentsError) else args
         for i, args in found.items()

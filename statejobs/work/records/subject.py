@@ -42,7 +42,8 @@ class RecordSubject:
 
     def take_args(self, stored: str) -> dict[str, Any]:
         """Return the arguments; a second run gets its own, whatever the first did to them."""
-        taken, self.args = self.args, None
+        taken = self.args
+        self.args = None
         if taken is not None:
             return taken
         return self.bound.action.signature.decode(stored, self.bound.options.upcast)
@@ -135,7 +136,9 @@ def move_of(
     Without an *attempt* a person makes it, by hand. Where the job moved nothing, since its action
     has no `during`, nothing moves back.
     """
-    model, bound, state = subject.model, subject.bound, subject.state
+    model = subject.model
+    bound = subject.bound
+    state = subject.state
     way = way_of(bound, kind, subject.source)
     leaves = way.target != state
     next_version = subject.version + 1 if leaves else subject.version
@@ -177,9 +180,9 @@ def move_of(
 
 def _others_of(subject: RecordSubject, record_id: str) -> dict[str, str]:
     """Return what names the other jobs of a record that its action deletes, and why they end."""
-    why = f"its record was deleted by {subject.bound.action.name}"
+    reason = f"its record was deleted by {subject.bound.action.name}"
     return {
-        key: why
+        key: reason
         for bound in subject.model.triggers.values()
         if bound.spec is not subject.bound.spec
         for key in bound.dedupe_keys(record_id)

@@ -37,7 +37,8 @@ def refuse_lost_writes(session: Session, subjects: Sequence[RecordSubject]) -> N
 
 
 def _lost(session: Session, subject: RecordSubject) -> Iterator[str]:
-    record, mapper = subject.record, subject.model.mapper
+    record = subject.record
+    mapper = subject.model.mapper
     copy: Any = session.identity_map.get(
         mapper.identity_key_from_primary_key(subject.identity)
     )

@@ -65,8 +65,11 @@ class RecordWork:
         async_engine: Callable[[], AsyncEngine],
         declarations: Declarations,
     ) -> None:
-        self._registry, self._store, self._sources = registry, store, sources
-        self._async_engine, self._declarations = async_engine, declarations
+        self._registry = registry
+        self._store = store
+        self._sources = sources
+        self._async_engine = async_engine
+        self._declarations = declarations
         self._keys = tuple(registry.triggers)
 
     def keys(self) -> Sequence[str]:
@@ -135,12 +138,15 @@ class RecordWork:
                 for identity, found in locked.found.items()
             ]
             busy += [known[identity] for identity in locked.busy]
-            stale |= {known[identity].id: why for identity, why in locked.stale.items()}
+            stale |= {
+                known[identity].id: reason for identity, reason in locked.stale.items()
+            }
             misfits += [
-                (known[identity], why) for identity, why in locked.misfits.items()
+                (known[identity], reason) for identity, reason in locked.misfits.items()
             ]
             misfits += [
-                (known[i], f"{OTHER_CODE}{why}") for i, why in locked.hidden.items()
+                (known[i], f"{OTHER_CODE}{reason}")
+                for i, reason in locked.hidden.items()
             ]
         order = {job.id: place for place, job in enumerate(jobs)}
         ready.sort(key=lambda pair: order[pair[0].id])

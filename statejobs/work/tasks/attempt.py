@@ -33,7 +33,8 @@ class TaskSubject:
 
     def take_args(self, stored: str) -> dict[str, Any]:
         """Return the arguments; a second run gets its own, whatever the first did to them."""
-        taken, self.args = self.args, None
+        taken = self.args
+        self.args = None
         task = self.task
         return (
             task.signature.decode(stored, task.options.upcast)
@@ -45,7 +46,9 @@ class TaskSubject:
 class TaskAttempt:
     """An attempt of one task."""
 
-    kind, variable, may_load = "task", "record", False
+    kind = "task"
+    variable = "record"
+    may_load = False
 
     __slots__ = (
         "_claim",
@@ -68,11 +71,16 @@ class TaskAttempt:
         sources: Sources,
         now: datetime,
     ) -> None:
-        self.claims, self.is_abandoned, self.needs_session = claims, False, False
+        self.claims = claims
+        self.is_abandoned = False
+        self.needs_session = False
         (claim,) = claims
         task: TaskSpec = claim.subject.task
-        self._face, self._claim, self._task = face, claim, task
-        self.name, self.actor = task.name, claim.job.actor
+        self._face = face
+        self._claim = claim
+        self._task = task
+        self.name = task.name
+        self.actor = claim.job.actor
         self._context: tuple[Any, ...] = ()
         sync = face.sync
         if sync is not None:

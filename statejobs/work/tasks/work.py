@@ -38,8 +38,11 @@ class TaskWork:
         async_engine: Callable[[], AsyncEngine],
         declarations: Declarations,
     ) -> None:
-        self._tasks, self._store, self._sources = registry.tasks, store, sources
-        self._async_engine, self._declarations = async_engine, declarations
+        self._tasks = registry.tasks
+        self._store = store
+        self._sources = sources
+        self._async_engine = async_engine
+        self._declarations = declarations
         self._keys = tuple(registry.tasks)
 
     def keys(self) -> Sequence[str]:
