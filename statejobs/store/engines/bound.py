@@ -94,7 +94,7 @@ def refuse_bound(engine: Engine, what: str, *, why: str) -> None:
         ConfigurationError: *engine* has only one.
     """
     if bound_of(engine) is not None:
-        raise refused_to_bound(what, why)
+        raise refused_to_bound(what, why=why)
 
 
 def refuse_worker(engine: Engine) -> None:

@@ -146,7 +146,9 @@ class Outer:
         """
         self.check()
         if IS_ASIDE.get():
-            raise refused_to_bound("a form for asyncio", "it works in another thread")
+            raise refused_to_bound(
+                "a form for asyncio", why="it works in another thread"
+            )
         if threading.current_thread() in self._cut:
             raise _cut_off()
         borrowed = Borrowed(self, self.connection.connection.dbapi_connection)
@@ -281,7 +283,7 @@ def refuse_cut(borrowed: Borrowed) -> None:
         raise _cut_off()
 
 
-def refused_to_bound(what: str, why: str) -> ConfigurationError:
+def refused_to_bound(what: str, *, why: str) -> ConfigurationError:
     """Return the error that an app which is bound to a Connection has no *what*."""
     return ConfigurationError(
         f"{what} is not for an app that is bound to one Connection",
