@@ -46,7 +46,10 @@ class Service:
 
 
 class Loop:
-    """Runs a service in a thread until it is stopped: at once, or after the round that goes on."""
+    """Runs a service in a thread until it is stopped: at once, or after the round that goes on.
+
+    Whoever steps time starts no thread, and calls `round` when its time has come.
+    """
 
     def __init__(self, service: Service, sources: Sources) -> None:
         self.service = service
