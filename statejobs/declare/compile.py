@@ -100,8 +100,8 @@ def compile_resource(
         check_transition(cls, transition)
     for action in declared.actions.values():
         check_action(cls, action)
-    _ = model.kernel  # verifies the graph
     refuse_what_is_not_stored(model)
+    _ = model.kernel  # verifies the graph
     return model
 
 

@@ -51,6 +51,9 @@ def _problem(name: str, longest: int) -> str | None:
 
 
 def _names(model: ResourceModel) -> Iterator[tuple[str, str, Column[Any]]]:
+    for bound in model.triggers.values():
+        for key in (bound.key, *bound.aliases):
+            yield "the key", key, jobs.c.key
     yield "its name", model.name, transitions.c.resource
     for state in model.spec.states:
         yield "its state", state, transitions.c.target
@@ -61,6 +64,3 @@ def _names(model: ResourceModel) -> Iterator[tuple[str, str, Column[Any]]]:
             edge.name,
             transitions.c.name,
         )
-    for bound in model.triggers.values():
-        for key in (bound.key, *bound.aliases):
-            yield "the key", key, jobs.c.key
