@@ -2,11 +2,24 @@
 
 import os
 import secrets
+import sys
 import uuid
 
 import pytest
 
 from tests.support.postgres import PostgresUnavailableError, shared_databases
+
+
+def pytest_configure(config):
+    """Compile each module once, also where the environment lets nobody write that down.
+
+    A run starts hundreds of processes; each would compile everything again.
+    """
+    if sys.dont_write_bytecode:
+        kept = str(config.rootpath / ".pytest_cache" / "bytecode")
+        sys.dont_write_bytecode, sys.pycache_prefix = False, kept
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = kept
 
 
 @pytest.fixture(scope="session")
