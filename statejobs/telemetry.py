@@ -72,8 +72,9 @@ class Telemetry:
 
         Of its class an object is made from the *fields*, if anybody listens.
         """
-        subscribers = self._subscribers.get(event)
-        if subscribers is None:
+        try:
+            subscribers = self._subscribers[event]
+        except KeyError:
             subscribers = self._find(cast("type[Happening]", event))
         if not subscribers:
             return
