@@ -91,7 +91,7 @@ def test_a_terminal_is_not_steered(sqlite_url, words):
         "STATEJOBS_APP": "tests.support.loud:make_app",
     }
 
-    written = in_terminal(words, environ, fills=False)
+    written = in_terminal(words, environ)
 
     assert "letter.send" in written or "Letter" in written
     assert acting_characters(written) == []

@@ -14,6 +14,8 @@ from statejobs.cli.job_text import short_arguments
 from statejobs.values.moments import relative
 from statejobs.values.shown import decoded
 from tests.cli.conftest import job_of
+from tests.support.warm import run_in_terminal
+from tests.support.worker_app import Task, make_app
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -91,6 +93,8 @@ def test_an_empty_list_says_so_on_stderr(typed):
 def test_a_terminal_gets_colour_unless_it_is_told_not_to(
     sqlite_url, environ, is_coloured
 ):
+    fill(sqlite_url)
+
     written = in_terminal(
         ["job", "list"], {"STATEJOBS_DATABASE": sqlite_url, **environ}
     )
@@ -121,10 +125,11 @@ def test_what_is_piped_is_coloured_when_that_is_forced(typed, monkeypatch):
     "words", [["job", "list"], ["job", "show", "1"], ["record", "show", "Task", "1"]]
 )
 def test_no_word_is_broken_in_a_narrow_terminal(sqlite_url, words, columns):
+    fill(sqlite_url)
     environ = {"STATEJOBS_DATABASE": sqlite_url, "NO_COLOR": "1"}
     wide = in_terminal(words, {**environ, "COLUMNS": "500"})
 
-    narrow = in_terminal(words, {**environ, "COLUMNS": str(columns)}, fills=False)
+    narrow = in_terminal(words, {**environ, "COLUMNS": str(columns)})
 
     lines = narrow.replace("\r\n", "\n").splitlines()
     files = {n for n, line in enumerate(lines) if line.lstrip().startswith("File")}
@@ -163,10 +168,10 @@ def test_arguments_have_a_short_form(stored, shown):
 @pytest.mark.parametrize("columns", [80, 50])
 @pytest.mark.parametrize("words", [["status"], ["queue", "list"]])
 def test_a_terminal_of_any_width_shows_every_queue_whole(sqlite_url, words, columns):
+    fill(sqlite_url, is_cancelled=True)
+
     written = in_terminal(
-        words,
-        {"STATEJOBS_DATABASE": sqlite_url, "COLUMNS": str(columns)},
-        extra=CANCELLED,
+        words, {"STATEJOBS_DATABASE": sqlite_url, "COLUMNS": str(columns)}
     )
 
     plain = re.sub(r"\x1b\[[0-9;]*m", "", written)
@@ -204,49 +209,32 @@ def test_times_are_told_in_their_largest_unit(away, text):
     assert relative(NOON - away, NOON) == text
 
 
-CANCELLED = """
-t = Task(id=7); s.add(t); t.submit(); s.commit()
-t.cancel('no need'); s.commit()
-"""
+def fill(url, *, is_cancelled=False):
+    """Let a database have its tables and a job that failed, and one that was cancelled."""
+    app = make_app(url)
+    app.create_all()
+    with app.session() as session:
+        session.add(task := Task(does="fail"))
+        task.submit()
+        session.commit()
+        app.drain()
+        if is_cancelled:
+            session.add(task := Task(id=7))
+            task.submit()
+            session.commit()
+            task.cancel("no need")
+            session.commit()
+    app.engine.dispose()
 
 
-def in_terminal(words, environ, *, extra="", fills=True):
-    """What a command writes to a terminal of 80 columns, on a database with its tables."""
-    filling = (
-        "from tests.support.worker_app import *\n"
-        "import os\n"
-        "app = make_app(os.environ['STATEJOBS_DATABASE']); app.create_all()\n"
-        "s = app.session(); t = Task(does='fail'); s.add(t); t.submit(); s.commit(); app.drain()\n"
-        f"{extra}\n"
-    )
-    code = (
-        f"{filling if fills else ''}from statejobs.cli.main import cli\ncli({words!r})"
-    )
-    ours, theirs = pty.openpty()
+def in_terminal(words, environ):
+    """What a command writes to a terminal of 80 columns."""
     inherited = {
         k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}
     }
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={
-            **inherited,
-            "TERM": "xterm-256color",
-            "COLUMNS": "80",
-            "STATEJOBS_APP": "tests.support.worker_app:make_app",
-            **environ,
-        },
-    )
-    os.close(theirs)
-    written = b""
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
-        while True:
-            try:
-                written += terminal.read(4096)
-            except OSError:  # Linux says so when the other end closes
-                break
-    process.wait()
-    return written.decode()
+    ours = {
+        "TERM": "xterm-256color",
+        "COLUMNS": "80",
+        "STATEJOBS_APP": "tests.support.worker_app:make_app",
+    }
+    return run_in_terminal(words, {**inherited, **ours, **environ}, *pty.openpty())

@@ -1,4 +1,4 @@
-"""Alembic in processes of its own that need not import everything again.
+"""Alembic and our commands in processes of their own that need not import everything again.
 
 Each is a fork of a process that has done nothing but import, so it starts in milliseconds.
 """
@@ -7,8 +7,11 @@ import multiprocessing
 import os
 import sys
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 from alembic.config import main
+
+from statejobs.cli.main import cli
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -17,7 +20,8 @@ FORKS.set_forkserver_preload(
         "alembic.command",
         "alembic.config",
         "psycopg",
-        "statejobs",
+        "rich.traceback",
+        "statejobs.cli.main",
         "sqlalchemy.dialects.postgresql.psycopg",
         "sqlalchemy.dialects.sqlite",
     ]
@@ -40,6 +44,34 @@ def run_alembic(commands, directory):
     process.start()
     process.join()
     return Said(process.exitcode, output.read_text())
+
+
+def run_in_terminal(words, environ, ours, theirs):
+    """Run one of our commands with *theirs* as its streams; return what is written to *ours*.
+
+    They are the ends of a terminal, and closed afterwards.
+    """
+    with Connection(theirs) as held:
+        process = FORKS.Process(target=_run_in_terminal, args=(words, environ, held))
+        process.start()
+    written = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        while True:
+            try:
+                written += terminal.read(4096)
+            except OSError:  # Linux says so when the other end closes
+                break
+    process.join()
+    return written.decode()
+
+
+def _run_in_terminal(words, environ, held):
+    os.environ.clear()
+    os.environ.update(environ)
+    for stream in range(3):
+        os.dup2(held.fileno(), stream)
+    held.close()
+    cli(words)
 
 
 def _run(commands, directory, output):
