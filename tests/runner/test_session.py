@@ -254,7 +254,7 @@ def test_columns_that_others_wrote_meanwhile_are_kept(app):
 def test_a_slow_call_inside_an_open_transaction_is_warned_about(
     app, monkeypatch, caplog
 ):
-    monkeypatch.setattr("statejobs.work.outcomes.LONG_TRANSACTION", 0.0)
+    monkeypatch.setattr("statejobs.work.outcomes.LONG_TRANSACTION", -1.0)
 
     def write_first(parcel, ctx):
         parcel.stamps = 3

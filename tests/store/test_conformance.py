@@ -221,7 +221,7 @@ def test_a_job_that_was_claimed_again_is_neither_put_aside_nor_discarded(store):
         again = {"until": NOW, "why": "no", "is_crash": True, "counts": True}
         assert put_aside(connection, found, token="new", **again)
         assert not put_aside(connection, found, token="newer", **again)
-        assert not discard_stuck(connection, found, why="no", now=NOW, is_crash=True)
+        assert not discard_stuck(connection, found, reason="no", now=NOW, is_crash=True)
 
     (again,) = find_expired(store, ["a"], LATER, lease=LEASE)
     assert (again.token, again.owner, again.crashes, again.attempt) == (

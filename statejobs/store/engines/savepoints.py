@@ -295,7 +295,7 @@ def refused_to_bound(what: str, *, why: str) -> ConfigurationError:
 def _cut_off() -> StateJobsError:
     return StateJobsError(
         "this attempt went on after its timeout, and has no connection any more",
-        fix="Let the body end when ctx.cancelled says so, or give it a longer timeout",
+        fix="Let the body end when ctx.cancel_requested is true, or give it a longer timeout",
     )
 
 
