@@ -218,7 +218,7 @@ def test_a_job_that_was_claimed_again_is_neither_put_aside_nor_discarded(store):
     (found,) = find_expired(store, ["a"], LATER, lease=LEASE)
 
     with store.transaction() as connection:
-        again = {"until": NOW, "why": "no", "is_crash": True, "counts": True}
+        again = {"until": NOW, "reason": "no", "is_crash": True, "counts": True}
         assert put_aside(connection, found, token="new", **again)
         assert not put_aside(connection, found, token="newer", **again)
         assert not discard_stuck(connection, found, reason="no", now=NOW, is_crash=True)
