@@ -236,7 +236,7 @@ class Steps:
             jobs = [claim.job for claim in claims]
             now = self._sources.clock.now()
             finished = complete_all(
-                connection, jobs, now, by_arrays=self._store.can_fuse
+                connection, jobs, now, by_arrays=self._store.has_arrays
             )
         rests = moves[0].rests if moves else True  # all of one action
         settled: dict[Claim, Settled] = {}

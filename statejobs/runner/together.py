@@ -46,7 +46,7 @@ def finish_together(
     if not endings:
         return frozenset()
     groups = _groups(endings, now)
-    if store.can_fuse:
+    if store.has_arrays:
         found = (_finish_given(store, group, now) for group in groups)
         return frozenset(job_id for finished in found for job_id in finished)
     return _finish_each(store, groups, now)

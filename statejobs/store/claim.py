@@ -10,7 +10,6 @@ from typing import Any, assert_never
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Dialect,
     Executable,
     Select,
     and_,
@@ -22,7 +21,6 @@ from sqlalchemy import (
 )
 
 from statejobs.store.conditions import KEY_ORDER, KEYS, is_key, is_listed, still_in
-from statejobs.store.prepared import Prepared
 from statejobs.store.rows import job_of
 from statejobs.store.tables import IS_QUEUED, jobs, literal_state, unindexed
 from statejobs.values.job import Job, JobState
@@ -105,12 +103,8 @@ def mark_processing(
         "now": now,
         "until": until,
     }
-    if connection.dialect.name == "postgresql":
-        _mark(connection.dialect).execute(connection, {"ids": list(ids), **claimed})
-    else:
-        _mark(connection.dialect).execute(
-            connection, [{"job_id": id_, **claimed} for id_ in ids]
-        )
+    marking = _mark_processing(connection.dialect.name)
+    connection.execute(marking, {"ids": list(ids), **claimed})
 
 
 def postpone(connection: Connection, ids: Sequence[int], until: datetime) -> None:
@@ -201,16 +195,12 @@ def _may_share() -> ColumnElement[bool]:
     )
 
 
+@lru_cache(maxsize=2)
 def _mark_processing(dialect: str) -> Executable:
-    """Claim jobs: the attempt counts from here. Those of `ids`, or one each time: `job_id`."""
-    has_arrays = dialect == "postgresql"
+    """Claim the jobs of `ids`: the attempt counts from here."""
     return (
         update(jobs)
-        .where(
-            is_listed(jobs.c.id, dialect)
-            if has_arrays
-            else jobs.c.id == bindparam("job_id")
-        )
+        .where(is_listed(jobs.c.id, dialect))
         .values(
             state=literal_state(JobState.PROCESSING),
             attempt=jobs.c.attempt + 1,
@@ -252,11 +242,6 @@ def _cancel_stale_job() -> Executable:
 
 
 _IS_TRUSTED = jobs.c.crashes == 0
-
-
-@lru_cache(maxsize=256)
-def _mark(dialect: Dialect) -> Prepared:
-    return Prepared(_mark_processing(dialect.name), dialect)
 
 
 _LOCK = {suspects: _lock_queued_jobs(suspects) for suspects in Suspects}

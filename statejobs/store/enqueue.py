@@ -66,7 +66,7 @@ def enqueue(
     ]
     by_key = {row.dedupe_key: row for row in found}
     if len(by_key) != len(found):
-        return _enqueue_one_by_one(new, found)
+        return _match_rows(new, found)
     return [_result(by_key[job.dedupe_key]) for job in new]
 
 
@@ -124,9 +124,7 @@ def _row_of(job: NewJob) -> dict[str, Any]:
     return row
 
 
-def _enqueue_one_by_one(
-    new: Sequence[NewJob], found: Sequence[Any]
-) -> list[EnqueueResult]:
+def _match_rows(new: Sequence[NewJob], found: Sequence[Any]) -> list[EnqueueResult]:
     """Match rows without a dedupe key: each was inserted, in any order."""
     keyed = {row.dedupe_key: row for row in found if row.dedupe_key is not None}
     plain = iter(sorted((r for r in found if r.dedupe_key is None), key=lambda r: r.id))

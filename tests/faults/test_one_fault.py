@@ -77,7 +77,7 @@ def test_a_connection_that_cannot_roll_back_is_closed(opened, faults):
 @pytest.mark.parametrize("does", ["own", "write"])
 def test_a_finish_whose_answer_was_lost_is_not_done_again(opened, faults, does):
     runner, claimed = claim(opened, does)
-    is_fused = does == "own" and opened.app.store.can_fuse
+    is_fused = does == "own" and opened.app.store.has_arrays
     faults.plan["WITH" if is_fused else "COMMIT"] = ["after"]
 
     ended = runner.run(claimed)
@@ -90,7 +90,7 @@ def test_a_finish_whose_answer_was_lost_is_not_done_again(opened, faults, does):
 @pytest.mark.parametrize("does", ["own", "write"])
 def test_a_finish_that_was_not_committed_costs_no_attempt(opened, faults, does):
     runner, claimed = claim(opened, does)
-    is_fused = does == "own" and opened.app.store.can_fuse
+    is_fused = does == "own" and opened.app.store.has_arrays
     faults.plan["WITH" if is_fused else "COMMIT"] = ["before"]
 
     ended = runner.run(claimed)
