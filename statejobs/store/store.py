@@ -153,7 +153,7 @@ class Store:
 
     @property
     def has_arrays(self) -> bool:
-        """Whether one statement may move a record, finish its job and write history."""
+        """Whether a statement takes arrays: one then moves records, ends jobs, writes history."""
         return self.dialect == "postgresql"
 
     @contextmanager
