@@ -174,7 +174,13 @@ class StateJobs(ByHand):
             sources=self.sources,
             telemetry=self.telemetry,
         )
-        self._services = services_of(pruner=self._pruner, retention=self.retention)
+        self._services = services_of(
+            self.registry,
+            self.store,
+            self.retention,
+            sources=self.sources,
+            telemetry=self.telemetry,
+        )
         self._reach = reach
         self._workers: WeakSet[Worker] = WeakSet()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -42,7 +43,13 @@ class Happening(Struct, frozen=True, kw_only=True):
     """
 
     event: ClassVar[str]
-    """Its name: a member of `Event`, if that has one."""
+    """Its name: a member of `Event`, if that has one; else made of its class."""
+
+    def __init_subclass__(cls, **_options: Any) -> None:
+        """Let `WorkerClosing` be `worker.closing`, where nothing else is said."""
+        if "event" not in vars(cls):
+            first, *others = re.findall(r"[A-Z][a-z]*", cls.__name__.lstrip("_"))
+            cls.event = f"{first}.{'_'.join(others)}".lower()
 
     @property
     def fields(self) -> Mapping[str, Any]:

@@ -38,10 +38,7 @@ from statejobs.values.outcome import (
     Fail,
     GiveBack,
     Outcome,
-    Release,
     Snooze,
-    Stale,
-    Superseded,
 )
 from statejobs.values.redaction import DEFAULT, Redaction
 from statejobs.values.text import REASON_LIMIT, clean_text, shown_text
@@ -248,9 +245,7 @@ def refusal_of(
         step=backoff_step(job, claim.policy.max_attempts),
         own=raised.failure if raised else None,
         cause=raised.error if raised else None,
-        counts=not isinstance(
-            outcome, Snooze | GiveBack | Release | Stale | Superseded
-        ),
+        counts=outcome.spends_attempt,
         due=now + min(outcome.delay, LONGEST) if isinstance(outcome, Snooze) else None,
         redaction=redaction,
         cancels=clean_text(outcome.reason, REASON_LIMIT)

@@ -35,11 +35,8 @@ from statejobs.values.outcome import (
     Complete,
     Crash,
     Fail,
-    GiveBack,
     Late,
     Outcome,
-    Release,
-    Snooze,
     Superseded,
 )
 
@@ -166,7 +163,7 @@ class Steps:
 
     def _look(self, connection: Connection, claim: Claim, outcome: Outcome) -> Outcome:
         """Return *outcome*; a job that someone asked to stop does not go on, however it ended."""
-        if not isinstance(outcome, Fail | GiveBack | Snooze | Release | Crash):
+        if not outcome.may_run_again:
             return outcome
         claim.work.look(connection, claim)  # locks the record: it comes before the job
         reason = find_cancel_request(connection, claim.job)
@@ -305,7 +302,7 @@ class Steps:
         outcome: Outcome,
         settlement: Settlement,
     ) -> None:
-        name = _SPENT.get(type(outcome))
+        name = outcome.kept_as
         job = claim.job
         if name is None or settlement.is_overtaken:
             return  # the attempt did not count, or its end is in the history of the record
@@ -327,11 +324,3 @@ def _tell_of(connection: Connection, moves: Sequence[Move]) -> None:
         if move.ends:
             cancel_left(connection, move.ends, running=False, now=move.at)
             cancel_left(connection, move.ends, running=True, now=move.at)
-
-
-_SPENT: dict[type, str] = {
-    Fail: "failed",
-    Crash: "crashed",
-    Cancel: "cancelled",
-    Superseded: "superseded",
-}

@@ -1,10 +1,14 @@
-"""How an attempt ended, as values. `Snooze` and `Cancel` are raised by actions."""
+"""How an attempt ended, as values. `Snooze` and `Cancel` are raised by actions.
+
+Each says of itself whether it `spends_attempt`; whether its job `may_run_again`, so that a request
+to cancel it is asked for first; and as what the attempt is kept, `kept_as`, if it is.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from statejobs.errors import WrongValueError, restored
 from statejobs.values.backoff import LONGEST
@@ -17,6 +21,10 @@ class Snooze(Exception):  # noqa: N818 - a request, not an error
 
     Effects through `ctx.session` are rolled back.
     """
+
+    spends_attempt: ClassVar[bool] = False
+    may_run_again: ClassVar[bool] = True
+    kept_as: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -59,6 +67,10 @@ class Cancel(Exception):  # noqa: N818 - a request, not an error
     The record moves to the action's `failed` state; effects through `ctx.session` are rolled back.
     """
 
+    spends_attempt: ClassVar[bool] = True
+    may_run_again: ClassVar[bool] = False
+    kept_as: ClassVar[str | None] = "cancelled"
+
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
@@ -79,10 +91,18 @@ def _sum_of(
 class Complete:
     """The action returned."""
 
+    spends_attempt: ClassVar[bool] = True
+    may_run_again: ClassVar[bool] = False
+    kept_as: ClassVar[str | None] = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail:
     """The action raised, or ran out of time."""
+
+    spends_attempt: ClassVar[bool] = True
+    may_run_again: ClassVar[bool] = True
+    kept_as: ClassVar[str | None] = "failed"
 
     failure: Failure
     error: BaseException | None = None
@@ -92,6 +112,10 @@ class Fail:
 class GiveBack:
     """The database failed the attempt, not the action; it does not count, unless it goes on so."""
 
+    spends_attempt: ClassVar[bool] = False
+    may_run_again: ClassVar[bool] = True
+    kept_as: ClassVar[str | None] = None
+
     failure: Failure
     error: BaseException | None = None
 
@@ -100,12 +124,20 @@ class GiveBack:
 class Crash:
     """The lease ran out: the worker died or lost its database."""
 
+    spends_attempt: ClassVar[bool] = True
+    may_run_again: ClassVar[bool] = True
+    kept_as: ClassVar[str | None] = "crashed"
+
     reason: str = "crashed: the worker's lease ran out"
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
     """The worker stops and gives the job back; the attempt does not count."""
+
+    spends_attempt: ClassVar[bool] = False
+    may_run_again: ClassVar[bool] = True
+    kept_as: ClassVar[str | None] = None
 
     reason: str = "released: the worker was stopped"
 
@@ -118,12 +150,20 @@ NOT_BEGUN = "given back: it had waited here for its turn"
 class Stale:
     """The record no longer satisfies source or guard; the action was not called."""
 
+    spends_attempt: ClassVar[bool] = False
+    may_run_again: ClassVar[bool] = False
+    kept_as: ClassVar[str | None] = None
+
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
     """Someone else moved the record away while the action ran; their move wins."""
+
+    spends_attempt: ClassVar[bool] = False
+    may_run_again: ClassVar[bool] = False
+    kept_as: ClassVar[str | None] = "superseded"
 
     reason: str
     is_declared: bool = False
@@ -133,6 +173,10 @@ class Superseded:
 @dataclass(frozen=True, slots=True)
 class Late:
     """The job is no longer ours, or an outcome is recorded already: whatever came is dropped."""
+
+    spends_attempt: ClassVar[bool] = False
+    may_run_again: ClassVar[bool] = False
+    kept_as: ClassVar[str | None] = None
 
 
 Outcome = (

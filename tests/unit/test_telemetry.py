@@ -206,3 +206,10 @@ def test_every_event_has_a_name_of_its_own_and_is_told_somewhere():
 
     assert len({event.event for event in EVENTS}) == len(EVENTS)
     assert emitted == {event.__name__ for event in EVENTS}
+
+
+def test_an_event_is_named_after_its_class_where_nothing_else_is_said():
+    class WorkerHasClosed(Happening, frozen=True, kw_only=True):
+        """A worker has closed."""
+
+    assert WorkerHasClosed.event == "worker.has_closed"

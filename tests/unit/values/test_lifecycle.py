@@ -125,6 +125,16 @@ def test_only_snooze_release_stale_and_faults_of_the_database_give_an_attempt_ba
     assert given_back == isinstance(outcome, Snooze | Release | Stale | GiveBack)
 
 
+@given(jobs, st.sampled_from(OUTCOMES))
+def test_what_an_outcome_says_of_itself_is_what_it_does(job, outcome):
+    settlement = settled(job, outcome)
+
+    if settlement.attempt < job.attempt:
+        assert not outcome.spends_attempt
+    if not settlement.is_ended:
+        assert outcome.may_run_again
+
+
 @given(jobs)
 def test_a_later_time_is_set_only_by_failure_snooze_and_faults_of_the_database(job):
     later = [o for o in OUTCOMES if settled(job, o).run_at is not None]
