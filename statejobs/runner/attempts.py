@@ -20,7 +20,7 @@ from statejobs.runner.crash_points import CrashPoint, Reach
 from statejobs.runner.deadline import call_within, call_within_async
 from statejobs.runner.drive import Driven, drive, drive_async
 from statejobs.runner.ended import Ended
-from statejobs.runner.finisher import Finisher, outcome_of
+from statejobs.runner.finisher import Finisher, outcome_after
 from statejobs.runner.port import Attempt, Claim, Ending
 from statejobs.runner.undone import ours
 from statejobs.store.faults import may_last
@@ -150,7 +150,7 @@ class Attempts:
             commit = partial(self._finisher.finish_within, endings=endings)
             ended: list[Ended] = yield partial(attempt.in_session, commit)
         except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
-            met = outcome_of(error)
+            met = outcome_after(error)
         else:
             return ended
         if is_many and _falls_apart(claims, met):
@@ -162,7 +162,7 @@ class Attempts:
             with ours():
                 standing = claims[0].work.reload(claims)
         except Exception as error:  # noqa: BLE001 - the database is away
-            yield from [Ending(claim, outcome_of(error)) for claim in claims]
+            yield from [Ending(claim, outcome_after(error)) for claim in claims]
             return
         for claim in claims:
             if claim.is_lost or claim.is_settled:

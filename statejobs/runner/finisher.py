@@ -195,7 +195,7 @@ class Finisher:
             pass
         except Exception as error:  # noqa: BLE001 - whatever the commit met ends the attempt
             if isinstance(ending.outcome, Complete):
-                return self.finish(Ending(claim, outcome_of(error)))
+                return self.finish(Ending(claim, outcome_after(error)))
             if (ended := self._put_aside(ending, error)) is not None:
                 return ended
         return self._end_of_unsure(ending) or self.late(claim)
@@ -287,7 +287,7 @@ class Finisher:
         self._reach(CrashPoint.FINISHED)
 
 
-def outcome_of(error: Exception) -> Outcome:
+def outcome_after(error: Exception) -> Outcome:
     """Return the outcome of an attempt whose commit failed."""
     match error:
         case NotWritten():
