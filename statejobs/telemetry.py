@@ -86,9 +86,8 @@ class Telemetry:
                 log.exception("a subscriber of %s failed", happening.event)
 
     def _find(self, event: type[Happening]) -> tuple[Callable[[Any], None], ...]:
-        found = (
-            self._subscribers
-        )  # taken first: who subscribes meanwhile puts a new one
+        # taken first: who subscribes meanwhile puts a new one
+        found = self._subscribers
         found[event] = tuple(
             subscription.subscriber
             for subscription in tuple(self._subscriptions)

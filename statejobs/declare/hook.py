@@ -12,9 +12,8 @@ from statejobs.record.specs import HookKind, HookSpec, TriggerSpec
 if TYPE_CHECKING:
     _Method = staticmethod[..., Any]
 else:
-    _Method = (
-        staticmethod  # bases that look at the types of attributes take one for a method
-    )
+    # bases that look at the types of attributes take one for a method
+    _Method = staticmethod
 
 
 class Hook(_Method):

@@ -158,6 +158,5 @@ def _too_long(timeout: timedelta) -> str:
     return f"no end after {timeout.total_seconds():g} s, its timeout"
 
 
-_UNBLOCKS_WITHIN = (
-    1.0  # seconds: the loop itself ends the attempt at the end of the grace
-)
+# seconds: the loop itself ends the attempt at the end of the grace
+_UNBLOCKS_WITHIN = 1.0

@@ -70,9 +70,8 @@ class Lane:
         self._taken = 0
         self._looked_at = 0.0
         self._takes_many = False
-        self._longest = (
-            0.0  # seconds that a job took, of those that ended since the last look
-        )
+        # seconds that a job took, of those that ended since the last look
+        self._longest = 0.0
 
     def room(self, now: float) -> int:
         """Return how many more calls to claim jobs for at *now*, in monotonic seconds."""

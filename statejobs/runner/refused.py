@@ -256,9 +256,8 @@ def refusal_of(
 
 def tell_of(refusal: Refusal) -> None:
     """Log a refusal that was written."""
-    message = (
-        f"job %s (%s): {_what_is_refused(refusal)}: %s%s"  # what is alike is told once
-    )
+    # what is alike is told once
+    message = f"job %s (%s): {_what_is_refused(refusal)}: %s%s"
     log.log(
         logging.ERROR if refusal.is_last else logging.WARNING,
         message,

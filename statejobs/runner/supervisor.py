@@ -18,9 +18,8 @@ UNUSABLE = 2
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds before a child that died is replaced
 _HEALTHY_LIFE = 60.0  # seconds after which earlier deaths are forgotten
-_HOT_LIFE = (
-    1.0  # seconds; one that recycles itself sooner is replaced as if it had died
-)
+# seconds; one that recycles itself sooner is replaced as if it had died
+_HOT_LIFE = 1.0
 _MARGIN = 10.0  # seconds that a child gets beyond its grace
 _LOOK = 1.0  # seconds between two looks at the children
 _LOOK_WHILE_STARTING = 0.05
