@@ -1,7 +1,7 @@
 """Alembic's environment for the tables of statejobs.
 
 `statejobs db upgrade` hands its connection over. A developer who changed `store/tables.py` says
-`alembic -x url=sqlite:///dev.db revision --autogenerate --rev-id 0003 -m "what changed"`.
+`alembic -x url=sqlite:///dev.db revision --autogenerate --rev-id 0005 -m "what changed"`.
 """
 
 from typing import Any

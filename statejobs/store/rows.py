@@ -15,7 +15,7 @@ from statejobs.values.job import Job, JobState
 
 _STATE = Job.__struct_fields__.index("state")
 _STATES = {state.value: state for state in JobState}
-_COUNTS = ("attempt", "crashes", "coalesced", "returned")
+_COUNTS = ("attempt", "crashes", "coalesced", "returned", "snoozes")
 
 
 def _types_of(hint: Any) -> frozenset[type]:
@@ -95,7 +95,8 @@ def job_of(row: Row[Any]) -> Job:
     values = list(row)
     values[_STATE] = _STATES[values[_STATE]]
     job = Job(*values)
-    if max(job.attempt, job.crashes, job.coalesced, job.returned) >= LARGEST_COUNT:
+    counts = (job.attempt, job.crashes, job.coalesced, job.returned, job.snoozes)
+    if max(counts) >= LARGEST_COUNT:
         names = ", ".join(
             name for name in _COUNTS if getattr(job, name) >= LARGEST_COUNT
         )

@@ -17,7 +17,7 @@ from statejobs.store.engines.savepoints import borrowed_of
 from statejobs.store.missing import HOW_TO_MAKE_TABLES
 from statejobs.store.tables import VERSION_TABLE, metadata, versions
 
-HEAD = "0003"
+HEAD = "0004"
 """Revision of the newest migration. Revisions are numbers of four digits, so that they sort."""
 
 _LOCK = int.from_bytes(b"statejob", "big")

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     event,
     literal_column,
+    or_,
     text,
     type_coerce,
 )
@@ -90,6 +91,11 @@ jobs = Table(
     Column("finished_at", UtcDateTime),
     Column("reason", CleanText(REASON_LIMIT)),
     Column("returned", Integer, nullable=False, server_default=text("0")),
+    Column("meta", Text),
+    Column("unique_until", UtcDateTime),
+    Column("outcome", String(16)),
+    Column("snoozes", Integer, nullable=False, server_default=text("0")),
+    Column("result", Text),
     CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
     CheckConstraint(
         "attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"
@@ -119,6 +125,8 @@ IS_WAITING_FOR_TIME = jobs.c.state.in_(
 IS_PROCESSING = jobs.c.state == literal_state(JobState.PROCESSING)
 IS_OPEN = jobs.c.state != literal_state(JobState.COMPLETED)
 """Not completed: at most one such job for each trigger and record; a retry continues it."""
+HOLDS_KEY = or_(IS_OPEN, jobs.c.unique_until.is_not(None))
+"""No other job may have its key: it is open, or completed so recently that none may follow it."""
 IS_ENDED = jobs.c.state.in_([literal_state(state) for state in ENDED])
 
 Index(
@@ -165,8 +173,8 @@ Index(
     "uq_statejobs_jobs_dedupe",
     jobs.c.dedupe_key,
     unique=True,
-    postgresql_where=IS_OPEN,
-    sqlite_where=IS_OPEN,
+    postgresql_where=HOLDS_KEY,
+    sqlite_where=HOLDS_KEY,
 )
 
 attempts = Table(

@@ -25,7 +25,7 @@ from statejobs.store.engines.channel import wake_channel
 from statejobs.store.lock_order import in_key_order
 from statejobs.store.naming import Names, names_beside
 from statejobs.store.tables import (
-    IS_OPEN,
+    HOLDS_KEY,
     jobs,
     literal_state,
 )
@@ -68,7 +68,7 @@ def enqueue_jobs(
     }
     upsert = statement.on_conflict_do_update(
         index_elements=[jobs.c.dedupe_key],
-        index_where=IS_OPEN,
+        index_where=HOLDS_KEY,
         set_={
             **taken_over,
             "idempotency_key": case(

@@ -100,6 +100,16 @@ class Job(Struct, frozen=True, gc=False):
     reason: str | None
     returned: int
     """Attempts in a row that a fault of the database, not of the action, made undone."""
+    meta: str | None
+    """JSON for programs, stored with it."""
+    unique_until: datetime | None
+    """Until when its key is held, though it has completed."""
+    outcome: str | None
+    """How it ended; None while it lives."""
+    snoozes: int
+    """How often it asked to run later."""
+    result: str | None
+    """What its task returned, as JSON."""
 
     @property
     def is_last_attempt(self) -> bool:

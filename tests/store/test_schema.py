@@ -145,9 +145,9 @@ def test_a_developer_autogenerates_only_what_changed_in_our_tables(
         connection.execute(text("ALTER TABLE statejobs_nodes DROP COLUMN host"))
     engine.dispose()
 
-    command.revision(config, "Put the host back", autogenerate=True, rev_id="0004")
+    command.revision(config, "Put the host back", autogenerate=True, rev_id="0005")
 
-    written = (tmp_path / "migrations/versions/0004_put_the_host_back.py").read_text()
+    written = (tmp_path / "migrations/versions/0005_put_the_host_back.py").read_text()
     assert "add_column(" in written
     assert "sa.Column('host', sa.Text(), nullable=False))" in written
     assert "orders" not in written
@@ -200,9 +200,9 @@ def test_processes_that_make_the_tables_at_once_all_succeed(
 
 def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypatch):
     broken = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (broken / "versions/0004_broken.py").write_text(
+    (broken / "versions/0005_broken.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0004', '0003'\n"
+        "revision, down_revision = '0005', '0004'\n"
         "def upgrade():\n"
         "    op.drop_index('ix_statejobs_jobs_due', 'statejobs_jobs')\n"
         "    raise ZeroDivisionError\n"
@@ -219,9 +219,9 @@ def test_a_migration_that_is_killed_half_way_leaves_nothing_behind(
     database_url, tmp_path
 ):
     killed = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (killed / "versions/0004_killed.py").write_text(
+    (killed / "versions/0005_killed.py").write_text(
         "import os, signal\n"
-        "revision, down_revision = '0004', '0003'\n"
+        "revision, down_revision = '0005', '0004'\n"
         "def upgrade():\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

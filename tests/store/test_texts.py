@@ -23,6 +23,8 @@ OURS = {
     "owner": "an id of ours",
     "token": "an id of ours",
     "checkpoint": "JSON that was checked when it was saved",
+    "meta": "JSON that was checked when it was given",
+    "result": "JSON that was checked when it was returned",
     "outcome": "one of ours",
     "node": "an id of ours",
     "name": "declared, and checked there",

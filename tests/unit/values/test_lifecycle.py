@@ -72,6 +72,11 @@ JOB = Job(
     finished_at=None,
     reason=None,
     returned=0,
+    meta=None,
+    unique_until=None,
+    outcome=None,
+    snoozes=0,
+    result=None,
 )
 limits = st.integers(1, 20)
 jobs = st.builds(
