@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from sqlalchemy import Integer, event, text
+from sqlalchemy import Integer, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Mapper, class_mapper, mapped_column
 
@@ -30,7 +30,7 @@ from statejobs.record.protect import (
     start_in_initial_state,
 )
 from statejobs.record.unloaded import explain_unloaded
-from statejobs.store.old_rows import OLD_ROWS
+from statejobs.store.old_rows import OLD_ROWS, ZERO
 from statejobs.store.types import UtcDateTime
 from statejobs.values.graph import MachineSpec
 
@@ -76,7 +76,7 @@ class StatefulResource:
         refuse_unmapped_base(cls, root)
         if root is cls:
             cls.state_version = mapped_column(
-                Integer, insert_default=0, nullable=False, info={OLD_ROWS: text("0")}
+                Integer, insert_default=0, nullable=False, info={OLD_ROWS: ZERO}
             )
             cls.state_changed_at = mapped_column(
                 UtcDateTime, nullable=True, insert_default=created_at

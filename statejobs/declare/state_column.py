@@ -8,16 +8,15 @@ from difflib import get_close_matches
 from reprlib import repr as short
 from typing import Any, TypeVar
 
-from sqlalchemy import CheckConstraint, Column, Table, event
+from sqlalchemy import Column, Table, event
 from sqlalchemy.orm import MappedColumn, mapped_column
-from sqlalchemy.sql.elements import conv
 
 from statejobs.declare.options import explain_options
 from statejobs.declare.trigger import Trigger, spec_of
 from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.record.specs import StateSpec
-from statejobs.store.check_names import check_name
-from statejobs.store.old_rows import OLD_ROWS, text_literal
+from statejobs.store.check_names import GUARDS_STATES, guard_states
+from statejobs.store.old_rows import OLD_ROWS
 from statejobs.store.types import StateType
 from statejobs.values.kinds import members_of
 
@@ -31,8 +30,6 @@ _DECIDED = (
     "onupdate",
     "server_onupdate",
 )
-GUARDS_STATES = "statejobs.guards_states"
-"""Key in the `info` of a column that has its CHECK, and of that CHECK."""
 _OURS = "statejobs"
 
 
@@ -190,9 +187,4 @@ def _add_check(column: Column[Any], table: Table) -> None:
     if not isinstance(column.type, StateType) or column.info.get(GUARDS_STATES):
         return
     column.info[GUARDS_STATES] = True
-    values = list(column.type.members)
-    listed = [text_literal(value) for value in values]
-    name = conv(check_name(table.name, column.name, values))
-    info = {GUARDS_STATES: True}
-    # attaches itself to the table
-    CheckConstraint(column.in_(listed), name=name, info=info)
+    guard_states(column, table.name, list(column.type.members))

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import CheckConstraint, Column, Constraint, Index, Table
 
-from statejobs.declare.state_column import GUARDS_STATES
 from statejobs.errors import DefinitionError
-from statejobs.store.check_names import guards_states
+from statejobs.store.check_names import GUARDS_STATES, guards_states
 from statejobs.store.tables import VERSION_TABLE, metadata
 
 

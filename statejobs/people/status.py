@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.people.acts import stuck_jobs
@@ -16,6 +15,7 @@ from statejobs.people.workers import ShownWorker, living_workers, workers
 from statejobs.record.model import ResourceModel
 from statejobs.store.engines.addresses import shown_url
 from statejobs.store.faults import Fault, fault_of, words_of
+from statejobs.store.look import count_by
 from statejobs.store.queries import AtLeast
 from statejobs.values.job import JobState
 from statejobs.values.shown import shown_row
@@ -138,7 +138,7 @@ def _count_records(desk: Desk) -> tuple[dict[str, dict[str, int]], dict[str, str
 def _count(desk: Desk, model: ResourceModel) -> dict[str, int]:
     state = getattr(model.cls, model.attribute)
     with desk.open_session() as session:
-        rows = session.execute(select(state, func.count()).group_by(state)).all()
+        rows = session.execute(count_by(state)).all()
     found = {str(member.value): count for member, count in rows}
     return {
         value: found.get(value, 0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.errors import TransitionRefusedError
 from statejobs.record.ledger import value_of
 from statejobs.store.binds import connection_for
+from statejobs.store.record_rows import read_rows
 
 if TYPE_CHECKING:
     from statejobs.record.model import ResourceModel
@@ -52,12 +52,9 @@ def _without_row(session: Session, records: Sequence[Any]) -> Iterator[Any]:
 def _missing(
     session: Session, model: ResourceModel, records: Sequence[Any]
 ) -> Iterator[Any]:
-    keys: Sequence[Any] = model.mapper.primary_key
     by_key = {_identity(record): record for record in records}
-    wanted = [key[0] for key in by_key] if len(keys) == 1 else list(by_key)
-    key = keys[0] if len(keys) == 1 else tuple_(*keys)
-    query = select(*keys).where(key.in_(wanted))
-    rows = {tuple(row) for row in connection_for(session, model.mapper).execute(query)}
+    connection = connection_for(session, model.mapper)
+    rows = read_rows(connection, model.records, list(by_key))
     if len(rows) < len(by_key):  # else a key is only written in another way
         yield from (record for key, record in by_key.items() if key not in rows)
 

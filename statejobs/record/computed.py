@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, Connection, CursorResult, select, tuple_
+from sqlalchemy import Column, Connection, CursorResult
 from sqlalchemy.orm import object_session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from statejobs.record.model import ResourceModel
 from statejobs.record.move import Moved
+from statejobs.store.record_rows import read_rows
 
 _AT_ONCE = 5_000  # keys of one query
 
@@ -64,18 +65,13 @@ def _changes_by_itself(model: ResourceModel, column: Any) -> bool:
 
 
 def _ask(connection: Connection, model: ResourceModel, moved: Sequence[Moved]) -> None:
-    keys: Sequence[Any] = model.mapper.primary_key
     columns = {
         column.key: column
         for m in moved
         for column in computed_columns(m.model).values()
     }
-    key = keys[0] if len(keys) == 1 else tuple_(*keys)
-    wanted = [m.move.identity[0] if len(keys) == 1 else m.move.identity for m in moved]
-    query = select(*keys, *columns.values()).where(key.in_(wanted))
-    rows = {
-        tuple(row[: len(keys)]): row[len(keys) :] for row in connection.execute(query)
-    }
+    wanted = [m.move.identity for m in moved]
+    rows = read_rows(connection, model.records, wanted, *columns.values())
     for m in moved:
         values = rows.get(m.move.identity)
         if values is None:

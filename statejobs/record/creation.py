@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, literal_column
+from sqlalchemy import Connection
 from sqlalchemy.engine import IteratorResult, Result
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import ORMExecuteState, Session
@@ -25,15 +25,13 @@ from statejobs.record.model import models_within
 from statejobs.record.written import wake_after_commit
 from statejobs.store.binds import connection_for
 from statejobs.store.bulk import MovedRow, rows_from_python
+from statejobs.store.inserted import returning_keys
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
 
 if TYPE_CHECKING:
     from statejobs.record.ledger import Step
     from statejobs.record.model import ResourceModel
-
-_IS_NEW = "xmax = 0"
-"""On PostgreSQL, what tells a row that was inserted from one that was there and was updated."""
 
 
 class Inserted(IteratorResult[Any]):
@@ -132,22 +130,20 @@ def create_records(
     dialect = connection_for(session, model.mapper).dialect.name
     refuse_creation(model, dialect=dialect, updates=updates)
     at = clock_of(session.info).now()
-    keys = list(model.mapper.primary_key)
-    asked = [*keys, literal_column(_IS_NEW)] if updates else keys
-    ours = [
-        column.label(model.names[f"returned_{n}"]) for n, column in enumerate(asked)
-    ]
+    keys = model.records.keys
+    returning = returning_keys(statement, model.records, tells_new=bool(updates))
     frozen = execution.invoke_statement(
-        statement=statement.returning(*ours), execution_options={CREATED_AT: at}
+        statement=returning, execution_options={CREATED_AT: at}
     ).freeze()
-    rows = [tuple(row[-len(ours) :]) for row in frozen()]
+    ours = len(keys) + bool(updates)
+    rows = [tuple(row[-ours:]) for row in frozen()]
     created = [row[: len(keys)] for row in rows if not updates or row[-1]]
     step = creation(model, value_of(model.state.initial))
     step.at = at
     write_creation(session, model, step, created, are_drawn=draws_keys(model, names))
     if not statement._returning:  # noqa: SLF001 - told by no public name
         return Inserted(len(rows), _named(keys, created))
-    return frozen().columns(*range(len(frozen().keys()) - len(ours)))
+    return frozen().columns(*range(len(frozen().keys()) - ours))
 
 
 def _named(keys: Sequence[Any], created: Sequence[tuple[Any, ...]]) -> Sequence[Any]:

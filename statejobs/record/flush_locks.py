@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, literal_column, select, tuple_
+from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.record.move import Moved, refuse_conflict
 from statejobs.store.lock_order import key_order, place_of
-from statejobs.store.records import in_lock_order
+from statejobs.store.record_rows import lock_rows
 
 
 def lock_in_order(session: Session, moved: Sequence[Moved]) -> None:
@@ -65,16 +65,8 @@ def _lock(session: Session, records: Sequence[Any]) -> None:
     if connection.dialect.name != "postgresql":
         return  # one writer at a time
     columns: Any = base.primary_key
-    key = columns[0] if len(columns) == 1 else tuple_(*columns)
     keys = [_identity(record) for record in records]
-    query: Select[Any] = (
-        select(literal_column("1"))
-        .select_from(base.local_table)
-        .where(key.in_([key[0] for key in keys] if len(columns) == 1 else keys))
-    )
-    connection.execute(
-        in_lock_order(query, columns, base.local_table, connection.dialect.name)
-    )
+    lock_rows(connection, base.local_table, columns, keys)
 
 
 def _place(record: Any) -> tuple[Any, ...]:

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import (
-    CHAR,
     BigInteger,
     ColumnElement,
     Dialect,
@@ -21,17 +20,14 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Text,
-    Uuid,
-    cast,
-    func,
-    literal_column,
 )
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from statejobs.errors import BulkError, NotFoundError
+from statejobs.errors import NotFoundError
+from statejobs.store.key_values import has_own
 
 
 def encode_identity(values: Sequence[Any]) -> str:
@@ -59,23 +55,6 @@ def _plain(value: Any) -> str | int:
     if type(value).__module__ == "ipaddress":
         return str(value)
     raise TypeError(f"a {type(value).__name__} has no text")
-
-
-def identity_in_sql(
-    columns: Sequence[ColumnElement[Any]], dialect: Dialect, *, where: str
-) -> ColumnElement[str]:
-    """Return SQL for what `encode_identity` returns of the values of *columns*.
-
-    Raises:
-        BulkError: A column's type has no such SQL; *where* says who asked.
-    """
-    parts = [_part_in_sql(column, dialect, where) for column in columns]
-    if len(parts) == 1:
-        return parts[0]
-    text: ColumnElement[str] = literal_column("'['", Text())
-    for number, part in enumerate(parts):
-        text = text + literal_column("','", Text()) + part if number else text + part
-    return text + literal_column("']'", Text())
 
 
 def decode_identity(mapper: Mapper[Any], record_id: str) -> tuple[Any, ...]:
@@ -231,62 +210,7 @@ def _has_text(value: Any, content: Any) -> bool:
     return False
 
 
-def has_own(kind: TypeEngine[Any], name: str) -> bool:
-    """Return whether a type of the user's has a method *name* of its own."""
-    return getattr(type(kind), name) is not getattr(TypeDecorator, name)
-
-
 _PLAIN = (Integer, BigInteger, SmallInteger, String, Text)
 _NO_DIALECT: Dialect = DefaultDialect()
 _KEY_TYPES = (UUID, datetime, date, time, Decimal, bytes, int, float, bool)
 """What the values of such a type may be."""
-
-
-def _part_in_sql(
-    column: ColumnElement[Any], dialect: Dialect, where: str
-) -> ColumnElement[str]:
-    kind = column.type.dialect_impl(dialect)
-    if isinstance(kind, TypeDecorator | Enum | CHAR):
-        raise _no_sql(column, where)
-    if isinstance(kind, Integer):
-        return cast(column, Text())
-    if isinstance(kind, String):
-        return _quoted(column, dialect)
-    if isinstance(kind, Uuid):
-        return _uuid_in_sql(column, dialect)
-    raise _no_sql(column, where)
-
-
-def _quoted(text: ColumnElement[Any], dialect: Dialect) -> ColumnElement[str]:
-    if dialect.name == "sqlite":
-        return func.json_quote(cast(text, Text()), type_=Text())
-    return cast(func.to_json(cast(text, Text())), Text())
-
-
-def _uuid_in_sql(column: ColumnElement[Any], dialect: Dialect) -> ColumnElement[str]:
-    text: ColumnElement[str] = cast(column, Text())
-    if dialect.name == "sqlite" or not getattr(column.type, "native_uuid", True):
-        # stored as 32 hexadecimal digits
-        spans = (
-            (1, 8),
-            (9, 4),
-            (13, 4),
-            (17, 4),
-            (21, 12),
-        )
-        dash = literal_column("'-'", Text())
-        text = func.substr(text, *spans[0], type_=Text())
-        for span in spans[1:]:
-            text = text + dash + func.substr(cast(column, Text()), *span, type_=Text())
-    quote = literal_column("""'"'""", Text())
-    return quote + text + quote
-
-
-def _no_sql(column: ColumnElement[Any], where: str) -> BulkError:
-    name = getattr(column, "name", str(column))
-    return BulkError(
-        where,
-        f"its key column {name!r} is {column.type!r}, whose text in jobs SQL cannot make",
-        why="bulk names the records of jobs and history in SQL, for integers, text and UUIDs",
-        fix="fire the transition on each record",
-    )

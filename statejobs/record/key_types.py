@@ -27,8 +27,8 @@ from sqlalchemy.types import TypeEngine
 
 from statejobs.errors import DefinitionError, StateJobsError
 from statejobs.record.identity import encode_identity, typed_part
-from statejobs.record.key_values import as_returned, why_no_key
 from statejobs.record.model import ResourceModel
+from statejobs.store.key_values import as_returned, why_no_key
 
 
 def refuse_key_type(cls: type, column: Column[Any]) -> None:

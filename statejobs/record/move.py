@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.errors import RecordKeptError, StaleTransitionError
 from statejobs.record.ledger import Ledger, Step
 from statejobs.record.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of
+from statejobs.store.record_rows import read_rows
 from statejobs.store.records import RecordMove
 
 
@@ -95,13 +96,10 @@ def why_not_moved(moved: Sequence[Moved]) -> StaleTransitionError | RecordKeptEr
 
 def _place(moved: Moved) -> tuple[str, int, datetime] | None:
     """Return state, version and time of a record as stored."""
-    model = moved.model
-    table = moved.model.table
-    columns = (model.state_column, table.c.state_version, table.c.state_changed_at)
-    keys = zip(table.primary_key.columns, moved.move.identity, strict=True)
-    query = select(*columns).where(*(c == v for c, v in keys))
-    row = moved.connection.execute(query).first()
-    return None if row is None else (str(row[0].value), row[1], row[2])
+    records = moved.model.records
+    columns = (records.stored_state, records.version, records.changed_at)
+    rows = read_rows(moved.connection, records, [moved.move.identity], *columns)
+    return next(((state, version, at) for state, version, at in rows.values()), None)
 
 
 def _stale(

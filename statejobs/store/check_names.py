@@ -1,13 +1,28 @@
-"""Names of the constraints that guard state columns."""
+"""The constraints that guard state columns, and their names."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
+from sqlalchemy import CheckConstraint, Column
+from sqlalchemy.sql.elements import conv
+
+from statejobs.store.old_rows import text_literal
+
+GUARDS_STATES = "statejobs.guards_states"
+"""Key in the `info` of a column that has its CHECK, and of that CHECK."""
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts identifiers there
 _DIGITS = 8
+
+
+def guard_states(column: Column[Any], table: str, values: Sequence[str]) -> None:
+    """Let *column* hold none but *values*: a constraint that attaches itself to its table."""
+    listed = [text_literal(value) for value in values]
+    name = conv(check_name(table, column.name, values))
+    CheckConstraint(column.in_(listed), name=name, info={GUARDS_STATES: True})
 
 
 def check_name(table: str, column: str, values: Sequence[str]) -> str:

@@ -17,6 +17,8 @@ from sqlalchemy import (
     FromClause,
     Insert,
     Join,
+    Row,
+    Select,
     bindparam,
     insert,
     literal,
@@ -88,6 +90,23 @@ def history_from(
     values = [value(name).label(name) for name in HISTORY_COLUMNS]
     return insert(transitions).from_select(
         list(HISTORY_COLUMNS), select(*values).select_from(rows)
+    )
+
+
+def read_last_step(
+    connection: Connection, resource: str, record_id: str
+) -> Row[Any] | None:
+    """Return name, target and version of the last step of a record."""
+    query = _last_step(resource, record_id)
+    return connection.execute(query).first()
+
+
+def _last_step(resource: str, record_id: str) -> Select[Any]:
+    return (
+        select(transitions.c.name, transitions.c.target, transitions.c.version)
+        .where(transitions.c.resource == resource, transitions.c.record_id == record_id)
+        .order_by(transitions.c.id.desc())
+        .limit(1)
     )
 
 

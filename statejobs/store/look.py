@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     Executable,
     Select,
+    SQLColumnExpression,
     bindparam,
     func,
     select,
@@ -108,6 +109,11 @@ def count_jobs_for_other_code() -> Select[Any]:
         .order_by(func.count().desc(), jobs.c.key)
         .limit(20)
     )
+
+
+def count_by(state: SQLColumnExpression[Any]) -> Select[Any]:
+    """Count records by *state*: a column, or the attribute of a mapped class."""
+    return select(state, func.count()).group_by(state)
 
 
 def find_jobs_of_record(

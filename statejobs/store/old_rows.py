@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import String, literal_column
+from sqlalchemy import String, literal_column, text
 from sqlalchemy.sql.elements import ColumnElement
 
 OLD_ROWS = "statejobs_old_rows"
 """Key in the `info` of a column of ours, of text or of SQL."""
+ZERO = text("0")
 
 
 def text_literal(value: str) -> ColumnElement[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection
 
 from statejobs.config import Retention
 from statejobs.declare.domain import Registry
@@ -22,8 +22,8 @@ from statejobs.runner.halves import in_halves
 from statejobs.store import prune as statements
 from statejobs.store.faults import words_of
 from statejobs.store.prune import START, EndedJob
+from statejobs.store.record_rows import find_in_states
 from statejobs.store.store import TABLE_PATIENCE, Store
-from statejobs.store.tables import unindexed
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import FIRST, Sources
 from statejobs.values.job import ENDED, JobState
@@ -233,17 +233,11 @@ def _resting(
 ) -> set[str]:
     """Return the ids of records that rest where their job left them when it gave up."""
     keys = [key for job in ended if (key := _decoded(model, job.record_id)) is not None]
-    columns = list(model.mapper.primary_key)
-    where = (
-        columns[0].in_([key[0] for key in keys])
-        if len(columns) == 1
-        else tuple_(*columns).in_(keys)
-    )
     states = [bound.failed] if bound.failed else list(bound.sources)
     if bound.during is not None:  # stuck
         states.append(bound.during)
-    query = select(*columns).where(where, unindexed(model.state_column).in_(states))
-    return {encode_identity(row) for row in connection.execute(query)}
+    resting = find_in_states(connection, model.records, keys, states)
+    return {encode_identity(identity) for identity in resting}
 
 
 def _decoded(model: ResourceModel, record_id: str | None) -> tuple[object, ...] | None:

@@ -21,9 +21,10 @@ from statejobs import (
     configure_sqlite,
     tenant,
 )
-from statejobs.record.identity import encode_identity, identity_in_sql
+from statejobs.record.identity import encode_identity
 from statejobs.record.ledger import CLOCK, IDS
 from statejobs.store.engines.factory import async_url, make_listener
+from statejobs.store.key_text import key_text
 from statejobs.store.tables import jobs
 from statejobs.values.job import JobState
 from tests.resource.support import Step, statements_on
@@ -568,8 +569,8 @@ def test_the_text_of_a_key_is_the_same_in_python_and_in_sql(
             )
         )
         columns = list(Fax.__table__.primary_key.columns)
-        parts = [identity_in_sql([c], engine.dialect, where="t") for c in columns]
-        whole = identity_in_sql(columns, engine.dialect, where="t")
+        parts = [key_text([c], engine.dialect, where="t") for c in columns]
+        whole = key_text(columns, engine.dialect, where="t")
         row = connection.execute(select(whole, *parts)).one()
         connection.rollback()
 

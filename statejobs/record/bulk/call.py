@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnExpressionArgument
+from sqlalchemy import Column, ColumnExpressionArgument, Dialect
 
+from statejobs.record.defaults import onupdate_values
 from statejobs.record.ledger import Step
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger, TransitionSpec
+from statejobs.store.bulk_move import MatchingMove
+from statejobs.store.key_text import key_text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +31,27 @@ class BulkMove:
     job: Mapping[str, int | None]
     """The job whose action has the session, if one has, as history names it."""
     limit: int | None
+
+    def matching(self, dialect: Dialect) -> MatchingMove:
+        """Return it as the store takes it.
+
+        Raises:
+            BulkError: The database cannot make the text of such a key.
+        """
+        model = self.model
+        where = f"{model.cls.__name__}.{self.declared.name}.bulk"
+        return MatchingMove(
+            whole=model.cls,
+            state=getattr(model.cls, model.attribute),
+            records=model.records,
+            record_id=key_text(model.records.keys, dialect, where=where),
+            criteria=self.criteria,
+            sources=self.declared.source,
+            target=self.declared.target,
+            at=self.at,
+            values={**onupdate_values(model.table), **self.values},
+            limit=self.limit,
+        )
 
     @property
     def promised(self) -> BoundTrigger | None:

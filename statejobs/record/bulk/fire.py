@@ -26,7 +26,6 @@ from statejobs.record.bulk.checks import (
     refuse_body,
     values_in_sql,
 )
-from statejobs.record.bulk.move import names_in, pick_and_move, pick_and_move_each
 from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.record.bulk.session import held_records, tell_session
 from statejobs.record.ledger import IDS, Step, clock_of, job_of, value_of
@@ -37,6 +36,7 @@ from statejobs.store import bulk as statements
 from statejobs.store.adopt import adopt_jobs_of_rows
 from statejobs.store.binds import connection_for
 from statejobs.store.bulk import MovedRow
+from statejobs.store.bulk_move import pick_and_move, pick_and_move_each
 from statejobs.store.faults import Fault, fault_of
 from statejobs.values.clock import random_id
 from statejobs.values.job import BulkResult, Enqueued
@@ -105,8 +105,9 @@ def move_in_bulk(
 
 def _move_at_once(connection: Connection, move: BulkMove, salt: str) -> BulkResult:
     """Move, write history and enqueue in one statement."""
-    names = names_in(move)
-    moved = pick_and_move(connection.dialect, move, names).cte(names["moved"])
+    matching = move.matching(connection.dialect)
+    names = matching.names
+    moved = pick_and_move(matching, connection.dialect.name).cte(names["moved"])
     rows = statements.numbered(moved, names)
     history = _history(move, rows) if move.model.has_history else None
     enqueued = _jobs(connection, move, rows, salt) if move.promised else None
@@ -118,16 +119,17 @@ def _move_by_steps(
     connection: Connection, move: BulkMove, salt: str
 ) -> tuple[list[MovedRow], BulkResult]:
     """Move and read back which records moved; then history, jobs left behind, new jobs."""
-    names = names_in(move)
-    if connection.dialect.name == "postgresql":
-        found = connection.execute(pick_and_move(connection.dialect, move, names))
+    dialect = connection.dialect
+    matching = move.matching(dialect)
+    if dialect.name == "postgresql":
+        found = connection.execute(pick_and_move(matching, dialect.name))
         moved = [MovedRow(*row) for row in found]
     else:
-        moved = pick_and_move_each(connection, move, names)
+        moved = pick_and_move_each(connection, matching)
     outcomes: Counter[str] = Counter()
     for start in range(0, len(moved), MOST_ROWS):
         part = moved[start : start + MOST_ROWS]
-        rows = statements.rows_from_python(connection.dialect.name, part)
+        rows = statements.rows_from_python(dialect.name, part)
         if move.model.has_history:
             connection.execute(_history(move, rows))
         _end_jobs_left(connection, move, rows)

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from statejobs.record.bulk.call import BulkMove
-from statejobs.record.bulk.move import is_sql
 from statejobs.record.identity import encode_identity
 from statejobs.store.bulk import MovedRow
+from statejobs.store.bulk_move import is_sql
 
 
 def held_records(session: Session, cls: type) -> list[Any]:

@@ -5,21 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Dialect,
-    Select,
-    and_,
-    any_,
-    bindparam,
-    select,
-    tuple_,
-)
-from sqlalchemy.orm import Session, lazyload
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from statejobs.errors import RecordHiddenError, RecordKeptError
@@ -27,13 +16,11 @@ from statejobs.record.identity import decode_identities, encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.neighbours import neighbours_of
 from statejobs.record.specs import BoundTrigger
-from statejobs.store.arrays import array_of, fits_array
+from statejobs.store.claim_records import listed, lock_waiting, move_to
 from statejobs.store.history import write_history
 from statejobs.store.hold import find_running_keys
-from statejobs.store.prepared import Prepared
-from statejobs.store.records import Identity, move_matching
-from statejobs.store.tables import unindexed
-from statejobs.store.types import UtcDateTime
+from statejobs.store.record_rows import read_rows
+from statejobs.store.records import Identity
 from statejobs.values.job import Job
 from statejobs.work.records.hidden import find_unlockable, why_hidden
 from statejobs.work.records.subject import RecordSubject, history_of_claim
@@ -68,11 +55,16 @@ def lock_records(
     """
     locked = LockedRecords()
     neighbours = neighbours_of(model, bound)
-    query = _waiting_records(model, tuple(bound.sources), connection.dialect.name)
-    is_single = len(model.table.primary_key) == 1
-    keys = [identity[0] for identity in identities] if is_single else list(identities)
+    query = lock_waiting(
+        model.cls,
+        model.records,
+        tuple(bound.sources),
+        connection.dialect.name,
+        has_eager=bool(model.eager_relations),
+    )
+    given = listed(model.records, identities)
     with Session(connection, autoflush=False, expire_on_commit=False) as session:
-        for record in session.scalars(query, {model.names["keys"]: keys}).unique():
+        for record in session.scalars(query, given).unique():
             identity = tuple(model.mapper.primary_key_from_instance(record))
             state = model.kernel.state_of(record)
             locked.found[identity] = (record, state, record.state_version)
@@ -99,7 +91,7 @@ def move_to_during(
     """
     if bound.during is None or not locked.found:
         return
-    move = _move_to(model, bound.during, connection.dialect)
+    move = move_to(model.records, bound.during, connection.dialect)
     leaving = [i for i, (_, state, _) in locked.found.items() if state != bound.during]
     staying = [i for i, (_, state, _) in locked.found.items() if state == bound.during]
     if leaving and move.execute(connection, leaving, now) != len(leaving):
@@ -135,87 +127,6 @@ def identities_of(
     return zip(jobs, found, strict=True)
 
 
-@lru_cache(maxsize=256)
-def _waiting_records(
-    model: ResourceModel, sources: tuple[str, ...], dialect: str
-) -> Select[Any]:
-    """Return the query that locks those of `keys` that are in *sources*."""
-    return (
-        select(model.cls)
-        .where(_is_listed(model, dialect))
-        .where(
-            unindexed(model.state_column).in_(
-                [model.members[source] for source in sources]
-            )
-        )
-        # two records of a batch may share an object, and each goes into a session of its own
-        .options(*([lazyload("*")] if model.eager_relations else []))
-        # NO KEY UPDATE: inserting a child row that refers to the record does not count
-        .with_for_update(key_share=True, skip_locked=True, of=model.table)
-    )
-
-
-def _is_listed(model: ResourceModel, dialect: str) -> ColumnElement[bool]:
-    columns = list(model.table.primary_key.columns)
-    if _has_key_arrays(model, dialect):
-        # the text stays the same, so it is prepared once
-        return columns[0] == any_(
-            bindparam(model.names["keys"], type_=array_of(columns[0]))
-        )
-    key = columns[0] if len(columns) == 1 else tuple_(*columns)
-    return key.in_(bindparam(model.names["keys"], expanding=True))
-
-
-def _has_key_arrays(model: ResourceModel, dialect: str) -> bool:
-    (first, *others) = model.table.primary_key.columns
-    return dialect == "postgresql" and not others and fits_array(first)
-
-
-class _Move:
-    """Moves records that are locked to one state."""
-
-    def __init__(self, model: ResourceModel, target: str, dialect: Dialect) -> None:
-        records = model.records
-        names = model.names
-        self._names = names
-        self._has_arrays = _has_key_arrays(model, dialect.name)
-        keys = [
-            column == bindparam(names[f"pk_{n}"], type_=column.type)
-            for n, column in enumerate(records.keys)
-        ]
-        move = move_matching(
-            records,
-            _is_listed(model, dialect.name) if self._has_arrays else and_(*keys),
-            target=bindparam(
-                names["becomes"], model.members[target], type_=records.state.type
-            ),
-            at=bindparam(names["moved_at"], type_=UtcDateTime),
-        )
-        self._statement = Prepared(move, dialect)
-
-    def execute(
-        self, connection: Connection, identities: Sequence[Identity], now: datetime
-    ) -> int:
-        """Return how many it moved."""
-        names = self._names
-        if self._has_arrays:
-            given: Any = {
-                "keys": [identity[0] for identity in identities],
-                "moved_at": now,
-            }
-            return self._statement.execute(connection, names.of(given)).rowcount
-        rows = [
-            names.of(
-                {
-                    "moved_at": now,
-                    **{f"pk_{n}": value for n, value in enumerate(identity)},
-                }
-            )
-            for identity in identities
-        ]
-        return self._statement.execute(connection, rows).rowcount
-
-
 def _leave_to_others(
     connection: Connection,
     resting: Sequence[BoundTrigger],
@@ -240,11 +151,6 @@ def _leave_to_others(
     locked.busy |= busy
 
 
-@lru_cache(maxsize=256)
-def _move_to(model: ResourceModel, target: str, dialect: Dialect) -> _Move:
-    return _Move(model, target, dialect)
-
-
 def _explain_missing(
     connection: Connection,
     model: ResourceModel,
@@ -257,14 +163,9 @@ def _explain_missing(
     Busy is what someone holds, and what another action works on that may bring it back.
     """
     records = model.records
-    rows = connection.execute(
-        select(*records.keys, records.stored_state).where(
-            records.are(missing, connection.dialect.name)
-        )
-    )
-    states = {tuple(row[:-1]): row[-1] for row in rows}
+    rows = read_rows(connection, records, missing, records.stored_state)
     for identity in missing:
-        state = states.get(identity)
+        (state,) = rows.get(identity, (None,))
         if state is None:
             locked.stale[identity] = "its record is gone"
         elif state in bound.sources or state in neighbours_of(model, bound).passing:
@@ -278,7 +179,7 @@ def _explain_missing(
             locked.stale[identity] = (
                 f"its record is in {state!r}, and {bound.action.name!r} starts from {waits}"
             )
-    _tell_what_is_hidden(connection, model, locked, gone={*missing} - states.keys())
+    _tell_what_is_hidden(connection, model, locked, gone={*missing} - rows.keys())
 
 
 def _tell_what_is_hidden(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, func, select, text
-from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from statejobs.errors import RecordHiddenError
 from statejobs.record.model import ResourceModel
 from statejobs.store.faults import Fault, fault_of
+from statejobs.store.record_rows import lock_at_once
 from statejobs.store.records import Identity, read_place
+from statejobs.store.row_security import policies_of
 from statejobs.values.failure import describe_failure
 from statejobs.values.outcome import GiveBack, Superseded
 from statejobs.work.records.subject import RecordSubject, where_to
@@ -21,16 +22,8 @@ def why_hidden(
     connection: Connection, model: ResourceModel
 ) -> RecordHiddenError | None:
     """Return what may hide records of *model* from this role; None when nothing does."""
-    if connection.dialect.name != "postgresql":
-        return None
-    table = connection.dialect.identifier_preparer.format_table(model.table)
-    found = func.to_regclass(table).cast(OID)
-    is_active, role = connection.execute(
-        select(func.row_security_active(found), text("current_user"))
-    ).one()
-    if not is_active:
-        return None
-    return RecordHiddenError(table, role)
+    found = policies_of(connection, model.table)
+    return None if found is None else RecordHiddenError(*found)
 
 
 def find_unlockable(
@@ -40,14 +33,9 @@ def find_unlockable(
 
     When somebody holds one of them, that cannot be told, and none is returned.
     """
-    query = (
-        select(*model.records.keys)
-        .where(model.records.are(list(identities), connection.dialect.name))
-        .with_for_update(key_share=True, nowait=True)
-    )
     try:
         with connection.begin_nested():
-            free = {tuple(row) for row in connection.execute(query)}
+            free = lock_at_once(connection, model.records, list(identities))
     except DBAPIError as error:
         if fault_of(error) is Fault.LOCKED:
             return set()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, select
-from sqlalchemy.orm import Session, lazyload
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
 from statejobs.runner.answers import NotWritten
 from statejobs.runner.undone import UndoneError, give_back, ours
@@ -18,8 +18,8 @@ from statejobs.store.engines.lazy_begin import (
     last_begun,
     lift_limits,
 )
-from statejobs.store.records import Identity, in_lock_order, lock_places
-from statejobs.store.tables import unindexed
+from statejobs.store.record_rows import lock_whole
+from statejobs.store.records import Identity, lock_places
 from statejobs.values.outcome import GiveBack, Superseded
 from statejobs.work.outcomes import RecordMoved
 from statejobs.work.records.hidden import moved_or_hidden
@@ -144,22 +144,14 @@ def load_standing(
     whatever is in their columns by now.
     """
     model = subjects[0].model
-    deletes = subjects[0].bound.deletes
-    records = model.records
-    dialect = session.connection().dialect.name
-    query: Any = (
-        select(model.cls)
-        .where(records.are([s.identity for s in subjects], dialect))
-        .where(
-            unindexed(model.state_column).in_(
-                {model.members[s.state] for s in subjects}
-            )
-        )
-        .options(*([lazyload("*")] if model.eager_relations else []))
-        .execution_options(populate_existing=True)
-    )
-    query = in_lock_order(
-        query, records.keys, records.table, dialect, for_delete=deletes
+    query = lock_whole(
+        model.cls,
+        model.records,
+        [s.identity for s in subjects],
+        {s.state for s in subjects},
+        dialect=session.connection().dialect.name,
+        has_eager=bool(model.eager_relations),
+        for_delete=subjects[0].bound.deletes,
     )
     key_of = model.mapper.primary_key_from_instance
     state_of = model.kernel.state_of

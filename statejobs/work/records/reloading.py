@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from statejobs.record.model import ResourceModel
 from statejobs.runner.port import Claim
+from statejobs.store.record_rows import load_whole
 from statejobs.store.store import Store
 from statejobs.work.records.subject import RecordSubject
 
@@ -18,11 +18,9 @@ def reload(store: Store, claims: Sequence[Claim]) -> frozenset[int]:
     """Load the records again; return the ids of jobs whose record is where it was left."""
     model: ResourceModel = claims[0].subject.model
     identities = [claim.subject.identity for claim in claims]
-    is_ours = model.records.are(identities, store.dialect)
+    query = load_whole(model.cls, model.records, identities, store.dialect)
     with Session(store.working, autoflush=False, expire_on_commit=False) as session:
-        records: list[Any] = [
-            *session.scalars(select(model.cls).where(is_ours)).unique()
-        ]
+        records: list[Any] = [*session.scalars(query).unique()]
         key_of = model.mapper.primary_key_from_instance
         found = {tuple(key_of(record)): record for record in records}
         session.expunge_all()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from msgspec import structs
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.acting import current_actor
@@ -23,6 +23,7 @@ from statejobs.store.faults import Fault, fault_of, is_away, words_of
 from statejobs.store.history import write_history
 from statejobs.store.landing import land
 from statejobs.store.queries import JobQueries
+from statejobs.store.record_rows import find_in_states
 from statejobs.store.records import Identity, lock_place
 from statejobs.store.revise import requeue
 from statejobs.store.store import Store
@@ -193,10 +194,5 @@ def _still_stuck(
             by_key[decode_identity(model.mapper, job.record_id or "")] = job
     if bound.during is None or not by_key:
         return []
-    rows = connection.execute(
-        select(*model.records.keys).where(
-            model.records.are(list(by_key), connection.dialect.name),
-            model.state_column == model.members[bound.during],
-        )
-    )
-    return [by_key[tuple(row)] for row in rows]
+    found = find_in_states(connection, model.records, list(by_key), [bound.during])
+    return [job for identity, job in by_key.items() if identity in found]

@@ -8,15 +8,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from statejobs.record.identity import encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
-from statejobs.store.history import HistoryRow
+from statejobs.store.history import HistoryRow, read_last_step
 from statejobs.store.landing import Move
 from statejobs.store.records import Identity, Place
-from statejobs.store.tables import transitions
 from statejobs.values.graph import DELETED, EdgeKind
 from statejobs.values.job import Job
 from statejobs.work.records.changes import own_columns
@@ -102,15 +101,7 @@ def came_by_declared_move(
     model = subject.model
     if not model.has_history:
         return found is not None
-    last = connection.execute(
-        select(transitions.c.name, transitions.c.target, transitions.c.version)
-        .where(
-            transitions.c.resource == model.name,
-            transitions.c.record_id == encode_identity(subject.identity),
-        )
-        .order_by(transitions.c.id.desc())
-        .limit(1)
-    ).first()
+    last = read_last_step(connection, model.name, encode_identity(subject.identity))
     if last is None or not any(edge.name == last.name for edge in model.spec.edges):
         return False
     return (

@@ -28,8 +28,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
-from statejobs.record.identity import has_own
-
 Kind = TypeEngine[Any]
 _SINGLE = 24
 """Most binary digits of a number that PostgreSQL keeps as `real`."""
@@ -71,6 +69,11 @@ def why_no_key(kind: Kind, dialect: Dialect) -> str | None:
         # of a key known later
         return "nobody can tell in which form the database returns such a value"
     return _why_rounded(kind)
+
+
+def has_own(kind: Kind, name: str) -> bool:
+    """Return whether a type of the user's has a method *name* of its own."""
+    return getattr(type(kind), name) is not getattr(TypeDecorator, name)
 
 
 def _why_rounded(kind: Any) -> str | None:
