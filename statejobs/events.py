@@ -109,6 +109,8 @@ class JobEnded(Happening, frozen=True, kw_only=True):
     """What was raised, as text, when the attempt failed."""
     is_overtaken: bool
     """Whether a declared transition took its record away, which is a normal end."""
+    log_level: int | None = None
+    """At which level its trigger or task has it logged; None for ends of which it says nothing."""
 
 
 class JobLate(Happening, frozen=True, kw_only=True):

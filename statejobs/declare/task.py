@@ -29,6 +29,7 @@ from statejobs.values.backoff import Backoff
 from statejobs.values.job import EnqueueResult
 from statejobs.values.job_options import AT_ONCE, JobOptions
 from statejobs.values.kinds import members_of
+from statejobs.values.levels import LogLevel
 from statejobs.values.option import given
 from statejobs.values.options import TaskOptions
 
@@ -193,6 +194,8 @@ def task(
     | None = None,
     timeout: timedelta | None = None,
     tags: Sequence[str] = (),
+    log_level: LogLevel | int = "warning",
+    log_final_level: LogLevel | int = "error",
     upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
 ) -> _TaskDecorator:
     """Declare that the decorated function runs as a job that belongs to no record.
@@ -213,6 +216,8 @@ def task(
             error) -> timedelta`, or a `Backoff`. Default: Exponential().
         timeout: How long one attempt may take.
         tags: Words stored with its jobs, for people to filter by.
+        log_level: Level at which a failed attempt is logged.
+        log_final_level: Level at which the attempt is logged with which a job is discarded.
         upcast: Called with the stored arguments of an old job that no longer fit, as JSON values;
             returns those of today.
 

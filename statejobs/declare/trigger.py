@@ -23,6 +23,7 @@ from statejobs.record.ledger import value_of
 from statejobs.record.specs import ActionSpec, GuardFunction, TriggerSpec
 from statejobs.values.backoff import Backoff
 from statejobs.values.kinds import check_kind
+from statejobs.values.levels import LogLevel
 from statejobs.values.option import given
 from statejobs.values.options import TriggerOptions
 
@@ -57,6 +58,8 @@ class Trigger:
         | None = None,
         timeout: timedelta | None = None,
         tags: Sequence[str] = (),
+        log_level: LogLevel | int = "warning",
+        log_final_level: LogLevel | int = "error",
         upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
         args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         chunk: int | None = None,
@@ -75,6 +78,8 @@ class Trigger:
                 `(attempt, error) -> timedelta`, or a `Backoff`. Default: Exponential().
             timeout: How long one attempt may take.
             tags: Words stored with its jobs, for people to filter by.
+            log_level: Level at which a failed attempt is logged.
+            log_final_level: Level at which the attempt is logged with which a job is discarded.
             upcast: Called with the stored arguments of an old job that no longer fit, as JSON
                 values; returns those of today.
             args: Arguments that `run_trigger` passes to the action: a mapping, or a function of the

@@ -178,6 +178,7 @@ class Finisher:
             run_at=ended.run_at,
             failure=ended.failure,
             is_overtaken=is_overtaken,
+            log_level=claim.policy.log_levels.get(outcome),
         )
         return ended
 

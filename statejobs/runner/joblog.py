@@ -34,7 +34,8 @@ def log_event(happening: Happening) -> None:
 def _log_end(end: JobEnded) -> None:
     job = end.job
     is_moot = end.is_overtaken or (end.reason or "").startswith("stale: ")
-    level = logging.INFO if is_moot else _LEVELS.get(end.outcome, logging.INFO)
+    usual = logging.INFO if is_moot else _LEVELS.get(end.outcome, logging.INFO)
+    level = usual if end.log_level is None else end.log_level
     if not log.isEnabledFor(level):
         return
     record = f" ({job.resource} {job.record_id})" if job.resource else ""

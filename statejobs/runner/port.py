@@ -35,6 +35,8 @@ class Policy:
     """How many of its jobs are run in one call; None runs each by itself."""
     during: str | None = None
     """State of its records while they run, when there is one."""
+    log_levels: Mapping[str, int] = field(default_factory=dict)
+    """Edge of a job → level at which an attempt is logged that ended so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

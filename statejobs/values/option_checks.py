@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from statejobs.errors import DefinitionError
+from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.values.backoff import LONGEST, Backoff, backoff_of
 from statejobs.values.call_checks import check_call
 from statejobs.values.kinds import check_span, check_text, members_of, words_of
+from statejobs.values.levels import LEVELS
 from statejobs.values.option import Check
 from statejobs.values.text import NAME_LIMIT, clean_text
 from statejobs.values.whole import is_whole
@@ -109,6 +110,23 @@ def tags(where: str, name: str, value: Any) -> tuple[str, ...]:
     """Return words that can be stored."""
     members = members_of(f"{where}: {name}=", value, example='["nightly"]')
     return tuple(clean_text(member, NAME_LIMIT) for member in members)
+
+
+def log_level(where: str, name: str, value: Any) -> int:
+    """Return the number of a level of the log, which may be given by its name."""
+    if is_whole(value) and value > 0:
+        number: int = value
+        return number
+    known = LEVELS.get(value) if isinstance(value, str) else None
+    if known is None:
+        hint = did_you_mean(value.lower(), LEVELS) if isinstance(value, str) else ""
+        raise DefinitionError(
+            where,
+            f"{name}={value!r} is no level of the log",
+            why="at this level a line of the log tells how an attempt ended",
+            fix=hint or f"give a level of logging, or one of {', '.join(LEVELS)}",
+        )
+    return known
 
 
 def function(*, why: str, fix: str, or_mapping: bool = False) -> Check:

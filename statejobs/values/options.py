@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, cast
 
 from statejobs.values import option_checks as checked
 from statejobs.values.backoff import Backoff
+from statejobs.values.levels import LogLevel
 from statejobs.values.option import Option, check_options
 
 RESOURCE_PLACE = "{resource}"
@@ -94,6 +95,17 @@ class TaskOptions:
         Sequence[str],
         Option("words stored with its jobs, for people to filter by", checked.tags),
     ] = ()
+    log_level: Annotated[
+        LogLevel | int,
+        Option("level at which a failed attempt is logged", checked.log_level),
+    ] = "warning"
+    log_final_level: Annotated[
+        LogLevel | int,
+        Option(
+            "level at which the attempt is logged with which a job is discarded",
+            checked.log_level,
+        ),
+    ] = "error"
     upcast: Annotated[
         Callable[[dict[str, Any]], Mapping[str, Any]] | None,
         Option(

@@ -25,6 +25,7 @@ from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations
 from statejobs.work.discarding import run_hook
 from statejobs.work.face import open_face
+from statejobs.work.policies import policy_of
 from statejobs.work.records.attempt import RecordAttempt
 from statejobs.work.records.batch import MOST_IN_A_BATCH, Batch
 from statejobs.work.records.claim import (
@@ -79,12 +80,8 @@ class RecordWork:
     def policy(self, key: str) -> Policy:
         """Return how jobs of *key* are run."""
         _, bound = self._registry.triggers[key]
-        options = bound.options
-        return Policy(
-            max_attempts=options.max_attempts,
-            max_crashes=options.max_crashes,
-            backoff=options.wait,
-            timeout=options.timeout,
+        return policy_of(
+            bound.options,
             is_async=bound.action.is_async,
             chunk=_chunk(bound),
             during=bound.during,

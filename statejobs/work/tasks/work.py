@@ -21,6 +21,7 @@ from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations, Part
 from statejobs.work.discarding import run_hook
 from statejobs.work.face import NO_ASYNC_SESSION, NO_SESSION, AsyncFace, Face, open_face
+from statejobs.work.policies import policy_of
 from statejobs.work.tasks.attempt import TaskAttempt, TaskSubject
 
 if TYPE_CHECKING:
@@ -52,14 +53,7 @@ class TaskWork:
     def policy(self, key: str) -> Policy:
         """Return how jobs of *key* are run."""
         task = self._tasks[key].spec
-        options = task.options
-        return Policy(
-            max_attempts=options.max_attempts,
-            max_crashes=options.max_crashes,
-            backoff=options.wait,
-            timeout=options.timeout,
-            is_async=task.is_async,
-        )
+        return policy_of(task.options, is_async=task.is_async)
 
     def start(
         self, connection: Connection, jobs: Sequence[Job], now: datetime
