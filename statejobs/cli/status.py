@@ -83,6 +83,10 @@ def _print_status(output: Output, page: Status, now: datetime) -> None:
     if page.waiting_for_other_code:
         output.title("Waiting for other code, or a worker of another role")
         _print_waiting(output, page.waiting_for_other_code)
+    if page.paused:
+        output.title("Paused by paused=True in the code")
+        rows = [[paused.key, paused.waiting] for paused in page.paused]
+        output.table(["key", "waiting"], rows, right=["waiting"])
     if page.put_aside:
         output.title("Records that cannot be moved back yet")
         _print_unmoved(output, page.put_aside)

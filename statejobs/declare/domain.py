@@ -118,6 +118,14 @@ class Registry:
             t.spec.is_async for t in self.tasks.values()
         )
 
+    def paused_keys(self) -> list[str]:
+        """Return the keys and aliases of those whose jobs wait, since they are declared so."""
+        triggers = [
+            k for k, (_, bound) in self.triggers.items() if bound.options.paused
+        ]
+        tasks = [k for k, task in self.tasks.items() if task.spec.options.paused]
+        return [*triggers, *tasks]
+
     def named_queues(self) -> list[str]:
         """Return the queues that triggers and tasks name, each once."""
         triggers = [bound.options.queue for _, bound in self.triggers.values()]

@@ -57,6 +57,7 @@ class Trigger:
         | Callable[[int, BaseException | None], timedelta]
         | None = None,
         timeout: timedelta | None = None,
+        paused: bool = False,
         tags: Sequence[str] = (),
         log_level: LogLevel | int = "warning",
         log_final_level: LogLevel | int = "error",
@@ -77,6 +78,7 @@ class Trigger:
             backoff: Wait before the next attempt: a `timedelta`, a list of them, a function
                 `(attempt, error) -> timedelta`, or a `Backoff`. Default: Exponential().
             timeout: How long one attempt may take.
+            paused: Whether its jobs are enqueued and wait, until code without it is deployed.
             tags: Words stored with its jobs, for people to filter by.
             log_level: Level at which a failed attempt is logged.
             log_final_level: Level at which the attempt is logged with which a job is discarded.

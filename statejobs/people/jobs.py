@@ -11,6 +11,7 @@ from statejobs.errors import did_you_mean
 from statejobs.people.acts import why_no_retry
 from statejobs.people.desk import Desk
 from statejobs.people.history import ShownAttempt, ShownStep, attempts_of, steps_of_job
+from statejobs.people.obstacles import why_paused
 from statejobs.people.workers import living_workers
 from statejobs.values.job import WAITING, Job, JobState
 from statejobs.values.redaction import Redaction
@@ -120,7 +121,7 @@ def job_page(desk: Desk, job: Job) -> JobPage:
         job=shown,
         attempts=attempts_of(desk, job.id),
         history=steps_of_job(desk, job),
-        obstacle=_why_unserved(desk, job),
+        obstacle=_why_paused(desk, job) or _why_unserved(desk, job),
         no_retry=why_no_retry(desk, job.id) if shown.may_be_retried else None,
     )
 
@@ -177,6 +178,13 @@ def _reason_of(job: Job) -> str | None:
     is_running = job.state is JobState.PROCESSING and job.owner is not None
     is_old = is_running and not job.cancel_requested
     return None if is_old else job.reason
+
+
+def _why_paused(desk: Desk, job: Job) -> str | None:
+    """Say that no worker of this code takes a waiting *job*, since its key is declared so."""
+    if job.state not in WAITING or job.key not in desk.registry.paused_keys():
+        return None
+    return why_paused(job.key)
 
 
 def _why_unserved(desk: Desk, job: Job) -> str | None:

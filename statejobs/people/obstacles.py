@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
-from statejobs.values.job import LIVE, Job, JobState
+from statejobs.values.job import LIVE, WAITING, Job, JobState
 from statejobs.work.records.stuck import is_stuck
 
 
@@ -20,7 +20,18 @@ def why_nothing_runs(
         state: Where it is.
         jobs: All of the record, as they may be shown, the newest first.
     """
-    return _why_stuck(model, state, jobs) or _why_forgotten(model, state, jobs)
+    return (
+        _why_stuck(model, state, jobs)
+        or _why_forgotten(model, state, jobs)
+        or _why_all_wait(model, jobs)
+    )
+
+
+def why_paused(key: str) -> str:
+    """Say that no job of *key* is started."""
+    return (
+        f"{key!r} is paused: its jobs wait until code without paused=True is deployed"
+    )
 
 
 def _why_stuck(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
@@ -53,6 +64,19 @@ def _why_forgotten(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str
                 f"{last.state}{reason}. Let it go on with: statejobs job retry {last.id}"
             )
     return None
+
+
+def _why_all_wait(model: ResourceModel, jobs: Sequence[Job]) -> str | None:
+    """Say that what waits is paused, where nothing else is left to run."""
+    live = [job for job in jobs if job.state in LIVE]
+    paused = {
+        key
+        for bound in model.triggers.values()
+        if bound.options.paused
+        for key in (bound.key, *bound.aliases)
+    }
+    is_paused = all(job.state in WAITING and job.key in paused for job in live)
+    return why_paused(live[0].key) if live and is_paused else None
 
 
 def _jobs_of(bound: BoundTrigger, jobs: Sequence[Job]) -> list[Job]:

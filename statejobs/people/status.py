@@ -47,6 +47,15 @@ class WaitingForCode:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PausedKey:
+    """A trigger or task that is declared with `paused=True`."""
+
+    key: str
+    waiting: int
+    """How many jobs of it wait."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """How things stand."""
 
@@ -64,11 +73,14 @@ class Status:
     put_aside: tuple[ShownJob, ...]
     """Of records that cannot be moved back yet."""
     waiting_for_other_code: tuple[WaitingForCode, ...]
+    paused: tuple[PausedKey, ...]
+    """What the code of this command declares so."""
 
 
 def status_of(desk: Desk, app: str) -> Status:
     """Return how things stand in the app that is called *app*."""
     records, uncounted = _count_records(desk)
+    paused = desk.queries.waiting_of(desk.registry.paused_keys())
     waiting = desk.queries.waiting_for_other_code(desk.now())
     return Status(
         app=app,
@@ -81,6 +93,9 @@ def status_of(desk: Desk, app: str) -> Status:
         put_aside=all_shown(desk, desk.queries.put_aside()),
         waiting_for_other_code=tuple(
             WaitingForCode(**shown_row(row, desk.redaction)) for row in waiting
+        ),
+        paused=tuple(
+            PausedKey(key=key, waiting=count) for key, count in paused.items()
         ),
     )
 

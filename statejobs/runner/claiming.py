@@ -109,7 +109,7 @@ class Claiming:
 
     def claimable_keys(self) -> Sequence[str]:
         """Return the keys of the jobs that this node can claim now."""
-        return self.held.free(self._works.keys())
+        return self.held.free(self._works.unpaused_keys())
 
     def look(self, queues: Sequence[str]) -> Peek:
         """Look which of *queues* have work, and for whom; claims go by it until the next look."""

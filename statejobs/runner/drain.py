@@ -196,7 +196,9 @@ def _attempts(
     staging = Staging(runner.store)
     runner.claiming.look(queues)
     while True:
-        staging.run_once(queues, runner.work.keys(), runner.sources.clock.now())
+        staging.run_once(
+            queues, runner.work.unpaused_keys(), runner.sources.clock.now()
+        )
         ended = step(runner, queues, loop, 1, fills_chunks=True)
         if not ended:
             return

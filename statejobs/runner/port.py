@@ -35,6 +35,8 @@ class Policy:
     """How many of its jobs are run in one call; None runs each by itself."""
     during: str | None = None
     """State of its records while they run, when there is one."""
+    is_paused: bool = False
+    """Whether none of its jobs is claimed."""
     log_levels: Mapping[str, int] = field(default_factory=dict)
     """Edge of a job → level at which an attempt is logged that ended so."""
 
@@ -159,6 +161,10 @@ class Works(Protocol):
 
     def keys(self) -> Sequence[str]:
         """Keys of the jobs that this process can run."""
+        ...
+
+    def unpaused_keys(self) -> Sequence[str]:
+        """Those of `keys` whose jobs may start."""
         ...
 
     def policy(self, key: str) -> Policy:

@@ -49,6 +49,16 @@ def count_jobs(most_ended: int) -> Executable:
     return union_all(*live, *(_count_newest(state, most_ended) for state in ENDED))
 
 
+def count_waiting(keys: Sequence[str]) -> Executable:
+    """Count the waiting jobs of each of *keys*, in two parts."""
+    counted = select(jobs.c.key, func.count().label("count"))
+    parts = (
+        counted.where(condition, jobs.c.key.in_(keys)).group_by(jobs.c.key)
+        for condition in (IS_QUEUED, IS_WAITING_FOR_TIME)
+    )
+    return union_all(*parts)
+
+
 def oldest_queued() -> Executable:
     """Return for each queue and priority since when its oldest queued job waits.
 

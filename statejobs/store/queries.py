@@ -182,6 +182,17 @@ class JobQueries:
             )
             return [dict(row._mapping) for row in rows]  # noqa: SLF001 - its public name
 
+    def waiting_of(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return how many jobs of each of *keys* wait."""
+        keys = members_of("waiting_of()", keys, example='["order.charge"]')
+        found = dict.fromkeys(keys, 0)
+        if not found:
+            return found
+        with self._connect() as connection:
+            for key, count in connection.execute(look_sql.count_waiting([*found])):
+                found[key] += count
+        return found
+
     def attempts(self, job_id: int) -> list[dict[str, Any]]:
         """Return the attempts of a job that did not complete, oldest first."""
         check_job_id("queries.attempts()", job_id)
@@ -280,6 +291,7 @@ class JobQueries:
     stuck_async = Awaited(stuck)
     put_aside_async = Awaited(put_aside)
     waiting_for_other_code_async = Awaited(waiting_for_other_code)
+    waiting_of_async = Awaited(waiting_of)
     attempts_async = Awaited(attempts)
     last_errors_async = Awaited(last_errors)
     transitions_async = Awaited(transitions)

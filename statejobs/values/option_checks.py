@@ -129,6 +129,18 @@ def log_level(where: str, name: str, value: Any) -> int:
     return known
 
 
+def flag(*, why: str) -> Check:
+    """Check what is so or not."""
+
+    def check(where: str, name: str, value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        fix = f"give {name}=True, or leave it out"
+        raise DefinitionError(where, f"{name}={value!r}", why=why, fix=fix)
+
+    return check
+
+
 def function(*, why: str, fix: str, or_mapping: bool = False) -> Check:
     """Check a function of one argument, or None."""
 

@@ -91,6 +91,13 @@ class TaskOptions:
             ),
         ),
     ] = None
+    paused: Annotated[
+        bool,
+        Option(
+            "whether its jobs are enqueued and wait, until code without it is deployed",
+            checked.flag(why="its jobs wait, or they do not"),
+        ),
+    ] = False
     tags: Annotated[
         Sequence[str],
         Option("words stored with its jobs, for people to filter by", checked.tags),

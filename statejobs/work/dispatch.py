@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
 
 from sqlalchemy import Connection
 
@@ -26,6 +27,14 @@ class WorkByKey:
     def keys(self) -> Sequence[str]:
         """Keys and aliases of all."""
         return self._keys
+
+    def unpaused_keys(self) -> Sequence[str]:
+        """Those whose jobs may start."""
+        return self._unpaused
+
+    @cached_property
+    def _unpaused(self) -> Sequence[str]:
+        return tuple(key for key in self._keys if not self.policy(key).is_paused)
 
     def policy(self, key: str) -> Policy:
         """Return how jobs of *key* are run."""

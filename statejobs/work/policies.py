@@ -24,6 +24,7 @@ def policy_of(
         is_async=is_async,
         chunk=chunk,
         during=during,
+        is_paused=options.paused,
         log_levels={
             # numbers, as their checks returned them
             "fail": cast("int", options.log_level),

@@ -93,6 +93,7 @@ def test_status_shows_queues_workers_and_records(typed):
         "stuck",
         "put_aside",
         "waiting_for_other_code",
+        "paused",
     }
     assert document["stuck"] == []
     assert [set(queue) for queue in document["queues"]] == [QUEUE, QUEUE]
