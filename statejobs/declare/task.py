@@ -26,7 +26,7 @@ from statejobs.record.listening import listen_to_sessions
 from statejobs.record.sessions import refuse_async, refuse_sync
 from statejobs.record.specs import TaskSpec
 from statejobs.values.backoff import Backoff
-from statejobs.values.job import EnqueueResult
+from statejobs.values.job import EnqueueResult, Job
 from statejobs.values.job_options import AT_ONCE, JobOptions
 from statejobs.values.kinds import members_of
 from statejobs.values.levels import LogLevel
@@ -192,7 +192,7 @@ def task(
     | Sequence[timedelta]
     | Callable[[int, BaseException | None], timedelta]
     | None = None,
-    timeout: timedelta | None = None,
+    timeout: timedelta | Callable[[Job], timedelta | None] | None = None,
     paused: bool = False,
     tags: Sequence[str] = (),
     log_level: LogLevel | int = "warning",
@@ -215,7 +215,7 @@ def task(
         max_crashes: Attempts that may end with their worker before it is discarded.
         backoff: Wait before the next attempt: a `timedelta`, a list of them, a function `(attempt,
             error) -> timedelta`, or a `Backoff`. Default: Exponential().
-        timeout: How long one attempt may take.
+        timeout: How long one attempt may take: a `timedelta`, or a function of the `Job`.
         paused: Whether its jobs are enqueued and wait, until code without it is deployed.
         tags: Words stored with its jobs, for people to filter by.
         log_level: Level at which a failed attempt is logged.

@@ -22,6 +22,7 @@ from statejobs.errors import DefinitionError
 from statejobs.record.ledger import value_of
 from statejobs.record.specs import ActionSpec, GuardFunction, TriggerSpec
 from statejobs.values.backoff import Backoff
+from statejobs.values.job import Job
 from statejobs.values.kinds import check_kind
 from statejobs.values.levels import LogLevel
 from statejobs.values.option import given
@@ -56,7 +57,7 @@ class Trigger:
         | Sequence[timedelta]
         | Callable[[int, BaseException | None], timedelta]
         | None = None,
-        timeout: timedelta | None = None,
+        timeout: timedelta | Callable[[Job], timedelta | None] | None = None,
         paused: bool = False,
         tags: Sequence[str] = (),
         log_level: LogLevel | int = "warning",
@@ -77,7 +78,7 @@ class Trigger:
             max_crashes: Attempts that may end with their worker before it is discarded.
             backoff: Wait before the next attempt: a `timedelta`, a list of them, a function
                 `(attempt, error) -> timedelta`, or a `Backoff`. Default: Exponential().
-            timeout: How long one attempt may take.
+            timeout: How long one attempt may take: a `timedelta`, or a function of the `Job`.
             paused: Whether its jobs are enqueued and wait, until code without it is deployed.
             tags: Words stored with its jobs, for people to filter by.
             log_level: Level at which a failed attempt is logged.

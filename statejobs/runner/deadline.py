@@ -10,10 +10,15 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from datetime import timedelta
 
+from statejobs.errors import WrongValueError
 from statejobs.runner.port import Attempt, Claim
+from statejobs.values.backoff import LONGEST
 from statejobs.values.clock import Wait
 from statejobs.values.failure import describe_failure
+from statejobs.values.job import Job
+from statejobs.values.kinds import check_span
 from statejobs.values.outcome import Fail, Outcome
+from statejobs.values.unrun import ran
 
 log = logging.getLogger("statejobs.runner")
 
@@ -32,14 +37,54 @@ def call_within(
     is late.
     """
     claims = attempt.claims
-    timeout = claims[0].policy.timeout
-    if timeout is not None:
-        return _call_in_a_thread(attempt, timeout, grace, on_abandoned, wait)
+    if claims[0].policy.timeout is not None:
+        timeout = _note_timeout(claims)
+        if isinstance(timeout, Fail):
+            return timeout
+        if timeout is not None:
+            return _call_in_a_thread(attempt, timeout, grace, on_abandoned, wait)
     process = os.getpid()
     outcome: Outcome = copy_context().run(attempt.call)
     if os.getpid() != process:
         end_copy(claims[0])
     return outcome
+
+
+def _note_timeout(claims: Sequence[Claim]) -> timedelta | Fail | None:
+    """Return how long a body may take for all of *claims*, and note it; the longest holds.
+
+    A function of the user's that cannot tell has failed the attempt.
+    """
+    policy = claims[0].policy
+    if not callable(policy.timeout):
+        timeout = policy.timeout
+    else:
+        try:
+            timeout = _longest(policy.timeout, [claim.job for claim in claims])
+        except BaseException as error:  # noqa: BLE001 - sys.exit must not end the worker
+            return Fail(failure=describe_failure(error), error=error)
+    for claim in claims:
+        claim.timeout = timeout
+    return timeout
+
+
+def _longest(
+    function: Callable[[Job], timedelta | None], jobs: Sequence[Job]
+) -> timedelta | None:
+    spans = []
+    for job in jobs:
+        span = ran(function(job), "timeout= of", job.key)
+        check_span(f"what timeout= of {job.key!r} returned", span, or_none=True)
+        if span is None:
+            return None
+        if span <= timedelta():
+            raise WrongValueError(
+                f"timeout= of {job.key!r} returned {span}",
+                why="the attempt would end before it began",
+                fix="return a positive timedelta, or None for no timeout",
+            )
+        spans.append(min(span, LONGEST))
+    return max(spans)
 
 
 def _call_in_a_thread(
@@ -83,7 +128,9 @@ async def call_within_async(attempt: Attempt, grace: timedelta) -> Outcome:
     A body that blocks the loop blocks this as well: `give_up_blocking` is called from elsewhere.
     """
     (claim,) = attempt.claims
-    timeout = claim.policy.timeout
+    timeout = _note_timeout((claim,))
+    if isinstance(timeout, Fail):
+        return timeout
     process = os.getpid()
 
     async def call_here() -> Outcome:
@@ -116,7 +163,7 @@ def find_blocking(
         grace: How long a body may go on after its timeout.
     """
     for claim in claims:
-        timeout = claim.policy.timeout
+        timeout = claim.timeout
         if timeout is not None and claim.policy.is_async and _task_name(claim) == task:
             is_over = (
                 now - claim.began > (timeout + grace).total_seconds() + _UNBLOCKS_WITHIN
@@ -127,7 +174,7 @@ def find_blocking(
 
 def give_up_blocking(claim: Claim) -> Outcome:
     """Give up a body that lets nobody cancel it; return how its attempt ended."""
-    timeout = claim.policy.timeout or timedelta()
+    timeout = claim.timeout or timedelta()
     claim.signal.set(_too_long(timeout))
     return _timed_out(timeout)
 

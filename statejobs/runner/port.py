@@ -29,7 +29,7 @@ class Policy:
     max_attempts: int
     max_crashes: int
     backoff: Backoff
-    timeout: timedelta | None
+    timeout: timedelta | Callable[[Job], timedelta | None] | None
     is_async: bool
     chunk: Chunk | None = None
     """How many of its jobs are run in one call; None runs each by itself."""
@@ -79,6 +79,8 @@ class Claim:
     signal: CancelSignal = field(default_factory=CancelSignal)
     duration: float | None = None
     """Seconds that the body took."""
+    timeout: timedelta | None = None
+    """How long its body may take, from the moment on that it is called."""
     is_kept: bool = False
     """Its lease is renewed for as long as it is held."""
     is_dropped: bool = False

@@ -137,6 +137,8 @@ class Store:
         """Return the SQL that is sent with BEGIN for a body that may take *timeout*."""
         known = self._with_begin.get(timeout)
         if known is None:
+            if len(self._with_begin) >= _MOST_TIMEOUTS:  # a function may return any
+                self._with_begin.clear()
             limit = limit_idleness(self._worker_settings.idle_limit(timeout))
             known = self._with_begin[timeout] = limit if self._has_settings else ""
         return known
@@ -212,3 +214,4 @@ def working_engine(engine: Engine) -> Engine:
 
 _MILLISECOND = timedelta(milliseconds=1)
 _DO_NOT_FLUSH = "SET LOCAL synchronous_commit TO off"
+_MOST_TIMEOUTS = 256

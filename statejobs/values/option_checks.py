@@ -93,6 +93,22 @@ def span(*, why: str, fix: str) -> Check:
     return check
 
 
+def timeout(where: str, name: str, value: Any) -> Any:
+    """Check how long an attempt may take: a positive duration, a function of the job, or None."""
+    if callable(value):
+        why = "it is asked of each job how long an attempt of it may take"
+        fix = f"{name}=lambda job: timedelta(minutes=job.attempt)"
+        check_call(where, f"{name}=", value, given=1, why=why, fix=fix)
+        return value
+    return _positive(where, name, value)
+
+
+_positive = span(
+    why="every attempt would end before it began",
+    fix="give a positive timedelta, or leave it out",
+)
+
+
 def backoff(where: str, _name: str, value: Any) -> Backoff:
     """Return the backoff for which the value stands."""
     try:

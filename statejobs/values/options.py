@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, cast
 
 from statejobs.values import option_checks as checked
 from statejobs.values.backoff import Backoff
+from statejobs.values.job import Job
 from statejobs.values.levels import LogLevel
 from statejobs.values.option import Option, check_options
 
@@ -82,13 +83,10 @@ class TaskOptions:
         ),
     ] = None
     timeout: Annotated[
-        timedelta | None,
+        timedelta | Callable[[Job], timedelta | None] | None,
         Option(
-            "how long one attempt may take",
-            checked.span(
-                why="every attempt would end before it began",
-                fix="give a positive timedelta, or leave it out",
-            ),
+            "how long one attempt may take: a `timedelta`, or a function of the `Job`",
+            checked.timeout,
         ),
     ] = None
     paused: Annotated[

@@ -6,7 +6,6 @@ An attempt is the same for a `def` as for an `async def`, but for what is here.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -167,7 +166,10 @@ def open_face(
         on_begin: Called when it has begun a transaction.
     """
     info = session_info(sources, job)
-    with_begin = partial(store.with_begin, claim.policy.timeout)
+
+    def with_begin() -> str:
+        return store.with_begin(claim.timeout)
+
     if not claim.policy.is_async:
         session = JobSession(
             store.working, info=info, with_begin=with_begin, on_begin=on_begin

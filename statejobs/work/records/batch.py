@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from datetime import datetime
-from functools import partial
 from typing import Any, TypeVar
 
 from statejobs.record.ledger import WAKE
@@ -52,9 +51,9 @@ class Batch:
         self._store = store
         self._sources = sources
         self._now = now
-        with_begin = partial(store.with_begin, claims[0].policy.timeout)
+        # actions with a timeout are run one by one
         self._session = JobSession(
-            store.working, info=session_info(sources), with_begin=with_begin
+            store.working, info=session_info(sources), with_begin=store.with_begin
         )
         self._endings: dict[Claim, Ending] = {}
 
