@@ -60,6 +60,7 @@ class Trigger:
         timeout: timedelta | Callable[[Job], timedelta | None] | None = None,
         paused: bool = False,
         tags: Sequence[str] = (),
+        default_actor: str | None = None,
         log_level: LogLevel | int = "warning",
         log_final_level: LogLevel | int = "error",
         upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
@@ -81,6 +82,7 @@ class Trigger:
             timeout: How long one attempt may take: a `timedelta`, or a function of the `Job`.
             paused: Whether its jobs are enqueued and wait, until code without it is deployed.
             tags: Words stored with its jobs, for people to filter by.
+            default_actor: Actor of jobs that nobody asked for, for instance `"system:billing"`.
             log_level: Level at which a failed attempt is logged.
             log_final_level: Level at which the attempt is logged with which a job is discarded.
             upcast: Called with the stored arguments of an old job that no longer fit, as JSON

@@ -53,6 +53,7 @@ def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
     options = task.options
     now = clock_of(session.info).now()
     run_at = chosen.due(now)
+    actor = current_actor()
     return NewJob(
         key=options.key,
         queue=options.queue,
@@ -61,7 +62,7 @@ def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
         run_at=run_at,
         state=JobState.SCHEDULED if run_at > now else JobState.QUEUED,
         idempotency_key="",  # each has its own
-        actor=current_actor(),
+        actor=options.default_actor if actor is None else actor,
         tenant=current_tenant(),
         tags=msgspec.json.encode(list(options.tags)).decode(),
         enqueued_at=now,

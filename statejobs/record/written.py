@@ -146,7 +146,7 @@ def new_job(
         record_id=record_id,
         dedupe_key=f"{bound.prefix}{record_id}",
         idempotency_key=ids(),
-        actor=actor,
+        actor=options.default_actor if actor is None else actor,
         tenant=tenant,
         tags=msgspec.json.encode(list(options.tags)).decode(),
         enqueued_at=now,

@@ -122,6 +122,21 @@ def backoff(where: str, _name: str, value: Any) -> Backoff:
         ) from error
 
 
+def actor(where: str, name: str, value: Any) -> str | None:
+    """Return the name of an actor as it can be stored; None names nobody."""
+    if value is None:
+        return None
+    check_text(f"{where}: {name}", value, example="system:billing")
+    if value.strip():
+        return clean_text(value, NAME_LIMIT)
+    raise DefinitionError(
+        where,
+        f"{name}={value!r} names nobody",
+        why="it is stored with jobs and history for whom nobody asked",
+        fix='say "system:billing", or leave it out',
+    )
+
+
 def tags(where: str, name: str, value: Any) -> tuple[str, ...]:
     """Return words that can be stored."""
     members = members_of(f"{where}: {name}=", value, example='["nightly"]')

@@ -100,6 +100,13 @@ class TaskOptions:
         Sequence[str],
         Option("words stored with its jobs, for people to filter by", checked.tags),
     ] = ()
+    default_actor: Annotated[
+        str | None,
+        Option(
+            'actor of jobs that nobody asked for, for instance `"system:billing"`',
+            checked.actor,
+        ),
+    ] = None
     log_level: Annotated[
         LogLevel | int,
         Option("level at which a failed attempt is logged", checked.log_level),

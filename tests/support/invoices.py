@@ -42,7 +42,7 @@ class Invoice(StatefulResource, Base):
         InvoiceState, initial=S.DRAFT, final=(S.PAID,)
     )
 
-    send = Trigger.on_demand("invoice.send")
+    send = Trigger.on_demand("invoice.send", default_actor="system:billing")
     remind = Trigger.on_demand("invoice.remind", aliases=["invoice.dun"], paused=True)
 
     @transition(S.DRAFT, S.DUE, run_trigger=send)
@@ -58,7 +58,7 @@ class Invoice(StatefulResource, Base):
         """Ask for the money once more."""
 
 
-@task("book.entry")
+@task("book.entry", default_actor="system:books")
 def book(number: int) -> None:
     """Book it."""
 
