@@ -27,6 +27,7 @@ from statejobs.events import JobEnded
 from statejobs.values.lifecycle import JOB_MACHINE
 from tests.support.events import EVENTS
 from tests.support.pages import PageRun, blocks_of
+from tests.support.written_waits import waits_written
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -116,6 +117,14 @@ def test_every_option_of_a_declaration_is_listed_with_its_default(title, functio
         required = default is inspect.Parameter.empty
         shown = "required" if required else repr(default).replace("'", '"')
         assert listed[name] == shown
+
+
+def test_the_waits_of_twenty_attempts_are_those_of_the_code():
+    page = DECLARATION.read_text()
+    attempts = [row[0] for row in rows_of(DECLARATION, "How long it waits")[1:]]
+
+    assert attempts == [str(attempt) for attempt in range(1, 21)]
+    assert waits_written(page) == page, "say make fix"
 
 
 def test_every_outcome_of_an_enqueue_is_listed():

@@ -11,6 +11,7 @@ from pathlib import Path
 from statejobs.values.job_options import JobOptions
 from statejobs.values.option import Option, options_of
 from statejobs.values.options import TaskOptions, TriggerOptions
+from tests.support.written_waits import waits_written
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/reference/declaration.md"
@@ -128,6 +129,7 @@ def write() -> None:
         source = docstring_written(door.path.read_text(), door)
         door.path.write_text(signature_written(source, door))
         PAGE.write_text(table_written(PAGE.read_text(), door))
+    PAGE.write_text(waits_written(PAGE.read_text()))
 
 
 if __name__ == "__main__":
