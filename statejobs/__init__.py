@@ -39,6 +39,8 @@ from statejobs.errors import (
 from statejobs.events import Event, Happening
 from statejobs.machine.diagram import mermaid
 from statejobs.machine.guard import guard
+from statejobs.people.handled import Handled, Unhandled
+from statejobs.people.selection import Selection
 from statejobs.record.protect import override_state
 from statejobs.runner.drain import DrainResult
 from statejobs.store.engines.sqlite import configure_sqlite
@@ -74,6 +76,7 @@ __all__ = [
     "Enqueued",
     "Event",
     "Exponential",
+    "Handled",
     "Happening",
     "Job",
     "JobContext",
@@ -89,6 +92,7 @@ __all__ = [
     "Retention",
     "RowRefusedError",
     "SchemaError",
+    "Selection",
     "Snooze",
     "Sources",
     "StaleTransitionError",
@@ -100,6 +104,7 @@ __all__ = [
     "Transition",
     "TransitionRefusedError",
     "Trigger",
+    "Unhandled",
     "UnreadableRecordError",
     "UnreadableRowError",
     "UtcDateTime",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
 from statejobs.awaited import Awaited
 from statejobs.people import acts
 from statejobs.people.desk import Desk
+from statejobs.people.selection import BY_HAND, Selection
+from statejobs.store.filters import filters_of, states_of
 from statejobs.values.job import Job, JobState
-from statejobs.values.kinds import check_job_id
+from statejobs.values.kinds import check_job_id, check_span
 
 
 class ByHand:
@@ -14,9 +19,7 @@ class ByHand:
 
     desk: Desk
 
-    def cancel_job(
-        self, job_id: int, *, reason: str = "cancelled by a person"
-    ) -> JobState:
+    def cancel_job(self, job_id: int, *, reason: str = BY_HAND) -> JobState:
         """Cancel a waiting job, or ask a running one to stop; return its state now."""
         check_job_id("cancel_job()", job_id)
         return acts.cancel_job(self.desk, job_id, reason=reason)
@@ -31,6 +34,29 @@ class ByHand:
         check_job_id("retry_job()", job_id)
         return acts.retry_job(self.desk, job_id)
 
+    def delete_job(self, job_id: int) -> None:
+        """Delete a job and its attempts, unless it runs.
+
+        A record that waits for it goes to the failed state of the action; where there is none, the
+        job is refused.
+        """
+        check_job_id("delete_job()", job_id)
+        acts.delete_job(self.desk, job_id)
+
+    def edit_job(
+        self,
+        job_id: int,
+        *,
+        run_at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+    ) -> JobState:
+        """Change when, how urgently or where a waiting job runs; return its state."""
+        check_job_id("edit_job()", job_id)
+        return acts.edit_job(
+            self.desk, job_id, run_at=run_at, priority=priority, queue=queue
+        )
+
     def why_no_retry(self, job_id: int) -> str | None:
         """Return why `retry_job` would refuse a job now; None when it would not."""
         check_job_id("why_no_retry()", job_id)
@@ -43,9 +69,52 @@ class ByHand:
         """
         return acts.stuck_jobs(self.desk, limit=limit)
 
+    def select(
+        self,
+        *,
+        queue: str | None = None,
+        key: str | None = None,
+        state: JobState | str | Sequence[JobState | str] | None = None,
+        resource: str | type | None = None,
+        record: object = None,
+        tag: str | None = None,
+        older_than: timedelta | None = None,
+        error: str | None = None,
+    ) -> Selection:
+        """Return the jobs that match, to count them and to change all of them.
+
+        Args:
+            queue: Only jobs of this queue.
+            key: Only jobs of this trigger or task.
+            state: Only jobs in this state, or in one of several.
+            resource: Only jobs of records of this resource: its name or its class.
+            record: Only jobs of this record: itself, its key, or text.
+            tag: Only jobs with this tag.
+            older_than: Only jobs that ended so long ago; while they live, were enqueued.
+            error: Only jobs whose last error was of this type, such as "TimeoutError".
+
+        Raises:
+            NotFoundError: There is no such state, or no such key of a record.
+        """
+        check_span("select(older_than=…)", older_than, or_none=True)
+        filters = filters_of(
+            self.desk.queries.matching.names,
+            where="select",
+            states=states_of("select(state=…)", state),
+            queue=queue,
+            key=key,
+            resource=resource,
+            record=record,
+            tag=tag,
+            error=error,
+        )
+        return Selection(self.desk, filters, older_than=older_than)
+
     # The same for asyncio
 
     cancel_job_async = Awaited(cancel_job)
     retry_job_async = Awaited(retry_job)
+    delete_job_async = Awaited(delete_job)
+    edit_job_async = Awaited(edit_job)
     why_no_retry_async = Awaited(why_no_retry)
     stuck_jobs_async = Awaited(stuck_jobs)

@@ -167,7 +167,7 @@ class Refused:
         if not is_ours:
             return None
         if refusal.cancels is not None:
-            request_cancel(connection, refusal.job.id, refusal.cancels)
+            request_cancel(connection, [refusal.job.id], refusal.cancels)
         if refusal.counts:
             self._record(connection, refusal, now)
         return Aside(state=JobState.PROCESSING, reason=reason, run_at=until)

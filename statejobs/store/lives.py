@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql
 
 from statejobs.store.conditions import still_in
 from statejobs.store.lock_order import in_job_order
-from statejobs.store.revise import cancel_all_waiting, request_cancel_of_all
+from statejobs.store.revise import cancel_waiting, request_cancel
 from statejobs.store.tables import IS_OPEN, jobs, literal_state
 from statejobs.values.job import ENDED, WAITING, JobState
 
@@ -52,9 +52,9 @@ def end_with_record(
     waiting = [row.id for row in found if row.state in WAITING]
     running = [row.id for row in found if row.state == JobState.PROCESSING]
     if waiting:
-        cancel_all_waiting(connection, waiting, DELETED, now)
+        cancel_waiting(connection, waiting, DELETED, now)
     if running:
-        request_cancel_of_all(connection, running, DELETED)
+        request_cancel(connection, running, DELETED)
 
 
 def _lock(connection: Connection, dedupe_keys: Sequence[str]) -> Sequence[Row[Any]]:

@@ -83,6 +83,16 @@ def oldest_queued() -> Executable:
     )
 
 
+def find_ids(*, after: int, until: int, limit: int) -> Select[Any]:
+    """Find ids of jobs above *after* and up to *until*, the smallest first."""
+    return (
+        select(jobs.c.id)
+        .where(jobs.c.id > after, jobs.c.id <= until)
+        .order_by(jobs.c.id)
+        .limit(limit)
+    )
+
+
 def find_stuck_jobs() -> Select[Any]:
     """Return jobs that were given up because their record could not be moved, newest first."""
     return (

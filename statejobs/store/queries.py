@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, Table, select
 
 from statejobs.awaited import Awaited
-from statejobs.errors import NotFoundError, did_you_mean
 from statejobs.store import look as look_sql
 from statejobs.store.conditions import as_bytes
+from statejobs.store.filters import KnownNames, filters_of
+from statejobs.store.matching import Matching
 from statejobs.store.readable import read_jobs, read_rows
 from statejobs.store.rows import text_of
 from statejobs.store.tables import attempts, jobs, nodes, transitions
@@ -19,7 +20,6 @@ from statejobs.values.job import ENDED, Job, JobState
 from statejobs.values.kinds import (
     check_job_id,
     check_kind,
-    check_text,
     check_whole,
     members_of,
 )
@@ -38,31 +38,6 @@ class AtLeast(int):
     def __str__(self) -> str:
         """Return it with a sign that says so."""
         return f"{int(self)}+"
-
-
-class KnownNames(Protocol):
-    """What an app calls its resources, records, keys and queues."""
-
-    def resource(self, given: object) -> str:
-        """Return the stored name of a resource."""
-        ...
-
-    def records(
-        self, resource: str | None, named: object
-    ) -> tuple[str | None, list[str]]:
-        """Return the resource and the stored keys that *named*, of *resource*, may stand for."""
-        ...
-
-    def refuse_unknown(
-        self,
-        *,
-        queue: str | None = None,
-        key: str | None = None,
-        resource: str | None = None,
-        holding: Callable[[], Iterable[str]] = ...,
-    ) -> None:
-        """Raise `NotFoundError` for a name that nobody knows; *holding* returns queues in use."""
-        ...
 
 
 class JobQueries:
@@ -90,8 +65,9 @@ class JobQueries:
         """
         self._engine = engine
         self._names = names
-        self._keys_of = keys_of
         self._refuse_closed = refuse_closed
+        self.matching = Matching(self._connect, names, keys_of, holding=self.counts)
+        """Those that filters mean, for whoever acts on them."""
 
     def jobs(
         self,
@@ -101,6 +77,9 @@ class JobQueries:
         key: str | None = None,
         resource: str | type | None = None,
         record_id: object = None,
+        tag: str | None = None,
+        error: str | None = None,
+        before: datetime | None = None,
         limit: int = 100,
     ) -> list[Job]:
         """Return the newest jobs that match.
@@ -112,40 +91,29 @@ class JobQueries:
             resource: Only jobs of records of this resource: its name or its class.
             record_id: Only jobs of this record: itself, its key (a tuple when it has several
                 columns), or text: JSON, or the key as it is.
+            tag: Only jobs with this tag.
+            error: Only jobs whose last error was of this type, such as "TimeoutError".
+            before: Only jobs that ended before then; while they live, that were enqueued before.
             limit: How many at most.
 
         Raises:
             NotFoundError: There is no such state, queue, key or resource, or no such key of a
                 record.
         """
-        _refuse_wrong(queue, key, limit)
-        states = members_of("jobs(states=…)", states, example='states=["queued"]')
-        query = select(jobs).order_by(jobs.c.id.desc()).limit(min(limit, _LARGEST))
-        if states:
-            query = query.where(
-                jobs.c.state.in_([_value_of(state) for state in states])
-            )
-        stored = None if resource is None else self._names.resource(resource)
-        forms: list[str] = []
-        if record_id is not None:
-            stored, forms = self._names.records(stored, record_id)
-            query = query.where(jobs.c.record_id.in_(forms))
-        for column, wanted in (
-            (jobs.c.queue, queue),
-            (jobs.c.key, key),
-            (jobs.c.resource, stored),
-        ):
-            if wanted is not None:
-                query = query.where(column == wanted)
-        with self._connect() as connection:
-            if stored is not None and forms:
-                query = self._by_index(connection, query, stored, forms[0])
-            found = read_jobs(connection, query)
-        if not found:
-            self._names.refuse_unknown(
-                queue=queue, key=key, resource=stored, holding=self.counts
-            )
-        return found
+        check_whole("jobs(limit=…)", limit)
+        filters = filters_of(
+            self.matching.names,
+            where="jobs",
+            states=members_of("jobs(states=…)", states, example='states=["queued"]'),
+            queue=queue,
+            key=key,
+            resource=resource,
+            record=record_id,
+            tag=tag,
+            error=error,
+            before=before,
+        )
+        return self.matching.newest(filters, limit=limit)
 
     def job(self, job_id: int) -> Job | None:
         """Return one job; None when there is no such."""
@@ -300,21 +268,6 @@ class JobQueries:
     counts_async = Awaited(counts)
     oldest_queued_async = Awaited(oldest_queued)
 
-    def _by_index(
-        self, connection: Connection, query: Select[Any], resource: str, record_id: str
-    ) -> Select[Any]:
-        """Let *query* find the jobs of a record by indexes, where there are some that do.
-
-        One on the record itself would cost every update of a job: none could be HOT.
-        """
-        keys = self._keys_of(resource)
-        if keys is None:
-            return query
-        ids = connection.scalars(
-            look_sql.find_jobs_of_record(resource, record_id, keys)
-        )
-        return query.where(jobs.c.id.in_(list(ids)))
-
     def _connect(self) -> Connection:
         self._refuse_closed()
         return self._engine.connect()
@@ -336,23 +289,8 @@ class JobQueries:
             return read_rows(connection, table, query)
 
 
-def _refuse_wrong(queue: object, key: object, limit: object) -> None:
-    check_whole("jobs(limit=…)", limit)
-    for name, given in (("queue", queue), ("key", key)):
-        if given is not None:
-            check_text(f"jobs({name}=…)", given, example="default")
-
-
 def _undecoded(query: Any, dialect: str) -> Select[Any]:
     """Return *query* with its first column, the queue, as SQLite holds it: one may be no text."""
     rows = query.subquery()
     queue, *others = rows.c
     return select(as_bytes(queue, dialect), *others)
-
-
-def _value_of(state: JobState | str) -> str:
-    try:
-        return JobState(state).value
-    except ValueError:
-        known = did_you_mean(str(state), [one.value for one in JobState])
-        raise NotFoundError(f"no job state {state!r}", fix=known) from None

@@ -241,13 +241,17 @@ def in_lock_order(
     dialect: str,
     *,
     for_delete: bool = False,
+    skip_locked: bool = False,
 ) -> Select[Any]:
-    """Let *query* lock the rows of *table*, in the order of their *keys*; it waits for others.
+    """Let *query* lock the rows of *table*, in the order of their *keys*.
 
-    An insert that refers to one of them may go on, unless it is to be deleted.
+    It waits for others, unless what they hold is skipped. An insert that refers to one of the rows
+    may go on, unless it is to be deleted.
     """
     ordered = query.order_by(*in_key_order(keys, dialect))
-    return ordered.with_for_update(key_share=not for_delete, of=table)
+    return ordered.with_for_update(
+        key_share=not for_delete, skip_locked=skip_locked, of=table
+    )
 
 
 def lock_place(
@@ -272,21 +276,28 @@ def lock_places(
     identities: Sequence[Identity],
     *,
     for_delete: bool = False,
+    skip_locked: bool = False,
 ) -> dict[Identity, Place]:
-    """Lock records, waiting for others; return where each is.
+    """Lock records, waiting for others unless those are skipped; return where each is.
 
     *for_delete* waits for those too who insert a row that refers to one, as a DELETE does.
     """
-    dialect = connection.dialect.name
-    query = select(*records.keys, records.stored_state, records.version).where(
-        records.are(identities, dialect)
+    query = in_lock_order(
+        _places_of(connection, records, identities),
+        records.keys,
+        records.table,
+        connection.dialect.name,
+        for_delete=for_delete,
+        skip_locked=skip_locked,
     )
-    rows = connection.execute(
-        in_lock_order(
-            query, records.keys, records.table, dialect, for_delete=for_delete
-        )
-    )
-    return {tuple(key): (state, version) for *key, state, version in rows}
+    return _by_identity(connection, query)
+
+
+def read_places(
+    connection: Connection, records: RecordTable, identities: Sequence[Identity]
+) -> dict[Identity, Place]:
+    """Return where records are without locking them, but for those that are not seen."""
+    return _by_identity(connection, _places_of(connection, records, identities))
 
 
 def read_place(
@@ -320,6 +331,18 @@ def _place_of(
     return select(records.stored_state, records.version).where(
         records.are([identity], connection.dialect.name)
     )
+
+
+def _places_of(
+    connection: Connection, records: RecordTable, identities: Sequence[Identity]
+) -> Select[Any]:
+    is_one = records.are(identities, connection.dialect.name)
+    return select(*records.keys, records.stored_state, records.version).where(is_one)
+
+
+def _by_identity(connection: Connection, query: Select[Any]) -> dict[Identity, Place]:
+    rows = connection.execute(query)
+    return {tuple(key): (state, version) for *key, state, version in rows}
 
 
 def _place(row: Any) -> Place | None:

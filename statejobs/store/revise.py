@@ -1,37 +1,56 @@
-"""Jobs that people take in hand: cancelled, asked to stop, or let go on."""
+"""Jobs that people take in hand: cancelled, asked to stop, let go on, or changed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, Executable, bindparam, case, update
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Executable,
+    Select,
+    bindparam,
+    case,
+    select,
+    update,
+)
 
-from statejobs.store.conditions import STILL_PROCESSING, still_in
-from statejobs.store.tables import jobs, literal_state
+from statejobs.store.conditions import (
+    STILL_PROCESSING,
+    as_bytes,
+    is_listed,
+    still_in,
+)
+from statejobs.store.lock_order import in_job_order
+from statejobs.store.rows import text_of
+from statejobs.store.tables import jobs, literal_state, unindexed
 from statejobs.values.job import ENDED, WAITING, Job, JobState
 
 
-def restore_actor(connection: Connection, job: Job) -> None:
-    """Give a job back the actor and the tenant that *job* has."""
-    given = {"job_id": job.id, "by": job.actor, "within": job.tenant}
-    connection.execute(_RESTORE_ACTOR, given)
+def take_jobs(
+    connection: Connection, ids: Sequence[int], *, waits: bool
+) -> dict[int, str]:
+    """Lock jobs; return the state of each that is there, and that nobody else holds.
+
+    Those that others hold are waited for, or left out.
+    """
+    query = _take_jobs(connection.dialect.name, waits=waits)
+    rows = connection.execute(query, {"ids": list(ids)})
+    return {job_id: text_of(state) or "" for job_id, state in rows}
+
+
+def restore_actors(connection: Connection, held: Sequence[Job]) -> None:
+    """Give jobs back the actor and the tenant that they have in *held*."""
+    connection.execute(
+        _RESTORE_ACTOR,
+        [{"job_id": job.id, "by": job.actor, "within": job.tenant} for job in held],
+    )
 
 
 def cancel_waiting(
-    connection: Connection, job_id: int, reason: str, now: datetime
-) -> bool:
-    """Cancel a waiting job; False when it does not wait."""
-    params = {"job_id": job_id, "why": reason, "now": now}
-    return connection.execute(_CANCEL, params).rowcount == 1
-
-
-def request_cancel(connection: Connection, job_id: int, reason: str) -> bool:
-    """Ask a running job to stop; False when it does not run."""
-    return connection.execute(_REQUEST, {"job_id": job_id, "why": reason}).rowcount == 1
-
-
-def cancel_all_waiting(
     connection: Connection, job_ids: Sequence[int], reason: str, now: datetime
 ) -> None:
     """Cancel those of *job_ids* that wait."""
@@ -40,19 +59,73 @@ def cancel_all_waiting(
     )
 
 
-def request_cancel_of_all(
-    connection: Connection, job_ids: Sequence[int], reason: str
-) -> None:
+def request_cancel(connection: Connection, job_ids: Sequence[int], reason: str) -> None:
     """Ask those of *job_ids* that run to stop."""
     connection.execute(
         _REQUEST, [{"job_id": job_id, "why": reason} for job_id in job_ids]
     )
 
 
-def requeue(connection: Connection, job_id: int, allowance: int, now: datetime) -> bool:
-    """Queue a waiting or ended job at once; False when it is processing or gone."""
-    params = {"job_id": job_id, "allowance": allowance, "now": now}
-    return connection.execute(_REQUEUE, params).rowcount == 1
+def requeue(
+    connection: Connection, ids: Sequence[int], allowance: int, now: datetime
+) -> None:
+    """Queue those of the jobs *ids* at once that wait or have ended."""
+    connection.execute(
+        _requeue_jobs(connection.dialect.name),
+        {"ids": list(ids), "allowance": allowance, "now": now},
+    )
+
+
+def edit_waiting(
+    connection: Connection,
+    ids: Sequence[int],
+    *,
+    run_at: datetime | None,
+    priority: int | None,
+    queue: str | None,
+    now: datetime,
+) -> None:
+    """Change when, how urgently and where those of the jobs *ids* run that wait."""
+    given: dict[str, Any] = {"run_at": run_at, "priority": priority, "queue": queue}
+    given = {name: value for name, value in given.items() if value is not None}
+    statement = _edit_waiting_jobs(connection.dialect.name, frozenset(given))
+    if run_at is not None:
+        given["is_due"] = run_at <= now
+    connection.execute(
+        statement,
+        {"ids": list(ids), **{f"new_{name}": value for name, value in given.items()}},
+    )
+
+
+@lru_cache(maxsize=4)
+def _take_jobs(dialect: str, *, waits: bool) -> Select[Any]:
+    """Lock jobs by their ids, in the order of jobs."""
+    state = as_bytes(jobs.c.state, dialect)
+    listed = select(jobs.c.id, state).where(is_listed(jobs.c.id, dialect))
+    order = in_job_order(jobs.c.dedupe_key, dialect)
+    return listed.order_by(*order, jobs.c.id).with_for_update(
+        key_share=True, skip_locked=not waits
+    )
+
+
+@lru_cache(maxsize=16)
+def _edit_waiting_jobs(dialect: str, edited: frozenset[str]) -> Executable:
+    """Change the columns *edited* of jobs that wait; one whose time has come is queued."""
+    changed: dict[str, Any] = {
+        name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in edited
+    }
+    if "run_at" in edited:
+        failed = unindexed(jobs.c.state) == literal_state(JobState.FAILED)
+        changed["state"] = case(
+            (bindparam("new_is_due", type_=Boolean()), literal_state(JobState.QUEUED)),
+            (failed, literal_state(JobState.FAILED)),
+            else_=literal_state(JobState.SCHEDULED),
+        )
+    return (
+        update(jobs)
+        .where(is_listed(jobs.c.id, dialect), still_in(*WAITING))
+        .values(changed)
+    )
 
 
 def _cancel_waiting_job() -> Executable:
@@ -86,12 +159,13 @@ def _restore_actor() -> Executable:
     )
 
 
-def _requeue_job() -> Executable:
-    """Queue a waiting or ended job at once; an ended one gets *allowance* further attempts."""
+@lru_cache(maxsize=2)
+def _requeue_jobs(dialect: str) -> Executable:
+    """Queue waiting or ended jobs at once; an ended one gets *allowance* further attempts."""
     ended = still_in(*ENDED)
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("job_id"), still_in(*WAITING, *ENDED))
+        .where(is_listed(jobs.c.id, dialect), still_in(*WAITING, *ENDED))
         .values(
             state=literal_state(JobState.QUEUED),
             run_at=bindparam("now", type_=jobs.c.run_at.type),
@@ -111,4 +185,3 @@ def _requeue_job() -> Executable:
 _RESTORE_ACTOR = _restore_actor()
 _CANCEL = _cancel_waiting_job()
 _REQUEST = _request_cancel()
-_REQUEUE = _requeue_job()

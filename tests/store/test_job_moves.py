@@ -134,7 +134,7 @@ def refuse_claims(app):
 
 
 def decide_by_hand(app):
-    """Retry what is completed, and cancel what failed."""
+    """Retry what is completed; let what failed wait longer, and cancel it."""
     ask(app)
     app.drain()
     (asked, *_) = app.queries.jobs(states=[JobState.COMPLETED], key="errand.run")
@@ -142,7 +142,9 @@ def decide_by_hand(app):
     parcels.script.send = fail
     (failed,) = send(app)
     run_queued(app)
-    app.cancel_job(job_of(app, Parcel, failed).id)
+    job_id = job_of(app, Parcel, failed).id
+    app.edit_job(job_id, run_at=app.sources.clock.now() + timedelta(hours=1))
+    app.cancel_job(job_id)
     parcels.reset_script()
 
 

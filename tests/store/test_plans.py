@@ -90,6 +90,10 @@ SAMPLES = {
     "suspects": [*Suspects],
     "waits": [False, True],
     "names": [ALONE],
+    "edited": [frozenset({"priority", "queue"}), frozenset({"run_at"})],
+    "after": [0],
+    "until": [100],
+    "limit": [10],
 }
 """Arguments of the functions that make statements: each that makes another text."""
 

@@ -2,7 +2,7 @@
 """The shop as a typed user writes it. Type checkers read it; nothing runs it."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, assert_type
 
@@ -18,14 +18,17 @@ from statejobs import (
     DrainResult,
     EnqueueResult,
     Event,
+    Handled,
     Happening,
     Job,
     JobContext,
     JobState,
     MachineSpec,
+    Selection,
     StatefulResource,
     StateJobs,
     Trigger,
+    Unhandled,
     UtcDateTime,
     acting_as,
     guard,
@@ -245,10 +248,29 @@ async def serve(jobs: StateJobs, engine: AsyncEngine) -> None:
     assert_type(await jobs.retry_job_async(1), JobState)
     assert_type(await jobs.cancel_job_async(1, reason="why"), JobState)
     assert_type(await jobs.why_no_retry_async(1), str | None)
+    assert_type(await jobs.select(key="a.b").retry_async(), Handled)
+    assert_type(await jobs.edit_job_async(1, priority=1), JobState)
     assert_type(await jobs.queries.jobs_async(states=["queued"], limit=3), list[Job])
     assert_type(await jobs.queries.job_async(1), Job | None)
     async with jobs.async_session(engine) as session:
         assert_type(session, AsyncSession)
+
+
+def select_jobs(jobs: StateJobs, order: Order) -> None:
+    selected = jobs.select(
+        state=["failed", JobState.DISCARDED],
+        resource=Order,
+        record=order,
+        older_than=timedelta(days=1),
+    )
+    assert_type(selected, Selection)
+    assert_type(selected.count(), int)
+    assert_type(selected.sample(3), list[Job])
+    assert_type(selected.cancel("why", on_batch=print), Handled)
+    assert_type(selected.delete().refused, tuple[Unhandled, ...])
+    assert_type(
+        selected.edit(run_at=datetime(2030, 1, 1, tzinfo=UTC), queue="a").locked, int
+    )
 
 
 def run_here(order: Order, ctx: JobContext) -> None:

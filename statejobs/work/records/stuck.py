@@ -100,7 +100,7 @@ def repair(
                     move.history, name=REPAIRED, actor=current_actor()
                 )
                 write_history(connection, [told])
-            requeue(connection, job.id, bound.options.max_attempts, now)
+            requeue(connection, [job.id], bound.options.max_attempts, now)
     except SQLAlchemyError as error:
         if is_away(error):
             raise
