@@ -13,6 +13,7 @@ from contextlib import (
     suppress,
 )
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from statejobs.values.text import NAME_LIMIT, clean_text
@@ -26,15 +27,25 @@ AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 NameOf: TypeAlias = Callable[[Scope], str | None]
 """Returns the name that holds for a request, or None."""
 
-_Names: TypeAlias = dict[str, str | None]
 
-_actor: ContextVar[str | None] = ContextVar("statejobs_actor", default=None)
+@dataclass(frozen=True, slots=True)
+class _System:
+    """Who acts while a job runs."""
+
+    asked_by: str | None
+    """In whose name."""
+
+
+_Names: TypeAlias = dict[str, Any]
+
+_actor: ContextVar[str | _System | None] = ContextVar("statejobs_actor", default=None)
 _tenant: ContextVar[str | None] = ContextVar("statejobs_tenant", default=None)
 _request: ContextVar[_Names | None] = ContextVar("statejobs_request", default=None)
 """What threads of a request named: each runs in a copy of its context, which nobody reads."""
 
 _AS_IT_IS = nullcontext()
 """What a job enters where nobody else acts, as in a worker: three variables set cost 1.5 µs."""
+_NOBODYS = _System(None)
 
 
 @contextmanager
@@ -55,14 +66,31 @@ def acting_for_job(
     actor: str | None, tenant: str | None
 ) -> AbstractContextManager[None]:
     """Act as a job does: for those who are stored with it, whoever acts where it is run."""
-    if _request.get() is None and _actor.get() == actor and _tenant.get() == tenant:
+    is_as_it_is = _actor.get() is _NOBODYS and actor is None is _request.get()
+    if is_as_it_is and _tenant.get() == tenant:
         return _AS_IT_IS
     return _acting_for_job(actor, tenant)
 
 
 @contextmanager
+def acting_as_system() -> Iterator[None]:
+    """Act as a job does that nobody asked for: what serves jobs enters it once for all."""
+    token = _actor.set(_NOBODYS)
+    try:
+        yield
+    finally:
+        _actor.reset(token)
+
+
+def is_system() -> bool:
+    """Return whether a job acts here, and no person whom it names itself."""
+    return isinstance(_actor.get(), _System)
+
+
+@contextmanager
 def _acting_for_job(actor: str | None, tenant: str | None) -> Iterator[None]:
-    request, who, whose = _request.set(None), _actor.set(actor), _tenant.set(tenant)
+    request, whose = _request.set(None), _tenant.set(tenant)
+    who = _actor.set(_System(actor))
     try:
         yield
     finally:
@@ -87,12 +115,14 @@ def current_acting() -> Acting:
 
 def current_actor() -> str | None:
     """Return who acts now, if anyone was named."""
-    return _named(_actor)
+    who: str | _System | None = _named(_actor)
+    return who.asked_by if isinstance(who, _System) else who
 
 
 def current_tenant() -> str | None:
     """Return the present tenant, if one was named."""
-    return _named(_tenant)
+    name: str | None = _named(_tenant)
+    return name
 
 
 class ActingMiddleware:
@@ -137,7 +167,7 @@ class ActingMiddleware:
 
 
 @contextmanager
-def _naming(variable: ContextVar[str | None], text: str | None) -> Iterator[None]:
+def _naming(variable: ContextVar[Any], text: str | None) -> Iterator[None]:
     name = None if text is None else clean_text(text, NAME_LIMIT)
     token = variable.set(name)
     shared = None if _is_in_loop() else _request.get()
@@ -156,7 +186,7 @@ def _naming(variable: ContextVar[str | None], text: str | None) -> Iterator[None
                 log.warning(_UNHEARD, name, variable.name.removeprefix("statejobs_"))
 
 
-def _named(variable: ContextVar[str | None]) -> str | None:
+def _named(variable: ContextVar[Any]) -> Any:
     name = variable.get()
     if name is not None:
         return name

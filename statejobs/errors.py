@@ -192,6 +192,10 @@ class TransitionRefusedError(StateJobsError):
         self.job_id = job_id
 
 
+class NotAllowedError(TransitionRefusedError):
+    """A transition may not be fired by who acts: one of its permissions said no."""
+
+
 class BulkError(StateJobsError):
     """SQL alone cannot move or create many records as they are declared."""
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from statejobs.declare.action import Action
-from statejobs.declare.action_checks import check_guard
+from statejobs.declare.action_checks import check_guard, check_permission
 from statejobs.declare.state_column import check_member
 from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.record.specs import (
     ActionSpec,
     GuardFunction,
     HookSpec,
+    PermissionFunction,
     StateSpec,
     TransitionSpec,
     TriggerSpec,
@@ -51,6 +52,11 @@ class Declared:
         for name, action in self.actions.items():
             yield from ((name, guard) for guard in action.guards)
 
+    def permissions(self) -> Iterator[tuple[str, PermissionFunction]]:
+        """Yield each permission, and whose it is."""
+        for name, transition in self.transitions.items():
+            yield from ((name, permission) for permission in transition.allow)
+
     def has(self, trigger: TriggerSpec) -> bool:
         """Return whether *trigger* is an attribute of the class."""
         return trigger in self.triggers.values()
@@ -62,7 +68,7 @@ class Declared:
 
 
 def refuse_misfits(declared: Declared) -> None:
-    """Refuse names where a trigger or a guard belongs.
+    """Refuse names where a trigger, a guard or a permission belongs.
 
     Raises:
         DefinitionError: As said.
@@ -71,6 +77,8 @@ def refuse_misfits(declared: Declared) -> None:
         _refuse_other_trigger(declared, name, run)
     for name, guard in declared.guards():
         _refuse_other_guard(declared.where(name), guard)
+    for name, permission in declared.permissions():
+        _refuse_other_permission(declared.where(name), permission)
 
 
 def refuse_other_states(declared: Declared) -> None:
@@ -167,8 +175,21 @@ def _refuse_other_guard(where: str, guard: object) -> None:
     check_guard(where, guard)
 
 
-def _name_of(guard: object) -> str:
-    return guard if isinstance(guard, str) and guard.isidentifier() else "has_amount"
+def _refuse_other_permission(where: str, permission: object) -> None:
+    if not callable(permission):
+        kind = type(permission).__name__
+        raise DefinitionError(
+            where,
+            f"its permission {permission!r} is a {kind}, which cannot be called",
+            why="a permission is asked with the record and who acts, and answers yes or no",
+            fix="give the function itself, declared above: "
+            f"allow={_name_of(permission, 'is_owner')}",
+        )
+    check_permission(where, permission)
+
+
+def _name_of(guard: object, example: str = "has_amount") -> str:
+    return guard if isinstance(guard, str) and guard.isidentifier() else example
 
 
 def _state_uses(declared: Declared) -> Iterator[tuple[str, str, enum.Enum]]:

@@ -108,12 +108,15 @@ class StatefulResource:
         )
 
     def available_transitions(self) -> tuple[str, ...]:
-        """Return the names of the transitions that could fire now; guards are asked."""
+        """Return the names of the transitions that could fire now.
+
+        Guards are asked, and permissions of who acts.
+        """
         if ledger_of(self).running:
             return ()
         model = type(self).__statejobs__
         try:
-            return model.kernel.available(self)
+            return model.available(self)
         except SQLAlchemyError as error:
             guards = [guard for t in model.transitions.values() for guard in t.guards]
             explain_unloaded(

@@ -22,7 +22,11 @@ from statejobs.declare.options import explain_options
 from statejobs.declare.transition_on_class import TransitionOnClass
 from statejobs.declare.trigger import Trigger, spec_of
 from statejobs.record.firing import BoundTransition
-from statejobs.record.specs import GuardFunction, TransitionSpec
+from statejobs.record.specs import (
+    GuardFunction,
+    PermissionFunction,
+    TransitionSpec,
+)
 
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -107,6 +111,7 @@ def transition(
     target: enum.Enum,
     *,
     guard: GuardFunction | Sequence[GuardFunction] | None = None,
+    allow: PermissionFunction | Sequence[PermissionFunction] | None = None,
     run_trigger: Trigger | None = None,
 ) -> _Declare:
     """Declare that the decorated method moves its record from *source* to *target*.
@@ -120,6 +125,8 @@ def transition(
         target: State to which it leads.
         guard: Predicates of the record that must hold; the first line of a guard's docstring is
             the reason shown when it refuses.
+        allow: Permissions: predicates of the record and of who acts, or None when nobody was named.
+            Jobs are not asked.
         run_trigger: Trigger whose job is enqueued with the change, in the same flush.
 
     Raises:
@@ -135,6 +142,7 @@ def transition(
             source=as_tuple(source),
             target=target,
             guards=as_tuple(guard),
+            allow=as_tuple(allow),
             run_trigger=spec_of(run_trigger),
         )
         return Transition(body, spec)

@@ -18,6 +18,7 @@ class ShownEdge:
     target: str
     trigger: str | None
     guards: tuple[str, ...]
+    allow: tuple[str, ...]
     doc: str
 
 
@@ -54,5 +55,6 @@ def _edge(edge: Edge) -> ShownEdge:
         target=edge.target,
         trigger=edge.trigger,
         guards=edge.guards,
+        allow=edge.allow,
         doc=edge.doc,
     )

@@ -19,6 +19,7 @@ def transition_edge(written: TransitionSpec, runs: str | None) -> Edge:
         target=value_of(written.target),
         trigger=runs,
         guards=tuple(Guard.of(guard).name for guard in written.guards),
+        allow=tuple(permission.name for permission in written.permissions),
         doc=(written.body.__doc__ or "").strip(),
     )
 

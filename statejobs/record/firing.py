@@ -8,7 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from statejobs.errors import TransitionRefusedError
+from statejobs.errors import NotAllowedError, TransitionRefusedError
 from statejobs.machine.kernel import NotFired
 from statejobs.record.ledger import SYSTEM, Step, ledger_of, session_clock, value_of
 from statejobs.record.loading import with_loading
@@ -35,6 +35,7 @@ class BoundTransition(Generic[P, T]):
 
         Raises:
             TransitionRefusedError: The record is in another state, or a guard said no.
+        NotAllowedError: A permission said no to who acts; it is one of those, too.
         """
         if self._spec.is_async:
             return self._fire_async(args, kwargs)  # type: ignore[return-value]
@@ -58,8 +59,10 @@ class BoundTransition(Generic[P, T]):
         busy = ledger_of(self._record).running
         if busy:
             return (_busy(busy),)
+        model = self._model
         try:
-            return self._model.kernel.why_not(self._record, self._spec.name)
+            forbidden = model.why_forbidden(self._record, self._spec)
+            return (*forbidden, *model.kernel.why_not(self._record, self._spec.name))
         except SQLAlchemyError as error:
             self._explain(error, call)
             raise
@@ -94,6 +97,8 @@ class BoundTransition(Generic[P, T]):
         ledger = ledger_of(record)
         if ledger.running:
             raise refused(record, spec.name, (_busy(ledger.running),))
+        if spec.allow and not checked:
+            self._refuse_forbidden()
         given = spec.signature.bind(args, kwargs) if args or kwargs else {}
         promised = None if spec.run_trigger is None else model.by_spec[spec.run_trigger]
         clock = session_clock(record)
@@ -116,8 +121,16 @@ class BoundTransition(Generic[P, T]):
         )
         return move.result
 
+    def _refuse_forbidden(self) -> None:
+        reasons = self._model.why_forbidden(self._record, self._spec)
+        if reasons:
+            kind = NotAllowedError
+            raise refused(self._record, self._spec.name, reasons, kind=kind)
+
     async def _fire_async(self, args: Any, kwargs: Any) -> Any:
         """Check, await the body, check the state again, then move."""
+        if self._spec.allow:
+            await with_loading(self._refuse_forbidden)
         reasons = await with_loading(self.why_not)
         if reasons:
             raise await with_loading(refused, self._record, self._spec.name, reasons)
@@ -135,10 +148,16 @@ class BoundTransition(Generic[P, T]):
         return result
 
 
-def refused(record: Any, name: str, reasons: Sequence[str]) -> TransitionRefusedError:
+def refused(
+    record: Any,
+    name: str,
+    reasons: Sequence[str],
+    *,
+    kind: type[TransitionRefusedError] = TransitionRefusedError,
+) -> TransitionRefusedError:
     """Return the error for a transition that may not fire."""
     model: ResourceModel = type(record).__statejobs__
-    return TransitionRefusedError(
+    return kind(
         name,
         record=model.label(record),
         state=model.kernel.state_of(record),

@@ -13,6 +13,7 @@ from sqlalchemy import Column, Table
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import Mapper
 
+from statejobs.acting import current_actor, is_system
 from statejobs.machine.guard import Guard
 from statejobs.machine.kernel import Kernel
 from statejobs.record.edges import action_edges, transition_edge, trigger_edges
@@ -180,11 +181,32 @@ class ResourceModel:
         kind = "complete" if action.during is None else "start"
         return self.kernel.why_not(record, action.edge(kind))
 
+    def why_forbidden(self, record: object, written: TransitionSpec) -> tuple[str, ...]:
+        """Return why who acts may not fire a transition of *record* that its state allows."""
+        if not written.allow or is_system():
+            return ()
+        if self.members.get(self.kernel.state_of(record)) not in written.source:
+            return ()
+        actor = current_actor()
+        return tuple(
+            permission.reason
+            for permission in written.permissions
+            if not permission.allows(record, actor)
+        )
+
+    def available(self, record: object) -> tuple[str, ...]:
+        """Return the transitions that *record* could fire now, for who acts."""
+        return tuple(
+            name
+            for name in self.kernel.available(record)
+            if not self.why_forbidden(record, self.transitions[name])
+        )
+
     def could_fire(self, record: object) -> tuple[str, ...]:
-        """Return the transitions that *record* could fire now, as a hint beside what went wrong."""
+        """Return the same as a hint beside what went wrong."""
         with suppress(Exception):
             # a guard of another transition must not hide the reason
-            return self.kernel.available(record)
+            return self.available(record)
         return ()
 
     def _edges(self) -> Iterator[Edge]:

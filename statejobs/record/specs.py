@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from statejobs.machine.guard import Guard
+from statejobs.machine.guard import Guard, Permission
 from statejobs.record.ledger import value_of
 from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED
@@ -21,6 +21,8 @@ from statejobs.values.options import TaskOptions, TriggerOptions
 
 GuardFunction = Callable[[Any], bool]
 """Takes a record."""
+PermissionFunction = Callable[[Any, Any], bool]
+"""Takes a record, and who acts; None when nobody was named."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +54,17 @@ class TransitionSpec:
     target: enum.Enum
     guards: tuple[GuardFunction, ...]
     run_trigger: TriggerSpec | None
+    allow: tuple[PermissionFunction, ...] = ()
 
     @property
     def label(self) -> str:
         """How messages call it: by its class and its name."""
         return _short_name(self.body)
+
+    @cached_property
+    def permissions(self) -> tuple[Permission, ...]:
+        """What it asks of who fires it, each with what it says when it refuses."""
+        return tuple(map(Permission.of, self.allow))
 
     @cached_property
     def is_async(self) -> bool:

@@ -42,6 +42,8 @@ class Edge:
     """Key of the trigger: the one that this edge enqueues (TRANSITION) or belongs to."""
     guards: tuple[str, ...] = ()
     """Names of the guards that must hold."""
+    allow: tuple[str, ...] = ()
+    """Names of the permissions that are asked of whoever fires it."""
     doc: str = ""
 
 

@@ -98,6 +98,10 @@ class Order(StatefulResource, Base):
         """Nothing to charge."""
         return self.total > 0
 
+    @guard(sql=lambda order, actor: order.coupon == actor)
+    def is_owner(self, actor: str | None) -> bool:
+        return self.coupon == actor
+
     @transition(S.DRAFT, S.QUEUED, guard=has_amount, run_trigger=charge)
     def submit(self, *, coupon: str | None = None) -> None:
         """Ask for the payment."""
@@ -131,7 +135,12 @@ class Order(StatefulResource, Base):
     @transition([S.DRAFT, S.QUEUED, S.FAILED], S.CANCELLED)
     def cancel(self, reason: str) -> None: ...
 
-    @transition(S.FAILED, S.QUEUED, run_trigger=charge)
+    @transition(
+        S.FAILED,
+        S.QUEUED,
+        allow=[is_owner, lambda _order, actor: actor is not None],
+        run_trigger=charge,
+    )
     async def retry(self) -> int:
         """Try the payment again."""
         return 1

@@ -221,6 +221,17 @@ Trigger.on_demand("a.b", args=lambda: {})
 Trigger.on_demand("a.b", backoff=30)
 # mypy, pyright, running: a backoff by a function of the attempt alone
 Trigger.on_demand("a.b", backoff=lambda attempt: timedelta(seconds=1))
+# mypy, pyright, running: a permission that takes the record alone
+class Wrong(Parent):
+    def is_rich(self) -> bool:
+        return True
+
+    @transition(S.DRAFT, S.QUEUED, allow=is_rich)
+    def pay(self) -> None: ...
+# mypy, pyright, running: a permission by its name
+class Wrong(Parent):
+    @transition(S.DRAFT, S.QUEUED, allow="is_owner")
+    def pay(self) -> None: ...
 # mypy, pyright, running: the SQL of a guard by a function of nothing
 guard(sql=lambda: True)
 # mypy, pyright: another type for what is awaited

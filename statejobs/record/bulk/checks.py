@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Column, ColumnExpressionArgument
+from sqlalchemy import Column, ColumnExpressionArgument, false, true
 
+from statejobs.acting import current_actor, is_system
 from statejobs.errors import BulkError, did_you_mean
 from statejobs.machine.guard import Guard
 from statejobs.record.model import ResourceModel, models_within
@@ -92,25 +93,29 @@ def guards_in_sql(
         BulkError: A guard has no SQL form, or its form is not SQL.
     """
     for guard in map(Guard.of, declared.guards):
-        if guard.sql is None:
-            raise BulkError(
-                _where(cls, declared),
-                f"its guard {guard.name!r} has no SQL form",
-                why="bulk asks guards in the statement that moves the records",
-                fix=f"decorate {guard.name!r} with @guard(sql=lambda order: order.total > 0), "
-                "with a condition that means the same",
-            )
-        condition: Any = guard.sql(cls)
-        if not hasattr(condition, "__clause_element__") and not hasattr(
-            condition, "compile"
-        ):
-            raise BulkError(
-                _where(cls, declared),
-                f"the SQL form of its guard {guard.name!r} returned {condition!r}",
-                why="it must be a condition on columns, not a value of Python",
-                fix="use operators that make SQL: ==, >, &, |, ~, .is_(None), .in_([…])",
-            )
-        yield condition
+        form = _sql_of(cls, declared, guard, example="lambda order: order.total > 0")
+        yield _condition(cls, declared, guard, form(cls))
+
+
+def permissions_in_sql(
+    cls: type, declared: TransitionSpec
+) -> Iterator[ColumnExpressionArgument[bool]]:
+    """Return what *declared* asks of who acts as conditions on columns of *cls*.
+
+    Raises:
+        BulkError: As of guards; but one that asks nothing of the record may return a bool.
+    """
+    if is_system():
+        return
+    actor = current_actor()
+    for permission in declared.permissions:
+        example = "lambda order, actor: order.owner == actor"
+        form = _sql_of(cls, declared, permission, example=example)
+        says = form(cls, actor)
+        if isinstance(says, bool):
+            yield true() if says else false()
+        else:
+            yield _condition(cls, declared, permission, says)
 
 
 def values_in_sql(
@@ -144,6 +149,31 @@ def values_in_sql(
             )
         found[column] = value
     return found
+
+
+def _sql_of(
+    cls: type, declared: TransitionSpec, guard: Guard, *, example: str
+) -> Callable[..., object]:
+    if guard.sql is not None:
+        return guard.sql
+    raise BulkError(
+        _where(cls, declared),
+        f"its {guard.kind} {guard.name!r} has no SQL form",
+        why=f"bulk asks {guard.kind}s in the statement that moves the records",
+        fix=f"decorate {guard.name!r} with @guard(sql={example}), "
+        "with a condition that means the same",
+    )
+
+
+def _condition(cls: type, declared: TransitionSpec, guard: Guard, says: Any) -> Any:
+    if hasattr(says, "__clause_element__") or hasattr(says, "compile"):
+        return says
+    raise BulkError(
+        _where(cls, declared),
+        f"the SQL form of its {guard.kind} {guard.name!r} returned {says!r}",
+        why="it must be a condition on columns, not a value of Python",
+        fix="use operators that make SQL: ==, >, &, |, ~, .is_(None), .in_([…])",
+    )
 
 
 def _differs(

@@ -22,6 +22,7 @@ from statejobs.record.bulk.checks import (
     Values,
     guards_in_sql,
     model_of,
+    permissions_in_sql,
     refuse_args_from_record,
     refuse_body,
     values_in_sql,
@@ -68,7 +69,11 @@ def move_in_bulk(
     move = BulkMove(
         model=model,
         declared=declared,
-        criteria=(where, *guards_in_sql(cls, declared)),
+        criteria=(
+            where,
+            *permissions_in_sql(cls, declared),
+            *guards_in_sql(cls, declared),
+        ),
         values=values_in_sql(model, declared, values or {}),
         step=Step(
             name=declared.name,

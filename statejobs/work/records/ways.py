@@ -42,6 +42,8 @@ def why_no_way_back(
     if any(getattr(record, way.name).can() for way in open_ways):
         return None
     listed = ", ".join(repr(way.name) for way in open_ways)
+    if any(model.why_forbidden(record, way) for way in open_ways):
+        return f"a permission of {listed} says no to who asks."
     return f"a guard of {listed} says no now."
 
 
