@@ -50,8 +50,15 @@ from statejobs.store.types import UtcDateTime
 from statejobs.values.backoff import Backoff, Exponential
 from statejobs.values.clock import Clock, Sources, SystemClock, utcnow
 from statejobs.values.graph import MachineSpec
-from statejobs.values.job import BulkResult, Enqueued, EnqueueResult, Job, JobState
-from statejobs.values.outcome import Cancel, Snooze
+from statejobs.values.job import (
+    BulkResult,
+    Enqueued,
+    EnqueueResult,
+    Job,
+    JobOutcome,
+    JobState,
+)
+from statejobs.values.outcome import Cancel, Snooze, Stale
 from statejobs.values.redaction import Redaction
 from statejobs.version import __version__
 from statejobs.work.prune import Pruned
@@ -81,6 +88,7 @@ __all__ = [
     "Happening",
     "Job",
     "JobContext",
+    "JobOutcome",
     "JobState",
     "MachineSpec",
     "NotAllowedError",
@@ -97,6 +105,7 @@ __all__ = [
     "Selection",
     "Snooze",
     "Sources",
+    "Stale",
     "StaleTransitionError",
     "StateJobs",
     "StateJobsError",

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from msgspec import Struct, structs
 
 from statejobs.values.failure import Failure
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import Job, JobOutcome, JobState
 
 
 class Event(StrEnum):
@@ -99,6 +99,8 @@ class JobEnded(Happening, frozen=True, kw_only=True):
     """Name of the edge that the job took: `complete`, `fail`, `discard`, `snooze` …"""
     state: JobState
     """Where the job is now."""
+    job_outcome: JobOutcome | None = None
+    """How the job ended; None when it goes on."""
     duration: float | None
     """How long the body ran, in seconds; None when it did not run to its end here."""
     reason: str | None
@@ -149,6 +151,8 @@ class JobRescued(Happening, frozen=True, kw_only=True):
     """As the lost worker had it."""
     state: JobState
     """Where the job is now."""
+    job_outcome: JobOutcome | None = None
+    """How the job ended; None when it goes on."""
 
 
 class JobAbandoned(Happening, frozen=True, kw_only=True):

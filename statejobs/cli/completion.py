@@ -1,4 +1,4 @@
-"""What the shell completes: names of the app's resources, queues, keys, and states of jobs."""
+"""What the shell completes: names of the app's resources, queues, keys, and how jobs are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from statejobs.app import StateJobs
 from statejobs.cli.settings import Settings
-from statejobs.values.job import JobState
+from statejobs.values.job import JobOutcome, JobState
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -53,6 +53,13 @@ def job_states(
 ) -> list[CompletionItem]:
     """Complete a state of jobs."""
     return _beginning(incomplete, [state.value for state in JobState])
+
+
+def job_outcomes(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete a way in which jobs end."""
+    return _beginning(incomplete, [outcome.value for outcome in JobOutcome])
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:

@@ -117,6 +117,7 @@ def _facts(job: ShownJob, now: datetime) -> dict[str, object]:
     return {
         "job": job.id,
         "state": job.state,
+        "outcome": job.outcome,
         "reason": job.reason,
         "key": job.key,
         "record": job.record_name,
@@ -127,6 +128,7 @@ def _facts(job: ShownJob, now: datetime) -> dict[str, object]:
         "tenant": job.tenant,
         "attempt": f"{job.attempt} of {job.max_attempts}",
         "crashes": job.crashes or None,
+        "snoozes": job.snoozes or None,
         "progress": _progress(job.progress),
         "enqueued": _moment(job.enqueued_at, now),
         "due": None if job.state in ENDED else _moment(job.run_at, now),

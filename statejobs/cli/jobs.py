@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,6 +13,7 @@ from statejobs.acting import acting_as
 from statejobs.app import StateJobs
 from statejobs.cli.completion import (
     complete,
+    job_outcomes,
     job_states,
     key_names,
     queue_names,
@@ -24,22 +25,33 @@ from statejobs.cli.problems import Exit, Problem, problem_of
 from statejobs.cli.settings import Settings, actor, common_options
 from statejobs.errors import NotFoundError, StateJobsError, did_you_mean
 from statejobs.people.jobs import job_list, job_page
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import Job, JobOutcome, JobState
 
 MOST_LISTED = 1_000_000
+M = TypeVar("M", JobState, JobOutcome)
 
 
 def read_states(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[JobState, ...]:
     """Return the states that were named, or say which one was meant."""
-    known = [state.value for state in JobState]
-    for value in values:
-        if value.lower() not in known:
-            raise click.BadParameter(
-                f"no job state {value!r}; {did_you_mean(value, known)}"
-            )
-    return tuple(JobState(value.lower()) for value in values)
+    return tuple(_member(JobState, "state", value) for value in values)
+
+
+def read_outcomes(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[JobOutcome, ...]:
+    """Return the outcomes that were named, or say which one was meant."""
+    return tuple(_member(JobOutcome, "outcome", value) for value in values)
+
+
+def _member(kind: type[M], what: str, value: str) -> M:
+    known = [member.value for member in kind]
+    if value.lower() not in known:
+        raise click.BadParameter(
+            f"no job {what} {value!r}; {did_you_mean(value, known)}"
+        )
+    return kind(value.lower())
 
 
 @click.group("job", cls=Group)
@@ -57,6 +69,15 @@ def job_group() -> None:
     callback=read_states,
     shell_complete=job_states,
     help="Only jobs in this state; may be given several times.",
+)
+@click.option(
+    "--outcome",
+    "outcomes",
+    metavar="OUTCOME",
+    multiple=True,
+    callback=read_outcomes,
+    shell_complete=job_outcomes,
+    help="Only jobs that ended so; may be given several times.",
 )
 @click.option(
     "--queue",
@@ -91,6 +112,7 @@ def job_group() -> None:
 def list_jobs(
     settings: Settings,
     states: tuple[JobState, ...],
+    outcomes: tuple[JobOutcome, ...],
     queue: str | None,
     key: str | None,
     resource: str | None,
@@ -109,6 +131,7 @@ def list_jobs(
         found = job_list(
             app.desk,
             states=states,
+            outcomes=outcomes,
             queue=queue,
             key=key,
             resource=resource,

@@ -17,15 +17,16 @@ from statejobs.values.outcome import (
     Fail,
     Outcome,
     Snooze,
+    Stale,
 )
 
 
 class ChunkContext:
     """What the action of a trigger with `chunk=` sees.
 
-    Every record completes when the action returns, but for those that `fail`, `snooze` and
-    `cancel` name: of these, changes that no flush has written are dropped. When the action raises,
-    nothing of the call is kept, and each job is run by itself.
+    Every record completes when the action returns, but for those that `fail`, `snooze`, `cancel`
+    and `stale` name: of these, changes that no flush has written are dropped. When the action
+    raises, nothing of the call is kept, and each job is run by itself.
     """
 
     def __init__(
@@ -85,6 +86,10 @@ class ChunkContext:
     def cancel(self, record: object, reason: str) -> None:
         """Stop the job of one record for good; the record moves to `failed`."""
         self._others[self._place(record)] = Cancel(reason)
+
+    def stale(self, record: object, reason: str) -> None:
+        """End the job of one record whose work is no longer wanted; it goes back to its source."""
+        self._others[self._place(record)] = Stale(reason)
 
     def outcome_of(self, record: object) -> Outcome:
         """Return how the attempt of one record ends, if the action returns."""

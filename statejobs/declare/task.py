@@ -187,6 +187,7 @@ def task(
     priority: int = 0,
     max_attempts: int = 5,
     max_crashes: int = 3,
+    max_snoozes: int = 1000,
     backoff: Backoff
     | timedelta
     | Sequence[timedelta]
@@ -214,6 +215,7 @@ def task(
         priority: 0 (first) to 9 (last) inside the queue.
         max_attempts: Attempts before a job is discarded.
         max_crashes: Attempts that may end with their worker before it is discarded.
+        max_snoozes: How often a job may ask to run later, by `Snooze`, before it is discarded.
         backoff: Wait before the next attempt: a `timedelta`, a list of them, a function `(attempt,
             error) -> timedelta`, or a `Backoff`. Default: Exponential().
         timeout: How long one attempt may take: a `timedelta`, or a function of the `Job`.

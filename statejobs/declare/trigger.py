@@ -52,6 +52,7 @@ class Trigger:
         priority: int = 0,
         max_attempts: int = 5,
         max_crashes: int = 3,
+        max_snoozes: int = 1000,
         backoff: Backoff
         | timedelta
         | Sequence[timedelta]
@@ -77,6 +78,7 @@ class Trigger:
             priority: 0 (first) to 9 (last) inside the queue.
             max_attempts: Attempts before a job is discarded.
             max_crashes: Attempts that may end with their worker before it is discarded.
+            max_snoozes: How often a job may ask to run later, by `Snooze`, before it is discarded.
             backoff: Wait before the next attempt: a `timedelta`, a list of them, a function
                 `(attempt, error) -> timedelta`, or a `Backoff`. Default: Exponential().
             timeout: How long one attempt may take: a `timedelta`, or a function of the `Job`.

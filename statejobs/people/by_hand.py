@@ -9,8 +9,8 @@ from statejobs.awaited import Awaited
 from statejobs.people import acts
 from statejobs.people.desk import Desk
 from statejobs.people.selection import BY_HAND, Selection
-from statejobs.store.filters import filters_of, states_of
-from statejobs.values.job import Job, JobState
+from statejobs.store.filters import filters_of, one_or_many
+from statejobs.values.job import Job, JobOutcome, JobState
 from statejobs.values.kinds import check_job_id, check_span
 
 
@@ -75,6 +75,7 @@ class ByHand:
         queue: str | None = None,
         key: str | None = None,
         state: JobState | str | Sequence[JobState | str] | None = None,
+        outcome: JobOutcome | str | Sequence[JobOutcome | str] | None = None,
         resource: str | type | None = None,
         record: object = None,
         tag: str | None = None,
@@ -87,6 +88,7 @@ class ByHand:
             queue: Only jobs of this queue.
             key: Only jobs of this trigger or task.
             state: Only jobs in this state, or in one of several.
+            outcome: Only jobs that ended so, or in one of several ways.
             resource: Only jobs of records of this resource: its name or its class.
             record: Only jobs of this record: itself, its key, or text.
             tag: Only jobs with this tag.
@@ -94,13 +96,16 @@ class ByHand:
             error: Only jobs whose last error was of this type, such as "TimeoutError".
 
         Raises:
-            NotFoundError: There is no such state, or no such key of a record.
+            NotFoundError: There is no such state or outcome, or no such key of a record.
         """
         check_span("select(older_than=…)", older_than, or_none=True)
         filters = filters_of(
             self.desk.queries.matching.names,
             where="select",
-            states=states_of("select(state=…)", state),
+            states=one_or_many("select(state=…)", state, example='state="discarded"'),
+            outcomes=one_or_many(
+                "select(outcome=…)", outcome, example='outcome="stale"'
+            ),
             queue=queue,
             key=key,
             resource=resource,

@@ -8,7 +8,7 @@ from statejobs.people.giving_up import give_up_records
 from statejobs.people.handled import Verdicts, refusal
 from statejobs.people.taking import Chosen, take, take_records
 from statejobs.store.revise import cancel_waiting, request_cancel
-from statejobs.values.job import ENDED, WAITING, JobState
+from statejobs.values.job import ENDED, WAITING, JobOutcome, JobState
 from statejobs.values.text import REASON_LIMIT, shown_text
 
 
@@ -28,7 +28,9 @@ def cancel_batch(desk: Desk, chosen: Chosen, *, reason: str) -> Verdicts:
         give_up_records(desk, connection, having, reason)
         said = _by_actor(reason)
         if waiting:
-            cancel_waiting(connection, [job.id for job in waiting], said, desk.now())
+            ids = [job.id for job in waiting]
+            by_hand = JobOutcome.CANCELLED
+            cancel_waiting(connection, ids, said, desk.now(), outcome=by_hand)
         if running:
             request_cancel(connection, [job.id for job in running], said)
     verdicts.done += waiting

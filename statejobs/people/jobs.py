@@ -13,7 +13,7 @@ from statejobs.people.desk import Desk
 from statejobs.people.history import ShownAttempt, ShownStep, attempts_of, steps_of_job
 from statejobs.people.obstacles import why_paused
 from statejobs.people.workers import living_workers
-from statejobs.values.job import WAITING, Job, JobState
+from statejobs.values.job import WAITING, Job, JobOutcome, JobState
 from statejobs.values.redaction import Redaction
 from statejobs.values.shown import decoded, shown_job
 from statejobs.values.text import NAME_LIMIT, shown_text
@@ -28,6 +28,8 @@ class ShownJob:
     queue: str
     priority: int
     state: JobState
+    outcome: JobOutcome | None
+    """How it ended; None while it lives, and of one that a worker of before outcomes ended."""
     reason: str | None
     """Why it is in its state."""
     resource: str | None
@@ -39,6 +41,7 @@ class ShownJob:
     attempt: int
     max_attempts: int
     crashes: int
+    snoozes: int
     cancel_requested: bool
     run_again: bool
     progress: Any
@@ -95,6 +98,7 @@ def job_list(
     desk: Desk,
     *,
     states: Sequence[JobState] = (),
+    outcomes: Sequence[JobOutcome] = (),
     queue: str | None = None,
     key: str | None = None,
     resource: str | None = None,
@@ -104,6 +108,7 @@ def job_list(
     """Return the newest jobs that match."""
     found = desk.queries.jobs(
         states=states,
+        outcomes=outcomes,
         queue=queue,
         key=key,
         resource=resource,
@@ -150,6 +155,7 @@ def as_shown(stored: Job, redaction: Redaction) -> ShownJob:
         queue=job.queue,
         priority=job.priority,
         state=job.state,
+        outcome=job.outcome,
         reason=_reason_of(job),
         resource=job.resource,
         record_id=job.record_id,
@@ -160,6 +166,7 @@ def as_shown(stored: Job, redaction: Redaction) -> ShownJob:
         attempt=job.attempt,
         max_attempts=job.max_attempts,
         crashes=job.crashes,
+        snoozes=job.snoozes,
         cancel_requested=job.cancel_requested,
         run_again=job.run_again,
         progress=decoded(job.progress),

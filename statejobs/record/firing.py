@@ -169,5 +169,5 @@ def refused(
 def _busy(action: str) -> str:
     return (
         f"The job of {action!r} runs on it, and its outcome moves the record: "
-        "return, raise an error, or raise Cancel or Snooze."
+        "return, raise an error, or raise Cancel, Snooze or Stale."
     )

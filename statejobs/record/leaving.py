@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from statejobs.record.move import Moved
-from statejobs.store.leave import cancel_left
+from statejobs.store.leave import ask_left_to_stop, cancel_left
+from statejobs.values.job import JobOutcome
 
 
 def end_jobs_left(
@@ -21,9 +22,9 @@ def end_jobs_left(
         left.update(_left(one))
         abandoned.update(_abandoned(one))
     if left:
-        cancel_left(connection, left, running=False, now=now)
+        cancel_left(connection, left, outcome=JobOutcome.LEFT, now=now)
     if abandoned:
-        cancel_left(connection, abandoned, running=True, now=now)
+        ask_left_to_stop(connection, abandoned)
 
 
 def _left(moved: Moved) -> Iterator[tuple[str, str]]:

@@ -110,6 +110,7 @@ def _as_it_is(ended: Ended) -> Ended:
     now = structs.replace(
         job,
         state=ended.state or job.state,
+        outcome=ended.job_outcome,
         reason=ended.reason,
         run_at=ended.run_at or job.run_at,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from statejobs.values.failure import Failure
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import Job, JobOutcome, JobState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,8 @@ class Ended:
     """Name of the edge that the job took, or `late`."""
     state: JobState | None
     """Where the job is now; None when the result came too late."""
+    job_outcome: JobOutcome | None = None
+    """How the job ended; None when it goes on."""
     reason: str | None = None
     """Why, for all but success."""
     run_at: datetime | None = None

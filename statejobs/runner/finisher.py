@@ -29,7 +29,7 @@ from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.failure import describe_failure
-from statejobs.values.job import JobState
+from statejobs.values.job import JobOutcome, JobState
 from statejobs.values.lifecycle import counted
 from statejobs.values.outcome import (
     NOT_BEGUN,
@@ -96,7 +96,14 @@ class Finisher:
         for ending in endings:
             if ending.claim.job.id in finished:
                 self._note_settled(ending.claim)
-                ended.append(self.tell(ending.claim, "complete", JobState.COMPLETED))
+                ended.append(
+                    self.tell(
+                        ending.claim,
+                        "complete",
+                        JobState.COMPLETED,
+                        job_outcome=JobOutcome.COMPLETED,
+                    )
+                )
             else:
                 left.append(ending)
         return ended, left
@@ -173,6 +180,7 @@ class Finisher:
             job=claim.job,
             outcome=outcome,
             state=state,
+            job_outcome=ended.job_outcome,
             duration=claim.duration,
             reason=ended.reason,
             run_at=ended.run_at,
@@ -240,6 +248,7 @@ class Finisher:
             claim,
             "discard" if refusal.is_last else "fail",
             aside.state,
+            job_outcome=aside.job_outcome,
             reason=aside.reason,
             run_at=aside.run_at,
             failure=refusal.failure,
@@ -276,6 +285,7 @@ class Finisher:
             claim,
             settlement.edge,
             settled.state,
+            job_outcome=settled.job_outcome,
             reason=settlement.reason,
             run_at=settlement.run_at,
             is_overtaken=settlement.is_overtaken,

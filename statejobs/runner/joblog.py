@@ -7,7 +7,7 @@ from datetime import datetime
 
 from statejobs.events import Happening, JobEnded, JobStale
 from statejobs.values.clock import utcnow
-from statejobs.values.job import JobState
+from statejobs.values.job import JobOutcome, JobState
 from statejobs.values.moments import iso, relative
 from statejobs.values.visible import visible_line
 
@@ -22,10 +22,14 @@ def log_event(happening: Happening) -> None:
         case JobEnded():
             _log_end(happening)
         case JobStale(job_id=job_id, reason=reason):
-            named = {FIELDS: {"job_id": job_id, "outcome": "stale", "reason": reason}}
+            stale = JobOutcome.STALE
+            fields = {"outcome": stale, "job_outcome": stale, "reason": reason}
             shown = visible_line(str(reason))
             log.info(
-                "job %s: cancelled, since it is stale: %s", job_id, shown, extra=named
+                "job %s: cancelled, since it is stale: %s",
+                job_id,
+                shown,
+                extra={FIELDS: {"job_id": job_id, **fields}},
             )
         case _:
             pass
@@ -33,9 +37,7 @@ def log_event(happening: Happening) -> None:
 
 def _log_end(end: JobEnded) -> None:
     job = end.job
-    is_moot = end.is_overtaken or (end.reason or "").startswith("stale: ")
-    usual = logging.INFO if is_moot else _LEVELS.get(end.outcome, logging.INFO)
-    level = usual if end.log_level is None else end.log_level
+    level = _usual_level(end) if end.log_level is None else end.log_level
     if not log.isEnabledFor(level):
         return
     record = f" ({job.resource} {job.record_id})" if job.resource else ""
@@ -53,7 +55,20 @@ def _log_end(end: JobEnded) -> None:
     )
 
 
-_LEVELS = {"fail": logging.WARNING, "discard": logging.ERROR, "cancel": logging.WARNING}
+def _usual_level(end: JobEnded) -> int:
+    """Return how loudly it is told; a job that is stale or goes on needs nobody's look."""
+    match end.outcome:
+        case "discard":
+            return logging.ERROR
+        case "fail":
+            return logging.WARNING
+        case "cancel" if end.job_outcome in _CUT_SHORT and not end.is_overtaken:
+            return logging.WARNING
+        case _:
+            return logging.INFO
+
+
+_CUT_SHORT = {JobOutcome.CANCELLED, JobOutcome.SUPERSEDED}
 _WORDS = {
     "complete": "completed",
     "fail": "failed",
@@ -103,6 +118,7 @@ def _job_fields(end: JobEnded) -> dict[str, object]:
         "max_attempts": job.max_attempts,
         "outcome": end.outcome,
         "state": end.state,
+        "job_outcome": end.job_outcome,
         "duration_seconds": end.duration,
         "reason": end.reason,
         "error_type": failure.error_type if failure else None,

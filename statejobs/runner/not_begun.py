@@ -144,6 +144,7 @@ class NotBegun:
                 failed.claim,
                 settlement.edge,
                 settlement.state,
+                job_outcome=settlement.outcome,
                 reason=settlement.reason,
                 run_at=settlement.run_at,
                 failure=failed.failure,

@@ -28,6 +28,7 @@ class Policy:
 
     max_attempts: int
     max_crashes: int
+    max_snoozes: int
     backoff: Backoff
     timeout: timedelta | Callable[[Job], timedelta | None] | None
     is_async: bool

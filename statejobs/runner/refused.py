@@ -31,7 +31,7 @@ from statejobs.store.store import Store
 from statejobs.values.backoff import LONGEST, safe_delay
 from statejobs.values.clock import Sources
 from statejobs.values.failure import MESSAGE_LIMIT, Failure, describe_failure
-from statejobs.values.job import JobState
+from statejobs.values.job import JobOutcome, JobState
 from statejobs.values.lifecycle import STUCK, backoff_step, counted
 from statejobs.values.outcome import (
     Cancel,
@@ -106,6 +106,8 @@ class Aside:
 
     state: JobState
     reason: str
+    job_outcome: JobOutcome | None = None
+    """How the job ended; None when it goes on."""
     run_at: datetime | None = None
     """When the rescue tries to move its record again."""
 
@@ -189,6 +191,7 @@ class Refused:
         waits: bool,
     ) -> Aside | None:
         now = self._sources.clock.now()
+        outcome = JobOutcome.CRASHED if refusal.is_crash else JobOutcome.FAILED
         reason = f"{STUCK}its record cannot be moved: {refusal.refused.message}"
         is_ours = discard_stuck(
             connection,
@@ -196,6 +199,7 @@ class Refused:
             reason=reason,
             now=now,
             is_crash=refusal.is_crash,
+            outcome=outcome,
             waits=waits,
         )
         if not is_ours:
@@ -203,7 +207,7 @@ class Refused:
         self._record(connection, refusal, now)
         if claim is not None:
             self._steps.run_discard_hook(connection, claim, reason)
-        return Aside(state=JobState.DISCARDED, reason=reason)
+        return Aside(state=JobState.DISCARDED, reason=reason, job_outcome=outcome)
 
     def _record(self, connection: Connection, refusal: Refusal, now: datetime) -> None:
         if refusal.was_put_aside:

@@ -21,7 +21,6 @@ from statejobs.store.rows import Expired
 from statejobs.store.store import TABLE_PATIENCE, Store
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
-from statejobs.values.job import JobState
 from statejobs.values.lifecycle import gives_up
 from statejobs.values.outcome import Crash, Release
 
@@ -177,7 +176,9 @@ class Rescue:
             claims[:] = [claim]
             settled = self._steps.take(connection, Ending(claim, outcome))
             self._reach(CrashPoint.RESCUE_BEFORE_COMMIT)
-        self._telemetry.emit(JobRescued, job=job, state=settled.state)
+        self._telemetry.emit(
+            JobRescued, job=job, state=settled.state, job_outcome=settled.job_outcome
+        )
         return Became.RESCUED
 
     def _refused(
@@ -194,11 +195,17 @@ class Rescue:
         )
         claim = claims[0] if claims else None
         with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
-            if self._refusals.write(connection, refusal, claim) is None:
+            aside = self._refusals.write(connection, refusal, claim)
+            if aside is None:
                 return Became.LEFT
         tell_of(refusal)
         if is_last and claim is not None:
-            self._telemetry.emit(JobRescued, job=claim.job, state=JobState.DISCARDED)
+            self._telemetry.emit(
+                JobRescued,
+                job=claim.job,
+                state=aside.state,
+                job_outcome=aside.job_outcome,
+            )
         return Became.PUT_ASIDE
 
 

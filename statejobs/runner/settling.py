@@ -30,9 +30,14 @@ class Settling:
         wait = timedelta()
         if isinstance(outcome, Fail) and not claim.job.is_last_attempt:
             wait = self._backoff(claim, outcome)
-        now = self._sources.clock.now()
-        crashes = claim.policy.max_crashes
-        settlement = settle(claim.job, outcome, now=now, wait=wait, max_crashes=crashes)
+        settlement = settle(
+            claim.job,
+            outcome,
+            now=self._sources.clock.now(),
+            wait=wait,
+            max_crashes=claim.policy.max_crashes,
+            max_snoozes=claim.policy.max_snoozes,
+        )
         if settlement.reason is None:
             return settlement
         reason = shown_text(settlement.reason, REASON_LIMIT, self._redaction)

@@ -23,12 +23,12 @@ from statejobs.store.finish import find_cancel_request, finish_job, record_attem
 from statejobs.store.history import write_history
 from statejobs.store.hold import note_on_job
 from statejobs.store.landing import Move, land, land_all
-from statejobs.store.leave import cancel_left
+from statejobs.store.leave import ask_left_to_stop, cancel_left
 from statejobs.store.store import Store
 from statejobs.store.together import complete_all
 from statejobs.values.clock import Sources
 from statejobs.values.failure import describe_failure
-from statejobs.values.job import ENDED, JobState
+from statejobs.values.job import ENDED, JobOutcome, JobState
 from statejobs.values.lifecycle import Landing, Settlement, counted
 from statejobs.values.outcome import (
     Cancel,
@@ -51,6 +51,11 @@ class Settled:
     settlement: Settlement
     state: JobState
     """Of the job."""
+
+    @property
+    def job_outcome(self) -> JobOutcome | None:
+        """How the job ended; None when it goes on, perhaps as it was asked for again."""
+        return self.settlement.outcome if self.state in ENDED else None
 
 
 class Steps:
@@ -322,5 +327,5 @@ def _tell_of(connection: Connection, moves: Sequence[Move]) -> None:
         write_history(connection, history)
     for move in moves:
         if move.ends:
-            cancel_left(connection, move.ends, running=False, now=move.at)
-            cancel_left(connection, move.ends, running=True, now=move.at)
+            cancel_left(connection, move.ends, outcome=JobOutcome.STALE, now=move.at)
+            ask_left_to_stop(connection, move.ends)

@@ -32,9 +32,9 @@ from sqlalchemy.dialects import postgresql
 from statejobs.store.conditions import STILL_PROCESSING, still_in
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.naming import Names
-from statejobs.store.tables import IS_OPEN, jobs, literal_state
+from statejobs.store.tables import IS_OPEN, jobs, literal_outcome, literal_state
 from statejobs.store.upsert import NEW_JOB_COLUMNS, enqueue_jobs
-from statejobs.values.job import WAITING, Enqueued, JobState
+from statejobs.values.job import WAITING, Enqueued, JobOutcome, JobState
 
 
 class MovedRow(NamedTuple):
@@ -156,6 +156,7 @@ def cancel_jobs_of_rows(
         )
         .values(
             state=literal_state(JobState.CANCELLED),
+            outcome=literal_outcome(JobOutcome.LEFT),
             reason=bindparam("left_reason"),
             finished_at=bindparam("left_at", type_=jobs.c.finished_at.type),
         )

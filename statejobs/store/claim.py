@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     false,
+    null,
     or_,
     select,
     update,
@@ -22,8 +23,14 @@ from sqlalchemy import (
 
 from statejobs.store.conditions import KEY_ORDER, KEYS, is_key, is_listed, still_in
 from statejobs.store.rows import job_of
-from statejobs.store.tables import IS_QUEUED, jobs, literal_state, unindexed
-from statejobs.values.job import Job, JobState
+from statejobs.store.tables import (
+    IS_QUEUED,
+    jobs,
+    literal_outcome,
+    literal_state,
+    unindexed,
+)
+from statejobs.values.job import Job, JobOutcome, JobState
 from statejobs.values.suspects import TOGETHER_AFTER, Suspects
 
 
@@ -203,6 +210,8 @@ def _mark_processing(dialect: str) -> Executable:
         .where(is_listed(jobs.c.id, dialect))
         .values(
             state=literal_state(JobState.PROCESSING),
+            # of a job that a worker of an older version has revived
+            outcome=null(),
             attempt=jobs.c.attempt + 1,
             owner=bindparam("node"),
             token=bindparam("new_token"),
@@ -235,6 +244,7 @@ def _cancel_stale_job() -> Executable:
         .where(jobs.c.id == bindparam("job_id"))
         .values(
             state=literal_state(JobState.CANCELLED),
+            outcome=literal_outcome(JobOutcome.STALE),
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
         )

@@ -36,7 +36,7 @@ from statejobs.store.tables import (
     literal_state,
     nodes,
 )
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import Job, JobOutcome, JobState
 
 
 def find_expired(
@@ -119,12 +119,19 @@ def discard_stuck(
     reason: str,
     now: datetime,
     is_crash: bool,
+    outcome: JobOutcome,
     waits: bool = False,
 ) -> bool:
     """Give a job up whose record nobody can move; False when someone was faster."""
     if not _lock_same(connection, expired, waits=waits):
         return False
-    given = {"job_id": expired.id, "why": reason, "now": now, "crashed": int(is_crash)}
+    given = {
+        "job_id": expired.id,
+        "how": outcome.value,
+        "why": reason,
+        "now": now,
+        "crashed": int(is_crash),
+    }
     connection.execute(_DISCARD, given)
     return True
 
@@ -257,6 +264,7 @@ def _discard_stuck_job() -> Executable:
         .where(jobs.c.id == bindparam("job_id"))
         .values(
             state=literal_state(JobState.DISCARDED),
+            outcome=bindparam("how"),
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
             crashes=more(

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import ColumnElement, func, or_, select
 
 from statejobs.errors import NotFoundError, did_you_mean
 from statejobs.store.tables import attempts, jobs, literal_state
-from statejobs.values.job import JobState
+from statejobs.values.job import JobOutcome, JobState
 from statejobs.values.kinds import check_kind, check_text, members_of
+
+M = TypeVar("M", JobState, JobOutcome)
 
 
 class KnownNames(Protocol):
@@ -46,6 +48,7 @@ class Filters:
     """Which jobs are meant, by stored names; None and () leave it open."""
 
     states: tuple[JobState, ...] = ()
+    outcomes: tuple[JobOutcome, ...] = ()
     queue: str | None = None
     key: str | None = None
     resource: str | None = None
@@ -71,6 +74,7 @@ class Filters:
         for column, allowed in (
             # a bound value would not match the partial indexes
             (jobs.c.state, [*map(literal_state, self.states)] or None),
+            (jobs.c.outcome, [outcome.value for outcome in self.outcomes] or None),
             (jobs.c.record_id, self.record_ids or None),
             (jobs.c.id, self.ids),
         ):
@@ -87,6 +91,7 @@ def filters_of(
     *,
     where: str,
     states: Sequence[JobState | str] = (),
+    outcomes: Sequence[JobOutcome | str] = (),
     queue: str | None = None,
     key: str | None = None,
     resource: str | type | None = None,
@@ -98,7 +103,7 @@ def filters_of(
     """Return the filters that people mean.
 
     Raises:
-        NotFoundError: There is no such state, or no such key of a record.
+        NotFoundError: There is no such state or outcome, or no such key of a record.
         WrongValueError: One is of the wrong kind; *where* says which call was given it.
     """
     for name, given, example in (
@@ -116,7 +121,8 @@ def filters_of(
     if record is not None:
         stored, forms = names.records(stored, record)
     return Filters(
-        states=tuple(map(_state_of, states)),
+        states=tuple(_member(JobState, "state", state) for state in states),
+        outcomes=tuple(_member(JobOutcome, "outcome", one) for one in outcomes),
         queue=queue,
         key=key,
         resource=stored,
@@ -127,21 +133,21 @@ def filters_of(
     )
 
 
-def states_of(where: str, given: object) -> tuple[JobState | str, ...]:
-    """Return the states that *given* names: one, or a collection of them."""
+def one_or_many(where: str, given: object, *, example: str) -> tuple[Any, ...]:
+    """Return the members that *given* names: one, or a collection of them."""
     if given is None:
         return ()
     if isinstance(given, str):
         return (given,)
-    return tuple(members_of(where, given, example='state="discarded"'))
+    return tuple(members_of(where, given, example=example))
 
 
-def _state_of(state: JobState | str) -> JobState:
+def _member(kind: type[M], what: str, name: M | str) -> M:
     try:
-        return JobState(state)
+        return kind(name)
     except ValueError:
-        known = did_you_mean(str(state), [one.value for one in JobState])
-        raise NotFoundError(f"no job state {state!r}", fix=known) from None
+        known = did_you_mean(str(name), [one.value for one in kind])
+        raise NotFoundError(f"no job {what} {name!r}", fix=known) from None
 
 
 def _has_tag(tag: str) -> ColumnElement[bool]:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    not_,
     or_,
     select,
     update,
@@ -26,9 +25,9 @@ from statejobs.store.conditions import STILL_PROCESSING
 from statejobs.store.naming import ALONE, Names
 from statejobs.store.rows import Expired
 from statejobs.store.store import Store
-from statejobs.store.tables import attempts, jobs, literal_state
+from statejobs.store.tables import attempts, jobs, literal_outcome, literal_state
 from statejobs.values.failure import Failure
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import Job, JobOutcome, JobState
 from statejobs.values.lifecycle import Settlement
 
 
@@ -69,8 +68,8 @@ def finish_parameters(
         "next_run_at": settlement.run_at,
         "ended_at": now if settlement.is_ended else None,
         "finished_now": now,
-        "is_ended": settlement.is_ended,
-        "completes": settlement.state is JobState.COMPLETED,
+        "new_outcome": settlement.outcome and settlement.outcome.value,
+        "new_snoozes": settlement.snoozes,
         "why": settlement.reason,
         "rests_in_source": rests_in_source,
         "allowance": allowance,
@@ -140,7 +139,8 @@ def finishing(names: Names) -> Executable:
         again,
         jobs.c.run_at > bindparam(names["finished_now"], type_=jobs.c.run_at.type),
     )
-    completes = bindparam(names["completes"], type_=jobs.c.run_again.type)
+    outcome = bindparam(names["new_outcome"], type_=jobs.c.outcome.type)
+    completes = outcome == literal_outcome(JobOutcome.COMPLETED)
     keep_time = bindparam(names["next_run_at"], type_=jobs.c.run_at.type)
     return (
         update(jobs)
@@ -161,6 +161,7 @@ def finishing(names: Names) -> Executable:
                 (again, bindparam(names["allowance"])), else_=jobs.c.max_attempts
             ),
             crashes=case((again, 0), else_=bindparam(names["new_crashes"])),
+            snoozes=case((again, 0), else_=bindparam(names["new_snoozes"])),
             run_at=case(
                 (again, jobs.c.run_at), else_=func.coalesce(keep_time, jobs.c.run_at)
             ),
@@ -168,6 +169,7 @@ def finishing(names: Names) -> Executable:
                 (again, None),
                 else_=bindparam(names["ended_at"], type_=jobs.c.finished_at.type),
             ),
+            outcome=case((again, None), else_=outcome),
             reason=case(
                 (again, None), else_=bindparam(names["why"], type_=jobs.c.reason.type)
             ),
@@ -176,16 +178,7 @@ def finishing(names: Names) -> Executable:
                 else_=jobs.c.checkpoint,
             ),
             returned=bindparam(names["new_returned"]),
-            progress=case(
-                (
-                    or_(
-                        again,
-                        not_(bindparam(names["is_ended"], type_=jobs.c.run_again.type)),
-                    ),
-                    None,
-                ),
-                else_=jobs.c.progress,
-            ),
+            progress=case((or_(again, outcome.is_(None)), None), else_=jobs.c.progress),
             # What is asked for again after it was done is new work; no other job has this token.
             idempotency_key=case(
                 (and_(again, completes), jobs.c.token), else_=jobs.c.idempotency_key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection, Executable, bindparam, update
@@ -10,34 +10,54 @@ from sqlalchemy import Connection, Executable, bindparam, update
 from statejobs.store.conditions import STILL_PROCESSING, still_in
 from statejobs.store.lock_order import job_order
 from statejobs.store.tables import IS_OPEN, jobs, literal_state
-from statejobs.values.job import WAITING, JobState
+from statejobs.values.job import WAITING, JobOutcome, JobState
 
 
 def cancel_left(
-    connection: Connection, left: Mapping[str, str], *, running: bool, now: datetime
+    connection: Connection,
+    left: Mapping[str, str],
+    *,
+    outcome: JobOutcome,
+    now: datetime,
 ) -> None:
-    """End the jobs (dedupe key → reason) whose records left the state that promised them.
+    """Cancel the waiting jobs (dedupe key → reason) of records that left them behind.
 
     Args:
         connection: The caller's.
         left: Dedupe keys with the reason.
-        running: The records left the state in which their job runs: ask it to stop.
+        outcome: Whether the records left the state that promised them, or are gone.
         now: When.
     """
     rows = [
-        {"left_key": key, "left_reason": left[key], "left_at": now}
-        for key in sorted(left, key=job_order)
+        {
+            "left_key": key,
+            "left_outcome": outcome.value,
+            "left_reason": left[key],
+            "left_at": now,
+        }
+        for key in _in_order(left)
     ]
-    connection.execute(_ASK if running else _LEAVE, rows)
+    connection.execute(_LEAVE, rows)
 
 
-def cancel_left_jobs(states: Sequence[JobState] = WAITING) -> Executable:
-    """Cancel waiting jobs whose record has left the state that promised them."""
+def ask_left_to_stop(connection: Connection, left: Mapping[str, str]) -> None:
+    """Ask the running jobs (dedupe key → reason) to stop whose records were moved away."""
+    rows = [{"left_key": key, "left_reason": left[key]} for key in _in_order(left)]
+    connection.execute(_ASK, rows)
+
+
+def _in_order(left: Mapping[str, str]) -> list[str]:
+    return sorted(left, key=job_order)
+
+
+def cancel_left_jobs() -> Executable:
+    """Cancel waiting jobs whose record has left the state that promised them, or is gone."""
     return (
         update(jobs)
-        .where(jobs.c.dedupe_key == bindparam("left_key"), IS_OPEN, still_in(*states))
+        .where(jobs.c.dedupe_key == bindparam("left_key"), IS_OPEN, still_in(*WAITING))
         .values(
             state=literal_state(JobState.CANCELLED),
+            outcome=bindparam("left_outcome"),
             reason=bindparam("left_reason"),
             finished_at=bindparam("left_at", type_=jobs.c.finished_at.type),
         )

@@ -24,11 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-from statejobs.store.conditions import still_in
+from statejobs.store.conditions import STILL_PROCESSING, still_in
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.revise import cancel_waiting, request_cancel
-from statejobs.store.tables import IS_OPEN, jobs, literal_state
-from statejobs.values.job import ENDED, WAITING, JobState
+from statejobs.store.tables import IS_OPEN, jobs, literal_outcome, literal_state
+from statejobs.values.job import ENDED, WAITING, JobOutcome, JobState
 
 REUSED = "its record is gone, and another has its key"
 DELETED = "its record was deleted"
@@ -52,7 +52,7 @@ def end_with_record(
     waiting = [row.id for row in found if row.state in WAITING]
     running = [row.id for row in found if row.state == JobState.PROCESSING]
     if waiting:
-        cancel_waiting(connection, waiting, DELETED, now)
+        cancel_waiting(connection, waiting, DELETED, now, outcome=JobOutcome.STALE)
     if running:
         request_cancel(connection, running, DELETED)
 
@@ -93,6 +93,11 @@ def _part_from_key() -> Executable:
             dedupe_key=None,
             state=case(
                 (has_ended, jobs.c.state), else_=literal_state(JobState.CANCELLED)
+            ),
+            outcome=case(
+                (has_ended, jobs.c.outcome),
+                (STILL_PROCESSING, literal_outcome(JobOutcome.SUPERSEDED)),
+                else_=literal_outcome(JobOutcome.STALE),
             ),
             reason=case((has_ended, jobs.c.reason), else_=bindparam("why")),
             finished_at=case(

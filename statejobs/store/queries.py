@@ -16,7 +16,7 @@ from statejobs.store.matching import Matching
 from statejobs.store.readable import read_jobs, read_rows
 from statejobs.store.rows import text_of
 from statejobs.store.tables import attempts, jobs, nodes, transitions
-from statejobs.values.job import ENDED, Job, JobState
+from statejobs.values.job import ENDED, Job, JobOutcome, JobState
 from statejobs.values.kinds import (
     check_job_id,
     check_kind,
@@ -73,6 +73,7 @@ class JobQueries:
         self,
         *,
         states: Sequence[JobState | str] = (),
+        outcomes: Sequence[JobOutcome | str] = (),
         queue: str | None = None,
         key: str | None = None,
         resource: str | type | None = None,
@@ -86,6 +87,7 @@ class JobQueries:
 
         Args:
             states: Only jobs in one of them.
+            outcomes: Only jobs that ended in one of these ways.
             queue: Only jobs of this queue.
             key: Only jobs of this trigger or task.
             resource: Only jobs of records of this resource: its name or its class.
@@ -97,14 +99,17 @@ class JobQueries:
             limit: How many at most.
 
         Raises:
-            NotFoundError: There is no such state, queue, key or resource, or no such key of a
-                record.
+            NotFoundError: There is no such state, outcome, queue, key or resource, or no such key
+                of a record.
         """
         check_whole("jobs(limit=…)", limit)
         filters = filters_of(
             self.matching.names,
             where="jobs",
             states=members_of("jobs(states=…)", states, example='states=["queued"]'),
+            outcomes=members_of(
+                "jobs(outcomes=…)", outcomes, example='outcomes=["stale"]'
+            ),
             queue=queue,
             key=key,
             resource=resource,

@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from statejobs.store.conditions import FIRST_TIME
 from statejobs.store.faults import Fault, fault_of
+from statejobs.store.rows import outcome_of
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 from statejobs.store.types import UtcDateTime
 from statejobs.values.job import Job, JobState
@@ -69,7 +70,8 @@ def read_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
 
 def _job(row: dict[str, Any]) -> Job:
     state = _STATES.get(row["state"]) or UnknownState(row["state"])
-    return Job(**{**row, "state": state})
+    outcome = row["outcome"] and outcome_of(row["outcome"])
+    return Job(**{**row, "state": state, "outcome": outcome})
 
 
 def _read_row(

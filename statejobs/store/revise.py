@@ -14,6 +14,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     case,
+    null,
     select,
     update,
 )
@@ -27,7 +28,7 @@ from statejobs.store.conditions import (
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.rows import text_of
 from statejobs.store.tables import jobs, literal_state, unindexed
-from statejobs.values.job import ENDED, WAITING, Job, JobState
+from statejobs.values.job import ENDED, WAITING, Job, JobOutcome, JobState
 
 
 def take_jobs(
@@ -51,12 +52,16 @@ def restore_actors(connection: Connection, held: Sequence[Job]) -> None:
 
 
 def cancel_waiting(
-    connection: Connection, job_ids: Sequence[int], reason: str, now: datetime
+    connection: Connection,
+    job_ids: Sequence[int],
+    reason: str,
+    now: datetime,
+    *,
+    outcome: JobOutcome,
 ) -> None:
-    """Cancel those of *job_ids* that wait."""
-    connection.execute(
-        _CANCEL, [{"job_id": job_id, "why": reason, "now": now} for job_id in job_ids]
-    )
+    """Cancel those of *job_ids* that wait; *outcome* says how they ended."""
+    given = {"how": outcome.value, "why": reason, "now": now}
+    connection.execute(_CANCEL, [{"job_id": job_id, **given} for job_id in job_ids])
 
 
 def request_cancel(connection: Connection, job_ids: Sequence[int], reason: str) -> None:
@@ -135,6 +140,7 @@ def _cancel_waiting_job() -> Executable:
         .where(jobs.c.id == bindparam("job_id"), still_in(*WAITING))
         .values(
             state=literal_state(JobState.CANCELLED),
+            outcome=bindparam("how"),
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
         )
@@ -174,7 +180,9 @@ def _requeue_jobs(dialect: str) -> Executable:
                 else_=jobs.c.max_attempts,
             ),
             crashes=case((ended, 0), else_=jobs.c.crashes),
+            snoozes=case((ended, 0), else_=jobs.c.snoozes),
             returned=0,
+            outcome=null(),
             finished_at=None,
             progress=None,
             reason=None,

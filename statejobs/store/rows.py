@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, get_args, get_type_hints
+from enum import StrEnum
+from typing import Any, cast, get_args, get_type_hints
 
 from sqlalchemy import Row
 
 from statejobs.errors import UnreadableRowError
 from statejobs.store.conditions import FIRST_TIME
 from statejobs.store.tables import LARGEST_COUNT
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import Job, JobOutcome, JobState
 
 _STATE = Job.__struct_fields__.index("state")
 _STATES = {state.value: state for state in JobState}
+_OUTCOME = Job.__struct_fields__.index("outcome")
+_OUTCOMES = {outcome.value: outcome for outcome in JobOutcome}
 _COUNTS = ("attempt", "crashes", "coalesced", "returned", "snoozes")
 
 
 def _types_of(hint: Any) -> frozenset[type]:
-    """Return what the driver gives for a field; the states of jobs are text there."""
+    """Return what the driver gives for a field; members of our enums are text there."""
     types: tuple[Any, ...] = get_args(hint) or (hint,)
-    return frozenset(str if one is JobState else one for one in types)
+    return frozenset(str if issubclass(one, StrEnum) else one for one in types)
 
 
 _TYPES = {name: _types_of(hint) for name, hint in get_type_hints(Job).items()}
@@ -94,6 +97,8 @@ def job_of(row: Row[Any]) -> Job:
         _seen.add(types)
     values = list(row)
     values[_STATE] = _STATES[values[_STATE]]
+    if (outcome := values[_OUTCOME]) is not None:
+        values[_OUTCOME] = outcome_of(outcome)
     job = Job(*values)
     counts = (job.attempt, job.crashes, job.coalesced, job.returned, job.snoozes)
     if max(counts) >= LARGEST_COUNT:
@@ -121,6 +126,11 @@ def _unreadable(row: Row[Any], why: str) -> UnreadableRowError:
         why=why,
         fix="Mend it by hand: no code of statejobs wrote that",
     )
+
+
+def outcome_of(stored: str) -> JobOutcome:
+    """Return how a job ended; what only newer code knows stays the text that it is."""
+    return _OUTCOMES.get(stored, cast("JobOutcome", stored))
 
 
 def text_of(found: str | bytes | None) -> str | None:

@@ -32,7 +32,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from statejobs.store.types import BigId, CleanText, UtcDateTime
 from statejobs.values.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
-from statejobs.values.job import ENDED, JobState
+from statejobs.values.job import ENDED, JobOutcome, JobState
 from statejobs.values.text import NAME_LIMIT, REASON_LIMIT
 
 LARGEST_COUNT = 2**31 - 1
@@ -45,6 +45,11 @@ metadata = MetaData()
 def literal_state(state: JobState) -> ColumnElement[str]:
     """Return *state* as a literal; a bound value would not match the partial indexes."""
     return literal_column(f"'{state.value}'", String())
+
+
+def literal_outcome(outcome: JobOutcome) -> ColumnElement[str]:
+    """Return *outcome* as a literal: no parameter more."""
+    return literal_column(f"'{outcome.value}'", String())
 
 
 def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:

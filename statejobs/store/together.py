@@ -42,9 +42,9 @@ from statejobs.store.records import (
     move_each,
     move_given,
 )
-from statejobs.store.tables import jobs, literal_state, transitions
+from statejobs.store.tables import jobs, literal_outcome, literal_state, transitions
 from statejobs.store.types import UtcDateTime
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import Job, JobOutcome, JobState
 
 BRIEFLY = timedelta(milliseconds=50)
 """How long what many share waits for a lock: rows are skipped, but indexes, foreign keys and tables
@@ -238,6 +238,7 @@ def _complete(found: CTE, names: Names) -> Any:
 def _completed(names: Names) -> dict[str, Any]:
     return {
         "state": literal_state(JobState.COMPLETED),
+        "outcome": literal_outcome(JobOutcome.COMPLETED),
         "finished_at": bindparam(names["moved_at"], type_=UtcDateTime),
         "reason": None,
         "checkpoint": None,

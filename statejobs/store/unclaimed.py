@@ -19,9 +19,15 @@ from statejobs.store.conditions import (
 )
 from statejobs.store.finish import insert_attempt
 from statejobs.store.strangers import find_among_strangers
-from statejobs.store.tables import IS_QUEUED, LARGEST_COUNT, jobs, literal_state
+from statejobs.store.tables import (
+    IS_QUEUED,
+    LARGEST_COUNT,
+    jobs,
+    literal_outcome,
+    literal_state,
+)
 from statejobs.values.failure import Failure
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import Job, JobOutcome, JobState
 from statejobs.values.lifecycle import Settlement
 from statejobs.values.suspects import Suspects
 
@@ -86,6 +92,7 @@ def fail_queued(
         "new_state": settlement.state.value,
         "next_run_at": settlement.run_at,
         "ended_at": now if settlement.is_ended else None,
+        "how": settlement.outcome and settlement.outcome.value,
         "why": settlement.reason,
     }
     return connection.execute(_FAIL, parameters).rowcount == 1
@@ -168,6 +175,7 @@ def _fail_queued_job() -> Executable:
             attempt=more(jobs.c.attempt),
             run_at=func.coalesce(next_run_at, jobs.c.run_at),
             finished_at=bindparam("ended_at", type_=jobs.c.finished_at.type),
+            outcome=bindparam("how"),
             reason=bindparam("why"),
         )
     )
@@ -180,6 +188,7 @@ def _discard_queued_job() -> Executable:
         .where(jobs.c.id == bindparam("job_id"), _STILL_QUEUED)
         .values(
             state=literal_state(JobState.DISCARDED),
+            outcome=literal_outcome(JobOutcome.FAILED),
             reason=bindparam("why"),
             finished_at=bindparam("now", type_=jobs.c.finished_at.type),
             attempt=more(jobs.c.attempt),

@@ -28,6 +28,40 @@ class JobState(StrEnum):
     """Gave up: attempts or crashes are used up."""
 
 
+class JobOutcome(StrEnum):
+    """How a job ended; a job has none while it lives, nor once it is revived."""
+
+    COMPLETED = "completed"
+    """Its action returned."""
+    FAILED = "failed"
+    """Its attempts or snoozes are used up, or its row cannot be read."""
+    CRASHED = "crashed"
+    """It was given up after a crash: its worker died, once too often or in the last attempt."""
+    CANCELLED = "cancelled"
+    """A person stopped it, or its action by `Cancel`."""
+    LEFT = "left"
+    """Its record left the state that promised it, before an attempt."""
+    STALE = "stale"
+    """Its record needs it no longer: it is gone, is elsewhere, a guard or `Stale` says so."""
+    SUPERSEDED = "superseded"
+    """Somebody moved its record away while it ran."""
+
+    @property
+    def state(self) -> JobState:
+        """The state of jobs that ended so."""
+        return _ENDS_IN[self]
+
+
+_ENDS_IN = {
+    JobOutcome.COMPLETED: JobState.COMPLETED,
+    JobOutcome.FAILED: JobState.DISCARDED,
+    JobOutcome.CRASHED: JobState.DISCARDED,
+    JobOutcome.CANCELLED: JobState.CANCELLED,
+    JobOutcome.LEFT: JobState.CANCELLED,
+    JobOutcome.STALE: JobState.CANCELLED,
+    JobOutcome.SUPERSEDED: JobState.CANCELLED,
+}
+
 WAITING = (JobState.SCHEDULED, JobState.QUEUED, JobState.FAILED)
 """States in which a job waits for a worker."""
 LIVE = (*WAITING, JobState.PROCESSING)
@@ -104,10 +138,10 @@ class Job(Struct, frozen=True, gc=False):
     """JSON for programs, stored with it."""
     unique_until: datetime | None
     """Until when its key is held, though it has completed."""
-    outcome: str | None
+    outcome: JobOutcome | None
     """How it ended; None while it lives."""
     snoozes: int
-    """How often it asked to run later."""
+    """How often it asked to run later, by `Snooze`, since it was enqueued or revived."""
     result: str | None
     """What its task returned, as JSON."""
 

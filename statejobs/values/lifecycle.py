@@ -13,7 +13,7 @@ from typing import assert_never
 
 from statejobs.values.backoff import LONGEST
 from statejobs.values.graph import Edge, MachineSpec
-from statejobs.values.job import Job, JobState
+from statejobs.values.job import Job, JobOutcome, JobState
 from statejobs.values.outcome import (
     Cancel,
     Complete,
@@ -90,7 +90,7 @@ JOB_MACHINE = MachineSpec(
             "discard",
             (J.PROCESSING, J.QUEUED),
             J.DISCARDED,
-            "Attempts or crashes are used up, or its row cannot be read.",
+            "Attempts, crashes or snoozes are used up, or its row cannot be read.",
         ),
         _edge(
             "cancel",
@@ -128,6 +128,9 @@ class Settlement:
     landing: Landing
     attempt: int
     crashes: int
+    snoozes: int
+    outcome: JobOutcome | None = None
+    """How the job ended; None when it goes on."""
     returned: int = 0
     """Attempts in a row that were given back; any other outcome ends the row."""
     run_at: datetime | None = None
@@ -139,7 +142,7 @@ class Settlement:
     @property
     def is_ended(self) -> bool:
         """Whether the job rests for good."""
-        return self.state in {J.COMPLETED, J.CANCELLED, J.DISCARDED}
+        return self.outcome is not None
 
 
 def backoff_step(job: Job, allowance: int) -> int:
@@ -174,7 +177,13 @@ def counted(job: Job, outcome: Outcome) -> Outcome:
 
 
 def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is the whole policy
-    job: Job, outcome: Outcome, *, now: datetime, wait: timedelta, max_crashes: int
+    job: Job,
+    outcome: Outcome,
+    *,
+    now: datetime,
+    wait: timedelta,
+    max_crashes: int,
+    max_snoozes: int,
 ) -> Settlement:
     """Decide what *outcome* does to *job*, which is processing.
 
@@ -184,12 +193,14 @@ def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is t
         now: The time of the decision.
         wait: The backoff before the next attempt, used when *outcome* is `Fail`.
         max_crashes: Crashes after which a job is quarantined.
+        max_snoozes: Snoozes after which one more discards it.
     """
 
     def to(edge: str, landing: Landing, **changes: object) -> Settlement:
         values: dict[str, object] = {
             "attempt": job.attempt,
             "crashes": job.crashes,
+            "snoozes": job.snoozes,
             **changes,
         }
         if (reason := changes.get("reason")) is not None:
@@ -198,9 +209,14 @@ def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is t
 
     match outcome:
         case Complete():
-            return to("complete", Landing.TARGET)
+            return to("complete", Landing.TARGET, outcome=JobOutcome.COMPLETED)
         case Fail(failure=failure) if job.is_last_attempt:
-            return to("discard", Landing.FAILED, reason=f"failed: {failure.cause}")
+            return to(
+                "discard",
+                Landing.FAILED,
+                outcome=JobOutcome.FAILED,
+                reason=f"failed: {failure.cause}",
+            )
         case Fail(failure=failure):
             return to("fail", Landing.SOURCE, run_at=now + wait, reason=failure.cause)
         case GiveBack(failure=failure):
@@ -214,26 +230,45 @@ def settle(  # noqa: C901, PLR0911, PLR0912 - one match over the closed set is t
             )
         case Crash(reason=reason):
             return _after_crash(job, reason, max_crashes)
-        case Snooze(delay=delay, reason=reason):
-            given_back = job.attempt - 1
-            due = now + min(delay, LONGEST)
+        case Snooze() if job.snoozes >= max_snoozes:
             return to(
-                "snooze", Landing.SOURCE, attempt=given_back, run_at=due, reason=reason
+                "discard",
+                Landing.FAILED,
+                attempt=job.attempt - 1,
+                outcome=JobOutcome.FAILED,
+                reason=f"snoozed {job.snoozes} time{'s' * (job.snoozes != 1)}",
+            )
+        case Snooze(delay=delay, reason=reason):
+            return to(
+                "snooze",
+                Landing.SOURCE,
+                attempt=job.attempt - 1,
+                snoozes=job.snoozes + 1,
+                run_at=now + min(delay, LONGEST),
+                reason=reason,
             )
         case Release(reason=reason):
             return to("release", Landing.SOURCE, attempt=job.attempt - 1, reason=reason)
         case Cancel(reason=reason):
-            return to("cancel", Landing.FAILED, reason=reason)
+            return to(
+                "cancel", Landing.FAILED, outcome=JobOutcome.CANCELLED, reason=reason
+            )
         case Stale(reason=reason):
             return to(
                 "cancel",
                 Landing.SOURCE,
                 attempt=job.attempt - 1,
+                outcome=JobOutcome.STALE,
                 reason=f"stale: {reason}",
             )
         case Superseded(reason=reason, is_declared=declared):
-            why = f"superseded: {reason}"
-            return to("cancel", Landing.STAY, reason=why, is_overtaken=declared)
+            return to(
+                "cancel",
+                Landing.STAY,
+                outcome=JobOutcome.SUPERSEDED,
+                reason=f"superseded: {reason}",
+                is_overtaken=declared,
+            )
         case Late():
             raise ValueError("what comes too late settles nothing")
         case _:
@@ -255,6 +290,8 @@ def _after_crash(job: Job, reason: str, max_crashes: int) -> Settlement:
         landing=Landing.FAILED if gave_up else Landing.SOURCE,
         attempt=job.attempt,
         crashes=crashes,
+        snoozes=job.snoozes,
+        outcome=JobOutcome.CRASHED if gave_up else None,
         reason=reason,
     )
 

@@ -69,6 +69,17 @@ class TaskOptions:
             "attempts that may end with their worker before it is discarded", _TRIED
         ),
     ] = 3
+    max_snoozes: Annotated[
+        int,
+        Option(
+            "how often a job may ask to run later, by `Snooze`, before it is discarded",
+            checked.whole(
+                1,
+                why="it is how often a job may ask to run later",
+                fix="give max_snoozes=1 or more",
+            ),
+        ),
+    ] = 1000
     backoff: Annotated[
         Backoff
         | timedelta

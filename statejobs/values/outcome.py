@@ -1,4 +1,4 @@
-"""How an attempt ended, as values. `Snooze` and `Cancel` are raised by actions.
+"""How an attempt ended, as values. `Snooze`, `Cancel` and `Stale` are raised by actions.
 
 Each says of itself whether it `spends_attempt`; whether its job `may_run_again`, so that a request
 to cancel it is asked for first; and as what the attempt is kept, `kept_as`, if it is.
@@ -76,6 +76,22 @@ class Cancel(Exception):  # noqa: N818 - a request, not an error
         super().__init__(reason)
 
 
+class Stale(Exception):  # noqa: N818 - an answer, not an error
+    """Raise in an action whose work is no longer wanted, with a reason: its job ends at once.
+
+    The record goes back to its source, as when a guard refuses, and the attempt does not count;
+    effects through `ctx.session` are rolled back.
+    """
+
+    spends_attempt: ClassVar[bool] = False
+    may_run_again: ClassVar[bool] = False
+    kept_as: ClassVar[str | None] = None
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
 def _sum_of(
     delay: timedelta, seconds: float, minutes: float, hours: float
 ) -> timedelta:
@@ -147,17 +163,6 @@ NOT_BEGUN = "given back: it had waited here for its turn"
 
 
 @dataclass(frozen=True, slots=True)
-class Stale:
-    """The record no longer satisfies source or guard; the action was not called."""
-
-    spends_attempt: ClassVar[bool] = False
-    may_run_again: ClassVar[bool] = False
-    kept_as: ClassVar[str | None] = None
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Superseded:
     """Someone else moved the record away while the action ran; their move wins."""
 
@@ -193,11 +198,13 @@ Outcome = (
 )
 
 
-def request_of(raised: Snooze | Cancel) -> Outcome:
+def request_of(raised: Snooze | Cancel | Stale) -> Outcome:
     """Return what *raised* asks for; a subclass that does not say it has failed its attempt."""
     try:
         if isinstance(raised, Cancel):
             return Cancel(raised.reason)
+        if isinstance(raised, Stale):
+            return Stale(raised.reason)
         return Snooze(raised.delay, reason=raised.reason)
     except BaseException as error:  # noqa: BLE001 - its attributes are the user's
         return Fail(failure=describe_failure(error), error=error)

@@ -14,6 +14,7 @@ from statejobs.values.outcome import (
     Fail,
     Outcome,
     Snooze,
+    Stale,
     Superseded,
     request_of,
 )
@@ -34,7 +35,7 @@ class RecordMoved(BaseException):
 def outcome_of(raised: BaseException) -> Outcome:
     """Return the outcome of an attempt whose body *raised* that: nothing gets past."""
     match raised:
-        case Snooze() | Cancel():
+        case Snooze() | Cancel() | Stale():
             return request_of(raised)
         case RecordMoved():
             return Superseded(str(raised))

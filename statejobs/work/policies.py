@@ -19,6 +19,7 @@ def policy_of(
     return Policy(
         max_attempts=options.max_attempts,
         max_crashes=options.max_crashes,
+        max_snoozes=options.max_snoozes,
         backoff=options.wait,
         timeout=options.timeout,
         is_async=is_async,

@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from statejobs import StateJobs
 from statejobs.store.tables import attempts, jobs, transitions
-from statejobs.values.job import ENDED, WAITING, JobState
+from statejobs.values.job import ENDED, WAITING, JobOutcome, JobState
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _WAITS = jobs.c.state.in_([state.value for state in WAITING])
@@ -217,6 +217,15 @@ def _rules_of_jobs(since) -> Iterator[Select]:
     yield select(_rule("ended job has no end"), *at).where(
         ended, jobs.c.finished_at.is_(None)
     )
+    ways = or_(
+        *(
+            and_(jobs.c.outcome == way.value, jobs.c.state == way.state.value)
+            for way in JobOutcome
+        )
+    )
+    yield select(_rule("job has no outcome for its end, or one before it"), *at).where(
+        ~or_(and_(~ended, jobs.c.outcome.is_(None)), func.coalesce(ways, false()))
+    )
     yield select(_rule("job has more attempts than it may"), *at).where(
         jobs.c.attempt > jobs.c.max_attempts
     )
@@ -272,8 +281,7 @@ def _was_overtaken():
         transitions.c.id > its_last.correlate(jobs).scalar_subquery(),
     )
     return and_(
-        jobs.c.state == JobState.CANCELLED.value,
-        jobs.c.reason.like("superseded: %"),
+        jobs.c.outcome == JobOutcome.SUPERSEDED.value,
         ~recorded.correlate(jobs).exists(),
         moved.correlate(jobs).exists(),
     )

@@ -301,6 +301,9 @@ def test_sees_a_job_that_runs_on_a_record_elsewhere(app):
     [
         ({"state": "processing", "cancel_requested": True}, "running job has no lease"),
         ({"finished_at": None}, "ended job has no end"),
+        ({"outcome": None}, "job has no outcome for its end, or one before it"),
+        ({"outcome": "left"}, "job has no outcome for its end, or one before it"),
+        ({"state": "queued"}, "job has no outcome for its end, or one before it"),
         ({"attempt": 9}, "job has more attempts than it may"),
         ({"attempt": 2}, "attempts do not add up"),
         ({"state": "dreaming"}, "job is in no known state"),
@@ -366,7 +369,7 @@ def test_knows_that_history_tells_the_end_of_a_job_that_was_overtaken(app, overt
 def test_sees_an_overtaken_job_whose_record_nobody_moved(app, overtaken):
     with damage(app) as connection:
         mine = jobs.c.record_id == of("d4")
-        connection.execute(update(jobs).where(mine).values(reason="given up"))
+        connection.execute(update(jobs).where(mine).values(outcome="cancelled"))
 
     assert rules(app) == {"attempts do not add up"}
 

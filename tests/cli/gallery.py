@@ -12,7 +12,7 @@ from sqlalchemy import insert, text
 
 from statejobs import Domain, StateJobs, WorkerSettings
 from statejobs.store.tables import attempts, jobs, nodes, transitions
-from statejobs.values.job import JobState
+from statejobs.values.job import JobOutcome, JobState
 from statejobs.values.lifecycle import STUCK
 from statejobs.values.waiting import OTHER_CODE
 from tests.support.clock import NOON, ManualClock, manual_sources
@@ -136,6 +136,7 @@ def _of_tasks():
         **perform,
         record_id="1",
         state=JobState.COMPLETED,
+        outcome=JobOutcome.COMPLETED,
         attempt=2,
         actor="user:7",
         tenant="acme",
@@ -158,6 +159,7 @@ def _of_tasks():
         **perform,
         record_id="3",
         state=JobState.DISCARDED,
+        outcome=JobOutcome.FAILED,
         attempt=2,
         crashes=1,
         reason="failed: RuntimeError",
@@ -176,6 +178,7 @@ def _of_tasks():
         **perform,
         record_id="6",
         state=JobState.CANCELLED,
+        outcome=JobOutcome.STALE,
         reason="stale: It is locked.",
         finished_at=ago(days=3),
     )
@@ -183,6 +186,7 @@ def _of_tasks():
         **perform,
         record_id="7",
         state=JobState.DISCARDED,
+        outcome=JobOutcome.CRASHED,
         record_source="queued",
         attempt=2,
         reason=f"{STUCK}its record cannot be moved: not today",
@@ -192,6 +196,7 @@ def _of_tasks():
         **perform,
         record_id="8",
         state=JobState.SCHEDULED,
+        snoozes=3,
         run_at=NOON + timedelta(seconds=45),
         reason=f"{OTHER_CODE}the column note is missing in the table tasks of this database",
     )
@@ -205,6 +210,7 @@ def _of_tasks():
         **perform,
         record_id="10",
         state=JobState.DISCARDED,
+        outcome=JobOutcome.CRASHED,
         attempt=2,
         finished_at=ago(hours=1),
         reason="crashed: its worker died twice while it ran",
@@ -274,6 +280,7 @@ def _of_others():
         **{**leaflet, "resource": "Poster"},
         key="poster.bend",
         state=JobState.COMPLETED,
+        outcome=JobOutcome.COMPLETED,
         attempt=1,
         finished_at=ago(days=400),
     )
@@ -295,7 +302,13 @@ def _strange():
     yield _job(
         **lone, key="report.late", state=JobState.FAILED, reason="TimeoutError: 9 s"
     )
-    yield _job(**lone, key="report.deep", args="[" * 5_000, state=JobState.CANCELLED)
+    yield _job(
+        **lone,
+        key="report.deep",
+        args="[" * 5_000,
+        state=JobState.CANCELLED,
+        outcome=JobOutcome.CANCELLED,
+    )
 
 
 def _spoil(connection):

@@ -31,6 +31,7 @@ def completed(shell, sqlite_url):
     [
         (["job", "l"], ["list"]),
         (["job", "list", "--state", "c"], ["completed", "cancelled"]),
+        (["job", "list", "--outcome", "s"], ["stale", "superseded"]),
         (["job", "list", "--queue", "w"], ["work"]),
         (["job", "list", "--key", "task."], ["task.perform"]),
         (["job", "list", "--resource", "p"], ["Parcel"]),

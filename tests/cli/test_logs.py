@@ -105,6 +105,7 @@ def ended(work, **fields):
     told = {
         "outcome": "fail",
         "state": "failed",
+        "job_outcome": None,
         "duration": 0.1,
         "reason": None,
         "run_at": None,
@@ -141,6 +142,7 @@ def held(job, *, has_begun):
     policy = Policy(
         max_attempts=1,
         max_crashes=1,
+        max_snoozes=1,
         backoff=timedelta(1),
         timeout=None,
         is_async=False,

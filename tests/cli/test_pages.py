@@ -26,6 +26,8 @@ LOOKS = [
     "job list --key leaflet.render",
     "job list --resource task --record 3",
     "job list --state scheduled --queue slow",
+    "job list --outcome stale --outcome crashed",
+    "job list --outcome stalled",
     "job list --queue wrok",
     "job list --queue works",
     "job list --key task.prform",

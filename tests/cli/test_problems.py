@@ -14,6 +14,7 @@ from tests.cli.conftest import job_of
         (["statsu"], "did you mean 'status'?"),
         (["job", "lst"], "did you mean 'list'?"),
         (["job", "list", "--state", "compleeted"], "did you mean 'completed'?"),
+        (["job", "list", "--outcome", "superceded"], "did you mean 'superseded'?"),
         (["job", "list", "--queue", "wrk"], "did you mean 'work'?"),
         (["job", "list", "--key", "task.preform"], "did you mean 'task.perform'?"),
         (["job", "list", "--resource", "Tsk"], "did you mean 'Task'?"),

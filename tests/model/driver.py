@@ -12,6 +12,7 @@ from statejobs import (
     Domain,
     JobContext,
     Snooze,
+    Stale,
     StatefulResource,
     StateJobs,
     Trigger,
@@ -25,7 +26,14 @@ from statejobs.runner.keeper import HeldClaims, Keeper
 from statejobs.store.engines.factory import open_engine
 from statejobs.store.staging import stage_due
 from statejobs.store.tables import attempts, jobs, transitions
-from tests.model.model import ALLOWANCE, BACKOFF, LEASE, MOST_CRASHES, SNOOZE
+from tests.model.model import (
+    ALLOWANCE,
+    BACKOFF,
+    LEASE,
+    MOST_CRASHES,
+    MOST_SNOOZES,
+    SNOOZE,
+)
 from tests.support.clock import NOON, ManualClock, manual_sources
 
 
@@ -60,6 +68,7 @@ class Item(StatefulResource, Base):
         "item.work",
         max_attempts=ALLOWANCE,
         max_crashes=MOST_CRASHES,
+        max_snoozes=MOST_SNOOZES,
         backoff=timedelta(seconds=BACKOFF),
     )
 
@@ -109,6 +118,8 @@ class Script:
                 raise Snooze(seconds=SNOOZE)
             case "cancel":
                 raise Cancel("never")
+            case "stale":
+                raise Stale("no more")
 
 
 script = Script()
@@ -285,7 +296,7 @@ def _look_at(item, rows, steps):
         "walk": _walk(steps, item),
         "versions": [step.version for step in steps],
         "job": _open_job(found),
-        "completed": sum(row.state == "completed" for row in found),
+        "completed": sum(row.outcome == "completed" for row in found),
         "runs": item.runs,
         "effects": item.effects,
         "tried": [(row.number, row.outcome) for row in rows if row.tried],
@@ -314,6 +325,8 @@ def _open_job(rows):
             "attempt": row.attempt,
             "most": row.max_attempts,
             "crashes": row.crashes,
+            "snoozes": row.snoozes,
+            "ended": row.outcome,
             "again": row.run_again,
             "asked": row.cancel_requested,
             "due": _seconds(row.run_at)

@@ -4,15 +4,16 @@ import copy
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
-ALLOWANCE, MOST_CRASHES = 3, 2
+ALLOWANCE, MOST_CRASHES, MOST_SNOOZES = 3, 2, 2
 LEASE, BACKOFF, SNOOZE = 30, 20, 300  # seconds
 WAITING = {"scheduled", "queued", "failed"}
+ENDED = {"completed", "cancelled", "discarded"}
 SPENT = {
     "fail": "failed",
     "crash": "crashed",
     "cancel": "cancelled",
 }
-GIVEN_BACK = {"snooze", "release"}
+GIVEN_BACK = {"snooze", "release", "stale"}
 WAITS = {"fail": BACKOFF, "snooze": SNOOZE}
 ENDS = {  # outcome -> edge and state of the job, where the record goes
     "complete": ("complete", "completed", "done"),
@@ -21,8 +22,19 @@ ENDS = {  # outcome -> edge and state of the job, where the record goes
     "release": ("release", "queued", "waiting"),
     "crash": ("rescue", "queued", "waiting"),
     "discard": ("discard", "discarded", "lost"),
+    "snoozed out": ("discard", "discarded", "lost"),
     "cancel": ("cancel", "cancelled", "lost"),
+    "stale": ("cancel", "cancelled", "waiting"),
     "superseded": ("cancel", "cancelled", None),
+}
+ENDED_AS = {  # what an attempt ended as, once that ends its job
+    "complete": "completed",
+    "fail": "failed",
+    "snoozed out": "failed",
+    "crash": "crashed",
+    "cancel": "cancelled",
+    "stale": "stale",
+    "superseded": "superseded",
 }
 TRANSITIONS = {  # name -> where from, where to, whether it asks for the job
     "ask": ({"new"}, "waiting", True),
@@ -43,6 +55,9 @@ class Job:
     attempt: int = 0
     most: int = ALLOWANCE
     crashes: int = 0
+    snoozes: int = 0
+    ended: str | None = None
+    """How it ended."""
     again: bool = False
     asked: bool = False
     """A person, or a transition out of `running`, wants it to stop."""
@@ -57,6 +72,7 @@ class Record:
     job: Job | None = None
     """The one that is not completed."""
     completed: int = 0
+    """Jobs that are, all of which ended as `completed`."""
     runs: int = 0
     """Written by the action to its own record."""
     effects: int = 0
@@ -123,7 +139,7 @@ class Model:
                 and "waiting" in left
                 and record.state != "waiting"
             ):
-                job.state = "cancelled"
+                job.state, job.ended = "cancelled", "left"
             if record.state == "waiting" and any(asks for _, asks in steps):
                 self.enqueue(record, 0)
         self.unflushed = {}
@@ -149,7 +165,7 @@ class Model:
         """A person stops the job of a record; False when it has ended."""
         record = self.records[key]
         if record.job.state in WAITING:
-            record.job.state = "cancelled"
+            record.job.state, record.job.ended = "cancelled", "cancelled"
             record.walk.append("lost")
         elif record.job.state == "processing":
             record.job.asked = True
@@ -164,8 +180,12 @@ class Model:
         if job.state == "processing":
             return False
         if record.state == "waiting":
-            # it waits as well, else the two would contradict each other
-            job.state, job.due = "queued", self.now
+            if job.state in ENDED:  # as stale: else the two would contradict each other
+                record.job = Job(
+                    "queued", self.now, job.attempt, job.attempt + ALLOWANCE
+                )
+            else:
+                job.state, job.due = "queued", self.now
             return True
         can = self.fire(key, "retry") or self.fire(key, "ask")
         self.flush()
@@ -201,7 +221,7 @@ class Model:
         job = record.job
         if job is None or job.token != token:
             return "late"
-        if job.asked and outcome != "complete":
+        if job.asked and outcome not in {"complete", "stale"}:
             outcome = "cancel"
         if record.state != "running":
             outcome = "superseded"
@@ -223,12 +243,16 @@ class Model:
     def _settle(self, record, job, outcome):
         if outcome in SPENT:
             record.tried.append((job.attempt, SPENT[outcome]))
+        if outcome == "snooze" and job.snoozes >= MOST_SNOOZES:
+            outcome = "snoozed out"
         edge, job.state, target = self._decide(job, outcome)
+        job.ended = ENDED_AS[outcome] if job.state in ENDED else None
         if target:
             record.walk.append(target)
         if job.again and record.state == "waiting":
             state = "scheduled" if job.due > self.now else "queued"
             job.state, job.attempt, job.most, job.crashes = state, 0, ALLOWANCE, 0
+            job.snoozes, job.ended = 0, None
         job.again, job.asked, job.token = False, False, None
         if job.state == "completed":
             record.job, record.completed = None, record.completed + 1
@@ -240,8 +264,9 @@ class Model:
         if outcome == "crash":
             job.crashes += 1
             is_last = is_last or job.crashes >= MOST_CRASHES
-        if outcome in GIVEN_BACK:
+        if outcome in {*GIVEN_BACK, "snoozed out"}:
             job.attempt -= 1
+        job.snoozes += outcome == "snooze"
         if outcome in WAITS and not job.again:
             job.due = self.now + WAITS[outcome]
         if outcome in {"fail", "crash"} and is_last:
@@ -273,6 +298,8 @@ def _shown(job):
         "attempt": job.attempt,
         "most": job.most,
         "crashes": job.crashes,
+        "snoozes": job.snoozes,
+        "ended": job.ended,
         "again": job.again,
         "asked": job.asked,
         "lease": job.lease if runs else None,

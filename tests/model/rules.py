@@ -18,7 +18,7 @@ from tests.model.driver import Driver, Item
 from tests.model.model import MOST_CRASHES, TRANSITIONS, WAITING, Model
 
 KEYS = (1, 2)
-OUTCOMES = ("complete", "fail", "snooze", "cancel")
+OUTCOMES = ("complete", "fail", "snooze", "cancel", "stale")
 P = CrashPoint
 CLAIMING = (P.CLAIM_BEFORE_COMMIT, P.CLAIMED)
 RUNNING = (
@@ -285,7 +285,13 @@ def machine(engine):  # noqa: C901 - the rules are one class, made for a databas
                 job = record.job
                 waits = bool(job) and job.state in WAITING
                 runs = bool(job) and job.state == "processing"
-                assert record.state != "waiting" or waits or (runs and job.again)
+                is_stale = bool(job) and job.ended == "stale"
+                assert (
+                    record.state != "waiting"
+                    or waits
+                    or (runs and job.again)
+                    or is_stale
+                )
                 assert record.state != "running" or runs
                 assert not waits or record.state == "waiting"
 

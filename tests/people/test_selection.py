@@ -13,6 +13,7 @@ from statejobs import (
     Domain,
     Handled,
     JobContext,
+    JobOutcome,
     JobState,
     NotFoundError,
     StatefulResource,
@@ -89,6 +90,7 @@ def counted(app, table=jobs):
         ({"queue": "default", "key": "errand.plain"}, 1),
         ({"state": "queued"}, 4),
         ({"state": [JobState.FAILED, "queued"]}, 5),
+        ({"outcome": "cancelled"}, 0),
         ({"tag": "home"}, 2),
         ({"tag": "hom"}, 0),
         ({"tag": "HOME"}, 0),
@@ -116,6 +118,23 @@ def test_every_filter_narrows_what_is_meant(home, clock, filters, number):
 
     assert selected.count() == number
     assert len(selected.sample(10)) == number
+
+
+def test_jobs_are_meant_by_how_they_ended(app, clock):
+    lost = job_of(app, Parcel, *discard(app, clock))
+    left, _ = send(app, 2)
+    fire(app, Parcel, left, "drop")
+
+    def meant(outcome):
+        return {job.id for job in app.select(outcome=outcome).sample()}
+
+    assert meant("left") == {job_of(app, Parcel, left).id}
+    assert meant([JobOutcome.LEFT, "failed"]) == {
+        lost.id,
+        job_of(app, Parcel, left).id,
+    }
+    assert app.select(outcome="failed").retry() == Handled(done=1)
+    assert meant("failed") == set()
 
 
 def test_a_sample_is_of_the_newest(home):
@@ -155,6 +174,7 @@ def test_how_old_a_job_is_counts_from_its_end(home, clock):
     ("filters", "says"),
     [
         ({"state": "discardd"}, "no job state 'discardd'; did you mean 'discarded'?"),
+        ({"outcome": "stal"}, "no job outcome 'stal'; did you mean 'stale'?"),
         ({"queue": "defalt"}, "no queue 'defalt'; did you mean 'default'?"),
         ({"key": "errand.rn"}, "no key 'errand.rn'; did you mean 'errand.run'?"),
         ({"resource": "Parcl"}, "no resource 'Parcl'; did you mean 'Parcel'?"),
@@ -178,6 +198,10 @@ def test_a_name_that_nobody_knows_is_refused(home, filters, says):
         (
             {"state": 5},
             'select(state=…) takes a collection, not 5 alone; say state="discarded"',
+        ),
+        (
+            {"outcome": 5},
+            'select(outcome=…) takes a collection, not 5 alone; say outcome="stale"',
         ),
         ({"tag": ["a"]}, "select(tag=…) must be text, not ['a']; say 'nightly'"),
         (
@@ -417,6 +441,7 @@ def test_waiting_jobs_are_cancelled_running_ones_asked_and_ended_ones_refused(
         ("cancelled", "lost"),
     ]
     assert app.queries.job(running.id).cancel_requested
+    assert job_of(app, Parcel, keys[1]).outcome is JobOutcome.CANCELLED
     last = app.queries.transitions("Parcel", keys[1])[-1]
     assert (last["actor"], last["reason"]) == ("ada", "no need")
     assert job_of(app, Parcel, keys[1]).reason == "no need (asked by ada)"

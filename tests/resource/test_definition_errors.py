@@ -18,6 +18,7 @@ from statejobs import (
     transition,
 )
 from statejobs.declare.domain import Registry
+from statejobs.errors import WrongValueError
 
 
 class BillState(StrEnum):
@@ -926,6 +927,24 @@ def test_a_job_may_be_tried_at_least_once(option):
         "  why: a job needs at least one attempt",
         f"  fix: give {option}=1 or more",
     ]
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_a_job_may_snooze_at_least_once(most):
+    with pytest.raises(DefinitionError) as refused:
+        Trigger.on_demand("bill.charge", max_snoozes=most)
+
+    assert said(refused) == [
+        f"trigger 'bill.charge': max_snoozes={most}",
+        "  why: it is how often a job may ask to run later",
+        "  fix: give max_snoozes=1 or more",
+    ]
+
+
+@pytest.mark.parametrize("most", ["often", 1.5, None, True])
+def test_a_number_of_snoozes_is_whole(most):
+    with pytest.raises(WrongValueError, match="max_snoozes"):
+        Trigger.on_demand("bill.charge", max_snoozes=most)
 
 
 def test_a_timeout_gives_an_attempt_some_time():

@@ -55,6 +55,7 @@ def test_an_option_of_triggers_only_is_unknown():
         ({"priority": 10}, "priority=10"),
         ({"max_attempts": 0}, "max_attempts=0"),
         ({"max_crashes": 0}, "max_crashes=0"),
+        ({"max_snoozes": 0}, "max_snoozes=0"),
         ({"timeout": timedelta()}, "timeout=0:00:00"),
         ({"queue": "a queue"}, "queue 'a queue' is not a stable name"),
         ({"aliases": ["a b"]}, "key 'a b' is not a stable name"),

@@ -474,7 +474,7 @@ def test_a_transition_inside_the_own_action_is_refused(session, engine):
 
     assert refused.value.reasons == (
         "The job of 'play' runs on it, and its outcome moves the record: "
-        "return, raise an error, or raise Cancel or Snooze.",
+        "return, raise an error, or raise Cancel, Snooze or Stale.",
     )
     assert card.state is Step.QUEUED
 

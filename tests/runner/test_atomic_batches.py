@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from statejobs import Cancel, JobState, Snooze, WorkerSettings
+from statejobs import Cancel, JobState, Snooze, Stale, WorkerSettings
 from statejobs.runner.calls import calls_of, pop_call
 from statejobs.runner.lane import Lane
 from statejobs.store.staging import stage_due
@@ -206,9 +206,10 @@ def swallows_an_error(_letter, ctx):
         (raises(SystemExit(1)), "fail", "open"),
         (raises(Snooze(minutes=1)), "snooze", "open"),
         (raises(Cancel("no")), "cancel", "torn"),
+        (raises(Stale("no more")), "cancel", "open"),
         (breaks_a_constraint, "fail", "open"),
     ],
-    ids=["error", "exit", "snooze", "cancel", "constraint"],
+    ids=["error", "exit", "snooze", "cancel", "stale", "constraint"],
 )
 def test_what_one_wrote_before_it_stopped_is_rolled_back(
     app, shelf, does, outcome, state

@@ -11,7 +11,9 @@ from sqlalchemy import event, select, update
 from statejobs import (
     Cancel,
     ChunkContext,
+    JobOutcome,
     JobState,
+    Stale,
     StateJobsError,
     TransitionRefusedError,
     WorkerSettings,
@@ -375,27 +377,37 @@ def test_a_call_that_takes_too_long_is_a_failed_attempt_of_each(database_url, cl
 
 @pytest.mark.parametrize("body", [set_values, set_and_note])
 def test_one_record_may_end_in_another_way(app, clock, body):
-    keys = read(app, 4)
+    keys = read(app, 5)
 
     def judge(meters, ctx):
         body(meters, ctx)
+        ctx.stale(meters[4], "read by hand")
         ctx.fail(meters[0], ValueError("unreadable"))
         ctx.snooze(meters[1], timedelta(minutes=5), reason="nobody home")
         ctx.cancel(meters[2], "torn down")
 
     script.read = judge
-    ended = app.step(4)
+    ended = app.step(5)
 
     assert script.calls == [keys]
-    assert outcomes(ended) == ["fail", "snooze", "cancel", "complete"]
-    assert states(app, keys) == ["open", "open", "broken", "read"]
-    assert values(app, keys) == [0, 0, 0, keys[3] * 10]
+    assert outcomes(ended) == ["fail", "snooze", "cancel", "complete", "cancel"]
+    assert states(app, keys) == ["open", "open", "broken", "read", "open"]
+    assert values(app, keys) == [0, 0, 0, keys[3] * 10, 0]
     assert [one.run_at for one in ended[1:]] == [
         clock.now() + timedelta(minutes=5),
         None,
         None,
+        None,
     ]
-    assert [job_of(app, Meter, key).attempt for key in keys] == [1, 0, 1, 1]
+    jobs_now = [job_of(app, Meter, key) for key in keys]
+    assert [job.attempt for job in jobs_now] == [1, 0, 1, 1, 0]
+    assert [job.outcome for job in jobs_now] == [
+        None,
+        None,
+        JobOutcome.CANCELLED,
+        JobOutcome.COMPLETED,
+        JobOutcome.STALE,
+    ]
     with app.engine.connect() as connection:
         tried = connection.execute(select(attempts.c.outcome, attempts.c.message)).all()
     assert sorted(tried) == [("cancelled", "torn down"), ("failed", "unreadable")]
@@ -412,9 +424,13 @@ def test_an_error_in_words_is_one(app):
 
 @pytest.mark.parametrize(
     ("asked", "outcome", "state"),
-    [(Snooze(minutes=1), "snooze", "open"), (Cancel("no road"), "cancel", "broken")],
+    [
+        (Snooze(minutes=1), "snooze", "open"),
+        (Cancel("no road"), "cancel", "broken"),
+        (Stale("no meters any more"), "cancel", "open"),
+    ],
 )
-def test_snooze_and_cancel_are_asked_for_all(app, asked, outcome, state):
+def test_snooze_cancel_and_stale_are_asked_for_all(app, asked, outcome, state):
     def ask(_meters, _ctx):
         raise asked
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import OperationalError
 
-from statejobs import Cancel, Snooze, WorkerSettings
+from statejobs import Cancel, Snooze, Stale, WorkerSettings
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.forms import FORMS, LOOSE, office, script, write_on_board
@@ -135,8 +135,8 @@ class Case:
             n for n in ("owner", "token", "lease_until") if getattr(job, n) is not None
         ]
         flags = [n for n in ("run_again", "cancel_requested") if getattr(job, n)]
-        ended = " ended" if job.finished_at is not None else ""
-        counts = f"{job.attempt}/{job.crashes}/{job.returned}"
+        ended = f" {job.outcome}" if job.finished_at or job.outcome else ""
+        counts = f"{job.attempt}/{job.crashes}/{job.returned}/{job.snoozes}"
         return (
             f"job {job.state}{ended} {counts} +{after} {[*held, *flags]} {job.reason}"
         )
@@ -171,7 +171,7 @@ def story(rows, *, of_others=False):
 
 @story("""
     record done v2, written
-    job completed ended 1/0/0 +0s [] None
+    job completed completed 1/0/0/0 +0s [] None
     start new → run v1 job 1
     complete run → done v2 job 1 timed
 """)
@@ -181,7 +181,7 @@ def complete(case):
 
 @story("""
     record new v2
-    job failed 1/0/0 +backoff [] ValueError: no
+    job failed 1/0/0/0 +backoff [] ValueError: no
     attempt 1 failed ValueError
     start new → run v1 job 1
     return run → new v2 job 1 timed: ValueError: no
@@ -192,7 +192,7 @@ def fail(case):
 
 @story("""
     record lost v4
-    job discarded ended 2/0/0 +0s [] failed: ValueError: no
+    job discarded failed 2/0/0/0 +0s [] failed: ValueError: no
     attempt 1 failed ValueError
     attempt 2 failed ValueError
     start new → run v1 job 1
@@ -208,7 +208,7 @@ def fail_for_good(case):
 
 @story("""
     record new v2
-    job scheduled 0/0/0 +300s [] not yet
+    job scheduled 0/0/0/1 +300s [] not yet
     start new → run v1 job 1
     return run → new v2 job 1 timed: not yet
 """)
@@ -218,7 +218,7 @@ def snooze(case):
 
 @story("""
     record lost v2
-    job cancelled ended 1/0/0 +0s [] never
+    job cancelled cancelled 1/0/0/0 +0s [] never
     attempt 1 cancelled None
     start new → run v1 job 1
     discard run → lost v2 job 1 timed: never
@@ -229,7 +229,34 @@ def cancel(case):
 
 @story("""
     record new v2
-    job scheduled 0/0/1 +0.1s [] given back: (tests.runner.test_endings.ServerError) a deadlock
+    job cancelled stale 0/0/0/0 +0s [] stale: sold out
+    start new → run v1 job 1
+    return run → new v2 job 1 timed: stale: sold out
+""")
+def be_stale(case):
+    case.step(raises=Stale("sold out"))
+
+
+@story("""
+    record lost v6
+    job discarded failed 0/0/0/2 +0s [] snoozed 2 times
+    start new → run v1 job 1
+    return run → new v2 job 1 timed: not yet
+    start new → run v3 job 1
+    return run → new v4 job 1 timed: not yet
+    start new → run v5 job 1
+    discard run → lost v6 job 1 timed: snoozed 2 times
+""")
+def snooze_too_often(case):
+    snooze(case)
+    for _ in range(2):
+        case.make_due()
+        snooze(case)
+
+
+@story("""
+    record new v2
+    job scheduled 0/0/1/0 +0.1s [] given back: (tests.runner.test_endings.ServerError) a deadlock
     start new → run v1 job 1
     return run → new v2 job 1 timed: given back: (tests.runner.test_endings.ServerError) a deadlock
 """)
@@ -239,7 +266,7 @@ def give_back(case):
 
 @story("""
     record stopped v1
-    job cancelled ended 0/0/0 +0s [] left by stop
+    job cancelled left 0/0/0/0 +0s [] left by stop
     stop new → stopped v1 people None timed
 """)
 def be_left(case):
@@ -250,7 +277,7 @@ def be_left(case):
 
 @story("""
     record new v2
-    job queued 1/1/0 +0s [] crashed: the worker's lease ran out
+    job queued 1/1/0/0 +0s [] crashed: the worker's lease ran out
     attempt 1 crashed None
     start new → run v1 job 1
     return run → new v2 job 1: crashed: the worker's lease ran out
@@ -263,7 +290,7 @@ def crash(case):
 
 @story("""
     record lost v4
-    job discarded ended 2/2/0 +0s [] crashed: the worker's lease ran out
+    job discarded crashed 2/2/0/0 +0s [] crashed: the worker's lease ran out
     attempt 1 crashed None
     attempt 2 crashed None
     start new → run v1 job 1
@@ -279,7 +306,7 @@ def crash_for_good(case):
 
 @story("""
     record new v2
-    job queued 0/0/0 +0s [] given back: it had waited here for its turn
+    job queued 0/0/0/0 +0s [] given back: it had waited here for its turn
     start new → run v1 job 1
     return run → new v2 job 1: given back: it had waited here for its turn
 """)
@@ -292,7 +319,7 @@ def be_released(case):
 @story(
     """
     record lost v2
-    job cancelled ended 1/0/0 +0s [] ordered twice
+    job cancelled cancelled 1/0/0/0 +0s [] ordered twice
     attempt 1 cancelled None
     start new → run v1 job 1
     discard run → lost v2 job 1 timed: ordered twice
@@ -309,7 +336,7 @@ def be_cancelled_by_a_person(case):
 @story(
     """
     record done v2, written
-    job completed ended 1/0/0 +0s [] None
+    job completed completed 1/0/0/0 +0s [] None
     start new → run v1 job 1
     complete run → done v2 job 1 timed
     """,
@@ -324,7 +351,7 @@ def complete_though_cancelled(case):
 @story(
     """
     record stopped v2
-    job cancelled ended 1/0/0 +0s [] superseded: the record was moved to 'stopped'
+    job cancelled superseded 1/0/0/0 +0s [] superseded: the record was moved to 'stopped'
     start new → run v1 job 1
     stop run → stopped v2 people None timed
     """,
@@ -337,7 +364,7 @@ def be_superseded(case):
 @story(
     """
     record stopped v2
-    job cancelled ended 1/0/0 +0s [] superseded: the record was moved to 'stopped'
+    job cancelled superseded 1/0/0/0 +0s [] superseded: the record was moved to 'stopped'
     start new → run v1 job 1
     stop run → stopped v2 people None timed
     """,
@@ -353,7 +380,7 @@ def fail_superseded(case):
 @story(
     """
     record run v1
-    job processing 1/0/0 +0s ['owner', 'token', 'lease_until'] None
+    job processing 1/0/0/0 +0s ['owner', 'token', 'lease_until'] None
     start new → run v1 job 1
     """,
     of_others=True,

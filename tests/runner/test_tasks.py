@@ -13,8 +13,10 @@ from sqlalchemy.exc import OperationalError
 from statejobs import (
     Cancel,
     Domain,
+    JobOutcome,
     JobState,
     Snooze,
+    Stale,
     StateJobs,
     acting_as,
     task,
@@ -503,6 +505,20 @@ def test_a_cancel_by_the_body_stops_the_job_and_tells(app):
     assert (told, lines(app)) == (["no such shop"], [])
 
 
+def test_a_task_that_is_stale_ends_and_spends_no_attempt(app):
+    told = []
+    script.errand = write_and_raise(Stale("bought already"))
+    script.told = lambda *told_of: told.append(told_of)
+    job_id = ask(app)
+
+    app.drain()
+
+    ended = job(app, job_id)
+    assert (ended.state, ended.outcome) == (JobState.CANCELLED, JobOutcome.STALE)
+    assert (ended.reason, ended.attempt) == ("stale: bought already", 0)
+    assert (tried(app, job_id), told, lines(app)) == ([], [], [])
+
+
 def test_a_timeout_ends_the_attempt(app):
     asked = threading.Event()
 
@@ -780,16 +796,20 @@ def test_a_coroutine_that_a_decorator_hid_fails_the_attempt(database_url):
     app.engine.dispose()
 
 
-def test_an_async_task_may_snooze_and_cancel(app):
+def test_an_async_task_may_snooze_cancel_and_be_stale(app):
+    asked = {"a": Snooze(minutes=1), "b": Cancel("no"), "c": Stale("no")}
+
     async def body(_ctx, url):
-        raise Snooze(minutes=1) if url == "a" else Cancel("no")
+        raise asked[url]
 
     script.fetch = body
     snoozed, cancelled = ask(app, fetch, "a"), ask(app, fetch_plain, "b")
+    stale = ask(app, fetch, "c")
 
-    assert app.drain().counts == {"snooze": 1, "cancel": 1}
+    assert app.drain().counts == {"snooze": 1, "cancel": 2}
     assert job(app, snoozed).state is JobState.SCHEDULED
-    assert job(app, cancelled).state is JobState.CANCELLED
+    assert job(app, cancelled).outcome is JobOutcome.CANCELLED
+    assert job(app, stale).outcome is JobOutcome.STALE
 
 
 def test_an_async_task_saves_notes_before_and_after_it_writes(app):

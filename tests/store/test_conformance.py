@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from statejobs import Enqueued, JobState
+from statejobs import Enqueued, JobOutcome, JobState
 from statejobs.declare.domain import Registry
 from statejobs.people.named import Named
 from statejobs.store.claim import lock_queued, mark_processing
@@ -42,6 +42,8 @@ DONE = Settlement(
     landing=Landing.TARGET,
     attempt=1,
     crashes=0,
+    snoozes=0,
+    outcome=JobOutcome.COMPLETED,
 )
 
 
@@ -221,7 +223,14 @@ def test_a_job_that_was_claimed_again_is_neither_put_aside_nor_discarded(store):
         again = {"until": NOW, "reason": "no", "is_crash": True, "counts": True}
         assert put_aside(connection, found, token="new", **again)
         assert not put_aside(connection, found, token="newer", **again)
-        assert not discard_stuck(connection, found, reason="no", now=NOW, is_crash=True)
+        assert not discard_stuck(
+            connection,
+            found,
+            reason="no",
+            outcome=JobOutcome.CRASHED,
+            now=NOW,
+            is_crash=True,
+        )
 
     (again,) = find_expired(store, ["a"], LATER, lease=LEASE)
     assert (again.token, again.owner, again.crashes, again.attempt) == (

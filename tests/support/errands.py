@@ -16,6 +16,7 @@ from statejobs import (
     task,
 )
 from tests.support.clock import ManualClock, manual_sources
+from tests.support.ends import wrong_ends
 from tests.support.parcels import BACKOFF, LEASE, Parcel, close_app
 
 
@@ -111,6 +112,7 @@ def household(url, *, clock=None, prefix="", settings=None, **options):
         app.create_all()
         Base.metadata.create_all(app.engine)
         yield app
+        assert wrong_ends(app.engine) == []
     finally:
         close_app(app)
 

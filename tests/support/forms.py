@@ -21,6 +21,7 @@ from statejobs import (
     transition,
 )
 from tests.support.clock import ManualClock, manual_sources
+from tests.support.ends import wrong_ends
 from tests.support.parcels import close_app
 
 
@@ -64,7 +65,7 @@ class Plain(Common, StatefulResource, Base):
     """Run by a `def`."""
 
     __tablename__ = "plains"
-    work = Trigger.on_demand("plain.work", max_attempts=2)
+    work = Trigger.on_demand("plain.work", max_attempts=2, max_snoozes=2)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST)
     def act(self, ctx: JobContext) -> None:
@@ -75,7 +76,7 @@ class Awaited(Common, StatefulResource, Base):
     """Run by an `async def`."""
 
     __tablename__ = "awaiteds"
-    work = Trigger.on_demand("awaited.work", max_attempts=2)
+    work = Trigger.on_demand("awaited.work", max_attempts=2, max_snoozes=2)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST)
     async def act(self, ctx: AsyncJobContext) -> None:
@@ -86,7 +87,7 @@ class Chunked(Common, StatefulResource, Base):
     """Run many at a time."""
 
     __tablename__ = "chunkeds"
-    work = Trigger.on_demand("chunked.work", max_attempts=2, chunk=10)
+    work = Trigger.on_demand("chunked.work", max_attempts=2, max_snoozes=2, chunk=10)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST)
     @staticmethod
@@ -98,7 +99,7 @@ class Atomic(Common, StatefulResource, Base):
     """Run in one transaction with its outcome."""
 
     __tablename__ = "atomics"
-    work = Trigger.on_demand("atomic.work", max_attempts=2)
+    work = Trigger.on_demand("atomic.work", max_attempts=2, max_snoozes=2)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST, atomic=True)
     def act(self, ctx: JobContext) -> None:
@@ -109,7 +110,7 @@ class AwaitedAtomic(Common, StatefulResource, Base):
     """Run by an `async def` in one transaction with its outcome."""
 
     __tablename__ = "awaited_atomics"
-    work = Trigger.on_demand("awaited_atomic.work", max_attempts=2)
+    work = Trigger.on_demand("awaited_atomic.work", max_attempts=2, max_snoozes=2)
 
     @work.action(S.NEW, S.DONE, during=S.RUN, failed=S.LOST, atomic=True)
     async def act(self, ctx: AsyncJobContext) -> None:
@@ -140,6 +141,7 @@ def office(url, resources=FORMS, **options):
             session.add(Board(id=1))
             session.commit()
         yield app
+        assert wrong_ends(app.engine) == []
     finally:
         script.body = lambda _records, _session, _ctx: None
         close_app(app)

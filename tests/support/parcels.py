@@ -24,6 +24,7 @@ from statejobs import (
 from statejobs.runner.port import Ending
 from statejobs.store.tables import attempts, jobs, transitions
 from tests.support.clock import ManualClock, manual_sources
+from tests.support.ends import ended_as_it_says
 
 LEASE = timedelta(seconds=30)
 BACKOFF = timedelta(seconds=20)
@@ -343,6 +344,8 @@ def contradictions(app, kinds=(Parcel, Letter, Message)):
             row.finished_at is not None
         ):
             found.append(f"job {row.id} is {row.state}, finished at {row.finished_at}")
+        if not ended_as_it_says(row):
+            found.append(f"job {row.id} is {row.state}, and ended as {row.outcome}")
     for record in records:
         name, key = type(record).__name__, str(record.id)
         walked = [r for r in past if (r.resource, r.record_id) == (name, key)]

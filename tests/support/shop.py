@@ -20,6 +20,7 @@ from statejobs import (
 from statejobs.store.engines.factory import open_engine
 from statejobs.store.rows import job_of
 from statejobs.store.tables import jobs, transitions
+from tests.support.ends import wrong_ends
 
 
 class Base(DeclarativeBase):
@@ -103,6 +104,7 @@ def shop_engine(url, base=Base, **options):
     try:
         make_tables(engine, base)
         yield engine
+        assert wrong_ends(engine) == []
     finally:
         engine.dispose()
 

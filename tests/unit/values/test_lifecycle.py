@@ -89,9 +89,15 @@ jobs = st.builds(
 )
 
 
-def settled(job, outcome, max_crashes=3):
-    wait = timedelta(seconds=15)
-    return settle(job, outcome, now=NOW, wait=wait, max_crashes=max_crashes)
+def settled(job, outcome, max_crashes=3, max_snoozes=3):
+    return settle(
+        job,
+        outcome,
+        now=NOW,
+        wait=timedelta(seconds=15),
+        max_crashes=max_crashes,
+        max_snoozes=max_snoozes,
+    )
 
 
 @given(jobs, st.sampled_from(OUTCOMES), limits)
