@@ -123,7 +123,7 @@ def _print_ways(output: Output, ways: Sequence[ShownTransition]) -> None:
                 "✓" if way.available else "✗",
                 way.name,
                 way.target,
-                way.trigger,
+                ", ".join(way.runs),
                 " ".join(way.why_not),
             ]
             for way in ways

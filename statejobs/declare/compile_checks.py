@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from statejobs.declare.action import Action
@@ -15,6 +15,7 @@ from statejobs.record.specs import (
     GuardFunction,
     HookSpec,
     PermissionFunction,
+    PromiseSpec,
     StateSpec,
     TransitionSpec,
     TriggerSpec,
@@ -39,11 +40,11 @@ class Declared:
         """Return how messages call an attribute."""
         return f"{self.cls.__name__}.{name}"
 
-    def moves(self) -> Iterator[tuple[str, TriggerSpec | None]]:
-        """Yield what can run a trigger, and which one it runs: creation, and each transition."""
-        yield self.attribute, self.state.run_trigger
+    def runs(self) -> Iterator[tuple[str, TriggerSpec]]:
+        """Yield each trigger that is run, and by what: creation, or a transition."""
+        yield from _runs(self.attribute, self.state.promises)
         for name, transition in self.transitions.items():
-            yield name, transition.run_trigger
+            yield from _runs(name, transition.promises)
 
     def guards(self) -> Iterator[tuple[str, GuardFunction]]:
         """Yield each guard, and whose it is."""
@@ -73,7 +74,7 @@ def refuse_misfits(declared: Declared) -> None:
     Raises:
         DefinitionError: As said.
     """
-    for name, run in declared.moves():
+    for name, run in declared.runs():
         _refuse_other_trigger(declared, name, run)
     for name, guard in declared.guards():
         _refuse_other_guard(declared.where(name), guard)
@@ -101,7 +102,7 @@ def refuse_lonely(declared: Declared) -> None:
         _refuse_other_than_one_action(declared, name, trigger)
     for name, action in declared.actions.items():
         _refuse_stranger(declared, name, action.trigger, what="an action")
-    for name, run in declared.moves():
+    for name, run in declared.runs():
         _refuse_strange_run(declared, name, run)
     for name, specs in declared.hooks.items():
         for spec in specs:
@@ -128,16 +129,21 @@ def refuse_second_hooks(declared: Declared) -> None:
                 )
 
 
+def _runs(
+    name: str, promises: Sequence[PromiseSpec]
+) -> Iterator[tuple[str, TriggerSpec]]:
+    return ((name, promise.trigger) for promise in promises)
+
+
 def _refuse_other_trigger(declared: Declared, name: str, run: object) -> None:
-    if isinstance(run, list | tuple | set | frozenset | dict):
+    if isinstance(run, set | frozenset):
         raise DefinitionError(
             declared.where(name),
-            "its run_trigger is several triggers",
-            why="a move runs one trigger",
-            fix="name one, and enqueue the action of the other where the move is fired, "
-            f"in the same session: {declared.where('other_action')}.enqueue(session, record)",
+            "its run_trigger is a set",
+            why="the graph names triggers in their order, and a set has none",
+            fix="give a list: run_trigger=[charge, notify]",
         )
-    if run is not None and not isinstance(run, TriggerSpec):
+    if not isinstance(run, TriggerSpec):
         raise DefinitionError(
             declared.where(name),
             f"its run_trigger {run!r} is a {type(run).__name__}, not a trigger",
@@ -246,8 +252,8 @@ def _refuse_stranger(
     )
 
 
-def _refuse_strange_run(declared: Declared, name: str, run: TriggerSpec | None) -> None:
-    if run is None or declared.has(run):
+def _refuse_strange_run(declared: Declared, name: str, run: TriggerSpec) -> None:
+    if declared.has(run):
         return
     raise DefinitionError(
         declared.where(name),

@@ -209,11 +209,7 @@ def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
     """Refuse arguments of `run_trigger` that no job could carry; callables are asked later."""
     signature = bound.action.signature  # resolves its annotations
     given = bound.options.args
-    promised = {
-        model.spec.initial_trigger,
-        *(e.trigger for e in model.spec.transitions),
-    }
-    if callable(given) or bound.key not in promised:
+    if callable(given) or bound.key not in model.spec.promised:
         return
     try:
         signature.encode_call((), dict(given or {}))

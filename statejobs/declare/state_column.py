@@ -12,7 +12,7 @@ from sqlalchemy import Column, Table, event
 from sqlalchemy.orm import MappedColumn, mapped_column
 
 from statejobs.declare.options import explain_options
-from statejobs.declare.trigger import Trigger, spec_of
+from statejobs.declare.trigger import RunTrigger, promises_of
 from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.record.specs import StateSpec
 from statejobs.store.check_names import GUARDS_STATES, guard_states
@@ -47,7 +47,7 @@ def state_column(
     initial: E,
     final: Sequence[E] = (),
     deprecated: Sequence[E] = (),
-    run_trigger: Trigger | None = None,
+    run_trigger: RunTrigger | None = None,
     **column_options: Any,
 ) -> MappedColumn[E]:
     """Declare the attribute that holds the state of a resource.
@@ -57,7 +57,7 @@ def state_column(
         initial: Where creation leads.
         final: States that nothing leaves.
         deprecated: States that rows may still hold, but that nothing enters any more.
-        run_trigger: Trigger whose job creation enqueues.
+        run_trigger: Trigger or triggers whose jobs creation enqueues.
         **column_options: Passed to `mapped_column`, for instance `init=False` under
             `MappedAsDataclass`, or `index=True`.
 
@@ -96,7 +96,7 @@ def state_column(
         initial=initial,
         final=tuple(final),
         deprecated=tuple(deprecated),
-        run_trigger=spec_of(run_trigger),
+        promises=promises_of(run_trigger),
     )
     column: MappedColumn[E] = mapped_column(
         kind,

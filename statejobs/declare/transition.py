@@ -20,7 +20,7 @@ from statejobs.declare.methods import check_method
 from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.options import explain_options
 from statejobs.declare.transition_on_class import TransitionOnClass
-from statejobs.declare.trigger import Trigger, spec_of
+from statejobs.declare.trigger import RunTrigger, promises_of
 from statejobs.record.firing import BoundTransition
 from statejobs.record.specs import (
     GuardFunction,
@@ -112,7 +112,7 @@ def transition(
     *,
     guard: GuardFunction | Sequence[GuardFunction] | None = None,
     allow: PermissionFunction | Sequence[PermissionFunction] | None = None,
-    run_trigger: Trigger | None = None,
+    run_trigger: RunTrigger | None = None,
 ) -> _Declare:
     """Declare that the decorated method moves its record from *source* to *target*.
 
@@ -127,7 +127,8 @@ def transition(
             the reason shown when it refuses.
         allow: Permissions: predicates of the record and of who acts, or None when nobody was named.
             Jobs are not asked.
-        run_trigger: Trigger whose job is enqueued with the change, in the same flush.
+        run_trigger: Trigger or triggers whose jobs are enqueued with the change, in the same
+            flush.
 
     Raises:
         DefinitionError: The name is taken, or an option does not exist.
@@ -143,7 +144,7 @@ def transition(
             target=target,
             guards=as_tuple(guard),
             allow=as_tuple(allow),
-            run_trigger=spec_of(run_trigger),
+            promises=promises_of(run_trigger),
         )
         return Transition(body, spec)
 

@@ -20,7 +20,12 @@ from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.options import explain_options
 from statejobs.errors import DefinitionError
 from statejobs.record.ledger import value_of
-from statejobs.record.specs import ActionSpec, GuardFunction, TriggerSpec
+from statejobs.record.specs import (
+    ActionSpec,
+    GuardFunction,
+    PromiseSpec,
+    TriggerSpec,
+)
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
 from statejobs.values.kinds import check_kind
@@ -207,12 +212,23 @@ class Trigger:
         return cast("H", hook_of(self.spec, hook))
 
 
-def spec_of(run_trigger: Trigger | None) -> TriggerSpec | None:
-    """Return what *run_trigger* holds.
+RunTrigger = Trigger | Sequence[Trigger]
+"""What `run_trigger` takes: a trigger, or several."""
+
+
+def promises_of(run_trigger: RunTrigger | None) -> tuple[PromiseSpec, ...]:
+    """Return the jobs that *run_trigger* promises.
 
     What is no trigger stays as it is: the class, which knows those it may mean, refuses it.
     """
-    return run_trigger.spec if isinstance(run_trigger, Trigger) else run_trigger
+    if run_trigger is None:
+        return ()
+    given = run_trigger if isinstance(run_trigger, list | tuple) else (run_trigger,)
+    return tuple(map(_promise_of, given))
+
+
+def _promise_of(given: Any) -> PromiseSpec:
+    return PromiseSpec(given.spec if isinstance(given, Trigger) else given)
 
 
 class _ActionDecorator:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec
+from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec, Promise
 from statejobs.values.kinds import check_kind
 
 _VERBS = {
@@ -56,7 +56,7 @@ def mermaid(spec: MachineSpec, *, counts: Mapping[str, int] | None = None) -> st
     lines += [
         _state(ids[state], _caption(spec, state, counts)) for state in spec.states
     ]
-    lines.append(_arrow("[*]", ids[spec.initial], _runs(spec.initial_trigger).strip()))
+    lines.append(_arrow("[*]", ids[spec.initial], _runs(spec.initial_runs).strip()))
     for (source, target), labels in _arrows(spec).items():
         lines.append(_arrow(ids[source], ids.get(target, "[*]"), ", ".join(labels)))
     lines += [_arrow(ids[state], "[*]", "") for state in spec.final]
@@ -64,9 +64,9 @@ def mermaid(spec: MachineSpec, *, counts: Mapping[str, int] | None = None) -> st
 
 
 def table(spec: MachineSpec) -> list[tuple[str, str, str, str]]:
-    """Return one row (name, sources, target, trigger that it runs) for each edge."""
+    """Return one row (name, sources, target, triggers that it runs) for each edge."""
     return [
-        (_name(spec, edge), ", ".join(edge.sources), edge.target, _run_key(edge) or "")
+        (_name(spec, edge), ", ".join(edge.sources), edge.target, ", ".join(edge.keys))
         for edge in spec.edges
     ]
 
@@ -74,7 +74,7 @@ def table(spec: MachineSpec) -> list[tuple[str, str, str, str]]:
 def _arrows(spec: MachineSpec) -> dict[tuple[str, str], list[str]]:
     arrows: dict[tuple[str, str], list[str]] = {}
     for edge in spec.edges:
-        label = _name(spec, edge) + _runs(_run_key(edge))
+        label = _name(spec, edge) + _runs(edge.runs)
         for source in edge.sources:
             arrows.setdefault((source, edge.target), []).append(label)
     return arrows
@@ -88,12 +88,8 @@ def _name(spec: MachineSpec, edge: Edge) -> str:
     return f"{verb} {actions.get(edge.trigger or '', edge.name)}"
 
 
-def _run_key(edge: Edge) -> str | None:
-    return edge.trigger if edge.kind is EdgeKind.TRANSITION else None
-
-
-def _runs(key: str | None) -> str:
-    return f" ⚙ {key}" if key else ""
+def _runs(promises: Iterable[Promise]) -> str:
+    return "".join(f" ⚙ {promise.key}" for promise in promises)
 
 
 def _caption(spec: MachineSpec, state: str, counts: Mapping[str, int] | None) -> str:

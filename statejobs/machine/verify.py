@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import permutations
 
 from statejobs.errors import DefinitionError, did_you_mean
-from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec, TriggerEdges
+from statejobs.values.graph import (
+    DELETED,
+    Edge,
+    EdgeKind,
+    MachineSpec,
+    Promise,
+    TriggerEdges,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """Triggers that are run together."""
+
+    where: str
+    role: str
+    """What the state is there where they are run."""
+    state: str
+    """In which they are run."""
+    promises: tuple[Promise, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(promise.key for promise in self.promises)
 
 
 def verify(spec: MachineSpec) -> None:
@@ -149,28 +174,72 @@ def _during_comes_with_failed(spec: MachineSpec) -> None:
 
 def _runs_name_triggers(spec: MachineSpec) -> None:
     keys = [trigger.key for trigger in spec.triggers]
-    for where, _, _, key in _runs(spec):
-        if key not in keys:
-            raise DefinitionError(
-                where,
-                f"no trigger {key!r}; {did_you_mean(key, keys)}",
-                why="there is no action that its job could run",
-                fix="declare the trigger in this class, or correct its key",
-            )
+    for run in _runs(spec):
+        for key in run.keys:
+            if key not in keys:
+                raise DefinitionError(
+                    run.where,
+                    f"no trigger {key!r}; {did_you_mean(key, keys)}",
+                    why="there is no action that its job could run",
+                    fix="declare the trigger in this class, or correct its key",
+                )
 
 
 def _runs_start_where_they_are_asked(spec: MachineSpec) -> None:
     triggers = {trigger.key: trigger for trigger in spec.triggers}
-    for where, role, state, key in _runs(spec):
-        trigger = triggers[key]
-        if state not in trigger.sources:
-            raise DefinitionError(
-                where,
-                f"it runs {key!r} in {state!r}, "
-                f"but action {trigger.action!r} starts from {_listed(trigger.sources)}",
-                why="its job could never run",
-                fix=f"add {state!r} to the sources of {trigger.action!r}, or change the {role}",
-            )
+    for run in _runs(spec):
+        for trigger in (triggers[key] for key in run.keys):
+            if run.state not in trigger.sources:
+                raise DefinitionError(
+                    run.where,
+                    f"it runs {trigger.key!r} in {run.state!r}, "
+                    f"but action {trigger.action!r} starts from {_listed(trigger.sources)}",
+                    why="its job could never run",
+                    fix=f"add {run.state!r} to the sources of {trigger.action!r}, "
+                    f"or change the {run.role}",
+                )
+
+
+def _runs_name_each_once(spec: MachineSpec) -> None:
+    for run in _runs(spec):
+        for key, count in Counter(run.keys).items():
+            if count > 1:
+                raise DefinitionError(
+                    run.where,
+                    f"it runs {key!r} {count} times",
+                    why="a trigger and a record have one job that is not completed",
+                    fix="name it once",
+                )
+
+
+def _runs_leave_each_other_their_record(spec: MachineSpec) -> None:
+    triggers = {trigger.key: trigger for trigger in spec.triggers}
+    for run in _runs(spec):
+        together = [triggers[key] for key in run.keys]
+        for first, second in permutations(together, 2):
+            _refuse_to_leave_behind(run, first, second)
+
+
+def _refuse_to_leave_behind(
+    run: _Run, moving: TriggerEdges, other: TriggerEdges
+) -> None:
+    """Refuse that the job of *moving* takes the record to where that of *other* is stale."""
+    lost = [state for state in _ways_of(moving) if state not in other.sources]
+    if not lost:
+        return
+    raise DefinitionError(
+        run.where,
+        f"it runs {moving.key!r} and {other.key!r}, but action {other.action!r} "
+        f"does not start from {_listed(lost)}, where {moving.action!r} takes the record",
+        why=f"a job of {other.key!r} that comes to run then would be stale",
+        fix=f"add {_listed(lost, word='and')} to the sources of {other.action!r}",
+    )
+
+
+def _ways_of(trigger: TriggerEdges) -> list[str]:
+    """Return the states to which a job of *trigger* takes its record."""
+    found = (trigger.during, trigger.target, trigger.failed)
+    return [state for state in found if state is not None]
 
 
 _CHECKS = (
@@ -189,6 +258,8 @@ _CHECKS = (
     _deprecated_states_are_never_entered,
     _runs_name_triggers,
     _runs_start_where_they_are_asked,
+    _runs_name_each_once,
+    _runs_leave_each_other_their_record,
 )
 
 
@@ -204,18 +275,23 @@ def _require_state(
         )
 
 
-def _runs(spec: MachineSpec) -> Iterable[tuple[str, str, str, str]]:
-    """Yield where a trigger is run, the role and name of the state it is run in, and its key."""
-    if spec.initial_trigger:
-        yield (
-            f"{spec.name}: creation",
-            "initial state",
-            spec.initial,
-            spec.initial_trigger,
+def _runs(spec: MachineSpec) -> Iterator[_Run]:
+    """Yield where triggers are run."""
+    if spec.initial_runs:
+        yield _Run(
+            where=f"{spec.name}: creation",
+            role="initial state",
+            state=spec.initial,
+            promises=spec.initial_runs,
         )
-    for edge in spec.transitions:
-        if edge.trigger:
-            yield _edge(spec, edge), "target", edge.target, edge.trigger
+    for edge in spec.edges:
+        if edge.runs:
+            yield _Run(
+                where=_edge(spec, edge),
+                role="target",
+                state=edge.target,
+                promises=edge.runs,
+            )
 
 
 def _edge(spec: MachineSpec, edge: Edge) -> str:
@@ -228,5 +304,5 @@ def _action(spec: MachineSpec, trigger: TriggerEdges) -> str:
     return f"{spec.name}: action {trigger.action!r} of trigger {trigger.key!r}"
 
 
-def _listed(states: Iterable[str]) -> str:
-    return " or ".join(repr(state) for state in states)
+def _listed(states: Iterable[str], *, word: str = "or") -> str:
+    return f" {word} ".join(repr(state) for state in states)

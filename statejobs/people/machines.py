@@ -17,6 +17,9 @@ class ShownEdge:
     sources: tuple[str, ...]
     target: str
     trigger: str | None
+    """Key of the trigger whose job takes it; none takes a transition."""
+    runs: tuple[str, ...]
+    """Keys of the triggers that it runs."""
     guards: tuple[str, ...]
     allow: tuple[str, ...]
     doc: str
@@ -54,6 +57,7 @@ def _edge(edge: Edge) -> ShownEdge:
         sources=edge.sources,
         target=edge.target,
         trigger=edge.trigger,
+        runs=edge.keys,
         guards=edge.guards,
         allow=edge.allow,
         doc=edge.doc,

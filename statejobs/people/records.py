@@ -29,8 +29,8 @@ class ShownTransition:
 
     name: str
     target: str
-    trigger: str | None
-    """Key of the trigger that it runs."""
+    runs: tuple[str, ...]
+    """Keys of the triggers that it runs."""
     available: bool
     why_not: tuple[str, ...]
 
@@ -109,7 +109,7 @@ def _ways(model: ResourceModel, record: Any) -> tuple[ShownTransition, ...]:
         way = ShownTransition(
             name=edge.name,
             target=edge.target,
-            trigger=edge.trigger,
+            runs=edge.keys,
             available=not reasons,
             why_not=reasons,
         )

@@ -24,18 +24,12 @@ def stage_creation(record: Any) -> None:
 
 def creation(model: ResourceModel, target: str, *, before: Step | None = None) -> Step:
     """Return the step that creates a record in *target*; it is as old as the step *before* it."""
-    step = Step(
-        name="create", source=None, target=target, trigger=promised_by(model, target)
-    )
+    promises = model.spec.promises_in(target)
+    step = Step(name="create", source=None, target=target, promises=promises)
     if before is not None:
         step.at = before.at
         step.acting = before.acting
     return step
-
-
-def promised_by(model: ResourceModel, target: str) -> str | None:
-    """Return the key of the trigger whose job a record that comes to *target* waits for."""
-    return next(iter(model.spec.promised_by(target)), None)
 
 
 def begin_with_creation(record: Any) -> None:

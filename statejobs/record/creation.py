@@ -87,7 +87,7 @@ def _refuse_jobs(model: ResourceModel, other: ResourceModel) -> None:
     name = model.cls.__name__
     step = creation(other, value_of(other.state.initial))
     if (
-        step.trigger != creation(model, step.target).trigger
+        step.promises != creation(model, step.target).promises
         or other.has_history != model.has_history
     ):
         raise BulkError(
@@ -96,14 +96,15 @@ def _refuse_jobs(model: ResourceModel, other: ResourceModel) -> None:
             why="one statement for all writes the same for all",
             fix=f"make objects: session.add_all([{other.cls.__name__}(…), …])",
         )
-    if step.trigger is not None and callable(other.triggers[step.trigger].options.args):
-        raise BulkError(
-            f"insert({name})",
-            f"trigger {step.trigger!r} makes its args= from the record, in Python",
-            why="an INSERT makes no record in Python",
-            fix=f"give args= fixed values and let the action read its record, "
-            f"or make objects: session.add_all([{name}(…), …])",
-        )
+    for promise in step.promises:
+        if callable(other.triggers[promise.key].options.args):
+            raise BulkError(
+                f"insert({name})",
+                f"trigger {promise.key!r} makes its args= from the record, in Python",
+                why="an INSERT makes no record in Python",
+                fix=f"give args= fixed values and let the action read its record, "
+                f"or make objects: session.add_all([{name}(…), …])",
+            )
 
 
 def create_records(
@@ -185,7 +186,7 @@ def write_creation(
                 job=job_of(session.info),
                 salt=f"{salt}.{start}",
             )
-    if created and step.trigger is not None:
+    if created and step.promises:
         wake_after_commit(session, connection)
 
 
@@ -201,6 +202,6 @@ def _write_part(
     rows = rows_from_python(connection.dialect.name, part)
     if model.has_history:
         connection.execute(history_of_all(model, step, rows, job=job))
-    if step.trigger is not None:
-        bound = model.triggers[step.trigger]
-        connection.execute(jobs_of_all(connection, model, bound, step, rows, salt=salt))
+    for n, promise in enumerate(step.promises):
+        jobs = jobs_of_all(connection, model, promise, step, rows, salt=f"{salt}.{n}")
+        connection.execute(jobs)

@@ -8,16 +8,16 @@ from dataclasses import replace
 from statejobs.machine.guard import Guard
 from statejobs.record.ledger import value_of
 from statejobs.record.specs import BoundTrigger, TransitionSpec
-from statejobs.values.graph import Edge, EdgeKind, TriggerEdges
+from statejobs.values.graph import Edge, EdgeKind, Promise, TriggerEdges
 
 
-def transition_edge(written: TransitionSpec, runs: str | None) -> Edge:
-    """Return the edge of a transition that enqueues a job of the key *runs*."""
+def transition_edge(written: TransitionSpec, runs: tuple[Promise, ...]) -> Edge:
+    """Return the edge of a transition that enqueues the jobs *runs*."""
     return Edge(
         name=written.name,
         sources=tuple(value_of(state) for state in written.source),
         target=value_of(written.target),
-        trigger=runs,
+        runs=runs,
         guards=tuple(Guard.of(guard).name for guard in written.guards),
         allow=tuple(permission.name for permission in written.permissions),
         doc=(written.body.__doc__ or "").strip(),

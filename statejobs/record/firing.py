@@ -100,7 +100,6 @@ class BoundTransition(Generic[P, T]):
         if spec.allow and not checked:
             self._refuse_forbidden()
         given = spec.signature.bind(args, kwargs) if args or kwargs else {}
-        promised = None if spec.run_trigger is None else model.by_spec[spec.run_trigger]
         clock = session_clock(record)
         monotonic = (clock or SYSTEM).monotonic
         started = monotonic() if began is None else began
@@ -113,7 +112,7 @@ class BoundTransition(Generic[P, T]):
                 name=spec.name,
                 source=move.source,
                 target=value_of(spec.target),
-                trigger=promised.key if promised else None,
+                promises=move.edge.runs,
                 args=given,
                 duration=monotonic() - started,
                 at=None if clock is None else clock.now(),

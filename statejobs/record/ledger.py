@@ -14,6 +14,7 @@ from sqlalchemy.orm.attributes import instance_state
 
 from statejobs.acting import Acting, current_acting
 from statejobs.values.clock import Clock, SystemClock
+from statejobs.values.graph import Promise
 
 CLOCK = "statejobs.clock"
 """Key in `session.info` of the clock that firing reads."""
@@ -35,8 +36,8 @@ class Step:
     name: str
     source: str | None
     target: str
-    trigger: str | None = None
-    """Key of the trigger whose job it enqueues."""
+    promises: tuple[Promise, ...] = ()
+    """The jobs that it enqueues."""
     args: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     duration: float | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,13 +22,14 @@ from statejobs.record.ledger import value_of
 from statejobs.record.specs import (
     ActionSpec,
     BoundTrigger,
+    PromiseSpec,
     StateSpec,
     TransitionSpec,
     TriggerSpec,
 )
 from statejobs.store.naming import Names
 from statejobs.store.records import RecordTable
-from statejobs.values.graph import Edge, MachineSpec
+from statejobs.values.graph import Edge, MachineSpec, Promise
 from statejobs.values.redaction import Redaction
 
 
@@ -60,7 +61,7 @@ class ResourceModel:
             deprecated=tuple(value_of(state) for state in written.deprecated),
             edges=tuple(self._edges()),
             triggers=tuple(trigger_edges(bound) for bound in self.triggers.values()),
-            initial_trigger=self.key_of(written.run_trigger),
+            initial_runs=self.promised(written.promises),
             attribute=self.attribute,
         )
 
@@ -150,20 +151,16 @@ class ResourceModel:
     @cached_property
     def tells_of_creation(self) -> bool:
         """Whether creation leaves more than the record: history, or a job."""
-        return self.has_history or bool(self.spec.promised_by(self.spec.initial))
+        return self.has_history or bool(self.spec.promises_in(self.spec.initial))
 
     @cached_property
     def by_spec(self) -> Mapping[TriggerSpec, BoundTrigger]:
         """Its triggers by what was written: one of a mixin has another key in each resource."""
         return {bound.spec: bound for bound in self.triggers.values()}
 
-    def bound(self, trigger: TriggerSpec | None) -> BoundTrigger | None:
-        """Return *trigger* as this resource has it."""
-        return None if trigger is None else self.by_spec[trigger]
-
-    def key_of(self, trigger: TriggerSpec | None) -> str | None:
-        """Return the key under which this resource has *trigger*."""
-        return None if trigger is None else self.by_spec[trigger].key
+    def promised(self, written: Sequence[PromiseSpec]) -> tuple[Promise, ...]:
+        """Return promises as they were *written*, by the keys that this resource gives them."""
+        return tuple(Promise(self.by_spec[one.trigger].key) for one in written)
 
     def record_id(self, record: object) -> str:
         """Return the primary key of *record* as canonical text."""
@@ -211,7 +208,7 @@ class ResourceModel:
 
     def _edges(self) -> Iterator[Edge]:
         for written in self.transitions.values():
-            yield transition_edge(written, self.key_of(written.run_trigger))
+            yield transition_edge(written, self.promised(written.promises))
         for bound in self.triggers.values():
             yield from action_edges(bound)
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.base import LoaderCallableStatus
 
 from statejobs.errors import ProtectedStateError, WrongValueError, did_you_mean
-from statejobs.record.beginning import promised_by, stage_creation
+from statejobs.record.beginning import stage_creation
 from statejobs.record.ledger import Ledger, Step, ledger_of, time_of, value_of
 from statejobs.record.merging import Carried
 from statejobs.values.text import REASON_LIMIT, clean_text
@@ -154,7 +154,7 @@ def _refuse_or_stage(record: Any, ledger: Ledger, value: Any, old: Any) -> None:
             name="override",
             source=value_of(old),
             target=value_of(value),
-            trigger=promised_by(model, value_of(value)),
+            promises=model.spec.promises_in(value_of(value)),
             reason=ledger.reason,
             at=time_of(record),
         )

@@ -32,6 +32,13 @@ class TriggerSpec:
     options: TriggerOptions
 
 
+@dataclass(frozen=True, slots=True)
+class PromiseSpec:
+    """A job that is enqueued where a record is led, as it was written."""
+
+    trigger: TriggerSpec
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StateSpec:
     """What `state_column` was told."""
@@ -40,7 +47,8 @@ class StateSpec:
     initial: enum.Enum
     final: tuple[enum.Enum, ...]
     deprecated: tuple[enum.Enum, ...]
-    run_trigger: TriggerSpec | None
+    promises: tuple[PromiseSpec, ...]
+    """Of creation."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -53,7 +61,7 @@ class TransitionSpec:
     source: tuple[enum.Enum, ...]
     target: enum.Enum
     guards: tuple[GuardFunction, ...]
-    run_trigger: TriggerSpec | None
+    promises: tuple[PromiseSpec, ...]
     allow: tuple[PermissionFunction, ...] = ()
 
     @property

@@ -23,7 +23,7 @@ from statejobs.record.ledger import (
 from statejobs.record.loading import with_loading
 from statejobs.record.specs import ActionSpec
 from statejobs.record.unloaded import explain_unloaded, explain_unloaded_in_body
-from statejobs.values.graph import DELETED
+from statejobs.values.graph import DELETED, Promise
 from statejobs.values.unrun import ran
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Walk:
         taken_back = self._stage(
             action.returning(value_of(source)), action.during, source
         )
-        taken_back.trigger = model.key_of(action.trigger)
+        taken_back.promises = (Promise(model.by_spec[action.trigger].key),)
         if start in pending[-2:-1]:
             del pending[-2:]
 

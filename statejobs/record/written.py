@@ -83,17 +83,16 @@ def _promised(
     former: dict[str, str] = {}
     for one in moved:
         for step in one.steps:
-            bound = (
-                one.model.triggers[step.trigger] if step.trigger is not None else None
-            )
-            if bound is None or one.state not in bound.sources:
-                continue
-            key = f"{bound.prefix}{one.record_id}"
-            jobs[key] = _promised_job(one, bound, step, now, ids)
-            if not one.is_new:
-                former.update(
-                    {f"{old}{one.record_id}": key for old in bound.former_prefixes}
-                )
+            for promise in step.promises:
+                bound = one.model.triggers[promise.key]
+                if one.state not in bound.sources:
+                    continue
+                key = f"{bound.prefix}{one.record_id}"
+                jobs[key] = _promised_job(one, bound, step, now, ids)
+                if not one.is_new:
+                    former.update(
+                        {f"{old}{one.record_id}": key for old in bound.former_prefixes}
+                    )
     return jobs, former
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql
@@ -122,13 +123,19 @@ def jobs_of_rows(
 
 
 def fused(
-    moved: CTE, history: Any | None, enqueued: Any | None, names: Names
+    moved: CTE, history: Any | None, enqueued: Sequence[Any], names: Names
 ) -> Select[Any]:
     """Return one statement for all; it counts the records and the jobs of each outcome."""
     counts = [select(func.count()).select_from(moved).scalar_subquery().label("moved")]
     statement = select(*counts)
-    if enqueued is not None:
-        made = enqueued.cte(names["enqueued"])
+    if enqueued:
+        each = [
+            jobs_made.cte(names[f"enqueued_{n}"])
+            for n, jobs_made in enumerate(enqueued)
+        ]
+        made = union_all(*(select(one.c.outcome) for one in each)).subquery(
+            names["enqueued"]
+        )
         counts += [
             func.count().filter(made.c.outcome == _text(o)).label(o.value)
             for o in Enqueued

@@ -30,6 +30,14 @@ class EdgeKind(StrEnum):
     """A job gave up or was cancelled: → failed state."""
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A job that whatever leads a record to a state enqueues."""
+
+    key: str
+    """Of its trigger."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
     """One named move from source states to a target state."""
@@ -39,12 +47,19 @@ class Edge:
     target: str
     kind: EdgeKind = EdgeKind.TRANSITION
     trigger: str | None = None
-    """Key of the trigger: the one that this edge enqueues (TRANSITION) or belongs to."""
+    """Key of the trigger whose job takes this edge; None for a transition."""
+    runs: tuple[Promise, ...] = ()
+    """The jobs that it enqueues where it leads."""
     guards: tuple[str, ...] = ()
     """Names of the guards that must hold."""
     allow: tuple[str, ...] = ()
     """Names of the permissions that are asked of whoever fires it."""
     doc: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the triggers that it runs."""
+        return tuple(promise.key for promise in self.runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +106,8 @@ class MachineSpec:
     deprecated: tuple[str, ...] = ()
     edges: tuple[Edge, ...] = ()
     triggers: tuple[TriggerEdges, ...] = ()
-    initial_trigger: str | None = None
-    """Key of the trigger that creation runs."""
+    initial_runs: tuple[Promise, ...] = ()
+    """The jobs that creation enqueues."""
     attribute: str = "state"
     """Name of the attribute that holds the state."""
     docs: dict[str, str] = field(default_factory=dict)
@@ -113,13 +128,23 @@ class MachineSpec:
         """Edges that start in *state*."""
         return tuple(edge for edge in self.edges if state in edge.sources)
 
+    @property
+    def promised(self) -> frozenset[str]:
+        """Keys of the triggers that anything runs."""
+        runs = [self.initial_runs, *(edge.runs for edge in self.edges)]
+        return frozenset(promise.key for promises in runs for promise in promises)
+
+    def promises_in(self, state: str) -> tuple[Promise, ...]:
+        """The jobs that a record in *state* is waiting for, one of each trigger."""
+        entering = {p.key: p for e in self.edges if e.target == state for p in e.runs}
+        if state == self.initial:
+            entering |= {promise.key: promise for promise in self.initial_runs}
+        return tuple(
+            entering[t.key]
+            for t in self.triggers
+            if t.key in entering and state in t.sources
+        )
+
     def promised_by(self, state: str) -> tuple[str, ...]:
         """Keys of the triggers whose job a record in *state* is waiting for."""
-        entering = {
-            e.trigger for e in self.transitions if e.target == state and e.trigger
-        }
-        if state == self.initial and self.initial_trigger:
-            entering.add(self.initial_trigger)
-        return tuple(
-            t.key for t in self.triggers if t.key in entering and state in t.sources
-        )
+        return tuple(promise.key for promise in self.promises_in(state))

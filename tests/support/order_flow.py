@@ -1,6 +1,6 @@
 """The machine of the order in the README, written out by hand."""
 
-from statejobs.values.graph import Edge, EdgeKind, MachineSpec, TriggerEdges
+from statejobs.values.graph import Edge, EdgeKind, MachineSpec, Promise, TriggerEdges
 from statejobs.values.options import TriggerOptions
 
 CHARGE = TriggerEdges(
@@ -32,14 +32,19 @@ ORDER = MachineSpec(
             name="submit",
             sources=("draft",),
             target="queued",
-            trigger=CHARGE.key,
+            runs=(Promise(CHARGE.key),),
             guards=("has_amount",),
         ),
         _job_edge(EdgeKind.START, "queued", "processing"),
         _job_edge(EdgeKind.COMPLETE, "processing", "completed"),
         _job_edge(EdgeKind.RETURN, "processing", "queued"),
         _job_edge(EdgeKind.DISCARD, "processing", "failed"),
-        Edge(name="retry", sources=("failed",), target="queued", trigger=CHARGE.key),
+        Edge(
+            name="retry",
+            sources=("failed",),
+            target="queued",
+            runs=(Promise(CHARGE.key),),
+        ),
         Edge(name="cancel", sources=("draft", "queued", "failed"), target="cancelled"),
     ),
     triggers=(CHARGE,),

@@ -90,6 +90,7 @@ class Order(StatefulResource, Base):
         "order.charge", queue="payments", max_attempts=5, backoff=timedelta(minutes=1)
     )
     invoice = Trigger.on_demand("order.invoice")
+    mark = Trigger.on_demand("order.mark")
     score = Trigger.on_demand("order.score", chunk=100)
     purge = Trigger.on_demand("order.purge")
 
@@ -131,6 +132,12 @@ class Order(StatefulResource, Base):
 
     @purge.action([S.FAILED], deletes=True)
     def erase(self, ctx: JobContext) -> None: ...
+
+    @mark.action(S.COMPLETED, S.COMPLETED)
+    def mark_done(self, ctx: JobContext) -> None: ...
+
+    @transition(S.PROCESSING, S.COMPLETED, run_trigger=[score, mark])
+    def complete_by_hand(self) -> None: ...
 
     @transition([S.DRAFT, S.QUEUED, S.FAILED], S.CANCELLED)
     def cancel(self, reason: str) -> None: ...

@@ -166,9 +166,13 @@ class Wrong(Parent):
 class Wrong(Parent):
     @transition(S.DRAFT, Other.SENT)
     def pay(self) -> None: ...
-# mypy, pyright, running: a list of triggers
+# mypy, pyright, running: a set of triggers
 class Wrong(Parent):
-    @transition(S.DRAFT, S.QUEUED, run_trigger=[charge, charge])
+    @transition(S.DRAFT, S.QUEUED, run_trigger={charge})
+    def pay(self) -> None: ...
+# mypy, pyright, running: a trigger by its name in a list
+class Wrong(Parent):
+    @transition(S.DRAFT, S.QUEUED, run_trigger=[charge, "charge"])
     def pay(self) -> None: ...
 # mypy, pyright, running: a trigger by its name
 class Wrong(Parent):

@@ -54,7 +54,6 @@ class BulkMove:
         )
 
     @property
-    def promised(self) -> BoundTrigger | None:
-        """The trigger whose jobs it enqueues."""
-        bound = self.model.bound(self.declared.run_trigger)
-        return bound if bound and self.step.target in bound.sources else None
+    def promised(self) -> tuple[BoundTrigger, ...]:
+        """The triggers whose jobs it enqueues."""
+        return tuple(self.model.triggers[promise.key] for promise in self.step.promises)

@@ -72,16 +72,15 @@ def refuse_body(declared: TransitionSpec, values: Values | None) -> None:
 
 def refuse_args_from_record(model: ResourceModel, declared: TransitionSpec) -> None:
     """Refuse a trigger that makes the arguments of its jobs from the record."""
-    trigger = declared.run_trigger
-    if trigger is None or not callable(trigger.options.args):
-        return
-    raise BulkError(
-        _where(model.cls, declared),
-        f"trigger {trigger.options.key!r} makes its args= from the record, in Python",
-        why="bulk reads no record",
-        fix="give args= fixed values and let the action read its record, "
-        "or fire the transition on each record",
-    )
+    for promise in model.promised(declared.promises):
+        if callable(model.triggers[promise.key].options.args):
+            raise BulkError(
+                _where(model.cls, declared),
+                f"trigger {promise.key!r} makes its args= from the record, in Python",
+                why="bulk reads no record",
+                fix="give args= fixed values and let the action read its record, "
+                "or fire the transition on each record",
+            )
 
 
 def guards_in_sql(
@@ -181,10 +180,11 @@ def _differs(
 ) -> bool:
     if other.transitions.get(declared.name) is not declared:
         return True
-    mine = model.bound(declared.run_trigger)
-    theirs = other.bound(declared.run_trigger)
-    is_same_action = mine is None or theirs is None or mine.action is theirs.action
-    return not is_same_action or model.has_history != other.has_history
+    same_actions = all(
+        model.by_spec[promise.trigger].action is other.by_spec[promise.trigger].action
+        for promise in declared.promises
+    )
+    return not same_actions or model.has_history != other.has_history
 
 
 def _is_empty(body: Any) -> bool:

@@ -9,7 +9,7 @@ everywhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnExpressionArgument, Connection, FromClause
@@ -79,6 +79,7 @@ def move_in_bulk(
             name=declared.name,
             source=None,
             target=value_of(declared.target),
+            promises=model.promised(declared.promises),
             args=given,
             at=at,
         ),
@@ -103,7 +104,7 @@ def move_in_bulk(
         if fault_of(error) is Fault.CONFLICT:
             raise _stale(move) from error
         raise
-    if move.promised and result.moved:
+    if move.step.promises and result.moved:
         wake_after_commit(session, connection)
     return result
 
@@ -115,7 +116,7 @@ def _move_at_once(connection: Connection, move: BulkMove, salt: str) -> BulkResu
     moved = pick_and_move(matching, connection.dialect.name).cte(names["moved"])
     rows = statements.numbered(moved, names)
     history = _history(move, rows) if move.model.has_history else None
-    enqueued = _jobs(connection, move, rows, salt) if move.promised else None
+    enqueued = [*_jobs(connection, move, rows, salt)]
     counts = connection.execute(statements.fused(moved, history, enqueued, names)).one()
     return BulkResult(**counts._mapping)  # noqa: SLF001 - its public name
 
@@ -139,10 +140,9 @@ def _move_by_steps(
             connection.execute(_history(move, rows))
         _end_jobs_left(connection, move, rows)
         _adopt_jobs(connection, move, rows)
-        if move.promised:
-            # A salt for each part, since its rows are numbered from the start.
-            made = connection.execute(_jobs(connection, move, rows, f"{salt}.{start}"))
-            outcomes.update(row.outcome for row in made)
+        # A salt for each part, since its rows are numbered from the start.
+        for jobs in _jobs(connection, move, rows, f"{salt}.{start}"):
+            outcomes.update(row.outcome for row in connection.execute(jobs))
     counts = {outcome.value: outcomes[outcome] for outcome in Enqueued}
     return moved, BulkResult(moved=len(moved), **counts)
 
@@ -151,10 +151,14 @@ def _history(move: BulkMove, rows: FromClause) -> Any:
     return history_of_all(move.model, move.step, rows, job=move.job)
 
 
-def _jobs(connection: Connection, move: BulkMove, rows: FromClause, salt: str) -> Any:
-    bound = move.promised
-    assert bound is not None  # noqa: S101 - the caller has looked
-    return jobs_of_all(connection, move.model, bound, move.step, rows, salt=salt)
+def _jobs(
+    connection: Connection, move: BulkMove, rows: FromClause, salt: str
+) -> Iterator[Any]:
+    """Yield what enqueues the jobs of each trigger, whose idempotency keys differ."""
+    for n, promise in enumerate(move.step.promises):
+        yield jobs_of_all(
+            connection, move.model, promise, move.step, rows, salt=f"{salt}.{n}"
+        )
 
 
 def _end_jobs_left(connection: Connection, move: BulkMove, rows: FromClause) -> None:
@@ -174,19 +178,16 @@ def _end_jobs_left(connection: Connection, move: BulkMove, rows: FromClause) -> 
 
 def _adopt_jobs(connection: Connection, move: BulkMove, rows: FromClause) -> None:
     """Let what is enqueued go on with jobs that wait under a former key of its trigger."""
-    if move.promised is None:
-        return
+    dialect = connection.dialect.name
     sources = [value_of(state) for state in move.declared.source]
-    for former in move.promised.former_prefixes:
-        connection.execute(
-            adopt_jobs_of_rows(
-                connection.dialect.name, rows, former, move.promised.prefix, sources
-            )
-        )
+    for bound in move.promised:
+        for former in bound.former_prefixes:
+            adopt = adopt_jobs_of_rows(dialect, rows, former, bound.prefix, sources)
+            connection.execute(adopt)
 
 
 def _meets_jobs(move: BulkMove) -> bool:
-    has_aliases = move.promised is not None and bool(move.promised.aliases)
+    has_aliases = any(bound.aliases for bound in move.promised)
     return has_aliases or any(_left(move)) or any(_abandoned(move))
 
 

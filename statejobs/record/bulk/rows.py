@@ -10,10 +10,10 @@ from sqlalchemy import Connection, FromClause
 
 from statejobs.record.ledger import Step
 from statejobs.record.model import ResourceModel
-from statejobs.record.specs import BoundTrigger
 from statejobs.record.written import history_args, history_reason, new_job
 from statejobs.store import bulk as statements
 from statejobs.store.history import history_from
+from statejobs.values.graph import Promise
 
 MOST_ROWS = 100_000
 """Of one statement that takes its rows from Python."""
@@ -48,22 +48,23 @@ def history_of_all(
 def jobs_of_all(
     connection: Connection,
     model: ResourceModel,
-    bound: BoundTrigger,
+    promise: Promise,
     step: Step,
     rows: FromClause,
     *,
     salt: str,
 ) -> Any:
-    """Enqueue the job of *bound* that *step* promises for each of *rows*; returns its `outcome`.
+    """Enqueue the job that *step* promises for each of *rows*; returns its `outcome`.
 
     Args:
         connection: The caller's.
         model: Whose records they are.
-        bound: The trigger; its arguments are the same for all.
+        promise: Of a trigger whose arguments are the same for all.
         step: What they all do.
         rows: The records, as `MovedRow`s.
         salt: A fresh random id, of which the idempotency keys are made.
     """
+    bound = model.triggers[promise.key]
     given = bound.options.args or {}
     assert not callable(given)  # noqa: S101 - refused before
     assert step.at is not None  # noqa: S101 - a step of many is made now

@@ -57,7 +57,7 @@ def _ways(
 ) -> Iterator[TransitionSpec]:
     state = model.kernel.state_of(record)
     for edge in model.spec.transitions:
-        if edge.trigger == bound.key and state in edge.sources:
+        if bound.key in edge.keys and state in edge.sources:
             yield model.transitions[edge.name]
 
 

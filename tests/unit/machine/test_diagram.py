@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from statejobs.machine.diagram import mermaid, table
-from statejobs.values.graph import Edge, MachineSpec
+from statejobs.values.graph import Edge, MachineSpec, Promise
 from statejobs.values.lifecycle import JOB_MACHINE
 from tests.support.order_flow import ORDER
 
@@ -86,8 +86,20 @@ def test_shows_which_states_are_deprecated():
 
 def test_shows_the_trigger_that_creation_runs():
     assert "    [*] --> draft : ⚙ user.welcome\n" in mermaid(
-        replace(ORDER, initial_trigger="user.welcome")
+        replace(ORDER, initial_runs=(Promise("user.welcome"),))
     )
+
+
+def test_shows_each_of_several_triggers_that_are_run():
+    both = (Promise("order.charge"), Promise("order.notify"))
+    pay = Edge(name="pay", sources=("draft",), target="queued", runs=both)
+
+    assert "    draft --> queued : pay ⚙ order.charge ⚙ order.notify\n" in mermaid(
+        replace(ORDER, edges=(pay,))
+    )
+    assert table(replace(ORDER, edges=(pay,))) == [
+        ("pay", "draft", "queued", "order.charge, order.notify")
+    ]
 
 
 @pytest.mark.parametrize(

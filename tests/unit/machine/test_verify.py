@@ -4,8 +4,9 @@ import pytest
 
 from statejobs.errors import DefinitionError
 from statejobs.machine.verify import verify
-from statejobs.values.graph import Edge, EdgeKind
+from statejobs.values.graph import Edge, EdgeKind, Promise, TriggerEdges
 from statejobs.values.lifecycle import JOB_MACHINE
+from statejobs.values.options import TriggerOptions
 from tests.support.order_flow import CHARGE, ORDER
 
 
@@ -186,7 +187,7 @@ def test_refuses_during_without_failed():
 
 
 def test_refuses_a_transition_that_runs_an_unknown_trigger():
-    assert refusal(with_edge(trigger="order.change")) == (
+    assert refusal(with_edge(runs=(Promise("order.change"),))) == (
         "Order: transition 'pay': no trigger 'order.change'; did you mean 'order.charge'?\n"
         "  why: there is no action that its job could run\n"
         "  fix: declare the trigger in this class, or correct its key"
@@ -195,7 +196,7 @@ def test_refuses_a_transition_that_runs_an_unknown_trigger():
 
 def test_refuses_a_creation_that_runs_an_unknown_trigger():
     assert refusal(
-        replace(ORDER, initial_trigger="user.welcome", edges=(), triggers=())
+        replace(ORDER, initial_runs=(Promise("user.welcome"),), edges=(), triggers=())
     ) == (
         "Order: creation: no trigger 'user.welcome'; there are none\n"
         "  why: there is no action that its job could run\n"
@@ -204,7 +205,7 @@ def test_refuses_a_creation_that_runs_an_unknown_trigger():
 
 
 def test_refuses_a_transition_whose_job_could_never_run():
-    assert refusal(with_edge(target="failed", trigger="order.charge")) == (
+    assert refusal(with_edge(target="failed", runs=(Promise("order.charge"),))) == (
         "Order: transition 'pay': it runs 'order.charge' in 'failed', "
         "but action 'process_payment' starts from 'queued'\n"
         "  why: its job could never run\n"
@@ -213,11 +214,77 @@ def test_refuses_a_transition_whose_job_could_never_run():
 
 
 def test_refuses_a_creation_whose_job_could_never_run():
-    assert refusal(replace(ORDER, initial_trigger="order.charge")) == (
+    assert refusal(replace(ORDER, initial_runs=(Promise("order.charge"),))) == (
         "Order: creation: it runs 'order.charge' in 'draft', "
         "but action 'process_payment' starts from 'queued'\n"
         "  why: its job could never run\n"
         "  fix: add 'draft' to the sources of 'process_payment', or change the initial state"
+    )
+
+
+def test_refuses_to_run_a_trigger_twice():
+    assert refusal(
+        with_edge(target="queued", runs=(Promise(CHARGE.key), Promise(CHARGE.key)))
+    ) == (
+        "Order: transition 'pay': it runs 'order.charge' 2 times\n"
+        "  why: a trigger and a record have one job that is not completed\n"
+        "  fix: name it once"
+    )
+
+
+def with_notice(*sources):
+    """The order, whose payment runs a second trigger that starts from *sources*."""
+    notify = TriggerEdges(
+        key="order.notify",
+        name="notify",
+        action="tell",
+        sources=sources,
+        target="queued",
+        during=None,
+        failed=None,
+        options=TriggerOptions("order.notify"),
+    )
+    both = (Promise(CHARGE.key), Promise(notify.key))
+    pay = Edge(name="pay", sources=("draft",), target="queued", runs=both)
+    charge = replace(CHARGE, sources=("queued", "failed"))
+    return replace(ORDER, edges=(*ORDER.edges, pay), triggers=(charge, notify))
+
+
+@pytest.mark.parametrize(
+    ("sources", "lost", "fix"),
+    [
+        (
+            ["queued"],
+            "'processing' or 'completed' or 'failed'",
+            "'processing' and 'completed' and 'failed'",
+        ),
+        (["queued", "processing", "failed"], "'completed'", "'completed'"),
+        (["queued", "completed", "failed"], "'processing'", "'processing'"),
+        (["queued", "processing", "completed"], "'failed'", "'failed'"),
+    ],
+)
+def test_refuses_triggers_of_which_one_takes_the_record_from_the_other(
+    sources, lost, fix
+):
+    assert refusal(with_notice(*sources)) == (
+        "Order: transition 'pay': it runs 'order.charge' and 'order.notify', but action 'tell' "
+        f"does not start from {lost}, where 'process_payment' takes the record\n"
+        "  why: a job of 'order.notify' that comes to run then would be stale\n"
+        f"  fix: add {fix} to the sources of 'tell'"
+    )
+
+
+def test_accepts_triggers_that_leave_each_other_their_record():
+    verify(with_notice("queued", "processing", "completed", "failed"))
+
+
+def test_refuses_to_run_a_trigger_beside_one_that_deletes_the_record():
+    spec = with_notice("queued", "processing", "completed", "failed")
+    charge = replace(spec.triggers[0], target="(deleted)", during=None, failed=None)
+
+    assert refusal(replace(spec, triggers=(charge, spec.triggers[1]))).startswith(
+        "Order: transition 'pay': it runs 'order.charge' and 'order.notify', but action 'tell' "
+        "does not start from '(deleted)', where 'process_payment' takes the record\n"
     )
 
 
