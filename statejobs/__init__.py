@@ -10,6 +10,7 @@ from statejobs.declare.chunk import ChunkContext
 from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.declare.domain import Domain
 from statejobs.declare.mixin import StatefulResource
+from statejobs.declare.run_trigger import Later
 from statejobs.declare.state_column import state_column
 from statejobs.declare.task import Task, task
 from statejobs.declare.transition import Transition, transition
@@ -90,6 +91,7 @@ __all__ = [
     "JobContext",
     "JobOutcome",
     "JobState",
+    "Later",
     "MachineSpec",
     "NotAllowedError",
     "NotFoundError",

@@ -17,10 +17,11 @@ from statejobs.cli.settings import Settings, common_options
 from statejobs.errors import NotFoundError
 from statejobs.people.desk import Desk
 from statejobs.people.jobs import with_errors
+from statejobs.people.machines import ShownPromise
 from statejobs.people.named import key_named
 from statejobs.people.records import RecordPage, ShownTransition, record_page
 from statejobs.record.model import ResourceModel
-from statejobs.values.moments import clock_time
+from statejobs.values.moments import clock_time, span
 
 
 @click.group("record", cls=Group)
@@ -115,6 +116,13 @@ def _print_record(output: Output, desk: Desk, page: RecordPage) -> None:
         print_history(output, page.timeline, desk.now())
 
 
+def _run(promise: ShownPromise) -> str:
+    """Return what a move runs."""
+    return (
+        f"{promise.key} after {span(promise.delay)}" if promise.delay else promise.key
+    )
+
+
 def _print_ways(output: Output, ways: Sequence[ShownTransition]) -> None:
     output.table(
         ["", "name", "to", "runs", "why not"],
@@ -123,7 +131,7 @@ def _print_ways(output: Output, ways: Sequence[ShownTransition]) -> None:
                 "✓" if way.available else "✗",
                 way.name,
                 way.target,
-                ", ".join(way.runs),
+                ", ".join(map(_run, way.runs)),
                 " ".join(way.why_not),
             ]
             for way in ways

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Table, event
 from sqlalchemy.orm import MappedColumn, mapped_column
 
 from statejobs.declare.options import explain_options
-from statejobs.declare.trigger import RunTrigger, promises_of
+from statejobs.declare.run_trigger import RunTrigger, promises_of
 from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.record.specs import StateSpec
 from statejobs.store.check_names import GUARDS_STATES, guard_states

@@ -19,8 +19,8 @@ from typing import (
 from statejobs.declare.methods import check_method
 from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.options import explain_options
+from statejobs.declare.run_trigger import RunTrigger, promises_of
 from statejobs.declare.transition_on_class import TransitionOnClass
-from statejobs.declare.trigger import RunTrigger, promises_of
 from statejobs.record.firing import BoundTransition
 from statejobs.record.specs import (
     GuardFunction,

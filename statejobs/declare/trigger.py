@@ -18,6 +18,7 @@ from statejobs.declare.hook_checks import check_method_hook
 from statejobs.declare.methods import check_method
 from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.options import explain_options
+from statejobs.declare.run_trigger import Later, Promising
 from statejobs.errors import DefinitionError
 from statejobs.record.ledger import value_of
 from statejobs.record.specs import (
@@ -32,19 +33,25 @@ from statejobs.values.kinds import check_kind
 from statejobs.values.levels import LogLevel
 from statejobs.values.option import given
 from statejobs.values.options import TriggerOptions
+from statejobs.values.wait import positive_wait
 
 DiscardHook = Callable[[Any, Session, str], None]
 """Takes the record, the session and the reason."""
 H = TypeVar("H", bound=DiscardHook)
 
 
-class Trigger:
+class Trigger(Promising):
     """Declares that an action runs as a job. Make one with `Trigger.on_demand`."""
 
     def __init__(self, spec: TriggerSpec) -> None:
         example = 'Trigger.on_demand("order.charge")'
         check_kind("Trigger()", spec, TriggerSpec, example=example)
         self.spec = spec
+
+    @property
+    def promise(self) -> PromiseSpec:
+        """The job that it promises, at once."""
+        return PromiseSpec(self.spec)
 
     @classmethod
     @explain_options()
@@ -194,6 +201,28 @@ class Trigger:
             fix="leave out the target, or deletes=True",
         )
 
+    def after(
+        self,
+        delay: timedelta | None = None,
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+    ) -> Later:
+        """Return what enqueues a job for later: `run_trigger=remind.after(days=3)`.
+
+        It waits *delay* plus the given units; ten years at most. When the record leaves the state
+        that promised the job, the job is cancelled as left.
+
+        Raises:
+            WrongValueError: The wait is not positive, or a number without a unit.
+        """
+        units = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+        where = f"trigger {self.spec.options.key!r}: after()"
+        wait = positive_wait(where, delay, units, example="….after(days=3)")
+        return Later(PromiseSpec(self.spec, wait))
+
     def on_discard(self, hook: H) -> H:
         """Declare what runs, in the commit of the discard, when a job gave up.
 
@@ -210,25 +239,6 @@ class Trigger:
         refuse_lost_hook(where, depth=2)
         refuse_second_definition(getattr(method, "__name__", ""), depth=2)
         return cast("H", hook_of(self.spec, hook))
-
-
-RunTrigger = Trigger | Sequence[Trigger]
-"""What `run_trigger` takes: a trigger, or several."""
-
-
-def promises_of(run_trigger: RunTrigger | None) -> tuple[PromiseSpec, ...]:
-    """Return the jobs that *run_trigger* promises.
-
-    What is no trigger stays as it is: the class, which knows those it may mean, refuses it.
-    """
-    if run_trigger is None:
-        return ()
-    given = run_trigger if isinstance(run_trigger, list | tuple) else (run_trigger,)
-    return tuple(map(_promise_of, given))
-
-
-def _promise_of(given: Any) -> PromiseSpec:
-    return PromiseSpec(given.spec if isinstance(given, Trigger) else given)
 
 
 class _ActionDecorator:

@@ -66,7 +66,12 @@ def mermaid(spec: MachineSpec, *, counts: Mapping[str, int] | None = None) -> st
 def table(spec: MachineSpec) -> list[tuple[str, str, str, str]]:
     """Return one row (name, sources, target, triggers that it runs) for each edge."""
     return [
-        (_name(spec, edge), ", ".join(edge.sources), edge.target, ", ".join(edge.keys))
+        (
+            _name(spec, edge),
+            ", ".join(edge.sources),
+            edge.target,
+            ", ".join(map(str, edge.runs)),
+        )
         for edge in spec.edges
     ]
 
@@ -89,7 +94,7 @@ def _name(spec: MachineSpec, edge: Edge) -> str:
 
 
 def _runs(promises: Iterable[Promise]) -> str:
-    return "".join(f" ⚙ {promise.key}" for promise in promises)
+    return "".join(f" ⚙ {promise}" for promise in promises)
 
 
 def _caption(spec: MachineSpec, state: str, counts: Mapping[str, int] | None) -> str:

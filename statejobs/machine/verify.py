@@ -215,9 +215,10 @@ def _runs_name_each_once(spec: MachineSpec) -> None:
 def _runs_leave_each_other_their_record(spec: MachineSpec) -> None:
     triggers = {trigger.key: trigger for trigger in spec.triggers}
     for run in _runs(spec):
-        together = [triggers[key] for key in run.keys]
-        for first, second in permutations(together, 2):
-            _refuse_to_leave_behind(run, first, second)
+        # what is for later may be left: its job is cancelled then
+        for first, second in permutations(run.promises, 2):
+            if not second.is_later:
+                _refuse_to_leave_behind(run, triggers[first.key], triggers[second.key])
 
 
 def _refuse_to_leave_behind(

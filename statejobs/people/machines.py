@@ -5,7 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from statejobs.machine.diagram import mermaid
-from statejobs.values.graph import Edge, EdgeKind, MachineSpec
+from statejobs.values.graph import Edge, EdgeKind, MachineSpec, Promise
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownPromise:
+    """A job that a move enqueues."""
+
+    key: str
+    delay: float
+    """Seconds that it waits."""
+
+    @classmethod
+    def of(cls, promise: Promise) -> ShownPromise:
+        """Return *promise* for people."""
+        return cls(key=promise.key, delay=promise.delay.total_seconds())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +32,7 @@ class ShownEdge:
     target: str
     trigger: str | None
     """Key of the trigger whose job takes it; none takes a transition."""
-    runs: tuple[str, ...]
-    """Keys of the triggers that it runs."""
+    runs: tuple[ShownPromise, ...]
     guards: tuple[str, ...]
     allow: tuple[str, ...]
     doc: str
@@ -57,7 +70,7 @@ def _edge(edge: Edge) -> ShownEdge:
         sources=edge.sources,
         target=edge.target,
         trigger=edge.trigger,
-        runs=edge.keys,
+        runs=tuple(map(ShownPromise.of, edge.runs)),
         guards=edge.guards,
         allow=edge.allow,
         doc=edge.doc,

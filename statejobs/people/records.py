@@ -13,6 +13,7 @@ from statejobs.errors import UnreadableRecordError
 from statejobs.people.desk import Desk
 from statejobs.people.history import AttemptEntry, StepEntry, timeline
 from statejobs.people.jobs import ShownJob, all_shown
+from statejobs.people.machines import ShownPromise
 from statejobs.people.obstacles import why_nothing_runs
 from statejobs.record.identity import encode_identity
 from statejobs.record.model import ResourceModel
@@ -29,8 +30,8 @@ class ShownTransition:
 
     name: str
     target: str
-    runs: tuple[str, ...]
-    """Keys of the triggers that it runs."""
+    runs: tuple[ShownPromise, ...]
+    """The jobs that it enqueues."""
     available: bool
     why_not: tuple[str, ...]
 
@@ -109,7 +110,7 @@ def _ways(model: ResourceModel, record: Any) -> tuple[ShownTransition, ...]:
         way = ShownTransition(
             name=edge.name,
             target=edge.target,
-            runs=edge.keys,
+            runs=tuple(map(ShownPromise.of, edge.runs)),
             available=not reasons,
             why_not=reasons,
         )

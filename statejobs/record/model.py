@@ -160,7 +160,9 @@ class ResourceModel:
 
     def promised(self, written: Sequence[PromiseSpec]) -> tuple[Promise, ...]:
         """Return promises as they were *written*, by the keys that this resource gives them."""
-        return tuple(Promise(self.by_spec[one.trigger].key) for one in written)
+        return tuple(
+            Promise(self.by_spec[one.trigger].key, one.delay) for one in written
+        )
 
     def record_id(self, record: object) -> str:
         """Return the primary key of *record* as canonical text."""

@@ -10,6 +10,7 @@ import enum
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +38,7 @@ class PromiseSpec:
     """A job that is enqueued where a record is led, as it was written."""
 
     trigger: TriggerSpec
+    delay: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -18,6 +18,7 @@ from statejobs.record.specs import BoundTrigger
 from statejobs.store.enqueue import enqueue
 from statejobs.store.history import HistoryRow, write_history
 from statejobs.values.clock import IdSource, random_id
+from statejobs.values.graph import Promise
 from statejobs.values.job import JobState, NewJob
 from statejobs.values.redaction import Redaction, strictest
 from statejobs.values.shown_arguments import encode_lossy
@@ -88,7 +89,7 @@ def _promised(
                 if one.state not in bound.sources:
                     continue
                 key = f"{bound.prefix}{one.record_id}"
-                jobs[key] = _promised_job(one, bound, step, now, ids)
+                jobs[key] = _promised_job(one, promise, step, now, ids)
                 if not one.is_new:
                     former.update(
                         {f"{old}{one.record_id}": key for old in bound.former_prefixes}
@@ -97,9 +98,10 @@ def _promised(
 
 
 def _promised_job(
-    moved: Moved, bound: BoundTrigger, step: Step, now: datetime, ids: IdSource
+    moved: Moved, promise: Promise, step: Step, now: datetime, ids: IdSource
 ) -> NewJob:
     """Return the job that *step*, a transition with `run_trigger`, enqueues."""
+    bound = moved.model.triggers[promise.key]
     given = bound.options.args
     if callable(given):
         given = ran(given(moved.record), "args= of", bound.key)
@@ -111,7 +113,7 @@ def _promised_job(
         moved.record_id,
         args=signature.encode_call((), dict(given or {})) if takes_some else "{}",
         now=now,
-        run_at=now,
+        run_at=now + promise.delay,
         ids=ids,
         actor=step.acting.actor,
         tenant=step.acting.tenant,

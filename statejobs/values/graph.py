@@ -7,8 +7,10 @@ States are the *values* of the enum, so that the graph needs no class of the use
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 
+from statejobs.values.moments import span
 from statejobs.values.options import TriggerOptions
 
 DELETED = "(deleted)"
@@ -36,6 +38,18 @@ class Promise:
 
     key: str
     """Of its trigger."""
+    delay: timedelta = timedelta()
+    """How long it waits."""
+
+    @property
+    def is_later(self) -> bool:
+        """Whether it waits at all."""
+        return bool(self.delay)
+
+    def __str__(self) -> str:
+        if not self.is_later:
+            return self.key
+        return f"{self.key} after {span(self.delay.total_seconds())}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from statejobs.errors import WrongValueError, restored
-from statejobs.values.backoff import LONGEST
+from statejobs.errors import restored
 from statejobs.values.failure import Failure, describe_failure
-from statejobs.values.kinds import check_number, check_span
+from statejobs.values.wait import positive_wait
 
 
 class Snooze(Exception):  # noqa: N818 - a request, not an error
@@ -40,20 +39,8 @@ class Snooze(Exception):  # noqa: N818 - a request, not an error
         Raises:
             WrongValueError: The wait is not positive, or a number without a unit.
         """
-        check_span("Snooze: delay", delay, or_none=True)
-        for name, value in (
-            ("seconds", seconds),
-            ("minutes", minutes),
-            ("hours", hours),
-        ):
-            check_number(f"Snooze: {name}", value)
-        self.delay = _sum_of(delay or timedelta(), seconds, minutes, hours)
-        if self.delay <= timedelta():
-            raise WrongValueError(
-                f"wait must be positive, got {self.delay}",
-                where="Snooze",
-                fix="say Snooze(minutes=5)",
-            )
+        units = {"seconds": seconds, "minutes": minutes, "hours": hours}
+        self.delay = positive_wait("Snooze", delay, units, example="Snooze(minutes=5)")
         self.reason = reason
         super().__init__(reason or f"snoozed for {self.delay}")
 
@@ -90,17 +77,6 @@ class Stale(Exception):  # noqa: N818 - an answer, not an error
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
-
-
-def _sum_of(
-    delay: timedelta, seconds: float, minutes: float, hours: float
-) -> timedelta:
-    try:
-        wait = delay + timedelta(seconds=seconds, minutes=minutes, hours=hours)
-    except OverflowError:
-        # for ever, as people say it: timedelta.max, or an infinite float
-        wait = LONGEST if seconds + minutes + hours >= 0 else timedelta.min
-    return min(wait, LONGEST)
 
 
 @dataclass(frozen=True, slots=True)

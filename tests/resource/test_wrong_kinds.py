@@ -98,6 +98,7 @@ DURATIONS = {
     "options(delay=…)": lambda: Order.pay.options(delay=5),
     "options(delay=…) ": lambda: work.options(delay=5),
     "Snooze: delay": lambda: Snooze(5),
+    "trigger 'order.charge': after(): delay": lambda: Order.charge.after(5),
     "Exponential: base": lambda: Exponential(base=5),
     "Exponential: cap": lambda: Exponential(cap=5),
     "prune(older_than=…)": asked(lambda jobs: jobs.prune(older_than=5)),
@@ -131,6 +132,16 @@ def test_a_number_without_a_unit_is_no_duration(where):
 WRONG = [
     (lambda: Snooze(seconds="5"), "Snooze: seconds must be a number, not '5'"),
     (Snooze, "say Snooze(minutes=5)"),
+    (
+        lambda: Order.charge.after(days="3"),
+        "trigger 'order.charge': after(): days must be a number, not '3'",
+    ),
+    (
+        Order.charge.after,
+        "trigger 'order.charge': after(): wait must be positive, got 0:00:00; "
+        "say ….after(days=3)",
+    ),
+    (lambda: Order.charge.after(days=-1), "wait must be positive, got -1 day, 0:00:00"),
     (lambda: Exponential(jitter="x"), "Exponential: jitter must be a number"),
     (lambda: WorkerSettings(lease=None), "must be a timedelta, not None"),
     (

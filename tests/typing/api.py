@@ -23,6 +23,7 @@ from statejobs import (
     Job,
     JobContext,
     JobState,
+    Later,
     MachineSpec,
     Selection,
     StatefulResource,
@@ -146,7 +147,7 @@ class Order(StatefulResource, Base):
         S.FAILED,
         S.QUEUED,
         allow=[is_owner, lambda _order, actor: actor is not None],
-        run_trigger=charge,
+        run_trigger=charge.after(hours=1),
     )
     async def retry(self) -> int:
         """Try the payment again."""
@@ -203,6 +204,12 @@ def use(session: Session) -> None:
     assert_type(Order.__machine__, MachineSpec)
     with override_state(order, reason="imported"):
         order.state = S.FAILED
+
+
+def wait_for_days() -> None:
+    later = Order.charge.after(timedelta(days=1), hours=2, minutes=0.5)
+    assert_type(later, Later)
+    assert_type(later.delay, timedelta)
 
 
 def enqueue(session: Session, order: Order) -> None:

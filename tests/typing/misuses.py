@@ -170,6 +170,18 @@ class Wrong(Parent):
 class Wrong(Parent):
     @transition(S.DRAFT, S.QUEUED, run_trigger={charge})
     def pay(self) -> None: ...
+# mypy, pyright, running: a trigger after a number without a unit
+class Wrong(Parent):
+    @transition(S.DRAFT, S.QUEUED, run_trigger=charge.after(3))
+    def pay(self) -> None: ...
+# mypy, pyright, running: a trigger after months
+class Wrong(Parent):
+    @transition(S.DRAFT, S.QUEUED, run_trigger=charge.after(months=3))
+    def pay(self) -> None: ...
+# mypy, pyright, running: the method that says when
+class Wrong(Parent):
+    @transition(S.DRAFT, S.QUEUED, run_trigger=charge.after)
+    def pay(self) -> None: ...
 # mypy, pyright, running: a trigger by its name in a list
 class Wrong(Parent):
     @transition(S.DRAFT, S.QUEUED, run_trigger=[charge, "charge"])

@@ -75,7 +75,7 @@ def jobs_of_all(
         "",
         args=signature.encode_call((), given),
         now=step.at,
-        run_at=step.at,
+        run_at=step.at + promise.delay,
         ids=lambda: salt,
         actor=step.acting.actor,
         tenant=step.acting.tenant,

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -276,6 +277,26 @@ def test_refuses_triggers_of_which_one_takes_the_record_from_the_other(
 
 def test_accepts_triggers_that_leave_each_other_their_record():
     verify(with_notice("queued", "processing", "completed", "failed"))
+
+
+def test_accepts_a_trigger_for_later_that_another_may_leave_behind():
+    spec = with_notice("queued")
+    *others, pay = spec.edges
+    charge, notify = pay.runs
+    later = replace(notify, delay=timedelta(days=3))
+
+    verify(replace(spec, edges=(*others, replace(pay, runs=(charge, later)))))
+
+
+def test_refuses_a_trigger_for_later_that_takes_the_record_from_another():
+    spec = with_notice("queued")
+    *others, pay = spec.edges
+    charge, notify = pay.runs
+    later = replace(charge, delay=timedelta(days=3))
+
+    assert "'tell' does not start from 'processing'" in refusal(
+        replace(spec, edges=(*others, replace(pay, runs=(later, notify))))
+    )
 
 
 def test_refuses_to_run_a_trigger_beside_one_that_deletes_the_record():
