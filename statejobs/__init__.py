@@ -8,6 +8,7 @@ from statejobs.config import Retention, WorkerSettings
 from statejobs.declare.action import Action
 from statejobs.declare.chunk import ChunkContext
 from statejobs.declare.context import AsyncJobContext, JobContext
+from statejobs.declare.defaults import Defaults
 from statejobs.declare.domain import Domain
 from statejobs.declare.mixin import StatefulResource
 from statejobs.declare.run_trigger import Later
@@ -78,6 +79,7 @@ __all__ = [
     "Clock",
     "ClosedError",
     "ConfigurationError",
+    "Defaults",
     "DefinitionError",
     "Domain",
     "DrainResult",

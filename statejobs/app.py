@@ -25,8 +25,6 @@ from statejobs.config import (
     Retention,
     WorkerSettings,
     check_parts,
-    check_queues,
-    known_queues,
 )
 from statejobs.declare.domain import Domain, Registry
 from statejobs.events import JobEnded, JobStale
@@ -59,6 +57,7 @@ from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.kinds import check_kind, check_span, check_whole, members_of
+from statejobs.values.queues import check_queues, join_queues, known_queues
 from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
 from statejobs.work.dispatch import WorkByKey
@@ -97,7 +96,8 @@ class StateJobs(ByHand):
             database: `sqlite:///app.db`, `postgresql://user:password@host/name`, or an engine; in
                 tests also a Connection, inside of whose transaction all is done, and never ended.
             domains: What it runs.
-            queues: Queue → how many of its jobs one worker process runs at once.
+            queues: Queue → how many of its jobs one worker process runs at once; those of its
+                domains come to it.
             settings: Leases, polls and graces of workers.
             retention: How long ended jobs and history are kept.
             redact: What history, errors, logs and the command line hide: words in names of
@@ -114,7 +114,7 @@ class StateJobs(ByHand):
         for domain in domains:
             check_kind("StateJobs: each of domains=", domain, Domain, example=example)
         check_parts(settings=settings, retention=retention, sources=sources)
-        self.queues = check_queues({"default": 10} if queues is None else queues)
+        self.queues = join_queues(queues, {d.name: d.queues for d in domains})
         self.settings = settings or WorkerSettings()
         self.retention = retention or Retention()
         self.telemetry = Telemetry()

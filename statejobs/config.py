@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
-from statejobs.errors import ConfigurationError, did_you_mean
+from statejobs.errors import ConfigurationError
 from statejobs.values.backoff import LONGEST
 from statejobs.values.clock import Sources
 from statejobs.values.job import JobState
-from statejobs.values.kinds import (
-    check_kind,
-    check_mapping,
-    check_span,
-    check_text,
-    check_whole,
-    members_of,
-)
-from statejobs.values.whole import is_whole
+from statejobs.values.kinds import check_kind, check_span, check_whole
 
 _LEAST_IDLE = timedelta(seconds=10)
 """A short lease is no reason to take the transaction from a body that waits for another service."""
@@ -154,49 +145,3 @@ def check_parts(
             check_kind(
                 f"StateJobs: {name}=", given, kind, example=f"{kind.__name__}(…)"
             )
-
-
-def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
-    """Return *queues* (name → how many jobs at once) when they can be used.
-
-    Raises:
-        ConfigurationError: None, or a limit below 1.
-        WrongValueError: No mapping, or a name that is no text.
-    """
-    check_mapping("queues=", queues, example="{'default': 10}")
-    if not queues:
-        raise ConfigurationError(
-            "the app has no queues",
-            why="a worker takes jobs from queues only",
-            fix="say queues={'default': 10}, or leave queues out",
-        )
-    for name, limit in queues.items():
-        check_text("queues=: each name", name, example="default")
-        if not name or not is_whole(limit) or limit < 1:
-            raise ConfigurationError(
-                f"queue {name!r}: limit {limit!r} must be a whole number from 1 on",
-                why="it is how many jobs of the queue a worker runs at once",
-                fix="leave the queue out to not serve it",
-            )
-    return dict(queues)
-
-
-def known_queues(
-    where: str, given: Sequence[str] | None, queues: Mapping[str, int]
-) -> list[str]:
-    """Return which of *queues*, those of an app, are *given*; all where none is.
-
-    Raises:
-        ConfigurationError: One is not among them.
-    """
-    if given is None:
-        return list(queues)
-    names = members_of(where, given, example="queues=['default']")
-    for name in names:
-        if name not in queues:
-            raise ConfigurationError(
-                f"no queue {name!r} in this app; {did_you_mean(name, queues)}",
-                why="it is not in the `queues` of the app",
-                fix="name one that is, or add it there",
-            )
-    return names or list(queues)

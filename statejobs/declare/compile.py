@@ -28,6 +28,7 @@ from statejobs.declare.storable import refuse_what_is_not_stored
 from statejobs.declare.transition import Transition
 from statejobs.declare.trigger import Trigger
 from statejobs.errors import DefinitionError
+from statejobs.record.home import Home
 from statejobs.record.ledger import value_of
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger, StateSpec
@@ -65,9 +66,16 @@ def _declared_state(value: object) -> StateSpec | None:
 
 
 def compile_resource(
-    cls: type, attribute: str, state: StateSpec, *, name: str
+    cls: type, attribute: str, state: StateSpec, *, name: str, home: Home
 ) -> ResourceModel:
     """Return *cls* as a checked model.
+
+    Args:
+        cls: The class.
+        attribute: That holds the state.
+        state: What it was told.
+        name: Of the resource.
+        home: Of the whole hierarchy.
 
     Raises:
         DefinitionError: The declarations cannot work.
@@ -94,7 +102,8 @@ def compile_resource(
         state=state,
         has_history=getattr(cls, "__history__", True),
         transitions=declared.transitions,
-        triggers=_bind(declared, name),
+        triggers=_bind(declared, name, home),
+        home=home,
     )
     for transition in declared.transitions.values():
         check_transition(cls, transition)
@@ -117,7 +126,7 @@ def _found(cls: type) -> Mapping[str, Any]:
     return found
 
 
-def _bind(declared: Declared, resource: str) -> dict[str, BoundTrigger]:
+def _bind(declared: Declared, resource: str, home: Home) -> dict[str, BoundTrigger]:
     bound: dict[str, BoundTrigger] = {}
     for name, trigger in declared.triggers.items():
         action = next(a for a in declared.actions.values() if a.trigger is trigger)
@@ -141,6 +150,7 @@ def _bind(declared: Declared, resource: str) -> dict[str, BoundTrigger]:
             target=DELETED if action.target is None else value_of(action.target),
             during=None if action.during is None else value_of(action.during),
             failed=None if action.failed is None else value_of(action.failed),
+            home=home,
         )
     return bound
 

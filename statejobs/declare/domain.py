@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import MetaData
 
 from statejobs.declare.abstract import is_abstract, mapped_below
+from statejobs.declare.defaults import Defaults
 from statejobs.declare.mixin import StatefulResource
 from statejobs.declare.names import key_used_twice
+from statejobs.declare.options import explain_options
 from statejobs.declare.task import Task
 from statejobs.errors import (
     ArgumentsError,
+    ConfigurationError,
     DefinitionError,
     NotFoundError,
     did_you_mean,
 )
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
-from statejobs.values.kinds import check_text, members_of
+from statejobs.values.kinds import check_kind, check_text, members_of
 from statejobs.values.option_checks import NAME
+from statejobs.values.queues import check_limits
 from statejobs.values.redaction import DEFAULT, Redaction
 
 
 class Domain:
     """What belongs together, for instance `Domain("shop", resources=[Order], tasks=[report])`."""
 
+    @explain_options()
     def __init__(
         self,
         name: str,
         *,
         resources: Sequence[type[StatefulResource]] = (),
         tasks: Sequence[Task[..., ..., Any]] = (),
+        queues: Mapping[str, int] | None = None,
+        defaults: Defaults | None = None,
     ) -> None:
         """Name the set.
 
+        Args:
+            name: Shown to people, and typed on the command line.
+            resources: Its classes; their subclasses come with them.
+            tasks: Its functions.
+            queues: Queue → how many of its jobs one worker process runs at once, beside those of
+                the app.
+            defaults: Options of its triggers and tasks, where they give none themselves.
+
         Raises:
-            DefinitionError: Not a name, or something that is neither a resource nor a task.
+            DefinitionError: Not a name, something that is neither a resource nor a task, or one
+                that has other defaults by another domain.
+            ConfigurationError: A queue that cannot be used.
         """
         check_text("Domain: its name", name, example="shop")
         resources = members_of(
@@ -58,6 +75,25 @@ class Domain:
         self.name = name
         self.resources = tuple(resources)
         self.tasks = tuple(tasks)
+        self.queues = check_limits(
+            f"Domain({name!r}): queues=", {} if queues is None else queues
+        )
+        self.defaults = defaults or Defaults()
+        check_kind(
+            f"Domain({name!r}): defaults=",
+            self.defaults,
+            Defaults,
+            example='Defaults(queue="payments")',
+        )
+        self._settle_in()
+
+    def _settle_in(self) -> None:
+        """Let what belongs to it have its defaults, before anything is enqueued."""
+        given = self.defaults.given()
+        for resource in self.resources:
+            resource.__statejobs__.home.take(resource.__name__, self.name, given)
+        for task in self.tasks:
+            task.spec.home.take(f"task {task.key!r}", self.name, given)
 
 
 class Registry:
@@ -73,14 +109,17 @@ class Registry:
             redaction: What the history of the resources hides.
 
         Raises:
-            DefinitionError: A name or a key is used twice, a resource is in two domains, or an
-                annotation cannot be resolved.
+            DefinitionError: The name of a domain or resource or a key is used twice, a resource is
+                in two domains, or an annotation cannot be resolved.
         """
+        self.domains: dict[str, Domain] = {}
         self.resources: dict[str, ResourceModel] = {}
         self.triggers: dict[str, tuple[ResourceModel, BoundTrigger]] = {}
         self.tasks: dict[str, Task[..., ..., Any]] = {}
         self._redaction = redaction
         listed = tuple(domains)
+        for domain in listed:
+            _refuse_same_name(domain, self.domains.setdefault(domain.name, domain))
         homes: dict[type[StatefulResource], Domain] = {}
         for domain in listed:
             for resource in domain.resources:
@@ -103,6 +142,36 @@ class Registry:
             key for key, (model, _) in self.triggers.items() if model.name == resource
         ]
         return list(dict.fromkeys([key for keys in own for key in keys] + others))
+
+    def keys_in(self, domains: Collection[str]) -> list[str]:
+        """Return the keys and aliases of all triggers and tasks of *domains*.
+
+        Raises:
+            ConfigurationError: One is not in this app.
+        """
+        for name in domains:
+            if name not in self.domains:
+                raise ConfigurationError(
+                    f"no domain {name!r} in this app; {did_you_mean(name, self.domains)}",
+                    why="it is not in the `domains` of the app",
+                    fix="name one that is, or add it there",
+                )
+        chosen = [self.domains[name] for name in domains]
+        keys = [
+            *(
+                key
+                for domain in chosen
+                for resource in domain.resources
+                for key in self.keys_of(resource.__statejobs__.name)
+            ),
+            *(
+                key
+                for domain in chosen
+                for task in domain.tasks
+                for key in (task.key, *task.spec.options.aliases)
+            ),
+        ]
+        return list(dict.fromkeys(keys))
 
     @property
     def metadata(self) -> list[MetaData]:
@@ -232,6 +301,17 @@ def _where(model: ResourceModel, bound: BoundTrigger) -> str:
 
 def _where_task(task: Task[..., ..., Any]) -> str:
     return f"task {task.spec.body.__module__}.{task.spec.name}"
+
+
+def _refuse_same_name(domain: Domain, other: Domain) -> None:
+    if domain is other:
+        return
+    raise DefinitionError(
+        f"Domain({domain.name!r})",
+        "another domain of the app has its name",
+        why="a worker is told by name which domains it serves",
+        fix="give each a name of its own, or list all of it in one",
+    )
 
 
 def _refuse_second_home(

@@ -18,6 +18,7 @@ from statejobs.declare.taken_names import refuse_taken_names
 from statejobs.errors import DefinitionError, ProtectedStateError
 from statejobs.record.defaults import created_at
 from statejobs.record.doors import RESOURCE
+from statejobs.record.home import Home
 from statejobs.record.key_types import refuse_key_type
 from statejobs.record.ledger import ledger_of
 from statejobs.record.listening import listen_to_sessions
@@ -82,7 +83,8 @@ class StatefulResource:
                 UtcDateTime, nullable=True, insert_default=created_at
             )
         name = getattr(root, "__resource__", root.__name__)
-        model = compile_resource(cls, attribute, state, name=name)
+        home = Home() if root is cls else root.__statejobs__.home  # type: ignore[attr-defined]
+        model = compile_resource(cls, attribute, state, name=name, home=home)
         cls.__statejobs__ = model
         cls.__machine__ = model.spec
         super().__init_subclass__(**options)

@@ -22,6 +22,7 @@ from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.declare.options import explain_options
 from statejobs.declare.task_checks import check_body, check_hook, context_of
 from statejobs.record.enqueue_tasks import enqueue_task
+from statejobs.record.home import Home
 from statejobs.record.listening import listen_to_sessions
 from statejobs.record.sessions import refuse_async, refuse_sync
 from statejobs.record.specs import TaskSpec
@@ -30,7 +31,7 @@ from statejobs.values.job import EnqueueResult, Job
 from statejobs.values.job_options import AT_ONCE, JobOptions
 from statejobs.values.kinds import members_of
 from statejobs.values.levels import LogLevel
-from statejobs.values.option import given
+from statejobs.values.option import chosen, given
 from statejobs.values.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -154,8 +155,9 @@ class Task(TaskRequest[P], Generic[Q, P, T]):
 class _TaskDecorator:
     """Turns the function under `@task(…)` into a `Task`."""
 
-    def __init__(self, options: TaskOptions) -> None:
+    def __init__(self, options: TaskOptions, chosen: frozenset[str]) -> None:
         self._options = options
+        self._chosen = chosen
 
     @overload
     def __call__(
@@ -172,7 +174,9 @@ class _TaskDecorator:
         spec = TaskSpec(
             name=body.__name__,
             body=body,
-            options=self._options,
+            written=self._options,
+            chosen=self._chosen,
+            home=Home(),
             takes_context=context_of(body, self._options.key) is not None,
         )
         return Task(body, spec)
@@ -183,9 +187,9 @@ def task(
     key: str,
     *,
     aliases: Sequence[str] = (),
-    queue: str = "default",
-    priority: int = 0,
-    max_attempts: int = 5,
+    queue: str | None = None,
+    priority: int | None = None,
+    max_attempts: int | None = None,
     max_crashes: int = 3,
     max_snoozes: int = 1000,
     backoff: Backoff
@@ -195,7 +199,7 @@ def task(
     | None = None,
     timeout: timedelta | Callable[[Job], timedelta | None] | None = None,
     paused: bool = False,
-    tags: Sequence[str] = (),
+    tags: Sequence[str] | None = None,
     default_actor: str | None = None,
     log_level: LogLevel | int = "warning",
     log_final_level: LogLevel | int = "error",
@@ -211,16 +215,17 @@ def task(
         key: Stable name stored with its jobs, for instance `"report.daily"`; it survives renames of
             code.
         aliases: Former keys, whose stored jobs still run.
-        queue: Queue of its jobs.
-        priority: 0 (first) to 9 (last) inside the queue.
-        max_attempts: Attempts before a job is discarded.
+        queue: Queue of its jobs. Default: its domain's, or `"default"`.
+        priority: 0 (first) to 9 (last) inside the queue. Default: its domain's, or `0`.
+        max_attempts: Attempts before a job is discarded. Default: its domain's, or `5`.
         max_crashes: Attempts that may end with their worker before it is discarded.
         max_snoozes: How often a job may ask to run later, by `Snooze`, before it is discarded.
         backoff: Wait before the next attempt: a `timedelta`, a list of them, a function `(attempt,
-            error) -> timedelta`, or a `Backoff`. Default: Exponential().
-        timeout: How long one attempt may take: a `timedelta`, or a function of the `Job`.
+            error) -> timedelta`, or a `Backoff`. Default: its domain's, or `Exponential()`.
+        timeout: How long one attempt may take: a `timedelta`, or a function of the `Job`. Default:
+            its domain's, or `None`.
         paused: Whether its jobs are enqueued and wait, until code without it is deployed.
-        tags: Words stored with its jobs, for people to filter by.
+        tags: Words stored with its jobs, for people to filter by. Default: its domain's, or `()`.
         default_actor: Actor of jobs that nobody asked for, for instance `"system:billing"`.
         log_level: Level at which a failed attempt is logged.
         log_final_level: Level at which the attempt is logged with which a job is discarded.
@@ -230,4 +235,5 @@ def task(
     Raises:
         DefinitionError: A value that no job could have, or a function that cannot be one.
     """
-    return _TaskDecorator(given(TaskOptions, locals()))
+    names = locals()
+    return _TaskDecorator(given(TaskOptions, names), chosen(TaskOptions, names))

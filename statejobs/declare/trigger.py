@@ -31,7 +31,7 @@ from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
 from statejobs.values.kinds import check_kind
 from statejobs.values.levels import LogLevel
-from statejobs.values.option import given
+from statejobs.values.option import chosen, given
 from statejobs.values.options import TriggerOptions
 from statejobs.values.wait import positive_wait
 
@@ -60,9 +60,9 @@ class Trigger(Promising):
         key: str,
         *,
         aliases: Sequence[str] = (),
-        queue: str = "default",
-        priority: int = 0,
-        max_attempts: int = 5,
+        queue: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
         max_crashes: int = 3,
         max_snoozes: int = 1000,
         backoff: Backoff
@@ -72,7 +72,7 @@ class Trigger(Promising):
         | None = None,
         timeout: timedelta | Callable[[Job], timedelta | None] | None = None,
         paused: bool = False,
-        tags: Sequence[str] = (),
+        tags: Sequence[str] | None = None,
         default_actor: str | None = None,
         log_level: LogLevel | int = "warning",
         log_final_level: LogLevel | int = "error",
@@ -86,16 +86,19 @@ class Trigger(Promising):
             key: Stable name stored with its jobs, for instance `"order.charge"`; it survives
                 renames of code. In a mixin, `"{resource}.charge"` gives each resource its own.
             aliases: Former keys, whose stored jobs still run; asking again goes on with such a job.
-            queue: Queue of its jobs.
-            priority: 0 (first) to 9 (last) inside the queue.
-            max_attempts: Attempts before a job is discarded.
+            queue: Queue of its jobs. Default: its domain's, or `"default"`.
+            priority: 0 (first) to 9 (last) inside the queue. Default: its domain's, or `0`.
+            max_attempts: Attempts before a job is discarded. Default: its domain's, or `5`.
             max_crashes: Attempts that may end with their worker before it is discarded.
             max_snoozes: How often a job may ask to run later, by `Snooze`, before it is discarded.
             backoff: Wait before the next attempt: a `timedelta`, a list of them, a function
-                `(attempt, error) -> timedelta`, or a `Backoff`. Default: Exponential().
+                `(attempt, error) -> timedelta`, or a `Backoff`. Default: its domain's, or
+                `Exponential()`.
             timeout: How long one attempt may take: a `timedelta`, or a function of the `Job`.
+                Default: its domain's, or `None`.
             paused: Whether its jobs are enqueued and wait, until code without it is deployed.
-            tags: Words stored with its jobs, for people to filter by.
+            tags: Words stored with its jobs, for people to filter by. Default: its domain's, or
+                `()`.
             default_actor: Actor of jobs that nobody asked for, for instance `"system:billing"`.
             log_level: Level at which a failed attempt is logged.
             log_final_level: Level at which the attempt is logged with which a job is discarded.
@@ -109,7 +112,9 @@ class Trigger(Promising):
         Raises:
             DefinitionError: A value that no job could have.
         """
-        return cls(TriggerSpec(given(TriggerOptions, locals())))
+        names = locals()
+        options = given(TriggerOptions, names)
+        return cls(TriggerSpec(options, chosen(TriggerOptions, names)))
 
     def __repr__(self) -> str:
         return f"<trigger {self.spec.options.key}>"

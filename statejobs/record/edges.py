@@ -72,4 +72,5 @@ def trigger_edges(bound: BoundTrigger) -> TriggerEdges:
         during=bound.during,
         failed=bound.failed,
         options=replace(bound.options, key=bound.key, aliases=bound.aliases),
+        origins=bound.origins,
     )

@@ -17,6 +17,7 @@ from statejobs.acting import current_actor, is_system
 from statejobs.machine.guard import Guard
 from statejobs.machine.kernel import Kernel
 from statejobs.record.edges import action_edges, transition_edge, trigger_edges
+from statejobs.record.home import Home
 from statejobs.record.identity import encode_identity
 from statejobs.record.ledger import value_of
 from statejobs.record.specs import (
@@ -46,8 +47,20 @@ class ResourceModel:
     transitions: Mapping[str, TransitionSpec]
     triggers: Mapping[str, BoundTrigger]
     """By key."""
+    home: Home
     redactions: set[Redaction] = field(default_factory=set)
     """Of the apps that have it: its history hides whatever one of them hides."""
+
+    def __post_init__(self) -> None:
+        """Follow the domain."""
+        self.home.rely(self)
+
+    def forget_options(self) -> None:
+        """Ask for those of the triggers again, and show them in the graph."""
+        for bound in self.triggers.values():
+            bound.forget_options()
+        vars(self).pop("spec", None)
+        self.cls.__machine__ = self.spec  # type: ignore[attr-defined]
 
     @cached_property
     def spec(self) -> MachineSpec:

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from statejobs.machine.guard import Guard, Permission
+from statejobs.record.home import Home
 from statejobs.record.ledger import value_of
 from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED
@@ -31,6 +32,9 @@ class TriggerSpec:
     """A trigger as it was written; in a mixin one of them has a key for each resource."""
 
     options: TriggerOptions
+    """As they were written; those that hold are in what one resource makes of it."""
+    chosen: frozenset[str] = frozenset()
+    """Those that were given, of the options for which a domain may have a default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +155,33 @@ class TaskSpec:
     name: str
     """Of its function."""
     body: Callable[..., Any]
-    options: TaskOptions
+    written: TaskOptions
+    """Its options as they were written."""
+    chosen: frozenset[str]
+    """Those that were given, of the options for which a domain may have a default."""
+    home: Home
     takes_context: bool
     """Whether its first parameter is the context of the job."""
     discard_hook: Callable[..., None] | None = None
     """Takes the session, the reason, and the arguments of the job."""
 
+    def __post_init__(self) -> None:
+        """Follow the domain."""
+        self.home.rely(self)
+
     @property
     def key(self) -> str:
         """Stable name stored with its jobs."""
-        return self.options.key
+        return self.written.key
+
+    @cached_property
+    def options(self) -> TaskOptions:
+        """How its jobs are stored and run."""
+        return self.home.resolved(self.written, self.chosen)
+
+    def forget_options(self) -> None:
+        """Ask for them again."""
+        vars(self).pop("options", None)
 
     @cached_property
     def is_async(self) -> bool:
@@ -209,11 +230,21 @@ class BoundTrigger:
     target: str
     during: str | None
     failed: str | None
+    home: Home
 
     @cached_property
     def options(self) -> TriggerOptions:
         """How its jobs are stored and run."""
-        return self.spec.options
+        return self.home.resolved(self.spec.options, self.spec.chosen)
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Whence each of its options is for which a domain may have a default."""
+        return self.home.origins(self.spec.options, self.spec.chosen)
+
+    def forget_options(self) -> None:
+        """Ask for them again."""
+        vars(self).pop("options", None)
 
     @cached_property
     def prefix(self) -> str:

@@ -6,6 +6,7 @@ States are the *values* of the enum, so that the graph needs no class of the use
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -92,6 +93,9 @@ class TriggerEdges:
     failed: str | None
     options: TriggerOptions = field(hash=False)
     """How its jobs are stored and run, each option that it has."""
+    origins: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Whence each option is for which a domain may have a default: `option`, `domain shop`, or
+    `default`."""
 
     @property
     def queue(self) -> str:

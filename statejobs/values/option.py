@@ -25,6 +25,8 @@ class Option:
     check: Check
     shown: str | None = None
     """How its default reads, where that is not its value."""
+    by_domain: bool = False
+    """Whether a domain may have another default for it; then None says that it was left out."""
 
 
 @cache
@@ -43,7 +45,22 @@ def options_of(declaration: type) -> dict[str, Option]:
 
 def given(declaration: Callable[..., D], names: Mapping[str, Any]) -> D:
     """Return a declaration of those of *names*, the locals of a function, that are its options."""
-    return declaration(**{name: names[name] for name in options_of(declaration)})
+    return declaration(
+        **{
+            name: names[name]
+            for name, option in options_of(declaration).items()
+            if not (option.by_domain and names[name] is None)
+        }
+    )
+
+
+def chosen(declaration: type, names: Mapping[str, Any]) -> frozenset[str]:
+    """Return which options, of those for which a domain may have a default, *names* gives."""
+    return frozenset(
+        name
+        for name, option in options_of(declaration).items()
+        if option.by_domain and names[name] is not None
+    )
 
 
 def check_options(declared: Any, where: str) -> None:

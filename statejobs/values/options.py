@@ -45,7 +45,7 @@ class TaskOptions:
     ] = ()
     queue: Annotated[
         str,
-        Option("queue of its jobs", checked.queue),
+        Option("queue of its jobs", checked.queue, by_domain=True),
     ] = "default"
     priority: Annotated[
         int,
@@ -57,11 +57,12 @@ class TaskOptions:
                 why="priorities order the jobs inside a queue, from 0 (first) to 9 (last)",
                 fix="give a number from 0 to 9",
             ),
+            by_domain=True,
         ),
     ] = 0
     max_attempts: Annotated[
         int,
-        Option("attempts before a job is discarded", _TRIED),
+        Option("attempts before a job is discarded", _TRIED, by_domain=True),
     ] = 5
     max_crashes: Annotated[
         int,
@@ -91,6 +92,7 @@ class TaskOptions:
             "a function `(attempt, error) -> timedelta`, or a `Backoff`",
             checked.backoff,
             shown="Exponential()",
+            by_domain=True,
         ),
     ] = None
     timeout: Annotated[
@@ -98,6 +100,7 @@ class TaskOptions:
         Option(
             "how long one attempt may take: a `timedelta`, or a function of the `Job`",
             checked.timeout,
+            by_domain=True,
         ),
     ] = None
     paused: Annotated[
@@ -109,7 +112,11 @@ class TaskOptions:
     ] = False
     tags: Annotated[
         Sequence[str],
-        Option("words stored with its jobs, for people to filter by", checked.tags),
+        Option(
+            "words stored with its jobs, for people to filter by",
+            checked.tags,
+            by_domain=True,
+        ),
     ] = ()
     default_actor: Annotated[
         str | None,

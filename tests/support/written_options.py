@@ -53,7 +53,8 @@ def signature_written(source: str, door: Door) -> str:
         last += 1
     indent = " " * arguments[0].col_offset
     written = [
-        f"{indent}{field.name}: {_annotation(door.takes, field.name)} = {field.default!r},\n"
+        f"{indent}{field.name}: {_annotation(door.takes, field.name)} = "
+        f"{_left_out(door.takes, field)!r},\n"
         for field in fields(door.takes)
         if field.kw_only
     ]
@@ -68,9 +69,10 @@ def docstring_written(source: str, door: Door) -> str:
     start = next(n for n in place if lines[n].strip() == "Args:") + 1
     end = next(n for n in place if n >= start and not lines[n].strip())
     indent = " " * (docstring.col_offset + 4)
+    defaults = {field.name: field for field in fields(door.takes)}
     written = [
         textwrap.fill(
-            f"{name}: {_sentences(option)}",
+            f"{name}: {_sentences(option, defaults[name])}",
             width=100,
             initial_indent=indent,
             subsequent_indent=f"{indent}    ",
@@ -107,7 +109,10 @@ def _annotation(declaration: type, name: str) -> str:
     """Return what is written as the type of a field, without what is noted beside it."""
     owner = next(cls for cls in declaration.__mro__ if name in cls.__annotations__)
     annotated = ast.parse(owner.__annotations__[name], mode="eval").body
-    return ast.unparse(annotated.slice.elts[0])
+    written = ast.unparse(annotated.slice.elts[0])
+    if options_of(declaration)[name].by_domain and not written.endswith("| None"):
+        return f"{written} | None"
+    return written
 
 
 def _shown(field: Field, shown: str | None) -> str:
@@ -118,8 +123,15 @@ def _shown(field: Field, shown: str | None) -> str:
     return "`{}`".format(shown or repr(field.default).replace("'", '"'))
 
 
-def _sentences(option: Option) -> str:
+def _left_out(declaration: type, field: Field) -> object:
+    """Return what an option is when it is left out: None where the domain has a say."""
+    return None if options_of(declaration)[field.name].by_domain else field.default
+
+
+def _sentences(option: Option, field: Field) -> str:
     meaning = f"{option.doc[0].upper()}{option.doc[1:]}."
+    if option.by_domain:
+        return f"{meaning} Default: its domain's, or {_shown(field, option.shown)}."
     return f"{meaning} Default: {option.shown}." if option.shown else meaning
 
 

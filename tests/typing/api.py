@@ -14,6 +14,7 @@ from statejobs import (
     AsyncJobContext,
     BulkResult,
     ChunkContext,
+    Defaults,
     Domain,
     DrainResult,
     EnqueueResult,
@@ -179,7 +180,13 @@ async def wait_for(seconds: float) -> None: ...
 
 
 def declare() -> StateJobs:
-    shop = Domain("shop", resources=[Order], tasks=[daily, mail, fetch, wait_for])
+    shop = Domain(
+        "shop",
+        resources=[Order],
+        tasks=[daily, mail, fetch, wait_for],
+        queues={"payments": 5},
+        defaults=Defaults(queue="payments", backoff=timedelta(seconds=5)),
+    )
     return StateJobs(
         "sqlite:///shop.db", domains=[shop], queues={"default": 10, "payments": 5}
     )

@@ -94,6 +94,10 @@ task("report.x", max_attempts="five")
 task("report.x", args={})
 # mypy, pyright, running: a function that is no task
 Domain("d", tasks=[tell])
+# mypy, pyright, running: a default of another type
+Defaults(priority="high")
+# mypy, pyright, running: a default that does not exist
+Defaults(max_crashes=3)
 # mypy, pyright, running: an action that takes the session
 class Wrong(Parent):
     charge = Trigger.on_demand("a.b")
