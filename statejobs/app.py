@@ -31,6 +31,7 @@ from statejobs.events import JobEnded, JobStale
 from statejobs.people.by_hand import ByHand
 from statejobs.people.desk import Desk
 from statejobs.people.named import Named
+from statejobs.people.workers import unserved_queues
 from statejobs.record.ledger import CLOCK, IDS
 from statejobs.runner.crash_points import Reach, live_on
 from statejobs.runner.drain import DrainResult, drain, step
@@ -56,7 +57,13 @@ from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
-from statejobs.values.kinds import check_kind, check_span, check_whole, members_of
+from statejobs.values.kinds import (
+    check_kind,
+    check_span,
+    check_text,
+    check_whole,
+    members_of,
+)
 from statejobs.values.queues import check_queues, join_queues, known_queues
 from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
@@ -257,6 +264,9 @@ class StateJobs(ByHand):
 
     def runner(self) -> Runner:
         """Return a new engine under a node id of its own."""
+        return self._runner(keys=None)
+
+    def _runner(self, *, keys: Sequence[str] | None) -> Runner:
         self.store.refuse_closed()
         return Runner(
             self.store,
@@ -265,19 +275,36 @@ class StateJobs(ByHand):
             settings=self.settings,
             sources=self.sources,
             telemetry=self.telemetry,
+            keys=keys,
             reach=self._reach,
         )
 
-    def worker(self, queues: Mapping[str, int] | None = None) -> Worker:
-        """Return a worker for this process; call its `start` and `stop`."""
+    def worker(
+        self,
+        queues: Mapping[str, int] | None = None,
+        *,
+        domains: Sequence[Domain | str] | None = None,
+    ) -> Worker:
+        """Return a worker for this process; call its `start` and `stop`.
+
+        Args:
+            queues: Queue → how many of its jobs it runs at once; those of the app by default.
+            domains: Of which domains it claims jobs, each given itself or by its name; of all by
+                default. Jobs of others wait in the same queues for other workers.
+
+        Raises:
+            ConfigurationError: A queue or domain that cannot be used, or is not of this app.
+        """
         self.store.refuse_closed()
+        keys = None if domains is None else self.registry.keys_in(_names_of(domains))
         refuse_worker(self.engine)
         served = check_queues(self.queues if queues is None else queues)
         self.check_tables()
         check_connections(self.engine, slots=sum(served.values()))
         self._warn_of_unserved({*self.queues, *served})
+        self._warn_of_left(served)
         self.store.reserve_connections()
-        runner = self.runner()
+        runner = self._runner(keys=keys)
         worker = Worker(
             runner,
             served,
@@ -289,7 +316,7 @@ class StateJobs(ByHand):
             on_loop_end=self._async_engines.close_of_this_loop,
             on_loop_blocked=self._async_engines.cut,
             services=self._services,
-            declares=self._declarations.as_json(),
+            declares=self._declarations.as_json(keys),
         )
         self._workers.add(worker)
         self.telemetry.subscribe_once(log_event, JobEnded, JobStale)
@@ -403,8 +430,27 @@ class StateJobs(ByHand):
         for warning in self.registry.unserved(queues):
             log.warning("%s", warning)
 
+    def _warn_of_left(self, served: Collection[str]) -> None:
+        """Say which queues of the app neither this worker serves nor any that lives."""
+        if self.queues.keys() <= {*served}:
+            return  # the usual case, which asks nobody
+        for queue in unserved_queues(self.desk, but=served):
+            log.warning(
+                "no worker that lives serves queue %r, nor will this one: its jobs wait",
+                queue,
+            )
+
     def _watch_engine(self, engine: Engine) -> None:
         """Notice what becomes of the connections of another *engine* on the database."""
         self.store.witness.include(engine)
         if self._watch is not None:
             self._watch.include(engine)
+
+
+def _names_of(domains: Sequence[Domain | str]) -> list[str]:
+    where = "worker(domains=…)"
+    members = members_of(where, domains, example='domains=["shop"]')
+    names = [one.name if isinstance(one, Domain) else one for one in members]
+    for name in names:
+        check_text(f"{where}: each of them", name, example="shop")
+    return names

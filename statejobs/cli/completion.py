@@ -43,6 +43,11 @@ def queue_names(app: StateJobs) -> Iterable[str]:
     return [*app.queues, *app.registry.named_queues()]
 
 
+def domain_names(app: StateJobs) -> Iterable[str]:
+    """Return the names of its domains."""
+    return app.registry.domains
+
+
 def key_names(app: StateJobs) -> Iterable[str]:
     """Return the keys of its triggers and tasks."""
     return app.registry.known_keys()

@@ -75,6 +75,8 @@ def _print_status(output: Output, page: Status, now: datetime) -> None:
     output.facts({"app": page.app, "database": page.database})
     output.title("Queues")
     _print_queues(output, page.queues)
+    if page.workers and page.unserved:
+        output.paragraph(f"no worker serves {', '.join(page.unserved)}")
     output.title("Workers")
     if page.workers:
         _print_workers(output, page.workers, now)

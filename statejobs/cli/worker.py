@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from statejobs.cli.completion import complete, queue_names
+from statejobs.cli.completion import complete, domain_names, queue_names
 from statejobs.cli.logs import FORMATS, LEVELS, set_up_logging
 from statejobs.cli.settings import Settings, common_options
 from statejobs.cli.source import DATABASE_VARIABLE
@@ -40,11 +40,11 @@ def read_seconds(
 
 def read_queues(
     _context: click.Context, _parameter: click.Parameter, value: str | None
-) -> dict[str, int] | None:
-    """Return queue → limit from `a:10,b`; -1 stands for the app's own limit."""
+) -> dict[str, int | None] | None:
+    """Return queue → limit from `a:10,b,*`; None stands for the app's own limit."""
     if value is None:
         return None
-    queues: dict[str, int] = {}
+    queues: dict[str, int | None] = {}
     for part in value.split(","):
         name, colon, limit = part.strip().partition(":")
         if not name or (colon and not (limit.isdecimal() and int(limit) > 0)):
@@ -54,7 +54,7 @@ def read_queues(
             )
         if name in queues:
             raise click.BadParameter(f"queue {name!r} is named twice")
-        queues[name] = int(limit) if colon else -1
+        queues[name] = int(limit) if colon else None
     return queues
 
 
@@ -95,7 +95,18 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
             shell_complete=complete(queue_names),
             envvar="STATEJOBS_QUEUES",
             show_envvar=True,
-            help="Which queues, and how many of their jobs at once.  [default: the app's]",
+            help="Which queues, and how many of their jobs at once; * is all others of the app.  "
+            "[default: the app's]",
+        ),
+        click.option(
+            "--domain",
+            "domains",
+            metavar="NAME",
+            multiple=True,
+            shell_complete=complete(domain_names),
+            envvar="STATEJOBS_DOMAIN",
+            show_envvar=True,
+            help="Claim jobs of this domain only; may be repeated.  [default: all]",
         ),
     ):
         command = option(command)
@@ -117,7 +128,8 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_obj
 def worker(
     settings: Settings,
-    queues: dict[str, int] | None,
+    queues: dict[str, int | None] | None,
+    domains: tuple[str, ...],
     grace: float | None,
     processes: int,
     log_level: str,
@@ -132,6 +144,7 @@ def worker(
     \b
     Examples:
       statejobs worker --queues payments:10,mail:2
+      statejobs worker --queues "payments:10,*" --domain shop
       statejobs worker --processes 4 --grace 60
     """  # noqa: D301
     # first: a signal while the app is looked for stops in order too
@@ -149,6 +162,7 @@ def worker(
         *("--log-level", log_level, "--log-format", log_format),
         *(() if grace is None else ("--grace", str(grace))),
         *(() if queues is None else ("--queues", _as_option(queues))),
+        *(word for name in domains for word in ("--domain", name)),
         *(("--debug",) if settings.debug else ()),
     ]
     # A URL may hold a password, and others can read the arguments of a process.
@@ -224,7 +238,7 @@ def _handle(inbox: Inbox, seconds: float, supervisor: Supervisor) -> None:
         supervisor.stop()
 
 
-def _as_option(queues: dict[str, int]) -> str:
+def _as_option(queues: dict[str, int | None]) -> str:
     return ",".join(
-        name if limit < 0 else f"{name}:{limit}" for name, limit in queues.items()
+        name if limit is None else f"{name}:{limit}" for name, limit in queues.items()
     )

@@ -30,6 +30,7 @@ from statejobs.store.engines.addresses import shown_url
 from statejobs.values.clock import Clock
 from statejobs.values.job import Job
 from statejobs.values.moments import span
+from statejobs.values.queues import REST, served_queues
 
 log = logging.getLogger("statejobs.worker")
 
@@ -47,7 +48,8 @@ Inbox = queue.SimpleQueue[str]
 @click.pass_obj
 def worker_process(
     settings: Settings,
-    queues: dict[str, int] | None,
+    queues: dict[str, int | None] | None,
+    domains: tuple[str, ...],
     grace: float | None,
     ready_fd: int,
     log_level: str,
@@ -66,7 +68,8 @@ def worker_process(
     set_up_logging(log_level, log_format, app.redaction)
     patience = app.settings.shutdown_grace.total_seconds() if grace is None else grace
     served = _queues(app, queues)
-    worker = once_there(lambda: app.worker(served), app.sources)
+    chosen = _domains(app, domains)
+    worker = once_there(lambda: app.worker(served, domains=chosen), app.sources)
     app.telemetry.subscribe(lambda _: orders.given.put(_RECYCLE), JobAbandoned)
     once_there(worker.register, app.sources)
     hasten.append(worker.release_now)
@@ -74,7 +77,7 @@ def worker_process(
     os.close(ready_fd)
     orders.serve()
     worker.start()
-    _log_start(settings, app, worker)
+    _log_start(settings, app, worker, domains)
     order = orders.wait()
     _log_stop(app, worker, order, patience)
     left_nothing = _stop(worker, patience, haste, app.sources.clock)
@@ -137,31 +140,43 @@ def _read_orders(pipe: int, inbox: Inbox, hasten: Sequence[Callable[[], None]]) 
     inbox.put(Order.STOP)
 
 
-def _queues(app: StateJobs, chosen: Mapping[str, int] | None) -> dict[str, int]:
-    if chosen is None:
-        return app.queues
-    known = {*app.queues, *app.registry.named_queues()}
+def _domains(app: StateJobs, chosen: Sequence[str]) -> Sequence[str] | None:
+    known = app.registry.domains
     for name in chosen:
         if name not in known:
             raise Problem(
-                f"--queues: no queue {name!r}; {did_you_mean(name, known)}",
+                f"--domain: no domain {name!r}; {did_you_mean(name, known)}",
+                "it is not in the `domains` of the app",
+                "statejobs worker --help",
+                Exit.USAGE,
+            )
+    return chosen or None
+
+
+def _queues(app: StateJobs, chosen: Mapping[str, int | None] | None) -> dict[str, int]:
+    if chosen is None:
+        return app.queues
+    known = {REST, *app.queues, *app.registry.named_queues()}
+    for name in chosen:
+        if name not in known:
+            raise Problem(
+                f"--queues: no queue {name!r}; {did_you_mean(name, known - {REST})}",
                 "no trigger and no task of the app uses it",
                 "statejobs queue list",
                 Exit.USAGE,
             )
-    default = next(iter(app.queues.values()))
-    return {
-        name: app.queues.get(name, default) if limit < 0 else limit
-        for name, limit in chosen.items()
-    }
+    return served_queues(chosen, app.queues)
 
 
-def _log_start(settings: Settings, app: StateJobs, worker: Worker) -> None:
+def _log_start(
+    settings: Settings, app: StateJobs, worker: Worker, domains: Sequence[str]
+) -> None:
     log.info(
-        "worker started: pid %s, node %s, queues %s, database %s, app %s",
+        "worker started: pid %s, node %s, queues %s%s, database %s, app %s",
         os.getpid(),
         worker.node_id,
         _listed(worker.queues),
+        f", domains {', '.join(domains)}" if domains else "",
         shown_url(app.engine.url),
         settings.app_name(),
     )

@@ -147,8 +147,14 @@ class Registry:
         """Return the keys and aliases of all triggers and tasks of *domains*.
 
         Raises:
-            ConfigurationError: One is not in this app.
+            ConfigurationError: None is given, or one is not in this app.
         """
+        if not domains:
+            raise ConfigurationError(
+                "no domain is named",
+                why="such a worker would claim nothing",
+                fix="leave domains out to serve all of them",
+            )
         for name in domains:
             if name not in self.domains:
                 raise ConfigurationError(

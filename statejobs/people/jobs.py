@@ -12,7 +12,7 @@ from statejobs.people.acts import why_no_retry
 from statejobs.people.desk import Desk
 from statejobs.people.history import ShownAttempt, ShownStep, attempts_of, steps_of_job
 from statejobs.people.obstacles import why_paused
-from statejobs.people.workers import living_workers
+from statejobs.people.workers import serving
 from statejobs.values.job import WAITING, Job, JobOutcome, JobState
 from statejobs.values.redaction import Redaction
 from statejobs.values.shown import decoded, shown_job
@@ -199,8 +199,14 @@ def _why_unserved(desk: Desk, job: Job) -> str | None:
     is_ours = job.queue in desk.queues
     if job.state not in WAITING or (is_ours and job.run_at > desk.now()):
         return None
-    if any(worker.serves(job.queue) for worker in living_workers(desk)):
+    who = serving(desk, job.queue)
+    if who.takes(job.key):
         return None
+    if who.workers:
+        return (
+            f"no worker of queue {job.queue!r} claims jobs of {job.key!r}: "
+            "start one of its domain, or without --domain"
+        )
     if is_ours:
         return f"no worker serves queue {job.queue!r}: start one with  statejobs worker"
     hint = did_you_mean(job.queue, desk.queues)

@@ -17,7 +17,7 @@ from statejobs.store.engines.addresses import shown_url
 from statejobs.store.faults import Fault, fault_of, words_of
 from statejobs.store.look import count_by
 from statejobs.store.queries import AtLeast
-from statejobs.values.job import JobState
+from statejobs.values.job import WAITING, JobState
 from statejobs.values.shown import shown_row
 
 
@@ -63,6 +63,8 @@ class Status:
     """How the app was named."""
     database: str
     queues: tuple[QueueStatus, ...]
+    unserved: tuple[str, ...]
+    """Queues that no worker serves which lives: those of the app, and others where jobs wait."""
     workers: tuple[ShownWorker, ...]
     records: Mapping[str, Mapping[str, int]]
     """Resource → state → how many."""
@@ -82,10 +84,12 @@ def status_of(desk: Desk, app: str) -> Status:
     records, uncounted = _count_records(desk)
     paused = desk.queries.waiting_of(desk.registry.paused_keys())
     waiting = desk.queries.waiting_for_other_code(desk.now())
+    listed = queues(desk)
     return Status(
         app=app,
         database=shown_url(desk.store.engine.url),
-        queues=queues(desk),
+        queues=listed,
+        unserved=tuple(one.queue for one in listed if _is_unserved(one)),
         workers=workers(desk),
         records=records,
         uncounted=uncounted,
@@ -120,6 +124,11 @@ def queues(desk: Desk) -> tuple[QueueStatus, ...]:
         )
         for name in _names(desk, counts)
     )
+
+
+def _is_unserved(queue: QueueStatus) -> bool:
+    waits = any(queue.states[state] for state in WAITING)
+    return not queue.workers and (queue.limit is not None or waits)
 
 
 def _names(desk: Desk, holding: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,20 @@ class ShownWorker:
         return isinstance(self.queues, dict) and queue in self.queues
 
 
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Who serves a queue."""
+
+    workers: int
+    """How many that live."""
+    keys: frozenset[str] | None
+    """Whose jobs they claim; None when one of them does not say."""
+
+    def takes(self, key: str) -> bool:
+        """Return whether one of them claims jobs of *key*."""
+        return self.workers > 0 and (self.keys is None or key in self.keys)
+
+
 def workers(desk: Desk) -> tuple[ShownWorker, ...]:
     """Return the worker processes that live, or died not long ago."""
     now = desk.now()
@@ -48,6 +62,35 @@ def workers(desk: Desk) -> tuple[ShownWorker, ...]:
 def living_workers(desk: Desk) -> tuple[ShownWorker, ...]:
     """Return the worker processes that live."""
     return tuple(worker for worker in workers(desk) if worker.lives)
+
+
+def serving(desk: Desk, queue: str) -> Serving:
+    """Return which workers that live serve *queue*, and whose jobs they claim."""
+    now = desk.now()
+    rows = [row for row in desk.queries.nodes() if now - row["beat_at"] < desk.lease]
+    found = [row for row in rows if _worker(desk, row, now).serves(queue)]
+    claimed = [_declared_keys(row["declares"]) for row in found]
+    told = [keys for keys in claimed if keys is not None]
+    is_told = len(told) == len(claimed)
+    return Serving(
+        workers=len(found), keys=frozenset().union(*told) if is_told else None
+    )
+
+
+def unserved_queues(desk: Desk, *, but: Collection[str] = ()) -> list[str]:
+    """Return the queues of the app that no worker serves which lives, *but* for some."""
+    alive = living_workers(desk)
+    return [
+        queue
+        for queue in desk.queues
+        if queue not in but and not any(worker.serves(queue) for worker in alive)
+    ]
+
+
+def _declared_keys(declares: Any) -> frozenset[str] | None:
+    content = decoded(declares) if isinstance(declares, str) else None
+    keys = content.get("keys") if isinstance(content, dict) else None
+    return frozenset(keys) if isinstance(keys, dict) else None
 
 
 def _worker(desk: Desk, row: Mapping[str, Any], now: datetime) -> ShownWorker:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 from msgspec import structs
 from sqlalchemy import Connection
@@ -84,10 +85,12 @@ class Claiming:
         settings: WorkerSettings,
         sources: Sources,
         telemetry: Telemetry,
+        keys: Sequence[str] | None = None,
         reach: Reach = live_on,
     ) -> None:
         self._store = store
         self._works = works
+        self._only = None if keys is None else frozenset(keys)
         self._node_id = node_id
         self._settings = settings
         self._sources = sources
@@ -109,7 +112,13 @@ class Claiming:
 
     def claimable_keys(self) -> Sequence[str]:
         """Return the keys of the jobs that this node can claim now."""
-        return self.held.free(self._works.unpaused_keys())
+        return self.held.free(self._keys)
+
+    @cached_property
+    def _keys(self) -> Sequence[str]:
+        """The keys of the jobs that this node would claim."""
+        keys = self._works.unpaused_keys()
+        return keys if self._only is None else [k for k in keys if k in self._only]
 
     def look(self, queues: Sequence[str]) -> Peek:
         """Look which of *queues* have work, and for whom; claims go by it until the next look."""

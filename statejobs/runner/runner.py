@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from statejobs.config import WorkerSettings
 from statejobs.runner.attempts import Attempts
 from statejobs.runner.claiming import Claiming, Wanted
@@ -30,8 +32,21 @@ class Runner:
         settings: WorkerSettings,
         sources: Sources,
         telemetry: Telemetry,
+        keys: Sequence[str] | None = None,
         reach: Reach = live_on,
     ) -> None:
+        """Make an engine.
+
+        Args:
+            store: The tables.
+            work: What the jobs do.
+            node_id: Whose claims they are.
+            settings: Lease, batches and graces.
+            sources: Clock, ids and chance.
+            telemetry: Tells what happens.
+            keys: Whose jobs it claims; by default all that *work* knows, which it rescues anyway.
+            reach: Called at each crash point.
+        """
         self.store = store
         self.work = work
         self.node_id = node_id
@@ -65,6 +80,7 @@ class Runner:
             settings=settings,
             sources=sources,
             telemetry=telemetry,
+            keys=keys,
             reach=reach,
         )
         self._rescue = Rescue(

@@ -10,6 +10,8 @@ from statejobs.values.whole import is_whole
 
 USUAL = {"default": 10}
 """The queues of an app that names none."""
+REST = "*"
+"""All other queues of the app, where a worker is told which it serves."""
 
 
 def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
@@ -79,25 +81,24 @@ def join_queues(
 
 
 def served_queues(
-    chosen: Mapping[str, int | None], queues: Mapping[str, int], rest: str = "*"
+    chosen: Mapping[str, int | None], queues: Mapping[str, int]
 ) -> dict[str, int]:
     """Return which of *queues* a worker serves that was told *chosen*, and with what limits.
 
     Args:
-        chosen: Queue → limit; None stands for that of the app.
+        chosen: Queue → limit; None stands for that of the app, and `REST` for the other queues.
         queues: Of the app.
-        rest: What stands in *chosen* for all of *queues* that it does not name.
     """
     usual = next(iter(queues.values()))
     named = {
         name: queues.get(name, usual) if limit is None else limit
         for name, limit in chosen.items()
-        if name != rest
+        if name != REST
     }
-    if rest not in chosen:
+    if REST not in chosen:
         return named
     others = {name: limit for name, limit in queues.items() if name not in named}
-    limit = chosen[rest]
+    limit = chosen[REST]
     return {**named, **(others if limit is None else dict.fromkeys(others, limit))}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -67,9 +67,13 @@ class Declarations:
         }
         return {Part.KEYS.value: keys, Part.RESOURCES.value: states}
 
-    def as_json(self) -> str:
-        """Return it for the row of this node."""
-        return msgspec.json.encode(self.own, order="deterministic").decode()
+    def as_json(self, keys: Collection[str] | None = None) -> str:
+        """Return it for the row of this node; of *keys* only, where it claims no others."""
+        told = dict(self.own)
+        if keys is not None:
+            declared = self.own[Part.KEYS.value]
+            told[Part.KEYS.value] = {key: declared[key] for key in keys}
+        return msgspec.json.encode(told, order="deterministic").decode()
 
     def may_fit_others(self, connection: Connection, part: Part, name: str) -> bool:
         """Return whether what does not fit here may fit another node, now or before long.

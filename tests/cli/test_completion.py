@@ -38,6 +38,7 @@ def completed(shell, sqlite_url):
         (["record", "show", "Ta"], ["Task"]),
         (["diagram", "Cra"], ["Crate"]),
         (["worker", "--queues", "sl"], ["slow"]),
+        (["worker", "--domain", "w"], ["work"]),
         (["worker", "--log-format", "j"], ["json"]),
     ],
     ids=" ".join,

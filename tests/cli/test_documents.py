@@ -89,6 +89,7 @@ def test_status_shows_queues_workers_and_records(typed):
         "app",
         "database",
         "queues",
+        "unserved",
         "workers",
         "records",
         "uncounted",

@@ -168,6 +168,28 @@ def test_a_wrong_queue_is_said_once_and_ends_the_worker(file_app, tmp_path):
     assert running.said().count("did you mean 'work'?") == 1
 
 
+def test_a_wrong_domain_is_said_once_and_ends_the_worker(file_app, tmp_path):
+    url = file_app.engine.url.render_as_string(hide_password=False)
+    running = Running(url, tmp_path / "log", "--domain", "wrok", "--processes", "3")
+
+    assert running.end() == 2
+    running.process.stdout.close()
+    assert running.said().count("no domain 'wrok'; did you mean 'work'?") == 1
+
+
+def test_processes_serve_the_domains_and_queues_that_they_are_told(
+    file_app, start_worker
+):
+    running = start_worker(file_app, "--domain", "work", "--queues", "work:1,*")
+    done = submit_task(file_app)
+
+    eventually(lambda: task(file_app, done).state == "completed", running.said)
+    assert "queues work (1), slow (2), domains work, database" in running.said()
+    assert [node["queues"] for node in file_app.queries.nodes()] == [
+        '{"work":1,"slow":2}'
+    ]
+
+
 def test_a_worker_waits_for_a_database_that_is_not_there_yet(tmp_path):
     later = tmp_path / "later"
     running = Running(f"sqlite:///{later}/app.db", tmp_path / "log")
