@@ -67,7 +67,8 @@ class TransitionOnClass(Generic[R]):
             values: What to write with the state: attribute or name → value or SQL expression. It
                 stands for the body, which does not run, so a body that does something needs it.
             args: The transition's arguments, for the history.
-            limit: Most records to move; call again, a commit each, until fewer are moved.
+            limit: Most records to move; call again, a commit each, until none is moved. Those that
+                others hold are taken when no other is left.
 
         Raises:
             BulkError: A guard, a body or the args of a trigger cannot be expressed in SQL.

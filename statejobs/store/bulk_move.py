@@ -64,14 +64,23 @@ def is_sql(value: object) -> bool:
     return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
 
 
-def pick_and_move(move: MatchingMove, dialect: str) -> Any:
-    """Lock the matching records in the order of their keys, then move them; returns `MovedRow`s."""
+def pick_and_move(move: MatchingMove, dialect: str, *, waits: bool) -> Any:
+    """Lock the matching records, then move them; returns `MovedRow`s.
+
+    It *waits* for who holds one, and so takes them in the order of their keys; or it takes those
+    that it finds first, whom nobody holds, and sorts nothing of what its limit leaves.
+    """
     records, names = move.records, move.names
     matching = _matching(move, move.sources).add_columns(
         records.state.label(names["was"])
     )
-    ordered = in_lock_order(matching, records.keys, records.table, dialect)
-    picked = ordered.cte(names["picked"])
+    if waits:
+        locked = in_lock_order(matching, records.keys, records.table, dialect)
+    else:
+        locked = matching.with_for_update(
+            key_share=True, skip_locked=True, of=records.table
+        )
+    picked = locked.cte(names["picked"])
     found = (key == picked.c[names[f"pk_{n}"]] for n, key in enumerate(records.keys))
     return _update(move, and_(*found)).returning(
         move.record_id.label("record_id"),

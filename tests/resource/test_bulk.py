@@ -486,7 +486,7 @@ def test_a_job_that_was_enqueued_while_it_waited_for_the_record_is_cancelled(
                 )
             )
             thread.start()
-            _wait_for_a_lock(engine)
+            wait_for_a_lock(engine)
             racer.commit()
             thread.join(DEADLINE)
             session.commit()
@@ -509,7 +509,7 @@ def test_a_record_that_was_moved_while_it_waited_is_left_alone(postgres_url):
                 target=lambda: result.append(Mail.post.bulk(session, where=true()))
             )
             thread.start()
-            _wait_for_a_lock(engine)
+            wait_for_a_lock(engine)
             racer.commit()
             thread.join(DEADLINE)
             session.commit()
@@ -534,7 +534,8 @@ def test_a_lost_race_under_repeatable_read_is_a_stale_transition(postgres_url):
                 Mail.post.bulk(session, where=true())
 
 
-def _wait_for_a_lock(engine):
+def wait_for_a_lock(engine):
+    """Wait until a connection waits for what another has locked."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     for _ in range(2000):
         with engine.connect() as connection:

@@ -3,7 +3,7 @@
 On PostgreSQL one statement does it all, unless the move leaves a state whose jobs must be
 cancelled: those may be newer than the snapshot of the statement that locked the records, so a later
 statement looks for them. Records are locked in the order of their ids, then their jobs, as
-everywhere.
+everywhere; with a limit they are those that nobody holds, and so need no order.
 """
 
 from __future__ import annotations
@@ -88,18 +88,11 @@ def move_in_bulk(
         limit=limit,
     )
     connection = connection_for(session, model.mapper)
-    salt = session.info.get(IDS, random_id)()
-    held = held_records(session, cls)
     try:
-        if (
-            connection.dialect.name == "postgresql"
-            and not held
-            and not _meets_jobs(move)
-        ):
-            result = _move_at_once(connection, move, salt)
-        else:
-            rows, result = _move_by_steps(connection, move, salt)
-            tell_session(session, move, held, rows)
+        # With a limit, those whom nobody holds: only for the last of them it waits.
+        result = _move(session, connection, move, waits=limit is None)
+        if limit is not None and not result.moved:
+            result = _move(session, connection, move, waits=True)
     except DBAPIError as error:
         if fault_of(error) is Fault.CONFLICT:
             raise _stale(move) from error
@@ -109,11 +102,27 @@ def move_in_bulk(
     return result
 
 
-def _move_at_once(connection: Connection, move: BulkMove, salt: str) -> BulkResult:
+def _move(
+    session: Session, connection: Connection, move: BulkMove, *, waits: bool
+) -> BulkResult:
+    salt = session.info.get(IDS, random_id)()
+    held = held_records(session, move.model.cls)
+    is_simple = connection.dialect.name == "postgresql" and not held
+    if is_simple and not _meets_jobs(move):
+        return _move_at_once(connection, move, salt, waits=waits)
+    rows, result = _move_by_steps(connection, move, salt, waits=waits)
+    tell_session(session, move, held, rows)
+    return result
+
+
+def _move_at_once(
+    connection: Connection, move: BulkMove, salt: str, *, waits: bool
+) -> BulkResult:
     """Move, write history and enqueue in one statement."""
     matching = move.matching(connection.dialect)
     names = matching.names
-    moved = pick_and_move(matching, connection.dialect.name).cte(names["moved"])
+    moved = pick_and_move(matching, connection.dialect.name, waits=waits)
+    moved = moved.cte(names["moved"])
     rows = statements.numbered(moved, names)
     history = _history(move, rows) if move.model.has_history else None
     enqueued = [*_jobs(connection, move, rows, salt)]
@@ -122,13 +131,13 @@ def _move_at_once(connection: Connection, move: BulkMove, salt: str) -> BulkResu
 
 
 def _move_by_steps(
-    connection: Connection, move: BulkMove, salt: str
+    connection: Connection, move: BulkMove, salt: str, *, waits: bool
 ) -> tuple[list[MovedRow], BulkResult]:
     """Move and read back which records moved; then history, jobs left behind, new jobs."""
     dialect = connection.dialect
     matching = move.matching(dialect)
     if dialect.name == "postgresql":
-        found = connection.execute(pick_and_move(matching, dialect.name))
+        found = connection.execute(pick_and_move(matching, dialect.name, waits=waits))
         moved = [MovedRow(*row) for row in found]
     else:
         moved = pick_and_move_each(connection, matching)
