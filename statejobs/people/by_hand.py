@@ -10,7 +10,7 @@ from statejobs.people import acts
 from statejobs.people.desk import Desk
 from statejobs.people.selection import BY_HAND, Selection
 from statejobs.store.filters import filters_of, one_or_many
-from statejobs.values.job import Job, JobOutcome, JobState
+from statejobs.values.job import Job, JobOutcome, JobState, OutcomeName
 from statejobs.values.kinds import check_job_id, check_span
 
 
@@ -75,7 +75,10 @@ class ByHand:
         queue: str | None = None,
         key: str | None = None,
         state: JobState | str | Sequence[JobState | str] | None = None,
-        outcome: JobOutcome | str | Sequence[JobOutcome | str] | None = None,
+        outcome: JobOutcome
+        | OutcomeName
+        | Sequence[JobOutcome | OutcomeName]
+        | None = None,
         resource: str | type | None = None,
         record: object = None,
         tag: str | None = None,

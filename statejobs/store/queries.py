@@ -16,7 +16,7 @@ from statejobs.store.matching import Matching
 from statejobs.store.readable import read_jobs, read_rows
 from statejobs.store.rows import text_of
 from statejobs.store.tables import attempts, jobs, nodes, transitions
-from statejobs.values.job import ENDED, Job, JobOutcome, JobState
+from statejobs.values.job import ENDED, Job, JobOutcome, JobState, OutcomeName
 from statejobs.values.kinds import (
     check_job_id,
     check_kind,
@@ -73,7 +73,7 @@ class JobQueries:
         self,
         *,
         states: Sequence[JobState | str] = (),
-        outcomes: Sequence[JobOutcome | str] = (),
+        outcomes: Sequence[JobOutcome | OutcomeName] = (),
         queue: str | None = None,
         key: str | None = None,
         resource: str | type | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -52,6 +53,10 @@ class JobOutcome(StrEnum):
         return _ENDS_IN[self]
 
 
+OutcomeName = Literal[
+    "completed", "failed", "crashed", "cancelled", "left", "stale", "superseded"
+]
+"""The same as text, so that type checkers see a wrong one."""
 _ENDS_IN = {
     JobOutcome.COMPLETED: JobState.COMPLETED,
     JobOutcome.FAILED: JobState.DISCARDED,

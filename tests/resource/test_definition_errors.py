@@ -18,7 +18,6 @@ from statejobs import (
     transition,
 )
 from statejobs.declare.domain import Registry
-from statejobs.errors import WrongValueError
 
 
 class BillState(StrEnum):
@@ -985,7 +984,7 @@ def test_a_job_may_snooze_at_least_once(most):
 
 @pytest.mark.parametrize("most", ["often", 1.5, None, True])
 def test_a_number_of_snoozes_is_whole(most):
-    with pytest.raises(WrongValueError, match="max_snoozes"):
+    with pytest.raises(DefinitionError, match="max_snoozes"):
         Trigger.on_demand("bill.charge", max_snoozes=most)
 
 

@@ -377,40 +377,51 @@ def test_a_call_that_takes_too_long_is_a_failed_attempt_of_each(database_url, cl
 
 @pytest.mark.parametrize("body", [set_values, set_and_note])
 def test_one_record_may_end_in_another_way(app, clock, body):
-    keys = read(app, 5)
+    keys = read(app, 4)
 
     def judge(meters, ctx):
         body(meters, ctx)
-        ctx.stale(meters[4], "read by hand")
         ctx.fail(meters[0], ValueError("unreadable"))
         ctx.snooze(meters[1], timedelta(minutes=5), reason="nobody home")
         ctx.cancel(meters[2], "torn down")
 
     script.read = judge
-    ended = app.step(5)
+    ended = app.step(4)
 
     assert script.calls == [keys]
-    assert outcomes(ended) == ["fail", "snooze", "cancel", "complete", "cancel"]
-    assert states(app, keys) == ["open", "open", "broken", "read", "open"]
-    assert values(app, keys) == [0, 0, 0, keys[3] * 10, 0]
+    assert outcomes(ended) == ["fail", "snooze", "cancel", "complete"]
+    assert states(app, keys) == ["open", "open", "broken", "read"]
+    assert values(app, keys) == [0, 0, 0, keys[3] * 10]
     assert [one.run_at for one in ended[1:]] == [
         clock.now() + timedelta(minutes=5),
         None,
         None,
-        None,
     ]
-    jobs_now = [job_of(app, Meter, key) for key in keys]
-    assert [job.attempt for job in jobs_now] == [1, 0, 1, 1, 0]
-    assert [job.outcome for job in jobs_now] == [
-        None,
-        None,
-        JobOutcome.CANCELLED,
-        JobOutcome.COMPLETED,
-        JobOutcome.STALE,
-    ]
+    assert [job_of(app, Meter, key).attempt for key in keys] == [1, 0, 1, 1]
     with app.engine.connect() as connection:
         tried = connection.execute(select(attempts.c.outcome, attempts.c.message)).all()
     assert sorted(tried) == [("cancelled", "torn down"), ("failed", "unreadable")]
+
+
+@pytest.mark.parametrize("body", [set_values, set_and_note])
+def test_one_record_may_be_stale(app, body):
+    keys = read(app)
+
+    def judge(meters, ctx):
+        body(meters, ctx)
+        ctx.stale(meters[1], "read by hand")
+
+    script.read = judge
+    app.step(3)
+
+    ended = [job_of(app, Meter, key) for key in keys]
+    done, stale = JobOutcome.COMPLETED, JobOutcome.STALE
+    assert [job.outcome for job in ended] == [done, stale, done]
+    assert (ended[1].attempt, ended[1].reason) == (0, "stale: read by hand")
+    assert states(app, keys) == ["read", "open", "read"]
+    assert values(app, keys) == [keys[0] * 10, 0, keys[2] * 10]
+    with app.engine.connect() as connection:
+        assert connection.execute(select(attempts)).all() == []
 
 
 def test_an_error_in_words_is_one(app):

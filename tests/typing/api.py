@@ -23,6 +23,7 @@ from statejobs import (
     Happening,
     Job,
     JobContext,
+    JobOutcome,
     JobState,
     Later,
     MachineSpec,
@@ -281,6 +282,7 @@ async def serve(jobs: StateJobs, engine: AsyncEngine) -> None:
     assert_type(await jobs.select(key="a.b").retry_async(), Handled)
     assert_type(await jobs.edit_job_async(1, priority=1), JobState)
     assert_type(await jobs.queries.jobs_async(states=["queued"], limit=3), list[Job])
+    assert_type(jobs.queries.jobs(outcomes=["stale", JobOutcome.LEFT]), list[Job])
     assert_type(await jobs.queries.job_async(1), Job | None)
     async with jobs.async_session(engine) as session:
         assert_type(session, AsyncSession)
@@ -289,6 +291,7 @@ async def serve(jobs: StateJobs, engine: AsyncEngine) -> None:
 def select_jobs(jobs: StateJobs, order: Order) -> None:
     selected = jobs.select(
         state=["failed", JobState.DISCARDED],
+        outcome=["failed", JobOutcome.CRASHED],
         resource=Order,
         record=order,
         older_than=timedelta(days=1),
@@ -311,6 +314,8 @@ def count(end: JobEnded) -> None:
     assert_type(end.job, Job)
     assert_type(end.outcome, str)
     assert_type(end.state, JobState)
+    assert_type(end.job_outcome, JobOutcome | None)
+    assert_type(end.job.outcome, JobOutcome | None)
     assert_type(end.duration, float | None)
     assert_type(end.reason, str | None)
     assert_type(end.run_at, datetime | None)

@@ -268,6 +268,14 @@ async def handle() -> None:
     async with jobs.async_session(session): ...
 # mypy, pyright, running: a bulk without a condition
 Order.submit.bulk(session)
+# mypy, pyright, running: an outcome that no job has
+jobs.select(outcome="superceded")
+# mypy, pyright, running: outcomes that no job has, of a question
+jobs.queries.jobs(outcomes=["stalled"])
+# mypy, pyright, running: how often a job may snooze, in words
+Trigger.on_demand("a.b", max_snoozes="often")
+# mypy, pyright, running: a stale job that does not say why
+Stale()
 # mypy, pyright: a subscriber of one event, for all
 jobs.telemetry.subscribe(count)
 # mypy, pyright: a subscriber of one event, for another

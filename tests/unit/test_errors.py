@@ -19,7 +19,7 @@ from statejobs.runner.answers import NotWritten
 from statejobs.runner.undone import UndoneError
 from statejobs.store.engines.wake import _NotOursError
 from statejobs.values.argument_values import NotStorable
-from statejobs.values.outcome import Cancel, Snooze, Superseded
+from statejobs.values.outcome import Cancel, Snooze, Stale, Superseded
 from statejobs.work.outcomes import RecordMoved
 
 LOCKED = OperationalError("SELECT 1", None, Exception("database is locked"))
@@ -82,6 +82,7 @@ EXAMPLES = {
 OTHERS = {
     Snooze: lambda: Snooze(minutes=5, reason="busy"),
     Cancel: lambda: Cancel("no longer wanted"),
+    Stale: lambda: Stale("sold out"),
     Problem: lambda: Problem("what", "why", "fix"),
     NotStorable: lambda: NotStorable("it is too deep", fix="pass its key"),
     NotWritten: lambda: NotWritten(Superseded("moved away")),

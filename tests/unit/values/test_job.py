@@ -1,11 +1,13 @@
 """A job is a value whose fields are the columns of its row."""
 
+from typing import get_args
+
 import pytest
 from msgspec import structs
 
-from statejobs import JobState
+from statejobs import JobOutcome, JobState
 from statejobs.store.tables import jobs
-from statejobs.values.job import Job
+from statejobs.values.job import ENDED, Job, OutcomeName
 
 FIELDS = Job.__struct_fields__
 VALUES = {name: f"value of {name}" for name in FIELDS}
@@ -13,6 +15,11 @@ VALUES = {name: f"value of {name}" for name in FIELDS}
 
 def test_a_job_has_a_field_for_each_column_in_the_same_order():
     assert tuple(column.name for column in jobs.columns) == FIELDS
+
+
+def test_each_outcome_belongs_to_a_state_in_which_jobs_end_and_has_a_name_as_text():
+    assert {outcome.state for outcome in JobOutcome} == {*ENDED}
+    assert get_args(OutcomeName) == tuple(JobOutcome)
 
 
 def test_nothing_of_a_job_can_be_set_or_left_out():
