@@ -1,4 +1,4 @@
-"""`@trigger.on_discard`: a method that runs when a job of the trigger gave up."""
+"""Hooks of a trigger: methods that run when a job of it gave up, or was superseded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from statejobs.errors import DefinitionError
-from statejobs.record.specs import HookKind, HookSpec, TriggerSpec
+from statejobs.record.specs import HookSpec, TriggerSpec
+from statejobs.values.outcome import HookKind
 
 if TYPE_CHECKING:
     _Method = staticmethod[..., Any]
@@ -30,11 +31,11 @@ class Hook(_Method):
         return self.body if bind is None else bind(record, owner)
 
 
-def hook_of(trigger: TriggerSpec, body: Any) -> Hook:
-    """Return *body* as a hook of *trigger*, and of those that it is a hook of already."""
+def hook_of(trigger: TriggerSpec, kind: HookKind, body: Any) -> Hook:
+    """Return *body* as a hook of *trigger*, and whatever it is a hook of already."""
     others = body.specs if isinstance(body, Hook) else ()
     method = method_of(body)
-    spec = HookSpec(kind=HookKind.DISCARD, trigger=trigger, body=method)
+    spec = HookSpec(kind=kind, trigger=trigger, body=method)
     return Hook(method, (*others, spec))
 
 
@@ -43,7 +44,7 @@ def method_of(body: Any) -> Any:
     return body.body if isinstance(body, Hook) else body
 
 
-def refuse_lost_hook(where: str, *, depth: int) -> None:
+def refuse_lost_hook(where: str, kind: HookKind, *, depth: int) -> None:
     """Refuse a hook that the class would not have: *depth* frames up no attribute is made of it.
 
     Raises:
@@ -55,7 +56,7 @@ def refuse_lost_hook(where: str, *, depth: int) -> None:
         return
     raise DefinitionError(
         where,
-        "its on_discard is no attribute of a class",
+        f"its {kind} is no attribute of a class",
         why="a class has the hooks that stand in its body, its bases' too, and may override them",
         fix="make it the decorator of a method there, which may call any function: "
         "def tell(self, session: Session, reason: str) -> None",

@@ -1,4 +1,4 @@
-"""Refuses an `on_discard` that could not be called, of a trigger or of a task, in one way."""
+"""Refuses a hook that could not be called, of a trigger or of a task, in one way."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from statejobs.declare.annotations import accepts, meaning, shown
 from statejobs.errors import DefinitionError
 from statejobs.values.call_checks import check_call, check_plain
+from statejobs.values.outcome import HookKind
 
 _PASSED: dict[str, type] = {"session": Session, "reason": str}
 """What every hook is passed, in this order."""
@@ -26,13 +27,13 @@ def refuse_second_hook(where: str, hook: object) -> None:
         return
     raise DefinitionError(
         where,
-        "it has two @on_discard functions",
+        f"it has two @{HookKind.DISCARD} functions",
         why="only one could run",
         fix="call both from one function",
     )
 
 
-def check_method_hook(where: str, hook: Any) -> None:
+def check_method_hook(where: str, kind: HookKind, hook: Any) -> None:
     """Refuse what is no method `(self, session, reason)`.
 
     Raises:
@@ -40,8 +41,9 @@ def check_method_hook(where: str, hook: Any) -> None:
     """
     form = f"def {_name(hook)}(self, session: Session, reason: str) -> None"
     why = "it is passed its record, the session and the reason"
-    check_call(where, _what(hook), hook, given=3, why=why, fix=form)
-    _check_passed(where, hook, after=1, form=form)
+    what = _what(kind, hook)
+    check_call(where, what, hook, given=3, why=why, fix=form)
+    _check_passed(where, what, hook, after=1, form=form)
 
 
 def check_function_hook(
@@ -61,19 +63,20 @@ def check_function_hook(
     why = "it is passed the session, the reason, and the arguments of the job by name"
     listed = ", ".join([*_PASSED, *names])
     form = f"def {_name(hook)}({listed}), with the defaults of the task"
-    check_plain(where, _what(hook), hook, why=why, fix=form)
+    what = _what(HookKind.DISCARD, hook)
+    check_plain(where, what, hook, why=why, fix=form)
     signature = inspect.signature(hook)
     for given in (names, required):
         try:
             signature.bind(None, None, **dict.fromkeys(given))
         except TypeError as error:
-            problem = f"{_what(hook)} cannot be called: {error}"
+            problem = f"{what} cannot be called: {error}"
             raise DefinitionError(where, problem, why=why, fix=form) from None
-    _check_passed(where, hook, after=0, form=form)
+    _check_passed(where, what, hook, after=0, form=form)
 
 
 def _check_passed(
-    where: str, hook: Callable[..., Any], *, after: int, form: str
+    where: str, what: str, hook: Callable[..., Any], *, after: int, form: str
 ) -> None:
     """Refuse parameters that name or annotate something else than what is passed there."""
     places = [
@@ -89,7 +92,7 @@ def _check_passed(
         if problem is not None:
             raise DefinitionError(
                 where,
-                f"{_what(hook)} {problem}",
+                f"{what} {problem}",
                 why="the session and the reason are passed by position, in this order",
                 fix=form,
             )
@@ -102,8 +105,8 @@ def _is_positional(parameter: inspect.Parameter) -> bool:
     }
 
 
-def _what(hook: object) -> str:
-    return f"its @on_discard, {_name(hook)!r},"
+def _what(kind: HookKind, hook: object) -> str:
+    return f"its @{kind}, {_name(hook)!r},"
 
 
 def _name(hook: object) -> str:

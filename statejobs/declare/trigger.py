@@ -33,6 +33,7 @@ from statejobs.values.kinds import check_kind
 from statejobs.values.levels import LogLevel
 from statejobs.values.option import chosen, given
 from statejobs.values.options import TriggerOptions
+from statejobs.values.outcome import HookKind
 from statejobs.values.wait import positive_wait
 
 DiscardHook = Callable[[Any, Session, str], None]
@@ -238,12 +239,27 @@ class Trigger(Promising):
         Raises:
             DefinitionError: It could not be called, its name is taken, or it stands in no class.
         """
+        return self._declare_hook(HookKind.DISCARD, hook)
+
+    def on_superseded(self, hook: H) -> H:
+        """Declare what runs when others moved the record away while the action ran.
+
+        The place for a refund: what the action did outside the database is not undone by that. It
+        runs in the commit that ends the job, and otherwise as `on_discard`. `self` is where the
+        others left it; no hook is called for a record that is gone, nor for a job that goes on.
+
+        Raises:
+            DefinitionError: It could not be called, its name is taken, or it stands in no class.
+        """
+        return self._declare_hook(HookKind.SUPERSEDED, hook)
+
+    def _declare_hook(self, kind: HookKind, hook: H) -> H:
         where = f"trigger {self.spec.options.key!r}"
         method = method_of(hook)
-        check_method_hook(where, method)
-        refuse_lost_hook(where, depth=2)
-        refuse_second_definition(getattr(method, "__name__", ""), depth=2)
-        return cast("H", hook_of(self.spec, hook))
+        check_method_hook(where, kind, method)
+        refuse_lost_hook(where, kind, depth=3)
+        refuse_second_definition(getattr(method, "__name__", ""), depth=3)
+        return cast("H", hook_of(self.spec, kind, hook))
 
 
 class _ActionDecorator:

@@ -20,6 +20,7 @@ from statejobs.record.ledger import value_of
 from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED
 from statejobs.values.options import TaskOptions, TriggerOptions
+from statejobs.values.outcome import HookKind
 
 GuardFunction = Callable[[Any], bool]
 """Takes a record."""
@@ -199,13 +200,6 @@ class TaskSpec:
         return f"<task {self.key}>"
 
 
-class HookKind(enum.StrEnum):
-    """What a hook is told of."""
-
-    DISCARD = "on_discard"
-    """A job gave up."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HookSpec:
     """A hook as it was written: what runs, beside the action, when its trigger's job ends so."""
@@ -258,11 +252,6 @@ class BoundTrigger:
     def former_prefixes(self) -> tuple[str, ...]:
         """The same, of jobs that were enqueued under a former key."""
         return tuple(f"{alias}:" for alias in self.aliases)
-
-    @property
-    def discard_hook(self) -> HookSpec | None:
-        """What runs when one of its jobs gave up."""
-        return self.hooks.get(HookKind.DISCARD)
 
     @property
     def deletes(self) -> bool:

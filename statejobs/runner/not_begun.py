@@ -27,7 +27,7 @@ from statejobs.values.clock import Sources
 from statejobs.values.failure import MESSAGE_LIMIT, Failure, describe_failure
 from statejobs.values.job import Job
 from statejobs.values.lifecycle import Settlement
-from statejobs.values.outcome import Fail
+from statejobs.values.outcome import Fail, HookKind
 from statejobs.values.text import REASON_LIMIT, shown_text
 from statejobs.values.waiting import OTHER_CODE, wait_again
 
@@ -189,7 +189,9 @@ class NotBegun:
             )
             if gives_up:
                 reason = settlement.reason or settlement.edge
-                self._finisher.steps.run_discard_hook(connection, failed.claim, reason)
+                self._finisher.steps.run_hook(
+                    connection, failed.claim, HookKind.DISCARD, reason
+                )
         return True
 
     def _move_to_failed(

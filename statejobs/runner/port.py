@@ -17,7 +17,7 @@ from statejobs.store.landing import Move
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
 from statejobs.values.lifecycle import Landing
-from statejobs.values.outcome import CancelSignal, Outcome
+from statejobs.values.outcome import CancelSignal, HookKind, Outcome
 
 R = TypeVar("R")
 
@@ -264,10 +264,10 @@ class Work(Protocol):
         """
         ...
 
-    def discarded(
-        self, connection: Connection, claim: Claim, reason: str
+    def run_hook(
+        self, connection: Connection, claim: Claim, kind: HookKind, reason: str
     ) -> BaseException | None:
-        """Run the trigger's `on_discard` in a savepoint; return what it raised."""
+        """Run the hook of the job that is told of *kind* in a savepoint; return what it raised."""
         ...
 
 

@@ -37,6 +37,7 @@ from statejobs.values.outcome import (
     Cancel,
     Fail,
     GiveBack,
+    HookKind,
     Outcome,
     Snooze,
 )
@@ -206,7 +207,7 @@ class Refused:
             return None
         self._record(connection, refusal, now)
         if claim is not None:
-            self._steps.run_discard_hook(connection, claim, reason)
+            self._steps.run_hook(connection, claim, HookKind.DISCARD, reason)
         return Aside(state=JobState.DISCARDED, reason=reason, job_outcome=outcome)
 
     def _record(self, connection: Connection, refusal: Refusal, now: datetime) -> None:

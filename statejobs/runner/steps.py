@@ -35,6 +35,7 @@ from statejobs.values.outcome import (
     Complete,
     Crash,
     Fail,
+    HookKind,
     Late,
     Outcome,
     Superseded,
@@ -149,22 +150,23 @@ class Steps:
         elif isinstance(kept := self._why_not(connection, claim), RecordKeptError):
             raise kept
 
-    def run_discard_hook(
-        self, connection: Connection, claim: Claim, reason: str
+    def run_hook(
+        self, connection: Connection, claim: Claim, kind: HookKind, reason: str
     ) -> None:
-        """Tell the trigger or task that its job was given up; what the hook raises is recorded."""
-        problem = claim.work.discarded(connection, claim, reason)
+        """Tell the trigger or task how its job ended; what the hook raises is recorded."""
+        problem = claim.work.run_hook(connection, claim, kind, reason)
         if problem is None:
             return
         failure = describe_failure(problem, self._store.redaction)
         log.error(
-            "on_discard of %s failed: %s: %s",
+            "%s of %s failed: %s: %s",
+            kind,
             claim.job.key,
             failure.error_type,
             failure.message,
         )
         now = self._sources.clock.now()
-        record_attempt(connection, claim.job, "on_discard", now=now, failure=failure)
+        record_attempt(connection, claim.job, kind, now=now, failure=failure)
 
     def _look(self, connection: Connection, claim: Claim, outcome: Outcome) -> Outcome:
         """Return *outcome*; a job that someone asked to stop does not go on, however it ended."""
@@ -270,11 +272,22 @@ class Steps:
         if move is not None:
             _tell_of(connection, [move])
         self._record_attempt(connection, claim, outcome, settlement)
-        if settlement.landing is Landing.FAILED and state in ENDED:
-            self.run_discard_hook(
-                connection, claim, settlement.reason or settlement.edge
-            )
+        if state in ENDED:
+            self._tell_hook(connection, claim, outcome, settlement)
         return Settled(outcome, settlement, state)
+
+    def _tell_hook(
+        self,
+        connection: Connection,
+        claim: Claim,
+        outcome: Outcome,
+        settlement: Settlement,
+    ) -> None:
+        if isinstance(outcome, Superseded):
+            self.run_hook(connection, claim, HookKind.SUPERSEDED, outcome.reason)
+        elif settlement.landing is Landing.FAILED:
+            reason = settlement.reason or settlement.edge
+            self.run_hook(connection, claim, HookKind.DISCARD, reason)
 
     def _finish_job(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from statejobs.errors import restored
@@ -172,6 +173,15 @@ Outcome = (
     | Superseded
     | Late
 )
+
+
+class HookKind(StrEnum):
+    """What a hook is told of: its decorator."""
+
+    DISCARD = "on_discard"
+    """A job gave up."""
+    SUPERSEDED = "on_superseded"
+    """Someone else moved the record away while the action of the job ran."""
 
 
 def request_of(raised: Snooze | Cancel | Stale) -> Outcome:

@@ -157,7 +157,7 @@ def test_sqlmodel_takes_a_hook_for_a_method():
         def tell(self, session, reason): ...
 
     [bound] = Hooked.__statejobs__.triggers.values()
-    assert bound.discard_hook.body is Hooked.tell
+    assert bound.hooks["on_discard"].body is Hooked.tell
 
 
 # What cannot work ----------------------------------------------------------------------------

@@ -21,10 +21,11 @@ from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import Job
 from statejobs.values.lifecycle import Landing
+from statejobs.values.outcome import HookKind
 from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations
-from statejobs.work.discarding import run_hook
 from statejobs.work.face import open_face
+from statejobs.work.hooks import run_hook
 from statejobs.work.policies import policy_of
 from statejobs.work.records.attempt import RecordAttempt
 from statejobs.work.records.batch import MOST_IN_A_BATCH, Batch
@@ -217,20 +218,21 @@ class RecordWork:
         """Lock the record of a job that could not be claimed."""
         return find_at_rest(self._registry, connection, job)
 
-    def discarded(
-        self, connection: Connection, claim: Claim, reason: str
+    def run_hook(
+        self, connection: Connection, claim: Claim, kind: HookKind, reason: str
     ) -> BaseException | None:
-        """Run the trigger's `on_discard` in a savepoint; return what it raised."""
+        """Run the trigger's hook of *kind* in a savepoint; return what it raised."""
         subject: RecordSubject = claim.subject
-        if not _may_tell(subject.model, subject.bound):
+        if not _may_tell(subject.model, subject.bound, kind):
             return None
 
         def call(session: Session) -> object:
             record: Any = session.get(subject.model.cls, subject.identity)
-            hook = None if record is None else subject.bound.of(record).discard_hook
+            hooks = {} if record is None else subject.bound.of(record).hooks
+            hook = hooks.get(kind)
             return None if hook is None else hook.body(record, session, reason)
 
-        return run_hook(connection, claim, self._sources, call)
+        return run_hook(connection, claim, self._sources, call, kind=kind)
 
 
 def _own_triggers(
@@ -250,10 +252,10 @@ def _chunk(bound: BoundTrigger) -> Chunk | None:
     return None
 
 
-def _may_tell(model: ResourceModel, bound: BoundTrigger) -> bool:
-    """Return whether a record of *model*, which may be of a subclass, has an `on_discard`."""
+def _may_tell(model: ResourceModel, bound: BoundTrigger, kind: HookKind) -> bool:
+    """Return whether a record of *model*, which may be of a subclass, has such a hook."""
     owns = (within.triggers.get(bound.key, bound) for within in models_within(model))
-    return any(own.discard_hook is not None for own in owns)
+    return any(kind in own.hooks for own in owns)
 
 
 def _subject(

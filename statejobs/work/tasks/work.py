@@ -17,10 +17,11 @@ from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
 from statejobs.values.lifecycle import Landing
+from statejobs.values.outcome import HookKind
 from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations, Part
-from statejobs.work.discarding import run_hook
 from statejobs.work.face import NO_ASYNC_SESSION, NO_SESSION, AsyncFace, Face, open_face
+from statejobs.work.hooks import run_hook
 from statejobs.work.policies import policy_of
 from statejobs.work.tasks.attempt import TaskAttempt, TaskSubject
 
@@ -117,13 +118,13 @@ class TaskWork:
         """Return the task of a job that could not be claimed."""
         return self.recover(connection, job)
 
-    def discarded(
-        self, connection: Connection, claim: Claim, reason: str
+    def run_hook(
+        self, connection: Connection, claim: Claim, kind: HookKind, reason: str
     ) -> BaseException | None:
         """Run the task's `on_discard` in a savepoint; return what it raised."""
         subject: TaskSubject = claim.subject
         hook = subject.task.discard_hook
-        if hook is None:
+        if hook is None or kind is not HookKind.DISCARD:
             return None
 
         def call(session: Session) -> object:
@@ -132,4 +133,4 @@ class TaskWork:
             returned: object = hook(session, reason, **args)
             return returned
 
-        return run_hook(connection, claim, self._sources, call)
+        return run_hook(connection, claim, self._sources, call, kind=kind)

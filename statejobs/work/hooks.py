@@ -1,4 +1,4 @@
-"""Runs what a user wants done when a job has given up."""
+"""Runs what a user wants done when a job has given up, or was superseded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from statejobs.runner.port import Claim
 from statejobs.store.engines.defaults import wait_as_long_as_it_takes
 from statejobs.values.clock import Sources
+from statejobs.values.outcome import HookKind
 from statejobs.values.unrun import ran
 from statejobs.work.outcomes import identified
 from statejobs.work.session import session_info
@@ -21,6 +22,8 @@ def run_hook(
     claim: Claim,
     sources: Sources,
     hook: Callable[[Session], object],
+    *,
+    kind: HookKind,
 ) -> BaseException | None:
     """Call *hook* in a savepoint and a context of its own, in the name of the job.
 
@@ -39,8 +42,8 @@ def run_hook(
                 ) as session,
                 session.begin(),
             ):
-                ran(hook(session), "on_discard of", claim.job.key)
-        except BaseException as error:  # noqa: BLE001 - whatever it raises, the discard stands
+                ran(hook(session), f"{kind} of", claim.job.key)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, the end stands
             return error
         return None
 
