@@ -38,6 +38,7 @@ from statejobs.runner.drain import DrainResult, drain, step
 from statejobs.runner.ended import Ended
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.joblog import log_event
+from statejobs.runner.lifespan import Lifespan, OpenLifespan, check_lifespan
 from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock, on_time
 from statejobs.runner.worker import Worker
@@ -60,10 +61,10 @@ from statejobs.values.clock import Sources
 from statejobs.values.kinds import (
     check_kind,
     check_span,
-    check_text,
     check_whole,
     members_of,
 )
+from statejobs.values.opened import Opened
 from statejobs.values.queues import check_queues, join_queues, known_queues
 from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
@@ -94,6 +95,7 @@ class StateJobs(ByHand):
         settings: WorkerSettings | None = None,
         retention: Retention | None = None,
         redact: Redaction | Iterable[str] | None = None,
+        worker_lifespan: OpenLifespan | None = None,
         sources: Sources | None = None,
         reach: Reach = live_on,
     ) -> None:
@@ -109,6 +111,9 @@ class StateJobs(ByHand):
             retention: How long ended jobs and history are kept.
             redact: What history, errors, logs and the command line hide: words in names of
                 arguments, beside the usual ones.
+            worker_lifespan: Makes a context manager, sync or async, that each worker enters once,
+                before its first claim, and leaves after its last job; so does `drain`. What it
+                yields is had by `ctx.from_lifespan(…)`.
             sources: Clock, ids and chance; tests pass their own.
             reach: Called at each named crash point; tests let the process die there.
 
@@ -122,6 +127,8 @@ class StateJobs(ByHand):
             check_kind("StateJobs: each of domains=", domain, Domain, example=example)
         check_parts(settings=settings, retention=retention, sources=sources)
         self.queues = join_queues(queues, {d.name: d.queues for d in domains})
+        check_lifespan(worker_lifespan)
+        self._worker_lifespan = worker_lifespan
         self.settings = settings or WorkerSettings()
         self.retention = retention or Retention()
         self.telemetry = Telemetry()
@@ -157,14 +164,6 @@ class StateJobs(ByHand):
         self._declarations = Declarations(
             self.registry, self.sources, lease=self.settings.lease
         )
-        wiring = (
-            self.registry,
-            self.store,
-            self.sources,
-            self._async_engines.of_this_loop,
-            self._declarations,
-        )
-        self._work = WorkByKey([RecordWork(*wiring), TaskWork(*wiring)])
         self.desk = Desk(
             registry=self.registry,
             store=self.store,
@@ -264,13 +263,21 @@ class StateJobs(ByHand):
 
     def runner(self) -> Runner:
         """Return a new engine under a node id of its own."""
-        return self._runner(keys=None)
+        return self._runner(Opened())
 
-    def _runner(self, *, keys: Sequence[str] | None) -> Runner:
+    def _runner(self, opened: Opened, *, keys: Sequence[str] | None = None) -> Runner:
         self.store.refuse_closed()
+        wiring = (
+            self.registry,
+            self.store,
+            self.sources,
+            self._async_engines.of_this_loop,
+            self._declarations,
+        )
+        works = [cls(*wiring, opened=opened) for cls in (RecordWork, TaskWork)]
         return Runner(
             self.store,
-            self._work,
+            WorkByKey(works),
             node_id=self.sources.ids(),
             settings=self.settings,
             sources=self.sources,
@@ -296,7 +303,7 @@ class StateJobs(ByHand):
             ConfigurationError: A queue or domain that cannot be used, or is not of this app.
         """
         self.store.refuse_closed()
-        keys = None if domains is None else self.registry.keys_in(_names_of(domains))
+        keys = None if domains is None else self.registry.keys_in(domains)
         refuse_worker(self.engine)
         served = check_queues(self.queues if queues is None else queues)
         self.check_tables()
@@ -304,7 +311,8 @@ class StateJobs(ByHand):
         self._warn_of_unserved({*self.queues, *served})
         self._warn_of_left(served)
         self.store.reserve_connections()
-        runner = self._runner(keys=keys)
+        lifespan = Lifespan(self._worker_lifespan)
+        runner = self._runner(lifespan.opened, keys=keys)
         worker = Worker(
             runner,
             served,
@@ -317,6 +325,7 @@ class StateJobs(ByHand):
             on_loop_blocked=self._async_engines.cut,
             services=self._services,
             declares=self._declarations.as_json(keys),
+            lifespan=lifespan,
         )
         self._workers.add(worker)
         self.telemetry.subscribe_once(log_event, JobEnded, JobStale)
@@ -401,11 +410,14 @@ class StateJobs(ByHand):
     def _engine_room(self) -> Iterator[tuple[Runner, LoopThread]]:
         """Give what runs jobs here, and a loop for those that are async; neither outlives it."""
         self.store.refuse_open()
-        runner, loop = self.runner(), LoopThread()
+        lifespan, loop = Lifespan(self._worker_lifespan), LoopThread()
+        runner = self._runner(lifespan.opened)
         runner.attempts.on_abandoned = lambda _claim: self.store.cut_off()
         try:
+            lifespan.enter(loop)
             yield runner, loop
         finally:
+            lifespan.leave()
             loop.stop(self._async_engines.close_of_this_loop)
             runner.close()
 
@@ -445,12 +457,3 @@ class StateJobs(ByHand):
         self.store.witness.include(engine)
         if self._watch is not None:
             self._watch.include(engine)
-
-
-def _names_of(domains: Sequence[Domain | str]) -> list[str]:
-    where = "worker(domains=…)"
-    members = members_of(where, domains, example='domains=["shop"]')
-    names = [one.name if isinstance(one, Domain) else one for one in members]
-    for name in names:
-        check_text(f"{where}: each of them", name, example="shop")
-    return names

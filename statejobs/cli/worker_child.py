@@ -24,7 +24,7 @@ from statejobs.cli.worker_parent import HANDLED
 from statejobs.errors import did_you_mean
 from statejobs.events import JobAbandoned
 from statejobs.runner.port import Claim
-from statejobs.runner.supervisor import RECYCLED, Order
+from statejobs.runner.supervisor import RECYCLED, UNOPENED, Order
 from statejobs.runner.worker import Worker
 from statejobs.store.engines.addresses import shown_url
 from statejobs.values.clock import Clock
@@ -71,6 +71,8 @@ def worker_process(
     chosen = _domains(app, domains)
     worker = once_there(lambda: app.worker(served, domains=chosen), app.sources)
     app.telemetry.subscribe(lambda _: orders.given.put(_RECYCLE), JobAbandoned)
+    if not _opens(worker):
+        return UNOPENED
     once_there(worker.register, app.sources)
     hasten.append(worker.release_now)
     os.write(ready_fd, str(patience).encode())  # whoever has not said so holds no job
@@ -85,6 +87,15 @@ def worker_process(
     if not left_nothing:
         return 1
     return RECYCLED if order == _RECYCLE else 0
+
+
+def _opens(worker: Worker) -> bool:
+    try:
+        worker.open()
+    except (Exception, SystemExit):
+        log.exception("worker_lifespan raised: this process ends, and claims nothing")
+        return False
+    return True
 
 
 def _stop(

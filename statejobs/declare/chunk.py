@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
 from statejobs.errors import RecordFailedError, StateJobsError
 from statejobs.values.failure import describe_failure
 from statejobs.values.job import Job
+from statejobs.values.opened import NOTHING, opened_as
 from statejobs.values.outcome import (
     Cancel,
     CancelSignal,
@@ -19,6 +21,8 @@ from statejobs.values.outcome import (
     Snooze,
     Stale,
 )
+
+T = TypeVar("T")
 
 
 class ChunkContext:
@@ -37,6 +41,7 @@ class ChunkContext:
         jobs: Sequence[Job],
         now: datetime,
         cancels: Sequence[CancelSignal] = (),
+        lifespan: object = NOTHING,
     ) -> None:
         self.session = session
         """One for the call: what is written here commits with all outcomes, or not at all.
@@ -48,6 +53,7 @@ class ChunkContext:
         self.now = now
         """When the call began, in UTC."""
         self._cancels = tuple(cancels)
+        self._lifespan = lifespan
         self._places = {id(record): place for place, record in enumerate(records)}
         self._others: dict[int, Outcome] = {}
 
@@ -62,6 +68,10 @@ class ChunkContext:
         Give it to whatever you call that must not happen twice.
         """
         return self.jobs[self._place(record)].idempotency_key
+
+    def from_lifespan(self, kind: type[T]) -> T:
+        """Return what the app's `worker_lifespan` yielded, as `JobContext.from_lifespan` does."""
+        return opened_as(self._lifespan, kind)
 
     def fail(self, record: object, error: BaseException | str) -> None:
         """Let the attempt of one record fail, as if its action had raised *error*.

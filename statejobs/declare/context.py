@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.orm import Session
 
 from statejobs.errors import StateJobsError, WrongValueError
 from statejobs.values.job import Job
 from statejobs.values.kinds import check_number
+from statejobs.values.opened import NOTHING, opened_as
 from statejobs.values.outcome import CancelSignal
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+
+T = TypeVar("T")
 
 
 class Notes(Protocol):
@@ -80,6 +83,7 @@ class BaseContext:
         now: datetime,
         cancel: CancelSignal | None = None,
         open_notes: Callable[[], Notes] | None = None,
+        lifespan: object = NOTHING,
     ) -> None:
         self.session = session
         self.job = job
@@ -88,6 +92,7 @@ class BaseContext:
         """When the attempt began, in UTC."""
         self.cancel_signal = CancelSignal() if cancel is None else cancel
         self._open_notes = open_notes
+        self._lifespan = lifespan
         self._notes: Notes | None = None
         self._checkpoint: Checkpoint | None = None
 
@@ -118,6 +123,17 @@ class BaseContext:
     def cancel_requested(self) -> bool:
         """Whether the action should stop: its result will not be kept."""
         return bool(self.cancel_signal)
+
+    def from_lifespan(self, kind: type[T]) -> T:
+        """Return what the app's `worker_lifespan` yielded: it stays open while the worker runs.
+
+        Args:
+            kind: Its class.
+
+        Raises:
+            StateJobsError: There is no such thing, or it is of another class.
+        """
+        return opened_as(self._lifespan, kind)
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -143,26 +143,28 @@ class Registry:
         ]
         return list(dict.fromkeys([key for keys in own for key in keys] + others))
 
-    def keys_in(self, domains: Collection[str]) -> list[str]:
-        """Return the keys and aliases of all triggers and tasks of *domains*.
+    def keys_in(self, domains: Sequence[Domain | str]) -> list[str]:
+        """Return the keys and aliases of all triggers and tasks that a worker of *domains* has.
 
         Raises:
             ConfigurationError: None is given, or one is not in this app.
+            WrongValueError: Not several domains, or names of them.
         """
-        if not domains:
+        names = _names_of(domains)
+        if not names:
             raise ConfigurationError(
                 "no domain is named",
                 why="such a worker would claim nothing",
                 fix="leave domains out to serve all of them",
             )
-        for name in domains:
+        for name in names:
             if name not in self.domains:
                 raise ConfigurationError(
                     f"no domain {name!r} in this app; {did_you_mean(name, self.domains)}",
                     why="it is not in the `domains` of the app",
                     fix="name one that is, or add it there",
                 )
-        chosen = [self.domains[name] for name in domains]
+        chosen = [self.domains[name] for name in names]
         keys = [
             *(
                 key
@@ -278,6 +280,15 @@ class Registry:
             if other is not task:
                 raise key_used_twice(key, _where_task(other), _where_task(task))
         _ = task.spec.signature  # resolves its annotations
+
+
+def _names_of(domains: Sequence[Domain | str]) -> list[str]:
+    where = "worker(domains=…)"
+    members = members_of(where, domains, example='domains=["shop"]')
+    names = [one.name if isinstance(one, Domain) else one for one in members]
+    for name in names:
+        check_text(f"{where}: each of them", name, example="shop")
+    return names
 
 
 def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:

@@ -26,6 +26,7 @@ from statejobs.runner.executors import (
 )
 from statejobs.runner.keeper import HeldClaims
 from statejobs.runner.lane import Lane
+from statejobs.runner.lifespan import Lifespan
 from statejobs.runner.port import Claim, Ending
 from statejobs.runner.runner import Runner
 from statejobs.runner.singly import MOST, Singly
@@ -53,6 +54,7 @@ class Crew:
         loop_thread: LoopThread | None = None,
         on_loop_end: LastOnLoop | None = None,
         on_loop_blocked: OnLoopBlocked | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         """Make a crew; `start` begins.
 
@@ -67,6 +69,7 @@ class Crew:
             loop_thread: Where `async def` actions run.
             on_loop_end: Awaited on that loop when it ends, to close what belongs to it.
             on_loop_blocked: Called when a body blocks that loop for good.
+            lifespan: What is kept open on that loop meanwhile.
         """
         self._runner = runner
         self._held = held
@@ -78,6 +81,7 @@ class Crew:
         self._on_loop_end = on_loop_end
         self._on_loop_blocked = on_loop_blocked
         self._is_loop_blocked = False
+        self._lifespan = lifespan
         self._commits_together = settings.finish_batch > 1
         self._singly = Singly(
             runner.finisher,
@@ -103,6 +107,20 @@ class Crew:
             for queue, limit in queues.items()
         ]
         self._lane_of = {lane.queue: lane for lane in self.lanes}
+
+    def open(self) -> None:
+        """Open what the app keeps open in each worker.
+
+        Raises:
+            BaseException: As it raised.
+        """
+        if self._lifespan is None:
+            return
+        try:
+            self._lifespan.enter(self._loop_thread)
+        except BaseException:
+            self._loop_thread.stop(self._on_loop_end)
+            raise
 
     def start(self) -> None:
         """Begin to commit."""
@@ -155,8 +173,10 @@ class Crew:
         self._held.remove([claim for claim in claims if claim.is_settled])
 
     def stop(self) -> None:
-        """End the idle threads."""
+        """End the idle threads, and close what was opened; a blocked loop lets nobody close it."""
         self._threads.stop()
+        if self._lifespan is not None and not self._is_loop_blocked:
+            self._lifespan.leave()
         self._loop_thread.stop(None if self._is_loop_blocked else self._on_loop_end)
 
     def _end(self, claims: Iterable[Claim]) -> None:

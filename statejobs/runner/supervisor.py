@@ -15,6 +15,8 @@ RECYCLED = 75
 """Exit code of a child that asks to be replaced: one of its threads cannot be stopped."""
 UNUSABLE = 2
 """Exit code of a child whose configuration cannot work."""
+UNOPENED = 76
+"""Exit code of a child for which `worker_lifespan` could open nothing."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds before a child that died is replaced
 _HEALTHY_LIFE = 60.0  # seconds after which earlier deaths are forgotten
@@ -23,6 +25,9 @@ _HOT_LIFE = 1.0
 _MARGIN = 10.0  # seconds that a child gets beyond its grace
 _LOOK = 1.0  # seconds between two looks at the children
 _LOOK_WHILE_STARTING = 0.05
+
+_IN_VAIN = {UNUSABLE: UNUSABLE, UNOPENED: 1}
+"""Exit code of a first child that another would share → that of the supervisor."""
 
 
 class Order(StrEnum):
@@ -188,8 +193,8 @@ class Supervisor:
                 self.exit_code = 1  # what it held is left to be rescued
             return
         self._has_served = self._has_served or child.grace() is not None
-        if code == UNUSABLE and not self._has_served:
-            self._order, self.exit_code = Order.STOP, UNUSABLE  # it said why
+        if code in _IN_VAIN and not self._has_served:
+            self._order, self.exit_code = Order.STOP, _IN_VAIN[code]  # it said why
             return
         self._plan_replacement(slot, child, code)
 

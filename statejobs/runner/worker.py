@@ -14,6 +14,7 @@ from statejobs.events import WorkerStarted, WorkerStopped
 from statejobs.runner.crew import Crew
 from statejobs.runner.executors import LastOnLoop, LoopThread, OnLoopBlocked, Threads
 from statejobs.runner.keeper import HeldClaims, Keeper
+from statejobs.runner.lifespan import Lifespan
 from statejobs.runner.news import News
 from statejobs.runner.node import Node
 from statejobs.runner.port import Claim
@@ -50,6 +51,7 @@ class Worker:
         watch: SilenceWatch | None = None,
         services: Sequence[Service] = (),
         declares: str | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         """Make a worker; `start` begins.
 
@@ -65,6 +67,8 @@ class Worker:
             watch: Notices connections that stay silent.
             services: What else shall go on while it runs.
             declares: What its code declares, as JSON, for nodes of other code.
+            lifespan: What it keeps open on that loop, from before its first claim to after its last
+                job.
         """
         self.held = HeldClaims()
         self._runner = runner
@@ -86,6 +90,7 @@ class Worker:
             loop_thread=loop_thread,
             on_loop_end=on_loop_end,
             on_loop_blocked=on_loop_blocked,
+            lifespan=lifespan,
         )
         self._keeper = Keeper(
             runner.store,
@@ -131,6 +136,14 @@ class Worker:
         """How many jobs of each queue may run at once."""
         return self._queues
 
+    def open(self) -> None:
+        """Open what the app keeps open in each worker; `start` does so itself when nobody did.
+
+        Raises:
+            BaseException: As `worker_lifespan` raised; nothing was claimed.
+        """
+        self._crew.open()
+
     def register(self) -> None:
         """Write the row of this process; `start` does so itself when nobody did."""
         self._node.register()
@@ -138,6 +151,7 @@ class Worker:
     def start(self) -> None:
         """Register this process, and begin to serve."""
         self._runner.store.refuse_closed()
+        self.open()
         self._log.enter_context(sparing(redaction=self._runner.store.redaction))
         if not self._node.is_registered:
             self._node.register()

@@ -11,6 +11,7 @@ from statejobs import Cancel, JobState, Snooze, StateJobsError
 from statejobs.store.tables import jobs, transitions
 from statejobs.values.backoff import Custom
 from statejobs.values.lifecycle import JOB_MACHINE
+from statejobs.work.dispatch import WorkByKey
 from tests.support.parcels import (
     BACKOFF,
     Letter,
@@ -211,18 +212,20 @@ def test_the_waits_begin_anew_after_a_retry_by_a_person(app, clock, monkeypatch)
     fail_until_discarded(app, clock)
     fire(app, Parcel, key, "find")
     asked = []
-    set_backoff(app, monkeypatch, lambda step, _error: asked.append(step) or BACKOFF)
+    set_backoff(monkeypatch, lambda step, _error: asked.append(step) or BACKOFF)
 
     app.drain()
 
     assert asked == [1]
 
 
-def set_backoff(app, monkeypatch, wait):
-    policy = app._work.policy
+def set_backoff(monkeypatch, wait):
+    policy = WorkByKey.policy
     custom = Custom(wait)
     monkeypatch.setattr(
-        app._work, "policy", lambda key: replace(policy(key), backoff=custom)
+        WorkByKey,
+        "policy",
+        lambda works, key: replace(policy(works, key), backoff=custom),
     )
 
 
@@ -233,7 +236,7 @@ def test_a_broken_backoff_does_not_lose_the_failure(app, caplog, monkeypatch, br
             raise broken
         return broken
 
-    set_backoff(app, monkeypatch, wait)
+    set_backoff(monkeypatch, wait)
     script.send = fail
     (key,) = send(app)
 

@@ -1,5 +1,8 @@
 """Processes that start while something is missing. Real processes, a real server that is away."""
 
+import importlib
+import sys
+
 import pytest
 from sqlalchemy import make_url, text
 
@@ -14,6 +17,33 @@ import pathlib, time
 def make_app(database):
     pathlib.Path("began").touch()
     time.sleep(60)
+"""
+
+
+KEEPING_APP = """
+import contextlib, os, pathlib
+
+from statejobs import Domain, JobContext, StateJobs, task
+
+
+@task("keep.note")
+def note(ctx: JobContext) -> None:
+    pathlib.Path("noted").write_text(str(ctx.from_lifespan(int)))
+
+
+@contextlib.contextmanager
+def open_it():
+    if pathlib.Path("nothing").exists():
+        raise RuntimeError("no model")
+    with pathlib.Path("told").open("a") as told:
+        print("enter", os.getpid(), file=told, flush=True)
+        yield os.getpid()
+        print("leave", os.getpid(), file=told, flush=True)
+
+
+def make_app(database):
+    domain = Domain("keep", tasks=[note])
+    return StateJobs(database, domains=[domain], worker_lifespan=open_it)
 """
 
 
@@ -43,8 +73,9 @@ def start(tmp_path):
     """Starts a worker and waits for nothing."""
     started = []
 
-    def run(url, **more):
-        started.append(Running(url, tmp_path / f"worker-{len(started)}.log", **more))
+    def run(url, *options, **more):
+        log = tmp_path / f"worker-{len(started)}.log"
+        started.append(Running(url, log, *options, **more))
         return started[-1]
 
     yield run
@@ -122,3 +153,52 @@ def test_a_process_that_still_imports_its_app_stops_at_once(start, tmp_path):
 
     assert worker.end() == 0
     assert "killed" not in worker.said()
+
+
+@pytest.fixture
+def keeping(tmp_path, monkeypatch):
+    """An app that keeps something open, and its URL; a job of it waits."""
+    (tmp_path / "keeping_app.py").write_text(KEEPING_APP)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("keeping_app")
+    url = f"sqlite:///{tmp_path}/keeping.db"
+    app = module.make_app(url)
+    app.create_all()
+    with app.session() as session:
+        module.note.enqueue(session)
+        session.commit()
+    yield app, url
+    app.close()
+    del sys.modules["keeping_app"]
+
+
+def test_each_process_enters_the_lifespan_of_the_app_once_and_leaves_it(
+    keeping, start, tmp_path
+):
+    app, url = keeping
+    worker = start(url, app="keeping_app:make_app", cwd=tmp_path)
+    eventually((tmp_path / "noted").exists, worker.said)
+    (pid,) = worker.children()
+
+    worker.signal()
+
+    assert worker.end() == 0
+    assert (tmp_path / "told").read_text() == f"enter {pid}\nleave {pid}\n"
+    assert (tmp_path / "noted").read_text() == str(pid)
+    assert [str(job.state) for job in app.queries.jobs()] == ["completed"]
+
+
+def test_a_lifespan_that_raises_ends_the_worker_before_anything_is_claimed(
+    keeping, start, tmp_path
+):
+    app, url = keeping
+    (tmp_path / "nothing").touch()
+    worker = start(url, "--processes", "3", app="keeping_app:make_app", cwd=tmp_path)
+
+    assert worker.end() == 1
+
+    assert worker.said().count("RuntimeError: no model") == 1
+    assert "claims nothing" in worker.said()
+    assert "is replaced in" not in worker.said()
+    assert [str(job.state) for job in app.queries.jobs()] == ["queued"]
+    assert app.queries.nodes() == []

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from statejobs.runner.supervisor import (
     RECYCLED,
+    UNOPENED,
     UNUSABLE,
     Order,
     Supervisor,
@@ -155,6 +156,25 @@ def test_a_configuration_that_never_worked_ends_the_supervisor():
 
     assert world.supervisor.run() == UNUSABLE
     assert len(world.children) == 1
+
+
+def test_a_lifespan_that_opens_nothing_ends_the_worker_with_1():
+    world = World(processes=3, serves=False)
+    world.pass_time(1)
+
+    world.children[0].code = UNOPENED
+
+    assert world.supervisor.run() == 1
+    assert len(world.children) == 1
+
+
+def test_a_lifespan_that_opened_once_is_tried_again():
+    world = World()
+    world.pass_time(1)
+    world.children[0].code = UNOPENED
+
+    assert world.pass_time(1)
+    assert len(world.children) == 2
 
 
 def test_a_configuration_that_worked_once_is_tried_again():

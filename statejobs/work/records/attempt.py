@@ -13,6 +13,7 @@ from statejobs.runner.port import Claim, Ending
 from statejobs.runner.undone import ours
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
+from statejobs.values.opened import Opened
 from statejobs.values.outcome import Complete, Outcome, Stale
 from statejobs.work.face import AsyncFace, Face
 from statejobs.work.notes import JobNotes
@@ -42,6 +43,7 @@ class RecordAttempt:
         "_hold",
         "_ledgers",
         "_model",
+        "_opened",
         "_session",
         "_stale",
         "actor",
@@ -61,6 +63,7 @@ class RecordAttempt:
         store: Store,
         sources: Sources,
         now: datetime,
+        opened: Opened,
     ) -> None:
         """Make an attempt.
 
@@ -71,6 +74,7 @@ class RecordAttempt:
             store: Of the session.
             sources: The clock.
             now: When.
+            opened: What the worker keeps open.
         """
         self.claims = claims
         self.is_abandoned = False
@@ -92,6 +96,7 @@ class RecordAttempt:
         self._stale: dict[Claim, Stale] = {}
         self._completing: list[RecordSubject] = []
         self._ledgers: list[Ledger] = []
+        self._opened = opened
         self._begin()
         self.actor = claim.job.actor
         if action.is_chunk:
@@ -106,6 +111,7 @@ class RecordAttempt:
             now=now,
             cancel=claim.signal,
             open_notes=partial(JobNotes, store, claim, sources.clock, is_writing),
+            lifespan=opened.value,
         )
 
     def call(self) -> Any:
@@ -229,6 +235,7 @@ class RecordAttempt:
             jobs=[claim.job for claim in claims],
             now=now,
             cancels=[claim.signal for claim in claims],
+            lifespan=self._opened.value,
         )
 
 

@@ -19,6 +19,7 @@ from statejobs.runner.undone import ours
 from statejobs.store.engines.lazy_begin import begin_now, impose_limits
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
+from statejobs.values.opened import Opened
 from statejobs.values.outcome import Complete, Outcome, Superseded
 from statejobs.work.face import Face
 from statejobs.work.outcomes import outcome_of, warn_of_long_transaction
@@ -43,7 +44,13 @@ class Batch:
     """Attempts of one atomic action, in one transaction."""
 
     def __init__(
-        self, store: Store, claims: Sequence[Claim], *, sources: Sources, now: datetime
+        self,
+        store: Store,
+        claims: Sequence[Claim],
+        *,
+        sources: Sources,
+        now: datetime,
+        opened: Opened,
     ) -> None:
         self.claims = claims
         self.is_abandoned = False
@@ -51,6 +58,7 @@ class Batch:
         self._store = store
         self._sources = sources
         self._now = now
+        self._opened = opened
         # actions with a timeout are run one by one
         self._session = JobSession(
             store.working, info=session_info(sources), with_begin=store.with_begin
@@ -127,6 +135,7 @@ class Batch:
             store=self._store,
             sources=self._sources,
             now=self._now,
+            opened=self._opened,
         )
         try:
             outcome: Outcome = copy_context().run(attempt.call)

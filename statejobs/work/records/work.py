@@ -21,6 +21,7 @@ from statejobs.values.clock import Sources
 from statejobs.values.graph import EdgeKind
 from statejobs.values.job import Job
 from statejobs.values.lifecycle import Landing
+from statejobs.values.opened import Opened
 from statejobs.values.outcome import HookKind
 from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations
@@ -66,12 +67,15 @@ class RecordWork:
         sources: Sources,
         async_engine: Callable[[], AsyncEngine],
         declarations: Declarations,
+        *,
+        opened: Opened,
     ) -> None:
         self._registry = registry
         self._store = store
         self._sources = sources
         self._async_engine = async_engine
         self._declarations = declarations
+        self._opened = opened
         self._keys = tuple(registry.triggers)
 
     def keys(self) -> Sequence[str]:
@@ -156,7 +160,13 @@ class RecordWork:
         claim = claims[0]
         is_chunk = claim.subject.bound.action.is_chunk
         if len(claims) > 1 and not is_chunk:
-            return Batch(self._store, claims, sources=self._sources, now=now)
+            return Batch(
+                self._store,
+                claims,
+                sources=self._sources,
+                now=now,
+                opened=self._opened,
+            )
         hold = Hold([one.subject for one in claims])
         face = open_face(
             self._store,
@@ -167,7 +177,13 @@ class RecordWork:
             on_begin=hold,
         )
         return RecordAttempt(
-            face, claims, hold=hold, store=self._store, sources=self._sources, now=now
+            face,
+            claims,
+            hold=hold,
+            store=self._store,
+            sources=self._sources,
+            now=now,
+            opened=self._opened,
         )
 
     def reload(self, claims: Sequence[Claim]) -> frozenset[int]:

@@ -12,6 +12,7 @@ from statejobs.record.specs import TaskSpec
 from statejobs.runner.port import Claim, Ending
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
+from statejobs.values.opened import Opened
 from statejobs.values.outcome import Complete, Outcome
 from statejobs.work.face import AsyncFace, Face
 from statejobs.work.notes import JobNotes
@@ -70,6 +71,7 @@ class TaskAttempt:
         store: Store,
         sources: Sources,
         now: datetime,
+        opened: Opened,
     ) -> None:
         self.claims = claims
         self.is_abandoned = False
@@ -92,6 +94,7 @@ class TaskAttempt:
                     now=now,
                     cancel=claim.signal,
                     open_notes=open_notes,
+                    lifespan=opened.value,
                 ),
             )
 

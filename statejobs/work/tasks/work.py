@@ -17,6 +17,7 @@ from statejobs.store.store import Store
 from statejobs.values.clock import Sources
 from statejobs.values.job import Job
 from statejobs.values.lifecycle import Landing
+from statejobs.values.opened import Opened
 from statejobs.values.outcome import HookKind
 from statejobs.values.waiting import OTHER_CODE
 from statejobs.work.declares import Declarations, Part
@@ -39,12 +40,15 @@ class TaskWork:
         sources: Sources,
         async_engine: Callable[[], AsyncEngine],
         declarations: Declarations,
+        *,
+        opened: Opened,
     ) -> None:
         self._tasks = registry.tasks
         self._store = store
         self._sources = sources
         self._async_engine = async_engine
         self._declarations = declarations
+        self._opened = opened
         self._keys = tuple(registry.tasks)
 
     def keys(self) -> Sequence[str]:
@@ -85,7 +89,12 @@ class TaskWork:
                 self._store, self._async_engine, claim, self._sources, job=claim.job
             )
         return TaskAttempt(
-            face, claims, store=self._store, sources=self._sources, now=now
+            face,
+            claims,
+            store=self._store,
+            sources=self._sources,
+            now=now,
+            opened=self._opened,
         )
 
     def reload(self, claims: Sequence[Claim]) -> frozenset[int]:
