@@ -10,6 +10,7 @@ from textwrap import indent
 from typing import Any
 
 from statejobs.cli.output import Output
+from statejobs.people.handled import Handled
 from statejobs.people.history import AttemptEntry, ShownAttempt, ShownStep
 from statejobs.people.jobs import JobPage, ListedJob, ShownJob
 from statejobs.values.job import ENDED, JobState
@@ -88,6 +89,26 @@ def print_job(output: Output, page: JobPage, now: datetime) -> None:
         refused = f"it cannot be retried: {page.no_retry}" if page.no_retry else None
         output.paragraph(
             page.obstacle or refused or f"statejobs job retry {page.job.id}"
+        )
+
+
+def print_handled(output: Output, handled: Handled, done: str) -> None:
+    """Print what an act has done to many jobs, and why it has left others."""
+    counts = (
+        (handled.done, done),
+        (handled.asked, "asked to stop"),
+        (handled.refused_count, "refused"),
+        (handled.locked, "held by others or changed meanwhile"),
+    )
+    told = [f"{count} {what}" for count, what in counts if count]
+    output.text(", ".join(told) or f"0 {done}")
+    if handled.refused:
+        output.title("Refused")
+        output.table(
+            ["jobs", "why", "such as"],
+            [[one.count, one.why, f"job {one.job_id}"] for one in handled.refused],
+            right=["jobs"],
+            below=["why"],
         )
 
 

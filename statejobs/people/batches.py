@@ -56,8 +56,8 @@ def act_on_all(desk: Desk, act: Act, filters: Filters, on_batch: OnBatch) -> Han
     """
     handled = Handled()
     for ids in _batches_of(desk, filters):
-        jobs = desk.queries.matching.newest(replace(filters, ids=ids), limit=len(ids))
-        handled = handled.and_also(_act_on(desk, act, jobs[::-1]))
+        jobs = desk.queries.matching.oldest_first(replace(filters, ids=ids))
+        handled = handled.and_also(_act_on(desk, act, jobs))
         on_batch(handled)
     if not handled.total:
         desk.queries.matching.refuse_unknown(filters)

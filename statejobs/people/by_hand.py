@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 from statejobs.awaited import Awaited
 from statejobs.people import acts
 from statejobs.people.desk import Desk
-from statejobs.people.selection import BY_HAND, Selection
-from statejobs.store.filters import filters_of, one_or_many
+from statejobs.people.selection import BY_HAND, Selection, select_jobs
 from statejobs.values.job import Job, JobOutcome, JobState, OutcomeName
-from statejobs.values.kinds import check_job_id, check_span
+from statejobs.values.kinds import check_job_id
 
 
 class ByHand:
@@ -101,22 +100,18 @@ class ByHand:
         Raises:
             NotFoundError: There is no such state or outcome, or no such key of a record.
         """
-        check_span("select(older_than=…)", older_than, or_none=True)
-        filters = filters_of(
-            self.desk.queries.matching.names,
-            where="select",
-            states=one_or_many("select(state=…)", state, example='state="discarded"'),
-            outcomes=one_or_many(
-                "select(outcome=…)", outcome, example='outcome="stale"'
-            ),
+        return select_jobs(
+            self.desk,
             queue=queue,
             key=key,
+            state=state,
+            outcome=outcome,
             resource=resource,
             record=record,
             tag=tag,
+            older_than=older_than,
             error=error,
         )
-        return Selection(self.desk, filters, older_than=older_than)
 
     # The same for asyncio
 

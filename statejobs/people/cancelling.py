@@ -40,10 +40,6 @@ def cancel_batch(desk: Desk, chosen: Chosen, *, reason: str) -> Verdicts:
             verdicts.refuse(
                 job, refusal("cancel", job, "there is nothing left to cancel.")
             )
-        elif job.state not in {*WAITING, JobState.PROCESSING}:
-            verdicts.refuse(
-                job, refusal("cancel", job, "this version does not know that.")
-            )
     return verdicts
 
 

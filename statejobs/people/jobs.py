@@ -12,6 +12,7 @@ from statejobs.people.acts import why_no_retry
 from statejobs.people.desk import Desk
 from statejobs.people.history import ShownAttempt, ShownStep, attempts_of, steps_of_job
 from statejobs.people.obstacles import why_paused
+from statejobs.people.selection import Selection, select_jobs
 from statejobs.people.workers import serving
 from statejobs.values.job import WAITING, Job, JobOutcome, JobState
 from statejobs.values.redaction import Redaction
@@ -94,27 +95,10 @@ class JobPage:
     """Why a retry would be refused."""
 
 
-def job_list(
-    desk: Desk,
-    *,
-    states: Sequence[JobState] = (),
-    outcomes: Sequence[JobOutcome] = (),
-    queue: str | None = None,
-    key: str | None = None,
-    resource: str | None = None,
-    record_id: str | None = None,
-    limit: int,
-) -> JobList:
-    """Return the newest jobs that match."""
-    found = desk.queries.jobs(
-        states=states,
-        outcomes=outcomes,
-        queue=queue,
-        key=key,
-        resource=resource,
-        record_id=record_id,
-        limit=limit + 1,
-    )
+def job_list(desk: Desk, *, selected: Selection | None = None, limit: int) -> JobList:
+    """Return the newest jobs of those that are *selected*; else of all."""
+    meant = selected or select_jobs(desk)
+    found = meant.sample(limit + 1)
     listed = [as_shown(job, desk.redaction) for job in found[:limit]]
     return JobList(jobs=with_errors(desk, listed), has_more=len(found) > limit)
 

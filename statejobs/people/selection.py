@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,10 +15,10 @@ from statejobs.people.desk import Desk
 from statejobs.people.editing import checked_edit, edit_batch
 from statejobs.people.handled import Handled
 from statejobs.people.retrying import retry_batch
-from statejobs.store.filters import Filters
+from statejobs.store.filters import Filters, filters_of, one_or_many
 from statejobs.values.clock import FIRST
-from statejobs.values.job import Job
-from statejobs.values.kinds import check_text, check_whole
+from statejobs.values.job import Job, JobOutcome, JobState, OutcomeName
+from statejobs.values.kinds import check_span, check_text, check_whole
 
 BY_HAND = "cancelled by a person"
 """Why a job was cancelled of which nobody said why."""
@@ -137,6 +138,44 @@ class Selection:
         now = self._desk.now()
         before = now - self._older_than if self._older_than < now - FIRST else FIRST
         return replace(self._wanted, before=before)
+
+
+def select_jobs(
+    desk: Desk,
+    *,
+    queue: str | None = None,
+    key: str | None = None,
+    state: JobState | str | Sequence[JobState | str] | None = None,
+    outcome: JobOutcome
+    | OutcomeName
+    | Sequence[JobOutcome | OutcomeName]
+    | None = None,
+    resource: str | type | None = None,
+    record: object = None,
+    tag: str | None = None,
+    older_than: timedelta | None = None,
+    error: str | None = None,
+) -> Selection:
+    """Return the jobs for which all that is given is true.
+
+    Raises:
+        NotFoundError: There is no such state or outcome, or no such key of a record.
+        WrongValueError: A value is of the wrong kind.
+    """
+    check_span("select(older_than=…)", older_than, or_none=True)
+    filters = filters_of(
+        desk.queries.matching.names,
+        where="select",
+        states=one_or_many("select(state=…)", state, example='state="discarded"'),
+        outcomes=one_or_many("select(outcome=…)", outcome, example='outcome="stale"'),
+        queue=queue,
+        key=key,
+        resource=resource,
+        record=record,
+        tag=tag,
+        error=error,
+    )
+    return Selection(desk, filters, older_than=older_than)
 
 
 def _tell_nobody(_handled: Handled) -> None:

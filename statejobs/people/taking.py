@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from statejobs.errors import StateJobsError
 from statejobs.people.desk import Desk
 from statejobs.people.handled import Verdicts
 from statejobs.record.identity import decode_identities
@@ -15,7 +16,9 @@ from statejobs.record.specs import BoundTrigger
 from statejobs.store.lock_order import place_of
 from statejobs.store.records import Identity, Place, lock_places, read_places
 from statejobs.store.revise import take_jobs
-from statejobs.values.job import Job
+from statejobs.values.job import Job, JobState
+
+_KNOWN = frozenset(JobState)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,13 +88,27 @@ def take_records(
 def take(connection: Connection, chosen: Chosen, *, verdicts: Verdicts) -> list[Job]:
     """Lock the jobs of *chosen* that no verdict is on; return those that are as they were read."""
     judged = {job.id for job in verdicts.locked}
-    wanted = [job for job in chosen.jobs if job.id not in judged]
-    if not wanted:
+    meant = [job for job in chosen.jobs if job.id not in judged]
+    if not meant:
         return []
-    states = take_jobs(connection, [job.id for job in wanted], waits=chosen.waits)
-    taken = [job for job in wanted if states.get(job.id) == job.state]
-    verdicts.locked += [job for job in wanted if states.get(job.id) != job.state]
+    states = take_jobs(connection, [job.id for job in meant], waits=chosen.waits)
+    taken = []
+    for job in meant:
+        if states.get(job.id) != job.state:
+            verdicts.locked.append(job)
+        elif job.state not in _KNOWN:
+            verdicts.refuse(job, _unknown_state(job))
+        else:
+            taken.append(job)
     return taken
+
+
+def _unknown_state(job: Job) -> StateJobsError:
+    return StateJobsError(
+        f"job {job.id} is left as it is",
+        why=f"this version of statejobs does not know its state, {str(job.state)!r}",
+        fix="use the version that wrote it",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from statejobs.store import look as look_sql
+from statejobs.store.faults import Fault, fault_of
 from statejobs.store.filters import Filters, KnownNames
 from statejobs.store.readable import read_jobs
+from statejobs.store.rows import job_of
 from statejobs.store.tables import jobs
 from statejobs.values.job import Job
 
@@ -53,6 +55,20 @@ class Matching:
         if not found:
             self.refuse_unknown(filters)
         return found
+
+    def oldest_first(self, filters: Filters) -> list[Job]:
+        """Return all jobs that *filters* mean, the oldest first."""
+        with self._connect() as connection:
+            conditions = self._conditions(connection, filters)
+            query = select(jobs).where(*conditions).order_by(jobs.c.id)
+            try:
+                return [job_of(row) for row in connection.execute(query)]
+            except Exception as error:
+                # a row is broken: each is read by itself then, which takes its time
+                if fault_of(error) not in {None, Fault.ROW}:
+                    raise
+                connection.rollback()
+                return read_jobs(connection, query)
 
     def count(self, filters: Filters) -> int:
         """Return how many jobs *filters* mean.

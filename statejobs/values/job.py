@@ -57,6 +57,7 @@ OutcomeName = Literal[
     "completed", "failed", "crashed", "cancelled", "left", "stale", "superseded"
 ]
 """The same as text, so that type checkers see a wrong one."""
+
 _ENDS_IN = {
     JobOutcome.COMPLETED: JobState.COMPLETED,
     JobOutcome.FAILED: JobState.DISCARDED,

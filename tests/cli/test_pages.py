@@ -52,6 +52,20 @@ LOOKS = [
     "diagram Jb",
     "db check",
     "prune --older-than 30d --dry-run",
+    "job list --tag a",
+    "job list --error RuntimeError --older-than 1h",
+    "job list --state completed --older-than 9w",
+    "job retry",
+    "job retry 3 --state failed",
+    "job retry 3 9 --dry-run",
+    "job retry --state discarded --dry-run",
+    "job retry --state discarded --error TimeoutError",
+    "job cancel --queue work",
+    "job cancel --queue wrog --yes",
+    "job delete --queue work --dry-run",
+    "job edit 5",
+    "job edit 5 --run-at tomorrow",
+    "job edit 5 --to-queue solw",
 ]
 ACTS = [
     "job retry 3 99 1 10",
@@ -65,6 +79,14 @@ ACTS = [
     "record show Task 3",
     "record show Task 7",
     "status",
+    "job edit 4 5 10 --priority 1 --to-queue slow",
+    "job edit --queue work --run-at 2030-01-31T08:00Z --yes",
+    "job retry --state discarded --state cancelled --yes",
+    "job cancel --queue slow --reason spring%20cleaning --yes",
+    "job delete 1 10",
+    "job delete --older-than 1h --yes",
+    "job delete --queue default --yes",
+    "job list",
 ]
 
 

@@ -634,6 +634,24 @@ def test_a_wrong_change_is_refused_before_anything_is_changed(
     assert str(caught.value) == says
 
 
+def test_a_job_in_a_state_of_a_newer_version_is_left_to_that(home):
+    ask(home)
+    with home.engine.begin() as connection:
+        connection.execute(update(jobs).values(state="paused"))
+    selected = home.select(key="errand.run")
+
+    for handled in (
+        selected.retry(),
+        selected.cancel(),
+        selected.delete(),
+        selected.edit(priority=1),
+    ):
+        assert [one.why for one in handled.refused] == [
+            "this version of statejobs does not know its state, 'paused'"
+        ]
+    assert counted(home) == 1
+
+
 # Batches
 
 

@@ -291,7 +291,7 @@ async def serve(jobs: StateJobs, engine: AsyncEngine) -> None:
 def select_jobs(jobs: StateJobs, order: Order) -> None:
     selected = jobs.select(
         state=["failed", JobState.DISCARDED],
-        outcome=["failed", JobOutcome.CRASHED],
+        outcome=["stale", JobOutcome.LEFT],
         resource=Order,
         record=order,
         older_than=timedelta(days=1),
