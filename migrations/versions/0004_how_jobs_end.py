@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("snoozes", sa.Integer, nullable=False, server_default=sa.text("0")),
     )
     add("statejobs_jobs", sa.Column("result", sa.Text))
+    add("statejobs_jobs", sa.Column("allowance", sa.Integer))
     say_how_old_jobs_ended()
     hold_keys_of_completed_jobs()
 

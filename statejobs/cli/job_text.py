@@ -145,6 +145,7 @@ def _facts(job: ShownJob, now: datetime) -> dict[str, object]:
         "queue": f"{job.queue}, priority {job.priority}",
         "args": undecoded(job.args) if job.args != {} else None,
         "tags": undecoded(job.tags) if job.tags != [] else None,
+        "meta": undecoded(job.meta) if job.meta else None,
         "actor": job.actor,
         "tenant": job.tenant,
         "attempt": f"{job.attempt} of {job.max_attempts}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 
@@ -63,8 +63,12 @@ class ActionOnClass(Generic[R, P]):
         run_at: datetime | None = None,
         delay: timedelta | None = None,
         priority: int | None = None,
+        queue: str | None = None,
+        tags: Sequence[str] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        max_attempts: int | None = None,
     ) -> Self:
-        """Return the same, to be enqueued for later or at another priority.
+        """Return the same, to be enqueued otherwise: for later, or more urgently, for instance.
 
         What is left out stays as an earlier call chose it.
 
@@ -72,10 +76,16 @@ class ActionOnClass(Generic[R, P]):
             run_at: When it shall run, with a time zone. Default: now.
             delay: How long it shall wait, in place of `run_at`.
             priority: 0 (first) to 9 (last) inside the queue. Default: that of its trigger or task.
+            queue: Queue of the job. Default: that of its trigger or task.
+            tags: Words stored with it, for people to filter by. Default: those of its trigger or
+                task.
+            meta: What programs note on it, as JSON: a mapping, at most 8 kB. Default: that of its
+                trigger or task.
+            max_attempts: Attempts before it is discarded, and further ones after a retry. Default:
+                those of its trigger or task.
 
         Raises:
-            WrongValueError: A value of another type, both times, a naive time, a negative delay or
-                a wrong priority.
+            WrongValueError: A value that no job could have, or both times.
         """
         chosen = given(JobOptions, locals())
         return type(self)(self.spec, self._options.but(chosen))

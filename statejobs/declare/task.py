@@ -57,8 +57,12 @@ class TaskRequest(Generic[P]):
         run_at: datetime | None = None,
         delay: timedelta | None = None,
         priority: int | None = None,
+        queue: str | None = None,
+        tags: Sequence[str] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        max_attempts: int | None = None,
     ) -> TaskRequest[P]:
-        """Return the same, to be enqueued for later or at another priority.
+        """Return the same, to be enqueued otherwise: for later, or more urgently, for instance.
 
         What is left out stays as an earlier call chose it.
 
@@ -66,9 +70,16 @@ class TaskRequest(Generic[P]):
             run_at: When it shall run, with a time zone. Default: now.
             delay: How long it shall wait, in place of `run_at`.
             priority: 0 (first) to 9 (last) inside the queue. Default: that of its trigger or task.
+            queue: Queue of the job. Default: that of its trigger or task.
+            tags: Words stored with it, for people to filter by. Default: those of its trigger or
+                task.
+            meta: What programs note on it, as JSON: a mapping, at most 8 kB. Default: that of its
+                trigger or task.
+            max_attempts: Attempts before it is discarded, and further ones after a retry. Default:
+                those of its trigger or task.
 
         Raises:
-            WrongValueError: Both times, a naive time, a negative delay or a wrong priority.
+            WrongValueError: A value that no job could have, or both times.
         """
         chosen = given(JobOptions, locals())
         return TaskRequest(self.spec, self._chosen.but(chosen))
@@ -203,6 +214,7 @@ def task(
     default_actor: str | None = None,
     log_level: LogLevel | int = "warning",
     log_final_level: LogLevel | int = "error",
+    meta: Mapping[str, Any] | None = None,
     upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
 ) -> _TaskDecorator:
     """Declare that the decorated function runs as a job that belongs to no record.
@@ -229,6 +241,7 @@ def task(
         default_actor: Actor of jobs that nobody asked for, for instance `"system:billing"`.
         log_level: Level at which a failed attempt is logged.
         log_final_level: Level at which the attempt is logged with which a job is discarded.
+        meta: What programs note on its jobs, as JSON: a mapping, at most 8 kB.
         upcast: Called with the stored arguments of an old job that no longer fit, as JSON values;
             returns those of today.
 

@@ -77,6 +77,7 @@ class Trigger(Promising):
         default_actor: str | None = None,
         log_level: LogLevel | int = "warning",
         log_final_level: LogLevel | int = "error",
+        meta: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
         args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         chunk: int | None = None,
@@ -103,6 +104,8 @@ class Trigger(Promising):
             default_actor: Actor of jobs that nobody asked for, for instance `"system:billing"`.
             log_level: Level at which a failed attempt is logged.
             log_final_level: Level at which the attempt is logged with which a job is discarded.
+            meta: What programs note on its jobs, as JSON: a mapping of at most 8 kB, or a function
+                of the record.
             upcast: Called with the stored arguments of an old job that no longer fit, as JSON
                 values; returns those of today.
             args: Arguments that `run_trigger` passes to the action: a mapping, or a function of the

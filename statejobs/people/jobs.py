@@ -37,6 +37,7 @@ class ShownJob:
     record_id: str | None
     args: Any
     tags: Any
+    meta: Any
     actor: str | None
     tenant: str | None
     attempt: int
@@ -145,6 +146,7 @@ def as_shown(stored: Job, redaction: Redaction) -> ShownJob:
         record_id=job.record_id,
         args=decoded(job.args),
         tags=decoded(job.tags),
+        meta=job.meta,
         actor=job.actor,
         tenant=job.tenant,
         attempt=job.attempt,

@@ -97,12 +97,13 @@ def _refuse_jobs(model: ResourceModel, other: ResourceModel) -> None:
             fix=f"make objects: session.add_all([{other.cls.__name__}(…), …])",
         )
     for promise in step.promises:
-        if callable(other.triggers[promise.key].options.args):
+        made = other.triggers[promise.key].options.of_record
+        if made is not None:
             raise BulkError(
                 f"insert({name})",
-                f"trigger {promise.key!r} makes its args= from the record, in Python",
+                f"trigger {promise.key!r} makes its {made}= from the record, in Python",
                 why="an INSERT makes no record in Python",
-                fix=f"give args= fixed values and let the action read its record, "
+                fix=f"give {made}= fixed values and let the action read its record, "
                 f"or make objects: session.add_all([{name}(…), …])",
             )
 

@@ -64,7 +64,8 @@ def enqueue_action(
             ids=ids,
             actor=current_actor(),
             tenant=current_tenant(),
-            priority=chosen.priority,
+            chosen=chosen,
+            record=record,
         )
         former.update({f"{old}{record_id}": key for old in bound.former_prefixes})
     connection = connection_for(session, type(records[0]).__statejobs__.mapper)

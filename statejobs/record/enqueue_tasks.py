@@ -19,6 +19,7 @@ from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
 from statejobs.values.job_options import JobOptions
+from statejobs.values.meta import stored_meta
 
 
 def enqueue_task(
@@ -54,17 +55,22 @@ def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
     now = clock_of(session.info).now()
     run_at = chosen.due(now)
     actor = current_actor()
+    most = chosen.max_attempts
+    tags = options.tags if chosen.tags is None else chosen.tags
+    meta = options.meta if chosen.meta is None else chosen.meta
     return NewJob(
         key=options.key,
-        queue=options.queue,
+        queue=options.queue if chosen.queue is None else chosen.queue,
         priority=options.priority if chosen.priority is None else chosen.priority,
-        max_attempts=options.max_attempts,
+        max_attempts=options.max_attempts if most is None else most,
         run_at=run_at,
         state=JobState.SCHEDULED if run_at > now else JobState.QUEUED,
         idempotency_key="",  # each has its own
         actor=options.default_actor if actor is None else actor,
         tenant=current_tenant(),
-        tags=msgspec.json.encode(list(options.tags)).decode(),
+        tags=msgspec.json.encode(list(tags)).decode(),
+        meta=None if meta is None else stored_meta(meta, key=options.key),
+        allowance=most,
         enqueued_at=now,
     )
 

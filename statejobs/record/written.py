@@ -20,6 +20,8 @@ from statejobs.store.history import HistoryRow, write_history
 from statejobs.values.clock import IdSource, random_id
 from statejobs.values.graph import Promise
 from statejobs.values.job import JobState, NewJob
+from statejobs.values.job_options import AT_ONCE, JobOptions
+from statejobs.values.meta import stored_meta
 from statejobs.values.redaction import Redaction, strictest
 from statejobs.values.shown_arguments import encode_lossy
 from statejobs.values.text import REASON_LIMIT, shown_text
@@ -117,6 +119,7 @@ def _promised_job(
         ids=ids,
         actor=step.acting.actor,
         tenant=step.acting.tenant,
+        record=moved.record,
     )
 
 
@@ -131,15 +134,23 @@ def new_job(
     ids: IdSource,
     actor: str | None,
     tenant: str | None,
-    priority: int | None = None,
+    chosen: JobOptions = AT_ONCE,
+    record: object = None,
 ) -> NewJob:
-    """Return a job of *bound* for the record with *record_id*."""
+    """Return a job of *bound* for the record with *record_id*; *record* itself, where it is known.
+
+    Raises:
+        WrongValueError: What `meta=` makes of the record cannot be stored.
+    """
     options = bound.options
+    most = chosen.max_attempts
+    tags = options.tags if chosen.tags is None else chosen.tags
+    meta = options.meta if chosen.meta is None else chosen.meta
     return NewJob(
         key=bound.key,
-        queue=options.queue,
-        priority=options.priority if priority is None else priority,
-        max_attempts=options.max_attempts,
+        queue=options.queue if chosen.queue is None else chosen.queue,
+        priority=options.priority if chosen.priority is None else chosen.priority,
+        max_attempts=options.max_attempts if most is None else most,
         run_at=run_at,
         state=JobState.SCHEDULED if run_at > now else JobState.QUEUED,
         args=args,
@@ -149,7 +160,9 @@ def new_job(
         idempotency_key=ids(),
         actor=options.default_actor if actor is None else actor,
         tenant=tenant,
-        tags=msgspec.json.encode(list(options.tags)).decode(),
+        tags=msgspec.json.encode(list(tags)).decode(),
+        meta=None if meta is None else stored_meta(meta, key=bound.key, record=record),
+        allowance=most,
         enqueued_at=now,
     )
 

@@ -44,7 +44,9 @@ class Settling:
         return replace(settlement, reason=reason)
 
     def _backoff(self, claim: Claim, failed: Fail) -> timedelta:
-        step = backoff_step(claim.job, claim.policy.max_attempts)
+        chosen = claim.job.allowance
+        allowance = claim.policy.max_attempts if chosen is None else chosen
+        step = backoff_step(claim.job, allowance)
         wait, problem = safe_delay(
             claim.policy.backoff, step, failed.error, self._sources.rng
         )

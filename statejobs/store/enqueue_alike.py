@@ -39,6 +39,8 @@ _SHARED = (
     "actor",
     "tenant",
     "tags",
+    "meta",
+    "allowance",
     "enqueued_at",
 )
 

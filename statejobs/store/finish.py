@@ -72,7 +72,7 @@ def finish_parameters(
         "new_snoozes": settlement.snoozes,
         "why": settlement.reason,
         "rests_in_source": rests_in_source,
-        "allowance": allowance,
+        "granted": allowance,
     }
 
 
@@ -141,6 +141,7 @@ def finishing(names: Names) -> Executable:
     )
     outcome = bindparam(names["new_outcome"], type_=jobs.c.outcome.type)
     completes = outcome == literal_outcome(JobOutcome.COMPLETED)
+    allowance = bindparam(names["granted"], type_=jobs.c.allowance.type)
     keep_time = bindparam(names["next_run_at"], type_=jobs.c.run_at.type)
     return (
         update(jobs)
@@ -158,7 +159,8 @@ def finishing(names: Names) -> Executable:
             ),
             attempt=case((again, 0), else_=bindparam(names["new_attempt"])),
             max_attempts=case(
-                (again, bindparam(names["allowance"])), else_=jobs.c.max_attempts
+                (again, func.coalesce(jobs.c.allowance, allowance)),
+                else_=jobs.c.max_attempts,
             ),
             crashes=case((again, 0), else_=bindparam(names["new_crashes"])),
             snoozes=case((again, 0), else_=bindparam(names["new_snoozes"])),

@@ -26,6 +26,7 @@ from statejobs.store.rows import outcome_of
 from statejobs.store.tables import attempts, jobs, nodes, transitions
 from statejobs.store.types import UtcDateTime
 from statejobs.values.job import Job, JobState
+from statejobs.values.meta import read_meta
 from statejobs.values.unknown_state import UnknownState
 
 _NOTED_IN = {jobs: "reason", attempts: "message", transitions: "reason", nodes: "host"}
@@ -71,7 +72,16 @@ def read_jobs(connection: Connection, query: Select[Any]) -> list[Job]:
 def _job(row: dict[str, Any]) -> Job:
     state = _STATES.get(row["state"]) or UnknownState(row["state"])
     outcome = row["outcome"] and outcome_of(row["outcome"])
-    return Job(**{**row, "state": state, "outcome": outcome})
+    return Job(
+        **{**row, "state": state, "outcome": outcome, "meta": _meta_of(row["meta"])}
+    )
+
+
+def _meta_of(text: str | None) -> dict[str, Any]:
+    try:
+        return {} if text is None else read_meta(text)
+    except ValueError:
+        return {"(cannot be read)": text}
 
 
 def _read_row(

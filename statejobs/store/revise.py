@@ -14,6 +14,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     case,
+    func,
     null,
     select,
     update,
@@ -77,7 +78,7 @@ def requeue(
     """Queue those of the jobs *ids* at once that wait or have ended."""
     connection.execute(
         _requeue_jobs(connection.dialect.name),
-        {"ids": list(ids), "allowance": allowance, "now": now},
+        {"ids": list(ids), "granted": allowance, "now": now},
     )
 
 
@@ -167,8 +168,9 @@ def _restore_actor() -> Executable:
 
 @lru_cache(maxsize=2)
 def _requeue_jobs(dialect: str) -> Executable:
-    """Queue waiting or ended jobs at once; an ended one gets *allowance* further attempts."""
+    """Queue waiting or ended jobs at once; an ended one gets as many attempts as at first."""
     ended = still_in(*ENDED)
+    allowance = bindparam("granted", type_=jobs.c.allowance.type)
     return (
         update(jobs)
         .where(is_listed(jobs.c.id, dialect), still_in(*WAITING, *ENDED))
@@ -176,7 +178,7 @@ def _requeue_jobs(dialect: str) -> Executable:
             state=literal_state(JobState.QUEUED),
             run_at=bindparam("now", type_=jobs.c.run_at.type),
             max_attempts=case(
-                (ended, jobs.c.attempt + bindparam("allowance")),
+                (ended, jobs.c.attempt + func.coalesce(jobs.c.allowance, allowance)),
                 else_=jobs.c.max_attempts,
             ),
             crashes=case((ended, 0), else_=jobs.c.crashes),

@@ -13,8 +13,10 @@ from statejobs.errors import UnreadableRowError
 from statejobs.store.conditions import FIRST_TIME
 from statejobs.store.tables import LARGEST_COUNT
 from statejobs.values.job import Job, JobOutcome, JobState
+from statejobs.values.meta import read_meta
 
 _STATE = Job.__struct_fields__.index("state")
+_META = Job.__struct_fields__.index("meta")
 _STATES = {state.value: state for state in JobState}
 _OUTCOME = Job.__struct_fields__.index("outcome")
 _OUTCOMES = {outcome.value: outcome for outcome in JobOutcome}
@@ -28,6 +30,7 @@ def _types_of(hint: Any) -> frozenset[type]:
 
 
 _TYPES = {name: _types_of(hint) for name, hint in get_type_hints(Job).items()}
+_TYPES["meta"] = frozenset({str, type(None)})  # as JSON
 _seen: set[tuple[type, ...]] = set()
 """Types of whole rows that were found right: comparing all of them at once is fast."""
 
@@ -99,6 +102,8 @@ def job_of(row: Row[Any]) -> Job:
     values[_STATE] = _STATES[values[_STATE]]
     if (outcome := values[_OUTCOME]) is not None:
         values[_OUTCOME] = outcome_of(outcome)
+    meta = values[_META]
+    values[_META] = {} if meta is None else _meta_of(row, meta)
     job = Job(*values)
     counts = (job.attempt, job.crashes, job.coalesced, job.returned, job.snoozes)
     if max(counts) >= LARGEST_COUNT:
@@ -107,6 +112,13 @@ def job_of(row: Row[Any]) -> Job:
         )
         raise _unreadable(row, f"cannot count on: {names}")
     return job
+
+
+def _meta_of(row: Row[Any], text: str) -> dict[str, Any]:
+    try:
+        return read_meta(text)
+    except ValueError as error:
+        raise _unreadable(row, f"meta is no JSON: {error}") from error
 
 
 def _refuse_types(types: tuple[type, ...], row: Row[Any]) -> None:

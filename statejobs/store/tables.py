@@ -101,6 +101,7 @@ jobs = Table(
     Column("outcome", String(16)),
     Column("snoozes", Integer, nullable=False, server_default=text("0")),
     Column("result", Text),
+    Column("allowance", Integer),
     CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
     CheckConstraint(
         "attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"

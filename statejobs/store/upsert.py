@@ -32,6 +32,18 @@ from statejobs.store.tables import (
 )
 from statejobs.values.job import ENDED, WAITING, JobState, NewJob
 
+_TAKEN_OVER = (
+    "queue",
+    "priority",
+    "run_at",
+    "args",
+    "actor",
+    "tenant",
+    "tags",
+    "meta",
+    "allowance",
+)
+"""What a job that is open already has of a new request."""
 NEW_JOB_COLUMNS = [item.name for item in fields(NewJob)]
 
 
@@ -63,10 +75,7 @@ def enqueue_jobs(
     runs = jobs.c.state == literal_state(JobState.PROCESSING)
     waits = is_in(*WAITING)
     ended = is_in(*ENDED)
-    taken_over = {
-        name: new[name]
-        for name in ("queue", "priority", "run_at", "args", "actor", "tenant", "tags")
-    }
+    taken_over = {name: new[name] for name in _TAKEN_OVER}
     upsert = statement.on_conflict_do_update(
         index_elements=[jobs.c.dedupe_key],
         index_where=HOLDS_KEY,

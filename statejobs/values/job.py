@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -94,6 +94,10 @@ class NewJob:
     actor: str | None = None
     tenant: str | None = None
     tags: str = "[]"
+    meta: str | None = None
+    """JSON for programs."""
+    allowance: int | None = None
+    """Its `max_attempts`, where its enqueue chose them; None: those of its trigger or task."""
     enqueued_at: datetime
 
 
@@ -140,8 +144,8 @@ class Job(Struct, frozen=True, gc=False):
     reason: str | None
     returned: int
     """Attempts in a row that a fault of the database, not of the action, made undone."""
-    meta: str | None
-    """JSON for programs, stored with it."""
+    meta: dict[str, Any]
+    """For programs: what was stored with it as JSON."""
     unique_until: datetime | None
     """Until when its key is held, though it has completed."""
     outcome: JobOutcome | None
@@ -150,6 +154,8 @@ class Job(Struct, frozen=True, gc=False):
     """How often it asked to run later, by `Snooze`, since it was enqueued or revived."""
     result: str | None
     """What its task returned, as JSON."""
+    allowance: int | None
+    """Attempts of one life, where its enqueue chose them; None: as its trigger or task says."""
 
     @property
     def is_last_attempt(self) -> bool:

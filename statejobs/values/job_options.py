@@ -1,18 +1,21 @@
-"""The options of one job, each declared once: when and how urgently it shall run."""
+"""The options of one job, each declared once: when, where and how urgently it shall run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from statejobs.errors import WrongValueError
+from statejobs.errors import DefinitionError, WrongValueError
+from statejobs.values import option_checks as checked
 from statejobs.values.backoff import LONGEST
 from statejobs.values.clock import FIRST, LAST
 from statejobs.values.kinds import check_kind, check_span, check_whole
-from statejobs.values.option import Option, check_options, options_of
+from statejobs.values.option import Check, Option, check_options, options_of
 
 _LAST_PRIORITY = 9
+_DECLARED = "that of its trigger or task"
 
 
 def _instant(where: str, name: str, value: Any) -> datetime | None:
@@ -51,9 +54,25 @@ def _priority(where: str, name: str, value: Any) -> int | None:
     return kept
 
 
+def _of_one_job(check: Check) -> Check:
+    """Let a check of declarations serve one job, of which None says nothing."""
+
+    def checked_once(where: str, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return check(where, name, value)
+        except DefinitionError as refused:
+            raise WrongValueError(
+                refused.what, where=f"{where}(…)", why=refused.why, fix=refused.fix
+            ) from None
+
+    return checked_once
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
-    """When and how urgently one job shall run."""
+    """When, where and how urgently one job shall run, and what is noted on it."""
 
     run_at: Annotated[
         datetime | None,
@@ -68,7 +87,35 @@ class JobOptions:
         Option(
             "0 (first) to 9 (last) inside the queue",
             _priority,
-            shown="that of its trigger or task",
+            shown=_DECLARED,
+        ),
+    ] = None
+    queue: Annotated[
+        str | None,
+        Option("queue of the job", _of_one_job(checked.queue), shown=_DECLARED),
+    ] = None
+    tags: Annotated[
+        Sequence[str] | None,
+        Option(
+            "words stored with it, for people to filter by",
+            _of_one_job(checked.tags),
+            shown="those of its trigger or task",
+        ),
+    ] = None
+    meta: Annotated[
+        Mapping[str, Any] | None,
+        Option(
+            "what programs note on it, as JSON: a mapping, at most 8 kB",
+            _of_one_job(checked.meta()),
+            shown=_DECLARED,
+        ),
+    ] = None
+    max_attempts: Annotated[
+        int | None,
+        Option(
+            "attempts before it is discarded, and further ones after a retry",
+            _of_one_job(checked.tried),
+            shown="those of its trigger or task",
         ),
     ] = None
 

@@ -153,7 +153,7 @@ def backoff_step(job: Job, allowance: int) -> int:
 
     Args:
         job: The job, its present attempt counted.
-        allowance: The trigger's `max_attempts`.
+        allowance: Its own `max_attempts`, or the trigger's.
     """
     return max(1, allowance - (job.max_attempts - job.attempt))
 

@@ -12,6 +12,7 @@ from statejobs.values.backoff import LONGEST, Backoff, backoff_of
 from statejobs.values.call_checks import check_call
 from statejobs.values.kinds import check_span, check_text, members_of, words_of
 from statejobs.values.levels import LEVELS
+from statejobs.values.meta import meta_text, read_meta
 from statejobs.values.option import Check
 from statejobs.values.text import NAME_LIMIT, clean_text
 from statejobs.values.whole import is_whole
@@ -78,6 +79,10 @@ def whole(
     return check
 
 
+tried = whole(1, why="a job needs at least one attempt", fix="give {name}=1 or more")
+"""Check how many attempts there are."""
+
+
 def span(*, why: str, fix: str) -> Check:
     """Check a positive duration, or None; what is longer than any clock can wait is cut."""
 
@@ -141,6 +146,22 @@ def tags(where: str, name: str, value: Any) -> tuple[str, ...]:
     """Return words that can be stored."""
     members = members_of(f"{where}: {name}=", value, example='["nightly"]')
     return tuple(clean_text(member, NAME_LIMIT) for member in members)
+
+
+def meta(*, or_function: bool = False) -> Check:
+    """Return JSON for programs, as a copy that nobody changes; or a function of the record."""
+
+    def check(where: str, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if or_function and not isinstance(value, Mapping) and callable(value):
+            why = "it says for each record what is stored with its job"
+            fix = f"{name}=lambda order: {{'channel': order.channel}}"
+            check_call(where, f"{name}=", value, given=1, why=why, fix=fix)
+            return value
+        return read_meta(meta_text(where, name, value))
+
+    return check
 
 
 def log_level(where: str, name: str, value: Any) -> int:

@@ -19,9 +19,6 @@ from statejobs.values.option import Option, check_options
 
 RESOURCE_PLACE = "{resource}"
 """What in the key of a trigger is replaced by the name of a resource."""
-_TRIED = checked.whole(
-    1, why="a job needs at least one attempt", fix="give {name}=1 or more"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +59,13 @@ class TaskOptions:
     ] = 0
     max_attempts: Annotated[
         int,
-        Option("attempts before a job is discarded", _TRIED, by_domain=True),
+        Option("attempts before a job is discarded", checked.tried, by_domain=True),
     ] = 5
     max_crashes: Annotated[
         int,
         Option(
-            "attempts that may end with their worker before it is discarded", _TRIED
+            "attempts that may end with their worker before it is discarded",
+            checked.tried,
         ),
     ] = 3
     max_snoozes: Annotated[
@@ -136,6 +134,13 @@ class TaskOptions:
             checked.log_level,
         ),
     ] = "error"
+    meta: Annotated[
+        Mapping[str, Any] | None,
+        Option(
+            "what programs note on its jobs, as JSON: a mapping, at most 8 kB",
+            checked.meta(),
+        ),
+    ] = None
     upcast: Annotated[
         Callable[[dict[str, Any]], Mapping[str, Any]] | None,
         Option(
@@ -182,6 +187,14 @@ class TriggerOptions(TaskOptions):
             checked.keys(place=RESOURCE_PLACE),
         ),
     ] = ()
+    meta: Annotated[
+        Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None,
+        Option(
+            "what programs note on its jobs, as JSON: a mapping of at most 8 kB, "
+            "or a function of the record",
+            checked.meta(or_function=True),
+        ),
+    ] = None  # type: ignore[assignment] # a task has no record to ask
     args: Annotated[
         Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None,
         Option(
@@ -209,3 +222,9 @@ class TriggerOptions(TaskOptions):
             ),
         ),
     ] = None
+
+    @property
+    def of_record(self) -> str | None:
+        """Name of an option that is a function of the record; None where all are fixed."""
+        names = ("args", "meta")
+        return next((name for name in names if callable(getattr(self, name))), None)

@@ -41,7 +41,8 @@ _HEAD = 200
 def shown_job(job: Job, redaction: Redaction) -> Job:
     """Return *job* without secrets; its arguments still are JSON."""
     shown = {name: _shown(name, getattr(job, name), redaction) for name in _OF_JOB}
-    return structs.replace(job, **shown)
+    meta = masked(job.meta, redaction)
+    return structs.replace(job, **shown, meta=meta)
 
 
 def shown_row(row: Mapping[str, Any], redaction: Redaction) -> dict[str, Any]:

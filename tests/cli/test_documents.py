@@ -29,6 +29,7 @@ JOB = {
     "record_id",
     "args",
     "tags",
+    "meta",
     "actor",
     "tenant",
     "attempt",

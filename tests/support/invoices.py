@@ -1,6 +1,7 @@
 """Invoices and bookings, whose trigger and tasks say how their jobs are run; some are paused."""
 
 from enum import StrEnum
+from types import SimpleNamespace
 
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -15,6 +16,17 @@ from statejobs import (
     transition,
 )
 from tests.support.clock import ManualClock, manual_sources
+
+script = SimpleNamespace()
+"""What the action does that sends: `script.mail = lambda invoice, ctx: …`; `reset()` forgets it."""
+
+
+def reset():
+    """Let it do nothing."""
+    script.mail = lambda _invoice, _ctx: None
+
+
+reset()
 
 
 class Base(DeclarativeBase):
@@ -52,6 +64,7 @@ class Invoice(StatefulResource, Base):
     @send.action(S.DUE, S.SENT)
     def mail(self, ctx: JobContext) -> None:
         """Send it."""
+        script.mail(self, ctx)
 
     @remind.action(S.SENT, S.DUNNED)
     def write_reminder(self, ctx: JobContext) -> None:

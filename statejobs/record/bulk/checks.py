@@ -70,15 +70,16 @@ def refuse_body(declared: TransitionSpec, values: Values | None) -> None:
     )
 
 
-def refuse_args_from_record(model: ResourceModel, declared: TransitionSpec) -> None:
-    """Refuse a trigger that makes the arguments of its jobs from the record."""
+def refuse_options_from_record(model: ResourceModel, declared: TransitionSpec) -> None:
+    """Refuse a trigger that makes the arguments of its jobs, or their meta, from the record."""
     for promise in model.promised(declared.promises):
-        if callable(model.triggers[promise.key].options.args):
+        made = model.triggers[promise.key].options.of_record
+        if made is not None:
             raise BulkError(
                 _where(model.cls, declared),
-                f"trigger {promise.key!r} makes its args= from the record, in Python",
+                f"trigger {promise.key!r} makes its {made}= from the record, in Python",
                 why="bulk reads no record",
-                fix="give args= fixed values and let the action read its record, "
+                fix=f"give {made}= fixed values and let the action read its record, "
                 "or fire the transition on each record",
             )
 

@@ -23,8 +23,8 @@ from statejobs.record.bulk.checks import (
     guards_in_sql,
     model_of,
     permissions_in_sql,
-    refuse_args_from_record,
     refuse_body,
+    refuse_options_from_record,
     values_in_sql,
 )
 from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
@@ -63,7 +63,7 @@ def move_in_bulk(
     model = model_of(cls, declared)
     given = declared.signature.bind((), dict(args or {}))
     refuse_body(declared, values)
-    refuse_args_from_record(model, declared)
+    refuse_options_from_record(model, declared)
     session.flush()
     at = clock_of(session.info).now()
     move = BulkMove(

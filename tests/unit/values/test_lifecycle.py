@@ -72,11 +72,12 @@ JOB = Job(
     finished_at=None,
     reason=None,
     returned=0,
-    meta=None,
+    meta={},
     unique_until=None,
     outcome=None,
     snoozes=0,
     result=None,
+    allowance=None,
 )
 limits = st.integers(1, 20)
 jobs = st.builds(
