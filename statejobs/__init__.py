@@ -6,6 +6,7 @@ from statejobs.acting import ActingMiddleware, acting_as, tenant
 from statejobs.app import StateJobs
 from statejobs.config import Retention, WorkerSettings
 from statejobs.declare.action import Action
+from statejobs.declare.changes import increment, set_to, stamp
 from statejobs.declare.chunk import ChunkContext
 from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.declare.defaults import Defaults
@@ -44,6 +45,7 @@ from statejobs.machine.diagram import mermaid
 from statejobs.machine.guard import guard
 from statejobs.people.handled import Handled, Unhandled
 from statejobs.people.selection import Selection
+from statejobs.record.change import Change, ChangeContext
 from statejobs.record.protect import override_state
 from statejobs.runner.drain import DrainResult
 from statejobs.store.engines.sqlite import configure_sqlite
@@ -75,6 +77,8 @@ __all__ = [
     "BulkError",
     "BulkResult",
     "Cancel",
+    "Change",
+    "ChangeContext",
     "ChunkContext",
     "Clock",
     "ClosedError",
@@ -130,9 +134,12 @@ __all__ = [
     "acting_as",
     "configure_sqlite",
     "guard",
+    "increment",
     "mermaid",
     "metadata",
     "override_state",
+    "set_to",
+    "stamp",
     "state_column",
     "task",
     "tenant",

@@ -17,10 +17,9 @@ from statejobs.declare.annotations import (
 from statejobs.declare.chunk_checks import check_chunk
 from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.errors import DefinitionError
-from statejobs.machine.guard import Guard
 from statejobs.record.specs import ActionSpec, TransitionSpec
 from statejobs.values.arguments import Signature
-from statejobs.values.call_checks import check_call, is_generator
+from statejobs.values.call_checks import is_generator
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -33,55 +32,6 @@ def check_transition(cls: type, transition: TransitionSpec) -> None:
     """
     _refuse_generator(f"{cls.__name__}.{transition.name}", transition.body)
     _ = transition.signature
-
-
-def check_guard(where: str, guard: Any) -> None:
-    """Refuse a guard that cannot be asked with a record alone, or that always says yes.
-
-    Raises:
-        DefinitionError: As said.
-    """
-    name = getattr(guard, "__name__", type(guard).__name__)
-    check_call(
-        where,
-        f"its guard {name!r}",
-        guard,
-        given=1,
-        why="a guard is asked with the record, and answers yes or no",
-        fix=f"def {name}(self) -> bool",
-    )
-    sql = Guard.of(guard).sql
-    if sql is not None:
-        check_call(
-            where,
-            f"the SQL form of its guard {name!r}",
-            sql,
-            given=1,
-            why="it is asked with the class of the records",
-            fix="@guard(sql=lambda order: order.total > 0)",
-        )
-
-
-def check_permission(where: str, permission: Any) -> None:
-    """Refuse a permission that cannot be asked with a record and who acts.
-
-    Raises:
-        DefinitionError: As said.
-    """
-    name = getattr(permission, "__name__", type(permission).__name__)
-    why = "a permission is asked with the record and who acts, and answers yes or no"
-    fix = f"def {name}(self, actor) -> bool"
-    check_call(where, f"its permission {name!r}", permission, given=2, why=why, fix=fix)
-    sql = Guard.of(permission).sql
-    if sql is not None:
-        check_call(
-            where,
-            f"the SQL form of its permission {name!r}",
-            sql,
-            given=2,
-            why="it is asked with the class of the records and who acts",
-            fix="@guard(sql=lambda order, actor: order.owner == actor)",
-        )
 
 
 def check_action(cls: type, action: ActionSpec) -> None:

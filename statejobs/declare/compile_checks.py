@@ -7,9 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from statejobs.declare.action import Action
-from statejobs.declare.action_checks import check_guard, check_permission
+from statejobs.declare.function_checks import (
+    refuse_other_change,
+    refuse_other_guard,
+    refuse_other_permission,
+)
 from statejobs.declare.state_column import check_member
 from statejobs.errors import DefinitionError, did_you_mean
+from statejobs.record.change import Change
 from statejobs.record.specs import (
     ActionSpec,
     GuardFunction,
@@ -58,6 +63,13 @@ class Declared:
         for name, transition in self.transitions.items():
             yield from ((name, permission) for permission in transition.allow)
 
+    def changes(self) -> Iterator[tuple[str, Change]]:
+        """Yield each change, and whose it is."""
+        for name, transition in self.transitions.items():
+            yield from ((name, change) for change in transition.changes)
+        for name, action in self.actions.items():
+            yield from ((name, change) for change in action.changes)
+
     def has(self, trigger: TriggerSpec) -> bool:
         """Return whether *trigger* is an attribute of the class."""
         return trigger in self.triggers.values()
@@ -77,9 +89,11 @@ def refuse_misfits(declared: Declared) -> None:
     for name, run in declared.runs():
         _refuse_other_trigger(declared, name, run)
     for name, guard in declared.guards():
-        _refuse_other_guard(declared.where(name), guard)
+        refuse_other_guard(declared.where(name), guard)
     for name, permission in declared.permissions():
-        _refuse_other_permission(declared.where(name), permission)
+        refuse_other_permission(declared.where(name), permission)
+    for name, change in declared.changes():
+        refuse_other_change(declared.where(name), change)
 
 
 def refuse_other_states(declared: Declared) -> None:
@@ -168,34 +182,6 @@ def _trigger_meant(declared: Declared, run: object) -> str:
     )
     said = " or ".join(f"run_trigger={name}" for name in names)
     return f"give the trigger itself, declared above: {said}{hint}"
-
-
-def _refuse_other_guard(where: str, guard: object) -> None:
-    if not callable(guard):
-        raise DefinitionError(
-            where,
-            f"its guard {guard!r} is a {type(guard).__name__}, which cannot be called",
-            why="a guard is asked with the record, and answers yes or no",
-            fix=f"give the function itself, declared above: guard={_name_of(guard)}",
-        )
-    check_guard(where, guard)
-
-
-def _refuse_other_permission(where: str, permission: object) -> None:
-    if not callable(permission):
-        kind = type(permission).__name__
-        raise DefinitionError(
-            where,
-            f"its permission {permission!r} is a {kind}, which cannot be called",
-            why="a permission is asked with the record and who acts, and answers yes or no",
-            fix="give the function itself, declared above: "
-            f"allow={_name_of(permission, 'is_owner')}",
-        )
-    check_permission(where, permission)
-
-
-def _name_of(guard: object, example: str = "has_amount") -> str:
-    return guard if isinstance(guard, str) and guard.isidentifier() else example
 
 
 def _state_uses(declared: Declared) -> Iterator[tuple[str, str, enum.Enum]]:

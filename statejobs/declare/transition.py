@@ -21,6 +21,7 @@ from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.options import explain_options
 from statejobs.declare.run_trigger import RunTrigger, promises_of
 from statejobs.declare.transition_on_class import TransitionOnClass
+from statejobs.record.change import Change
 from statejobs.record.firing import BoundTransition
 from statejobs.record.specs import (
     GuardFunction,
@@ -112,6 +113,7 @@ def transition(
     *,
     guard: GuardFunction | Sequence[GuardFunction] | None = None,
     allow: PermissionFunction | Sequence[PermissionFunction] | None = None,
+    changes: Change | Sequence[Change] = (),
     run_trigger: RunTrigger | None = None,
 ) -> _Declare:
     """Declare that the decorated method moves its record from *source* to *target*.
@@ -127,6 +129,7 @@ def transition(
             the reason shown when it refuses.
         allow: Permissions: predicates of the record and of who acts, or None when nobody was named.
             Jobs are not asked.
+        changes: Reusable changes, made after the body, such as `stamp("submitted_at")`.
         run_trigger: Trigger or triggers whose jobs are enqueued with the change, in the same
             flush.
 
@@ -144,6 +147,7 @@ def transition(
             target=target,
             guards=as_tuple(guard),
             allow=as_tuple(allow),
+            changes=as_tuple(changes),
             promises=promises_of(run_trigger),
         )
         return Transition(body, spec)

@@ -20,6 +20,7 @@ from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.options import explain_options
 from statejobs.declare.run_trigger import Later, Promising
 from statejobs.errors import DefinitionError
+from statejobs.record.change import Change
 from statejobs.record.ledger import value_of
 from statejobs.record.specs import (
     ActionSpec,
@@ -132,6 +133,7 @@ class Trigger(Promising):
         during: enum.Enum | None = None,
         failed: enum.Enum | None = None,
         guard: GuardFunction | Sequence[GuardFunction] | None = None,
+        changes: Change | Sequence[Change] = (),
         atomic: bool = False,
     ) -> _ActionDecorator: ...
     @overload
@@ -143,6 +145,7 @@ class Trigger(Promising):
         during: enum.Enum | None = None,
         failed: enum.Enum | None = None,
         guard: GuardFunction | Sequence[GuardFunction] | None = None,
+        changes: Change | Sequence[Change] = (),
         atomic: bool = False,
     ) -> _ActionDecorator: ...
     @explain_options()
@@ -154,6 +157,7 @@ class Trigger(Promising):
         during: enum.Enum | None = None,
         failed: enum.Enum | None = None,
         guard: GuardFunction | Sequence[GuardFunction] | None = None,
+        changes: Change | Sequence[Change] = (),
         atomic: bool = False,
         deletes: bool = False,
     ) -> _ActionDecorator:
@@ -170,6 +174,7 @@ class Trigger(Promising):
             failed: State when attempts are used up or the job is cancelled; needed with `during`.
             guard: Predicates that must still hold when the job starts; else it is cancelled as
                 stale, and the method is not called.
+            changes: Reusable changes, made after the body, such as `stamp("charged_at")`.
             atomic: Keep record lock, body and outcome in one transaction: for short actions that
                 only use the database. Under load a worker runs several `def` ones of a trigger
                 without `timeout=` in one transaction, up to its `finish_batch` and at most 100,
@@ -182,6 +187,8 @@ class Trigger(Promising):
                 record has no target or two.
         """
         self._check_end(target, deletes=deletes)
+        if deletes:
+            self._refuse_changes(as_tuple(changes))
         return _ActionDecorator(
             self.spec,
             source=as_tuple(source),
@@ -189,6 +196,7 @@ class Trigger(Promising):
             during=during,
             failed=failed,
             guards=as_tuple(guard),
+            changes=as_tuple(changes),
             is_atomic=atomic,
         )
 
@@ -231,6 +239,15 @@ class Trigger(Promising):
         where = f"trigger {self.spec.options.key!r}: after()"
         wait = positive_wait(where, delay, units, example="….after(days=3)")
         return Later(PromiseSpec(self.spec, wait))
+
+    def _refuse_changes(self, changes: Sequence[object]) -> None:
+        if changes:
+            raise DefinitionError(
+                f"action of trigger {self.spec.options.key!r}",
+                "it has changes, and deletes its record",
+                why="a record that is gone keeps nothing",
+                fix="leave out changes, or deletes=True",
+            )
 
     def on_discard(self, hook: H) -> H:
         """Declare what runs, in the commit of the discard, when a job gave up.

@@ -35,6 +35,7 @@ class ShownEdge:
     runs: tuple[ShownPromise, ...]
     guards: tuple[str, ...]
     allow: tuple[str, ...]
+    changes: tuple[str, ...]
     doc: str
 
 
@@ -73,5 +74,6 @@ def _edge(edge: Edge) -> ShownEdge:
         runs=tuple(map(ShownPromise.of, edge.runs)),
         guards=edge.guards,
         allow=edge.allow,
+        changes=edge.changes,
         doc=edge.doc,
     )

@@ -20,6 +20,7 @@ def transition_edge(written: TransitionSpec, runs: tuple[Promise, ...]) -> Edge:
         runs=runs,
         guards=tuple(Guard.of(guard).name for guard in written.guards),
         allow=tuple(permission.name for permission in written.permissions),
+        changes=tuple(change.name for change in written.changes),
         doc=(written.body.__doc__ or "").strip(),
     )
 
@@ -28,6 +29,7 @@ def action_edges(bound: BoundTrigger) -> Iterator[Edge]:
     """Yield the edges that a job of *bound* takes."""
     action = bound.action
     guards = tuple(Guard.of(guard).name for guard in action.guards)
+    changes = tuple(change.name for change in action.changes)
 
     def edge(
         kind: EdgeKind,
@@ -44,6 +46,7 @@ def action_edges(bound: BoundTrigger) -> Iterator[Edge]:
             kind=kind,
             trigger=bound.key,
             guards=guards,
+            changes=changes if kind is EdgeKind.COMPLETE else (),
         )
 
     if bound.during is None:

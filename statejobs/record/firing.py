@@ -8,13 +8,16 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from statejobs.acting import current_acting
 from statejobs.errors import NotAllowedError, TransitionRefusedError
 from statejobs.machine.kernel import NotFired
+from statejobs.record.change import ChangeContext, apply_changes
 from statejobs.record.ledger import SYSTEM, Step, ledger_of, session_clock, value_of
 from statejobs.record.loading import with_loading
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import TransitionSpec
 from statejobs.record.unloaded import explain_unloaded, explain_unloaded_in_body
+from statejobs.values.clock import Clock
 from statejobs.values.unrun import ran
 
 P = ParamSpec("P")
@@ -103,6 +106,8 @@ class BoundTransition(Generic[P, T]):
         clock = session_clock(record)
         monotonic = (clock or SYSTEM).monotonic
         started = monotonic() if began is None else began
+        if spec.changes:
+            body = partial(self._change, body, clock or SYSTEM)
         with ledger.writing():
             move = model.kernel.fire(record, spec.name, body=body, skip_guards=checked)
         if isinstance(move, NotFired):
@@ -119,6 +124,15 @@ class BoundTransition(Generic[P, T]):
             )
         )
         return move.result
+
+    def _change(self, body: Callable[[], Any], clock: Clock) -> Any:
+        """Run the body, then what else the transition changes."""
+        spec = self._spec
+        result = ran(body(), "transition", spec.name)
+        actor, tenant = current_acting()
+        ctx = ChangeContext(now=clock.now(), actor=actor, tenant=tenant)
+        apply_changes(spec.changes, self._record, ctx)
+        return result
 
     def _refuse_forbidden(self) -> None:
         reasons = self._model.why_forbidden(self._record, self._spec)

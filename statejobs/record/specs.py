@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from statejobs.machine.guard import Guard, Permission
+from statejobs.record.change import Change
 from statejobs.record.home import Home
 from statejobs.record.ledger import value_of
 from statejobs.values.arguments import Signature
@@ -70,6 +71,7 @@ class TransitionSpec:
     guards: tuple[GuardFunction, ...]
     promises: tuple[PromiseSpec, ...]
     allow: tuple[PermissionFunction, ...] = ()
+    changes: tuple[Change, ...] = ()
 
     @property
     def label(self) -> str:
@@ -112,6 +114,7 @@ class ActionSpec:
     is_atomic: bool
     is_chunk: bool
     """Whether the body takes a list of records."""
+    changes: tuple[Change, ...] = ()
 
     @property
     def label(self) -> str:

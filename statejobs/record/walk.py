@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm.attributes import instance_state
 
+from statejobs.acting import current_acting
 from statejobs.errors import WrongCallError
+from statejobs.record.change import ChangeContext, apply_changes
 from statejobs.record.firing import refused
 from statejobs.record.ledger import (
     SYSTEM,
@@ -139,9 +141,17 @@ class Walk:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Complete; or take the start back, when the body raised."""
-        ledger_of(self.record).running = None
-        if kind is not None or not self.is_kept:
-            self._take_back(self._start, self._source)
+        is_kept = kind is None and self.is_kept
+        try:
+            if is_kept and self._action.changes:
+                is_kept = False
+                self._change()
+                is_kept = True
+        finally:
+            ledger_of(self.record).running = None
+            if not is_kept:
+                self._take_back(self._start, self._source)
+        if not is_kept:
             return
         if self._action.target is None:
             self._delete()
@@ -158,6 +168,12 @@ class Walk:
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         """Complete; a deletion may load what is deleted with the record."""
         await with_loading(self.__exit__, kind, error, trace)
+
+    def _change(self) -> None:
+        clock = session_clock(self.record) or SYSTEM
+        actor, tenant = current_acting()
+        ctx = ChangeContext(now=clock.now(), actor=actor, tenant=tenant)
+        apply_changes(self._action.changes, self.record, ctx)
 
     def _delete(self) -> None:
         """Delete the record from its session, if it has one; its flush writes the last step."""

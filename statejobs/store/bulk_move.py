@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    func,
     literal,
     select,
     tuple_,
@@ -122,6 +123,12 @@ def _matching(
     return (
         statement if move.limit is None else statement.limit(max(move.limit - taken, 0))
     )
+
+
+def added_to(column: Any, by: object) -> ColumnElement[Any]:
+    """Return the sum of a column, NULL being 0, and *by*."""
+    total: ColumnElement[Any] = func.coalesce(column, 0) + by
+    return total
 
 
 def _update(move: MatchingMove, matches: ColumnElement[bool]) -> Any:

@@ -69,6 +69,8 @@ class Edge:
     """Names of the guards that must hold."""
     allow: tuple[str, ...] = ()
     """Names of the permissions that are asked of whoever fires it."""
+    changes: tuple[str, ...] = ()
+    """Names of what it changes beside the body."""
     doc: str = ""
 
     @property

@@ -35,7 +35,10 @@ from statejobs import (
     UtcDateTime,
     acting_as,
     guard,
+    increment,
     override_state,
+    set_to,
+    stamp,
     state_column,
     task,
     tenant,
@@ -111,7 +114,13 @@ class Order(StatefulResource, Base):
         """Ask for the payment."""
         self.coupon = coupon
 
-    @charge.action(S.QUEUED, S.COMPLETED, during=S.PROCESSING, failed=S.FAILED)
+    @charge.action(
+        S.QUEUED,
+        S.COMPLETED,
+        during=S.PROCESSING,
+        failed=S.FAILED,
+        changes=(increment("total"), set_to("coupon", None)),
+    )
     def process_payment(self, ctx: JobContext) -> None:
         ctx.session.add(self)
         ctx.progress(1, 2)
@@ -148,6 +157,7 @@ class Order(StatefulResource, Base):
     @transition(
         S.FAILED,
         S.QUEUED,
+        changes=stamp("charged_at"),
         allow=[is_owner, lambda _order, actor: actor is not None],
         run_trigger=charge.after(hours=1),
     )

@@ -252,6 +252,12 @@ class Wrong(Parent):
 class Wrong(Parent):
     @transition(S.DRAFT, S.QUEUED, allow="is_owner")
     def pay(self) -> None: ...
+# mypy, pyright, running: a change that was not called
+class Wrong(Parent):
+    @transition(S.DRAFT, S.QUEUED, changes=stamp)
+    def pay(self) -> None: ...
+# mypy, pyright, running: a change without its context
+Change(apply=lambda order: None)
 # mypy, pyright, running: the SQL of a guard by a function of nothing
 guard(sql=lambda: True)
 # mypy, pyright: another type for what is awaited

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, ColumnExpressionArgument, false, true
@@ -118,10 +119,33 @@ def permissions_in_sql(
             yield _condition(cls, declared, permission, says)
 
 
-def values_in_sql(
-    model: ResourceModel, declared: TransitionSpec, values: Values
+def changes_in_sql(
+    model: ResourceModel, declared: TransitionSpec, at: datetime
 ) -> dict[Column[Any], Any]:
-    """Return *values* by their column in the table that holds the state.
+    """Return what the changes of *declared* write, at a time, by column.
+
+    Raises:
+        BulkError: A change has no SQL form, or its form writes no column of the table.
+    """
+    found: dict[Column[Any], Any] = {}
+    for change in declared.changes:
+        if change.sql is None:
+            raise BulkError(
+                _where(model.cls, declared),
+                f"its change {change.name} has no SQL form",
+                why="bulk reads no record",
+                fix="give the Change one: sql=lambda cls, now: {'coupon': None}",
+            )
+        written = change.sql(model.cls, at)
+        by = f"its change {change.name}"
+        found |= values_in_sql(model, declared, written, by=by)
+    return found
+
+
+def values_in_sql(
+    model: ResourceModel, declared: TransitionSpec, values: Values, *, by: str
+) -> dict[Column[Any], Any]:
+    """Return *values*, which are given *by* something, by their column in the table of the state.
 
     Raises:
         BulkError: One is no column of that table, or not a caller's to set.
@@ -132,21 +156,18 @@ def values_in_sql(
     for given, value in values.items():
         name = given if isinstance(given, str) else given.key
         if name not in mapper.columns:
-            raise _no_column(
-                model, declared, name, did_you_mean(name, mapper.columns.keys())
-            )
+            hint = did_you_mean(name, mapper.columns.keys())
+            raise _no_column(model, declared, name, hint, by=by)
         column = mapper.columns[name]
         if (
             name in {model.attribute, "state_version", "state_changed_at"}
             or column.primary_key
         ):
-            raise _no_column(
-                model, declared, name, "leave it out; the transition decides it"
-            )
+            fix = "leave it out; the transition decides it"
+            raise _no_column(model, declared, name, fix, by=by)
         if column.table is not table:
-            raise _no_column(
-                model, declared, name, f"only columns of {table.name} can be set"
-            )
+            fix = f"only columns of {table.name} can be set"
+            raise _no_column(model, declared, name, fix, by=by)
         found[column] = value
     return found
 
@@ -200,11 +221,11 @@ def _is_empty(body: Any) -> bool:
 
 
 def _no_column(
-    model: ResourceModel, declared: TransitionSpec, name: str, fix: str
+    model: ResourceModel, declared: TransitionSpec, name: str, fix: str, *, by: str
 ) -> BulkError:
     return BulkError(
         _where(model.cls, declared),
-        f"values= cannot set {name!r}",
+        f"{by} cannot set {name!r}",
         why="they are written by the statement that moves the records",
         fix=fix,
     )

@@ -20,6 +20,7 @@ from statejobs.errors import StaleTransitionError
 from statejobs.record.bulk.call import BulkMove
 from statejobs.record.bulk.checks import (
     Values,
+    changes_in_sql,
     guards_in_sql,
     model_of,
     permissions_in_sql,
@@ -74,7 +75,10 @@ def move_in_bulk(
             *permissions_in_sql(cls, declared),
             *guards_in_sql(cls, declared),
         ),
-        values=values_in_sql(model, declared, values or {}),
+        values={
+            **values_in_sql(model, declared, values or {}, by="values="),
+            **changes_in_sql(model, declared, at),
+        },
         step=Step(
             name=declared.name,
             source=None,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from statejobs.declare.chunk import ChunkContext
+from statejobs.record.change import ChangeContext, apply_changes
 from statejobs.record.ledger import Ledger, ledger_of
 from statejobs.runner.port import Claim, Ending
 from statejobs.runner.undone import ours
@@ -18,6 +19,7 @@ from statejobs.values.outcome import Complete, Outcome, Stale
 from statejobs.work.face import AsyncFace, Face
 from statejobs.work.notes import JobNotes
 from statejobs.work.outcomes import warn_of_long_transaction
+from statejobs.work.records.changed import with_changes
 from statejobs.work.records.changes import own_changes
 from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
 from statejobs.work.records.hold import Hold
@@ -36,6 +38,7 @@ class RecordAttempt:
 
     __slots__ = (
         "_action",
+        "_clock",
         "_completing",
         "_ctx",
         "_deletes",
@@ -86,6 +89,7 @@ class RecordAttempt:
         self._face = face
         self._hold = hold
         self._action = action
+        self._clock = sources.clock
         session: Any = face.sync
         self._session = session
         self._deletes = action.target is None
@@ -139,7 +143,10 @@ class RecordAttempt:
         if action.guards and (reason := _why_stale(subject)) is not None:
             return Stale(reason)
         args = subject.take_args(claim.job.args)
-        return partial(action.body, subject.record, self._ctx, **args)
+        run = partial(action.body, subject.record, self._ctx, **args)
+        if not action.changes:
+            return run
+        return with_changes(run, action, self._apply, is_async=self._face.is_async)
 
     def endings(self, called: Outcome) -> list[Ending]:
         """Return how the attempt of each claim ends, after a call that ended as *called*."""
@@ -195,7 +202,26 @@ class RecordAttempt:
         called = [claim for claim in self.claims if claim not in self._stale]
         self._ctx = self._chunk_context(called, self._ctx.now)
         records = [claim.subject.record for claim in called]
-        return partial(self._action.body, records, self._ctx) if called else None
+        if not called:
+            return None
+        run = partial(self._action.body, records, self._ctx)
+        if not self._action.changes:
+            return run
+        return with_changes(run, self._action, self._apply, is_async=False)
+
+    def _apply(self) -> None:
+        """Make the changes of the action in the records that complete."""
+        now = self._clock.now()
+        for claim in self.claims:
+            if claim in self._stale:
+                continue
+            record, job = claim.subject.record, claim.job
+            if self._action.is_chunk and not isinstance(
+                self._ctx.outcome_of(record), Complete
+            ):
+                continue
+            ctx = ChangeContext(now=now, actor=job.actor, tenant=job.tenant)
+            apply_changes(self._action.changes, record, ctx)
 
     def _outcomes(self) -> list[Outcome]:
         stale = self._stale
