@@ -91,7 +91,15 @@ def _promised(
                 if one.state not in bound.sources:
                     continue
                 key = f"{bound.prefix}{one.record_id}"
-                jobs[key] = _promised_job(one, promise, step, now, ids)
+                jobs[key] = promised_job(
+                    one.model,
+                    promise,
+                    step,
+                    one.record,
+                    one.record_id,
+                    now=now,
+                    ids=ids,
+                )
                 if not one.is_new:
                     former.update(
                         {f"{old}{one.record_id}": key for old in bound.former_prefixes}
@@ -99,27 +107,34 @@ def _promised(
     return jobs, former
 
 
-def _promised_job(
-    moved: Moved, promise: Promise, step: Step, now: datetime, ids: IdSource
+def promised_job(
+    model: ResourceModel,
+    promise: Promise,
+    step: Step,
+    record: object,
+    record_id: str,
+    *,
+    now: datetime,
+    ids: IdSource,
 ) -> NewJob:
-    """Return the job that *step*, a transition with `run_trigger`, enqueues."""
-    bound = moved.model.triggers[promise.key]
+    """Return the job that *step*, a transition with `run_trigger`, enqueues for *record*."""
+    bound = model.triggers[promise.key]
     given = bound.options.args
     if callable(given):
-        given = ran(given(moved.record), "args= of", bound.key)
+        given = ran(given(record), "args= of", bound.key)
     signature = bound.action.signature
     takes_some = given or signature.required
     return new_job(
-        moved.model,
+        model,
         bound,
-        moved.record_id,
+        record_id,
         args=signature.encode_call((), dict(given or {})) if takes_some else "{}",
         now=now,
         run_at=now + promise.delay,
         ids=ids,
         actor=step.acting.actor,
         tenant=step.acting.tenant,
-        record=moved.record,
+        record=record,
     )
 
 

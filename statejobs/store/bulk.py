@@ -47,19 +47,40 @@ class MovedRow(NamedTuple):
     """The state that it left; None for one that was created."""
 
 
-def rows_from_python(dialect: str, moved: Sequence[MovedRow]) -> FromClause:
+class RowWithJob(NamedTuple):
+    """A record that moved, with what its job has that no other has."""
+
+    record_id: str
+    version: int
+    was: str | None
+    args: str
+    meta: str | None
+
+
+_OF_JOB = ("args", "meta")
+
+
+def rows_from_python(
+    dialect: str, moved: Sequence[MovedRow] | Sequence[RowWithJob]
+) -> FromClause:
     """Return *moved* as something to select from; `n` numbers them."""
+    of_job = _OF_JOB if isinstance(moved[0], RowWithJob) else ()
     if dialect == "sqlite":
         each = func.json_each(
             literal(msgspec.json.encode(moved).decode(), Text())
         ).table_valued(column("key", Integer), column("value", Text))
+        own = [
+            func.json_extract(each.c.value, f"$[{n}]", type_=Text()).label(name)
+            for n, name in enumerate(of_job, start=3)
+        ]
         return select(
             each.c.key.label("n"),
             func.json_extract(each.c.value, "$[0]", type_=Text()).label("record_id"),
             func.json_extract(each.c.value, "$[1]", type_=Integer()).label("version"),
             func.json_extract(each.c.value, "$[2]", type_=String()).label("was"),
+            *own,
         ).subquery("moved_rows")
-    ids, versions, left = zip(*moved, strict=True)
+    ids, versions, left, *others = zip(*moved, strict=True)
     texts: Any = postgresql.ARRAY(Text())
     numbers: Any = postgresql.ARRAY(Integer())
     return (
@@ -67,11 +88,13 @@ def rows_from_python(dialect: str, moved: Sequence[MovedRow]) -> FromClause:
             literal(list(ids), texts),
             literal(list(versions), numbers),
             literal(list(left), texts),
+            *(literal(list(values), texts) for values in others),
         )
         .table_valued(
             column("record_id", Text),
             column("version", Integer),
             column("was", Text),
+            *(column(name, Text) for name in of_job),
             with_ordinality="n",
             name="moved_rows",
         )
@@ -98,7 +121,7 @@ def jobs_of_rows(
 
     Args:
         dialect: The database's.
-        rows: The records.
+        rows: The records, with what each job has of its own.
         same: The values that all jobs share.
         key_prefix: What stands before the record's id in a `dedupe_key`.
         salt: A fresh random id, of which the idempotency keys are made.
@@ -110,6 +133,7 @@ def jobs_of_rows(
         "dedupe_key": dedupe_key,
         "idempotency_key": literal(f"{salt}.", String()) + number,
     }
+    varied |= {name: rows.c[name] for name in _OF_JOB if name in rows.c}
     selected = (
         select(*_columns(jobs, NEW_JOB_COLUMNS, varied, same))
         .select_from(rows)

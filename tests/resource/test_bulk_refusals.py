@@ -113,7 +113,6 @@ REFUSALS = [
     (Parcel.weigh, {}, ["guard 'is_weighed' returned True", "condition on columns"]),
     (Parcel.note, {}, ["Parcel.note.bulk", "body is Python code", "values={}"]),
     (Parcel.count, {}, ["body is Python code"]),
-    (Parcel.post, {}, ["trigger 'bulk.send'", "args= from the record"]),
     (Parcel.drop, {"args": {"reason": "x"}}, ["for a Box", "Box first"]),
     (Pausable.pause, {}, ["Pausable is not a resource"]),
     (

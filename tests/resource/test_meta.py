@@ -11,7 +11,6 @@ from sqlalchemy import insert, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
-    BulkError,
     ChunkContext,
     DefinitionError,
     Domain,
@@ -140,12 +139,15 @@ def test_a_fixed_one_is_written_by_statements_for_many_and_reaches_a_call_for_ma
     assert seen == [{"by": ["code"]}] * 2
 
 
-def test_one_of_the_record_is_refused_where_no_record_is_read(session):
-    session.add(Mail())
+def test_one_of_the_record_is_made_for_each_of_a_bulk_move(app, session):
+    session.add_all([Mail(channel="fax"), Mail()])
     session.commit()
 
-    with pytest.raises(BulkError, match="makes its meta= from the record, in Python"):
-        Mail.send.bulk(session, where=Mail.state == S.NEW)
+    Mail.send.bulk(session, where=Mail.state == S.NEW)
+    session.commit()
+    app.drain()
+
+    assert seen == [{"channel": "fax"}, {"channel": None}]
 
 
 def test_a_task_has_its_own_and_one_request_another(app, session):

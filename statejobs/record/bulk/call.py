@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnExpressionArgument, Dialect
 
+from statejobs.record.bulk.each import reads_records
 from statejobs.record.defaults import onupdate_values
 from statejobs.record.ledger import Step
 from statejobs.record.model import ResourceModel
@@ -52,6 +53,11 @@ class BulkMove:
             values={**onupdate_values(model.table), **self.values},
             limit=self.limit,
         )
+
+    @property
+    def reads_records(self) -> bool:
+        """Whether one of its jobs is made from its record."""
+        return any(reads_records(self.model, promise) for promise in self.step.promises)
 
     @property
     def promised(self) -> tuple[BoundTrigger, ...]:

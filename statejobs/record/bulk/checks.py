@@ -71,20 +71,6 @@ def refuse_body(declared: TransitionSpec, values: Values | None) -> None:
     )
 
 
-def refuse_options_from_record(model: ResourceModel, declared: TransitionSpec) -> None:
-    """Refuse a trigger that makes the arguments of its jobs, or their meta, from the record."""
-    for promise in model.promised(declared.promises):
-        made = model.triggers[promise.key].options.of_record
-        if made is not None:
-            raise BulkError(
-                _where(model.cls, declared),
-                f"trigger {promise.key!r} makes its {made}= from the record, in Python",
-                why="bulk reads no record",
-                fix=f"give {made}= fixed values and let the action read its record, "
-                "or fire the transition on each record",
-            )
-
-
 def guards_in_sql(
     cls: type, declared: TransitionSpec
 ) -> Iterator[ColumnExpressionArgument[bool]]:

@@ -2,14 +2,16 @@
 
 On PostgreSQL one statement does it all, unless the move leaves a state whose jobs must be
 cancelled: those may be newer than the snapshot of the statement that locked the records, so a later
-statement looks for them. Records are locked in the order of their ids, then their jobs, as
-everywhere; with a limit they are those that nobody holds, and so need no order.
+statement looks for them. Arguments that are made from the record need it loaded, after its move.
+Records are locked in the order of their ids, then their jobs, as everywhere; with a limit they are
+those that nobody holds, and so need no order.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy import ColumnExpressionArgument, Connection, FromClause
@@ -25,9 +27,9 @@ from statejobs.record.bulk.checks import (
     model_of,
     permissions_in_sql,
     refuse_body,
-    refuse_options_from_record,
     values_in_sql,
 )
+from statejobs.record.bulk.each import jobs_of_each, reads_records
 from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.record.bulk.session import held_records, tell_session
 from statejobs.record.ledger import IDS, Step, clock_of, job_of, value_of
@@ -64,7 +66,6 @@ def move_in_bulk(
     model = model_of(cls, declared)
     given = declared.signature.bind((), dict(args or {}))
     refuse_body(declared, values)
-    refuse_options_from_record(model, declared)
     session.flush()
     at = clock_of(session.info).now()
     move = BulkMove(
@@ -112,9 +113,11 @@ def _move(
     salt = session.info.get(IDS, random_id)()
     held = held_records(session, move.model.cls)
     is_simple = connection.dialect.name == "postgresql" and not held
-    if is_simple and not _meets_jobs(move):
+    if is_simple and not _needs_steps(move):
         return _move_at_once(connection, move, salt, waits=waits)
-    rows, result = _move_by_steps(connection, move, salt, waits=waits)
+    # What a function of the user's raises leaves no move without its job.
+    with connection.begin_nested() if move.reads_records else nullcontext():
+        rows, result = _move_by_steps(connection, move, salt, waits=waits)
     tell_session(session, move, held, rows)
     return result
 
@@ -156,6 +159,8 @@ def _move_by_steps(
         # A salt for each part, since its rows are numbered from the start.
         for jobs in _jobs(connection, move, rows, f"{salt}.{start}"):
             outcomes.update(row.outcome for row in connection.execute(jobs))
+        for jobs in _jobs_of_each(connection, move, part, f"{salt}.{start}"):
+            outcomes.update(row.outcome for row in connection.execute(jobs))
     counts = {outcome.value: outcomes[outcome] for outcome in Enqueued}
     return moved, BulkResult(moved=len(moved), **counts)
 
@@ -169,9 +174,21 @@ def _jobs(
 ) -> Iterator[Any]:
     """Yield what enqueues the jobs of each trigger, whose idempotency keys differ."""
     for n, promise in enumerate(move.step.promises):
-        yield jobs_of_all(
-            connection, move.model, promise, move.step, rows, salt=f"{salt}.{n}"
-        )
+        if not reads_records(move.model, promise):
+            yield jobs_of_all(
+                connection, move.model, promise, move.step, rows, salt=f"{salt}.{n}"
+            )
+
+
+def _jobs_of_each(
+    connection: Connection, move: BulkMove, moved: Sequence[MovedRow], salt: str
+) -> Iterator[Any]:
+    """Yield what enqueues the jobs that are made from their record."""
+    for n, promise in enumerate(move.step.promises):
+        if reads_records(move.model, promise):
+            yield from jobs_of_each(
+                connection, move.model, promise, move.step, moved, salt=f"{salt}.{n}"
+            )
 
 
 def _end_jobs_left(connection: Connection, move: BulkMove, rows: FromClause) -> None:
@@ -199,9 +216,11 @@ def _adopt_jobs(connection: Connection, move: BulkMove, rows: FromClause) -> Non
             connection.execute(adopt)
 
 
-def _meets_jobs(move: BulkMove) -> bool:
+def _needs_steps(move: BulkMove) -> bool:
+    """Return whether what it enqueues, or the jobs that it meets, need more than one statement."""
     has_aliases = any(bound.aliases for bound in move.promised)
-    return has_aliases or any(_left(move)) or any(_abandoned(move))
+    meets_jobs = has_aliases or any(_left(move)) or any(_abandoned(move))
+    return meets_jobs or move.reads_records
 
 
 def _left(move: BulkMove) -> list[tuple[BoundTrigger, tuple[str, ...]]]:

@@ -66,7 +66,7 @@ def jobs_of_all(
     """
     bound = model.triggers[promise.key]
     given = bound.options.args or {}
-    assert not callable(given)  # noqa: S101 - refused before
+    assert not callable(given)  # noqa: S101 - those are made of each record
     assert step.at is not None  # noqa: S101 - a step of many is made now
     signature = bound.action.signature
     job = new_job(
