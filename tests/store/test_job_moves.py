@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from statejobs.store.staging import find_due, stage_listed
-from statejobs.values.job import JobState
+from statejobs.values.job import JobOutcome, JobState
 from statejobs.values.lifecycle import JOB_MACHINE
 from tests.store import test_plans as plans
 from tests.support import parcels
+from tests.support.ends import ended_as_it_says
 from tests.support.errands import ask
 from tests.support.hostile import allow_updates, execute, is_postgres, refuse_updates
 from tests.support.parcels import Letter, Parcel, enqueue, fire, job_of, send
@@ -23,16 +24,17 @@ WATCHED = {
     "sqlite": (
         "CREATE TRIGGER note_move AFTER UPDATE OF state ON statejobs_jobs"
         " WHEN OLD.state <> NEW.state"
-        " BEGIN INSERT INTO job_moves VALUES (OLD.state, NEW.state); END",
+        " BEGIN INSERT INTO job_moves VALUES (OLD.state, NEW.state, NEW.outcome); END",
     ),
     "postgresql": (
         "CREATE FUNCTION note_move() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN INSERT INTO job_moves VALUES (OLD.state, NEW.state); RETURN NULL; END'",
+        " 'BEGIN INSERT INTO job_moves VALUES (OLD.state, NEW.state, NEW.outcome);"
+        " RETURN NULL; END'",
         "CREATE TRIGGER note_move AFTER UPDATE OF state ON statejobs_jobs FOR EACH ROW"
         " WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION note_move()",
     ),
 }
-"""What notes every change of a job's state."""
+"""What notes every change of a job's state, and how it then says that it ended."""
 
 EDGES = {(source, edge.target) for edge in JOB_MACHINE.edges for source in edge.sources}
 
@@ -50,23 +52,26 @@ def test_jobs_move_along_the_edges_of_their_machine_and_along_each_of_them(app):
         stage_by_hand(app)
         make_unreadable(app)
 
-    seen_moves = moves(app)
+    moved = moves(app)
+    seen_moves = {(move.was, move.state) for move in moved}
     assert (seen_moves - EDGES, EDGES - seen_moves) == (set(), set())
+    assert [move for move in moved if not ended_as_it_says(move)] == []
+    assert {move.outcome for move in moved} == {None, *JobOutcome}
     assert never_sent(app, seen) == []
 
 
 def watch(app):
     with app.engine.begin() as connection:
-        connection.execute(text("CREATE TABLE job_moves (was TEXT, becomes TEXT)"))
+        connection.execute(
+            text("CREATE TABLE job_moves (was TEXT, state TEXT, outcome TEXT)")
+        )
         for statement in WATCHED[app.engine.dialect.name]:
             connection.execute(text(statement))
 
 
 def moves(app):
     with app.engine.connect() as connection:
-        return {
-            tuple(row) for row in connection.execute(text("SELECT * FROM job_moves"))
-        }
+        return set(connection.execute(text("SELECT * FROM job_moves")))
 
 
 def never_sent(app, seen):
