@@ -45,6 +45,7 @@ from statejobs.machine.diagram import mermaid
 from statejobs.machine.guard import guard
 from statejobs.people.handled import Handled, Unhandled
 from statejobs.people.selection import Selection
+from statejobs.record.actors import ActorCodec
 from statejobs.record.change import Change, ChangeContext
 from statejobs.record.protect import override_state
 from statejobs.runner.drain import DrainResult
@@ -70,6 +71,7 @@ from statejobs.work.prune import Pruned
 __all__ = [
     "ActingMiddleware",
     "Action",
+    "ActorCodec",
     "ArgumentsError",
     "AsyncJobContext",
     "Backoff",

@@ -26,11 +26,13 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 NameOf: TypeAlias = Callable[[Scope], str | None]
 """Returns the name that holds for a request, or None."""
+ActorOf: TypeAlias = Callable[[Scope], object]
+"""Returns who acts in a request, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class _System:
-    """Who acts while a job runs."""
+    """What acts while a job or a command runs."""
 
     asked_by: str | None
     """In whose name."""
@@ -38,7 +40,7 @@ class _System:
 
 _Names: TypeAlias = dict[str, Any]
 
-_actor: ContextVar[str | _System | None] = ContextVar("statejobs_actor", default=None)
+_actor: ContextVar[Any] = ContextVar("statejobs_actor", default=None)
 _tenant: ContextVar[str | None] = ContextVar("statejobs_tenant", default=None)
 _request: ContextVar[_Names | None] = ContextVar("statejobs_request", default=None)
 """What threads of a request named: each runs in a copy of its context, which nobody reads."""
@@ -49,8 +51,12 @@ _NOBODYS = _System(None)
 
 
 @contextmanager
-def acting_as(actor: str) -> Iterator[None]:
-    """Name who acts, for instance `"user:7"`; stored with history and jobs made inside."""
+def acting_as(actor: object) -> Iterator[None]:
+    """Name who acts, for instance `"user:7"`; stored with history and jobs made inside.
+
+    Args:
+        actor: A text, or whatever the `actors=` of the app can write.
+    """
     with _naming(_actor, actor):
         yield
 
@@ -82,8 +88,13 @@ def acting_as_system() -> Iterator[None]:
         _actor.reset(token)
 
 
+def acting_by_hand(name: str) -> AbstractContextManager[None]:
+    """Act as who types a command: no permission is asked, since they can write the database."""
+    return _acting_for_job(name, current_tenant())
+
+
 def is_system() -> bool:
-    """Return whether a job acts here, and no person whom it names itself."""
+    """Return whether a job or a command acts here, and no person whom a job names itself."""
     return isinstance(_actor.get(), _System)
 
 
@@ -104,7 +115,8 @@ def _acting_for_job(actor: str | None, tenant: str | None) -> Iterator[None]:
 class Acting(NamedTuple):
     """Who acts, and for which tenant."""
 
-    actor: str | None
+    actor: Any
+    """As `acting_as` was given it: a text, or what an app can write."""
     tenant: str | None
 
 
@@ -113,9 +125,9 @@ def current_acting() -> Acting:
     return Acting(current_actor(), current_tenant())
 
 
-def current_actor() -> str | None:
-    """Return who acts now, if anyone was named."""
-    who: str | _System | None = _named(_actor)
+def current_actor() -> Any:
+    """Return who acts now, if anyone was named, as `acting_as` was given it."""
+    who = _named(_actor)
     return who.asked_by if isinstance(who, _System) else who
 
 
@@ -135,7 +147,11 @@ class ActingMiddleware:
     """
 
     def __init__(
-        self, app: AsgiApp, *, actor: NameOf | None = None, tenant: NameOf | None = None
+        self,
+        app: AsgiApp,
+        *,
+        actor: ActorOf | None = None,
+        tenant: NameOf | None = None,
     ) -> None:
         """Wrap *app*.
 
@@ -154,21 +170,21 @@ class ActingMiddleware:
         token = _request.set({})
         try:
             with ExitStack() as stack:
-                for name_of, naming in (
-                    (self._actor, acting_as),
-                    (self._tenant, tenant),
-                ):
-                    name = None if name_of is None else name_of(scope)
-                    if name is not None:
-                        stack.enter_context(naming(name))
+                actor = None if self._actor is None else self._actor(scope)
+                name = None if self._tenant is None else self._tenant(scope)
+                if actor is not None:
+                    stack.enter_context(acting_as(actor))
+                if name is not None:
+                    stack.enter_context(tenant(name))
                 await self._app(scope, receive, send)
         finally:
             _request.reset(token)
 
 
 @contextmanager
-def _naming(variable: ContextVar[Any], text: str | None) -> Iterator[None]:
-    name = None if text is None else clean_text(text, NAME_LIMIT)
+def _naming(variable: ContextVar[Any], name: object) -> Iterator[None]:
+    if isinstance(name, str):
+        name = clean_text(name, NAME_LIMIT)
     token = variable.set(name)
     shared = None if _is_in_loop() else _request.get()
     before = None if shared is None else shared.get(variable.name)
@@ -183,7 +199,8 @@ def _naming(variable: ContextVar[Any], text: str | None) -> Iterator[None]:
             variable.reset(token)
         except ValueError:  # it was entered elsewhere; there it ends with its context
             if shared is None:
-                log.warning(_UNHEARD, name, variable.name.removeprefix("statejobs_"))
+                said = name if isinstance(name, str) else type(name)
+                log.warning(_UNHEARD, said, variable.name.removeprefix("statejobs_"))
 
 
 def _named(variable: ContextVar[Any]) -> Any:

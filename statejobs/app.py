@@ -14,7 +14,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine
@@ -32,6 +32,7 @@ from statejobs.people.by_hand import ByHand
 from statejobs.people.desk import Desk
 from statejobs.people.named import Named
 from statejobs.people.workers import unserved_queues
+from statejobs.record.actors import ActorCodec
 from statejobs.record.ledger import CLOCK, IDS
 from statejobs.runner.crash_points import Reach, live_on
 from statejobs.runner.drain import DrainResult, drain, step
@@ -96,6 +97,7 @@ class StateJobs(ByHand):
         retention: Retention | None = None,
         redact: Redaction | Iterable[str] | None = None,
         worker_lifespan: OpenLifespan | None = None,
+        actors: ActorCodec[Any] | None = None,
         sources: Sources | None = None,
         reach: Reach = live_on,
     ) -> None:
@@ -114,6 +116,7 @@ class StateJobs(ByHand):
             worker_lifespan: Makes a context manager, sync or async, that each worker enters once,
                 before its first claim, and leaves after its last job; so does `drain`. What it
                 yields is had by `ctx.from_lifespan(…)`.
+            actors: Writes and loads whatever acts, where that is more than a text.
             sources: Clock, ids and chance; tests pass their own.
             reach: Called at each named crash point; tests let the process die there.
 
@@ -134,7 +137,7 @@ class StateJobs(ByHand):
         self.telemetry = Telemetry()
         self.domains = tuple(domains)
         self.redaction = redaction_of(redact)
-        self.registry = Registry(self.domains, self.redaction)
+        self.registry = Registry(self.domains, self.redaction, actors)
         self._slots = sum(self.queues.values())
         self.engine = open_engine(database, connections=self._slots)
         self._is_engine_ours = not isinstance(database, Engine | Connection)

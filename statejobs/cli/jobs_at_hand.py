@@ -11,7 +11,7 @@ from typing import Any
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from statejobs.acting import acting_as
+from statejobs.acting import acting_by_hand
 from statejobs.app import StateJobs
 from statejobs.cli.group import explain
 from statejobs.cli.job_filters import select, telling_of_names
@@ -85,7 +85,7 @@ def _do_to_each(
     for job_id in dict.fromkeys(ids):
         try:
             find(app, job_id)
-            with acting_as(actor()):
+            with acting_by_hand(actor()):
                 state = act.one(app, job_id)
         except (Problem, StateJobsError, SQLAlchemyError) as error:
             problem = problem_of(error)
@@ -120,7 +120,7 @@ def _do_to_many(settings: Settings, app: StateJobs, act: Act, meant: Meant) -> i
         return _show_many(settings, app, selected, number)
     _ask(settings, act, number, meant)
     told = Counts()
-    with acting_as(actor()):
+    with acting_by_hand(actor()):
         is_whole = _until_interrupted(
             partial(act.many, selected, partial(_tell, settings, told, number))
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sqlalchemy.orm import Session
 
 from statejobs.errors import StateJobsError, WrongValueError
+from statejobs.record.actors import Actors
 from statejobs.values.job import Job
 from statejobs.values.kinds import check_number
 from statejobs.values.opened import NOTHING, opened_as
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 T = TypeVar("T")
+
+
+_NOT_LOADED = object()
 
 
 class Notes(Protocol):
@@ -84,6 +88,7 @@ class BaseContext:
         cancel: CancelSignal | None = None,
         open_notes: Callable[[], Notes] | None = None,
         lifespan: object = NOTHING,
+        actors: Actors | None = None,
     ) -> None:
         self.session = session
         self.job = job
@@ -93,8 +98,10 @@ class BaseContext:
         self.cancel_signal = CancelSignal() if cancel is None else cancel
         self._open_notes = open_notes
         self._lifespan = lifespan
+        self._actors = actors
         self._notes: Notes | None = None
         self._checkpoint: Checkpoint | None = None
+        self._actor: Any = _NOT_LOADED
 
     @property
     def attempt(self) -> int:
@@ -102,9 +109,17 @@ class BaseContext:
         return self.job.attempt
 
     @property
-    def actor(self) -> str | None:
-        """Who asked for the job."""
-        return self.job.actor
+    def actor(self) -> Any:
+        """Who asked for the job, as the `actors=` of the app loads them when first asked.
+
+        None when nobody did, or they are gone; `ctx.job.actor` has the text.
+        """
+        if self._actor is _NOT_LOADED:
+            text = self.job.actor
+            self._actor = (
+                text if self._actors is None else self._actors.load(self._sync(), text)
+            )
+        return self._actor
 
     @property
     def tenant(self) -> str | None:
@@ -171,6 +186,10 @@ class BaseContext:
             )
         self._needed_notes().progress(done, total)
 
+    def _sync(self) -> Session:
+        session: Session = self.session
+        return session
+
     def _needed_notes(self) -> Notes:
         if self._open_notes is None:
             raise StateJobsError(
@@ -197,3 +216,6 @@ class AsyncJobContext(BaseContext):
 
     session: AsyncSession
     """As `JobContext.session`, for asyncio."""
+
+    def _sync(self) -> Session:
+        return self.session.sync_session

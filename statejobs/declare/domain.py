@@ -20,6 +20,7 @@ from statejobs.errors import (
     NotFoundError,
     did_you_mean,
 )
+from statejobs.record.actors import ActorCodec, Actors
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
 from statejobs.values.kinds import check_kind, check_text, members_of
@@ -100,13 +101,17 @@ class Registry:
     """Stable names → what was declared, over all domains of an app."""
 
     def __init__(
-        self, domains: Iterable[Domain], redaction: Redaction = DEFAULT
+        self,
+        domains: Iterable[Domain],
+        redaction: Redaction = DEFAULT,
+        codec: ActorCodec[Any] | None = None,
     ) -> None:
         """Collect resources, their mapped subclasses, their triggers, and tasks.
 
         Args:
             domains: What they are in.
             redaction: What the history of the resources hides.
+            codec: Writes who acts, and loads them again.
 
         Raises:
             DefinitionError: The name of a domain or resource or a key is used twice, a resource is
@@ -117,6 +122,11 @@ class Registry:
         self.triggers: dict[str, tuple[ResourceModel, BoundTrigger]] = {}
         self.tasks: dict[str, Task[..., ..., Any]] = {}
         self._redaction = redaction
+        if codec is not None:
+            example = "ActorCodec(dump=…, load=…)"
+            check_kind("StateJobs: actors=", codec, ActorCodec, example=example)
+        self.actors = Actors(codec)
+        """How who acts is written and found again."""
         listed = tuple(domains)
         for domain in listed:
             _refuse_same_name(domain, self.domains.setdefault(domain.name, domain))
@@ -255,6 +265,7 @@ class Registry:
         elif other is None:
             self.resources[model.name] = model
         model.redactions.add(self._redaction)
+        model.actors.codec = self.actors.codec or model.actors.codec
         for bound in model.triggers.values():
             self._add_trigger(model, bound)
         for subclass in mapped_below(model.cls):
@@ -279,6 +290,7 @@ class Registry:
             other = self.tasks.setdefault(key, task)
             if other is not task:
                 raise key_used_twice(key, _where_task(other), _where_task(task))
+        task.spec.actors.codec = self.actors.codec or task.spec.actors.codec
         _ = task.spec.signature  # resolves its annotations
 
 

@@ -26,7 +26,7 @@ def cancel_batch(desk: Desk, chosen: Chosen, *, reason: str) -> Verdicts:
         running = [job for job in taken if job.state is JobState.PROCESSING]
         having = [(job, standing[job.id]) for job in waiting if job.id in standing]
         give_up_records(desk, connection, having, reason)
-        said = _by_actor(reason)
+        said = _by_actor(desk, reason)
         if waiting:
             ids = [job.id for job in waiting]
             by_hand = JobOutcome.CANCELLED
@@ -43,7 +43,7 @@ def cancel_batch(desk: Desk, chosen: Chosen, *, reason: str) -> Verdicts:
     return verdicts
 
 
-def _by_actor(reason: str) -> str:
+def _by_actor(desk: Desk, reason: str) -> str:
     """Name who asks: a job has only the actor who enqueued it, and a worker writes history."""
-    actor = current_actor()
+    actor = desk.registry.actors.text_of(current_actor())
     return f"{reason} (asked by {actor})" if actor else reason

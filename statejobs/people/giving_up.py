@@ -38,7 +38,7 @@ def give_up_records(
         return
     if not land_all(connection, moves):  # nobody else can: they are locked
         raise RecordKeptError
-    actor = current_actor()
+    actor = desk.registry.actors.text_of(current_actor())
     told = [
         structs.replace(move.history, actor=actor)
         for move in moves

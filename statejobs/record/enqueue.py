@@ -62,7 +62,7 @@ def enqueue_action(
             now=now,
             run_at=run_at,
             ids=ids,
-            actor=current_actor(),
+            actor=model.actors.text_of(current_actor()),
             tenant=current_tenant(),
             chosen=chosen,
             record=record,

@@ -54,7 +54,7 @@ def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
     options = task.options
     now = clock_of(session.info).now()
     run_at = chosen.due(now)
-    actor = current_actor()
+    actor = task.actors.text_of(current_actor())
     most = chosen.max_attempts
     tags = options.tags if chosen.tags is None else chosen.tags
     meta = options.meta if chosen.meta is None else chosen.meta

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapper
 from statejobs.acting import current_actor, is_system
 from statejobs.machine.guard import Guard
 from statejobs.machine.kernel import Kernel
+from statejobs.record.actors import Actors
 from statejobs.record.edges import action_edges, transition_edge, trigger_edges
 from statejobs.record.home import Home
 from statejobs.record.identity import encode_identity
@@ -50,6 +51,8 @@ class ResourceModel:
     home: Home
     redactions: set[Redaction] = field(default_factory=set)
     """Of the apps that have it: its history hides whatever one of them hides."""
+    actors: Actors = field(default_factory=Actors)
+    """How who acts on its records is written and found again."""
 
     def __post_init__(self) -> None:
         """Follow the domain."""

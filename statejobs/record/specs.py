@@ -9,12 +9,13 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
 from statejobs.machine.guard import Guard, Permission
+from statejobs.record.actors import Actors
 from statejobs.record.change import Change
 from statejobs.record.home import Home
 from statejobs.record.ledger import value_of
@@ -168,6 +169,8 @@ class TaskSpec:
     """Whether its first parameter is the context of the job."""
     discard_hook: Callable[..., None] | None = None
     """Takes the session, the reason, and the arguments of the job."""
+    actors: Actors = field(default_factory=Actors)
+    """How who asks for its jobs is written and found again."""
 
     def __post_init__(self) -> None:
         """Follow the domain."""

@@ -32,6 +32,7 @@ def write_beside(
     session: Session, connection: Connection, moved: Sequence[Moved], plan: Plan
 ) -> None:
     """Write history and jobs of *moved*, whose records a flush has written."""
+    _write_actors(moved)
     history = [
         row for one in moved if one.model.has_history for row in _history(one, plan)
     ]
@@ -51,6 +52,16 @@ def write_beside(
     if jobs:
         enqueue(connection, list(jobs.values()), former=former)
         wake_after_commit(session, connection)
+
+
+def _write_actors(moved: Sequence[Moved]) -> None:
+    """Let steps have the text of who made them, as their rows keep it."""
+    for one in moved:
+        for step in one.steps:
+            actor = step.acting.actor
+            if actor is not None and not isinstance(actor, str):
+                text = one.model.actors.text_of(actor)
+                step.acting = step.acting._replace(actor=text)
 
 
 def _history(moved: Moved, plan: Plan) -> Iterator[HistoryRow]:

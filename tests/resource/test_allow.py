@@ -25,6 +25,7 @@ from statejobs import (
     state_column,
     transition,
 )
+from statejobs.acting import acting_by_hand
 from statejobs.store.engines.factory import async_url
 from tests.resource.support import Step
 from tests.support.processes import eventually
@@ -274,6 +275,16 @@ def test_who_drains_is_not_who_acts_in_a_job(app):
             Paper(owner="ada").submit()
 
     assert drained.counts == {"complete": 1}
+
+
+def test_a_command_asks_no_permission_and_is_told_of(engine):
+    with Session(engine) as session, acting_by_hand("cli:root"):
+        paper = Paper(owner="ada")
+        session.add(paper)
+        paper.submit()
+        session.commit()
+
+    assert ("submit", "cli:root") in history(engine)
 
 
 # Many at once

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from statejobs import (
+    ActorCodec,
     AsyncJobContext,
     BulkResult,
     ChunkContext,
@@ -203,6 +204,22 @@ def declare() -> StateJobs:
     )
 
 
+def write_owner(order: Order) -> str:
+    return str(order.id)
+
+
+def find_owner(session: Session, text: str) -> Order | None:
+    return session.get(Order, int(text))
+
+
+def make_with_actors() -> StateJobs:
+    return StateJobs(
+        "sqlite:///api.db",
+        domains=[],
+        actors=ActorCodec(dump=write_owner, load=find_owner),
+    )
+
+
 def use(session: Session) -> None:
     order = Order(total=42)
     session.add(order)
@@ -210,7 +227,7 @@ def use(session: Session) -> None:
     assert_type(order.state_version, int)
     assert_type(order.state_changed_at, datetime | None)
 
-    with acting_as("user:7"), tenant("acme"):
+    with acting_as(object()), acting_as("user:7"), tenant("acme"):
         assert_type(order.submit(coupon="X"), None)
     order.cancel("changed my mind")
     order.cancel(reason="changed my mind")

@@ -252,6 +252,10 @@ class Wrong(Parent):
 class Wrong(Parent):
     @transition(S.DRAFT, S.QUEUED, allow="is_owner")
     def pay(self) -> None: ...
+# mypy, pyright, running: a codec that loads without a session
+ActorCodec(dump=str, load=lambda text: text)
+# mypy, pyright, running: a codec that only writes
+ActorCodec(dump=str)
 # mypy, pyright, running: a change that was not called
 class Wrong(Parent):
     @transition(S.DRAFT, S.QUEUED, changes=stamp)

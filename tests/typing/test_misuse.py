@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from api import Order, OrderState, S, count, daily, declare, fetch, mail, tell
 from statejobs import (
-    AsyncJobContext, Change, ChunkContext, Defaults, Domain, Event, JobContext, Stale,
+    ActorCodec, AsyncJobContext, Change, ChunkContext, Defaults, Domain, Event, JobContext, Stale,
     StatefulResource, StateJobs, Trigger, guard, stamp, state_column, task, transition,
 )
 from statejobs.events import JobEnded, JobStale, LeasesLost

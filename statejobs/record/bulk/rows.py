@@ -34,7 +34,7 @@ def history_of_all(
             "resource": model.name,
             "name": step.name,
             "target": step.target,
-            "actor": step.acting.actor,
+            "actor": model.actors.text_of(step.acting.actor),
             "tenant": step.acting.tenant,
             **job,
             "args": history_args(model, step),
@@ -77,7 +77,7 @@ def jobs_of_all(
         now=step.at,
         run_at=step.at + promise.delay,
         ids=lambda: salt,
-        actor=step.acting.actor,
+        actor=model.actors.text_of(step.acting.actor),
         tenant=step.acting.tenant,
     )
     same = {**asdict(job), "state": job.state.value}

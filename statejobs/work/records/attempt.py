@@ -45,6 +45,7 @@ class RecordAttempt:
         "_face",
         "_hold",
         "_ledgers",
+        "_loads_actor",
         "_model",
         "_opened",
         "_session",
@@ -94,8 +95,12 @@ class RecordAttempt:
         self._session = session
         self._deletes = action.target is None
         self.name = action.name
+        self._loads_actor = face.is_async and self._model.actors.codec is not None
         self.may_load = bool(
-            action.is_atomic or action.guards or self._model.eager_relations
+            action.is_atomic
+            or action.guards
+            or self._model.eager_relations
+            or self._loads_actor
         )
         self._stale: dict[Claim, Stale] = {}
         self._completing: list[RecordSubject] = []
@@ -116,6 +121,7 @@ class RecordAttempt:
             cancel=claim.signal,
             open_notes=partial(JobNotes, store, claim, sources.clock, is_writing),
             lifespan=opened.value,
+            actors=self._model.actors,
         )
 
     def call(self) -> Any:
@@ -142,6 +148,8 @@ class RecordAttempt:
                 self._session.refresh(subject.record, self._model.eager_relations)
         if action.guards and (reason := _why_stale(subject)) is not None:
             return Stale(reason)
+        if self._loads_actor:
+            _ = self._ctx.actor  # likewise
         args = subject.take_args(claim.job.args)
         run = partial(action.body, subject.record, self._ctx, **args)
         if not action.changes:
@@ -220,7 +228,8 @@ class RecordAttempt:
                 self._ctx.outcome_of(record), Complete
             ):
                 continue
-            ctx = ChangeContext(now=now, actor=job.actor, tenant=job.tenant)
+            actor = self._model.actors.load(self._session, job.actor)
+            ctx = ChangeContext(now=now, actor=actor, tenant=job.tenant)
             apply_changes(self._action.changes, record, ctx)
 
     def _outcomes(self) -> list[Outcome]:

@@ -96,9 +96,8 @@ def repair(
                 # it is locked
                 raise _refusal(model, bound, job, _KEPT.format(source=source))
             if move.history is not None:
-                told = structs.replace(
-                    move.history, name=REPAIRED, actor=current_actor()
-                )
+                actor = model.actors.text_of(current_actor())
+                told = structs.replace(move.history, name=REPAIRED, actor=actor)
                 write_history(connection, [told])
             requeue(connection, [job.id], bound.options.max_attempts, now)
     except SQLAlchemyError as error:

@@ -49,7 +49,6 @@ class TaskAttempt:
 
     kind = "task"
     variable = "record"
-    may_load = False
 
     __slots__ = (
         "_claim",
@@ -59,6 +58,7 @@ class TaskAttempt:
         "actor",
         "claims",
         "is_abandoned",
+        "may_load",
         "name",
         "needs_session",
     )
@@ -85,6 +85,8 @@ class TaskAttempt:
         self.actor = claim.job.actor
         self._context: tuple[Any, ...] = ()
         sync = face.sync
+        has_session = sync is not None
+        self.may_load = has_session and face.is_async and task.actors.codec is not None
         if sync is not None:
             open_notes = partial(JobNotes, store, claim, sources.clock, sync.is_writing)
             self._context = (
@@ -95,6 +97,7 @@ class TaskAttempt:
                     cancel=claim.signal,
                     open_notes=open_notes,
                     lifespan=opened.value,
+                    actors=task.actors,
                 ),
             )
 
@@ -104,6 +107,8 @@ class TaskAttempt:
 
     def prepare(self) -> Callable[[], Any]:
         """Return the call of the body."""
+        if self.may_load:
+            _ = self._context[0].actor  # a touch in the body could not load it
         args = self._claim.subject.take_args(self._claim.job.args)
         return partial(self._task.body, *self._context, **args)
 
