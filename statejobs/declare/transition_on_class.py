@@ -59,8 +59,8 @@ class TransitionOnClass(Generic[R]):
         """Fire it, in the transaction of *session*, on all records that are in a source and match.
 
         States, history and jobs are written by SQL. Records are loaded only for a trigger that
-        makes `args=` or `meta=` from its record, 1,000 at a time, after their move. Records whose guards say
-        no are left where they are. Records that the session holds show their new state.
+        makes `args=` or `meta=` from its record, 1,000 at a time, after their move. Records whose
+        guards say no are left where they are. Records that the session holds show their new state.
 
         Args:
             session: It is flushed first.
