@@ -44,8 +44,13 @@ class ActionOnClass(Generic[R, P]):
 
     @property
     def target(self) -> enum.Enum | None:
-        """State when the action returned; None when it deletes the record."""
+        """State when the action returned; None when it deletes the record, or has several."""
         return self.spec.target
+
+    @property
+    def targets(self) -> tuple[enum.Enum, ...]:
+        """States of which the action returns one; or the one to which it leads."""
+        return self.spec.targets
 
     @property
     def during(self) -> enum.Enum | None:

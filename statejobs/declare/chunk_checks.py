@@ -72,6 +72,13 @@ def _check_form(
             why="a call of this action runs many jobs, and only a ChunkContext tells of many",
             fix=f"annotate it: {context}: ChunkContext{session}",
         )
+    if len(action.targets) > 1:
+        raise DefinitionError(
+            where,
+            f"a chunk action has one target, not {len(action.targets)}",
+            why="it returns once, for many records",
+            fix="name one, or leave chunk= out",
+        )
     for word, is_given, why, fix in (
         (
             "async",

@@ -32,7 +32,7 @@ from statejobs.record.home import Home
 from statejobs.record.ledger import value_of
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger, StateSpec
-from statejobs.values.graph import DELETED
+from statejobs.values.graph import DELETED, Promise
 from statejobs.values.options import RESOURCE_PLACE
 
 
@@ -147,10 +147,17 @@ def _bind(declared: Declared, resource: str, home: Home) -> dict[str, BoundTrigg
             action=action,
             hooks={hook.kind: hook for hook in declared.hooks_of(trigger)},
             sources=tuple(value_of(state) for state in action.source),
-            target=DELETED if action.target is None else value_of(action.target),
+            targets=tuple(map(value_of, action.targets)) or (DELETED,),
             during=None if action.during is None else value_of(action.during),
             failed=None if action.failed is None else value_of(action.failed),
             home=home,
+            runs={
+                value_of(target): tuple(
+                    Promise(_resolved(one.trigger.options.key, resource), one.delay)
+                    for one in promises
+                )
+                for target, promises in action.promises.items()
+            },
         )
     return bound
 

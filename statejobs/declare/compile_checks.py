@@ -46,10 +46,13 @@ class Declared:
         return f"{self.cls.__name__}.{name}"
 
     def runs(self) -> Iterator[tuple[str, TriggerSpec]]:
-        """Yield each trigger that is run, and by what: creation, or a transition."""
+        """Yield each trigger that is run, and by what: creation, a transition, or an action."""
         yield from _runs(self.attribute, self.state.promises)
         for name, transition in self.transitions.items():
             yield from _runs(name, transition.promises)
+        for name, action in self.actions.items():
+            for promises in action.promises.values():
+                yield from _runs(name, promises)
 
     def guards(self) -> Iterator[tuple[str, GuardFunction]]:
         """Yield each guard, and whose it is."""
@@ -193,8 +196,9 @@ def _state_uses(declared: Declared) -> Iterator[tuple[str, str, enum.Enum]]:
     for action in declared.actions.values():
         for state in action.source:
             yield action.name, "source", state
+        for state in action.targets:
+            yield action.name, "target", state
         others = {
-            "target": action.target,
             "during": action.during,
             "failed": action.failed,
         }

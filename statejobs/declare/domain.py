@@ -307,7 +307,8 @@ def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
     """Refuse arguments of `run_trigger` that no job could carry; callables are asked later."""
     signature = bound.action.signature  # resolves its annotations
     given = bound.options.args
-    if callable(given) or bound.key not in model.spec.promised:
+    promised = {promise.key for promise in model.spec.promises}
+    if callable(given) or bound.key not in promised:
         return
     try:
         signature.encode_call((), dict(given or {}))

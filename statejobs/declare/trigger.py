@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Literal, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from sqlalchemy.orm import Session
 
-from statejobs.declare.action import Action, P, R, T
-from statejobs.declare.chunk import ChunkContext
-from statejobs.declare.chunk_action import ChunkAction
-from statejobs.declare.context import AsyncJobContext, JobContext
+from statejobs.declare.action_decorator import ActionDecorator
+from statejobs.declare.action_end import NextTrigger, end_of
 from statejobs.declare.hook import hook_of, method_of, refuse_lost_hook
 from statejobs.declare.hook_checks import check_method_hook
-from statejobs.declare.methods import check_method
 from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.options import explain_options
 from statejobs.declare.run_trigger import Later, Promising
 from statejobs.errors import DefinitionError
 from statejobs.record.change import Change
-from statejobs.record.ledger import value_of
-from statejobs.record.specs import (
-    ActionSpec,
-    GuardFunction,
-    PromiseSpec,
-    TriggerSpec,
-)
+from statejobs.record.specs import GuardFunction, PromiseSpec, TriggerSpec
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
 from statejobs.values.kinds import check_kind
@@ -36,6 +27,9 @@ from statejobs.values.option import chosen, given
 from statejobs.values.options import TriggerOptions
 from statejobs.values.outcome import HookKind
 from statejobs.values.wait import positive_wait
+
+if TYPE_CHECKING:
+    from statejobs.declare.action_decorator import WayDecorator
 
 DiscardHook = Callable[[Any, Session, str], None]
 """Takes the record, the session and the reason."""
@@ -134,8 +128,22 @@ class Trigger(Promising):
         failed: enum.Enum | None = None,
         guard: GuardFunction | Sequence[GuardFunction] | None = None,
         changes: Change | Sequence[Change] = (),
+        run_trigger: NextTrigger | None = None,
         atomic: bool = False,
-    ) -> _ActionDecorator: ...
+    ) -> ActionDecorator: ...
+    @overload
+    def action(
+        self,
+        source: enum.Enum | Collection[enum.Enum],
+        target: Collection[enum.Enum],
+        *,
+        during: enum.Enum | None = None,
+        failed: enum.Enum | None = None,
+        guard: GuardFunction | Sequence[GuardFunction] | None = None,
+        changes: Change | Sequence[Change] = (),
+        run_trigger: NextTrigger | None = None,
+        atomic: bool = False,
+    ) -> WayDecorator: ...
     @overload
     def action(
         self,
@@ -147,20 +155,21 @@ class Trigger(Promising):
         guard: GuardFunction | Sequence[GuardFunction] | None = None,
         changes: Change | Sequence[Change] = (),
         atomic: bool = False,
-    ) -> _ActionDecorator: ...
+    ) -> ActionDecorator: ...
     @explain_options()
     def action(
         self,
         source: enum.Enum | Collection[enum.Enum],
-        target: enum.Enum | None = None,
+        target: enum.Enum | Collection[enum.Enum] | None = None,
         *,
         during: enum.Enum | None = None,
         failed: enum.Enum | None = None,
         guard: GuardFunction | Sequence[GuardFunction] | None = None,
         changes: Change | Sequence[Change] = (),
+        run_trigger: NextTrigger | None = None,
         atomic: bool = False,
         deletes: bool = False,
-    ) -> _ActionDecorator:
+    ) -> Any:
         """Declare that the decorated method is what a job of this trigger does to its record.
 
         The method takes a `JobContext` (`AsyncJobContext` when it is `async def`) and any further
@@ -169,12 +178,15 @@ class Trigger(Promising):
 
         Args:
             source: State or states in which the record waits for the job.
-            target: State of the record when the method returned; none with `deletes`.
+            target: State of the record when the method returned; none with `deletes`. Of several
+                the method returns one.
             during: State while it runs; without it the record stays in its source.
             failed: State when attempts are used up or the job is cancelled; needed with `during`.
             guard: Predicates that must still hold when the job starts; else it is cancelled as
                 stale, and the method is not called.
             changes: Reusable changes, made after the body, such as `stamp("charged_at")`.
+            run_trigger: Trigger or triggers whose jobs are enqueued when the record lands at the
+                target, in the commit that ends this job; by target, if they differ.
             atomic: Keep record lock, body and outcome in one transaction: for short actions that
                 only use the database. Under load a worker runs several `def` ones of a trigger
                 without `timeout=` in one transaction, up to its `finish_batch` and at most 100,
@@ -186,36 +198,19 @@ class Trigger(Promising):
             DefinitionError: The trigger has an action already, an option does not exist, or the
                 record has no target or two.
         """
-        self._check_end(target, deletes=deletes)
+        where = f"action of trigger {self.spec.options.key!r}"
+        end = end_of(where, target, deletes=deletes, run_trigger=run_trigger)
         if deletes:
             self._refuse_changes(as_tuple(changes))
-        return _ActionDecorator(
+        return ActionDecorator(
             self.spec,
             source=as_tuple(source),
-            target=target,
             during=during,
             failed=failed,
             guards=as_tuple(guard),
             changes=as_tuple(changes),
             is_atomic=atomic,
-        )
-
-    def _check_end(self, target: enum.Enum | None, *, deletes: bool) -> None:
-        if (target is None) == bool(deletes):
-            return
-        where = f"action of trigger {self.spec.options.key!r}"
-        if target is None:
-            raise DefinitionError(
-                where,
-                "it has no target",
-                why="its record must rest somewhere when the method returned",
-                fix="name the state: action(source, target); or say deletes=True",
-            )
-        raise DefinitionError(
-            where,
-            f"it has the target {value_of(target)!r}, and deletes its record",
-            why="a record that is gone rests nowhere",
-            fix="leave out the target, or deletes=True",
+            **end,
         )
 
     def after(
@@ -280,40 +275,3 @@ class Trigger(Promising):
         refuse_lost_hook(where, kind, depth=3)
         refuse_second_definition(getattr(method, "__name__", ""), depth=3)
         return cast("H", hook_of(self.spec, kind, hook))
-
-
-class _ActionDecorator:
-    """Turns the method under `@trigger.action(…)` into an `Action`."""
-
-    def __init__(self, trigger: TriggerSpec, **declared: Any) -> None:
-        self._trigger = trigger
-        self._declared = declared
-
-    @overload
-    def __call__(
-        self, body: Callable[[list[R], ChunkContext], None]
-    ) -> ChunkAction[R]: ...
-    @overload
-    def __call__(
-        self, body: Callable[Concatenate[R, AsyncJobContext, P], Coroutine[Any, Any, T]]
-    ) -> Action[R, AsyncJobContext, P, Coroutine[Any, Any, T]]: ...
-    @overload
-    def __call__(
-        self, body: Callable[Concatenate[R, JobContext, P], T]
-    ) -> Action[R, JobContext, P, T]: ...
-    def __call__(self, body: Any) -> Any:
-        """Return the declared action."""
-        check_method(body, "action")
-        refuse_second_definition(body.__name__, depth=2)
-        if isinstance(body, staticmethod):
-            return ChunkAction(body.__func__, self._spec(body.__func__, is_chunk=True))
-        return Action(body, self._spec(body, is_chunk=False))
-
-    def _spec(self, body: Callable[..., Any], *, is_chunk: bool) -> ActionSpec:
-        return ActionSpec(
-            name=body.__name__,
-            body=body,
-            trigger=self._trigger,
-            is_chunk=is_chunk,
-            **self._declared,
-        )

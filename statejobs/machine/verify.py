@@ -67,9 +67,12 @@ def _triggers_name_states(spec: MachineSpec) -> None:
         where = _action(spec, trigger)
         for state in trigger.sources:
             _require_state(spec, where, state, "source", why)
-        for role in ("target", "during", "failed"):
+        for state in trigger.targets:
+            if not trigger.deletes:
+                _require_state(spec, where, state, "target", why)
+        for role in ("during", "failed"):
             state = getattr(trigger, role)
-            if state is not None and not (role == "target" and trigger.deletes):
+            if state is not None:
                 _require_state(spec, where, state, role, why)
 
 
@@ -215,10 +218,10 @@ def _runs_name_each_once(spec: MachineSpec) -> None:
 def _runs_leave_each_other_their_record(spec: MachineSpec) -> None:
     triggers = {trigger.key: trigger for trigger in spec.triggers}
     for run in _runs(spec):
-        # what is for later may be left: its job is cancelled then
-        for first, second in permutations(run.promises, 2):
-            if not second.is_later:
-                _refuse_to_leave_behind(run, triggers[first.key], triggers[second.key])
+        # what is for later is there for records that are left where they are
+        together = [triggers[p.key] for p in run.promises if not p.is_later]
+        for first, second in permutations(together, 2):
+            _refuse_to_leave_behind(run, first, second)
 
 
 def _refuse_to_leave_behind(
@@ -239,7 +242,7 @@ def _refuse_to_leave_behind(
 
 def _ways_of(trigger: TriggerEdges) -> list[str]:
     """Return the states to which a job of *trigger* takes its record."""
-    found = (trigger.during, trigger.target, trigger.failed)
+    found = (trigger.during, *trigger.targets, trigger.failed)
     return [state for state in found if state is not None]
 
 
@@ -288,11 +291,18 @@ def _runs(spec: MachineSpec) -> Iterator[_Run]:
     for edge in spec.edges:
         if edge.runs:
             yield _Run(
-                where=_edge(spec, edge),
+                where=_runner(spec, edge),
                 role="target",
                 state=edge.target,
                 promises=edge.runs,
             )
+
+
+def _runner(spec: MachineSpec, edge: Edge) -> str:
+    """Return how messages call what runs the triggers of *edge*."""
+    if edge.kind is EdgeKind.TRANSITION:
+        return _edge(spec, edge)
+    return f"{spec.name}: action {edge.name.partition('.')[0]!r}"
 
 
 def _edge(spec: MachineSpec, edge: Edge) -> str:

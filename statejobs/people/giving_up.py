@@ -11,6 +11,7 @@ from statejobs.acting import current_actor
 from statejobs.errors import RecordKeptError
 from statejobs.people.desk import Desk
 from statejobs.people.taking import Standing
+from statejobs.store.following import follow_up
 from statejobs.store.history import write_history
 from statejobs.store.landing import Move, land_all
 from statejobs.values.graph import EdgeKind
@@ -46,6 +47,9 @@ def give_up_records(
     ]
     if told:
         write_history(connection, told)
+    found = [move.follow_up for move in moves if move.follow_up is not None]
+    if found:
+        follow_up(connection, found, moves[0].at)
 
 
 def is_given_up(standing: Standing) -> bool:

@@ -56,7 +56,7 @@ def _why_forgotten(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str
             return f"it waits in {state!r} for a job of {key!r}, and there is none"
         last = mine[0]
         # and left it there
-        has_run = last.state is JobState.COMPLETED and bound.target == state
+        has_run = last.state is JobState.COMPLETED and state in bound.targets
         if not has_run and not any(job.state in LIVE for job in mine):
             reason = f" ({last.reason})" if last.reason else ""
             return (

@@ -38,6 +38,7 @@ def action_edges(bound: BoundTrigger) -> Iterator[Edge]:
         *,
         name: str | None = None,
         guards: tuple[str, ...] = (),
+        runs: tuple[Promise, ...] = (),
     ) -> Edge:
         return Edge(
             name=action.edge(name or kind.value),
@@ -47,16 +48,32 @@ def action_edges(bound: BoundTrigger) -> Iterator[Edge]:
             trigger=bound.key,
             guards=guards,
             changes=changes if kind is EdgeKind.COMPLETE else (),
+            runs=runs,
         )
 
     if bound.during is None:
-        yield edge(EdgeKind.COMPLETE, bound.sources, bound.target, guards=guards)
+        for target in bound.targets:
+            yield edge(
+                EdgeKind.COMPLETE,
+                bound.sources,
+                target,
+                name=action.completing(target),
+                guards=guards,
+                runs=bound.runs.get(target, ()),
+            )
         if bound.failed is not None:
             yield edge(EdgeKind.DISCARD, bound.sources, bound.failed)
         return
     running = (bound.during,)
     yield edge(EdgeKind.START, bound.sources, bound.during, guards=guards)
-    yield edge(EdgeKind.COMPLETE, running, bound.target)
+    for target in bound.targets:
+        yield edge(
+            EdgeKind.COMPLETE,
+            running,
+            target,
+            name=action.completing(target),
+            runs=bound.runs.get(target, ()),
+        )
     for source in bound.sources:
         yield edge(EdgeKind.RETURN, running, source, name=action.returning(source))
     if bound.failed is not None:
@@ -71,7 +88,7 @@ def trigger_edges(bound: BoundTrigger) -> TriggerEdges:
         name=bound.name,
         action=bound.action.name,
         sources=bound.sources,
-        target=bound.target,
+        targets=bound.targets,
         during=bound.during,
         failed=bound.failed,
         options=replace(bound.options, key=bound.key, aliases=bound.aliases),

@@ -92,6 +92,11 @@ class ResourceModel:
         return Kernel(self.spec, members=self.members, guards=guards)
 
     @cached_property
+    def later(self) -> frozenset[str]:
+        """Keys of the triggers that anything runs later."""
+        return frozenset(one.key for one in self.spec.promises if one.is_later)
+
+    @cached_property
     def job_states(self) -> frozenset[str]:
         """The states in which a job may wait or run: who leaves one may leave it behind."""
         bound = self.triggers.values()
@@ -193,8 +198,7 @@ class ResourceModel:
 
     def why_not_start(self, record: object, action: ActionSpec) -> tuple[str, ...]:
         """Return why a job of *action* could not start on *record* now."""
-        kind = "complete" if action.during is None else "start"
-        return self.kernel.why_not(record, action.edge(kind))
+        return self.kernel.why_not(record, action.edge(action.beginning))
 
     def why_forbidden(self, record: object, written: TransitionSpec) -> tuple[str, ...]:
         """Return why who acts may not fire a transition of *record* that its state allows."""

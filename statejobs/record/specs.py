@@ -14,13 +14,14 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
+from statejobs.errors import StateJobsError
 from statejobs.machine.guard import Guard, Permission
 from statejobs.record.actors import Actors
 from statejobs.record.change import Change
 from statejobs.record.home import Home
 from statejobs.record.ledger import value_of
 from statejobs.values.arguments import Signature
-from statejobs.values.graph import DELETED
+from statejobs.values.graph import DELETED, Promise
 from statejobs.values.options import TaskOptions, TriggerOptions
 from statejobs.values.outcome import HookKind
 
@@ -107,14 +108,16 @@ class ActionSpec:
     body: Callable[..., Any]
     trigger: TriggerSpec
     source: tuple[enum.Enum, ...]
-    target: enum.Enum | None
-    """None: it deletes the record."""
+    targets: tuple[enum.Enum, ...]
+    """Of several the body returns one; none: it deletes the record."""
     during: enum.Enum | None
     failed: enum.Enum | None
     guards: tuple[GuardFunction, ...]
     is_atomic: bool
     is_chunk: bool
     """Whether the body takes a list of records."""
+    promises: Mapping[enum.Enum, tuple[PromiseSpec, ...]]
+    """Of each target that has some."""
     changes: tuple[Change, ...] = ()
 
     @property
@@ -148,9 +151,46 @@ class ActionSpec:
         """Return the kind of edge that leads from `during` back to *source*."""
         return "return" if len(self.source) == 1 else f"return.{source}"
 
+    def completing(self, target: str) -> str:
+        """Return the kind of edge that leads to *target*, when the method has returned."""
+        return "complete" if len(self.targets) <= 1 else f"complete.{target}"
+
+    @property
+    def beginning(self) -> str:
+        """The kind of an edge that a job which begins takes: its guards are asked then."""
+        if self.during is not None:
+            return "start"
+        return (
+            self.completing(value_of(self.targets[0])) if self.targets else "complete"
+        )
+
+    @property
+    def target(self) -> enum.Enum | None:
+        """Its one target."""
+        return self.targets[0] if len(self.targets) == 1 else None
+
+    def target_of(self, returned: object) -> enum.Enum:
+        """Return the target to which a record goes whose method has *returned* that.
+
+        Raises:
+            StateJobsError: It is none of several.
+        """
+        if len(self.targets) == 1:
+            return self.targets[0]
+        for target in self.targets:
+            if target == returned:
+                return target
+        listed = " or ".join(f"{type(t).__name__}.{t.name}" for t in self.targets)
+        what = "nothing" if returned is None else repr(returned)
+        raise StateJobsError(
+            f"action {self.name!r} returned {what}, and leads to {listed}",
+            why="what it returns says which way its record goes",
+            fix=f"return {listed} at the end of each of its ways",
+        )
+
     def __repr__(self) -> str:
-        target = DELETED if self.target is None else value_of(self.target)
-        return f"<action {self.name}: {_listed(self.source)} → {target}>"
+        targets = _listed(self.targets) if self.targets else DELETED
+        return f"<action {self.name}: {_listed(self.source)} → {targets}>"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -227,10 +267,13 @@ class BoundTrigger:
     action: ActionSpec
     hooks: Mapping[HookKind, HookSpec]
     sources: tuple[str, ...]
-    target: str
+    targets: tuple[str, ...]
+    """`DELETED` alone where its action deletes the record."""
     during: str | None
     failed: str | None
     home: Home
+    runs: Mapping[str, tuple[Promise, ...]]
+    """The jobs that its action enqueues, by the target to which the record goes."""
 
     @cached_property
     def options(self) -> TriggerOptions:
@@ -261,8 +304,8 @@ class BoundTrigger:
 
     @property
     def deletes(self) -> bool:
-        """Whether its action deletes the record; `target` then is `DELETED`."""
-        return self.action.target is None
+        """Whether its action deletes the record."""
+        return not self.action.targets
 
     def of(self, record: object) -> BoundTrigger:
         """Return it as the class of *record* has it: a subclass may override action and hook."""

@@ -80,9 +80,10 @@ class BoundAction(Generic[C, P, T]):
             return self._run_async(ctx, args, kwargs)  # type: ignore[return-value]
         action = self._action
         try:
-            with Walk(action, self._record):
+            with Walk(action, self._record) as walk:
                 done: T = action.body(self._record, ctx, *args, **kwargs)
-                return ran(done, "action", action.name)
+                walk.returned = ran(done, "action", action.name)
+                return done
         except SQLAlchemyError as error:
             call = f"{action.name}(ctx{', …' if args or kwargs else ''})"
             explain_unloaded(
@@ -108,8 +109,11 @@ class BoundAction(Generic[C, P, T]):
             )
 
     async def _run_async(self, ctx: C, args: Any, kwargs: Any) -> Any:
-        async with Walk(self._action, self._record):
-            return await run_async(self._action, self._record, ctx, *args, **kwargs)
+        async with Walk(self._action, self._record) as walk:
+            walk.returned = await run_async(
+                self._action, self._record, ctx, *args, **kwargs
+            )
+            return walk.returned
 
 
 class Walk:
@@ -120,6 +124,8 @@ class Walk:
         self._action = action
         self.is_kept = True
         """Whether the record shall reach its target; else it returns to where it was."""
+        self.returned: object = None
+        """What the body has returned, which says which of several targets that is."""
 
     def __enter__(self) -> Self:
         """Start; TransitionRefusedError when the record is not in a source, or a guard said no."""
@@ -141,11 +147,11 @@ class Walk:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Complete; or take the start back, when the body raised."""
-        is_kept = kind is None and self.is_kept
+        target = None
+        is_kept = False
         try:
-            if is_kept and self._action.changes:
-                is_kept = False
-                self._change()
+            if kind is None and self.is_kept:
+                target = self._end()
                 is_kept = True
         finally:
             ledger_of(self.record).running = None
@@ -153,13 +159,26 @@ class Walk:
                 self._take_back(self._start, self._source)
         if not is_kept:
             return
-        if self._action.target is None:
+        if target is None:
             self._delete()
-            return
-        step = self._stage(
-            "complete", self._action.during or self._source, self._action.target
-        )
+        else:
+            self._complete(target)
+
+    def _end(self) -> enum.Enum | None:
+        """Make the changes that go with the end; return where it leads, None when to no record."""
+        action = self._action
+        target = action.target_of(self.returned) if action.targets else None
+        if action.changes:
+            self._change()
+        return target
+
+    def _complete(self, target: enum.Enum) -> None:
+        action = self._action
+        kind = action.completing(value_of(target))
+        step = self._stage(kind, action.during or self._source, target)
         step.duration = self._monotonic() - self._began
+        bound = type(self.record).__statejobs__.by_spec[action.trigger]
+        step.promises = bound.runs.get(step.target, ())
 
     async def __aenter__(self) -> Self:
         """Start, around an `async def` body."""

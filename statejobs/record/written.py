@@ -105,11 +105,12 @@ def _promised(
                 jobs[key] = promised_job(
                     one.model,
                     promise,
-                    step,
                     one.record,
                     one.record_id,
                     now=now,
                     ids=ids,
+                    actor=step.acting.actor,
+                    tenant=step.acting.tenant,
                 )
                 if not one.is_new:
                     former.update(
@@ -121,14 +122,15 @@ def _promised(
 def promised_job(
     model: ResourceModel,
     promise: Promise,
-    step: Step,
     record: object,
     record_id: str,
     *,
     now: datetime,
     ids: IdSource,
+    actor: str | None,
+    tenant: str | None,
 ) -> NewJob:
-    """Return the job that *step*, a transition with `run_trigger`, enqueues for *record*."""
+    """Return the job that is promised where *record* is led."""
     bound = model.triggers[promise.key]
     given = bound.options.args
     if callable(given):
@@ -143,8 +145,8 @@ def promised_job(
         now=now,
         run_at=now + promise.delay,
         ids=ids,
-        actor=step.acting.actor,
-        tenant=step.acting.tenant,
+        actor=actor,
+        tenant=tenant,
         record=record,
     )
 

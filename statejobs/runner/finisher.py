@@ -141,6 +141,8 @@ class Finisher:
         for ending in endings:
             ending.claim.advance(Phase.SETTLED)
         self._reach(CrashPoint.FINISHED)
+        if any(how.wakes for how in settled):
+            self._store.wake()
         return [
             self._tell_of(end.claim, how)
             for end, how in zip(endings, settled, strict=True)
@@ -224,6 +226,8 @@ class Finisher:
                 return None
             raise
         self._note_settled(ending.claim)
+        if settled.wakes:
+            self._store.wake()
         return self._tell_of(ending.claim, settled)
 
     def _put_aside(self, ending: Ending, error: Exception) -> Ended | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -20,10 +20,10 @@ from statejobs.runner.port import Claim, Ending
 from statejobs.runner.settling import Settling
 from statejobs.runner.undone import ours
 from statejobs.store.finish import find_cancel_request, finish_job, record_attempt
+from statejobs.store.following import follow_up
 from statejobs.store.history import write_history
 from statejobs.store.hold import note_on_job
 from statejobs.store.landing import Move, land, land_all
-from statejobs.store.leave import ask_left_to_stop, cancel_left
 from statejobs.store.store import Store
 from statejobs.store.together import complete_all
 from statejobs.values.clock import Sources
@@ -52,6 +52,8 @@ class Settled:
     settlement: Settlement
     state: JobState
     """Of the job."""
+    wakes: bool = False
+    """Whether other jobs were enqueued with it."""
 
     @property
     def job_outcome(self) -> JobOutcome | None:
@@ -250,7 +252,8 @@ class Steps:
             if claim.job.id not in finished:
                 state = self._finish_job(connection, claim, settlement, rests)
             settled[claim] = Settled(Complete(), settlement, state)
-        _tell_of(connection, moves)
+        if _tell_of(connection, moves):
+            return {claim: replace(how, wakes=True) for claim, how in settled.items()}
         return settled
 
     def _write(
@@ -269,12 +272,11 @@ class Steps:
         if rests is None:
             rests = move is None or move.rests
         state = self._finish_job(connection, claim, settlement, rests)
-        if move is not None:
-            _tell_of(connection, [move])
+        wakes = move is not None and _tell_of(connection, [move])
         self._record_attempt(connection, claim, outcome, settlement)
         if state in ENDED:
             self._tell_hook(connection, claim, outcome, settlement)
-        return Settled(outcome, settlement, state)
+        return Settled(outcome, settlement, state, wakes)
 
     def _tell_hook(
         self,
@@ -333,12 +335,10 @@ class Steps:
         )
 
 
-def _tell_of(connection: Connection, moves: Sequence[Move]) -> None:
-    """Write the history of *moves*, and end the other jobs of records that are gone."""
+def _tell_of(connection: Connection, moves: Sequence[Move]) -> bool:
+    """Write the history of *moves*, and what follows; return whether jobs were enqueued."""
     history = [move.history for move in moves if move.history is not None]
     if history:
         write_history(connection, history)
-    for move in moves:
-        if move.ends:
-            cancel_left(connection, move.ends, outcome=JobOutcome.STALE, now=move.at)
-            ask_left_to_stop(connection, move.ends)
+    found = [move.follow_up for move in moves if move.follow_up is not None]
+    return bool(found) and follow_up(connection, found, moves[0].at)

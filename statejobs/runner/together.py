@@ -7,7 +7,7 @@ was asked for again, a row that someone holds, a value that the database refuses
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from statejobs.runner.port import Ending, Policy
 from statejobs.store.faults import is_away
+from statejobs.store.following import FollowUp, follow_up
 from statejobs.store.landing import Move
 from statejobs.store.store import Store
 from statejobs.store.together import (
@@ -68,7 +69,13 @@ def _groups(endings: Sequence[Ending], now: datetime) -> list[list[_Member]]:
 def _likeness(policy: Policy, move: Move) -> object:
     """Return what the moves share that one statement makes: classes of a family may differ."""
     told = move.history
-    return id(policy), move.becomes, move.columns, told and (told.resource, told.name)
+    return (
+        id(policy),
+        move.becomes,
+        move.columns,
+        told and (told.resource, told.name),
+        move.follow_up is None,
+    )
 
 
 def _finish_given(store: Store, group: Sequence[_Member], now: datetime) -> set[int]:
@@ -77,9 +84,12 @@ def _finish_given(store: Store, group: Sequence[_Member], now: datetime) -> set[
     try:
         # Tasks wait for no index, foreign key or table of a user's.
         with store.single(lock_timeout=BRIEFLY if moves else None) as connection:
-            if moves:
-                return land_given(connection, jobs, moves, now)
-            return complete_given(connection, jobs, now)
+            if not moves:
+                return complete_given(connection, jobs, now)
+            landed = land_given(connection, jobs, moves, now)
+            if moves[0].follow_up is not None:
+                follow_up(connection, _follow_ups(group, landed), now)
+            return landed
     except Exception as error:  # noqa: BLE001 - one by one, they tell whose fault it was
         _leave(group, error)
         return set()
@@ -100,6 +110,8 @@ def _finish_each(
         for group in groups:
             _leave(group, error)
         return frozenset()
+    if any(one.jobs for group in groups for one in _follow_ups(group, finished)):
+        store.wake()
     return frozenset(finished)
 
 
@@ -122,6 +134,8 @@ def _finish_group(
     try:
         if moves:
             is_done = land_each(connection, jobs, moves, now)
+            if is_done and moves[0].follow_up is not None:
+                follow_up(connection, _follow_ups(group, {j.id for j in jobs}), now)
         else:
             is_done = complete_each(connection, jobs, now)
     except Exception as error:
@@ -135,6 +149,17 @@ def _finish_group(
     if savepoint is not None:
         savepoint.commit()
     return {job.id for job in jobs}
+
+
+def _follow_ups(group: Sequence[_Member], finished: Collection[int]) -> list[FollowUp]:
+    """Return what follows from those of *group* whose jobs are *finished*."""
+    return [
+        member.move.follow_up
+        for member in group
+        if member.move is not None
+        and member.move.follow_up is not None
+        and member.ending.claim.job.id in finished
+    ]
 
 
 def _leave(group: Sequence[_Member], error: Exception) -> None:

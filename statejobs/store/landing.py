@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Update, bindparam
 
 from statejobs.store.arrays import can_be_given
+from statejobs.store.following import FollowUp
 from statejobs.store.history import HistoryRow
 from statejobs.store.records import (
     RecordMove,
@@ -39,8 +40,8 @@ class Move(RecordMove, frozen=True, kw_only=True):
     """Whether it then waits in a source of its action."""
     is_deleted: bool = False
     """Whether a flush has deleted it already."""
-    ends: Mapping[str, str] = {}
-    """Other jobs that end with it: what names them → why."""
+    follow_up: FollowUp | None = None
+    """Other jobs that begin or end with it."""
 
     @property
     def columns(self) -> tuple[Column[Any], ...]:

@@ -12,6 +12,7 @@ from statejobs.config import WorkerSettings
 from statejobs.errors import ClosedError
 from statejobs.store.engines.bound import bound_of
 from statejobs.store.engines.defaults import limits_of
+from statejobs.store.engines.factory import wake_workers
 from statejobs.store.engines.idle import explain_idleness, limit_idleness
 from statejobs.store.engines.lazy_begin import AUTOCOMMIT, begin_lazily, begin_now
 from statejobs.store.engines.reserve import OF_LEASES, SHARED, Reserve, can_reserve
@@ -183,6 +184,10 @@ class Store:
             begin_now(connection)
             with _committed(connection):
                 yield connection
+
+    def wake(self) -> None:
+        """Hint, after a commit, that there are jobs; a PostgreSQL server does so with it."""
+        wake_workers(self.engine)
 
     def unwaiting(
         self, *, of_leases: bool = False

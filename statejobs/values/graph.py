@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from itertools import chain
 
 from statejobs.values.moments import span
 from statejobs.values.options import TriggerOptions
@@ -89,8 +90,8 @@ class TriggerEdges:
     action: str
     """Name of the method that is run."""
     sources: tuple[str, ...]
-    target: str
-    """`DELETED` for an action that deletes its record."""
+    targets: tuple[str, ...]
+    """Of several the action returns one; `DELETED` alone for one that deletes its record."""
     during: str | None
     failed: str | None
     options: TriggerOptions = field(hash=False)
@@ -112,7 +113,7 @@ class TriggerEdges:
     @property
     def deletes(self) -> bool:
         """Whether its action deletes the record."""
-        return self.target == DELETED
+        return self.targets == (DELETED,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +150,10 @@ class MachineSpec:
         return tuple(edge for edge in self.edges if state in edge.sources)
 
     @property
-    def promised(self) -> frozenset[str]:
-        """Keys of the triggers that anything runs."""
+    def promises(self) -> tuple[Promise, ...]:
+        """The jobs that anything enqueues."""
         runs = [self.initial_runs, *(edge.runs for edge in self.edges)]
-        return frozenset(promise.key for promises in runs for promise in promises)
+        return tuple(chain.from_iterable(runs))
 
     def promises_in(self, state: str) -> tuple[Promise, ...]:
         """The jobs that a record in *state* is waiting for, one of each trigger."""

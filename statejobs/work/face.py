@@ -42,12 +42,18 @@ class Body(Protocol):
     """What an example calls a record that the body has."""
     may_load: bool
     """Whether `prepare` may ask the database."""
+    concludes: bool
+    """Whether more is to be known, once the body has returned, than that it did."""
 
     def prepare(self) -> Callable[[], Any] | Stale | None:
         """Return the call of the body; None when no record is left that it takes.
 
         A record that is all there is, and that a guard does not let start, is `Stale`.
         """
+        ...
+
+    def conclude(self, returned: Any) -> None:
+        """Note what follows; what it raises is the outcome of the body."""
         ...
 
 
@@ -80,6 +86,8 @@ class Face:
                 elif run is not None:
                     if (done := run()) is not None:
                         ran(done, body.kind, body.name)
+                    if body.concludes:
+                        body.conclude(done)
                     if sync is not None and sync.kept is not None:
                         sync.kept.check_open()
             except BaseException as error:  # noqa: BLE001 - sys.exit must not end the worker
@@ -119,7 +127,9 @@ class AsyncFace:
                 if isinstance(run, Stale):
                     outcome = run
                 elif run is not None:
-                    ran(await _awaited(run, body), body.kind, body.name)
+                    done = ran(await _awaited(run, body), body.kind, body.name)
+                    if body.concludes:
+                        await with_loading(body.conclude, done)
                     if sync is not None and sync.kept is not None:
                         sync.kept.check_open()
             except BaseException as error:  # noqa: BLE001 - sys.exit must not end the worker

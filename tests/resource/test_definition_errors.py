@@ -1,5 +1,6 @@
 """Every wrong declaration is refused when its class is made, in words that can be read aloud."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum, StrEnum
 
@@ -683,6 +684,46 @@ def test_each_of_several_triggers_is_a_trigger():
     )
 
 
+def test_what_an_action_runs_starts_where_it_lands():
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(StatefulResource, base()):
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+            charge = Trigger.on_demand("bill.charge")
+            notify = Trigger.on_demand("bill.notify")
+
+            @charge.action(B.OPEN, B.PAID, run_trigger=notify)
+            def pay(self, ctx: JobContext) -> None: ...
+
+            @notify.action(B.QUEUED, B.OPEN)
+            def tell(self, ctx: JobContext) -> None: ...
+
+    assert said(refused) == [
+        "Bill: action 'pay': it runs 'bill.notify' in 'paid', but action 'tell' starts from "
+        "'queued'",
+        "  why: its job could never run",
+        "  fix: add 'paid' to the sources of 'tell', or change the target",
+    ]
+
+
+def test_what_an_action_runs_is_a_trigger_of_its_class():
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(StatefulResource, base()):
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+            charge = Trigger.on_demand("bill.charge")
+
+            @charge.action(B.OPEN, B.PAID, run_trigger=Trigger.on_demand("x.tell"))
+            def pay(self, ctx: JobContext) -> None: ...
+
+    assert said(refused) == [
+        "Bill.pay: its run_trigger 'x.tell' is not an attribute of Bill",
+        "  why: a job runs on the record whose transition enqueued it",
+        "  fix: declare the trigger in this class; to start work on another record, "
+        "fire a transition of that record",
+    ]
+
+
 def test_each_of_several_triggers_leaves_the_others_their_record():
     with pytest.raises(DefinitionError) as refused:
 
@@ -805,6 +846,70 @@ def test_an_action_without_a_target_deletes_its_record():
         "action of trigger 'bill.charge': it has no target",
         "  why: its record must rest somewhere when the method returned",
         "  fix: name the state: action(source, target); or say deletes=True",
+    ]
+
+
+def test_an_action_runs_something_only_where_it_leads():
+    charge = Trigger.on_demand("bill.charge")
+    notify = Trigger.on_demand("bill.notify")
+
+    with pytest.raises(DefinitionError) as refused:
+        charge.action(B.OPEN, (B.PAID, B.FAILED), run_trigger={B.OLD: notify})
+
+    assert said(refused) == [
+        "action of trigger 'bill.charge': its run_trigger names 'old', to which it does not lead",
+        "  why: what follows is enqueued where the record lands",
+        "  fix: name one of its targets: 'paid', 'failed'",
+    ]
+
+
+def test_a_transition_runs_no_trigger_by_target():
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(StatefulResource, base()):
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+            charge = Trigger.on_demand("bill.charge")
+
+            @charge.action(B.QUEUED, B.PAID)
+            def pay(self, ctx: JobContext) -> None: ...
+
+            @transition(B.OPEN, B.QUEUED, run_trigger={B.QUEUED: charge})
+            def submit(self): ...
+
+    assert said(refused)[0].startswith(
+        "Bill.submit: its run_trigger {<BillState.QUEUED"
+    )
+    assert said(refused)[0].endswith("is a dict, not a trigger")
+
+
+def test_an_action_names_each_target_once():
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(StatefulResource, base()):
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+            charge = Trigger.on_demand("bill.charge")
+
+            @charge.action(B.OPEN, (B.PAID, B.PAID))
+            def pay(self, ctx: JobContext) -> BillState: ...
+
+    assert said(refused)[0] == "Bill: 2 edges are called 'pay.complete.paid'"
+
+
+def test_an_action_of_many_records_has_one_target():
+    with pytest.raises(DefinitionError) as refused:
+
+        class Bill(StatefulResource, base()):
+            state: Mapped[BillState] = state_column(BillState, initial=B.OPEN)
+            charge = Trigger.on_demand("bill.charge", chunk=10)
+
+            @charge.action(B.OPEN, (B.PAID, B.FAILED))
+            @staticmethod
+            def pay(bills: Sequence["Bill"], ctx: ChunkContext) -> None: ...
+
+    assert said(refused) == [
+        "Bill.pay: a chunk action has one target, not 2",
+        "  why: it returns once, for many records",
+        "  fix: name one, or leave chunk= out",
     ]
 
 

@@ -8,7 +8,7 @@ CHARGE = TriggerEdges(
     name="charge",
     action="process_payment",
     sources=("queued",),
-    target="completed",
+    targets=("completed",),
     during="processing",
     failed="failed",
     options=TriggerOptions("order.charge", queue="payments"),

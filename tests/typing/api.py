@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, assert_type
 
 from sqlalchemy import true
@@ -98,6 +98,9 @@ class Order(StatefulResource, Base):
     )
     invoice = Trigger.on_demand("order.invoice")
     mark = Trigger.on_demand("order.mark")
+    mark_lost = Trigger.on_demand("order.lost")
+    check = Trigger.on_demand("order.check")
+    check_online = Trigger.on_demand("order.check_online")
     score = Trigger.on_demand("order.score", chunk=100)
     purge = Trigger.on_demand("order.purge")
 
@@ -121,6 +124,7 @@ class Order(StatefulResource, Base):
         during=S.PROCESSING,
         failed=S.FAILED,
         changes=(increment("total"), set_to("coupon", None)),
+        run_trigger=[score, mark.after(days=1)],
     )
     def process_payment(self, ctx: JobContext) -> None:
         ctx.session.add(self)
@@ -142,6 +146,25 @@ class Order(StatefulResource, Base):
             order.coupon = ctx.idempotency_key(order)
         ctx.fail(orders[0], "no price")
         ctx.session.flush()
+
+    @check.action(
+        S.DRAFT,
+        (S.COMPLETED, S.FAILED),
+        during=S.PROCESSING,
+        failed=S.CANCELLED,
+        run_trigger={S.COMPLETED: [score, mark], S.FAILED: mark_lost.after(hours=1)},
+    )
+    def check_it(self, ctx: JobContext, *, strict: bool = False) -> OrderState:
+        return S.FAILED if strict else S.COMPLETED
+
+    @check_online.action(
+        S.DRAFT, [S.COMPLETED, S.FAILED], run_trigger={S.FAILED: mark_lost}
+    )
+    async def check_there(self, ctx: AsyncJobContext) -> OrderState:
+        return S.COMPLETED
+
+    @mark_lost.action(S.FAILED, S.FAILED)
+    def mark_it_lost(self, ctx: JobContext) -> None: ...
 
     @purge.action([S.FAILED], deletes=True)
     def erase(self, ctx: JobContext) -> None: ...
@@ -334,6 +357,9 @@ def select_jobs(jobs: StateJobs, order: Order) -> None:
 
 
 def run_here(order: Order, ctx: JobContext) -> None:
+    assert_type(order.check_it(ctx, strict=True), OrderState)
+    assert_type(Order.check_it.targets, tuple[Enum, ...])
+    assert_type(Order.check_it.target, Enum | None)
     assert_type(order.process_payment(ctx), None)
 
 

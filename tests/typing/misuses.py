@@ -186,6 +186,49 @@ class Wrong(Parent):
 class Wrong(Parent):
     @transition(S.DRAFT, S.QUEUED, run_trigger=charge.after)
     def pay(self) -> None: ...
+# mypy, pyright, running: a trigger by its name on an action
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, S.COMPLETED, run_trigger="charge")
+    def pay(self, ctx: JobContext) -> None: ...
+# mypy, pyright: a way that is forgotten
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, (S.COMPLETED, S.FAILED))
+    def pay(self, ctx: JobContext) -> None: ...
+# mypy, pyright: a way that is a flag
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, (S.COMPLETED, S.FAILED))
+    async def pay(self, ctx: AsyncJobContext) -> bool:
+        return True
+# mypy, pyright, running: a trigger by its name at one of several targets
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, (S.COMPLETED, S.FAILED), run_trigger={S.FAILED: "charge"})
+    def pay(self, ctx: JobContext) -> OrderState:
+        return S.FAILED
+# running: a trigger at a state to which the action does not lead
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, (S.COMPLETED, S.FAILED), run_trigger={S.QUEUED: charge})
+    def pay(self, ctx: JobContext) -> OrderState:
+        return S.FAILED
+# mypy, pyright, running: triggers by target on a transition
+class Wrong(Parent):
+    @transition(S.DRAFT, S.QUEUED, run_trigger={S.QUEUED: charge})
+    def pay(self) -> None: ...
+# mypy, pyright, running: a trigger where the record is gone
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, deletes=True, run_trigger=charge)
+    def pay(self, ctx: JobContext) -> None: ...
 # mypy, pyright, running: a trigger by its name in a list
 class Wrong(Parent):
     @transition(S.DRAFT, S.QUEUED, run_trigger=[charge, "charge"])

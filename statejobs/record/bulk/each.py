@@ -80,11 +80,12 @@ def _make(
                 promised_job(
                     model,
                     promise,
-                    step,
                     found[row.record_id],
                     row.record_id,
                     now=at,
                     ids=lambda: salt,
+                    actor=step.acting.actor,
+                    tenant=step.acting.tenant,
                 ),
             )
             for row in moved

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from statejobs.declare.chunk import ChunkContext
 from statejobs.record.change import ChangeContext, apply_changes
-from statejobs.record.ledger import Ledger, ledger_of
+from statejobs.record.ledger import Ledger, ledger_of, value_of
 from statejobs.runner.port import Claim, Ending
 from statejobs.runner.undone import ours
 from statejobs.store.store import Store
@@ -22,6 +22,7 @@ from statejobs.work.outcomes import warn_of_long_transaction
 from statejobs.work.records.changed import with_changes
 from statejobs.work.records.changes import own_changes
 from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
+from statejobs.work.records.following import next_jobs
 from statejobs.work.records.hold import Hold
 from statejobs.work.records.subject import RecordSubject
 from statejobs.work.records.taken_out import refuse_lost_writes
@@ -44,6 +45,7 @@ class RecordAttempt:
         "_deletes",
         "_face",
         "_hold",
+        "_ids",
         "_ledgers",
         "_loads_actor",
         "_model",
@@ -52,6 +54,7 @@ class RecordAttempt:
         "_stale",
         "actor",
         "claims",
+        "concludes",
         "is_abandoned",
         "may_load",
         "name",
@@ -93,7 +96,9 @@ class RecordAttempt:
         self._clock = sources.clock
         session: Any = face.sync
         self._session = session
-        self._deletes = action.target is None
+        self._deletes = not action.targets
+        self._ids = sources.ids
+        self.concludes = bool(subject.bound.runs) or len(action.targets) > 1
         self.name = action.name
         self._loads_actor = face.is_async and self._model.actors.codec is not None
         self.may_load = bool(
@@ -155,6 +160,25 @@ class RecordAttempt:
         if not action.changes:
             return run
         return with_changes(run, action, self._apply, is_async=self._face.is_async)
+
+    def conclude(self, returned: object) -> None:
+        """Note where the records land, and what follows there, while `args=` may still load."""
+        target = value_of(self._action.target_of(returned))
+        for claim in self.claims:
+            if claim not in self._stale:
+                self._land(claim, target)
+
+    def _land(self, claim: Claim, target: str) -> None:
+        subject: RecordSubject = claim.subject
+        subject.target = target
+        subject.promised = next_jobs(
+            subject.model,
+            subject.bound.runs.get(target, ()),
+            subject.record,
+            claim.job,
+            now=self._clock.now(),
+            ids=self._ids,
+        )
 
     def endings(self, called: Outcome) -> list[Ending]:
         """Return how the attempt of each claim ends, after a call that ended as *called*."""

@@ -124,9 +124,10 @@ def _refuse_undeclared(subject: RecordSubject) -> None:
 
 def _undeclared(subject: RecordSubject, did: str) -> StateJobsError:
     bound = subject.bound
+    targets = " or ".join(map(repr, bound.targets))
     return StateJobsError(
         f"its action {bound.action.name!r} {did}, so its job has nothing to "
-        f"move to {bound.target!r}",
+        f"move to {targets}",
         where=_label(subject),
         fix=(
             "An action that shall delete its record declares "

@@ -13,12 +13,14 @@ from sqlalchemy import Connection
 from statejobs.record.identity import encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
+from statejobs.store.following import FollowUp
 from statejobs.store.history import HistoryRow, read_last_step
 from statejobs.store.landing import Move
 from statejobs.store.records import Identity, Place
 from statejobs.values.graph import DELETED, EdgeKind
-from statejobs.values.job import Job
+from statejobs.values.job import Job, NewJob
 from statejobs.work.records.changes import own_columns
+from statejobs.work.records.following import follow_up_of
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +40,10 @@ class RecordSubject:
     """The loaded object; None when it is only known by its key."""
     args: dict[str, Any] | None = None
     """The arguments, as the claim decoded them; the first run takes them."""
+    target: str | None = None
+    """Which of several targets its action has returned."""
+    promised: tuple[NewJob, ...] = ()
+    """The jobs that its action promises there."""
 
     def take_args(self, stored: str) -> dict[str, Any]:
         """Return the arguments; a second run gets its own, whatever the first did to them."""
@@ -64,15 +70,21 @@ class Way(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def way_of(bound: BoundTrigger, kind: EdgeKind, source: str) -> Way:
-    """Return the edge of *kind* for a record that was found in *source*."""
+def way_of(
+    bound: BoundTrigger, kind: EdgeKind, source: str, chosen: str | None = None
+) -> Way:
+    """Return the edge of *kind* for a record that was found in *source*.
+
+    Of several targets the action has *chosen* one.
+    """
     action = bound.action
     name = action.edge(kind.value)
     match kind:
         case EdgeKind.START:
             target = bound.during or source
         case EdgeKind.COMPLETE:
-            target = bound.target
+            target = chosen or bound.targets[0]
+            name = action.edge(action.completing(target))
         case EdgeKind.DISCARD:
             target = bound.failed or source
         case _:
@@ -130,7 +142,7 @@ def move_of(
     model = subject.model
     bound = subject.bound
     state = subject.state
-    way = way_of(bound, kind, subject.source)
+    way = way_of(bound, kind, subject.source, subject.target)
     leaves = way.target != state
     next_version = subject.version + 1 if leaves else subject.version
     history = None
@@ -152,6 +164,7 @@ def move_of(
         )
     columns = own_columns(model) if changes else {}
     is_deleted = way.target == DELETED
+    has_more = is_deleted or subject.promised or model.later
     return Move(
         records=model.records,
         identity=subject.identity,
@@ -165,19 +178,24 @@ def move_of(
         history=history,
         rests=way.rests,
         is_deleted=is_deleted,
-        ends=_others_of(subject, job.record_id or "") if is_deleted else {},
+        follow_up=_follow_up(job, subject, kind, way.target) if has_more else None,
     )
 
 
-def _others_of(subject: RecordSubject, record_id: str) -> dict[str, str]:
-    """Return what names the other jobs of a record that its action deletes, and why they end."""
-    reason = f"its record was deleted by {subject.bound.action.name}"
-    return {
-        key: reason
-        for bound in subject.model.triggers.values()
-        if bound.spec is not subject.bound.spec
-        for key in bound.dedupe_keys(record_id)
-    }
+def _follow_up(
+    job: Job, subject: RecordSubject, kind: EdgeKind, target: str
+) -> FollowUp | None:
+    """Return what follows when an edge of *kind* ends the work of *job*."""
+    if kind not in {EdgeKind.COMPLETE, EdgeKind.DISCARD}:
+        return None
+    return follow_up_of(
+        subject.model,
+        subject.bound,
+        job.record_id or "",
+        left={subject.source, subject.state},
+        target=target,
+        jobs=subject.promised if kind is EdgeKind.COMPLETE else (),
+    )
 
 
 def history_of_claim(job: Job, subject: RecordSubject, now: datetime) -> HistoryRow:

@@ -49,6 +49,7 @@ class TaskAttempt:
 
     kind = "task"
     variable = "record"
+    concludes = False
 
     __slots__ = (
         "_claim",
@@ -111,6 +112,9 @@ class TaskAttempt:
             _ = self._context[0].actor  # a touch in the body could not load it
         args = self._claim.subject.take_args(self._claim.job.args)
         return partial(self._task.body, *self._context, **args)
+
+    def conclude(self, _returned: object) -> None:
+        """Nothing follows from a task."""
 
     def endings(self, called: Outcome) -> list[Ending]:
         """Return how the attempt ends."""
