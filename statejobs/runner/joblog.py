@@ -37,7 +37,10 @@ def log_event(happening: Happening) -> None:
 
 def _log_end(end: JobEnded) -> None:
     job = end.job
-    level = _usual_level(end) if end.log_level is None else end.log_level
+    usual = logging.INFO
+    if not end.is_overtaken:
+        usual = _LEVELS.get((end.outcome, end.job_outcome), logging.INFO)
+    level = usual if end.log_level is None else end.log_level
     if not log.isEnabledFor(level):
         return
     record = f" ({job.resource} {job.record_id})" if job.resource else ""
@@ -55,20 +58,15 @@ def _log_end(end: JobEnded) -> None:
     )
 
 
-def _usual_level(end: JobEnded) -> int:
-    """Return how loudly it is told; a job that is stale or goes on needs nobody's look."""
-    match end.outcome:
-        case "discard":
-            return logging.ERROR
-        case "fail":
-            return logging.WARNING
-        case "cancel" if end.job_outcome in _CUT_SHORT and not end.is_overtaken:
-            return logging.WARNING
-        case _:
-            return logging.INFO
-
-
-_CUT_SHORT = {JobOutcome.CANCELLED, JobOutcome.SUPERSEDED}
+_LEVELS = {
+    ("fail", None): logging.WARNING,
+    ("discard", None): logging.ERROR,
+    ("discard", JobOutcome.FAILED): logging.ERROR,
+    ("discard", JobOutcome.CRASHED): logging.ERROR,
+    ("cancel", JobOutcome.CANCELLED): logging.WARNING,
+    ("cancel", JobOutcome.SUPERSEDED): logging.WARNING,
+}
+"""Edge and end of the job → how loudly it is told; what is stale or goes on needs nobody's look."""
 _WORDS = {
     "complete": "completed",
     "fail": "failed",
