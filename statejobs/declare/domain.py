@@ -22,6 +22,7 @@ from statejobs.errors import (
 )
 from statejobs.record.actors import ActorCodec, Actors
 from statejobs.record.model import ResourceModel
+from statejobs.record.related import check_load
 from statejobs.record.specs import BoundTrigger
 from statejobs.values.kinds import check_kind, check_text, members_of
 from statejobs.values.option_checks import NAME
@@ -280,6 +281,7 @@ class Registry:
                 raise key_used_twice(key, _where(*taken), _where(model, bound))
             self.triggers.setdefault(key, (model, bound))
         _check_arguments(model, bound)
+        check_load(_where(model, bound), model, bound)
 
     def _add_task(self, task: Task[..., ..., Any]) -> None:
         for key in (task.key, *task.spec.options.aliases):

@@ -23,6 +23,7 @@ from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
 from statejobs.values.kinds import check_kind
 from statejobs.values.levels import LogLevel
+from statejobs.values.loading import LoaderOption
 from statejobs.values.option import chosen, given
 from statejobs.values.options import TriggerOptions
 from statejobs.values.outcome import HookKind
@@ -75,6 +76,10 @@ class Trigger(Promising):
         meta: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
         args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
+        load: LoaderOption
+        | Sequence[LoaderOption]
+        | Callable[[Any], LoaderOption | Sequence[LoaderOption]]
+        | None = None,
         chunk: int | None = None,
     ) -> Self:
         """Declare a trigger whose jobs are enqueued by `run_trigger` or `enqueue` only.
@@ -105,6 +110,8 @@ class Trigger(Promising):
                 values; returns those of today.
             args: Arguments that `run_trigger` passes to the action: a mapping, or a function of the
                 record.
+            load: Loader options, such as `selectinload(Order.lines)`, with which records are loaded
+                anew when an attempt begins; or a function of the class that returns them.
             chunk: Most records in one call of the action, which then is a static method that takes
                 a list of records and a `ChunkContext`.
 

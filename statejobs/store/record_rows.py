@@ -100,6 +100,11 @@ def lock_whole(
     )
 
 
+def check_loading(whole: Any, options: Sequence[Any]) -> None:
+    """Raise what a query for *whole* with loader *options* would raise."""
+    select(whole).options(*options).compile()
+
+
 def without_eager(*, has_eager: bool) -> Sequence[Any]:
     """Return the options of a query that loads records and nothing else."""
     return [lazyload("*")] if has_eager else []

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from statejobs.errors import DefinitionError, did_you_mean
+from statejobs.errors import DefinitionError, WrongValueError, did_you_mean
 from statejobs.values.backoff import LONGEST, Backoff, backoff_of
 from statejobs.values.call_checks import check_call
 from statejobs.values.kinds import check_span, check_text, members_of, words_of
 from statejobs.values.levels import LEVELS
+from statejobs.values.loading import options_in
 from statejobs.values.meta import meta_text, read_meta
 from statejobs.values.option import Check
 from statejobs.values.text import NAME_LIMIT, clean_text
@@ -162,6 +163,26 @@ def meta(*, or_function: bool = False) -> Check:
         return read_meta(meta_text(where, name, value))
 
     return check
+
+
+def load(where: str, name: str, value: Any) -> Any:
+    """Return loader options as a tuple, or the function of a class that returns some."""
+    if value is None:
+        return None
+    if callable(value):
+        why = "it is asked once what is loaded with the records of a class"
+        fix = f"{name}=lambda cls: selectinload(cls.lines)"
+        check_call(where, f"{name}=", value, given=1, why=why, fix=fix)
+        return value
+    try:
+        return options_in(value)
+    except WrongValueError as refused:
+        raise DefinitionError(
+            where,
+            f"{name}= cannot be used: {refused.what}",
+            why="it says what is loaded with a record when an attempt begins",
+            fix=f"{name}=lambda cls: selectinload(cls.lines)",
+        ) from None
 
 
 def log_level(where: str, name: str, value: Any) -> int:

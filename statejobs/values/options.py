@@ -15,6 +15,7 @@ from statejobs.values import option_checks as checked
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
 from statejobs.values.levels import LogLevel
+from statejobs.values.loading import LoaderOption
 from statejobs.values.option import Option, check_options
 
 RESOURCE_PLACE = "{resource}"
@@ -206,6 +207,17 @@ class TriggerOptions(TaskOptions):
                 "args=lambda order: {'n': order.n}",
                 or_mapping=True,
             ),
+        ),
+    ] = None
+    load: Annotated[
+        LoaderOption
+        | Sequence[LoaderOption]
+        | Callable[[Any], LoaderOption | Sequence[LoaderOption]]
+        | None,
+        Option(
+            "loader options, such as `selectinload(Order.lines)`, with which records are "
+            "loaded anew when an attempt begins; or a function of the class that returns them",
+            checked.load,
         ),
     ] = None
     chunk: Annotated[

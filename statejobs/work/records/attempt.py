@@ -24,6 +24,7 @@ from statejobs.work.records.changes import own_changes
 from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
 from statejobs.work.records.following import next_jobs
 from statejobs.work.records.hold import Hold
+from statejobs.work.records.related import load_related
 from statejobs.work.records.subject import RecordSubject
 from statejobs.work.records.taken_out import refuse_lost_writes
 from statejobs.work.session import JobSession
@@ -106,6 +107,7 @@ class RecordAttempt:
             or action.guards
             or self._model.eager_relations
             or self._loads_actor
+            or subject.bound.options.load
         )
         self._stale: dict[Claim, Stale] = {}
         self._completing: list[RecordSubject] = []
@@ -147,7 +149,9 @@ class RecordAttempt:
         subject: RecordSubject = claim.subject
         if action.is_atomic and self._hold is not None:
             self._hold.load(self._session)
-        if self._face.is_async and self._model.eager_relations:
+        if subject.bound.options.load is not None:
+            load_related(self._session, [subject], self._hold)
+        elif self._face.is_async and self._model.eager_relations:
             # a touch could not load them
             with ours():
                 self._session.refresh(subject.record, self._model.eager_relations)
@@ -224,6 +228,9 @@ class RecordAttempt:
             self._ledgers.append(ledger)
 
     def _prepare_many(self) -> Callable[[], Any] | None:
+        subjects: list[RecordSubject] = [claim.subject for claim in self.claims]
+        if subjects[0].bound.options.load is not None:
+            load_related(self._session, subjects, self._hold)
         for claim in self.claims:
             subject: RecordSubject = claim.subject
             reason = _why_stale(subject)
