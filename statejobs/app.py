@@ -320,8 +320,8 @@ class StateJobs(ByHand):
             runner,
             served,
             settings=self.settings,
-            make_listener=lambda wake: make_listener(
-                self.engine, runner.node_id, wake, self.sources.rng
+            make_listener=lambda wake, look: make_listener(
+                self.engine, runner.node_id, wake, self.sources.rng, on_cancel=look
             ),
             watch=self._watch,
             on_loop_end=self._async_engines.close_of_this_loop,

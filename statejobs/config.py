@@ -30,7 +30,7 @@ class WorkerSettings:
     shutdown_grace: timedelta = timedelta(seconds=15)
     """How long running jobs may go on after the first signal."""
     timeout_grace: timedelta = timedelta(seconds=5)
-    """How long a thread may go on after its timeout before its slot is given up."""
+    """How long a thread goes on after its timeout, or a body that is asked to stop."""
     idle_in_transaction: timedelta | None = None
     """How long a transaction may stand idle on PostgreSQL; None: two leases, at least 10 s."""
     claim_batch: int = 100

@@ -156,7 +156,7 @@ class JobRescued(Happening, frozen=True, kw_only=True):
 
 
 class JobAbandoned(Happening, frozen=True, kw_only=True):
-    """A thread did not stop after the timeout of its job; its slot was given up."""
+    """A thread did not stop at its timeout, or when it was asked to; its slot was given up."""
 
     event = Event.JOB_ABANDONED
     job: Job

@@ -54,13 +54,13 @@ class Attempts:
 
         Args:
             finisher: Commits what is written through the session of an attempt.
-            grace: How long a body may go on after its timeout.
+            grace: How long a body may go on after its timeout, or after it was asked to stop.
             sources: The clock.
             telemetry: Is told that attempts begin.
             reach: Is called when a body has returned.
         """
         self.on_abandoned: Callable[[Claim], None] = lambda _claim: None
-        """Called when a thread went on after its timeout."""
+        """Called when a thread went on after it was to stop."""
         self._finisher = finisher
         self._telemetry = telemetry
         self._reach = reach
@@ -101,7 +101,7 @@ class Attempts:
             await attempt.close()
 
     def abandon(self, claim: Claim) -> None:
-        """Tell that the thread of an attempt went on after its timeout."""
+        """Tell that the thread of an attempt went on after it was to stop."""
         self._telemetry.emit(JobAbandoned, job=claim.job)
         self.on_abandoned(claim)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from statejobs.acting import acting_as_system
 from statejobs.config import WorkerSettings
+from statejobs.runner.asked import Asked
 from statejobs.runner.calls import Call, calls_of
 from statejobs.runner.committer import Committer
 from statejobs.runner.deadline import find_blocking, give_up_blocking
@@ -107,6 +108,14 @@ class Crew:
             for queue, limit in queues.items()
         ]
         self._lane_of = {lane.queue: lane for lane in self.lanes}
+        self._asked = Asked(
+            runner,
+            held,
+            lanes=self._lane_of,
+            threads=self._threads,
+            loop_thread=self._loop_thread,
+            on_ended=self._end,
+        )
 
     def open(self) -> None:
         """Open what the app keeps open in each worker.
@@ -140,17 +149,20 @@ class Crew:
         now = self._clock.monotonic()
         self._give_back(call for lane in self.lanes for call in lane.pop_overdue(now))
 
-    def end_blocking(self) -> None:
+    def end_overdue(self) -> None:
+        """End what goes on though it was asked to stop, or blocks the event loop."""
+        self._asked.end_overdue()
+        self._end_blocking()
+
+    def _end_blocking(self) -> None:
         """Fail the attempt that blocks the event loop past its timeout.
 
         The others on that loop are released: they cannot go on, and it is not their fault.
         """
         claims = self._held.all()
+        grace = self._runner.settings.timeout_grace
         blocking = find_blocking(
-            claims,
-            self._loop_thread.running_task,
-            self._clock.monotonic(),
-            self._runner.settings.timeout_grace,
+            claims, self._loop_thread.running_task, self._clock.monotonic(), grace
         )
         if blocking is None:
             return
@@ -158,7 +170,9 @@ class Crew:
         if self._on_loop_blocked is not None and self._loop_thread.loop is not None:
             self._on_loop_blocked(self._loop_thread.loop)
         self._runner.attempts.abandon(blocking)
-        self._runner.finisher.finish(Ending(blocking, give_up_blocking(blocking)))
+        self._runner.finisher.finish(
+            Ending(blocking, give_up_blocking(blocking, grace))
+        )
         on_loop = [claim for claim in claims if claim.policy.is_async]
         for claim in on_loop:
             if claim is not blocking:

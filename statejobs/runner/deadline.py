@@ -1,4 +1,4 @@
-"""Attempts that take too long are asked to stop, and then given up."""
+"""Attempts that take too long, or go on though somebody wants them to stop, are given up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from datetime import timedelta
+from functools import partial
 
 from statejobs.errors import WrongValueError
 from statejobs.runner.port import Attempt, Claim
@@ -108,17 +109,19 @@ def _call_in_a_thread(
         finally:
             has_ended.set()
 
+    claims[0].stop = has_ended.set  # called for none that shares its call
     threading.Thread(target=call_here, name=_task_name(claims[0]), daemon=True).start()
     wait(has_ended, timeout.total_seconds())
     if returned:
         return returned[0]
+    is_stopped = claims[0].stopped_at is not None
     for claim in claims:
         claim.signal.set(_too_long(timeout))
-    if not wait(has_ended, grace.total_seconds()):
+    if is_stopped or not wait(has_ended, grace.total_seconds()):
         attempt.is_abandoned = True
         for claim in claims:
             on_abandoned(claim)
-    return _timed_out(timeout)
+    return went_on(grace) if is_stopped else _timed_out(timeout)
 
 
 async def call_within_async(attempt: Attempt, grace: timedelta) -> Outcome:
@@ -134,12 +137,14 @@ async def call_within_async(attempt: Attempt, grace: timedelta) -> Outcome:
     process = os.getpid()
 
     async def call_here() -> Outcome:
+        claim.stop = partial(loop.call_soon_threadsafe, task.cancel)
         outcome: Outcome = await attempt.call()
         if os.getpid() != process:
             end_copy(claim)
         return outcome
 
-    task = asyncio.create_task(call_here(), name=_task_name(claim))
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(call_here(), name=_task_name(claim))
     if timeout is None:
         return await task
     done, _ = await asyncio.wait({task}, timeout=timeout.total_seconds())
@@ -154,29 +159,51 @@ async def call_within_async(attempt: Attempt, grace: timedelta) -> Outcome:
 def find_blocking(
     claims: Sequence[Claim], task: str | None, now: float, grace: timedelta
 ) -> Claim | None:
-    """Return the claim whose body has kept the event loop to itself until long after its timeout.
+    """Return the claim whose body has kept the event loop to itself until long after its end.
 
     Args:
         claims: Those that run.
         task: Name of the task that the loop is in.
         now: Monotonic seconds.
-        grace: How long a body may go on after its timeout.
+        grace: How long a body may go on after its timeout, or after it was asked to stop.
     """
     for claim in claims:
-        timeout = claim.timeout
-        if timeout is not None and claim.policy.is_async and _task_name(claim) == task:
-            is_over = (
-                now - claim.began > (timeout + grace).total_seconds() + _UNBLOCKS_WITHIN
-            )
+        if claim.policy.is_async and _task_name(claim) == task:
+            ends = _last_moment(claim, grace.total_seconds())
+            is_over = ends is not None and now > ends + _UNBLOCKS_WITHIN
             return claim if is_over else None
     return None
 
 
-def give_up_blocking(claim: Claim) -> Outcome:
+def _last_moment(claim: Claim, grace: float) -> float | None:
+    """Return when at the latest a body lets go of the loop that can be cancelled on it."""
+    moments = []
+    if claim.timeout is not None:
+        moments.append(claim.began + claim.timeout.total_seconds() + grace)
+    if claim.asked_at is not None:
+        moments.append(max(claim.began, claim.asked_at) + 2 * grace)
+    return min(moments, default=None)
+
+
+def give_up_blocking(claim: Claim, grace: timedelta) -> Outcome:
     """Give up a body that lets nobody cancel it; return how its attempt ended."""
-    timeout = claim.timeout or timedelta()
-    claim.signal.set(_too_long(timeout))
-    return _timed_out(timeout)
+    if claim.timeout is None:
+        return went_on(grace)
+    claim.signal.set(_too_long(claim.timeout))
+    return _timed_out(claim.timeout)
+
+
+def is_task_of(claim: Claim, task: str | None) -> bool:
+    """Return whether the task of that name runs the body of *claim*."""
+    return _task_name(claim) == task
+
+
+def went_on(grace: timedelta) -> Fail:
+    """Return the outcome of a body that went on though somebody wanted it to stop."""
+    error = TimeoutError(
+        f"no end within {grace.total_seconds():g} s after it was asked to stop"
+    )
+    return Fail(failure=describe_failure(error), error=error)
 
 
 def end_copy(claim: Claim) -> None:

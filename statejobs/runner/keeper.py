@@ -106,6 +106,12 @@ class Keeper:
         self._on_forgotten = on_forgotten
         self._renewed_at = self._watched_at = sources.clock.monotonic()
         self._rests_until = float("-inf")
+        self.news = threading.Event()
+        """Set while somebody may have asked a job of this node to stop."""
+
+    def look_now(self) -> None:
+        """Let the next heartbeat be at once: somebody may have asked a job to stop."""
+        self.news.set()
 
     @property
     def watches_every(self) -> timedelta:
@@ -140,6 +146,7 @@ class Keeper:
         Returns:
             Whether every lease was renewed; else it is to be tried again soon.
         """
+        self.news.clear()
         began = self._sources.clock.monotonic()
         claims = self._held.all()
         locked: list[SQLAlchemyError] = []
@@ -236,7 +243,8 @@ class Keeper:
             if held is None:
                 self._drop_if_running(claim)
             elif held.cancel_requested:
-                claim.signal.set(held.reason or "a cancel was asked for")
+                reason = held.reason or "a cancel was asked for"
+                claim.ask_to_stop(reason, self._sources.clock.monotonic())
         return all(held.is_renewed for held in renewed.values())
 
     def _drop_if_running(self, claim: Claim) -> None:

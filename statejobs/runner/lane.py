@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from statejobs.runner.calls import Call, pop_call
+from statejobs.runner.port import Claim
 
 AHEAD = 0.05
 """Seconds of work that may wait for a slot."""
@@ -72,6 +73,8 @@ class Lane:
         self._takes_many = False
         # seconds that a job took, of those that ended since the last look
         self._longest = 0.0
+        self._lost: set[Claim] = set()
+        """Those whose server is no longer counted: it ends once it comes back."""
 
     def room(self, now: float) -> int:
         """Return how many more calls to claim jobs for at *now*, in monotonic seconds."""
@@ -109,6 +112,11 @@ class Lane:
             1, len(after)
         )
         with self._lock:
+            for claim in after:
+                claim.has_left = True
+            if self._lost and not self._lost.isdisjoint(after):
+                self._lost.difference_update(after)
+                return None
             self._longest = max(self._longest, seconds)
             before = len(self._waiting)
             is_low = self.has_more and before <= self._ahead // 2
@@ -126,6 +134,17 @@ class Lane:
         if is_low:
             self._on_low()
         return call
+
+    def lose(self, claim: Claim) -> bool:
+        """Let another server have the slot of *claim*; return False when its own is back."""
+        with self._lock:
+            if claim.has_left:
+                return False
+            self._lost.add(claim)
+            self._serving -= 1
+            kinds = self._kinds_to_start()
+        self._start(kinds)
+        return True
 
     def pop_overdue(self, now: float) -> list[Call]:
         """Return the jobs that have waited too long for a slot; they wait here no more."""

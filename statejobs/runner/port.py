@@ -92,8 +92,22 @@ class Claim:
     """The answer to its finish was lost, which may have landed."""
     unsaved_checkpoint: str | None = None
     """A checkpoint that could not be saved while the action's transaction was open."""
+    asked_at: float | None = None
+    """Monotonic seconds at which this node saw that somebody wants it to stop."""
+    stop: Callable[[], object] | None = None
+    """Cancels the task of its body, or ends the wait for its thread; None where nothing can."""
+    stopped_at: float | None = None
+    """Monotonic seconds at which that was done, or at which it was given up."""
+    has_left: bool = False
+    """Whether who served it has come back for more."""
     phase: Phase = Phase.HELD
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def ask_to_stop(self, reason: str, at: float) -> None:
+        """Note that somebody wants it to stop, *at* these monotonic seconds; the first stays."""
+        if self.asked_at is None:
+            self.asked_at = at
+        self.signal.set(reason)
 
     def advance(self, to: Phase) -> bool:
         """Go on to *to*; return whether that was a way from here.

@@ -105,7 +105,10 @@ class Loop:
             seconds = self.round()
 
     def _is_stopped_within(self, seconds: float) -> bool:
-        self._sources.wait(self._heeded, seconds)
+        if (
+            not self._stopped.is_set()
+        ):  # else a round may have taken the news of it back
+            self._sources.wait(self._heeded, seconds)
         return self._stopped.is_set()
 
     def _by_chance(self, *, is_soon: bool = False) -> float:

@@ -16,7 +16,7 @@ from statejobs.runner.services import Service
 from statejobs.store.engines.unanswered import SilenceWatch
 
 _LOOK_FOR_SILENCE = timedelta(seconds=1)
-_LOOK_FOR_BLOCKED = timedelta(seconds=0.5)
+_LOOK_FOR_OVERDUE = timedelta(seconds=0.5)
 
 
 def upkeep(
@@ -34,11 +34,11 @@ def upkeep(
     strays = partial(_give_back_strays, runner, keeper, held)
     rescue = partial(_rescue, runner, keeper, news)
     services = [
-        Service("heartbeat", keeper.run_once, settings.heartbeat),
+        Service("heartbeat", keeper.run_once, settings.heartbeat, news=keeper.news),
         Service("strays", strays, settings.heartbeat),
         Service("lease", keeper.watch, keeper.watches_every),
         Service("rescue", rescue, settings.rescue),
-        Service("blocked", crew.end_blocking, _LOOK_FOR_BLOCKED),
+        Service("overdue", crew.end_overdue, _LOOK_FOR_OVERDUE),
         Service("forget", node.forget_silent, SILENT_NODE / 10),
     ]
     if watch is not None:

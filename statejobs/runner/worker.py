@@ -28,7 +28,7 @@ from statejobs.store.engines.unanswered import SilenceWatch
 
 log = logging.getLogger("statejobs.worker")
 
-MakeListener = Callable[[Callable[[], None]], Listener]
+MakeListener = Callable[[Callable[[], None], Callable[[], None]], Listener]
 
 
 class Worker:
@@ -59,7 +59,8 @@ class Worker:
             runner: The engine.
             queues: How many jobs of each queue may run at once.
             settings: Lease, poll and grace.
-            make_listener: Makes what calls back when there may be work; None polls only.
+            make_listener: Makes what calls back when there may be work, and when a job is to stop;
+                without it neither is known before it is looked for.
             threads: Where `def` actions run.
             loop_thread: Where `async def` actions run.
             on_loop_end: Awaited on that loop when it ends.
@@ -121,7 +122,9 @@ class Worker:
         """What goes on while it runs, each in a thread of its own; the first claims."""
         self._claiming = Loop(claim, runner.sources)
         self._loops = [Loop(service, runner.sources) for service in others]
-        self._listener = make_listener(self.wake) if make_listener else None
+        self._listener = (
+            make_listener(self.wake, self._keeper.look_now) if make_listener else None
+        )
         self._must_release = threading.Event()
         self._log = ExitStack()
         runner.attempts.on_abandoned = self._abandon
@@ -221,7 +224,7 @@ class Worker:
 
     def _abandon(self, claim: Claim) -> None:
         log.error(
-            "job %s (%s) went on after its timeout, and cannot be stopped: it was abandoned",
+            "job %s (%s) went on after it was to stop, and cannot be stopped: it was abandoned",
             claim.job.id,
             claim.job.key,
         )

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from statejobs.store.conditions import STILL_PROCESSING, still_in
+from statejobs.store.engines.channel import tell_owner
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.naming import Names
 from statejobs.store.tables import IS_OPEN, jobs, literal_outcome, literal_state
@@ -202,7 +203,10 @@ def ask_jobs_of_rows_to_cancel(
     return (
         update(jobs)
         .where(jobs.c.id.in_(locked), STILL_PROCESSING)
-        .values(cancel_requested=True, reason=bindparam("left_reason"))
+        .values(
+            cancel_requested=tell_owner(jobs.c.owner, dialect),
+            reason=bindparam("left_reason"),
+        )
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy import Connection, Executable, bindparam, update
 
 from statejobs.store.conditions import STILL_PROCESSING, still_in
+from statejobs.store.engines.channel import tell_owner
 from statejobs.store.lock_order import job_order
 from statejobs.store.tables import IS_OPEN, jobs, literal_state
 from statejobs.values.job import WAITING, JobOutcome, JobState
@@ -43,7 +45,7 @@ def cancel_left(
 def ask_left_to_stop(connection: Connection, left: Mapping[str, str]) -> None:
     """Ask the running jobs (dedupe key → reason) to stop whose records were moved away."""
     rows = [{"left_key": key, "left_reason": left[key]} for key in _in_order(left)]
-    connection.execute(_ASK, rows)
+    connection.execute(ask_to_cancel(connection.dialect.name), rows)
 
 
 def _in_order(left: Mapping[str, str]) -> list[str]:
@@ -64,14 +66,17 @@ def cancel_left_jobs() -> Executable:
     )
 
 
-def ask_to_cancel() -> Executable:
-    """Tell a running job that its record was moved away."""
+@lru_cache(maxsize=2)
+def ask_to_cancel(dialect: str) -> Executable:
+    """Tell a running job, and its node, that its record was moved away."""
     return (
         update(jobs)
         .where(jobs.c.dedupe_key == bindparam("left_key"), IS_OPEN, STILL_PROCESSING)
-        .values(cancel_requested=True, reason=bindparam("left_reason"))
+        .values(
+            cancel_requested=tell_owner(jobs.c.owner, dialect),
+            reason=bindparam("left_reason"),
+        )
     )
 
 
 _LEAVE = cancel_left_jobs()
-_ASK = ask_to_cancel()

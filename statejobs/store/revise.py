@@ -26,6 +26,7 @@ from statejobs.store.conditions import (
     is_listed,
     still_in,
 )
+from statejobs.store.engines.channel import tell_owner
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.rows import text_of
 from statejobs.store.tables import jobs, literal_state, unindexed
@@ -68,7 +69,8 @@ def cancel_waiting(
 def request_cancel(connection: Connection, job_ids: Sequence[int], reason: str) -> None:
     """Ask those of *job_ids* that run to stop."""
     connection.execute(
-        _REQUEST, [{"job_id": job_id, "why": reason} for job_id in job_ids]
+        _request_cancel(connection.dialect.name),
+        [{"job_id": job_id, "why": reason} for job_id in job_ids],
     )
 
 
@@ -148,12 +150,15 @@ def _cancel_waiting_job() -> Executable:
     )
 
 
-def _request_cancel() -> Executable:
-    """Ask a running job to stop."""
+@lru_cache(maxsize=2)
+def _request_cancel(dialect: str) -> Executable:
+    """Ask a running job to stop, and tell its node."""
     return (
         update(jobs)
         .where(jobs.c.id == bindparam("job_id"), STILL_PROCESSING)
-        .values(cancel_requested=True, reason=bindparam("why"))
+        .values(
+            cancel_requested=tell_owner(jobs.c.owner, dialect), reason=bindparam("why")
+        )
     )
 
 
@@ -194,4 +199,3 @@ def _requeue_jobs(dialect: str) -> Executable:
 
 _RESTORE_ACTOR = _restore_actor()
 _CANCEL = _cancel_waiting_job()
-_REQUEST = _request_cancel()

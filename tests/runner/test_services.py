@@ -43,7 +43,7 @@ def by_hand(database_url, clock):
 def test_the_services_of_a_worker_have_names(app):
     names = [service.name for service in app.worker().services]
 
-    own = ["claim", "heartbeat", "strays", "lease", "rescue", "blocked", "forget"]
+    own = ["claim", "heartbeat", "strays", "lease", "rescue", "overdue", "forget"]
     watched = ["watch"] if app.store.dialect == "postgresql" else []
     assert names == [*own, *watched, "prune"]
 

@@ -195,12 +195,30 @@ def async_url(engine: Engine) -> URL:
 
 
 def make_listener(
-    engine: Engine, node_id: str, on_wake: Callable[[], None], rng: Random
+    engine: Engine,
+    node_id: str,
+    on_wake: Callable[[], None],
+    rng: Random,
+    *,
+    on_cancel: Callable[[], None] = lambda: None,
 ) -> Listener:
-    """Return what calls *on_wake* when a transaction of any process enqueued work."""
+    """Return what calls back when a transaction of any process has something for a node.
+
+    Args:
+        engine: The database.
+        node_id: The node that listens.
+        on_wake: Called when work was enqueued.
+        rng: Chance.
+        on_cancel: Called when a job of the node is to stop, on PostgreSQL; a heartbeat sees it too.
+    """
     if engine.dialect.name == "sqlite":
         return SqliteListener(engine, node_id, on_wake)
-    return PostgresListener(engine, on_wake, rng)
+
+    def hear(node: str | None) -> None:
+        if node in {None, node_id}:
+            on_cancel()
+
+    return PostgresListener(engine, on_wake, rng, on_cancel=hear)
 
 
 def make_watch(engine: Engine, monotonic: Callable[[], float]) -> SilenceWatch | None:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 from sqlalchemy import select as sql_select
 
-from statejobs.store.engines.channel import wake_channel
+from statejobs.store.engines.channel import cancel_channel, wake_channel
 from statejobs.store.engines.fresh import fresh_connection
 
 log = logging.getLogger("statejobs.listen")
@@ -46,10 +46,25 @@ class PostgresListener:
     """Listens on a connection of its own and survives its loss."""
 
     def __init__(
-        self, engine: Engine, on_wake: Callable[[], None], rng: Random
+        self,
+        engine: Engine,
+        on_wake: Callable[[], None],
+        rng: Random,
+        *,
+        on_cancel: Callable[[str | None], None] = lambda _node: None,
     ) -> None:
+        """Make one; `start` begins.
+
+        Args:
+            engine: The database.
+            on_wake: Called when there may be work.
+            rng: Chance, for the waits between tries.
+            on_cancel: Called with the node of which a job is to stop; with None when anyone may
+                have been told while nobody listened.
+        """
         self._engine = engine
         self._on_wake = on_wake
+        self._on_cancel = on_cancel
         self._rng = rng
         self._wait = _FIRST_WAIT
         self._stop_read = self._stop_write = -1
@@ -87,29 +102,37 @@ class PostgresListener:
 
     def _listen_until_lost(self) -> None:
         with fresh_connection(self._engine) as connection:
-            self._subscribe(connection)
+            wake, cancel = self._subscribe(connection)
             self._wait = _FIRST_WAIT
-            self._on_wake()  # what was sent while nobody listened
-            self._listen(connection)
+            # what was sent while nobody listened
+            self._on_wake()
+            self._on_cancel(None)
+            self._listen(connection, wake, cancel)
 
-    def _subscribe(self, connection: Any) -> None:
+    def _subscribe(self, connection: Any) -> Sequence[str]:
         connection.rollback()
         connection.autocommit = True
-        channel = connection.execute(
-            str(sql_select(wake_channel()).compile(dialect=self._engine.dialect))
-        ).fetchone()[0]
+        names = sql_select(wake_channel(), cancel_channel())
+        channels: Sequence[str] = connection.execute(
+            str(names.compile(dialect=self._engine.dialect))
+        ).fetchone()
         connection.execute(_MAY_BE_IDLE)
-        quoted = self._engine.dialect.identifier_preparer.quote_identifier(channel)
-        connection.execute(f"LISTEN {quoted}")
+        for channel in channels:
+            quoted = self._engine.dialect.identifier_preparer.quote_identifier(channel)
+            connection.execute(f"LISTEN {quoted}")
+        return channels
 
-    def _listen(self, connection: Any) -> None:
+    def _listen(self, connection: Any, wake: str, cancel: str) -> None:
         try:
             while True:
                 ready = _wait_for([connection.fileno(), self._stop_read], 60)
                 if self._stop_read in ready:
                     return
-                if list(connection.notifies(timeout=0)):
+                heard = list(connection.notifies(timeout=0))
+                if any(one.channel == wake for one in heard):
                     self._on_wake()
+                for node in {one.payload for one in heard if one.channel == cancel}:
+                    self._on_cancel(node)
                 if not ready:
                     # a half-open connection shows itself
                     connection.execute("SELECT 1")
