@@ -40,18 +40,16 @@ class RecordAttempt:
 
     __slots__ = (
         "_action",
-        "_clock",
         "_completing",
         "_ctx",
-        "_deletes",
         "_face",
         "_hold",
-        "_ids",
         "_ledgers",
         "_loads_actor",
         "_model",
         "_opened",
         "_session",
+        "_sources",
         "_stale",
         "actor",
         "claims",
@@ -94,11 +92,9 @@ class RecordAttempt:
         self._face = face
         self._hold = hold
         self._action = action
-        self._clock = sources.clock
+        self._sources = sources
         session: Any = face.sync
         self._session = session
-        self._deletes = not action.targets
-        self._ids = sources.ids
         self.concludes = bool(subject.bound.runs) or len(action.targets) > 1
         self.name = action.name
         self._loads_actor = face.is_async and self._model.actors.codec is not None
@@ -180,8 +176,8 @@ class RecordAttempt:
             subject.bound.runs.get(target, ()),
             subject.record,
             claim.job,
-            now=self._clock.now(),
-            ids=self._ids,
+            now=self._sources.clock.now(),
+            ids=self._sources.ids,
         )
 
     def endings(self, called: Outcome) -> list[Ending]:
@@ -250,7 +246,7 @@ class RecordAttempt:
 
     def _apply(self) -> None:
         """Make the changes of the action in the records that complete."""
-        now = self._clock.now()
+        now = self._sources.clock.now()
         for claim in self.claims:
             if claim in self._stale:
                 continue
@@ -275,7 +271,7 @@ class RecordAttempt:
         changes = None
         if not (
             action.is_atomic
-            or self._deletes
+            or not self._action.targets
             or (session.was_used and session.is_writing())
         ):
             records = [subject.record for subject in self._completing]
