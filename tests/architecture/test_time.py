@@ -28,6 +28,8 @@ EXCEPTIONS = {
     ),
     ("runner/executors.py", "asyncio.sleep"): "by 0: the loop takes its last step",
     ("runner/executors.py", "thread.join"): AT_A_STOP,
+    ("runner/lifespan.py", "self._is_over.wait"): "until the last job has ended",
+    ("runner/lifespan.py", "self._held.result"): AT_A_STOP,
     ("runner/services.py", "self._thread.join"): AT_A_STOP,
     ("runner/services.py", "self.join"): AT_A_STOP,
     ("runner/worker.py", "self._claiming.join"): AT_A_STOP,

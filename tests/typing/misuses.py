@@ -313,7 +313,7 @@ async def handle() -> None:
 # mypy, pyright: a wrong keyword of what is awaited
 async def handle() -> None:
     await jobs.cancel_job_async(1, why="")
-# mypy, pyright: an outcome that there is not
+# mypy, pyright, running: an outcome that there is not
 jobs.select(outcome="stail")
 # mypy, pyright: keyword-only, of a query that is awaited
 async def handle() -> None:

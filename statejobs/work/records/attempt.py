@@ -271,7 +271,7 @@ class RecordAttempt:
         changes = None
         if not (
             action.is_atomic
-            or not self._action.targets
+            or not action.targets
             or (session.was_used and session.is_writing())
         ):
             records = [subject.record for subject in self._completing]
