@@ -24,6 +24,7 @@ from statejobs.errors import (
     ClosedError,
     ConfigurationError,
     DefinitionError,
+    DuplicateJobError,
     NotAllowedError,
     NotFoundError,
     ProtectedStateError,
@@ -65,6 +66,7 @@ from statejobs.values.job import (
 )
 from statejobs.values.outcome import Cancel, Snooze, Stale
 from statejobs.values.redaction import Redaction
+from statejobs.values.unique import Unique
 from statejobs.version import __version__
 from statejobs.work.prune import Pruned
 
@@ -89,6 +91,7 @@ __all__ = [
     "DefinitionError",
     "Domain",
     "DrainResult",
+    "DuplicateJobError",
     "EnqueueResult",
     "Enqueued",
     "Event",
@@ -126,6 +129,7 @@ __all__ = [
     "TransitionRefusedError",
     "Trigger",
     "Unhandled",
+    "Unique",
     "UnreadableRecordError",
     "UnreadableRowError",
     "UtcDateTime",

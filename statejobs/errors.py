@@ -196,6 +196,27 @@ class NotAllowedError(TransitionRefusedError):
     """A transition may not be fired by who acts: one of its permissions said no."""
 
 
+class DuplicateJobError(StateJobsError):
+    """A job has the key of a request, which is `Unique` and raises; nothing was enqueued.
+
+    The transaction is as it was before the request, and may go on.
+
+    Attributes:
+        key: Of the trigger or task.
+        job_id: The job that has the key.
+        state: Its state, a `JobState`.
+    """
+
+    def __init__(self, key: str, *, job_id: int, state: str) -> None:
+        super().__init__(
+            f"job {job_id}, which is {state}, has the key of this request already",
+            where=key,
+            why="its Unique(on_conflict='raise') allows one",
+            fix="go on without a job, or say on_conflict='skip'",
+        )
+        self.key, self.job_id, self.state = key, job_id, state
+
+
 class BulkError(StateJobsError):
     """SQL alone cannot move or create many records as they are declared."""
 

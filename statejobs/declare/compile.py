@@ -27,6 +27,7 @@ from statejobs.declare.state_column import DeclaredState
 from statejobs.declare.storable import refuse_what_is_not_stored
 from statejobs.declare.transition import Transition
 from statejobs.declare.trigger import Trigger
+from statejobs.declare.unique_checks import refuse_waiting_records
 from statejobs.errors import DefinitionError
 from statejobs.record.home import Home
 from statejobs.record.ledger import value_of
@@ -95,6 +96,7 @@ def compile_resource(
     refuse_other_states(declared)
     refuse_lonely(declared)
     refuse_second_hooks(declared)
+    refuse_waiting_records(declared)
     model = ResourceModel(
         cls=cls,
         name=name,

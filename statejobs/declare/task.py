@@ -20,7 +20,12 @@ from sqlalchemy.orm import Session
 
 from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.declare.options import explain_options
-from statejobs.declare.task_checks import check_body, check_hook, context_of
+from statejobs.declare.task_checks import (
+    check_body,
+    check_hook,
+    check_unique,
+    context_of,
+)
 from statejobs.record.enqueue_tasks import enqueue_task
 from statejobs.record.home import Home
 from statejobs.record.listening import listen_to_sessions
@@ -33,6 +38,7 @@ from statejobs.values.kinds import members_of
 from statejobs.values.levels import LogLevel
 from statejobs.values.option import chosen, given
 from statejobs.values.options import TaskOptions
+from statejobs.values.unique import Unique
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -87,10 +93,13 @@ class TaskRequest(Generic[P]):
     def enqueue(
         self, session: Session, /, *args: P.args, **kwargs: P.kwargs
     ) -> EnqueueResult:
-        """Enqueue one job in the transaction of *session*; each call makes a job of its own.
+        """Enqueue one job in the transaction of *session*.
+
+        Each call makes a job of its own, unless the task is `Unique`.
 
         Raises:
             ArgumentsError: Arguments that do not fit, or would not survive being stored.
+            DuplicateJobError: A job has its key, and its `Unique` raises.
         """
         refuse_async(session, "enqueue", instead="await ….enqueue_async(session, …)")
         return self._enqueue(session, args, kwargs)
@@ -102,6 +111,7 @@ class TaskRequest(Generic[P]):
 
         Raises:
             ArgumentsError: As `enqueue`; then none of them is enqueued.
+            DuplicateJobError: The same, of a `Unique` that raises.
         """
         refuse_async(session, "enqueue_many")
         calls = members_of(
@@ -182,13 +192,15 @@ class _TaskDecorator:
     def __call__(self, body: Callable[P, T]) -> Task[P, P, T]: ...
     def __call__(self, body: Callable[..., Any]) -> Task[..., ..., Any]:
         check_body(body, self._options.key)
+        takes_context = context_of(body, self._options.key) is not None
+        check_unique(body, self._options, skip=int(takes_context))
         spec = TaskSpec(
             name=body.__name__,
             body=body,
             written=self._options,
             chosen=self._chosen,
             home=Home(),
-            takes_context=context_of(body, self._options.key) is not None,
+            takes_context=takes_context,
         )
         return Task(body, spec)
 
@@ -216,6 +228,7 @@ def task(
     log_final_level: LogLevel | int = "error",
     meta: Mapping[str, Any] | None = None,
     upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+    unique: Unique | None = None,
 ) -> _TaskDecorator:
     """Declare that the decorated function runs as a job that belongs to no record.
 
@@ -244,6 +257,7 @@ def task(
         meta: What programs note on its jobs, as JSON: a mapping, at most 8 kB.
         upcast: Called with the stored arguments of an old job that no longer fit, as JSON values;
             returns those of today.
+        unique: At most one job for what requests share: a `Unique`.
 
     Raises:
         DefinitionError: A value that no job could have, or a function that cannot be one.

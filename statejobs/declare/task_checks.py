@@ -9,8 +9,11 @@ from typing import Any
 from statejobs.declare.annotations import is_context, meaning
 from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.declare.hook_checks import check_function_hook, refuse_second_hook
-from statejobs.errors import DefinitionError
+from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.record.specs import TaskSpec
+from statejobs.values.options import TaskOptions
+from statejobs.values.unique import Mark
+from statejobs.values.unique_key import names_and_marks
 
 
 def check_body(body: Any, key: str) -> None:
@@ -76,6 +79,25 @@ def context_of(body: Callable[..., Any], key: str) -> type | None:
             )
         return kind
     return None
+
+
+def check_unique(body: Callable[..., Any], options: TaskOptions, *, skip: int) -> None:
+    """Refuse a `Unique` by what the task does not take.
+
+    Raises:
+        DefinitionError: With the closest of its arguments and the marks.
+    """
+    by = options.unique.by if options.unique is not None else None
+    parameters = list(inspect.signature(body).parameters)[skip:]
+    _, marks = names_and_marks(by, parameters)
+    for mark in marks:
+        if mark not in set(Mark):
+            raise DefinitionError(
+                _where(options.key, body),
+                f"its Unique is by {mark!r}, which is no argument of it",
+                why="requests that share what by= names are one",
+                fix=did_you_mean(mark, [*parameters, *Mark]),
+            )
 
 
 def check_hook(task: TaskSpec, hook: Callable[..., Any]) -> None:

@@ -27,6 +27,7 @@ from statejobs.values.loading import LoaderOption
 from statejobs.values.option import chosen, given
 from statejobs.values.options import TriggerOptions
 from statejobs.values.outcome import HookKind
+from statejobs.values.unique import Unique
 from statejobs.values.wait import positive_wait
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Trigger(Promising):
         log_final_level: LogLevel | int = "error",
         meta: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+        unique: Unique | None = None,
         args: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
         load: LoaderOption
         | Sequence[LoaderOption]
@@ -108,6 +110,7 @@ class Trigger(Promising):
                 of the record.
             upcast: Called with the stored arguments of an old job that no longer fit, as JSON
                 values; returns those of today.
+            unique: At most one job for each record and period: a `Unique`.
             args: Arguments that `run_trigger` passes to the action: a mapping, or a function of the
                 record.
             load: Loader options, such as `selectinload(Order.lines)`, with which records are loaded

@@ -51,6 +51,8 @@ def _why_stuck(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | N
 def _why_forgotten(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
     for key in model.spec.promised_by(state):
         bound = model.triggers[key]
+        if bound.options.unique is not None:
+            continue  # its record does not wait for it
         mine = _jobs_of(bound, jobs)
         if not mine:
             return f"it waits in {state!r} for a job of {key!r}, and there is none"

@@ -173,12 +173,23 @@ def _requeue(
         (job, *others) = jobs
         if others:
             raise
-        served = f"{job.resource} {job.record_id}"
-        raise StateJobsError(
+        raise _is_followed(job) from None
+
+
+def _is_followed(job: Job) -> StateJobsError:
+    """Return why a job does not go on whose key another has."""
+    if job.record_id is None:
+        return StateJobsError(
             _no_go(job),
-            why=f"a newer job serves {served}",
-            fix=f"see: statejobs record show {served}",
-        ) from None
+            why=f"a newer job has its key, {job.dedupe_key}, which is Unique",
+            fix=f"see: statejobs job list --key {job.key}",
+        )
+    served = f"{job.resource} {job.record_id}"
+    return StateJobsError(
+        _no_go(job),
+        why=f"a newer job serves {served}",
+        fix=f"see: statejobs record show {served}",
+    )
 
 
 def _repair(desk: Desk, job: Job, standing: Standing, verdicts: Verdicts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -16,6 +17,7 @@ from statejobs.record.specs import ActionSpec, BoundTrigger
 from statejobs.record.written import new_job, wake_after_commit
 from statejobs.store.binds import connection_for
 from statejobs.store.enqueue import Records, enqueue
+from statejobs.store.enqueue_unique import enqueue_unique
 from statejobs.store.missing import explain_missing_tables
 from statejobs.values.clock import random_id
 from statejobs.values.job import EnqueueResult
@@ -36,6 +38,7 @@ def enqueue_action(
     Raises:
         ArgumentsError: The arguments do not fit, or would not survive.
         TransitionRefusedError: A record is neither in a source nor being run.
+        DuplicateJobError: A record has a job, and the trigger is `Unique` and raises.
         WrongValueError: One is no record of a class that has the action.
     """
     if not records:
@@ -69,8 +72,10 @@ def enqueue_action(
         )
         former.update({f"{old}{record_id}": key for old in bound.former_prefixes})
     connection = connection_for(session, type(records[0]).__statejobs__.mapper)
+    unique = action.trigger.options.unique
+    put = enqueue if unique is None else partial(enqueue_unique, unique=unique, now=now)
     with explain_missing_tables(connection):
-        made = enqueue(
+        made = put(
             connection, list(new.values()), former=former, records=_records(records)
         )
     results = dict(zip(new, made, strict=True))

@@ -1,4 +1,4 @@
-"""Makes the jobs of tasks: each request is a job of its own, on the caller's connection."""
+"""Makes the jobs of tasks on the caller's connection: each request has its own, unless `Unique`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.acting import current_actor, current_tenant
 from statejobs.errors import ArgumentsError
 from statejobs.record.ledger import IDS, clock_of
 from statejobs.record.specs import TaskSpec
+from statejobs.record.unique_tasks import enqueue_unique_tasks
 from statejobs.record.written import wake_after_commit
 from statejobs.store.binds import connection_for_jobs
 from statejobs.store.enqueue_alike import enqueue_alike
@@ -20,6 +22,7 @@ from statejobs.values.clock import random_id
 from statejobs.values.job import Enqueued, EnqueueResult, JobState, NewJob
 from statejobs.values.job_options import JobOptions
 from statejobs.values.meta import stored_meta
+from statejobs.values.unique import held_until
 
 
 def enqueue_task(
@@ -33,6 +36,7 @@ def enqueue_task(
 
     Raises:
         ArgumentsError: Arguments that do not fit, or would not survive; nothing is written.
+        DuplicateJobError: A job has the key of one, and the task is `Unique` and raises.
         ConfigurationError: The session does not say where jobs go.
         SchemaError: The tables of statejobs are missing.
     """
@@ -41,11 +45,24 @@ def enqueue_task(
     if not each:
         return []
     connection = connection_for_jobs(session)
+    shared = _shared(session, task, chosen)
     with explain_missing_tables(connection):
-        job_ids = enqueue_alike(connection, _shared(session, task, chosen), each)
+        results = (
+            _enqueue_each(connection, shared, each)
+            if task.options.unique is None
+            else enqueue_unique_tasks(connection, task, shared, each)
+        )
     wake_after_commit(session, connection)
+    return results
+
+
+def _enqueue_each(
+    connection: Connection, shared: NewJob, each: Sequence[tuple[str, str]]
+) -> list[EnqueueResult]:
+    """Enqueue a job for each of *each*."""
     return [
-        EnqueueResult(job_id=job_id, outcome=Enqueued.INSERTED) for job_id in job_ids
+        EnqueueResult(job_id=job_id, outcome=Enqueued.INSERTED)
+        for job_id in enqueue_alike(connection, shared, each)
     ]
 
 
@@ -72,6 +89,7 @@ def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
         meta=None if meta is None else stored_meta(meta, key=options.key),
         allowance=most,
         enqueued_at=now,
+        unique_until=held_until(options.unique, now),
     )
 
 

@@ -24,6 +24,7 @@ from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED, Promise
 from statejobs.values.options import TaskOptions, TriggerOptions
 from statejobs.values.outcome import HookKind
+from statejobs.values.unique_key import UniqueKeys
 
 GuardFunction = Callable[[Any], bool]
 """Takes a record."""
@@ -241,6 +242,12 @@ class TaskSpec:
         return Signature.of(
             self.body, name=self.name, skip=1 if self.takes_context else 0
         )
+
+    @cached_property
+    def unique_keys(self) -> UniqueKeys | None:
+        """What makes the dedupe keys of its jobs; None when each request makes a job."""
+        unique = self.options.unique
+        return None if unique is None else UniqueKeys(unique.by, self.signature)
 
     def __repr__(self) -> str:
         return f"<task {self.key}>"

@@ -11,17 +11,18 @@ from sqlalchemy import (
     bindparam,
     exists,
     literal,
+    or_,
     update,
 )
 from sqlalchemy.sql.elements import ColumnElement
 
 from statejobs.store.bulk import locked_jobs_of_rows
-from statejobs.store.tables import IS_OPEN, jobs, literal_state
+from statejobs.store.tables import HOLDS_KEY, jobs, literal_state
 from statejobs.values.job import JobState
 
 
 def adopt_job() -> Executable:
-    """Give the open job under `former_key` that of today, unless that has a job too.
+    """Give the job that holds `former_key` that of today, unless that has a job too.
 
     Its `key` stays, so that a node whose code is older still runs it.
     """
@@ -29,7 +30,7 @@ def adopt_job() -> Executable:
     return (
         update(jobs)
         .where(
-            jobs.c.dedupe_key == bindparam("former_key"), IS_OPEN, ~_has_job(present)
+            jobs.c.dedupe_key == bindparam("former_key"), HOLDS_KEY, ~_has_job(present)
         )
         .values(dedupe_key=present)
     )
@@ -40,15 +41,18 @@ def adopt_jobs_of_rows(
 ) -> Executable:
     """Do the same for jobs of *rows* that left one of *sources*, by the start of their keys."""
     today = literal(present, Text()) + jobs.c.record_id
-    locked = locked_jobs_of_rows(dialect, rows, former, sources, IS_OPEN)
+    locked = locked_jobs_of_rows(dialect, rows, former, sources, HOLDS_KEY)
     return (
         update(jobs)
-        .where(jobs.c.id.in_(locked), IS_OPEN, ~_has_job(today))
+        .where(jobs.c.id.in_(locked), HOLDS_KEY, ~_has_job(today))
         .values(dedupe_key=today)
     )
 
 
 def _has_job(dedupe_key: ColumnElement[str]) -> ColumnElement[bool]:
     other = jobs.alias("present_jobs")
-    is_open = other.c.state != literal_state(JobState.COMPLETED)
-    return exists().where(other.c.dedupe_key == dedupe_key, is_open)
+    holds_key = or_(
+        other.c.state != literal_state(JobState.COMPLETED),
+        other.c.unique_until.is_not(None),
+    )
+    return exists().where(other.c.dedupe_key == dedupe_key, holds_key)

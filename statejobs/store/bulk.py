@@ -34,7 +34,7 @@ from statejobs.store.conditions import STILL_PROCESSING, still_in
 from statejobs.store.engines.channel import tell_owner
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.naming import Names
-from statejobs.store.tables import IS_OPEN, jobs, literal_outcome, literal_state
+from statejobs.store.tables import HOLDS_KEY, jobs, literal_outcome, literal_state
 from statejobs.store.upsert import NEW_JOB_COLUMNS, enqueue_jobs
 from statejobs.values.job import WAITING, Enqueued, JobOutcome, JobState
 
@@ -46,6 +46,15 @@ class MovedRow(NamedTuple):
     version: int
     was: str | None
     """The state that it left; None for one that was created."""
+
+
+_AS_RECORDS = (
+    Enqueued.INSERTED,
+    Enqueued.COALESCED,
+    Enqueued.RUN_AGAIN,
+    Enqueued.RETRIED,
+)
+"""What becomes of a request for a record whose trigger is not `Unique`."""
 
 
 class RowWithJob(NamedTuple):
@@ -163,7 +172,7 @@ def fused(
         )
         counts += [
             func.count().filter(made.c.outcome == _text(o)).label(o.value)
-            for o in Enqueued
+            for o in _AS_RECORDS
         ]
         statement = select(*counts).select_from(made)
     return (
@@ -217,13 +226,13 @@ def locked_jobs_of_rows(
     sources: Sequence[str],
     condition: ColumnElement[bool],
 ) -> Select[Any]:
-    """Lock the open jobs of *rows* that left one of *sources*, by the start of their keys."""
+    """Lock the jobs that hold keys of *rows* that left one of *sources*, by the start of these."""
     keys = select(literal(key_prefix, Text()) + rows.c.record_id).where(
         rows.c.was.in_(sources)
     )
     return (
         select(jobs.c.id)
-        .where(jobs.c.dedupe_key.in_(keys), IS_OPEN, condition)
+        .where(jobs.c.dedupe_key.in_(keys), HOLDS_KEY, condition)
         .order_by(*in_job_order(jobs.c.dedupe_key, dialect))
         .with_for_update()
         .correlate(None)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BindParameter,
     FromClause,
     Integer,
     LargeBinary,
+    Text,
     and_,
     any_,
     bindparam,
@@ -17,6 +20,7 @@ from sqlalchemy import (
     cast,
     func,
     null,
+    select,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ColumnElement
@@ -47,6 +51,23 @@ def is_listed(column: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
         # an array: the text stays the same, so it is prepared once
         return column == any_(bindparam("ids", type_=postgresql.ARRAY(column.type)))
     return column.in_(bindparam("ids", expanding=True))
+
+
+def has_dedupe_key(dialect: str) -> ColumnElement[bool]:
+    """Return whether one of `dedupe_keys` belongs to a job; as `listed_keys` gives them."""
+    key = jobs.c.dedupe_key
+    if dialect == "postgresql":
+        # an array: the text stays the same, so it is prepared once
+        return key == any_(bindparam("dedupe_keys", type_=postgresql.ARRAY(Text)))
+    each = func.json_each(bindparam("dedupe_keys")).table_valued("value")
+    return key.in_(select(each.c.value))
+
+
+def listed_keys(dedupe_keys: Sequence[str], dialect: str) -> dict[str, Any]:
+    """Return the parameter of `has_dedupe_key`; a list as JSON on SQLite."""
+    if dialect == "postgresql":
+        return {"dedupe_keys": list(dedupe_keys)}
+    return {"dedupe_keys": msgspec.json.encode(list(dedupe_keys)).decode()}
 
 
 KEY_ORDER = (jobs.c.key, jobs.c.priority, jobs.c.run_at, jobs.c.id)

@@ -14,6 +14,7 @@ from statejobs.store.arrays import as_arrays
 from statejobs.store.lock_order import job_order
 from statejobs.store.upsert import (
     NEW_JOB_COLUMNS,
+    Meet,
     enqueue_jobs,
     lock_records,
     names_of_locks,
@@ -54,27 +55,28 @@ def enqueue(
     by the same statement, before any job is.
     """
     if former:
-        _adopt(connection, former, records)
-    ordered = sorted(new, key=_order) if len(new) > 1 else new
-    most = _MOST_ROWS if connection.dialect.name == "sqlite" else max(len(new), 1)
+        adopt(connection, former, records)
+    ordered = sorted(new, key=in_order) if len(new) > 1 else new
+    most = MOST_ROWS if connection.dialect.name == "sqlite" else max(len(new), 1)
     found = [
         row
         for first in range(0, len(new), most)
-        for row in _upsert(
-            connection, [_row_of(job) for job in ordered[first : first + most]], records
+        for row in upsert(
+            connection, [row_of(job) for job in ordered[first : first + most]], records
         )
     ]
     by_key = {row.dedupe_key: row for row in found}
     if len(by_key) != len(found):
         return _match_rows(new, found)
-    return [_result(by_key[job.dedupe_key]) for job in new]
+    return [result_of(by_key[job.dedupe_key]) for job in new]
 
 
-def _order(job: NewJob) -> tuple[int, str]:
+def in_order(job: NewJob) -> tuple[int, str]:
+    """Return what jobs are sorted by before they are inserted."""
     return job_order(job.dedupe_key or "")
 
 
-def _adopt(
+def adopt(
     connection: Connection, former: Mapping[str, str], records: Records | None
 ) -> None:
     """Give jobs under *former* keys those of today; locks are taken as by an enqueue."""
@@ -86,25 +88,34 @@ def _adopt(
     connection.execute(_ADOPT, rows)
 
 
-def _upsert(
-    connection: Connection, rows: Sequence[Mapping[str, Any]], records: Records | None
+def upsert(
+    connection: Connection,
+    rows: Sequence[Mapping[str, Any]],
+    records: Records | None,
+    meet: Meet | None = None,
 ) -> CursorResult[Any]:
+    """Insert *rows*, or go on with the jobs that they meet, by one statement."""
     dialect = connection.dialect.name
     if records is not None and dialect == "postgresql":
         constant, given = as_arrays(rows)
         statement = _enqueue(
-            dialect, arrays=True, constant=constant, locks=records.columns
+            dialect,
+            arrays=True,
+            constant=constant,
+            locks=records.columns,
+            meet=meet,
         )
         return connection.execute(statement, {**given, **records.parameters})
     if len(rows) == 1:
-        return connection.execute(_enqueue(dialect), dict(rows[0]))
+        return connection.execute(_enqueue(dialect, meet=meet), dict(rows[0]))
     if dialect == "postgresql":
         constant, given = as_arrays(rows)
         return connection.execute(
-            _enqueue(dialect, arrays=True, constant=constant), given
+            _enqueue(dialect, arrays=True, constant=constant, meet=meet), given
         )
     # an executemany would return row by row
-    return connection.execute(_enqueue(dialect).values([dict(row) for row in rows]))
+    statement = _enqueue(dialect, meet=meet)
+    return connection.execute(statement.values([dict(row) for row in rows]))
 
 
 @lru_cache(maxsize=256)
@@ -114,11 +125,15 @@ def _enqueue(
     arrays: bool = False,
     constant: frozenset[str] = frozenset(),
     locks: tuple[ColumnElement[Any], ...] = (),
+    meet: Meet | None = None,
 ) -> Any:
-    return enqueue_jobs(dialect, arrays=arrays, constant=constant, locks=locks)
+    return enqueue_jobs(
+        dialect, arrays=arrays, constant=constant, locks=locks, meet=meet
+    )
 
 
-def _row_of(job: NewJob) -> dict[str, Any]:
+def row_of(job: NewJob) -> dict[str, Any]:
+    """Return a new job as a row."""
     row = {name: getattr(job, name) for name in NEW_JOB_COLUMNS}
     row["state"] = job.state.value
     return row
@@ -129,12 +144,13 @@ def _match_rows(new: Sequence[NewJob], found: Sequence[Any]) -> list[EnqueueResu
     keyed = {row.dedupe_key: row for row in found if row.dedupe_key is not None}
     plain = iter(sorted((r for r in found if r.dedupe_key is None), key=lambda r: r.id))
     return [
-        _result(keyed[j.dedupe_key] if j.dedupe_key is not None else next(plain))
+        result_of(keyed[j.dedupe_key] if j.dedupe_key is not None else next(plain))
         for j in new
     ]
 
 
-def _result(row: Any) -> EnqueueResult:
+def result_of(row: Any) -> EnqueueResult:
+    """Return what became of a request, by the row of the job that serves it."""
     if row.coalesced == 0:
         outcome = Enqueued.INSERTED
     elif row.state == JobState.PROCESSING:
@@ -147,4 +163,4 @@ def _result(row: Any) -> EnqueueResult:
 
 
 _ADOPT = adopt_job()
-_MOST_ROWS = 1000  # SQLite takes 32,766 parameters in a statement
+MOST_ROWS = 1000  # SQLite takes 32,766 parameters in a statement

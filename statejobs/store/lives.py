@@ -7,27 +7,27 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-import msgspec
 from sqlalchemy import (
     Connection,
     Executable,
     Row,
     Select,
-    Text,
-    any_,
     bindparam,
     case,
     false,
-    func,
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql
 
-from statejobs.store.conditions import STILL_PROCESSING, still_in
+from statejobs.store.conditions import (
+    STILL_PROCESSING,
+    has_dedupe_key,
+    listed_keys,
+    still_in,
+)
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.revise import cancel_waiting, request_cancel
-from statejobs.store.tables import IS_OPEN, jobs, literal_outcome, literal_state
+from statejobs.store.tables import HOLDS_KEY, jobs, literal_outcome, literal_state
 from statejobs.values.job import ENDED, WAITING, JobOutcome, JobState
 
 REUSED = "its record is gone, and another has its key"
@@ -59,26 +59,17 @@ def end_with_record(
 
 def _lock(connection: Connection, dedupe_keys: Sequence[str]) -> Sequence[Row[Any]]:
     dialect = connection.dialect.name
-    keys: Any = list(dedupe_keys)
-    given = keys if dialect == "postgresql" else msgspec.json.encode(keys).decode()
-    locking = _lock_open_jobs(dialect)
-    return connection.execute(locking, {"dedupe_keys": given}).all()
+    locking = _lock_holders(dialect)
+    return connection.execute(locking, listed_keys(dedupe_keys, dialect)).all()
 
 
 @lru_cache(maxsize=2)
-def _lock_open_jobs(dialect: str) -> Select[Any]:
-    """Lock the jobs that one of `dedupe_keys` belongs to; a list as JSON on SQLite."""
-    key = jobs.c.dedupe_key
-    if dialect == "postgresql":
-        # an array: the text stays the same, so it is prepared once
-        is_listed = key == any_(bindparam("dedupe_keys", type_=postgresql.ARRAY(Text)))
-    else:
-        each = func.json_each(bindparam("dedupe_keys")).table_valued("value")
-        is_listed = key.in_(select(each.c.value))
+def _lock_holders(dialect: str) -> Select[Any]:
+    """Lock the jobs that hold one of `dedupe_keys`."""
     return (
         select(jobs.c.id, jobs.c.state)
-        .where(is_listed, IS_OPEN)
-        .order_by(*in_job_order(key, dialect))
+        .where(has_dedupe_key(dialect), HOLDS_KEY)
+        .order_by(*in_job_order(jobs.c.dedupe_key, dialect))
         .with_for_update()
     )
 

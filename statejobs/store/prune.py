@@ -75,17 +75,22 @@ def read_ended(
     before: datetime,
     ids: Sequence[int],
     *,
+    now: datetime,
     lock: bool,
 ) -> list[EndedJob]:
-    """Return those of *ids* that ended in *state* before then.
+    """Return those of *ids* that ended in *state* before then, and hold no key *now*.
 
     With *lock* they are locked, waiting for nobody; those that others hold are left out.
     """
     dialect = connection.dialect.name
     names = (as_bytes(column, dialect) for column in (jobs.c.key, jobs.c.record_id))
+    until = jobs.c.unique_until
+    is_free = until.is_(None) | (until <= now)
     query = select(jobs.c.id, *names).where(
         is_listed(jobs.c.id, dialect), still_in(state), jobs.c.finished_at < before
     )
+    if state is JobState.COMPLETED:  # what gave up holds no key
+        query = query.where(is_free)
     if lock:
         query = query.with_for_update(skip_locked=True)
     return [

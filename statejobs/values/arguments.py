@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, get_type_hints
@@ -45,6 +46,7 @@ class Parameter:
     annotation: object
     is_required: bool
     is_positional: bool
+    default: object
     decoder: msgspec.json.Decoder[Any]
 
 
@@ -138,6 +140,15 @@ class Signature:
             ArgumentsError: As `bind` and `encode`.
         """
         return self.encode(self.bind(args, kwargs))
+
+    def stored_defaults(self) -> dict[str, str]:
+        """Return the defaults as they would be stored, of those that could be."""
+        found = {}
+        for name, parameter in self.parameters.items():
+            if not parameter.is_required:
+                with suppress(ArgumentsError):
+                    found[name] = self._encode(name, parameter.default)
+        return found
 
     def decode(self, text: str, upcast: Upcast | None = None) -> dict[str, object]:
         """Return the stored arguments, typed by the annotations.
@@ -252,6 +263,7 @@ def _parameter(
         annotation=annotation,
         is_required=declared.default is inspect.Parameter.empty,
         is_positional=declared.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=declared.default,
         decoder=_decoder(annotation, name, declared),
     )
 

@@ -75,6 +75,9 @@ LIVE = (*WAITING, JobState.PROCESSING)
 ENDED = (JobState.COMPLETED, JobState.CANCELLED, JobState.DISCARDED)
 """States in which a job rests for good, unless a person retries it."""
 
+GAVE_UP = (JobState.CANCELLED, JobState.DISCARDED)
+"""States in which a job has ended without having done its work."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
@@ -99,6 +102,8 @@ class NewJob:
     allowance: int | None = None
     """Its `max_attempts`, where its enqueue chose them; None: those of its trigger or task."""
     enqueued_at: datetime
+    unique_until: datetime | None = None
+    """Until when its key is held, though it has completed."""
 
 
 class Job(Struct, frozen=True, gc=False):
@@ -179,6 +184,10 @@ class Enqueued(StrEnum):
     """A job for this record is running; it runs once more when that attempt ends."""
     RETRIED = "retried"
     """An ended job of this record goes on, with its attempts and its idempotency key."""
+    DUPLICATE = "duplicate"
+    """A job has its key, which is `Unique`, and is kept as it was; no job was made."""
+    REPLACED = "replaced"
+    """A job that waits has its key, which is `Unique`, and took over what `replace` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,3 +212,7 @@ class BulkResult:
     """Running jobs that will run once more."""
     retried: int = 0
     """Ended jobs that go on."""
+    duplicate: int = 0
+    """Jobs that have a key which is `Unique`, and are kept as they were."""
+    replaced: int = 0
+    """Jobs that wait, and took over what `Unique` names."""

@@ -115,6 +115,23 @@ _positive = span(
 )
 
 
+def one_of(*known: str) -> Check:
+    """Check a word of a closed set."""
+
+    def check(where: str, name: str, value: Any) -> str:
+        check_text(f"{where}: {name}", value, example=known[0])
+        if value in known:
+            return str(value)
+        raise DefinitionError(
+            where,
+            f"{name}={value!r}",
+            why=f"it is one of {', '.join(map(repr, known))}",
+            fix=did_you_mean(value, known),
+        )
+
+    return check
+
+
 def backoff(where: str, _name: str, value: Any) -> Backoff:
     """Return the backoff for which the value stands."""
     try:

@@ -17,6 +17,7 @@ from statejobs.values.job import Job
 from statejobs.values.levels import LogLevel
 from statejobs.values.loading import LoaderOption
 from statejobs.values.option import Option, check_options
+from statejobs.values.unique import Unique, of_task, of_trigger
 
 RESOURCE_PLACE = "{resource}"
 """What in the key of a trigger is replaced by the name of a resource."""
@@ -153,6 +154,13 @@ class TaskOptions:
             ),
         ),
     ] = None
+    unique: Annotated[
+        Unique | None,
+        Option(
+            "at most one job for what requests share: a `Unique`",
+            of_task,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Refuse values that no one can mean."""
@@ -196,6 +204,13 @@ class TriggerOptions(TaskOptions):
             checked.meta(or_function=True),
         ),
     ] = None  # type: ignore[assignment] # a task has no record to ask
+    unique: Annotated[
+        Unique | None,
+        Option(
+            "at most one job for each record and period: a `Unique`",
+            of_trigger,
+        ),
+    ] = None
     args: Annotated[
         Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None,
         Option(

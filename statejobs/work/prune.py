@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
@@ -53,6 +53,7 @@ class _Batch:
 
     state: JobState
     before: datetime
+    now: datetime
     ids: Sequence[int]
     dry_run: bool
 
@@ -62,7 +63,7 @@ class _Batch:
         """Return those that are old enough still, or those of *only*."""
         ids = self.ids if only is None else only
         return statements.read_ended(
-            connection, self.state, self.before, ids, lock=lock
+            connection, self.state, self.before, ids, now=self.now, lock=lock
         )
 
 
@@ -96,7 +97,7 @@ class Pruner:
             age = retention.of(state)
             if age is not None and age < now - FIRST:  # else nothing is that old
                 self._prune_jobs(
-                    state, now - age, retention.batch, pruned, dry_run=dry_run
+                    state, age, now, retention.batch, pruned, dry_run=dry_run
                 )
         if retention.history is not None and retention.history < now - FIRST:
             before = now - retention.history
@@ -113,12 +114,14 @@ class Pruner:
     def _prune_jobs(
         self,
         state: JobState,
-        before: datetime,
+        age: timedelta,
+        now: datetime,
         batch: int,
         pruned: Pruned,
         *,
         dry_run: bool,
     ) -> None:
+        before = now - age
         after = START
         while after != before:
             with self._store.unwaiting() as connection:
@@ -128,7 +131,9 @@ class Pruner:
             for start in range(0, len(ids), batch):
                 part = ids[start : start + batch]
                 self._prune_batch(
-                    _Batch(state=state, before=before, ids=part, dry_run=dry_run),
+                    _Batch(
+                        state=state, before=before, now=now, ids=part, dry_run=dry_run
+                    ),
                     pruned,
                 )
 

@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 
 from statejobs import (
     ConfigurationError,
@@ -63,6 +63,14 @@ def add_job(app, number, state, *, days, key="parcel.send", record=None, tries=1
         connection.execute(insert(jobs).values(row))
         if tried:
             connection.execute(insert(attempts), tried)
+
+
+def hold_key(app, number, until):
+    """Let a job hold its key until then."""
+    with app.engine.begin() as connection:
+        connection.execute(
+            update(jobs).where(jobs.c.id == number).values(unique_until=until)
+        )
 
 
 def left(app):
@@ -131,6 +139,24 @@ def test_a_completed_job_goes_wherever_its_record_is(app):
 
     app.prune()
 
+    assert left(app) == []
+
+
+def test_a_completed_job_stays_as_long_as_it_holds_its_key(app):
+    for n in range(1, 6):
+        add_job(app, n, JobState.COMPLETED, days=50)
+    add_job(app, 6, JobState.DISCARDED, days=50)
+    later = NOON + timedelta(microseconds=1)
+    for n in (1, 2, 3, 6):  # what gave up holds no key
+        hold_key(app, n, later)
+    hold_key(app, 4, NOON)
+
+    counted = app.prune(dry_run=True)
+    assert app.prune() == counted
+
+    assert left(app) == [1, 2, 3]
+    app.sources.clock.advance(microseconds=1)
+    app.prune()
     assert left(app) == []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from statejobs.values.job_options import JobOptions
 from statejobs.values.option import Option, options_of
 from statejobs.values.options import TaskOptions, TriggerOptions
+from statejobs.values.unique import Unique
 from tests.support.written_waits import waits_written
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,8 @@ class Door:
     """A function that takes the options of a declaration by name, and where a page lists them."""
 
     file: str
-    function: str
+    function: str | None
+    """None: the declaration itself is what users write."""
     takes: type
     heading: str
 
@@ -40,11 +42,14 @@ DOORS = (
     Door("declare/task.py", "task", TaskOptions, "## `@task(key"),
     Door("declare/task.py", "options", JobOptions, "## `.options("),
     Door("declare/action_on_class.py", "options", JobOptions, "## `.options("),
+    Door("values/unique.py", None, Unique, "## `Unique("),
 )
 
 
 def signature_written(source: str, door: Door) -> str:
     """Return *source* with each option that is given by name among the parameters."""
+    if door.function is None:
+        return source
     arguments = _function(source, door).args.kwonlyargs
     first, last = arguments[0].lineno, arguments[-1].end_lineno
     lines = source.splitlines(keepends=True)
@@ -63,6 +68,8 @@ def signature_written(source: str, door: Door) -> str:
 
 def docstring_written(source: str, door: Door) -> str:
     """Return *source* with the meaning of each option under `Args:` in the docstring."""
+    if door.function is None:
+        return source
     lines = source.splitlines(keepends=True)
     docstring = _function(source, door).body[0]
     place = range(docstring.lineno, docstring.end_lineno)

@@ -18,6 +18,7 @@ from statejobs import (
     Defaults,
     Domain,
     DrainResult,
+    Enqueued,
     EnqueueResult,
     Event,
     Handled,
@@ -33,6 +34,7 @@ from statejobs import (
     StateJobs,
     Trigger,
     Unhandled,
+    Unique,
     UtcDateTime,
     acting_as,
     guard,
@@ -195,6 +197,18 @@ def daily(day: date, *, copies: int = 1) -> int:
     return copies
 
 
+@task(
+    "report.digest",
+    unique=Unique(
+        by=["customer", Unique.TENANT],
+        period=timedelta(hours=1),
+        on_conflict="replace",
+        replace={JobState.SCHEDULED: ["args", "run_at"], JobState.FAILED: ["run_at"]},
+    ),
+)
+def digest(customer: int, items: Sequence[int]) -> None: ...
+
+
 @task("report.mail")
 def mail(ctx: JobContext, to: str) -> None:
     ctx.session.add(Order(total=1))
@@ -298,6 +312,8 @@ def enqueue_tasks(session: Session, ctx: JobContext) -> None:
         daily.enqueue_many(session, [{"day": date(2026, 1, 1)}]), list[EnqueueResult]
     )
     assert_type(daily.key, str)
+    found = digest.enqueue(session, 7, [1])
+    assert_type(found.outcome is Enqueued.DUPLICATE, bool)
 
 
 async def wait_for_tasks(session: AsyncSession, ctx: AsyncJobContext) -> None:

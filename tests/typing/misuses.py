@@ -92,6 +92,21 @@ task()
 task("report.x", max_attempts="five")
 # mypy, pyright, running: an option of triggers only
 task("report.x", args={})
+# mypy, pyright, running: a conflict misspelt
+Unique(on_conflict="skipp")
+# mypy, pyright, running: a field misspelt that a request replaces
+Unique(on_conflict="replace", replace=["arg"])
+# mypy, pyright, running: the same, of a state
+Unique(on_conflict="replace", replace={JobState.QUEUED: ["arg"]})
+# mypy, pyright, running: a word for how long that is none
+Unique(while_="alive")
+# mypy, pyright, running: a period without a unit
+Unique(period=60)
+# mypy, pyright, running: what makes no job unique
+task("report.x", unique=True)
+# running: an argument misspelt that requests share
+@task("report.x", unique=Unique(by=["dya"]))
+def wrong(day: date) -> None: ...
 # mypy, pyright, running: a function that is no task
 Domain("d", tasks=[tell])
 # mypy, pyright, running: a default of another type

@@ -27,8 +27,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from api import Order, OrderState, S, count, daily, declare, fetch, mail, tell
 from statejobs import (
-    ActorCodec, AsyncJobContext, Change, ChunkContext, Defaults, Domain, Event, JobContext, Stale,
-    StatefulResource, StateJobs, Trigger, guard, stamp, state_column, task, transition,
+    ActorCodec, AsyncJobContext, Change, ChunkContext, Defaults, Domain, Event, JobContext,
+    JobState, Stale, StatefulResource, StateJobs, Trigger, Unique, guard, stamp, state_column,
+    task, transition,
 )
 from statejobs.events import JobEnded, JobStale, LeasesLost
 

@@ -50,6 +50,9 @@ def example_of(kind):
 
 
 EXAMPLES = {
+    errors.DuplicateJobError: lambda: errors.DuplicateJobError(
+        "digest.send", job_id=7, state="queued"
+    ),
     errors.DefinitionError: lambda: errors.DefinitionError(
         "Order", "it has no state", why="why", fix="fix"
     ),

@@ -48,7 +48,7 @@ def jobs_of_each(
     for start in range(0, len(ordered), AT_ONCE):
         part = ordered[start : start + AT_ONCE]
         own = f"{salt}.{start}"
-        made = _make(connection, model, promise, step, part, salt=own)
+        made = make_jobs(connection, model, promise, step, part, salt=own)
         rows = rows_from_python(
             dialect,
             [RowWithJob(*row, job.args, job.meta) for row, job in made],
@@ -58,7 +58,7 @@ def jobs_of_each(
         yield jobs_of_rows(dialect, rows, same, key_prefix=prefix, salt=own)
 
 
-def _make(
+def make_jobs(
     connection: Connection,
     model: ResourceModel,
     promise: Promise,

@@ -32,6 +32,7 @@ from statejobs.record.bulk.checks import (
 from statejobs.record.bulk.each import jobs_of_each, reads_records
 from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
 from statejobs.record.bulk.session import held_records, tell_session
+from statejobs.record.bulk.unique import enqueue_unique_of_all, is_unique
 from statejobs.record.ledger import IDS, Step, clock_of, job_of, value_of
 from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import BoundTrigger, TransitionSpec
@@ -161,6 +162,7 @@ def _move_by_steps(
             outcomes.update(row.outcome for row in connection.execute(jobs))
         for jobs in _jobs_of_each(connection, move, part, f"{salt}.{start}"):
             outcomes.update(row.outcome for row in connection.execute(jobs))
+        outcomes.update(_enqueue_unique(connection, move, part, f"{salt}.{start}"))
     counts = {outcome.value: outcomes[outcome] for outcome in Enqueued}
     return moved, BulkResult(moved=len(moved), **counts)
 
@@ -174,7 +176,7 @@ def _jobs(
 ) -> Iterator[Any]:
     """Yield what enqueues the jobs of each trigger, whose idempotency keys differ."""
     for n, promise in enumerate(move.step.promises):
-        if not reads_records(move.model, promise):
+        if not (reads_records(move.model, promise) or is_unique(move.model, promise)):
             yield jobs_of_all(
                 connection, move.model, promise, move.step, rows, salt=f"{salt}.{n}"
             )
@@ -185,8 +187,19 @@ def _jobs_of_each(
 ) -> Iterator[Any]:
     """Yield what enqueues the jobs that are made from their record."""
     for n, promise in enumerate(move.step.promises):
-        if reads_records(move.model, promise):
+        if reads_records(move.model, promise) and not is_unique(move.model, promise):
             yield from jobs_of_each(
+                connection, move.model, promise, move.step, moved, salt=f"{salt}.{n}"
+            )
+
+
+def _enqueue_unique(
+    connection: Connection, move: BulkMove, moved: Sequence[MovedRow], salt: str
+) -> Iterator[str]:
+    """Enqueue the jobs of triggers that are `Unique`; yield what became of each request."""
+    for n, promise in enumerate(move.step.promises):
+        if is_unique(move.model, promise):
+            yield from enqueue_unique_of_all(
                 connection, move.model, promise, move.step, moved, salt=f"{salt}.{n}"
             )
 
@@ -218,8 +231,9 @@ def _adopt_jobs(connection: Connection, move: BulkMove, rows: FromClause) -> Non
 
 def _needs_steps(move: BulkMove) -> bool:
     """Return whether what it enqueues, or the jobs that it meets, need more than one statement."""
-    has_aliases = any(bound.aliases for bound in move.promised)
-    meets_jobs = has_aliases or any(_left(move)) or any(_abandoned(move))
+    bounds = move.promised
+    asks = any(bound.aliases or bound.options.unique is not None for bound in bounds)
+    meets_jobs = asks or any(_left(move)) or any(_abandoned(move))
     return meets_jobs or move.reads_records
 
 

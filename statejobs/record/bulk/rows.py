@@ -14,6 +14,7 @@ from statejobs.record.written import history_args, history_reason, new_job
 from statejobs.store import bulk as statements
 from statejobs.store.history import history_from
 from statejobs.values.graph import Promise
+from statejobs.values.job import NewJob
 
 MOST_ROWS = 100_000
 """Of one statement that takes its rows from Python."""
@@ -65,22 +66,29 @@ def jobs_of_all(
         salt: A fresh random id, of which the idempotency keys are made.
     """
     bound = model.triggers[promise.key]
+    job = job_of_all(model, promise, step, salt=salt)
+    same = {**asdict(job), "state": job.state.value}
+    return statements.jobs_of_rows(
+        connection.dialect.name, rows, same, key_prefix=bound.prefix, salt=salt
+    )
+
+
+def job_of_all(
+    model: ResourceModel, promise: Promise, step: Step, *, salt: str
+) -> NewJob:
+    """Return the job of each record, but for what it has of its own."""
+    bound = model.triggers[promise.key]
     given = bound.options.args or {}
     assert not callable(given)  # noqa: S101 - those are made of each record
     assert step.at is not None  # noqa: S101 - a step of many is made now
-    signature = bound.action.signature
-    job = new_job(
+    return new_job(
         model,
         bound,
         "",
-        args=signature.encode_call((), given),
+        args=bound.action.signature.encode_call((), given),
         now=step.at,
         run_at=step.at + promise.delay,
         ids=lambda: salt,
         actor=model.actors.text_of(step.acting.actor),
         tenant=step.acting.tenant,
-    )
-    same = {**asdict(job), "state": job.state.value}
-    return statements.jobs_of_rows(
-        connection.dialect.name, rows, same, key_prefix=bound.prefix, salt=salt
     )

@@ -1,0 +1,188 @@
+"""Puts jobs into the queue of which there may be one for each key, also when it has completed.
+
+Look who has the keys, then insert what is no duplicate. That INSERT takes the locks of all its
+keys, in their order, so nobody waits in a circle; what it could not insert is a duplicate by now,
+or what had the key has lost it, and it is inserted by the same statement once more. Who only looked
+after an INSERT that does nothing could find that the job has completed meanwhile, and would insert
+an early key while it holds late ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from statejobs.errors import DuplicateJobError, StateJobsError
+from statejobs.store.conditions import has_dedupe_key, listed_keys
+from statejobs.store.enqueue import (
+    MOST_ROWS,
+    Records,
+    adopt,
+    in_order,
+    result_of,
+    row_of,
+    upsert,
+)
+from statejobs.store.prune import delete_jobs
+from statejobs.store.tables import HOLDS_KEY, jobs
+from statejobs.store.upsert_unique import meet_unique
+from statejobs.values.job import (
+    GAVE_UP,
+    WAITING,
+    Enqueued,
+    EnqueueResult,
+    JobState,
+    NewJob,
+)
+from statejobs.values.unique import Unique, is_duplicate
+
+_MOST_ROUNDS = 3
+"""The second is for keys that were held by what had ended, or got a job since the first look."""
+
+
+def enqueue_unique(
+    connection: Connection,
+    new: Sequence[NewJob],
+    unique: Unique,
+    *,
+    now: datetime,
+    former: Mapping[str, str] | None = None,
+    records: Records | None = None,
+) -> list[EnqueueResult]:
+    """Insert those of *new* whose key nobody holds; results in the order given.
+
+    No two may have the same `dedupe_key`. What gave up holds no key: that of a task loses its key,
+    that of a record goes on, as it does without `Unique`.
+
+    Args:
+        connection: The caller's.
+        new: Jobs of tasks, or of records, with the same *unique*; all are enqueued *now*.
+        unique: What becomes of a request whose key is held.
+        now: When it is asked whether a period is over.
+        former: Former dedupe keys, and those of today.
+        records: To be locked before their jobs are.
+
+    Raises:
+        DuplicateJobError: A key is held, and *unique* raises; none of *new* was enqueued.
+    """
+    if former:
+        adopt(connection, former, records)
+    request = _Request(connection, unique, now)
+    left = sorted(new, key=in_order)
+    for _ in range(_MOST_ROUNDS):
+        left = request.look(left)
+        if left:
+            left = request.insert(left, records)
+        if not left:
+            return [request.results[job.dedupe_key] for job in new]
+        records = None  # they are locked
+    raise StateJobsError(
+        f"{left[0].dedupe_key!r} is held by what nobody can see",
+        where=left[0].key,
+        fix="Enqueue it again, with a transaction of its own",
+    )
+
+
+class _Request:
+    """What has become of new jobs so far."""
+
+    def __init__(self, connection: Connection, unique: Unique, now: datetime) -> None:
+        self.results: dict[str | None, EnqueueResult] = {}
+        self._connection = connection
+        self._unique = unique
+        self._now = now
+        self._gave_up: set[str | None] = set()
+
+    def look(self, left: Sequence[NewJob]) -> list[NewJob]:
+        """Tell duplicates; return the others.
+
+        Raises:
+            DuplicateJobError: One is a duplicate, and these raise.
+        """
+        dialect = self._connection.dialect.name
+        keys = listed_keys([job.dedupe_key or "" for job in left], dialect)
+        for row in self._connection.execute(_find_holders(dialect), keys).all():
+            if self._is_duplicate(row):
+                self._tell_duplicate(row)
+            elif row.state in GAVE_UP:
+                self._gave_up.add(row.dedupe_key)
+        return self._left_of(left)
+
+    def insert(
+        self, left: Sequence[NewJob], records: Records | None = None
+    ) -> list[NewJob]:
+        """Insert *left*; return those whose key was held, or is held by one that stays as it is."""
+        freed = self._insert_once(left, records)
+        rest = self._left_of(left)
+        # whose keys were lost to us nobody else can have taken
+        if freed and freed == len(rest):
+            self._insert_once(rest, None)
+            return self._left_of(rest)
+        return rest
+
+    def _insert_once(self, left: Sequence[NewJob], records: Records | None) -> int:
+        """Return how many jobs lost their key."""
+        of_records = left[0].record_id is not None
+        meet = meet_unique(self._unique, of_records=of_records)
+        is_sqlite = self._connection.dialect.name == "sqlite"
+        most = MOST_ROWS if is_sqlite else len(left)
+        freed = 0
+        for first in range(0, len(left), most):
+            rows = [row_of(job) for job in left[first : first + most]]
+            for row in upsert(self._connection, rows, records, meet):
+                if self._lost_key(row):
+                    freed += 1
+                else:
+                    self.results[row.dedupe_key] = self._result(row)
+        return freed
+
+    def _lost_key(self, row: Row[Any]) -> bool:
+        if row.state == JobState.PROCESSING:
+            return self._unique.while_ == "waiting"
+        return row.state not in WAITING
+
+    def _result(self, row: Row[Any]) -> EnqueueResult:
+        if row.coalesced == 0 or self._unique.on_conflict == "run_again":
+            return result_of(row)
+        is_replaced = (
+            self._unique.on_conflict == "replace"
+            and row.dedupe_key not in self._gave_up
+        )
+        outcome = Enqueued.REPLACED if is_replaced else Enqueued.RETRIED
+        return EnqueueResult(job_id=row.id, outcome=outcome)
+
+    def _left_of(self, left: Sequence[NewJob]) -> list[NewJob]:
+        return [job for job in left if job.dedupe_key not in self.results]
+
+    def _is_duplicate(self, row: Row[Any]) -> bool:
+        state = JobState(row.state)
+        return is_duplicate(self._unique, state, until=row.unique_until, now=self._now)
+
+    def _tell_duplicate(self, row: Row[Any]) -> None:
+        if self._unique.on_conflict == "raise":
+            self._take_back()
+            state = JobState(row.state)
+            raise DuplicateJobError(row.key, job_id=row.id, state=state)
+        self.results[row.dedupe_key] = EnqueueResult(
+            job_id=row.id, outcome=Enqueued.DUPLICATE
+        )
+
+    def _take_back(self) -> None:
+        made = [
+            result.job_id
+            for result in self.results.values()
+            if result.outcome is Enqueued.INSERTED
+        ]
+        delete_jobs(self._connection, made)
+
+
+@lru_cache(maxsize=2)
+def _find_holders(dialect: str) -> Select[Any]:
+    """Find the jobs that have one of `dedupe_keys`."""
+    return select(
+        jobs.c.id, jobs.c.key, jobs.c.dedupe_key, jobs.c.state, jobs.c.unique_until
+    ).where(has_dedupe_key(dialect), HOLDS_KEY)
