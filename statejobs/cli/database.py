@@ -29,7 +29,8 @@ def upgrade(settings: Settings, *, sql: bool) -> None:
 
     Your own tables belong to your own migrations.
     """
-    engine = settings.load().engine
+    app = settings.load()
+    engine = app.engine
     if sql:
         text = _upgrade_sql(settings)
         if settings.as_json:
@@ -38,7 +39,8 @@ def upgrade(settings: Settings, *, sql: bool) -> None:
             settings.output.text(text.rstrip())
         return
     before = schema.current(engine)
-    schema.upgrade(engine)
+    alive_since = app.sources.clock.now() - app.settings.lease
+    schema.upgrade(engine, alive_since=alive_since)
     if settings.as_json:
         settings.output.json(
             {"from": before, "to": schema.HEAD, "changed": before != schema.HEAD}

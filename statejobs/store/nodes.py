@@ -89,6 +89,12 @@ def read_declarations(connection: Connection, alive_since: datetime) -> list[str
     return [text_of(declared) or "" for declared in found]
 
 
+def find_alive(connection: Connection, alive_since: datetime) -> list[str]:
+    """Return the worker processes that were alive since then, as people call them."""
+    found = connection.execute(_ALIVE, {"since": alive_since})
+    return [f"{row.host}:{row.pid}" for row in found]
+
+
 def _insert_node() -> Executable:
     """Register a worker process."""
     return insert(nodes)
@@ -119,6 +125,16 @@ def _find_declarations(dialect: str) -> Select[Any]:
     )
 
 
+def _find_alive_nodes() -> Select[Any]:
+    """Return the worker processes that were alive since then."""
+    since = bindparam("since", type_=nodes.c.beat_at.type)
+    return (
+        select(nodes.c.host, nodes.c.pid)
+        .where(nodes.c.beat_at >= since)
+        .order_by(nodes.c.host, nodes.c.pid)
+    )
+
+
 def _count_held_jobs() -> Select[Any]:
     """Count the processing jobs of a worker process."""
     held = (IS_PROCESSING, jobs.c.owner == bindparam("node"))
@@ -138,6 +154,7 @@ def _delete_silent_nodes() -> Executable:
 
 
 _NODE = _insert_node()
+_ALIVE = _find_alive_nodes()
 _COUNT_HELD = _count_held_jobs()
 _UNNODE = _delete_node()
 _SILENT = _delete_silent_nodes()

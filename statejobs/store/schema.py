@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from statejobs.store.engines.addresses import shown_url
 from statejobs.store.engines.lazy_begin import begin_now, in_transaction
 from statejobs.store.engines.savepoints import borrowed_of
 from statejobs.store.missing import HOW_TO_MAKE_TABLES
+from statejobs.store.nodes import find_alive
 from statejobs.store.tables import VERSION_TABLE, metadata, versions
 
 HEAD = "0004"
@@ -59,7 +61,13 @@ def check_tables(engine: Engine) -> None:
         _check_columns(engine, existing)
 
 
-def upgrade(engine: Engine, revision: str = "head", *, sql: bool = False) -> None:
+def upgrade(
+    engine: Engine,
+    revision: str = "head",
+    *,
+    sql: bool = False,
+    alive_since: datetime | None = None,
+) -> None:
     """Bring the tables to *revision* in one transaction, or print the SQL that would.
 
     Processes that upgrade at the same time wait for each other.
@@ -68,10 +76,12 @@ def upgrade(engine: Engine, revision: str = "head", *, sql: bool = False) -> Non
         engine: The database; with *sql* only its dialect counts.
         revision: Where to; with *sql* also `from:to`, otherwise the SQL starts from nothing.
         sql: Print SQL to stdout and touch nothing.
+        alive_since: Whoever was alive since then may run old code, which on SQLite cannot enqueue
+            once an index has another condition.
 
     Raises:
         SchemaError: The tables are newer than this version of statejobs or belong to an Alembic
-            of the user's, or there is no such revision.
+            of the user's, there is no such revision, or a worker is alive.
     """
     from alembic import command  # noqa: PLC0415 - slow to import
     from alembic.config import Config  # noqa: PLC0415
@@ -88,6 +98,8 @@ def upgrade(engine: Engine, revision: str = "head", *, sql: bool = False) -> Non
             return
         with migration_transaction(engine) as connection:
             _check_ours(engine, connection)
+            if alive_since is not None:
+                _refuse_beside_workers(engine, connection, alive_since)
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     except CommandError as error:
@@ -202,6 +214,24 @@ def _check_ours(engine: Engine, connection: Connection) -> None:
                 "Upgrade them there: `alembic revision --autogenerate`, then "
                 "`alembic upgrade head`"
             ),
+        )
+
+
+def _refuse_beside_workers(
+    engine: Engine, connection: Connection, alive_since: datetime
+) -> None:
+    """Refuse to change the tables of a SQLite file under workers of the old version."""
+    revision = _read_revision(connection, _existing_columns(connection))
+    if engine.dialect.name != "sqlite" or revision is None or revision == HEAD:
+        return
+    alive = find_alive(connection, alive_since)
+    if alive:
+        workers = "a worker is" if len(alive) == 1 else f"{len(alive)} workers are"
+        raise SchemaError(
+            f"cannot upgrade {_name(engine)} while {workers} alive: {', '.join(alive)}",
+            why="on SQLite old code cannot enqueue on the new index",
+            fix="Stop the workers, and whatever else enqueues there, and run it again; one that "
+            "was killed is forgotten when its lease is over",
         )
 
 

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import pytest
-from sqlalchemy import make_url, update
+from sqlalchemy import delete, insert, make_url, update
 
-from statejobs import Domain, JobState, StateJobs
+from statejobs import Domain, JobState, StateJobs, utcnow
+from statejobs.store import schema
 from statejobs.store.engines.addresses import shown_url
 from statejobs.store.engines.factory import open_engine
 from statejobs.store.nodes import register_node
-from statejobs.store.tables import jobs
+from statejobs.store.tables import jobs, nodes
 from tests.cli.conftest import Shell, job_of
 from tests.support.leaflets import Leaflet, Poster, print_shop
 from tests.support.worker_app import Task
@@ -264,6 +265,25 @@ def test_db_upgrade_makes_the_tables_once(shell, database_url):
         "to": "0004",
         "changed": False,
     }
+
+
+def test_db_upgrade_waits_for_the_end_of_old_workers_on_sqlite(shell, sqlite_url):
+    shell.database = sqlite_url
+    engine = open_engine(sqlite_url)
+    schema.upgrade(engine, "0003")
+    row = {"id": "n", "host": "box", "pid": 7, "queues": "{}", "version": "0"}
+    now = utcnow()
+    with engine.begin() as connection:
+        connection.execute(insert(nodes).values(**row, started_at=now, beat_at=now))
+
+    refused = shell("db", "upgrade")
+
+    assert refused.exit_code != 0
+    assert "while a worker is alive: box:7" in refused.stderr
+    with engine.begin() as connection:
+        connection.execute(delete(nodes))
+    assert shell.json("db", "upgrade")["changed"] is True
+    engine.dispose()
 
 
 def test_db_upgrade_prints_sql_and_touches_nothing(shell, database_url):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from argparse import Namespace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, make_url, text
+from sqlalchemy import create_engine, insert, inspect, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from statejobs.errors import SchemaError
 from statejobs.store import schema
@@ -28,7 +30,8 @@ from statejobs.store.schema import (
     upgrade,
 )
 from statejobs.store.store import working_engine
-from statejobs.store.tables import VERSION_TABLE, metadata
+from statejobs.store.tables import VERSION_TABLE, metadata, nodes
+from tests.support.clock import NOON
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "migrations"
@@ -565,3 +568,82 @@ def schema_engine(url, how):
     return create_engine(
         url, execution_options={"schema_translate_map": {None: "shop"}}
     )
+
+
+# Beside workers of the old version ---------------------------------------------------------------
+
+BEFORE_UNIQUE_KEYS = "0003"
+OLD_ENQUEUE = """
+INSERT INTO statejobs_jobs (key, queue, priority, state, run_at, args, dedupe_key,
+    idempotency_key, tags, max_attempts, enqueued_at)
+VALUES ('order.charge', 'default', 0, 'queued', '2030-01-01', '{}', 'order.charge:1', 'i', '[]',
+    5, '2030-01-01')
+ON CONFLICT (dedupe_key) WHERE state != 'completed'
+DO UPDATE SET coalesced = statejobs_jobs.coalesced + 1
+RETURNING coalesced
+"""
+
+
+@pytest.fixture
+def beside_a_worker(database_url):
+    """An engine on tables of the old version, and a worker that has just told that it lives."""
+    engine = open_engine(database_url)
+    upgrade(engine, BEFORE_UNIQUE_KEYS)
+    row = {
+        "id": "n",
+        "host": "box",
+        "pid": 7,
+        "queues": "{}",
+        "version": "0",
+        "started_at": NOON,
+        "beat_at": NOON,
+    }
+    with engine.begin() as connection:
+        connection.execute(insert(nodes).values(row))
+    yield engine
+    engine.dispose()
+
+
+def test_sqlite_is_not_upgraded_while_a_worker_is_alive(beside_a_worker):
+    engine = beside_a_worker
+    lease = timedelta(seconds=30)
+    if engine.dialect.name == "postgresql":
+        upgrade(engine, alive_since=NOON - lease)
+        assert current(engine) == HEAD
+        return
+
+    with pytest.raises(SchemaError) as refused:
+        upgrade(engine, alive_since=NOON - lease)
+
+    assert str(refused.value) == (
+        f"cannot upgrade {shown_url(engine.url)} while a worker is alive: box:7: on SQLite old "
+        "code cannot enqueue on the new index. Stop the workers, and whatever else enqueues "
+        "there, and run it again; one that was killed is forgotten when its lease is over"
+    )
+    assert current(engine) == BEFORE_UNIQUE_KEYS
+    upgrade(engine, alive_since=NOON + timedelta(microseconds=1))
+    upgrade(engine, alive_since=NOON - lease)  # there is nothing to do
+    assert current(engine) == HEAD
+
+
+def test_old_code_enqueues_on_new_tables_on_postgresql_only(beside_a_worker):
+    engine = beside_a_worker
+    upgrade(engine)
+
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            with pytest.raises(
+                OperationalError, match="ON CONFLICT clause does not match"
+            ):
+                connection.execute(text(OLD_ENQUEUE))
+            return
+        counts = [connection.scalar(text(OLD_ENQUEUE)) for _ in range(2)]
+        connection.execute(
+            text(
+                "UPDATE statejobs_jobs SET state = 'completed', unique_until = '2030-01-02'"
+            )
+        )
+        # also while the key of a completed job is held, which old code takes for its own
+        counts.append(connection.scalar(text(OLD_ENQUEUE)))
+
+    assert counts == [0, 1, 2]
