@@ -24,7 +24,7 @@ log = logging.getLogger("statejobs.worker")
 OpenLifespan = Callable[
     [], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
 ]
-_ENDS_WITHIN = 5.0  # seconds
+_ENDS_WITHIN = 4.0  # seconds; less than a process has beyond the grace of its jobs
 _EXAMPLE = "@asynccontextmanager above `async def open_client(): …; yield client`"
 
 

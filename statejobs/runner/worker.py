@@ -156,8 +156,7 @@ class Worker:
         self._runner.store.refuse_closed()
         self.open()
         self._log.enter_context(sparing(redaction=self._runner.store.redaction))
-        if not self._node.is_registered:
-            self._node.register()
+        self._ensure_registered()
         for loop in self._loops:
             loop.start()
         self._crew.start()
@@ -221,6 +220,16 @@ class Worker:
         self._telemetry.emit(WorkerStopped, node_id=self._runner.node_id)
         self._log.close()
         return left_nothing
+
+    def _ensure_registered(self) -> None:
+        if self._node.is_registered:
+            return
+        try:
+            self._node.register()
+        except BaseException:
+            self._crew.stop()  # else what was opened stays open
+            self._log.close()
+            raise
 
     def _abandon(self, claim: Claim) -> None:
         log.error(

@@ -275,6 +275,43 @@ def test_a_worker_whose_lifespan_raised_may_be_started_again(app_with):
     assert len(tries) == 2
 
 
+def test_what_was_opened_is_closed_when_the_worker_does_not_come_to_serve(
+    app_with, monkeypatch
+):
+    app = app_with(open_kit)
+    worker = app.worker()
+
+    def refuse():
+        raise NoModelError("no row")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker._node, "register", refuse)
+        with pytest.raises(NoModelError):
+            worker.start()
+    assert names() == ["enter", "leave"]
+
+    worker.start()
+    enqueue_all(app)
+    eventually(lambda: ended(app, 3))
+    worker.stop()
+    assert names()[-1] == "leave"
+
+
+def test_what_does_not_end_is_left_after_a_while(app_with, caplog, monkeypatch):
+    monkeypatch.setattr("statejobs.runner.lifespan._ENDS_WITHIN", 0.1)
+
+    @asynccontextmanager
+    async def open_for_ever():
+        yield Kit(asyncio.get_running_loop(), 0)
+        await asyncio.Event().wait()
+
+    app = app_with(open_for_ever)
+    with caplog.at_level(logging.WARNING):
+        app.drain()
+
+    assert "worker_lifespan did not end within 0.1 s" in caplog.text
+
+
 @pytest.mark.parametrize("error", [NoModelError("still busy"), SystemExit(3)])
 def test_what_it_raises_at_its_end_is_logged_and_the_stop_goes_on(
     app_with, caplog, error

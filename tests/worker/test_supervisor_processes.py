@@ -168,9 +168,15 @@ def test_a_wrong_queue_is_said_once_and_ends_the_worker(file_app, tmp_path):
     assert running.said().count("did you mean 'work'?") == 1
 
 
-def test_a_wrong_domain_is_said_once_and_ends_the_worker(file_app, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "variable"), [(["--domain", "wrok"], ""), ([], "work wrok")]
+)
+def test_a_wrong_domain_is_said_once_and_ends_the_worker(
+    file_app, tmp_path, monkeypatch, options, variable
+):
+    monkeypatch.setenv("STATEJOBS_DOMAIN", variable)
     url = file_app.engine.url.render_as_string(hide_password=False)
-    running = Running(url, tmp_path / "log", "--domain", "wrok", "--processes", "3")
+    running = Running(url, tmp_path / "log", *options, "--processes", "3")
 
     assert running.end() == 2
     running.process.stdout.close()
