@@ -57,6 +57,7 @@ from statejobs.values.backoff import Backoff, Exponential
 from statejobs.values.clock import Clock, Sources, SystemClock, utcnow
 from statejobs.values.graph import MachineSpec
 from statejobs.values.job import (
+    BulkDryRun,
     BulkResult,
     Enqueued,
     EnqueueResult,
@@ -78,6 +79,7 @@ __all__ = [
     "AsyncJobContext",
     "Backoff",
     "BindMismatchError",
+    "BulkDryRun",
     "BulkError",
     "BulkResult",
     "Cancel",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from functools import partial, update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from sqlalchemy import ColumnExpressionArgument
 from sqlalchemy.orm import Session
 
 from statejobs.errors import WrongCallError
 from statejobs.record.bulk.checks import Values
-from statejobs.record.bulk.fire import move_in_bulk
+from statejobs.record.bulk.fire import count_in_bulk, move_in_bulk
 from statejobs.record.sessions import refuse_async, refuse_sync
 from statejobs.record.specs import TransitionSpec
-from statejobs.values.job import BulkResult
-from statejobs.values.kinds import check_mapping, check_whole
+from statejobs.values.job import BulkDryRun, BulkResult
+from statejobs.values.kinds import check_kind, check_mapping, check_whole
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -47,6 +47,7 @@ class TransitionOnClass(Generic[R]):
         """State to which it leads."""
         return self.spec.target
 
+    @overload
     def bulk(
         self,
         session: Session,
@@ -55,7 +56,29 @@ class TransitionOnClass(Generic[R]):
         values: Values | None = None,
         args: Mapping[str, object] | None = None,
         limit: int | None = None,
-    ) -> BulkResult:
+        dry_run: Literal[False] = False,
+    ) -> BulkResult: ...
+    @overload
+    def bulk(
+        self,
+        session: Session,
+        *,
+        where: ColumnExpressionArgument[bool],
+        values: Values | None = None,
+        args: Mapping[str, object] | None = None,
+        limit: int | None = None,
+        dry_run: Literal[True],
+    ) -> BulkDryRun: ...
+    def bulk(
+        self,
+        session: Session,
+        *,
+        where: ColumnExpressionArgument[bool],
+        values: Values | None = None,
+        args: Mapping[str, object] | None = None,
+        limit: int | None = None,
+        dry_run: bool = False,
+    ) -> BulkResult | BulkDryRun:
         """Fire it, in the transaction of *session*, on all records that are in a source and match.
 
         States, history and jobs are written by SQL. Records are loaded only for a trigger that
@@ -70,6 +93,7 @@ class TransitionOnClass(Generic[R]):
             args: The transition's arguments, for the history.
             limit: Most records to move; call again, a commit each, until none is moved. Those that
                 others hold are taken when no other is left.
+            dry_run: Only count what it would do, with one SELECT, and write nothing.
 
         Raises:
             BulkError: A guard or a body cannot be expressed in SQL.
@@ -82,8 +106,12 @@ class TransitionOnClass(Generic[R]):
                 check_mapping(
                     f"{self.name}.bulk({name}=…)", given, example=f"{name}={{…: …}}"
                 )
+        check_kind(
+            f"{self.name}.bulk(dry_run=…)", dry_run, bool, example="dry_run=True"
+        )
         refuse_async(session, "bulk", instead="await ….bulk_async(session, where=…)")
-        return move_in_bulk(
+        act = count_in_bulk if dry_run else move_in_bulk
+        return act(
             session,
             self._cls,
             self.spec,
@@ -93,6 +121,7 @@ class TransitionOnClass(Generic[R]):
             limit=limit,
         )
 
+    @overload
     async def bulk_async(
         self,
         session: AsyncSession,
@@ -101,13 +130,34 @@ class TransitionOnClass(Generic[R]):
         values: Values | None = None,
         args: Mapping[str, object] | None = None,
         limit: int | None = None,
-    ) -> BulkResult:
+        dry_run: Literal[False] = False,
+    ) -> BulkResult: ...
+    @overload
+    async def bulk_async(
+        self,
+        session: AsyncSession,
+        *,
+        where: ColumnExpressionArgument[bool],
+        values: Values | None = None,
+        args: Mapping[str, object] | None = None,
+        limit: int | None = None,
+        dry_run: Literal[True],
+    ) -> BulkDryRun: ...
+    async def bulk_async(
+        self,
+        session: AsyncSession,
+        *,
+        where: ColumnExpressionArgument[bool],
+        values: Values | None = None,
+        args: Mapping[str, object] | None = None,
+        limit: int | None = None,
+        dry_run: bool = False,
+    ) -> BulkResult | BulkDryRun:
         """As `bulk`, through an `AsyncSession`."""
         refuse_sync(session, "bulk_async", instead="….bulk(session, where=…)")
+        act: Any = partial(self.bulk, dry_run=dry_run)
         return await session.run_sync(
-            lambda sync: self.bulk(
-                sync, where=where, values=values, args=args, limit=limit
-            )
+            lambda sync: act(sync, where=where, values=values, args=args, limit=limit)
         )
 
     if not TYPE_CHECKING:

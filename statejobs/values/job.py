@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -216,3 +217,15 @@ class BulkResult:
     """Jobs that have a key which is `Unique`, and are kept as they were."""
     replaced: int = 0
     """Jobs that wait, and took over what `Unique` names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkDryRun:
+    """What a bulk transition would do."""
+
+    moved: int
+    """Records that would move."""
+    refused: Mapping[str, int]
+    """Guard or permission → records in a source that match, to which it says no."""
+    enqueued: Mapping[str, Mapping[str, int]]
+    """Key of a trigger → what would become of its jobs, as in `BulkResult`, without zeros."""

@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from statejobs import (
     ActorCodec,
     AsyncJobContext,
+    BulkDryRun,
     BulkResult,
     ChunkContext,
     Defaults,
@@ -326,6 +327,9 @@ def bulk(session: Session) -> None:
     values = {"coupon": None, Order.total: Order.total + 1}
     assert_type(
         Order.submit.bulk(session, where=Order.total > 9, values=values), BulkResult
+    )
+    assert_type(
+        Order.submit.bulk(session, where=Order.total > 9, dry_run=True), BulkDryRun
     )
     Order.cancel.bulk(session, where=true(), args={"reason": "spam"}, limit=1000)
 

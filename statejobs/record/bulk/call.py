@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnExpressionArgument, Dialect
 
+from statejobs.record.bulk.checks import Condition
 from statejobs.record.bulk.each import reads_records
 from statejobs.record.defaults import onupdate_values
 from statejobs.record.ledger import Step
@@ -24,7 +25,9 @@ class BulkMove:
 
     model: ResourceModel
     declared: TransitionSpec
-    criteria: tuple[ColumnExpressionArgument[bool], ...]
+    where: ColumnExpressionArgument[bool]
+    conditions: tuple[Condition, ...]
+    """Its permissions and its guards."""
     values: Mapping[Column[Any], Any]
     """What is written with the state."""
     step: Step
@@ -46,7 +49,7 @@ class BulkMove:
             state=getattr(model.cls, model.attribute),
             records=model.records,
             record_id=key_text(model.records.keys, dialect, where=where),
-            criteria=self.criteria,
+            criteria=(self.where, *(asked for _, asked in self.conditions)),
             sources=self.declared.source,
             target=self.declared.target,
             at=self.at,

@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnExpressionArgument, false, true
+from sqlalchemy import Column, ColumnExpressionArgument
 
 from statejobs.acting import current_actor, is_system
 from statejobs.errors import BulkError, did_you_mean
 from statejobs.machine.guard import Guard
 from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import TransitionSpec
+from statejobs.store.bulk_preview import as_condition
 
 Values = Mapping[Any, Any]  # a Mapping is invariant in its keys: no union would fit
 """Attribute, or its name → Python value or SQL expression."""
+
+Condition = tuple[str, ColumnExpressionArgument[bool]]
+"""Name of a guard or a permission, and what it asks in SQL."""
 
 _EMPTY = {
     "RESUME",
@@ -71,9 +75,7 @@ def refuse_body(declared: TransitionSpec, values: Values | None) -> None:
     )
 
 
-def guards_in_sql(
-    cls: type, declared: TransitionSpec
-) -> Iterator[ColumnExpressionArgument[bool]]:
+def guards_in_sql(cls: type, declared: TransitionSpec) -> Iterator[Condition]:
     """Return the guards of *declared* as conditions on columns of *cls*.
 
     Raises:
@@ -81,12 +83,10 @@ def guards_in_sql(
     """
     for guard in map(Guard.of, declared.guards):
         form = _sql_of(cls, declared, guard, example="lambda order: order.total > 0")
-        yield _condition(cls, declared, guard, form(cls))
+        yield guard.name, _condition(cls, declared, guard, form(cls))
 
 
-def permissions_in_sql(
-    cls: type, declared: TransitionSpec
-) -> Iterator[ColumnExpressionArgument[bool]]:
+def permissions_in_sql(cls: type, declared: TransitionSpec) -> Iterator[Condition]:
     """Return what *declared* asks of who acts as conditions on columns of *cls*.
 
     Raises:
@@ -100,9 +100,9 @@ def permissions_in_sql(
         form = _sql_of(cls, declared, permission, example=example)
         says = form(cls, actor)
         if isinstance(says, bool):
-            yield true() if says else false()
+            yield permission.name, as_condition(says=says)
         else:
-            yield _condition(cls, declared, permission, says)
+            yield permission.name, _condition(cls, declared, permission, says)
 
 
 def changes_in_sql(

@@ -42,9 +42,10 @@ from statejobs.store.adopt import adopt_jobs_of_rows
 from statejobs.store.binds import connection_for
 from statejobs.store.bulk import MovedRow
 from statejobs.store.bulk_move import pick_and_move, pick_and_move_each
+from statejobs.store.bulk_preview import preview, read_preview
 from statejobs.store.faults import Fault, fault_of
 from statejobs.values.clock import random_id
-from statejobs.values.job import BulkResult, Enqueued
+from statejobs.values.job import BulkDryRun, BulkResult, Enqueued
 
 
 def move_in_bulk(
@@ -64,16 +65,73 @@ def move_in_bulk(
         ArgumentsError: *args* do not fit the transition.
         StaleTransitionError: Another transaction is moving one of the records.
     """
+    move = _checked(
+        session, cls, declared, where=where, values=values, args=args, limit=limit
+    )
+    connection = connection_for(session, move.model.mapper)
+    try:
+        # With a limit, those whom nobody holds: only for the last of them it waits.
+        result = _move(session, connection, move, waits=limit is None)
+        if limit is not None and not result.moved:
+            result = _move(session, connection, move, waits=True)
+    except DBAPIError as error:
+        if fault_of(error) is Fault.CONFLICT:
+            raise _stale(move) from error
+        raise
+    if move.step.promises and result.moved:
+        wake_after_commit(session, connection)
+    return result
+
+
+def count_in_bulk(
+    session: Session,
+    cls: type,
+    declared: TransitionSpec,
+    *,
+    where: ColumnExpressionArgument[bool],
+    values: Values | None,
+    args: Mapping[str, object] | None,
+    limit: int | None,
+) -> BulkDryRun:
+    """Count what `move_in_bulk` would do, with one SELECT.
+
+    Raises:
+        BulkError: As there.
+        ArgumentsError: As there.
+    """
+    move = _checked(
+        session, cls, declared, where=where, values=values, args=args, limit=limit
+    )
+    connection = connection_for(session, move.model.mapper)
+    names, asked = zip(*move.conditions, strict=True) if move.conditions else ((), ())
+    prefixes = [bound.dedupe_keys("") for bound in move.promised]
+    query = preview(move.matching(connection.dialect), asked, prefixes)
+    row = connection.execute(query).mappings().one()
+    keys = [bound.key for bound in move.promised]
+    moved, refused, enqueued = read_preview(row, names, keys)
+    return BulkDryRun(moved=moved, refused=refused, enqueued=enqueued)
+
+
+def _checked(
+    session: Session,
+    cls: type,
+    declared: TransitionSpec,
+    *,
+    where: ColumnExpressionArgument[bool],
+    values: Values | None,
+    args: Mapping[str, object] | None,
+    limit: int | None,
+) -> BulkMove:
     model = model_of(cls, declared)
     given = declared.signature.bind((), dict(args or {}))
     refuse_body(declared, values)
     session.flush()
     at = clock_of(session.info).now()
-    move = BulkMove(
+    return BulkMove(
         model=model,
         declared=declared,
-        criteria=(
-            where,
+        where=where,
+        conditions=(
             *permissions_in_sql(cls, declared),
             *guards_in_sql(cls, declared),
         ),
@@ -93,19 +151,6 @@ def move_in_bulk(
         job=job_of(session.info),
         limit=limit,
     )
-    connection = connection_for(session, model.mapper)
-    try:
-        # With a limit, those whom nobody holds: only for the last of them it waits.
-        result = _move(session, connection, move, waits=limit is None)
-        if limit is not None and not result.moved:
-            result = _move(session, connection, move, waits=True)
-    except DBAPIError as error:
-        if fault_of(error) is Fault.CONFLICT:
-            raise _stale(move) from error
-        raise
-    if move.step.promises and result.moved:
-        wake_after_commit(session, connection)
-    return result
 
 
 def _move(
