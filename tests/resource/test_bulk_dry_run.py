@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from sqlalchemy import true
+from sqlalchemy import insert, text, true
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -26,6 +26,7 @@ from tests.resource.support import Step, statements_on
 from tests.resource.test_bulk import EARLIER_JOBS, new_job, new_mails
 from tests.support.mails import Base as MailBase
 from tests.support.mails import Mail
+from tests.support.plans import accesses, recording
 from tests.support.shop import StoppedClock, read_history_rows, read_jobs, shop_engine
 
 
@@ -137,6 +138,24 @@ def test_it_writes_nothing_and_takes_one_select(engine, session):
 
     assert read_jobs(engine) == []
     assert [row.name for row in read_history_rows(engine)] == ["create", "create"]
+
+
+def test_it_looks_up_each_job_by_its_key(engine, session):
+    many = [{"id": n, "weight": 1} for n in range(1, 3_001)]
+    session.execute(insert(Pack), many)
+    with acting_as("ann"):
+        Pack.post.bulk(session, where=Pack.id <= 2_000)
+        session.commit()
+    with engine.connect() as connection:
+        connection.execute(text("ANALYZE"))
+        connection.commit()
+
+    with recording("statejobs_jobs") as seen, acting_as("ann"):
+        Pack.post.bulk(session, where=Pack.id > 2_990, dry_run=True)
+
+    ways = [a for a in accesses(engine, seen) if a.table == "statejobs_jobs"]
+    assert ways != []
+    assert all("dedupe" in str(way.index) and way.is_bounded for way in ways), ways
 
 
 def test_what_bulk_refuses_it_refuses(session):

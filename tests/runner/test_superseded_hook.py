@@ -74,6 +74,10 @@ class Fee(Charged, Base):
     def run(self, ctx: JobContext) -> None:
         happen(self)
 
+    @transition(S.VOID, S.DUE, run_trigger=charge)
+    def reopen(self) -> None:
+        """It is due after all."""
+
     @charge.on_superseded
     def give_back(self, session: Session, reason: str) -> None:
         TOLD.append((self.id, str(self.state), reason))
@@ -320,6 +324,21 @@ def test_a_job_that_was_left_tells_nobody(app):
 
     assert TOLD == []
     assert app.queries.jobs()[0].state is JobState.CANCELLED
+
+
+def test_a_job_that_goes_on_tells_nobody(app):
+    (key,) = new_fees(app, Fee)
+    (claim,) = app.runner().claim("default", limit=1)
+    void(app, Fee, key)
+    with app.session() as session:
+        session.get_one(Fee, key).reopen()
+        session.commit()
+
+    app.runner().run(claim)
+    app.drain()
+
+    assert TOLD == []
+    assert stored(app, Fee, key).state is S.PAID
 
 
 def test_a_record_that_is_gone_tells_nobody(app):
