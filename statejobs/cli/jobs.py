@@ -13,6 +13,7 @@ from statejobs.cli.job_acts import (
     edit_jobs,
     retry_jobs,
 )
+from statejobs.cli.job_errors import show_errors
 from statejobs.cli.job_filters import job_filters, select, telling_of_names
 from statejobs.cli.job_text import print_job, print_jobs
 from statejobs.cli.jobs_at_hand import find
@@ -76,5 +77,5 @@ def show_job(settings: Settings, job_id: int) -> None:
         print_job(settings.output, page, app.desk.now())
 
 
-for act in (retry_jobs, cancel_jobs, delete_jobs, edit_jobs):
-    job_group.add_command(act)
+for command in (show_errors, retry_jobs, cancel_jobs, delete_jobs, edit_jobs):
+    job_group.add_command(command)

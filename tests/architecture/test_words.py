@@ -27,9 +27,11 @@ MEANT_OTHERWISE = {
     },
     "message": {
         "people/history.py": "of an error",
+        "people/job_errors.py": "of an error",
         "people/jobs.py": "of an error",
         "runner/refused.py": "of an error",
         "runner/trouble.py": "of the log",
+        "store/failed.py": "of an error",
         "store/finish.py": "of an error",
         "values/failure.py": "of an error",
     },
