@@ -98,6 +98,7 @@ def _why(job: Job, error: StateJobsError) -> str:
     record = f"{job.resource} {job.record_id}"
     for name, instead in (
         (f"its record, {record},", "its record"),
+        (f"its key, {job.dedupe_key},", "its key,"),
         (record, "its record"),
         (f"job {job.id}", "the job"),
     ):
