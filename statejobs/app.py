@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
@@ -71,6 +72,7 @@ from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
 from statejobs.work.dispatch import WorkByKey
 from statejobs.work.prune import Pruned, Pruner
+from statejobs.work.records.dropped import Dropped
 from statejobs.work.records.work import RecordWork
 from statejobs.work.services import services_of
 from statejobs.work.tasks.work import TaskWork
@@ -268,6 +270,11 @@ class StateJobs(ByHand):
         """Return a new engine under a node id of its own."""
         return self._runner(Opened())
 
+    @cached_property
+    def _dropped(self) -> Dropped:
+        """Which values of actions were told of already."""
+        return Dropped()
+
     def _runner(self, opened: Opened, *, keys: Sequence[str] | None = None) -> Runner:
         self.store.refuse_closed()
         wiring = (
@@ -277,10 +284,11 @@ class StateJobs(ByHand):
             self._async_engines.of_this_loop,
             self._declarations,
         )
-        works = [cls(*wiring, opened=opened) for cls in (RecordWork, TaskWork)]
+        records = RecordWork(*wiring, opened=opened, dropped=self._dropped)
+        tasks = TaskWork(*wiring, opened=opened)
         return Runner(
             self.store,
-            WorkByKey(works),
+            WorkByKey([records, tasks]),
             node_id=self.sources.ids(),
             settings=self.settings,
             sources=self.sources,

@@ -274,6 +274,27 @@ class UnreadableRecordError(StateJobsError):
     """The row of a record holds what its model cannot read; the cause says what."""
 
 
+class JobNotCompletedError(StateJobsError):
+    """A job that was waited for ended, and was not completed.
+
+    Attributes:
+        job: The job as it ended: its state, outcome and reason.
+    """
+
+    def __init__(self, job: Any) -> None:
+        super().__init__(
+            f"job {job.id} is {job.state}",
+            where=job.key,
+            why=job.reason or "",
+            fix=f"see: statejobs job show {job.id}",
+        )
+        self.job = job
+
+
+class WaitTimeoutError(StateJobsError):
+    """A job that was waited for has not ended in time."""
+
+
 class RecordFailedError(StateJobsError):
     """What the action of a chunk said of one record, with `ctx.fail(record, "…")`."""
 

@@ -78,7 +78,7 @@ def _cut(text: str, most: int) -> str:
 
 def print_job(output: Output, page: JobPage, now: datetime) -> None:
     """Print everything about one job."""
-    output.facts(_facts(page.job, now))
+    output.facts({**_facts(page.job, now), "result": _result(page)})
     if page.attempts:
         _print_attempts(output, page.attempts)
     if page.history:
@@ -110,6 +110,10 @@ def print_handled(output: Output, handled: Handled, done: str) -> None:
             right=["jobs"],
             below=["why"],
         )
+
+
+def _result(page: JobPage) -> str | None:
+    return None if page.result is None else undecoded(page.result)
 
 
 def _print_attempts(output: Output, attempts: Sequence[ShownAttempt]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from statejobs.awaited import Awaited
-from statejobs.people import acts
+from statejobs.people import acts, results
 from statejobs.people.desk import Desk
 from statejobs.people.selection import BY_HAND, Selection, select_jobs
 from statejobs.values.job import Job, JobOutcome, JobState, OutcomeName
-from statejobs.values.kinds import check_job_id
+from statejobs.values.kinds import check_job_id, check_span
 
 
 class ByHand:
@@ -113,11 +114,38 @@ class ByHand:
             error=error,
         )
 
+    def result(self, job_id: int) -> Any:
+        """Return what the task of a job returned, as JSON values; None when there is nothing.
+
+        Raises:
+            NotFoundError: No such job.
+        """
+        check_job_id("result()", job_id)
+        return results.result_of(self.desk, job_id)
+
+    def wait(self, job_id: int, *, timeout: timedelta | None = None) -> Any:
+        """Wait until workers have ended a job; return what its task returned.
+
+        Args:
+            job_id: The job.
+            timeout: How long; for ever without.
+
+        Raises:
+            NotFoundError: No such job, or no longer.
+            JobNotCompletedError: It was cancelled or discarded.
+            WaitTimeoutError: It has not ended in time.
+        """
+        check_job_id("wait()", job_id)
+        check_span("wait(timeout=…)", timeout, or_none=True)
+        return results.wait_for(self.desk, job_id, timeout)
+
     # The same for asyncio
 
     cancel_job_async = Awaited(cancel_job)
     retry_job_async = Awaited(retry_job)
     delete_job_async = Awaited(delete_job)
     edit_job_async = Awaited(edit_job)
+    result_async = Awaited(result)
+    wait_async = Awaited(wait)
     why_no_retry_async = Awaited(why_no_retry)
     stuck_jobs_async = Awaited(stuck_jobs)

@@ -90,6 +90,8 @@ class JobPage:
     attempts: tuple[ShownAttempt, ...]
     history: tuple[ShownStep, ...]
     """Of its record."""
+    result: Any
+    """What its task returned."""
     obstacle: str | None
     """Why it will not run by itself although it waits."""
     no_retry: str | None
@@ -111,6 +113,7 @@ def job_page(desk: Desk, job: Job) -> JobPage:
         job=shown,
         attempts=attempts_of(desk, job.id),
         history=steps_of_job(desk, job),
+        result=decoded(shown_job(job, desk.redaction).result),
         obstacle=_why_paused(desk, job) or _why_unserved(desk, job),
         no_retry=why_no_retry(desk, job.id) if shown.may_be_retried else None,
     )

@@ -90,6 +90,8 @@ class Claim:
     """The database says that it is no longer ours: no finish begins, and one that began is late."""
     is_unsure: bool = False
     """The answer to its finish was lost, which may have landed."""
+    result: str | None = None
+    """What its task returned, as JSON, to be stored when it completes."""
     unsaved_checkpoint: str | None = None
     """A checkpoint that could not be saved while the action's transaction was open."""
     asked_at: float | None = None

@@ -244,6 +244,9 @@ class Steps:
             finished = complete_all(
                 connection, jobs, now, by_arrays=self._store.has_arrays
             )
+        for claim in claims:
+            if claim.job.id not in finished:
+                _note_result(connection, claim)
         rests = moves[0].rests if moves else True  # all of one action
         settled: dict[Claim, Settled] = {}
         for claim in claims:
@@ -267,7 +270,9 @@ class Steps:
         rests: bool | None = None,
     ) -> Settled:
         """Write the job, its history, its attempt, and what the hook writes."""
-        if claim.unsaved_checkpoint is not None and not isinstance(outcome, Complete):
+        if isinstance(outcome, Complete):
+            _note_result(connection, claim)
+        elif claim.unsaved_checkpoint is not None:
             note_on_job(connection, claim.job, "checkpoint", claim.unsaved_checkpoint)
         if rests is None:
             rests = move is None or move.rests
@@ -333,6 +338,12 @@ class Steps:
         record_attempt(
             connection, job, name, now=now, failure=failure, message=settlement.reason
         )
+
+
+def _note_result(connection: Connection, claim: Claim) -> None:
+    """Store what the task of *claim* returned; its job is still to be ended."""
+    if claim.result is not None:
+        note_on_job(connection, claim.job, "result", claim.result)
 
 
 def _tell_of(connection: Connection, moves: Sequence[Move]) -> bool:

@@ -61,9 +61,17 @@ def _groups(endings: Sequence[Ending], now: datetime) -> list[list[_Member]]:
         move = claim.work.move_of(
             claim, Landing.TARGET, now=now, changes=ending.changes
         )
-        alike = move and _likeness(claim.policy, move)
+        alike: object = claim.result is not None
+        if move is not None:
+            alike = _likeness(claim.policy, move)
         groups.setdefault(alike, []).append(_Member(ending, move))
     return list(groups.values())
+
+
+def _results(group: Sequence[_Member]) -> list[str] | None:
+    """Return what the tasks of *group* returned; None where they returned nothing."""
+    found = [member.ending.claim.result for member in group]
+    return [result for result in found if result is not None] or None
 
 
 def _likeness(policy: Policy, move: Move) -> object:
@@ -85,7 +93,7 @@ def _finish_given(store: Store, group: Sequence[_Member], now: datetime) -> set[
         # Tasks wait for no index, foreign key or table of a user's.
         with store.single(lock_timeout=BRIEFLY if moves else None) as connection:
             if not moves:
-                return complete_given(connection, jobs, now)
+                return complete_given(connection, jobs, now, results=_results(group))
             landed = land_given(connection, jobs, moves, now)
             if moves[0].follow_up is not None:
                 follow_up(connection, _follow_ups(group, landed), now)
@@ -137,7 +145,7 @@ def _finish_group(
             if is_done and moves[0].follow_up is not None:
                 follow_up(connection, _follow_ups(group, {j.id for j in jobs}), now)
         else:
-            is_done = complete_each(connection, jobs, now)
+            is_done = complete_each(connection, jobs, now, results=_results(group))
     except Exception as error:
         if is_alone or is_away(error):
             raise

@@ -179,6 +179,7 @@ def finishing(names: Names) -> Executable:
                 (or_(again, completes), None),
                 else_=jobs.c.checkpoint,
             ),
+            result=case((again, None), else_=jobs.c.result),
             returned=bindparam(names["new_returned"]),
             progress=case((or_(again, outcome.is_(None)), None), else_=jobs.c.progress),
             # What is asked for again after it was done is new work; no other job has this token.

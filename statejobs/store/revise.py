@@ -189,6 +189,7 @@ def _requeue_jobs(dialect: str) -> Executable:
             crashes=case((ended, 0), else_=jobs.c.crashes),
             snoozes=case((ended, 0), else_=jobs.c.snoozes),
             returned=0,
+            result=None,
             outcome=null(),
             finished_at=None,
             progress=None,

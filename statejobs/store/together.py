@@ -54,15 +54,28 @@ JOB_ARRAYS = {"job_id": jobs.c.id, "attempt": jobs.c.attempt, "token": jobs.c.to
 
 
 def complete_given(
-    connection: Connection, held: Sequence[Job], now: datetime
+    connection: Connection,
+    held: Sequence[Job],
+    now: datetime,
+    *,
+    results: Sequence[str] | None = None,
 ) -> set[int]:
     """Complete those of *held* that are ours and nobody holds, by one statement with arrays.
+
+    Args:
+        connection: With or without a transaction.
+        held: Jobs that have no record to move.
+        now: When.
+        results: What the task of each returned, as JSON; None where none returned anything.
 
     Returns:
         Their ids.
     """
-    found = connection.execute(_COMPLETE_GIVEN, {**_given_jobs(held), "moved_at": now})
-    return set(found.scalars())
+    given: dict[str, Any] = {**_given_jobs(held), "moved_at": now}
+    if results is None:
+        return set(connection.execute(_COMPLETE_GIVEN, given).scalars())
+    given["given_result"] = list(results)
+    return set(connection.execute(_COMPLETE_WITH_RESULTS, given).scalars())
 
 
 def land_given(
@@ -100,9 +113,15 @@ def land_given(
     return set(connection.execute(statement, records.names.of(given)).scalars())
 
 
-def complete_each(connection: Connection, held: Sequence[Job], now: datetime) -> bool:
+def complete_each(
+    connection: Connection,
+    held: Sequence[Job],
+    now: datetime,
+    *,
+    results: Sequence[str] | None = None,
+) -> bool:
     """Complete *held* by one call; return whether all are ours and not asked for again."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "job_id": job.id,
             "held_attempt": job.attempt,
@@ -111,7 +130,11 @@ def complete_each(connection: Connection, held: Sequence[Job], now: datetime) ->
         }
         for job in held
     ]
-    return connection.execute(_COMPLETE_ONE, rows).rowcount == len(rows)
+    if results is None:
+        return connection.execute(_COMPLETE_ONE, rows).rowcount == len(rows)
+    for row, result in zip(rows, results, strict=True):
+        row["returned_value"] = result
+    return connection.execute(_COMPLETE_ONE_WITH_RESULT, rows).rowcount == len(rows)
 
 
 def complete_all(
@@ -201,7 +224,14 @@ def _complete_given_jobs() -> Any:
     return _complete(held, ALONE)
 
 
-def _complete_one() -> Update:
+def _complete_given_with_results() -> Any:
+    """The same, with a fourth array: what their tasks returned."""
+    given = given_rows({**JOB_ARRAYS, "result": jobs.c.result}, ALONE)
+    held = _lock_jobs(given, []).add_columns(given.c.result).cte("held")
+    return _complete(held, ALONE, result=held.c.result)
+
+
+def _complete_one(**more: Any) -> Update:
     """Complete a job that is ours and was not enqueued anew, without asking for its row."""
     return (
         update(jobs)
@@ -212,7 +242,7 @@ def _complete_one() -> Update:
             STILL_PROCESSING,
             ~jobs.c.run_again,
         )
-        .values(_completed(ALONE))
+        .values({**_completed(ALONE), **more})
     )
 
 
@@ -230,8 +260,9 @@ def _lock_jobs(given: CTE, records: Sequence[CTE]) -> Select[Any]:
     )
 
 
-def _complete(found: CTE, names: Names) -> Any:
-    done = update(jobs).where(jobs.c.id == found.c.id).values(_completed(names))
+def _complete(found: CTE, names: Names, **more: Any) -> Any:
+    values = {**_completed(names), **more}
+    done = update(jobs).where(jobs.c.id == found.c.id).values(values)
     return done.returning(jobs.c.id)
 
 
@@ -279,4 +310,8 @@ def _write_history(given: CTE, moved: CTE, at: ColumnElement[Any], names: Names)
 
 
 _COMPLETE_GIVEN = _complete_given_jobs()
+_COMPLETE_WITH_RESULTS = _complete_given_with_results()
 _COMPLETE_ONE = _complete_one()
+_COMPLETE_ONE_WITH_RESULT = _complete_one(
+    result=bindparam("returned_value", type_=jobs.c.result.type)
+)

@@ -46,6 +46,22 @@ def stored_text(value: object, name: str, decoder: msgspec.json.Decoder[Any]) ->
     return encoded.decode()
 
 
+def json_text(value: object, name: str) -> str:
+    """Encode *value*, called *name*, which may come back as plainer values than it was.
+
+    Raises:
+        NotStorable: JSON cannot hold it.
+    """
+    Survey(left=MOST_BYTES).visit(value, Place(None, None, name))
+    try:
+        encoded = _encoded(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise NotStorable(f"{name} has no form in JSON: {error}") from error
+    if b"\0" in encoded:
+        raise NotStorable("its JSON holds a raw NUL")
+    return encoded.decode()
+
+
 def quoted(text: str) -> str:
     """Return *text* as a JSON string."""
     return _ENCODER.encode(text).decode()

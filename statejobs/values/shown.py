@@ -32,7 +32,7 @@ _TEXTS = {
     "error_type": NAME_LIMIT,
 }
 """What somebody else chose → most bytes of it."""
-_JSON = ("args", "tags", "progress", "held")
+_JSON = ("args", "tags", "progress", "held", "result")
 _NUMBERS = ("duration", "clock_offset")
 CANNOT_BE_READ = "(cannot be read) "
 _HEAD = 200

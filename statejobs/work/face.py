@@ -53,7 +53,10 @@ class Body(Protocol):
         ...
 
     def conclude(self, returned: Any) -> None:
-        """Note what follows; what it raises is the outcome of the body."""
+        """Take what the body returned, and note what follows; what it raises is the outcome.
+
+        Not called where the body returned nothing and does not conclude.
+        """
         ...
 
 
@@ -86,7 +89,7 @@ class Face:
                 elif run is not None:
                     if (done := run()) is not None:
                         ran(done, body.kind, body.name)
-                    if body.concludes:
+                    if done is not None or body.concludes:
                         body.conclude(done)
                     if sync is not None and sync.kept is not None:
                         sync.kept.check_open()
@@ -128,7 +131,7 @@ class AsyncFace:
                     outcome = run
                 elif run is not None:
                     done = ran(await _awaited(run, body), body.kind, body.name)
-                    if body.concludes:
+                    if done is not None or body.concludes:
                         await with_loading(body.conclude, done)
                     if sync is not None and sync.kept is not None:
                         sync.kept.check_open()

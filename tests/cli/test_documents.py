@@ -179,7 +179,14 @@ def test_job_show_shows_job_attempts_and_history(typed, work):
 
     document = typed.json("job", "show", str(job.id))
 
-    assert set(document) == {"job", "attempts", "history", "obstacle", "no_retry"}
+    assert set(document) == {
+        "job",
+        "attempts",
+        "history",
+        "result",
+        "obstacle",
+        "no_retry",
+    }
     assert set(document["job"]) == JOB
     assert [attempt["attempt"] for attempt in document["attempts"]] == [1, 2]
     assert set(document["attempts"][0]) == ATTEMPT

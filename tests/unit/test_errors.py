@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -60,6 +61,9 @@ EXAMPLES = {
         "no URL", why="why", fix="fix"
     ),
     errors.ClosedError: errors.ClosedError,
+    errors.JobNotCompletedError: lambda: errors.JobNotCompletedError(
+        SimpleNamespace(id=7, key="a.b", state="cancelled", reason="no paper")
+    ),
     errors.BindMismatchError: lambda: errors.BindMismatchError(
         "Order", "sqlite:///a.db", "sqlite:///b.db"
     ),

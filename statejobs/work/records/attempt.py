@@ -22,6 +22,7 @@ from statejobs.work.outcomes import warn_of_long_transaction
 from statejobs.work.records.changed import with_changes
 from statejobs.work.records.changes import own_changes
 from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
+from statejobs.work.records.dropped import Dropped
 from statejobs.work.records.following import next_jobs
 from statejobs.work.records.hold import Hold
 from statejobs.work.records.related import load_related
@@ -42,6 +43,7 @@ class RecordAttempt:
         "_action",
         "_completing",
         "_ctx",
+        "_dropped",
         "_face",
         "_hold",
         "_ledgers",
@@ -70,6 +72,7 @@ class RecordAttempt:
         sources: Sources,
         now: datetime,
         opened: Opened,
+        dropped: Dropped,
     ) -> None:
         """Make an attempt.
 
@@ -81,10 +84,10 @@ class RecordAttempt:
             sources: The clock.
             now: When.
             opened: What the worker keeps open.
+            dropped: Tells of what the body returns.
         """
         self.claims = claims
-        self.is_abandoned = False
-        self.needs_session = False
+        self.is_abandoned = self.needs_session = False
         claim = claims[0]
         subject: RecordSubject = claim.subject
         action = subject.bound.action
@@ -109,6 +112,7 @@ class RecordAttempt:
         self._completing: list[RecordSubject] = []
         self._ledgers: list[Ledger] = []
         self._opened = opened
+        self._dropped = dropped
         self._begin()
         self.actor = claim.job.actor
         if action.is_chunk:
@@ -162,7 +166,14 @@ class RecordAttempt:
         return with_changes(run, action, self._apply, is_async=self._face.is_async)
 
     def conclude(self, returned: object) -> None:
-        """Note where the records land, and what follows there, while `args=` may still load."""
+        """Note where the records land, and what follows there, while `args=` may still load.
+
+        What an action with one target *returned* is dropped: its record is its result.
+        """
+        if returned is not None and len(self._action.targets) <= 1:
+            self._dropped.tell(self.claims[0].job.key, self.name, returned)
+        if not self.concludes:
+            return
         target = value_of(self._action.target_of(returned))
         for claim in self.claims:
             if claim not in self._stale:

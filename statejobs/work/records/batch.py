@@ -26,6 +26,7 @@ from statejobs.work.outcomes import outcome_of, warn_of_long_transaction
 from statejobs.work.records.attempt import RecordAttempt
 from statejobs.work.records.changes import own_changes
 from statejobs.work.records.deletion import blaming_the_action, delete_or_refuse
+from statejobs.work.records.dropped import Dropped
 from statejobs.work.records.hold import load_standing
 from statejobs.work.records.subject import RecordSubject
 from statejobs.work.records.taken_out import refuse_lost_writes
@@ -51,6 +52,7 @@ class Batch:
         sources: Sources,
         now: datetime,
         opened: Opened,
+        dropped: Dropped,
     ) -> None:
         self.claims = claims
         self.is_abandoned = False
@@ -59,6 +61,7 @@ class Batch:
         self._sources = sources
         self._now = now
         self._opened = opened
+        self._dropped = dropped
         # actions with a timeout are run one by one
         self._session = JobSession(
             store.working, info=session_info(sources), with_begin=store.with_begin
@@ -136,6 +139,7 @@ class Batch:
             sources=self._sources,
             now=self._now,
             opened=self._opened,
+            dropped=self._dropped,
         )
         try:
             outcome: Outcome = copy_context().run(attempt.call)

@@ -36,6 +36,7 @@ from statejobs.work.records.claim import (
     move_to_during,
     write_claims,
 )
+from statejobs.work.records.dropped import Dropped
 from statejobs.work.records.finding import find_at_rest, find_left, refuse_hidden
 from statejobs.work.records.hold import Hold
 from statejobs.work.records.misfits import leave_misfits
@@ -69,6 +70,7 @@ class RecordWork:
         declarations: Declarations,
         *,
         opened: Opened,
+        dropped: Dropped,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -76,6 +78,7 @@ class RecordWork:
         self._async_engine = async_engine
         self._declarations = declarations
         self._opened = opened
+        self._dropped = dropped
         self._keys = tuple(registry.triggers)
 
     def keys(self) -> Sequence[str]:
@@ -166,6 +169,7 @@ class RecordWork:
                 sources=self._sources,
                 now=now,
                 opened=self._opened,
+                dropped=self._dropped,
             )
         hold = Hold([one.subject for one in claims])
         face = open_face(
@@ -184,6 +188,7 @@ class RecordWork:
             sources=self._sources,
             now=now,
             opened=self._opened,
+            dropped=self._dropped,
         )
 
     def reload(self, claims: Sequence[Claim]) -> frozenset[int]:

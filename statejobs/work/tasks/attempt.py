@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,14 +13,18 @@ from statejobs.record.specs import TaskSpec
 from statejobs.runner.port import Claim, Ending
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources
+from statejobs.values.failure import first_line
 from statejobs.values.opened import Opened
 from statejobs.values.outcome import Complete, Outcome
+from statejobs.values.results import result_text
 from statejobs.work.face import AsyncFace, Face
 from statejobs.work.notes import JobNotes
 from statejobs.work.outcomes import warn_of_long_transaction
 from statejobs.work.session import JobSession
 
 R = TypeVar("R")
+
+log = logging.getLogger("statejobs.action")
 
 
 @dataclass(slots=True)
@@ -113,8 +118,15 @@ class TaskAttempt:
         args = self._claim.subject.take_args(self._claim.job.args)
         return partial(self._task.body, *self._context, **args)
 
-    def conclude(self, _returned: object) -> None:
-        """Nothing follows from a task."""
+    def conclude(self, returned: object) -> None:
+        """Keep what the body *returned*, if it can be stored; it is done either way."""
+        job = self._claim.job
+        try:
+            self._claim.result = result_text(returned)
+        except Exception as error:  # noqa: BLE001 - how a model is dumped is the user's
+            log.warning(
+                "job %s (%s) has no result: %s", job.id, job.key, first_line(error)
+            )
 
     def endings(self, called: Outcome) -> list[Ending]:
         """Return how the attempt ends."""
