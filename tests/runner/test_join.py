@@ -1,6 +1,9 @@
 """Fan-out: when children that end at once ask for their parent, it starts exactly once."""
 
+import contextlib
+import random
 import threading
+from datetime import timedelta
 from enum import StrEnum
 
 import pytest
@@ -13,13 +16,22 @@ from statejobs import (
     StatefulResource,
     StateJobs,
     Trigger,
+    WorkerSettings,
     state_column,
 )
+from statejobs.store.staging import stage_due
+from tests.support.clock import ManualClock, manual_sources
 from tests.support.processes import eventually
 
 CHILDREN = 50
+MANY = 10_000
+LEASE = timedelta(seconds=30)
 begun = []
 """Parents whose action was called."""
+
+
+class DiedError(BaseException):
+    """The process ended here."""
 
 
 class Meeting:
@@ -44,7 +56,7 @@ class Whole(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     parts: Mapped[list["Piece"]] = relationship(back_populates="whole")
     state: Mapped[S] = state_column(S, initial=S.WAITING, final=[S.DONE])
-    join = Trigger.on_demand("whole.join", max_attempts=1)
+    join = Trigger.on_demand("whole.join", max_attempts=MANY, max_crashes=MANY)
 
     def has_all(self) -> bool:
         """Some are missing."""
@@ -61,7 +73,7 @@ class Piece(StatefulResource, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     whole_id: Mapped[int] = mapped_column(ForeignKey("wholes.id"), index=True)
     whole: Mapped[Whole] = relationship(back_populates="parts")
-    make = Trigger.on_demand("piece.make", max_attempts=1)
+    make = Trigger.on_demand("piece.make", max_attempts=MANY, max_crashes=MANY)
     state: Mapped[S] = state_column(
         S, initial=S.WAITING, final=[S.DONE], run_trigger=make
     )
@@ -117,6 +129,56 @@ def test_a_parent_that_is_asked_for_too_early_waits_and_spends_no_attempt(app):
 
     assert begun == [1]
     assert state_of(app) is S.DONE
+
+
+@pytest.mark.parametrize("children", [1, 2, 12])
+def test_a_parent_is_done_exactly_once_though_nodes_die_at_any_point(
+    database_url, seed, children
+):
+    begun.clear()
+    Meeting.barrier = threading.Barrier(1)
+    rng = random.Random(seed)
+    clock = ManualClock()
+
+    def die_by_chance(_point):
+        if rng.random() < 0.15:
+            raise DiedError
+
+    app = StateJobs(
+        database_url,
+        domains=[Domain("wholes", resources=[Whole, Piece])],
+        settings=WorkerSettings(lease=LEASE),
+        sources=manual_sources(clock),
+        reach=die_by_chance,
+    )
+    app.create_all()
+    with app.session() as session:
+        session.add(Whole(parts=[Piece() for _ in range(children)]))
+        session.commit()
+
+    rounds = 0
+    while state_of(app) is not S.DONE:
+        rounds += 1
+        assert rounds < 500, app.queries.jobs()
+        clock.advance(seconds=LEASE.total_seconds() + 1)
+        with contextlib.suppress(DiedError):
+            live_for_a_while(app, rng)
+
+    told = [t["name"] for t in app.queries.transitions("Whole", "1")]
+    assert told.count("run_join.complete") == 1
+    assert set(begun) == {1}
+    with app.session() as session:
+        assert {part.state for part in session.get_one(Whole, 1).parts} == {S.DONE}
+    app.close()
+
+
+def live_for_a_while(app, rng):
+    """Be a node that rescues, claims and runs, until it dies or has run what it claimed."""
+    runner = app.runner()
+    stage_due(app.store, ["default"], runner.work.keys(), app.sources.clock.now())
+    runner.rescue()
+    for claim in runner.claim("default", limit=rng.randint(1, 8)):
+        runner.run(claim)
 
 
 def state_of(app):
