@@ -32,16 +32,16 @@ ActorOf: TypeAlias = Callable[[Scope], object]
 
 @dataclass(frozen=True, slots=True)
 class _System:
-    """What acts while a job or a command runs."""
+    """What acts while a job or a command runs, and for whom that does."""
 
-    asked_by: str | None
-    """In whose name."""
+    name: str | None
+    """In whose name; or that of the tenant."""
 
 
 _Names: TypeAlias = dict[str, Any]
 
 _actor: ContextVar[Any] = ContextVar("statejobs_actor", default=None)
-_tenant: ContextVar[str | None] = ContextVar("statejobs_tenant", default=None)
+_tenant: ContextVar[Any] = ContextVar("statejobs_tenant", default=None)
 _request: ContextVar[_Names | None] = ContextVar("statejobs_request", default=None)
 """What threads of a request named: each runs in a copy of its context, which nobody reads."""
 
@@ -73,7 +73,7 @@ def acting_for_job(
 ) -> AbstractContextManager[None]:
     """Act as a job does: for those who are stored with it, whoever acts where it is run."""
     is_as_it_is = _actor.get() is _NOBODYS and actor is None is _request.get()
-    if is_as_it_is and _tenant.get() == tenant:
+    if is_as_it_is and tenant is None is _tenant.get():
         return _AS_IT_IS
     return _acting_for_job(actor, tenant)
 
@@ -100,7 +100,7 @@ def is_system() -> bool:
 
 @contextmanager
 def _acting_for_job(actor: str | None, tenant: str | None) -> Iterator[None]:
-    request, whose = _request.set(None), _tenant.set(tenant)
+    request, whose = _request.set(None), _tenant.set(_System(tenant))
     who = _actor.set(_System(actor))
     try:
         yield
@@ -118,22 +118,30 @@ class Acting(NamedTuple):
     actor: Any
     """As `acting_as` was given it: a text, or what an app can write."""
     tenant: str | None
+    is_named: bool = True
+    """Whether somebody named the tenant, and not the job whose action this is."""
 
 
 def current_acting() -> Acting:
     """Return both as they are now."""
-    return Acting(current_actor(), current_tenant())
+    who, whose = _named(_actor), _named(_tenant)
+    return Acting(
+        who.name if isinstance(who, _System) else who,
+        whose.name if isinstance(whose, _System) else whose,
+        not isinstance(whose, _System),
+    )
 
 
 def current_actor() -> Any:
     """Return who acts now, if anyone was named, as `acting_as` was given it."""
     who = _named(_actor)
-    return who.asked_by if isinstance(who, _System) else who
+    return who.name if isinstance(who, _System) else who
 
 
 def current_tenant() -> str | None:
     """Return the present tenant, if one was named."""
-    name: str | None = _named(_tenant)
+    whose = _named(_tenant)
+    name: str | None = whose.name if isinstance(whose, _System) else whose
     return name
 
 

@@ -217,6 +217,24 @@ class DuplicateJobError(StateJobsError):
         self.key, self.job_id, self.state = key, job_id, state
 
 
+class TenantMismatchError(StateJobsError):
+    """A record of one tenant was about to be moved in the name of another.
+
+    Attributes:
+        record: The record, as text.
+        tenant: That of the record.
+        named: That which was named.
+    """
+
+    def __init__(self, record: str, *, tenant: str, named: str) -> None:
+        super().__init__(
+            f"it is of tenant {tenant!r}, and this is done for {named!r}",
+            where=record,
+            fix=f"say with tenant({tenant!r}), or name none; roll back first",
+        )
+        self.record, self.tenant, self.named = record, tenant, named
+
+
 class BulkError(StateJobsError):
     """SQL alone cannot move or create many records as they are declared."""
 

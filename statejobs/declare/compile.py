@@ -103,6 +103,7 @@ def compile_resource(
         attribute=attribute,
         state=state,
         has_history=getattr(cls, "__history__", True),
+        tenant=getattr(cls, "__tenant__", None),
         transitions=declared.transitions,
         triggers=_bind(declared, name, home),
         home=home,

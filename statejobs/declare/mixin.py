@@ -16,6 +16,7 @@ from statejobs.declare.inheritance import refuse_concrete, refuse_unmapped_base
 from statejobs.declare.names import refuse_names_of_ours
 from statejobs.declare.state_column import DeclaredState
 from statejobs.declare.taken_names import refuse_taken_names
+from statejobs.declare.tenant_checks import refuse_no_tenant
 from statejobs.errors import DefinitionError, ProtectedStateError
 from statejobs.record.defaults import created_at
 from statejobs.record.doors import RESOURCE
@@ -46,6 +47,7 @@ class StatefulResource:
     Class attributes that you may set:
         __resource__: Stable name stored with jobs and history; the class's name by default.
         __history__: False writes no history.
+        __tenant__: Attribute that says whose a record is; history and jobs have it.
     """
 
     __machine__: ClassVar[MachineSpec]
@@ -53,6 +55,7 @@ class StatefulResource:
     __statejobs__: ClassVar[ResourceModel]
     __history__: ClassVar[bool]
     __resource__: ClassVar[str]
+    __tenant__: ClassVar[str]
 
     if TYPE_CHECKING:
         state_version: Mapped[int]
@@ -149,6 +152,7 @@ def _protect(cls: type, attribute: str, *, is_root: bool) -> None:
             guards[name](instrumented)
 
     def mark_table(mapper: Mapper[Any], _cls: type) -> None:
+        refuse_no_tenant(cls.__statejobs__, dict(mapper.columns))  # type: ignore[attr-defined]
         refuse_unknown_attributes(cls.__statejobs__, mapper.columns.keys())  # type: ignore[attr-defined]
         if is_root:
             _mark_table(cls, mapper.columns[attribute])

@@ -16,7 +16,7 @@ from sqlalchemy.orm import ORMExecuteState, Session
 
 from statejobs.errors import BulkError
 from statejobs.record.beginning import creation
-from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
+from statejobs.record.bulk.rows import by_tenant, history_of_all, jobs_of_all
 from statejobs.record.defaults import CREATED_AT
 from statejobs.record.identity import encode_identity
 from statejobs.record.ledger import IDS, clock_of, job_of, value_of
@@ -133,16 +133,24 @@ def create_records(
     refuse_creation(model, dialect=dialect, updates=updates)
     at = clock_of(session.info).now()
     keys = model.records.keys
-    returning = returning_keys(statement, model.records, tells_new=bool(updates))
+    returning = returning_keys(
+        statement, model.records, tenant=model.tenant_column, tells_new=bool(updates)
+    )
     frozen = execution.invoke_statement(
         statement=returning, execution_options={CREATED_AT: at}
     ).freeze()
-    ours = len(keys) + bool(updates)
+    ours = len(keys) + (model.tenant is not None) + bool(updates)
     rows = [tuple(row[-ours:]) for row in frozen()]
-    created = [row[: len(keys)] for row in rows if not updates or row[-1]]
+    new = [row for row in rows if not updates or row[-1]]
+    created = [row[: len(keys)] for row in new]
+    tenants = [None if model.tenant is None else row[len(keys)] for row in new]
+    moved = [
+        MovedRow(encode_identity(key), 0, None, tenant)
+        for key, tenant in zip(created, tenants, strict=True)
+    ]
     step = creation(model, value_of(model.state.initial))
     step.at = at
-    write_creation(session, model, step, created, are_drawn=draws_keys(model, names))
+    write_creation(session, model, step, moved, are_drawn=draws_keys(model, names))
     if not statement._returning:  # noqa: SLF001 - told by no public name
         return Inserted(len(rows), _named(keys, created))
     return frozen().columns(*range(len(frozen().keys()) - ours))
@@ -159,22 +167,20 @@ def write_creation(
     session: Session,
     model: ResourceModel,
     step: Step,
-    keys: Sequence[tuple[Any, ...]],
+    created: Sequence[MovedRow],
     *,
     are_drawn: bool,
 ) -> None:
-    """Write history and jobs of records that were created with *keys*.
+    """Write history and jobs of records that were *created*.
 
-    Those that the database drew are new; others may be those of earlier records.
+    Keys that the database drew are new; others may be those of earlier records.
     """
     connection = connection_for(session, model.mapper)
     salt = session.info.get(IDS, random_id)()
     assert step.at is not None  # noqa: S101 - a step of many is made now
     at = step.at
-    created = [MovedRow(encode_identity(key), 0, None) for key in keys]
     with explain_missing_tables(connection):
-        for start in range(0, len(created), MOST_ROWS):
-            part = created[start : start + MOST_ROWS]
+        for n, (own, part) in enumerate(by_tenant(model, step, created)):
             if not are_drawn or reuses_keys(connection):
                 begin_lives_of_all(
                     connection, model, (row.record_id for row in part), at
@@ -182,10 +188,10 @@ def write_creation(
             _write_part(
                 connection,
                 model,
-                step,
+                own,
                 part,
                 job=job_of(session.info),
-                salt=f"{salt}.{start}",
+                salt=f"{salt}.{n}",
             )
     if created and step.promises:
         wake_after_commit(session, connection)

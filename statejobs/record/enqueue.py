@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from statejobs.acting import current_actor, current_tenant
+from statejobs.acting import current_acting
 from statejobs.errors import TransitionRefusedError, WrongValueError
 from statejobs.record.attaching import attach
 from statejobs.record.ledger import IDS, clock_of
@@ -51,6 +51,7 @@ def enqueue_action(
     ids = session.info.get(IDS, random_id)
     new = {}
     former: dict[str, str] = {}
+    acting = current_acting()
     for record in records:
         model: ResourceModel = type(record).__statejobs__
         bound = model.by_spec[action.trigger]
@@ -65,8 +66,8 @@ def enqueue_action(
             now=now,
             run_at=run_at,
             ids=ids,
-            actor=model.actors.text_of(current_actor()),
-            tenant=current_tenant(),
+            actor=model.actors.text_of(acting.actor),
+            tenant=model.tenant_of(record, acting),
             chosen=chosen,
             record=record,
         )

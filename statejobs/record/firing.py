@@ -129,8 +129,9 @@ class BoundTransition(Generic[P, T]):
         """Run the body, then what else the transition changes."""
         spec = self._spec
         result = ran(body(), "transition", spec.name)
-        actor, tenant = current_acting()
-        ctx = ChangeContext(now=clock.now(), actor=actor, tenant=tenant)
+        acting = current_acting()
+        tenant = self._model.tenant_of(self._record, acting)
+        ctx = ChangeContext(now=clock.now(), actor=acting.actor, tenant=tenant)
         apply_changes(spec.changes, self._record, ctx)
         return result
 

@@ -13,7 +13,8 @@ from sqlalchemy import Column, Table
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import Mapper
 
-from statejobs.acting import current_actor, is_system
+from statejobs.acting import Acting, current_actor, is_system
+from statejobs.errors import TenantMismatchError
 from statejobs.machine.guard import Guard
 from statejobs.machine.kernel import Kernel
 from statejobs.record.actors import Actors
@@ -49,6 +50,8 @@ class ResourceModel:
     triggers: Mapping[str, BoundTrigger]
     """By key."""
     home: Home
+    tenant: str | None = None
+    """The attribute that says whose a record is: `__tenant__`."""
     redactions: set[Redaction] = field(default_factory=set)
     """Of the apps that have it: its history hides whatever one of them hides."""
     actors: Actors = field(default_factory=Actors)
@@ -162,6 +165,11 @@ class ResourceModel:
         return column
 
     @cached_property
+    def tenant_column(self) -> Column[Any] | None:
+        """The column that says whose a record is."""
+        return None if self.tenant is None else self.mapper.columns[self.tenant]
+
+    @cached_property
     def machine_names(self) -> frozenset[str]:
         """What the columns that only the machine writes are called, as attributes and in SQL."""
         state = self.state_column
@@ -199,6 +207,26 @@ class ResourceModel:
     def why_not_start(self, record: object, action: ActionSpec) -> tuple[str, ...]:
         """Return why a job of *action* could not start on *record* now."""
         return self.kernel.why_not(record, action.edge(action.beginning))
+
+    def tenant_of(self, record: object, acting: Acting) -> str | None:
+        """Return for whom *record* is moved: its own tenant, else the one that was named.
+
+        Raises:
+            TenantMismatchError: Somebody named another.
+        """
+        if self.tenant is None:
+            return acting.tenant
+        own = getattr(record, self.tenant)
+        if own is None:
+            return acting.tenant
+        return self.refuse_other_tenant(self.label(record), str(own), acting)
+
+    def refuse_other_tenant(self, label: str, own: str, acting: Acting) -> str:
+        """Return the tenant of a record; refuse another that was named."""
+        named = acting.tenant if acting.is_named else None
+        if named is not None and named != own:
+            raise TenantMismatchError(label, tenant=own, named=named)
+        return own
 
     def why_forbidden(self, record: object, written: TransitionSpec) -> tuple[str, ...]:
         """Return why who acts may not fire a transition of *record* that its state allows."""

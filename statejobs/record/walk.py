@@ -190,8 +190,9 @@ class Walk:
 
     def _change(self) -> None:
         clock = session_clock(self.record) or SYSTEM
-        actor, tenant = current_acting()
-        ctx = ChangeContext(now=clock.now(), actor=actor, tenant=tenant)
+        acting = current_acting()
+        tenant = type(self.record).__statejobs__.tenant_of(self.record, acting)
+        ctx = ChangeContext(now=clock.now(), actor=acting.actor, tenant=tenant)
         apply_changes(self._action.changes, self.record, ctx)
 
     def _delete(self) -> None:

@@ -37,7 +37,7 @@ def write_beside(
     session: Session, connection: Connection, moved: Sequence[Moved], plan: Plan
 ) -> None:
     """Write history and jobs of *moved*, whose records a flush has written."""
-    _write_actors(moved)
+    _complete_acting(moved)
     history = [
         row for one in moved if one.model.has_history for row in _history(one, plan)
     ]
@@ -64,10 +64,13 @@ def write_beside(
         wake_after_commit(session, connection)
 
 
-def _write_actors(moved: Sequence[Moved]) -> None:
-    """Let steps have the text of who made them, as their rows keep it."""
+def _complete_acting(moved: Sequence[Moved]) -> None:
+    """Let steps have the text of who made them, and the tenant, as their rows keep both."""
     for one in moved:
         for step in one.steps:
+            if one.model.tenant is not None:
+                tenant = one.model.tenant_of(one.record, step.acting)
+                step.acting = step.acting._replace(tenant=tenant)
             actor = step.acting.actor
             if actor is not None and not isinstance(actor, str):
                 text = one.model.actors.text_of(actor)

@@ -46,6 +46,8 @@ class MovedRow(NamedTuple):
     version: int
     was: str | None
     """The state that it left; None for one that was created."""
+    tenant: Any = None
+    """Whose it is, where its class says so."""
 
 
 _AS_RECORDS = (
@@ -75,9 +77,10 @@ def rows_from_python(
 ) -> FromClause:
     """Return *moved* as something to select from; `n` numbers them."""
     of_job = _OF_JOB if isinstance(moved[0], RowWithJob) else ()
+    plain = moved if of_job else [row[:3] for row in moved]
     if dialect == "sqlite":
         each = func.json_each(
-            literal(msgspec.json.encode(moved).decode(), Text())
+            literal(msgspec.json.encode(plain).decode(), Text())
         ).table_valued(column("key", Integer), column("value", Text))
         own = [
             func.json_extract(each.c.value, f"$[{n}]", type_=Text()).label(name)
@@ -90,7 +93,7 @@ def rows_from_python(
             func.json_extract(each.c.value, "$[2]", type_=String()).label("was"),
             *own,
         ).subquery("moved_rows")
-    ids, versions, left, *others = zip(*moved, strict=True)
+    ids, versions, left, *others = zip(*plain, strict=True)
     texts: Any = postgresql.ARRAY(Text())
     numbers: Any = postgresql.ARRAY(Integer())
     return (

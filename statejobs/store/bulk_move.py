@@ -51,6 +51,8 @@ class MatchingMove:
     values: Mapping[Column[Any], Any]
     """What is written with the state, in SQL or not."""
     limit: int | None
+    tenant: Column[Any] | None = None
+    """Says whose a record is; read back where there is one."""
 
     @cached_property
     def names(self) -> Names:
@@ -87,6 +89,7 @@ def pick_and_move(move: MatchingMove, dialect: str, *, waits: bool) -> Any:
         move.record_id.label("record_id"),
         records.version.label("version"),
         type_coerce(picked.c[names["was"]], String()).label("was"),
+        *_tenant(move),
     )
 
 
@@ -105,6 +108,7 @@ def pick_and_move_each(connection: Connection, move: MatchingMove) -> list[Moved
             move.record_id.label("record_id"),
             move.records.version.label("version"),
             literal(str(source.value), Text()).label("was"),
+            *_tenant(move),
         )
         rows += [MovedRow(*row) for row in connection.execute(statement)]
     return sorted(rows)
@@ -123,6 +127,21 @@ def _matching(
     return (
         statement if move.limit is None else statement.limit(max(move.limit - taken, 0))
     )
+
+
+def _tenant(move: MatchingMove) -> list[ColumnElement[Any]]:
+    return [] if move.tenant is None else [move.tenant.label(move.names["tenant"])]
+
+
+def is_of_tenant(column: Any, name: str) -> ColumnElement[bool]:
+    """Return that a record is of a tenant, or of none."""
+    try:
+        value = column.type.python_type(name)
+    except ValueError:  # a number or a UUID, and this is neither
+        is_one: ColumnElement[bool] = column.is_(None)
+        return is_one
+    is_either: ColumnElement[bool] = (column == value) | column.is_(None)
+    return is_either
 
 
 def added_to(column: Any, by: object) -> ColumnElement[Any]:

@@ -9,12 +9,20 @@ from sqlalchemy import ColumnElement, literal_column
 from statejobs.store.records import RecordTable
 
 
-def returning_keys(statement: Any, records: RecordTable, *, tells_new: bool) -> Any:
-    """Let *statement* return the keys as well, behind what it returns.
+def returning_keys(
+    statement: Any,
+    records: RecordTable,
+    *,
+    tenant: ColumnElement[Any] | None,
+    tells_new: bool,
+) -> Any:
+    """Let *statement* return the keys, and the *tenant*, as well, behind what it returns.
 
     The last column *tells_new* rows from those that were there and were updated, on PostgreSQL.
     """
     asked: list[ColumnElement[Any]] = [*records.keys]
+    if tenant is not None:
+        asked.append(tenant)
     if tells_new:
         asked.append(literal_column("xmax = 0"))
     return statement.returning(

@@ -55,6 +55,7 @@ class BulkMove:
             at=self.at,
             values={**onupdate_values(model.table), **self.values},
             limit=self.limit,
+            tenant=model.tenant_column,
         )
 
     @property

@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnExpressionArgument
 
-from statejobs.acting import current_actor, is_system
+from statejobs.acting import current_acting, current_actor, is_system
 from statejobs.errors import BulkError, did_you_mean
 from statejobs.machine.guard import Guard
 from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import TransitionSpec
+from statejobs.store.bulk_move import is_of_tenant
 from statejobs.store.bulk_preview import as_condition
 
 Values = Mapping[Any, Any]  # a Mapping is invariant in its keys: no union would fit
@@ -84,6 +85,16 @@ def guards_in_sql(cls: type, declared: TransitionSpec) -> Iterator[Condition]:
     for guard in map(Guard.of, declared.guards):
         form = _sql_of(cls, declared, guard, example="lambda order: order.total > 0")
         yield guard.name, _condition(cls, declared, guard, form(cls))
+
+
+def named_tenant_in_sql(
+    model: ResourceModel,
+) -> Iterator[Condition]:
+    """Return that the records are of the tenant whom somebody named, if anybody did."""
+    acting = current_acting()
+    column = model.tenant_column
+    if column is not None and acting.is_named and acting.tenant is not None:
+        yield "__tenant__", is_of_tenant(column, acting.tenant)
 
 
 def permissions_in_sql(cls: type, declared: TransitionSpec) -> Iterator[Condition]:

@@ -51,7 +51,7 @@ def jobs_of_each(
         made = make_jobs(connection, model, promise, step, part, salt=own)
         rows = rows_from_python(
             dialect,
-            [RowWithJob(*row, job.args, job.meta) for row, job in made],
+            [RowWithJob(*row[:3], job.args, job.meta) for row, job in made],
         )
         first: Any = made[0][1]
         same = {**asdict(first), "state": first.state.value}
@@ -84,7 +84,7 @@ def make_jobs(
                     row.record_id,
                     now=at,
                     ids=lambda: salt,
-                    actor=step.acting.actor,
+                    actor=model.actors.text_of(step.acting.actor),
                     tenant=step.acting.tenant,
                 ),
             )

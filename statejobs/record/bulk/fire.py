@@ -25,12 +25,13 @@ from statejobs.record.bulk.checks import (
     changes_in_sql,
     guards_in_sql,
     model_of,
+    named_tenant_in_sql,
     permissions_in_sql,
     refuse_body,
     values_in_sql,
 )
 from statejobs.record.bulk.each import jobs_of_each, reads_records
-from statejobs.record.bulk.rows import MOST_ROWS, history_of_all, jobs_of_all
+from statejobs.record.bulk.rows import by_tenant, history_of_all, jobs_of_all
 from statejobs.record.bulk.session import held_records, tell_session
 from statejobs.record.bulk.unique import enqueue_unique_of_all, is_unique
 from statejobs.record.ledger import IDS, Step, clock_of, job_of, value_of
@@ -132,6 +133,7 @@ def _checked(
         declared=declared,
         where=where,
         conditions=(
+            *named_tenant_in_sql(model),
             *permissions_in_sql(cls, declared),
             *guards_in_sql(cls, declared),
         ),
@@ -177,8 +179,8 @@ def _move_at_once(
     moved = pick_and_move(matching, connection.dialect.name, waits=waits)
     moved = moved.cte(names["moved"])
     rows = statements.numbered(moved, names)
-    history = _history(move, rows) if move.model.has_history else None
-    enqueued = [*_jobs(connection, move, rows, salt)]
+    history = _history(move, move.step, rows) if move.model.has_history else None
+    enqueued = [*_jobs(connection, move, move.step, rows, salt)]
     counts = connection.execute(statements.fused(moved, history, enqueued, names)).one()
     return BulkResult(**counts._mapping)  # noqa: SLF001 - its public name
 
@@ -195,57 +197,64 @@ def _move_by_steps(
     else:
         moved = pick_and_move_each(connection, matching)
     outcomes: Counter[str] = Counter()
-    for start in range(0, len(moved), MOST_ROWS):
-        part = moved[start : start + MOST_ROWS]
+    for n, (step, part) in enumerate(by_tenant(move.model, move.step, moved)):
         rows = statements.rows_from_python(dialect.name, part)
         if move.model.has_history:
-            connection.execute(_history(move, rows))
+            connection.execute(_history(move, step, rows))
         _end_jobs_left(connection, move, rows)
         _adopt_jobs(connection, move, rows)
         # A salt for each part, since its rows are numbered from the start.
-        for jobs in _jobs(connection, move, rows, f"{salt}.{start}"):
+        for jobs in _jobs(connection, move, step, rows, f"{salt}.{n}"):
             outcomes.update(row.outcome for row in connection.execute(jobs))
-        for jobs in _jobs_of_each(connection, move, part, f"{salt}.{start}"):
+        for jobs in _jobs_of_each(connection, move, step, part, f"{salt}.{n}"):
             outcomes.update(row.outcome for row in connection.execute(jobs))
-        outcomes.update(_enqueue_unique(connection, move, part, f"{salt}.{start}"))
+        outcomes.update(_enqueue_unique(connection, move, step, part, f"{salt}.{n}"))
     counts = {outcome.value: outcomes[outcome] for outcome in Enqueued}
     return moved, BulkResult(moved=len(moved), **counts)
 
 
-def _history(move: BulkMove, rows: FromClause) -> Any:
-    return history_of_all(move.model, move.step, rows, job=move.job)
+def _history(move: BulkMove, step: Step, rows: FromClause) -> Any:
+    return history_of_all(move.model, step, rows, job=move.job)
 
 
 def _jobs(
-    connection: Connection, move: BulkMove, rows: FromClause, salt: str
+    connection: Connection, move: BulkMove, step: Step, rows: FromClause, salt: str
 ) -> Iterator[Any]:
     """Yield what enqueues the jobs of each trigger, whose idempotency keys differ."""
-    for n, promise in enumerate(move.step.promises):
+    for n, promise in enumerate(step.promises):
         if not (reads_records(move.model, promise) or is_unique(move.model, promise)):
             yield jobs_of_all(
-                connection, move.model, promise, move.step, rows, salt=f"{salt}.{n}"
+                connection, move.model, promise, step, rows, salt=f"{salt}.{n}"
             )
 
 
 def _jobs_of_each(
-    connection: Connection, move: BulkMove, moved: Sequence[MovedRow], salt: str
+    connection: Connection,
+    move: BulkMove,
+    step: Step,
+    moved: Sequence[MovedRow],
+    salt: str,
 ) -> Iterator[Any]:
     """Yield what enqueues the jobs that are made from their record."""
-    for n, promise in enumerate(move.step.promises):
+    for n, promise in enumerate(step.promises):
         if reads_records(move.model, promise) and not is_unique(move.model, promise):
             yield from jobs_of_each(
-                connection, move.model, promise, move.step, moved, salt=f"{salt}.{n}"
+                connection, move.model, promise, step, moved, salt=f"{salt}.{n}"
             )
 
 
 def _enqueue_unique(
-    connection: Connection, move: BulkMove, moved: Sequence[MovedRow], salt: str
+    connection: Connection,
+    move: BulkMove,
+    step: Step,
+    moved: Sequence[MovedRow],
+    salt: str,
 ) -> Iterator[str]:
     """Enqueue the jobs of triggers that are `Unique`; yield what became of each request."""
-    for n, promise in enumerate(move.step.promises):
+    for n, promise in enumerate(step.promises):
         if is_unique(move.model, promise):
             yield from enqueue_unique_of_all(
-                connection, move.model, promise, move.step, moved, salt=f"{salt}.{n}"
+                connection, move.model, promise, step, moved, salt=f"{salt}.{n}"
             )
 
 
@@ -279,7 +288,7 @@ def _needs_steps(move: BulkMove) -> bool:
     bounds = move.promised
     asks = any(bound.aliases or bound.options.unique is not None for bound in bounds)
     meets_jobs = asks or any(_left(move)) or any(_abandoned(move))
-    return meets_jobs or move.reads_records
+    return meets_jobs or move.reads_records or move.model.tenant is not None
 
 
 def _left(move: BulkMove) -> list[tuple[BoundTrigger, tuple[str, ...]]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection, FromClause
@@ -12,12 +12,43 @@ from statejobs.record.ledger import Step
 from statejobs.record.model import ResourceModel
 from statejobs.record.written import history_args, history_reason, new_job
 from statejobs.store import bulk as statements
+from statejobs.store.bulk import MovedRow
 from statejobs.store.history import history_from
 from statejobs.values.graph import Promise
 from statejobs.values.job import NewJob
 
 MOST_ROWS = 100_000
 """Of one statement that takes its rows from Python."""
+
+
+def by_tenant(
+    model: ResourceModel, step: Step, moved: Sequence[MovedRow]
+) -> Iterator[tuple[Step, Sequence[MovedRow]]]:
+    """Yield *moved* in groups of one tenant, at most `MOST_ROWS` each, with their step.
+
+    Raises:
+        TenantMismatchError: Somebody named another.
+    """
+    groups: dict[str | None, Sequence[MovedRow]] = {step.acting.tenant: moved}
+    if model.tenant is not None:
+        groups = _grouped(model, step, moved)
+    for tenant, rows in groups.items():
+        own = replace(step, acting=step.acting._replace(tenant=tenant))
+        for start in range(0, len(rows), MOST_ROWS):
+            yield own, rows[start : start + MOST_ROWS]
+
+
+def _grouped(
+    model: ResourceModel, step: Step, moved: Sequence[MovedRow]
+) -> dict[str | None, Sequence[MovedRow]]:
+    groups: dict[str | None, list[MovedRow]] = {}
+    for row in moved:
+        tenant = step.acting.tenant
+        if row.tenant is not None:
+            label = f"{model.cls.__name__} {row.record_id}"
+            tenant = model.refuse_other_tenant(label, str(row.tenant), step.acting)
+        groups.setdefault(tenant, []).append(row)
+    return dict(groups)
 
 
 def history_of_all(

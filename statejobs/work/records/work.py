@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from statejobs.acting import Acting
 from statejobs.declare.domain import Registry
 from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import BoundTrigger
@@ -31,6 +33,7 @@ from statejobs.work.policies import policy_of
 from statejobs.work.records.attempt import RecordAttempt
 from statejobs.work.records.batch import MOST_IN_A_BATCH, Batch
 from statejobs.work.records.claim import (
+    LockedRecords,
     identities_of,
     lock_records,
     move_to_during,
@@ -119,10 +122,8 @@ class RecordWork:
             locked = lock_records(
                 connection, model, bound, list(known), started=started
             )
-            own = _own_triggers(bound, [record for record, *_ in locked.found.values()])
-            owned = {
-                i: (known[i], own[type(found[0])]) for i, found in locked.found.items()
-            }
+            known = _with_tenants(model, known, locked)
+            owned = _owned(bound, known, locked)
             if locked.hidden and not locked.found:
                 raise next(iter(locked.hidden.values()))
             args = leave_misfits(
@@ -256,12 +257,31 @@ class RecordWork:
         return run_hook(connection, claim, self._sources, call, kind=kind)
 
 
-def _own_triggers(
-    bound: BoundTrigger, records: Sequence[object]
-) -> dict[type, BoundTrigger]:
-    """Return the trigger as each class of *records* has it: a subclass may override its action."""
-    kinds = {type(record): record for record in records}
-    return {kind: bound.of(record) for kind, record in kinds.items()}
+def _with_tenants(
+    model: ResourceModel, jobs: dict[Identity, Job], locked: LockedRecords
+) -> dict[Identity, Job]:
+    """Return *jobs*, each for the tenant whose its record is now, where the class says so."""
+    if model.tenant is None:
+        return jobs
+    found = dict(jobs)
+    for identity, (record, *_) in locked.found.items():
+        job = jobs[identity]
+        tenant = model.tenant_of(record, Acting(None, job.tenant, is_named=False))
+        if tenant != job.tenant:
+            found[identity] = structs.replace(job, tenant=tenant)
+    return found
+
+
+def _owned(
+    bound: BoundTrigger, jobs: Mapping[Identity, Job], locked: LockedRecords
+) -> dict[Identity, tuple[Job, BoundTrigger]]:
+    """Return the job of each record, and its trigger as the class of the record has it.
+
+    A subclass may override its action.
+    """
+    kinds = {type(record): record for record, *_ in locked.found.values()}
+    own = {kind: bound.of(record) for kind, record in kinds.items()}
+    return {i: (jobs[i], own[type(found[0])]) for i, found in locked.found.items()}
 
 
 def _chunk(bound: BoundTrigger) -> Chunk | None:
