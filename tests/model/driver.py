@@ -282,7 +282,7 @@ _JOBS = (
         jobs,
         attempts.c.id.label("tried"),
         attempts.c.attempt.label("number"),
-        attempts.c.outcome,
+        attempts.c.outcome.label("tried_as"),
     )
     .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
     .order_by(jobs.c.id, attempts.c.id)
@@ -299,7 +299,7 @@ def _look_at(item, rows, steps):
         "completed": sum(row.outcome == "completed" for row in found),
         "runs": item.runs,
         "effects": item.effects,
-        "tried": [(row.number, row.outcome) for row in rows if row.tried],
+        "tried": [(row.number, row.tried_as) for row in rows if row.tried],
     }
 
 

@@ -15,7 +15,7 @@ from tests.model.mutants import MUTANTS
 from tests.model.rules import machine
 
 EXAMPLES = int(os.environ.get("STATEJOBS_MODEL_EXAMPLES", "300"))
-ENOUGH = 150
+ENOUGH = 300
 """Stories in which a seeded fault has to show."""
 
 
