@@ -15,6 +15,7 @@ from statejobs.events import JobEnded
 from statejobs.runner.joblog import log_event
 from statejobs.runner.port import Claim, Policy
 from statejobs.values.clock import utcnow
+from statejobs.values.job import JobOutcome
 from tests.cli.conftest import job_of
 from tests.support.worker_app import Task
 
@@ -130,10 +131,34 @@ def test_no_line_says_twice_that_its_job_is_given_back(work, caplog, outcome):
     assert caplog.records[-1].getMessage().count("given back") == 1
 
 
-def test_a_record_that_needs_its_job_no_longer_is_no_warning(work, caplog):
+@pytest.mark.parametrize(
+    ("edge", "outcome", "level"),
+    [
+        ("complete", JobOutcome.COMPLETED, "INFO"),
+        ("cancel", JobOutcome.STALE, "INFO"),
+        ("cancel", None, "INFO"),
+        ("cancel", JobOutcome.CANCELLED, "WARNING"),
+        ("cancel", JobOutcome.SUPERSEDED, "WARNING"),
+        ("fail", None, "WARNING"),
+        ("discard", JobOutcome.FAILED, "ERROR"),
+        ("discard", JobOutcome.CRASHED, "ERROR"),
+    ],
+)
+def test_what_is_stale_or_goes_on_is_no_warning(work, caplog, edge, outcome, level):
     caplog.set_level(logging.INFO, "statejobs.jobs")
 
-    ended(work, outcome="cancel", reason="stale: it is closed")
+    ended(work, outcome=edge, job_outcome=outcome, reason="whatever it says")
+    told = caplog.records[-1]
+
+    assert told.levelname == level
+    assert told.statejobs["job_outcome"] is outcome
+
+
+def test_what_a_declared_move_overtook_is_no_warning(work, caplog):
+    caplog.set_level(logging.INFO, "statejobs.jobs")
+
+    how = {"outcome": "cancel", "job_outcome": JobOutcome.SUPERSEDED}
+    ended(work, **how, is_overtaken=True)
 
     assert caplog.records[-1].levelname == "INFO"
 
