@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import (
     AsyncIterator,
-    Collection,
     Iterable,
     Iterator,
     Mapping,
@@ -14,9 +13,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -28,33 +25,28 @@ from statejobs.config import (
     check_parts,
 )
 from statejobs.declare.domain import Domain, Registry
-from statejobs.events import JobEnded, JobStale
 from statejobs.people.by_hand import ByHand
 from statejobs.people.desk import Desk
 from statejobs.people.named import Named
-from statejobs.people.workers import unserved_queues
 from statejobs.record.actors import ActorCodec
 from statejobs.record.ledger import CLOCK, IDS
 from statejobs.runner.crash_points import Reach, live_on
 from statejobs.runner.drain import DrainResult, drain, step
 from statejobs.runner.ended import Ended
-from statejobs.runner.executors import LoopThread
-from statejobs.runner.joblog import log_event
-from statejobs.runner.lifespan import Lifespan, OpenLifespan, check_lifespan
+from statejobs.runner.lifespan import OpenLifespan, check_lifespan
 from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock, on_time
 from statejobs.runner.worker import Worker
+from statejobs.serving import Serving
 from statejobs.store import schema
 from statejobs.store.engines.bound import refuse_bound, refuse_worker
 from statejobs.store.engines.closing import close_for_good
 from statejobs.store.engines.factory import (
     check_async_driver,
-    make_listener,
     make_watch,
     open_engine,
 )
 from statejobs.store.engines.forks import renew_in_children
-from statejobs.store.engines.limits import check_connections
 from statejobs.store.engines.loops import AsyncEngines
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
@@ -70,12 +62,8 @@ from statejobs.values.opened import Opened
 from statejobs.values.queues import check_queues, join_queues, known_queues
 from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
-from statejobs.work.dispatch import WorkByKey
 from statejobs.work.prune import Pruned, Pruner
-from statejobs.work.records.dropped import Dropped
-from statejobs.work.records.work import RecordWork
 from statejobs.work.services import services_of
-from statejobs.work.tasks.work import TaskWork
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -133,7 +121,6 @@ class StateJobs(ByHand):
         check_parts(settings=settings, retention=retention, sources=sources)
         self.queues = join_queues(queues, {d.name: d.queues for d in domains})
         check_lifespan(worker_lifespan)
-        self._worker_lifespan = worker_lifespan
         self.settings = settings or WorkerSettings()
         self.retention = retention or Retention()
         self.telemetry = Telemetry()
@@ -166,9 +153,6 @@ class StateJobs(ByHand):
         self._async_engines = AsyncEngines(
             self.engine, connections=self._slots, on_open=self._watch_engine
         )
-        self._declarations = Declarations(
-            self.registry, self.sources, lease=self.settings.lease
-        )
         self.desk = Desk(
             registry=self.registry,
             store=self.store,
@@ -178,6 +162,29 @@ class StateJobs(ByHand):
             queues=self.queues,
             lease=self.settings.lease,
         )
+        self._serving = Serving(
+            registry=self.registry,
+            store=self.store,
+            sources=self.sources,
+            telemetry=self.telemetry,
+            settings=self.settings,
+            queues=self.queues,
+            desk=self.desk,
+            async_engines=self._async_engines,
+            watch=self._watch,
+            services=services_of(
+                self.registry,
+                self.store,
+                self.retention,
+                sources=self.sources,
+                telemetry=self.telemetry,
+            ),
+            open_lifespan=worker_lifespan,
+            reach=reach,
+            declarations=Declarations(
+                self.registry, self.sources, lease=self.settings.lease
+            ),
+        )
         self._pruner = Pruner(
             self.registry,
             self.store,
@@ -185,15 +192,6 @@ class StateJobs(ByHand):
             sources=self.sources,
             telemetry=self.telemetry,
         )
-        self._services = services_of(
-            self.registry,
-            self.store,
-            self.retention,
-            sources=self.sources,
-            telemetry=self.telemetry,
-        )
-        self._reach = reach
-        self._workers: WeakSet[Worker] = WeakSet()
 
     # Database
 
@@ -254,48 +252,21 @@ class StateJobs(ByHand):
         known = known_queues("drain(queues=…)", queues, self.queues)
         check_whole("drain(most=…)", most, least=1)
         self.check_tables()
-        self._warn_of_unserved(self.queues)
-        with self._engine_room() as (runner, loop):
+        self._serving.warn_of_unserved(self.queues)
+        with self._serving.here() as (runner, loop):
             return drain(runner, known, loop, most=most, raise_errors=raise_errors)
 
     def step(self, n: int = 1) -> list[Ended]:
         """Claim up to *n* jobs, run and finish each, in this thread."""
         check_whole("step(n)", n)
         self._check_async()
-        with self._engine_room() as (runner, loop):
+        with self._serving.here() as (runner, loop):
             self._refresh_clock()
             return step(runner, list(self.queues), loop, n)
 
     def runner(self) -> Runner:
         """Return a new engine under a node id of its own."""
-        return self._runner(Opened())
-
-    @cached_property
-    def _dropped(self) -> Dropped:
-        """Which values of actions were told of already."""
-        return Dropped()
-
-    def _runner(self, opened: Opened, *, keys: Sequence[str] | None = None) -> Runner:
-        self.store.refuse_closed()
-        wiring = (
-            self.registry,
-            self.store,
-            self.sources,
-            self._async_engines.of_this_loop,
-            self._declarations,
-        )
-        records = RecordWork(*wiring, opened=opened, dropped=self._dropped)
-        tasks = TaskWork(*wiring, opened=opened)
-        return Runner(
-            self.store,
-            WorkByKey([records, tasks]),
-            node_id=self.sources.ids(),
-            settings=self.settings,
-            sources=self.sources,
-            telemetry=self.telemetry,
-            keys=keys,
-            reach=self._reach,
-        )
+        return self._serving.runner(Opened())
 
     def worker(
         self,
@@ -318,29 +289,7 @@ class StateJobs(ByHand):
         refuse_worker(self.engine)
         served = check_queues(self.queues if queues is None else queues)
         self.check_tables()
-        check_connections(self.engine, slots=sum(served.values()))
-        self._warn_of_unserved({*self.queues, *served})
-        self._warn_of_left(served)
-        self.store.reserve_connections()
-        lifespan = Lifespan(self._worker_lifespan)
-        runner = self._runner(lifespan.opened, keys=keys)
-        worker = Worker(
-            runner,
-            served,
-            settings=self.settings,
-            make_listener=lambda wake, look: make_listener(
-                self.engine, runner.node_id, wake, self.sources.rng, on_cancel=look
-            ),
-            watch=self._watch,
-            on_loop_end=self._async_engines.close_of_this_loop,
-            on_loop_blocked=self._async_engines.cut,
-            services=self._services,
-            declares=self._declarations.as_json(keys),
-            lifespan=lifespan,
-        )
-        self._workers.add(worker)
-        self.telemetry.subscribe_once(log_event, JobEnded, JobStale)
-        return worker
+        return self._serving.worker(served, keys)
 
     @contextmanager
     def running(self) -> Iterator[Worker]:
@@ -371,9 +320,7 @@ class StateJobs(ByHand):
         The app cannot be used again: whatever asks it raises `ClosedError`. Sessions that are open
         keep their connection until they end.
         """
-        for worker in tuple(self._workers):
-            if worker.is_running:
-                worker.stop()
+        self._serving.stop()
         if self.store.is_closed:
             return
         self.store.close()
@@ -417,21 +364,6 @@ class StateJobs(ByHand):
 
     # Wiring
 
-    @contextmanager
-    def _engine_room(self) -> Iterator[tuple[Runner, LoopThread]]:
-        """Give what runs jobs here, and a loop for those that are async; neither outlives it."""
-        self.store.refuse_open()
-        lifespan, loop = Lifespan(self._worker_lifespan), LoopThread()
-        runner = self._runner(lifespan.opened)
-        runner.attempts.on_abandoned = lambda _claim: self.store.cut_off()
-        try:
-            lifespan.enter(loop)
-            yield runner, loop
-        finally:
-            lifespan.leave()
-            loop.stop(self._async_engines.close_of_this_loop)
-            runner.close()
-
     def _check_async(self) -> None:
         if self.registry.is_async:
             check_async_driver(self.engine)
@@ -448,20 +380,6 @@ class StateJobs(ByHand):
         if not self.retention.keeps_history_of_completed:
             return None
         return self.registry.keys_of(model.name)
-
-    def _warn_of_unserved(self, queues: Collection[str]) -> None:
-        for warning in self.registry.unserved(queues):
-            log.warning("%s", warning)
-
-    def _warn_of_left(self, served: Collection[str]) -> None:
-        """Say which queues of the app neither this worker serves nor any that lives."""
-        if self.queues.keys() <= {*served}:
-            return  # the usual case, which asks nobody
-        for queue in unserved_queues(self.desk, but=served):
-            log.warning(
-                "no worker that lives serves queue %r, nor will this one: its jobs wait",
-                queue,
-            )
 
     def _watch_engine(self, engine: Engine) -> None:
         """Notice what becomes of the connections of another *engine* on the database."""
