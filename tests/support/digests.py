@@ -135,4 +135,4 @@ def set_job(app, job_id, **values):
 
 def stored(app):
     """All jobs, the oldest first."""
-    return sorted(app.queries.jobs(limit=10_000), key=lambda job: job.id)
+    return sorted(app.queries.jobs(limit=1_000_000), key=lambda job: job.id)
