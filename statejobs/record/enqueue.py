@@ -74,7 +74,7 @@ def enqueue_action(
         former.update({f"{old}{record_id}": key for old in bound.former_prefixes})
     connection = connection_for(session, type(records[0]).__statejobs__.mapper)
     unique = action.trigger.options.unique
-    put = enqueue if unique is None else partial(enqueue_unique, unique=unique, now=now)
+    put = enqueue if unique is None else partial(enqueue_unique, unique=unique)
     with explain_missing_tables(connection):
         made = put(
             connection, list(new.values()), former=former, records=_records(records)

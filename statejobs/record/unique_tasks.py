@@ -42,7 +42,6 @@ def enqueue_unique_tasks(
             connection,
             [new[place] for place in places],
             unique,
-            now=shared.enqueued_at,
             former=former,
         )
         results.update(zip(places, found, strict=True))

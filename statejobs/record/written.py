@@ -16,7 +16,7 @@ from statejobs.record.model import ResourceModel
 from statejobs.record.move import Moved, Plan
 from statejobs.record.specs import BoundTrigger
 from statejobs.store.enqueue import enqueue
-from statejobs.store.enqueue_unique import enqueue_unique
+from statejobs.store.enqueue_promised import enqueue_promised
 from statejobs.store.history import HistoryRow, write_history
 from statejobs.values.clock import IdSource, random_id
 from statejobs.values.graph import Promise
@@ -28,9 +28,6 @@ from statejobs.values.shown_arguments import encode_lossy
 from statejobs.values.text import REASON_LIMIT, shown_text
 from statejobs.values.unique import Unique, held_until
 from statejobs.values.unrun import ran
-
-_Promised = dict[Unique | None, tuple[dict[str, NewJob], dict[str, str]]]
-"""New jobs and former keys, by what their trigger is `Unique`; each a statement of its own."""
 
 
 def write_beside(
@@ -53,14 +50,12 @@ def write_beside(
         end_jobs_left(connection, leaving, plan.now)
     if len(stored) < len(moved):
         begin_lives(connection, [one for one in moved if one.is_new], plan.now)
-    promised = _promised(moved, plan.now, session.info.get(IDS, random_id))
-    for unique, (jobs, former) in promised.items():
-        new = list(jobs.values())
-        if unique is None:
-            enqueue(connection, new, former=former)
-        else:
-            enqueue_unique(connection, new, unique, now=plan.now, former=former)
-    if promised:
+    jobs, former, unique = _promised(moved, plan.now, session.info.get(IDS, random_id))
+    if unique:
+        enqueue_promised(connection, list(jobs.values()), unique, former=former)
+    elif jobs:
+        enqueue(connection, list(jobs.values()), former=former)
+    if jobs:
         wake_after_commit(session, connection)
 
 
@@ -99,19 +94,25 @@ def _history(moved: Moved, plan: Plan) -> Iterator[HistoryRow]:
         )
 
 
-def _promised(moved: Sequence[Moved], now: datetime, ids: IdSource) -> _Promised:
+def _promised(
+    moved: Sequence[Moved], now: datetime, ids: IdSource
+) -> tuple[dict[str, NewJob], dict[str, str], dict[str, Unique]]:
     """Return the jobs that steps promise by dedupe key, and the former keys of each.
 
-    Those whose record rests no longer in a source are dropped.
+    And the keys of triggers whose jobs are `Unique`, with how. Those whose record rests no longer
+    in a source are dropped.
     """
-    promised: _Promised = {}
+    jobs: dict[str, NewJob] = {}
+    former: dict[str, str] = {}
+    unique: dict[str, Unique] = {}
     for one in moved:
         for step in one.steps:
             for promise in step.promises:
                 bound = one.model.triggers[promise.key]
                 if one.state not in bound.sources:
                     continue
-                jobs, former = promised.setdefault(bound.options.unique, ({}, {}))
+                if bound.options.unique is not None:
+                    unique[bound.key] = bound.options.unique
                 key = f"{bound.prefix}{one.record_id}"
                 jobs[key] = promised_job(
                     one.model,
@@ -127,9 +128,7 @@ def _promised(moved: Sequence[Moved], now: datetime, ids: IdSource) -> _Promised
                     former.update(
                         {f"{old}{one.record_id}": key for old in bound.former_prefixes}
                     )
-    if len(promised) > 1:  # whoever locks jobs of several goes by the same order
-        return dict(sorted(promised.items(), key=lambda item: repr(item[0])))
-    return promised
+    return jobs, former, unique
 
 
 def promised_job(

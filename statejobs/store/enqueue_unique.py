@@ -49,7 +49,6 @@ def enqueue_unique(
     new: Sequence[NewJob],
     unique: Unique,
     *,
-    now: datetime,
     former: Mapping[str, str] | None = None,
     records: Records | None = None,
 ) -> list[EnqueueResult]:
@@ -60,9 +59,8 @@ def enqueue_unique(
 
     Args:
         connection: The caller's.
-        new: Jobs of tasks, or of records, with the same *unique*; all are enqueued *now*.
+        new: Jobs of tasks, or of records, with the same *unique*.
         unique: What becomes of a request whose key is held.
-        now: When it is asked whether a period is over.
         former: Former dedupe keys, and those of today.
         records: To be locked before their jobs are.
 
@@ -71,7 +69,8 @@ def enqueue_unique(
     """
     if former:
         adopt(connection, former, records)
-    request = _Request(connection, unique, now)
+    asked_at = {job.dedupe_key: job.enqueued_at for job in new}
+    request = _Request(connection, unique, asked_at)
     left = sorted(new, key=in_order)
     for _ in range(_MOST_ROUNDS):
         left = request.look(left)
@@ -90,11 +89,16 @@ def enqueue_unique(
 class _Request:
     """What has become of new jobs so far."""
 
-    def __init__(self, connection: Connection, unique: Unique, now: datetime) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        unique: Unique,
+        asked_at: Mapping[str | None, datetime],
+    ) -> None:
         self.results: dict[str | None, EnqueueResult] = {}
         self._connection = connection
         self._unique = unique
-        self._now = now
+        self._asked_at = asked_at
         self._gave_up: set[str | None] = set()
 
     def look(self, left: Sequence[NewJob]) -> list[NewJob]:
@@ -160,7 +164,12 @@ class _Request:
 
     def _is_duplicate(self, row: Row[Any]) -> bool:
         state = JobState(row.state)
-        return is_duplicate(self._unique, state, until=row.unique_until, now=self._now)
+        return is_duplicate(
+            self._unique,
+            state,
+            until=row.unique_until,
+            now=self._asked_at[row.dedupe_key],
+        )
 
     def _tell_duplicate(self, row: Row[Any]) -> None:
         if self._unique.on_conflict == "raise":

@@ -8,9 +8,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from statejobs.store.enqueue import enqueue
+from statejobs.store.enqueue_promised import enqueue_promised
 from statejobs.store.leave import ask_left_to_stop, cancel_left
 from statejobs.values.job import JobOutcome, NewJob
+from statejobs.values.unique import Unique
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,8 @@ class FollowUp:
 
     jobs: tuple[NewJob, ...] = ()
     """What it promises."""
+    unique: Mapping[str, Unique] = field(default_factory=dict)
+    """Keys of triggers whose jobs are `Unique` → how."""
     former: Mapping[str, str] = field(default_factory=dict)
     """Former dedupe keys of those → their keys of today."""
     left: Mapping[str, str] = field(default_factory=dict)
@@ -42,5 +45,6 @@ def follow_up(connection: Connection, found: Sequence[FollowUp], now: datetime) 
     jobs = [job for one in found for job in one.jobs]
     if jobs:
         former = {old: key for one in found for old, key in one.former.items()}
-        enqueue(connection, jobs, former=former)
+        unique = {key: how for one in found for key, how in one.unique.items()}
+        enqueue_promised(connection, jobs, unique, former=former)
     return bool(jobs)

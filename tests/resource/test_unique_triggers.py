@@ -241,6 +241,51 @@ def test_in_bulk(database_url):
         assert sorted(waiting) == [str(ids[2]), str(ids[3])]
 
 
+def test_what_an_action_runs_next(database_url):
+    """A welcome ends where each user is reminded, at most once an hour."""
+
+    class Base(DeclarativeBase): ...
+
+    class Guest(StatefulResource, Base):
+        __tablename__ = "guests"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        state: Mapped[UserState] = state_column(UserState, initial=UserState.DRAFT)
+        welcome = Trigger.on_demand("guest.welcome")
+        remind = Trigger.on_demand("guest.remind", unique=HOURLY)
+
+        @welcome.action(UserState.DRAFT, UserState.ACTIVE, run_trigger=remind)
+        def welcome_it(self, ctx: JobContext) -> None: ...
+
+        @remind.action(UserState.ACTIVE, UserState.ACTIVE)
+        def remind_it(self, ctx: JobContext) -> None: ...
+
+        @transition(UserState.ACTIVE, UserState.DRAFT, run_trigger=welcome)
+        def leave(self) -> None: ...
+
+    def welcome(app, guest_id):
+        with app.session() as session:
+            guest = session.get_one(Guest, guest_id)
+            if guest.state is UserState.ACTIVE:
+                guest.leave()
+            else:
+                Guest.welcome_it.enqueue(session, guest)
+            session.commit()
+        app.drain()
+
+    with unique_app(database_url, resources=[Guest]) as app:
+        with app.session() as session:
+            session.add(Guest(id=1))
+            session.commit()
+        welcome(app, 1)
+        welcome(app, 1)
+        app.sources.clock.advance(hours=1)
+        welcome(app, 1)
+
+        reminders = [job for job in stored(app) if job.key == "guest.remind"]
+        assert [job.state for job in reminders] == [S.COMPLETED] * 2
+        assert [job.enqueued_at for job in reminders] == [NOON, NOON + HOUR]
+
+
 def test_in_bulk_with_arguments_of_each_record(database_url):
     options = {"args": lambda user: {"text": f"user {user.id}"}}
     with users(database_url, HOURLY, **options) as (app, cls):

@@ -34,8 +34,6 @@ def enqueue_unique_of_all(
     """Enqueue the job that *step* promises for each of *moved*; yield what became of each."""
     unique = model.triggers[promise.key].options.unique
     assert unique is not None  # noqa: S101 - the caller has looked
-    at = step.at
-    assert at is not None  # noqa: S101 - a step of many is made now
     make = _from_records if reads_records(model, promise) else _alike
     new = [
         replace(job, idempotency_key=f"{salt}.{number}")
@@ -43,7 +41,7 @@ def enqueue_unique_of_all(
             make(connection, model, promise, step, moved, salt=salt)
         )
     ]
-    for result in enqueue_unique(connection, new, unique, now=at):
+    for result in enqueue_unique(connection, new, unique):
         yield result.outcome
 
 

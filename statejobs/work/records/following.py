@@ -12,6 +12,7 @@ from statejobs.store.following import FollowUp
 from statejobs.values.clock import IdSource
 from statejobs.values.graph import DELETED, Promise
 from statejobs.values.job import Job, NewJob
+from statejobs.values.unique import Unique
 
 
 def next_jobs(
@@ -74,6 +75,7 @@ def follow_up_of(
         return None
     return FollowUp(
         jobs=jobs,
+        unique=dict(_unique(model, jobs)),
         former=dict(_former(model, record_id, jobs)),
         left=dict.fromkeys(_keys(behind, record_id), f"left by {bound.action.name}"),
     )
@@ -81,6 +83,15 @@ def follow_up_of(
 
 def _keys(bound: Iterable[BoundTrigger], record_id: str) -> Iterator[str]:
     return (key for one in bound for key in one.dedupe_keys(record_id))
+
+
+def _unique(
+    model: ResourceModel, jobs: Iterable[NewJob]
+) -> Iterator[tuple[str, Unique]]:
+    for job in jobs:
+        unique = model.triggers[job.key].options.unique
+        if unique is not None:
+            yield job.key, unique
 
 
 def _former(
