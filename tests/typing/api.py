@@ -8,7 +8,13 @@ from typing import Any, assert_type
 
 from sqlalchemy import true
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    selectinload,
+)
 
 from statejobs import (
     ActorCodec,
@@ -97,7 +103,12 @@ class Order(StatefulResource, Base):
     )
 
     charge = Trigger.on_demand(
-        "order.charge", queue="payments", max_attempts=5, backoff=timedelta(minutes=1)
+        "order.charge",
+        queue="payments",
+        max_attempts=5,
+        backoff=timedelta(minutes=1),
+        load=lambda cls: selectinload("*"),
+        meta=lambda order: {"coupon": order.coupon},
     )
     invoice = Trigger.on_demand("order.invoice")
     mark = Trigger.on_demand("order.mark")
@@ -225,6 +236,19 @@ async def fetch(ctx: AsyncJobContext, url: str) -> str:
     return url
 
 
+@task(
+    "report.scan",
+    paused=True,
+    default_actor="system:reports",
+    log_level="info",
+    log_final_level=50,
+    meta={"nightly": True},
+    timeout=lambda job: timedelta(minutes=job.attempt),
+)
+def scan(ctx: JobContext) -> dict[str, int]:
+    return {"pages": len(ctx.job.meta)}
+
+
 @task("report.wait")
 async def wait_for(seconds: float) -> None: ...
 
@@ -347,6 +371,8 @@ async def wait(session: AsyncSession, order: Order, ctx: AsyncJobContext) -> Non
 async def serve(jobs: StateJobs, engine: AsyncEngine) -> None:
     assert_type(await jobs.drain_async(queues=["payments"]), DrainResult)
     assert_type(await jobs.retry_job_async(1), JobState)
+    assert await jobs.wait_async(1, timeout=timedelta(seconds=1)) is None
+    assert await jobs.result_async(1) is None
     assert_type(await jobs.cancel_job_async(1, reason="why"), JobState)
     assert_type(await jobs.why_no_retry_async(1), str | None)
     assert_type(await jobs.select(key="a.b").retry_async(), Handled)

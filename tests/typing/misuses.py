@@ -56,6 +56,12 @@ state_column(OrderState, initial="draft")
 Trigger.on_demand()
 # mypy, pyright, running: an option of another type
 Trigger.on_demand("order.ship", max_attempts="five")
+# mypy, pyright, running: a misspelt level of the log
+Trigger.on_demand("order.ship", log_level="warn")
+# mypy, pyright, running: what loads nothing
+Trigger.on_demand("order.ship", load=5)
+# mypy, pyright, running: a list for meta
+Order.send_invoice.options(meta=[1])
 # mypy, pyright, running: text for a target
 class Wrong(Parent):
     @transition(S.DRAFT, "queued")
