@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from statejobs.errors import NotFoundError, TransitionRefusedError
+from collections.abc import Callable
+from functools import partial
+
+from statejobs.errors import NotFoundError, StateJobsError, TransitionRefusedError
 from statejobs.people.desk import Desk
 from statejobs.people.giving_up import give_up_records, is_given_up
 from statejobs.people.handled import Verdicts, refusal
 from statejobs.people.taking import Chosen, Standing, take, take_records
+from statejobs.record.model import ResourceModel
 from statejobs.store.prune import delete_jobs
 from statejobs.values.job import WAITING, Job, JobState
+from statejobs.work.records.hidden import why_hidden
 from statejobs.work.records.stuck import is_stuck
 
 REASON = "its job was deleted"
@@ -26,10 +31,11 @@ def delete_batch(desk: Desk, chosen: Chosen) -> Verdicts:
         standing = take_records(
             desk, connection, unfinished, waits=chosen.waits, verdicts=verdicts
         )
+        hidden = partial(why_hidden, connection)
         kept = set()
         taken = take(connection, chosen, verdicts=verdicts)
         for job in taken:
-            error = _why_kept(desk, job, standing.get(job.id))
+            error = _why_kept(desk, job, standing.get(job.id), hidden)
             if error is not None:
                 verdicts.refuse(job, error)
                 kept.add(job.id)
@@ -46,8 +52,11 @@ def delete_batch(desk: Desk, chosen: Chosen) -> Verdicts:
 
 
 def _why_kept(
-    desk: Desk, job: Job, standing: Standing | None
-) -> TransitionRefusedError | NotFoundError | None:
+    desk: Desk,
+    job: Job,
+    standing: Standing | None,
+    hidden: Callable[[ResourceModel], StateJobsError | None],
+) -> StateJobsError | None:
     """Return why *job* is not to be deleted; None when it may be."""
     if job.state is JobState.PROCESSING:
         return refusal("delete", job, "cancel it, and delete it once it has ended.")
@@ -59,13 +68,16 @@ def _why_kept(
             why=f"nothing in this app declares {job.key!r}: its record may wait for it",
             fix="delete it with the app that declares it",
         )
-    return None if standing is None else _why_waited_for(job, standing)
-
-
-def _why_waited_for(job: Job, standing: Standing) -> TransitionRefusedError | None:
-    if standing.place is None:
+    if standing is None:
         return None
-    state = standing.place[0]
+    if standing.place is None:  # it is gone, or nobody can tell
+        return hidden(standing.model)
+    return _why_waited_for(job, standing, standing.place[0])
+
+
+def _why_waited_for(
+    job: Job, standing: Standing, state: str
+) -> TransitionRefusedError | None:
     bound = standing.bound
     if is_stuck(bound, job, state):
         reason = f"its record is stuck in {state!r}: retry the job."

@@ -26,6 +26,7 @@ from statejobs import (
     state_column,
     transition,
 )
+from statejobs.people import retrying
 from statejobs.store.tables import attempts, jobs
 from tests.support.clock import manual_sources
 from tests.support.errands import DAY, ask, errand, fetch, plain
@@ -695,6 +696,27 @@ def test_what_others_hold_is_counted_and_waited_for_by_nobody(postgres_url, cloc
             )
         assert state_of(app, Parcel, free) == "lost"
         assert app.select(state="queued").cancel() == Handled(done=2)
+
+
+def test_a_batch_that_is_open_holds_up_no_claim_of_another_queue(
+    postgres_url, clock, monkeypatch
+):
+    def claim_meanwhile(connection, fired):
+        claimed.extend(app.runner().claim("elsewhere", limit=5))
+        restore(connection, fired)
+
+    claimed, restore = [], retrying.restore_actors
+    monkeypatch.setattr(retrying, "restore_actors", claim_meanwhile)
+    with post_office(postgres_url, clock=clock) as app:
+        discard(app, clock, 20)
+        others = send(app, 3)
+        with app.engine.begin() as connection:
+            waiting = jobs.c.record_id.in_([str(key) for key in others])
+            connection.execute(update(jobs).where(waiting).values(queue="elsewhere"))
+
+        assert app.select(state="discarded").retry().done == 20
+
+        assert len(claimed) == 3
 
 
 def test_two_people_who_retry_the_same_jobs_do_so_once(app, clock):

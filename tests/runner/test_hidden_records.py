@@ -275,3 +275,22 @@ def test_a_record_that_somebody_holds_is_busy_and_not_hidden(office, clock):
     clock.advance(seconds=2)
     app.drain()
     assert state_of(owner, Parcel, key) == "sent"
+
+
+@pytest.mark.parametrize(
+    ("hiding", "left"), [*zip(HIDINGS, ["refused", "locked"], strict=True)], ids=NAMES
+)
+def test_a_person_who_does_not_see_a_record_deletes_no_job_that_it_may_wait_for(
+    office, hiding, left
+):
+    owner, app = office
+    keys = send(owner, 3)
+    show(
+        owner, **{name: condition.format(keys[1]) for name, condition in hiding.items()}
+    )
+
+    handled = app.select(key="parcel.send").delete()
+
+    counts = {"refused": handled.refused_count, "locked": handled.locked}
+    assert (handled.done, counts[left], handled.total) == (2, 1, 3)
+    assert is_untouched(owner, Parcel, keys[1], "packed")
