@@ -38,7 +38,7 @@ def for_many(command: F) -> F:
 @common_options
 @click.pass_obj
 def retry_jobs(settings: Settings, /, **meant: Any) -> int:
-    """Let jobs go on now: some by id, or all that match.
+    """Let jobs go on now, by their ids or all that match.
 
     A job whose record is in its failed state goes through the declared transition that runs its
     trigger, guards and history included.
@@ -62,9 +62,10 @@ def retry_jobs(settings: Settings, /, **meant: Any) -> int:
 @common_options
 @click.pass_obj
 def cancel_jobs(settings: Settings, /, reason: str, **meant: Any) -> int:
-    """Cancel waiting jobs, and ask running ones to stop: some by id, or all that match.
+    """Cancel waiting jobs, and ask running ones to stop.
 
-    The record goes to the failed state of its action, when it has one.
+    They are named by their ids, or are all that match. The record goes to the failed state of its
+    action, when it has one.
     """
     act = Act(
         name="cancel",
@@ -80,10 +81,10 @@ def cancel_jobs(settings: Settings, /, reason: str, **meant: Any) -> int:
 @common_options
 @click.pass_obj
 def delete_jobs(settings: Settings, /, **meant: Any) -> int:
-    """Delete jobs and their attempts, but none that run: some by id, or all that match.
+    """Delete jobs that do not run, with their attempts.
 
-    A record that waits for its job goes to the failed state of its action; where there is none, the
-    job stays.
+    They are named by their ids, or are all that match. A record that waits for its job goes to the
+    failed state of its action; where there is none, the job stays.
     """
     act = Act(
         name="delete",
@@ -141,7 +142,10 @@ def edit_jobs(
     to_queue: str | None,
     **meant: Any,
 ) -> int:
-    """Change when, how urgently or where waiting jobs run: some by id, or all that match."""
+    """Change when, how urgently or where waiting jobs run.
+
+    They are named by their ids, or are all that match.
+    """
     if run_at is None and priority is None and to_queue is None:
         raise click.UsageError(
             "nothing to change: give --run-at, --priority or --to-queue"

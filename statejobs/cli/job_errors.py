@@ -23,7 +23,10 @@ from statejobs.people.job_errors import MOST_READ, JobErrors, job_errors
 @common_options
 @click.pass_obj
 def show_errors(settings: Settings, since: timedelta) -> None:
-    """Show what goes wrong: attempts that failed, by key, error and place in your code.
+    """Show what goes wrong, and where in your code.
+
+    Attempts that failed are put together by key, error, and the last line of your code in the
+    traceback.
 
     \b
     Example:
