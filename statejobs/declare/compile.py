@@ -16,6 +16,7 @@ from statejobs.declare.compile_checks import (
     refuse_other_states,
     refuse_second_hooks,
 )
+from statejobs.declare.every_source import with_every_source
 from statejobs.declare.hook import Hook
 from statejobs.declare.names import (
     OURS,
@@ -86,7 +87,7 @@ def compile_resource(
         cls=cls,
         attribute=attribute,
         state=state,
-        transitions={k: v.spec for k, v in found.items() if isinstance(v, Transition)},
+        transitions=with_every_source(cls, state, found),
         triggers={k: v.spec for k, v in found.items() if isinstance(v, Trigger)},
         actions={k: v.spec for k, v in found.items() if isinstance(v, Action)},
         hooks={k: v.specs for k, v in found.items() if isinstance(v, Hook)},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from sqlalchemy import Integer, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,12 +18,17 @@ from statejobs.declare.names import refuse_names_of_ours
 from statejobs.declare.state_column import DeclaredState
 from statejobs.declare.taken_names import refuse_taken_names
 from statejobs.declare.tenant_checks import refuse_no_tenant
-from statejobs.errors import DefinitionError, ProtectedStateError
+from statejobs.errors import (
+    DefinitionError,
+    ProtectedStateError,
+    WrongValueError,
+    did_you_mean,
+)
 from statejobs.record.defaults import created_at
 from statejobs.record.doors import RESOURCE
 from statejobs.record.home import Home
 from statejobs.record.key_types import refuse_key_type
-from statejobs.record.ledger import ledger_of
+from statejobs.record.ledger import ledger_of, value_of
 from statejobs.record.listening import listen_to_sessions
 from statejobs.record.lives import note_end
 from statejobs.record.model import ResourceModel
@@ -36,6 +42,8 @@ from statejobs.record.unloaded import explain_unloaded
 from statejobs.store.old_rows import OLD_ROWS, ZERO
 from statejobs.store.types import UtcDateTime
 from statejobs.values.graph import MachineSpec
+
+E = TypeVar("E", bound=enum.Enum)
 
 
 class StatefulResource:
@@ -112,6 +120,23 @@ class StatefulResource:
             where=type(self).__statejobs__.label(self),
             fix=f"Make another: {name}(…)",
         )
+
+    @classmethod
+    def possible_next_states(cls, state: E) -> tuple[E, ...]:
+        """Return the states to which one move leads from *state*: a transition's, or a job's.
+
+        Raises:
+            WrongValueError: It is no state of the class.
+        """
+        model = cls.__statejobs__
+        if not isinstance(state, model.state.states):
+            raise WrongValueError(
+                f"{state!r} is no state of {cls.__name__}",
+                where=f"{cls.__name__}.possible_next_states",
+                fix=did_you_mean(str(state), model.members),
+            )
+        targets = {edge.target for edge in model.spec.leaving(value_of(state))}
+        return tuple(one for one in type(state) if value_of(one) in targets)
 
     def available_transitions(self) -> tuple[str, ...]:
         """Return the names of the transitions that could fire now.

@@ -15,6 +15,7 @@ from statejobs.errors import DefinitionError
 OURS = frozenset(
     {
         "available_transitions",
+        "possible_next_states",
         "state_changed_at",
         "state_version",
         "__machine__",

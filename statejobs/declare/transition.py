@@ -10,12 +10,14 @@ from typing import (
     Any,
     Concatenate,
     Generic,
+    Literal,
     ParamSpec,
     Protocol,
     TypeVar,
     overload,
 )
 
+from statejobs.declare.every_source import names_every, resolved
 from statejobs.declare.methods import check_method
 from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.options import explain_options
@@ -41,6 +43,7 @@ class Transition(Generic[R, P, T]):
         self, body: Callable[Concatenate[R, P], T], spec: TransitionSpec
     ) -> None:
         self.spec = spec
+        self._depends_on_class = names_every(spec)
         update_wrapper(self, body)  # type: ignore[arg-type]
 
     @overload
@@ -51,9 +54,12 @@ class Transition(Generic[R, P, T]):
         self, record: R | None, owner: type
     ) -> TransitionOnClass[R] | BoundTransition[P, T]:
         """Return what was declared on the class, the callable on a record."""
+        spec = self.spec
+        if self._depends_on_class:
+            spec = resolved(spec, owner)
         if record is None:
-            return TransitionOnClass(self.spec, owner)
-        return BoundTransition(self.spec, record)
+            return TransitionOnClass(spec, owner)
+        return BoundTransition(spec, record)
 
     def __repr__(self) -> str:
         return repr(self.spec)
@@ -108,7 +114,7 @@ if TYPE_CHECKING:
 
 @explain_options()
 def transition(
-    source: enum.Enum | Collection[enum.Enum],
+    source: enum.Enum | Literal["*"] | Collection[enum.Enum | Literal["*"]],
     target: enum.Enum,
     *,
     guard: GuardFunction | Sequence[GuardFunction] | None = None,
@@ -123,7 +129,8 @@ def transition(
     `async def`, and takes whatever parameters the caller shall give.
 
     Args:
-        source: State or states from which it may fire.
+        source: State or states from which it may fire. `"*"` is every state but final and
+            deprecated ones, the target, and those in which jobs run: name these beside it.
         target: State to which it leads.
         guard: Predicates of the record that must hold; the first line of a guard's docstring is
             the reason shown when it refuses.

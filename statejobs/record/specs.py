@@ -70,6 +70,7 @@ class TransitionSpec:
     """Of its method."""
     body: Callable[..., Any]
     source: tuple[enum.Enum, ...]
+    """A class resolves what is written as `"*"`."""
     target: enum.Enum
     guards: tuple[GuardFunction, ...]
     promises: tuple[PromiseSpec, ...]

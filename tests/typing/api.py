@@ -189,7 +189,7 @@ class Order(StatefulResource, Base):
     @transition(S.PROCESSING, S.COMPLETED, run_trigger=[score, mark])
     def complete_by_hand(self) -> None: ...
 
-    @transition([S.DRAFT, S.QUEUED, S.FAILED], S.CANCELLED)
+    @transition(["*", S.PROCESSING], S.CANCELLED)
     def cancel(self, reason: str) -> None: ...
 
     @transition(

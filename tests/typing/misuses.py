@@ -320,6 +320,12 @@ class Wrong(Parent):
 ActorCodec(dump=str, load=lambda text: text)
 # mypy, pyright, running: a codec that only writes
 ActorCodec(dump=str)
+# mypy, pyright, running: another text for every state
+class Wrong(Parent):
+    @transition("all", S.QUEUED)
+    def pay(self) -> None: ...
+# mypy, pyright, running: text for a state that may be left
+Order.possible_next_states("draft")
 # mypy, pyright, running: a change that was not called
 class Wrong(Parent):
     @transition(S.DRAFT, S.QUEUED, changes=stamp)
