@@ -1,4 +1,4 @@
-"""Where an action leads, as it was written: to one target, to one of several, or to no record."""
+"""Where an action leads, as it was written: to a target, one of several, no record, nowhere."""
 
 from __future__ import annotations
 
@@ -22,23 +22,47 @@ def end_of(
     *,
     deletes: bool,
     run_trigger: NextTrigger | None,
+    during: enum.Enum | None,
+    failed: enum.Enum | None,
 ) -> dict[str, Any]:
-    """Return `targets` and `promises` of an action.
+    """Return how an action ends, as its spec has it.
 
     Raises:
-        DefinitionError: It has no target or two ends, or runs something where it does not lead.
+        DefinitionError: It has two ends, runs something where it does not lead, or moves a record
+            that stays where it is.
     """
     targets = as_tuple(target)
     if deletes:
         _refuse_with_deletion(where, targets, run_trigger)
+    elif target is None:
+        _refuse_moves(where, during=during, failed=failed, run_trigger=run_trigger)
     elif not targets:
         raise DefinitionError(
             where,
-            "it has no target",
-            why="its record must rest somewhere when the method returned",
-            fix="name the state: action(source, target); or say deletes=True",
+            "its targets are none",
+            why="of several the method returns one",
+            fix="name the states: action(source, (S.CLEAN, S.INFECTED)); or leave the target out, "
+            "so that the record stays where it is",
         )
-    return {"targets": targets, "promises": _promises(where, targets, run_trigger)}
+    return {
+        "targets": targets,
+        "deletes": bool(deletes),
+        "during": during,
+        "failed": failed,
+        "promises": _promises(where, targets, run_trigger),
+    }
+
+
+def _refuse_moves(where: str, **options: object) -> None:
+    """Refuse what moves a record, or follows its move, where the action leaves it."""
+    for option, value in options.items():
+        if value:
+            raise DefinitionError(
+                where,
+                f"it has {option}=, and no target",
+                why="without a target the record stays where it is, so nothing moves it",
+                fix=f"name the state: action(source, target, {option}=…); or leave {option}= out",
+            )
 
 
 def _refuse_with_deletion(

@@ -44,7 +44,7 @@ class ActionOnClass(Generic[R, P]):
 
     @property
     def target(self) -> enum.Enum | None:
-        """State when the action returned; None when it deletes the record, or has several."""
+        """State when the action returned; None when it has none, or several."""
         return self.spec.target
 
     @property

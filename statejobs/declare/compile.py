@@ -151,7 +151,9 @@ def _bind(declared: Declared, resource: str, home: Home) -> dict[str, BoundTrigg
             action=action,
             hooks={hook.kind: hook for hook in declared.hooks_of(trigger)},
             sources=tuple(value_of(state) for state in action.source),
-            targets=tuple(map(value_of, action.targets)) or (DELETED,),
+            targets=(DELETED,)
+            if action.deletes
+            else tuple(map(value_of, action.targets)),
             during=None if action.during is None else value_of(action.during),
             failed=None if action.failed is None else value_of(action.failed),
             home=home,

@@ -159,6 +159,15 @@ class Trigger(Promising):
         self,
         source: enum.Enum | Collection[enum.Enum],
         *,
+        guard: GuardFunction | Sequence[GuardFunction] | None = None,
+        changes: Change | Sequence[Change] = (),
+        atomic: bool = False,
+    ) -> ActionDecorator: ...
+    @overload
+    def action(
+        self,
+        source: enum.Enum | Collection[enum.Enum],
+        *,
         deletes: Literal[True],
         during: enum.Enum | None = None,
         failed: enum.Enum | None = None,
@@ -188,8 +197,8 @@ class Trigger(Promising):
 
         Args:
             source: State or states in which the record waits for the job.
-            target: State of the record when the method returned; none with `deletes`. Of several
-                the method returns one.
+            target: State of the record when the method returned; of several the method returns
+                one. Without one the record stays where it is, wherever others move it meanwhile.
             during: State while it runs; without it the record stays in its source.
             failed: State when attempts are used up or the job is cancelled; needed with `during`.
             guard: Predicates that must still hold when the job starts; else it is cancelled as
@@ -209,14 +218,19 @@ class Trigger(Promising):
                 record has no target or two.
         """
         where = f"action of trigger {self.spec.options.key!r}"
-        end = end_of(where, target, deletes=deletes, run_trigger=run_trigger)
+        end = end_of(
+            where,
+            target,
+            deletes=deletes,
+            run_trigger=run_trigger,
+            during=during,
+            failed=failed,
+        )
         if deletes:
             self._refuse_changes(as_tuple(changes))
         return ActionDecorator(
             self.spec,
             source=as_tuple(source),
-            during=during,
-            failed=failed,
             guards=as_tuple(guard),
             changes=as_tuple(changes),
             is_atomic=atomic,

@@ -32,15 +32,15 @@ def refuse_waiting_records(declared: Declared) -> None:
 
 def _stays(action: ActionSpec) -> bool:
     """Return whether the record is where it was while the action runs, and afterwards."""
-    return action.during is None and action.source == (action.target,)
+    is_beside = not action.targets and not action.deletes
+    return action.during is None and (is_beside or action.source == action.targets)
 
 
 def _leads_away(declared: Declared, name: str, action: ActionSpec) -> DefinitionError:
     sources = ", ".join(value_of(state) for state in action.source)
+    targets = " or ".join(value_of(target) for target in action.targets)
     where_to = (
-        "deletes its record"
-        if action.target is None
-        else f"leads from {sources} to {value_of(action.target)}"
+        "deletes its record" if action.deletes else f"leads from {sources} to {targets}"
     )
     during = "" if action.during is None else f" during {value_of(action.during)}"
     return DefinitionError(

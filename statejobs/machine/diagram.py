@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec, Promise
+from statejobs.values.graph import DELETED, STAYS, Edge, EdgeKind, MachineSpec, Promise
 from statejobs.values.kinds import check_kind
 
 _VERBS = {
@@ -14,6 +14,7 @@ _VERBS = {
     EdgeKind.RETURN: "retry",
     EdgeKind.DISCARD: "discard",
 }
+_VERBS_OF_NO_STATE = {DELETED: "delete", STAYS: "run"}
 _RESERVED = {
     "accdescr",
     "acctitle",
@@ -81,7 +82,8 @@ def _arrows(spec: MachineSpec) -> dict[tuple[str, str], list[str]]:
     for edge in spec.edges:
         label = _name(spec, edge) + _runs(edge.runs)
         for source in edge.sources:
-            arrows.setdefault((source, edge.target), []).append(label)
+            target = source if edge.target == STAYS else edge.target
+            arrows.setdefault((source, target), []).append(label)
     return arrows
 
 
@@ -89,7 +91,7 @@ def _name(spec: MachineSpec, edge: Edge) -> str:
     if edge.kind is EdgeKind.TRANSITION:
         return edge.name
     actions = {trigger.key: trigger.action for trigger in spec.triggers}
-    verb = "delete" if edge.target == DELETED else _VERBS[edge.kind]
+    verb = _VERBS_OF_NO_STATE.get(edge.target, _VERBS[edge.kind])
     return f"{verb} {actions.get(edge.trigger or '', edge.name)}"
 
 

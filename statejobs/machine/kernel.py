@@ -18,7 +18,7 @@ from transitions import Event, EventData, Machine, State, Transition
 from statejobs.errors import DefinitionError, NotFoundError, did_you_mean
 from statejobs.machine.guard import Guard
 from statejobs.machine.verify import verify
-from statejobs.values.graph import DELETED, Edge, EdgeKind, MachineSpec
+from statejobs.values.graph import DELETED, STAYS, Edge, EdgeKind, MachineSpec
 from statejobs.values.unrun import ran
 
 
@@ -187,7 +187,7 @@ def _compile(
         spec, {state: members.get(state, state) for state in spec.states}, write
     )
     for edge in spec.edges:
-        if edge.target == DELETED:
+        if edge.target in {DELETED, STAYS}:
             continue  # leads to no state, so nothing can fire it
         machine.add_transition(
             edge.name,

@@ -10,12 +10,16 @@ from itertools import permutations
 from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.values.graph import (
     DELETED,
+    STAYS,
     Edge,
     EdgeKind,
     MachineSpec,
     Promise,
     TriggerEdges,
 )
+
+_NO_STATES = {DELETED: "is gone", STAYS: "stays where it is"}
+"""Where edges of jobs lead that lead to no state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,18 +85,19 @@ def _edges_name_states(spec: MachineSpec) -> None:
     for edge in spec.edges:
         for state in edge.sources:
             _require_state(spec, _edge(spec, edge), state, "source", why)
-        if edge.target != DELETED or edge.kind is not EdgeKind.COMPLETE:
+        if edge.target not in _NO_STATES or edge.kind is not EdgeKind.COMPLETE:
             _require_state(spec, _edge(spec, edge), edge.target, "target", why)
 
 
 def _no_state_is_called_deleted(spec: MachineSpec) -> None:
-    if DELETED in spec.states:
-        raise DefinitionError(
-            spec.name,
-            f"a state is called {DELETED!r}",
-            why="history writes that word for a record that is gone",
-            fix="rename the state",
-        )
+    for name, meaning in _NO_STATES.items():
+        if name in spec.states:
+            raise DefinitionError(
+                spec.name,
+                f"a state is called {name!r}",
+                why=f"that word is written for a record that {meaning}",
+                fix="rename the state",
+            )
 
 
 def _names_are_unique(spec: MachineSpec) -> None:
@@ -142,7 +147,7 @@ def _triggers_have_sources(spec: MachineSpec) -> None:
 def _final_states_are_left_by_nothing(spec: MachineSpec) -> None:
     for edge in spec.edges:
         for state in edge.sources:
-            if state in spec.final:
+            if state in spec.final and edge.target != STAYS:
                 raise DefinitionError(
                     _edge(spec, edge),
                     f"it leaves {state!r}, which is final",
@@ -222,6 +227,7 @@ def _runs_leave_each_other_their_record(spec: MachineSpec) -> None:
         together = [triggers[p.key] for p in run.promises if not p.is_later]
         for first, second in permutations(together, 2):
             _refuse_to_leave_behind(run, first, second)
+            _refuse_to_take_away(run, first, second)
 
 
 def _refuse_to_leave_behind(
@@ -236,7 +242,25 @@ def _refuse_to_leave_behind(
         f"it runs {moving.key!r} and {other.key!r}, but action {other.action!r} "
         f"does not start from {_listed(lost)}, where {moving.action!r} takes the record",
         why=f"a job of {other.key!r} that comes to run then would be stale",
-        fix=f"add {_listed(lost, word='and')} to the sources of {other.action!r}",
+        fix=f"add {_listed(lost, word='and')} to the sources of {other.action!r}"
+        + (
+            ", and leave out its target: it then leaves the record where it is"
+            if other.targets
+            else ""
+        ),
+    )
+
+
+def _refuse_to_take_away(run: _Run, running: TriggerEdges, other: TriggerEdges) -> None:
+    """Refuse that the job of *other* takes the record from where that of *running* works on it."""
+    if running.during not in other.sources or not other.targets:
+        return
+    raise DefinitionError(
+        run.where,
+        f"it runs {running.key!r} and {other.key!r}, and action {other.action!r} starts from "
+        f"{running.during!r}, where {running.action!r} runs",
+        why="it would take the record from under that job, whose work were lost",
+        fix=f"leave out the target of {other.action!r}: it then leaves the record where it is",
     )
 
 

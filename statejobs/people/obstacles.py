@@ -51,7 +51,7 @@ def _why_stuck(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | N
 def _why_forgotten(model: ResourceModel, state: str, jobs: Sequence[Job]) -> str | None:
     for key in model.spec.promised_by(state):
         bound = model.triggers[key]
-        if bound.options.unique is not None:
+        if bound.options.unique is not None or not bound.targets:
             continue  # its record does not wait for it
         mine = _jobs_of(bound, jobs)
         if not mine:

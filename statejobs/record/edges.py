@@ -8,7 +8,7 @@ from dataclasses import replace
 from statejobs.machine.guard import Guard
 from statejobs.record.ledger import value_of
 from statejobs.record.specs import BoundTrigger, TransitionSpec
-from statejobs.values.graph import Edge, EdgeKind, Promise, TriggerEdges
+from statejobs.values.graph import STAYS, Edge, EdgeKind, Promise, TriggerEdges
 
 
 def transition_edge(written: TransitionSpec, runs: tuple[Promise, ...]) -> Edge:
@@ -52,7 +52,7 @@ def action_edges(bound: BoundTrigger) -> Iterator[Edge]:
         )
 
     if bound.during is None:
-        for target in bound.targets:
+        for target in bound.targets or (STAYS,):
             yield edge(
                 EdgeKind.COMPLETE,
                 bound.sources,

@@ -32,7 +32,9 @@ def neighbours_of(model: ResourceModel, bound: BoundTrigger) -> Neighbours:
     }
     working = {other.during for other in others if other.during is not None}
     sharing = {
-        b.key: b for b in others if b.during is None and {*b.sources} & {*bound.sources}
+        b.key: b
+        for b in others
+        if b.during is None and b.targets and {*b.sources} & {*bound.sources}
     }
     return Neighbours(
         passing=frozenset((working & leads_back) - {*bound.sources}),

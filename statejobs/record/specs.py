@@ -21,7 +21,7 @@ from statejobs.record.change import Change
 from statejobs.record.home import Home
 from statejobs.record.ledger import value_of
 from statejobs.values.arguments import Signature
-from statejobs.values.graph import DELETED, Promise
+from statejobs.values.graph import DELETED, STAYS, Promise
 from statejobs.values.options import TaskOptions, TriggerOptions
 from statejobs.values.outcome import HookKind
 from statejobs.values.unique_key import UniqueKeys
@@ -111,7 +111,8 @@ class ActionSpec:
     trigger: TriggerSpec
     source: tuple[enum.Enum, ...]
     targets: tuple[enum.Enum, ...]
-    """Of several the body returns one; none: it deletes the record."""
+    """Of several the body returns one; none: it deletes the record, or leaves it where it is."""
+    deletes: bool
     during: enum.Enum | None
     failed: enum.Enum | None
     guards: tuple[GuardFunction, ...]
@@ -191,7 +192,7 @@ class ActionSpec:
         )
 
     def __repr__(self) -> str:
-        targets = _listed(self.targets) if self.targets else DELETED
+        targets = _listed(self.targets) or (DELETED if self.deletes else STAYS)
         return f"<action {self.name}: {_listed(self.source)} → {targets}>"
 
 
@@ -276,7 +277,7 @@ class BoundTrigger:
     hooks: Mapping[HookKind, HookSpec]
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    """`DELETED` alone where its action deletes the record."""
+    """`DELETED` alone where its action deletes the record, none where it leaves it."""
     during: str | None
     failed: str | None
     home: Home
@@ -313,7 +314,7 @@ class BoundTrigger:
     @property
     def deletes(self) -> bool:
         """Whether its action deletes the record."""
-        return not self.action.targets
+        return self.action.deletes
 
     def of(self, record: object) -> BoundTrigger:
         """Return it as the class of *record* has it: a subclass may override action and hook."""

@@ -159,10 +159,10 @@ class Walk:
                 self._take_back(self._start, self._source)
         if not is_kept:
             return
-        if target is None:
-            self._delete()
-        else:
+        if target is not None:
             self._complete(target)
+        elif self._action.deletes:
+            self._delete()
 
     def _end(self) -> enum.Enum | None:
         """Make the changes that go with the end; return where it leads, None when to no record."""

@@ -15,6 +15,8 @@ from itertools import chain
 from statejobs.values.moments import span
 from statejobs.values.options import TriggerOptions
 
+STAYS = "(stays)"
+"""Where the edge of a job leads that leaves its record where it is: back to each of its sources."""
 DELETED = "(deleted)"
 """Where the edge of a job leads that deletes its record: no state, and not among `states`."""
 
@@ -91,7 +93,8 @@ class TriggerEdges:
     """Name of the method that is run."""
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    """Of several the action returns one; `DELETED` alone for one that deletes its record."""
+    """Of several the action returns one; none where it leaves its record where that is, `DELETED`
+    alone where it deletes it."""
     during: str | None
     failed: str | None
     options: TriggerOptions = field(hash=False)

@@ -745,7 +745,8 @@ def test_each_of_several_triggers_leaves_the_others_their_record():
         "Bill: transition 'submit': it runs 'bill.charge' and 'bill.notify', but action 'tell' "
         "does not start from 'paid', where 'pay' takes the record",
         "  why: a job of 'bill.notify' that comes to run then would be stale",
-        "  fix: add 'paid' to the sources of 'tell'",
+        "  fix: add 'paid' to the sources of 'tell', and leave out its target: it then leaves the "
+        "record where it is",
     ]
 
 
@@ -836,16 +837,38 @@ def test_a_record_that_is_deleted_rests_in_no_target():
     ]
 
 
-def test_an_action_without_a_target_deletes_its_record():
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("during", B.PAYING),
+        ("failed", B.FAILED),
+        ("run_trigger", Trigger.on_demand("bill.notify")),
+    ],
+)
+def test_an_action_without_a_target_moves_nothing(option, value):
     charge = Trigger.on_demand("bill.charge")
 
     with pytest.raises(DefinitionError) as refused:
-        charge.action(B.OPEN)
+        charge.action(B.OPEN, **{option: value})
 
     assert said(refused) == [
-        "action of trigger 'bill.charge': it has no target",
-        "  why: its record must rest somewhere when the method returned",
-        "  fix: name the state: action(source, target); or say deletes=True",
+        f"action of trigger 'bill.charge': it has {option}=, and no target",
+        "  why: without a target the record stays where it is, so nothing moves it",
+        f"  fix: name the state: action(source, target, {option}=…); or leave {option}= out",
+    ]
+
+
+def test_several_targets_are_not_none():
+    charge = Trigger.on_demand("bill.charge")
+
+    with pytest.raises(DefinitionError) as refused:
+        charge.action(B.OPEN, ())
+
+    assert said(refused) == [
+        "action of trigger 'bill.charge': its targets are none",
+        "  why: of several the method returns one",
+        "  fix: name the states: action(source, (S.CLEAN, S.INFECTED)); or leave the target out, "
+        "so that the record stays where it is",
     ]
 
 
@@ -929,7 +952,7 @@ def test_no_state_is_called_as_history_calls_a_record_that_is_gone():
 
     assert said(refused) == [
         "Bill: a state is called '(deleted)'",
-        "  why: history writes that word for a record that is gone",
+        "  why: that word is written for a record that is gone",
         "  fix: rename the state",
     ]
 

@@ -157,7 +157,9 @@ def test_bulk_counts_what_became_of_the_job_of_each_trigger(engine, session):
     with engine.begin() as connection:
         connection.execute(update(Flyer.__table__).values(state=S.GONE))
         connection.execute(
-            update(jobs).where(jobs.c.key == "flyer.index").values(state="completed")
+            update(jobs)
+            .where(jobs.c.key == "flyer.index")
+            .values(state="completed", outcome="completed")
         )
 
     result = Flyer.publish.bulk(session, where=true())

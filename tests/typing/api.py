@@ -112,6 +112,7 @@ class Order(StatefulResource, Base):
     )
     invoice = Trigger.on_demand("order.invoice")
     mark = Trigger.on_demand("order.mark")
+    tell = Trigger.on_demand("order.tell")
     mark_lost = Trigger.on_demand("order.lost")
     check = Trigger.on_demand("order.check")
     check_online = Trigger.on_demand("order.check_online")
@@ -176,6 +177,9 @@ class Order(StatefulResource, Base):
     )
     async def check_there(self, ctx: AsyncJobContext) -> OrderState:
         return S.COMPLETED
+
+    @tell.action([S.QUEUED, S.PROCESSING, S.COMPLETED, S.FAILED])
+    async def tell_of_it(self, ctx: AsyncJobContext, *, loud: bool = False) -> None: ...
 
     @mark_lost.action(S.FAILED, S.FAILED)
     def mark_it_lost(self, ctx: JobContext) -> None: ...

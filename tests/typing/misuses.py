@@ -213,6 +213,12 @@ class Wrong(Parent):
 
     @charge.action(S.DRAFT, S.COMPLETED, run_trigger="charge")
     def pay(self, ctx: JobContext) -> None: ...
+# mypy, pyright, running: a state while it runs, of what stays where it is
+class Wrong(Parent):
+    charge = Trigger.on_demand("a.b")
+
+    @charge.action(S.DRAFT, during=S.PROCESSING)
+    def pay(self, ctx: JobContext) -> None: ...
 # mypy, pyright: a way that is forgotten
 class Wrong(Parent):
     charge = Trigger.on_demand("a.b")

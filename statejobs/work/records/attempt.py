@@ -282,11 +282,13 @@ class RecordAttempt:
         changes = None
         if not (
             action.is_atomic
-            or not action.targets
+            or action.deletes
             or (session.was_used and session.is_writing())
         ):
             records = [subject.record for subject in self._completing]
             changes = own_changes(session, records, self._model)
+            if changes is not None and not action.targets and any(changes):
+                changes = None  # no move takes them along
         self.needs_session = changes is None
         return changes or []
 

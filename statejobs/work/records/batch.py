@@ -158,6 +158,8 @@ class Batch:
         try:
             delete_or_refuse(session, None, [subject])
             changes = own_changes(session, [subject.record], subject.model)
+            if changes is not None and not subject.bound.targets and any(changes):
+                changes = None  # no move takes them along
             if changes is None:
                 refuse_lost_writes(session, [subject])
                 session.flush()

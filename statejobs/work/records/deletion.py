@@ -124,10 +124,10 @@ def _refuse_undeclared(subject: RecordSubject) -> None:
 
 def _undeclared(subject: RecordSubject, did: str) -> StateJobsError:
     bound = subject.bound
-    targets = " or ".join(map(repr, bound.targets))
+    to_do = f"move to {' or '.join(map(repr, bound.targets))}"
     return StateJobsError(
         f"its action {bound.action.name!r} {did}, so its job has nothing to "
-        f"move to {targets}",
+        + (to_do if bound.targets else "leave where it is"),
         where=_label(subject),
         fix=(
             "An action that shall delete its record declares "

@@ -126,7 +126,7 @@ class Hold:
             if now is None:
                 self.outcome = moved_or_hidden(connection, subject)
                 return
-            if now != (subject.state, subject.version):
+            if not subject.stands(now):
                 self.outcome = Superseded(where_to(subject, now[0]))
                 return
 
@@ -148,7 +148,7 @@ def load_standing(
         model.cls,
         model.records,
         [s.identity for s in subjects],
-        {s.state for s in subjects},
+        {s.state for s in subjects} if subjects[0].bound.targets else {*model.members},
         dialect=session.connection().dialect.name,
         has_eager=bool(model.eager_relations),
         for_delete=subjects[0].bound.deletes,
@@ -158,9 +158,9 @@ def load_standing(
     loaded = {
         tuple(key_of(record)): record for record in session.scalars(query).unique()
     }
-    left_at = {s.identity: (s.state, s.version) for s in subjects}
+    left = {subject.identity: subject for subject in subjects}
     return {
         identity: record
         for identity, record in loaded.items()
-        if left_at[identity] == (state_of(record), record.state_version)
+        if left[identity].stands((state_of(record), record.state_version))
     }

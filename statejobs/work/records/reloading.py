@@ -31,8 +31,8 @@ def _stands(subject: RecordSubject, found: dict[Any, Any]) -> bool:
     record = found.get(subject.identity)
     if record is None:
         return False
-    left_at = (subject.state, subject.version)
-    if (subject.model.kernel.state_of(record), record.state_version) != left_at:
+    place = (subject.model.kernel.state_of(record), record.state_version)
+    if not subject.stands(place):
         return False
     subject.record = record
     return True

@@ -53,6 +53,13 @@ class RecordSubject:
             return taken
         return self.bound.action.signature.decode(stored, self.bound.options.upcast)
 
+    def stands(self, place: Place) -> bool:
+        """Return whether its record in *place* is where the action needs it.
+
+        An action without a target runs beside whatever moves the record.
+        """
+        return not self.bound.targets or place == (self.state, self.version)
+
     @property
     def kind(self) -> object:
         """Return model and trigger: subclasses may have an action of their own."""

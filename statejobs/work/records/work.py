@@ -204,8 +204,10 @@ class RecordWork:
         now: datetime,
         reason: str | None = None,
         changes: Mapping[str, Any] | None = None,
-    ) -> Move:
-        """Return where the record goes that an outcome leads to *landing*."""
+    ) -> Move | None:
+        """Return where the record goes that an outcome leads to *landing*; None if it stays."""
+        if not claim.subject.bound.targets:
+            return None
         job = claim.job
         return move_of(
             job,
@@ -222,7 +224,7 @@ class RecordWork:
         """Lock the record of an attempt; return where it is."""
         subject: RecordSubject = claim.subject
         found = lock_place(connection, subject.model.records, subject.identity)
-        is_there = found == (subject.state, subject.version)
+        is_there = found is not None and subject.stands(found)
         if found is None:
             refuse_hidden(connection, subject.model)
         return Whereabouts(

@@ -5,7 +5,7 @@ import pytest
 
 from statejobs.errors import DefinitionError
 from statejobs.machine.verify import verify
-from statejobs.values.graph import Edge, EdgeKind, Promise, TriggerEdges
+from statejobs.values.graph import STAYS, Edge, EdgeKind, Promise, TriggerEdges
 from statejobs.values.lifecycle import JOB_MACHINE
 from statejobs.values.options import TriggerOptions
 from tests.support.order_flow import CHARGE, ORDER
@@ -233,14 +233,14 @@ def test_refuses_to_run_a_trigger_twice():
     )
 
 
-def with_notice(*sources):
+def with_notice(*sources, targets=()):
     """The order, whose payment runs a second trigger that starts from *sources*."""
     notify = TriggerEdges(
         key="order.notify",
         name="notify",
         action="tell",
         sources=sources,
-        targets=("queued",),
+        targets=targets,
         during=None,
         failed=None,
         options=TriggerOptions("order.notify"),
@@ -273,6 +273,38 @@ def test_refuses_triggers_of_which_one_takes_the_record_from_the_other(
         "  why: a job of 'order.notify' that comes to run then would be stale\n"
         f"  fix: add {fix} to the sources of 'tell'"
     )
+
+
+def test_advises_to_leave_out_the_target_of_one_that_moves_the_record_itself():
+    assert refusal(
+        with_notice("queued", "completed", "failed", targets=("queued",))
+    ).endswith(
+        "  fix: add 'processing' to the sources of 'tell', and leave out its target: "
+        "it then leaves the record where it is"
+    )
+
+
+def test_refuses_a_trigger_that_takes_the_record_from_the_job_of_another():
+    sources = ("queued", "processing", "completed", "failed")
+
+    assert refusal(with_notice(*sources, targets=("queued",))) == (
+        "Order: transition 'pay': it runs 'order.charge' and 'order.notify', and action 'tell' "
+        "starts from 'processing', where 'process_payment' runs\n"
+        "  why: it would take the record from under that job, whose work were lost\n"
+        "  fix: leave out the target of 'tell': it then leaves the record where it is"
+    )
+
+
+def test_accepts_an_edge_that_stays_in_a_final_state():
+    stay = Edge(
+        name="tell.complete",
+        sources=("queued", "completed"),
+        target=STAYS,
+        kind=EdgeKind.COMPLETE,
+        trigger=CHARGE.key,
+    )
+
+    verify(replace(ORDER, edges=(*ORDER.edges, stay)))
 
 
 def test_accepts_triggers_that_leave_each_other_their_record():
