@@ -286,6 +286,32 @@ def test_what_an_action_runs_next(database_url):
         assert [job.enqueued_at for job in reminders] == [NOON, NOON + HOUR]
 
 
+@pytest.mark.parametrize(
+    "unique",
+    [
+        HOURLY,
+        Unique(period=HOUR, on_conflict="run_again"),
+        Unique(period=HOUR, on_conflict="replace", replace={S.QUEUED: ["args"]}),
+    ],
+    ids=["skip", "run again", "replace"],
+)
+def test_a_dry_run_of_bulk_foretells_what_becomes_of_them(database_url, unique):
+    states = [*S, None]
+    with users(database_url, unique) as (app, cls):
+        new_users(app, cls, len(states))
+        for job, state in zip(stored(app), states, strict=True):
+            set_job(app, job.id, state=state or S.COMPLETED)
+        set_job(app, stored(app)[-1].id, unique_until=NOON)  # it is over
+        app.sources.clock.advance(minutes=1)
+        with app.session() as session:
+            foretold = cls.nudge.bulk(session, where=true(), dry_run=True)
+            done = cls.nudge.bulk(session, where=true())
+
+    counts = {one.value: getattr(done, one) for one in Enqueued if getattr(done, one)}
+    assert foretold.enqueued == {"user.remind": counts}
+    assert foretold.moved == done.moved == len(states)
+
+
 def test_in_bulk_with_arguments_of_each_record(database_url):
     options = {"args": lambda user: {"text": f"user {user.id}"}}
     with users(database_url, HOURLY, **options) as (app, cls):

@@ -43,7 +43,7 @@ from statejobs.store.adopt import adopt_jobs_of_rows
 from statejobs.store.binds import connection_for
 from statejobs.store.bulk import MovedRow
 from statejobs.store.bulk_move import pick_and_move, pick_and_move_each
-from statejobs.store.bulk_preview import preview, read_preview
+from statejobs.store.bulk_preview import AskedJobs, preview, read_preview
 from statejobs.store.faults import Fault, fault_of
 from statejobs.values.clock import random_id
 from statejobs.values.job import BulkDryRun, BulkResult, Enqueued
@@ -105,8 +105,11 @@ def count_in_bulk(
     )
     connection = connection_for(session, move.model.mapper)
     names, asked = zip(*move.conditions, strict=True) if move.conditions else ((), ())
-    prefixes = [bound.dedupe_keys("") for bound in move.promised]
-    query = preview(move.matching(connection.dialect), asked, prefixes)
+    enqueues = [
+        AskedJobs(bound.dedupe_keys(""), bound.options.unique)
+        for bound in move.promised
+    ]
+    query = preview(move.matching(connection.dialect), asked, enqueues)
     row = connection.execute(query).mappings().one()
     keys = [bound.key for bound in move.promised]
     moved, refused, enqueued = read_preview(row, names, keys)
