@@ -37,7 +37,6 @@ from statejobs.runner.lifespan import OpenLifespan, check_lifespan
 from statejobs.runner.runner import Runner
 from statejobs.runner.timekeeping import DatabaseClock, on_time
 from statejobs.runner.worker import Worker
-from statejobs.serving import Serving
 from statejobs.store import schema
 from statejobs.store.engines.bound import refuse_bound, refuse_worker
 from statejobs.store.engines.closing import close_for_good
@@ -64,6 +63,7 @@ from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
 from statejobs.work.prune import Pruned, Pruner
 from statejobs.work.services import services_of
+from statejobs.workers import Workers
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -162,7 +162,7 @@ class StateJobs(ByHand):
             queues=self.queues,
             lease=self.settings.lease,
         )
-        self._serving = Serving(
+        self._workers = Workers(
             registry=self.registry,
             store=self.store,
             sources=self.sources,
@@ -252,21 +252,21 @@ class StateJobs(ByHand):
         known = known_queues("drain(queues=…)", queues, self.queues)
         check_whole("drain(most=…)", most, least=1)
         self.check_tables()
-        self._serving.warn_of_unserved(self.queues)
-        with self._serving.here() as (runner, loop):
+        self._workers.warn_of_unserved(self.queues)
+        with self._workers.here() as (runner, loop):
             return drain(runner, known, loop, most=most, raise_errors=raise_errors)
 
     def step(self, n: int = 1) -> list[Ended]:
         """Claim up to *n* jobs, run and finish each, in this thread."""
         check_whole("step(n)", n)
         self._check_async()
-        with self._serving.here() as (runner, loop):
+        with self._workers.here() as (runner, loop):
             self._refresh_clock()
             return step(runner, list(self.queues), loop, n)
 
     def runner(self) -> Runner:
         """Return a new engine under a node id of its own."""
-        return self._serving.runner(Opened())
+        return self._workers.runner(Opened())
 
     def worker(
         self,
@@ -289,7 +289,7 @@ class StateJobs(ByHand):
         refuse_worker(self.engine)
         served = check_queues(self.queues if queues is None else queues)
         self.check_tables()
-        return self._serving.worker(served, keys)
+        return self._workers.worker(served, keys)
 
     @contextmanager
     def running(self) -> Iterator[Worker]:
@@ -320,7 +320,7 @@ class StateJobs(ByHand):
         The app cannot be used again: whatever asks it raises `ClosedError`. Sessions that are open
         keep their connection until they end.
         """
-        self._serving.stop()
+        self._workers.stop()
         if self.store.is_closed:
             return
         self.store.close()

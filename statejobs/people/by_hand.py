@@ -137,7 +137,7 @@ class ByHand:
         """
         check_job_id("wait()", job_id)
         check_span("wait(timeout=…)", timeout, or_none=True)
-        return results.wait_for(self.desk, job_id, timeout)
+        return results.result_at_end(self.desk, job_id, timeout)
 
     # The same for asyncio
 

@@ -23,7 +23,7 @@ def result_of(desk: Desk, job_id: int) -> Any:
     return _value_of(_find(desk, job_id))
 
 
-def wait_for(desk: Desk, job_id: int, timeout: timedelta | None) -> Any:
+def result_at_end(desk: Desk, job_id: int, timeout: timedelta | None) -> Any:
     """Wait until a job has ended; return what its task returned.
 
     Raises:

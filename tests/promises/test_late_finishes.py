@@ -99,7 +99,7 @@ def office(database_url):
         yield app
         reset_script()
         for loop in (app.loop, app.loop_of_others):
-            loop.stop(app._serving.async_engines.close_of_this_loop)
+            loop.stop(app._workers.async_engines.close_of_this_loop)
 
 
 def _nothing():

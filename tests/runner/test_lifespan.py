@@ -388,7 +388,7 @@ def test_nothing_is_opened_where_an_app_keeps_nothing_open(app_with):
 
     with pytest.raises(StateJobsError, match="nothing was opened"):
         JobContext(session=None, job=None, now=None).from_lifespan(Kit)
-    with app._serving.here() as (_, loop):
+    with app._workers.here() as (_, loop):
         assert loop.loop is None
 
 

@@ -260,7 +260,7 @@ def queries_of_a_step(app, action):
         if statement.startswith("SELECT") and "FOR " not in statement.upper()[-40:]:
             sent.append(statement)
 
-    with app._serving.here() as (runner, loop):
+    with app._workers.here() as (runner, loop):
         claimed = []
         event.listen(app.store.working, "before_cursor_execute", note)
         claimed = step(runner, ["default"], loop, 1)

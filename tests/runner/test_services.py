@@ -125,7 +125,7 @@ def test_a_service_more_runs_fails_goes_on_and_stops_with_the_worker(live, caplo
         if len(rounds) in {2, 3}:
             raise ValueError("a bug of ours")
 
-    live._serving.services.append(Service("census", count, timedelta(seconds=0.01)))
+    live._workers.services.append(Service("census", count, timedelta(seconds=0.01)))
     with live.running():
         (parcel,) = send(live)
         assert is_enough.wait(DEADLINE)
@@ -141,7 +141,7 @@ def test_a_service_more_runs_fails_goes_on_and_stops_with_the_worker(live, caplo
 def test_a_service_that_is_added_with_years_between_stops_with_the_worker(live):
     ran = []
     years = timedelta(days=3650)
-    live._serving.services.append(Service("census", lambda: ran.append(1), years))
+    live._workers.services.append(Service("census", lambda: ran.append(1), years))
 
     with live.running() as worker:
         began = time.monotonic()

@@ -249,7 +249,7 @@ def close_app(app):
 
 def run_async(app, claim):
     """Run a claimed job of an `async def` body, as a drain does."""
-    with app._serving.here() as (runner, loop):
+    with app._workers.here() as (runner, loop):
         return loop.run(runner.run_async(claim))
 
 

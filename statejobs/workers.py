@@ -38,7 +38,7 @@ log = logging.getLogger("statejobs.app")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serving:
+class Workers:
     """Makes what serves the jobs of an app, of the parts that the app has made."""
 
     registry: Registry
@@ -57,7 +57,7 @@ class Serving:
     declarations: Declarations
     dropped: Dropped = field(default_factory=Dropped)
     """Which values of actions were told of already."""
-    workers: WeakSet[Worker] = field(default_factory=WeakSet)
+    made: WeakSet[Worker] = field(default_factory=WeakSet)
 
     def runner(self, opened: Opened, *, keys: Sequence[str] | None = None) -> Runner:
         """Return a new one under a node id of its own; it runs jobs of *keys*, or of all."""
@@ -109,7 +109,7 @@ class Serving:
             declares=self.declarations.as_json(keys),
             lifespan=lifespan,
         )
-        self.workers.add(worker)
+        self.made.add(worker)
         self.telemetry.subscribe_once(log_event, JobEnded, JobStale)
         return worker
 
@@ -130,7 +130,7 @@ class Serving:
 
     def stop(self) -> None:
         """Stop the workers that run."""
-        for worker in tuple(self.workers):
+        for worker in tuple(self.made):
             if worker.is_running:
                 worker.stop()
 
