@@ -854,8 +854,8 @@ def test_the_backoff_is_asked_with_the_number_of_the_attempt(app, clock, monkeyp
     wait = type(
         "Wait", (), {"delay": lambda _self, n, _e, _r: asked.append(n) or BACKOFF}
     )()
-    options = replace(errand.spec.options, backoff=wait)
-    monkeypatch.setattr(errand, "spec", replace(errand.spec, options=options))
+    written = replace(errand.spec.written, backoff=wait)
+    monkeypatch.setattr(errand, "spec", replace(errand.spec, written=written))
     script.errand = write_and_raise(ValueError())
     ask(app)
 
