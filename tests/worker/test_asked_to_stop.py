@@ -18,8 +18,8 @@ from statejobs import (
     StateJobs,
     WorkerSettings,
     task,
+    workers,
 )
-from statejobs import app as app_module
 from statejobs.events import JobAbandoned
 from tests.support import parcels
 from tests.support.processes import eventually
@@ -161,8 +161,8 @@ def test_a_heartbeat_tells_it_when_the_signal_is_lost(app, monkeypatch):
     def make_deaf(engine, node_id, on_wake, rng, *, on_cancel):
         return original(engine, node_id, on_wake, rng)
 
-    original = app_module.make_listener
-    monkeypatch.setattr(app_module, "make_listener", make_deaf)
+    original = workers.make_listener
+    monkeypatch.setattr(workers, "make_listener", make_deaf)
     job_id = ask(app, wait_for_it)
     script.wait = lambda ctx: eventually(lambda: ctx.cancel_requested)
     with app.running():
