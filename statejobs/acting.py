@@ -78,14 +78,9 @@ def acting_for_job(
     return _acting_for_job(actor, tenant)
 
 
-@contextmanager
-def acting_as_system() -> Iterator[None]:
-    """Act as a job does that nobody asked for: what serves jobs enters it once for all."""
-    token = _actor.set(_NOBODYS)
-    try:
-        yield
-    finally:
-        _actor.reset(token)
+def act_as_system() -> None:
+    """Act from now on as a job does that nobody asked for: in a thread or a task of ours."""
+    _actor.set(_NOBODYS)
 
 
 def acting_by_hand(name: str) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from statejobs.acting import acting_as_system
+from statejobs.acting import act_as_system
 from statejobs.config import WorkerSettings
 from statejobs.runner.asked import Asked
 from statejobs.runner.calls import Call, calls_of
@@ -227,11 +227,10 @@ class Crew:
     def _serve(self, lane: Lane) -> None:
         run = self._runner.attempts.run
         finish = self._runner.finisher.finish
-        with acting_as_system():
-            call = lane.take(is_async=False)
-            while call is not None:
-                drive(self._performed(call, run, finish))
-                call = lane.take(is_async=False, after=call)
+        call = lane.take(is_async=False)
+        while call is not None:
+            drive(self._performed(call, run, finish))
+            call = lane.take(is_async=False, after=call)
 
     async def _serve_async(self, lane: Lane) -> None:
         attempts = self._runner.attempts
@@ -240,11 +239,11 @@ class Crew:
         def finish(ending: Ending) -> Awaitable[Ended]:
             return attempts.aside(finisher.finish, ending)
 
-        with acting_as_system():
-            call = lane.take(is_async=True)
-            while call is not None:
-                await drive_async(self._performed(call, attempts.run_async, finish))
-                call = lane.take(is_async=True, after=call)
+        act_as_system()
+        call = lane.take(is_async=True)
+        while call is not None:
+            await drive_async(self._performed(call, attempts.run_async, finish))
+            call = lane.take(is_async=True, after=call)
 
     def _performed(
         self, call: Call, run: Callable[[Call], Any], finish: Callable[[Ending], Any]

@@ -12,6 +12,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
+from statejobs.acting import act_as_system
+
 log = logging.getLogger("statejobs.worker")
 
 _ENDS_WITHIN = 5.0  # seconds, unless a body blocks it
@@ -67,6 +69,7 @@ class DaemonThreads:
                 self._tasks.put(None)
 
     def _serve(self) -> None:
+        act_as_system()  # once for all jobs that run here
         while True:
             task = self._tasks.get()
             if task is None:
