@@ -272,6 +272,17 @@ def test_replace_overwrites_what_it_names(database_url):
         assert job.idempotency_key != before.idempotency_key  # other work
 
 
+def test_tags_and_what_programs_note_are_replaced(database_url):
+    unique = Unique(**BY_CUSTOMER, on_conflict="replace", replace=["tags", "meta"])
+    with digests(database_url, unique, tags=["old"]) as (app, send):
+        ask(app, send, 7, options={"meta": {"page": 1}})
+
+        ask(app, send, 7, options={"tags": ["new"], "meta": {"page": 2}})
+
+        [job] = stored(app)
+        assert (job.tags, job.meta) == ('["new"]', {"page": 2})
+
+
 def test_replace_keeps_what_it_does_not_name(database_url):
     unique = Unique(**BY_CUSTOMER, on_conflict="replace", replace=["run_at"])
     with digests(database_url, unique) as (app, send):
