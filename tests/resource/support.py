@@ -8,6 +8,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import JobContext, StatefulResource, Trigger, state_column, transition
 from statejobs.store.tables import jobs
+from tests.support.ends import ended_in
 from tests.support.shop import StoppedClock, read_jobs
 
 
@@ -69,6 +70,8 @@ def charges(engine):
 
 def set_jobs(engine, **values):
     """Write *values* to every job, as a worker or a person might have."""
+    if "state" in values:
+        values.setdefault("outcome", ended_in(values["state"]))
     with engine.begin() as connection:
         connection.execute(jobs.update().values(**values))
 

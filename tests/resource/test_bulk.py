@@ -26,8 +26,9 @@ from statejobs.record.ledger import CLOCK, IDS
 from statejobs.store.engines.factory import async_url, make_listener
 from statejobs.store.key_text import key_text
 from statejobs.store.tables import jobs
-from statejobs.values.job import JobOutcome, JobState
+from statejobs.values.job import JobState
 from tests.resource.support import Step, statements_on
+from tests.support.ends import ended_in
 from tests.support.mails import Base, Fax, Letter, Mail
 from tests.support.processes import DEADLINE
 from tests.support.shop import StoppedClock, read_history_rows, read_jobs, shop_engine
@@ -68,7 +69,7 @@ def new_job(engine, mail_id, state, **values):
         "queue": "old",
         "priority": 9,
         "state": state,
-        "outcome": next((one for one in JobOutcome if one.state == state), None),
+        "outcome": ended_in(state),
         "run_at": at,
         "args": "{}",
         "resource": "Mail",

@@ -14,6 +14,11 @@ def ended_as_it_says(job):
     return JobOutcome(job.outcome).state == job.state
 
 
+def ended_in(state):
+    """An outcome of jobs in *state*; None while they live."""
+    return next((one for one in JobOutcome if one.state == state), None)
+
+
 def wrong_ends(bind):
     """What jobs say against that law; empty in a sound database."""
     with Session(bind) as session:
