@@ -26,6 +26,10 @@ class NotStorable(Exception):  # noqa: N818 - becomes an ArgumentsError once the
         self.why = why
         self.fix = fix
 
+    def __str__(self) -> str:
+        """Return why, and what to do."""
+        return f"{self.why}; {self.fix}" if self.fix else self.why
+
     @classmethod
     def for_size(cls) -> NotStorable:
         """Return the answer to what is larger than `MOST_BYTES`."""
