@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
@@ -129,18 +130,25 @@ class Crate(Carried, StatefulResource, Base):
         self.wait_and_note()
 
 
-def make_app(database: str = "sqlite:///worker_app.db") -> StateJobs:
-    """The app; its leases are short, so that tests need not wait for them."""
+HASTY = WorkerSettings(
+    lease=timedelta(seconds=2),
+    heartbeat=timedelta(seconds=0.5),
+    rescue=timedelta(seconds=0.3),
+    poll=timedelta(seconds=0.2),
+    shutdown_grace=timedelta(seconds=5),
+    timeout_grace=timedelta(seconds=0.3),
+)
+"""Leases are short, so that tests need not wait for them."""
+
+
+def make_app(
+    database: str | Engine = "sqlite:///worker_app.db",
+    settings: WorkerSettings = HASTY,
+) -> StateJobs:
+    """The app."""
     return StateJobs(
         database,
         domains=[Domain("work", resources=[Task, Parcel, Crate])],
         queues={"work": 4, "slow": 2},
-        settings=WorkerSettings(
-            lease=timedelta(seconds=2),
-            heartbeat=timedelta(seconds=0.5),
-            rescue=timedelta(seconds=0.3),
-            poll=timedelta(seconds=0.2),
-            shutdown_grace=timedelta(seconds=5),
-            timeout_grace=timedelta(seconds=0.3),
-        ),
+        settings=settings,
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sqlalchemy import event
 
-from statejobs import JobState
+from statejobs import JobState, WorkerSettings
 from tests.support.processes import DEADLINE, eventually, kill, worker
-from tests.support.worker_app import Task
+from tests.support.worker_app import Task, make_app
 from tests.worker.conftest import job, parcel, send_parcel
 
 
@@ -156,12 +156,12 @@ def test_a_stop_amid_many_short_jobs_leaves_none_behind(app, database_url, tmp_p
 
 def test_an_idle_worker_asks_little(app):
     statements = []
+    idle = make_app(app.engine, settings=WorkerSettings())
     event.listen(
         app.engine, "before_cursor_execute", lambda *a: statements.append(a[2])
     )
-    app.settings = type(app.settings)()
 
-    with app.running():
+    with idle.running():
         eventually(lambda: len(statements) > 2)
         time.sleep(1.5)  # noqa: TID251 - it looks about when it starts, and when it listens
         statements.clear()
