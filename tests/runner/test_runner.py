@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, event, text, update
 
-from statejobs import Cancel, JobState, Snooze, StateJobsError
+from statejobs import Cancel, JobState, Snooze, StateJobs, StateJobsError
 from statejobs.store.tables import jobs, transitions
 from statejobs.values.backoff import Custom
 from statejobs.values.lifecycle import JOB_MACHINE
@@ -142,12 +142,12 @@ def test_the_job_in_a_result_is_as_it_is_now(app, clock):
 
 
 def test_a_trigger_whose_queue_nobody_serves_is_warned_of(app, caplog):
-    app.queues = {"defalt": 1}
+    other = StateJobs(app.engine, domains=app.domains, queues={"defalt": 1})
 
-    app.drain()
+    other.drain()
     drained = [r.message for r in caplog.records if "'parcel.send'" in r.message]
     caplog.clear()
-    with app.running():
+    with other.running():
         working = [r.message for r in caplog.records if "'parcel.send'" in r.message]
 
     assert drained == working
