@@ -78,6 +78,12 @@ EXAMPLES = {
         available=["fill"],
         job_id=7,
     ),
+    errors.NotAllowedError: lambda: errors.NotAllowedError(
+        "pay", record="Order 1", state="draft", reasons=["Only its author may."]
+    ),
+    errors.TenantMismatchError: lambda: errors.TenantMismatchError(
+        "Order 1", tenant="ours", named="theirs"
+    ),
     errors.BulkError: lambda: errors.BulkError("Order.pay", "it", why="why", fix="fix"),
     errors.RecordKeptError: lambda: errors.RecordKeptError("Order 1"),
     errors.RecordHiddenError: lambda: errors.RecordHiddenError("orders", "worker"),
