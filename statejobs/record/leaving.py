@@ -30,7 +30,8 @@ def end_jobs_left(
 def _left(moved: Moved) -> Iterator[tuple[str, str]]:
     """Waiting jobs whose record has left their sources, with the transition's name."""
     for bound in moved.model.triggers.values():
-        leaving = [s for s in moved.steps if s.source in bound.sources]
+        departures = moved.model.departures[bound.key]
+        leaving = [step for step in moved.steps if step.source in departures]
         if leaving and moved.state not in bound.sources:
             for key in bound.dedupe_keys(moved.record_id):
                 yield key, f"left by {leaving[-1].name}"

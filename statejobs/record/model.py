@@ -108,6 +108,25 @@ class ResourceModel:
         )
 
     @cached_property
+    def departures(self) -> Mapping[str, frozenset[str]]:
+        """By the key of a trigger the states whose leaving leaves its waiting jobs behind.
+
+        While another action runs, what is for later waits beside it for the record's return.
+        """
+        return {
+            key: frozenset(bound.sources).union(
+                self._during_beside(bound) if key in self.later else ()
+            )
+            for key, bound in self.triggers.items()
+        }
+
+    def _during_beside(self, bound: BoundTrigger) -> Iterator[str]:
+        for other in self.triggers.values():
+            starts_there = not set(other.sources).isdisjoint(bound.sources)
+            if other.during and other is not bound and starts_there:
+                yield other.during
+
+    @cached_property
     def key_names(self) -> frozenset[str]:
         """The attributes of the primary key."""
         columns = self.mapper.primary_key

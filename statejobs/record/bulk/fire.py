@@ -297,12 +297,14 @@ def _needs_steps(move: BulkMove) -> bool:
 def _left(move: BulkMove) -> list[tuple[BoundTrigger, tuple[str, ...]]]:
     """Triggers whose jobs wait in a source of the move, and no longer in its target."""
     sources = [value_of(state) for state in move.declared.source]
-    found = []
-    for bound in _triggers(move.model):
-        leaving = tuple(source for source in sources if source in bound.sources)
-        if leaving and move.step.target not in bound.sources:
-            found.append((bound, leaving))
-    return found
+    found = {}
+    for within in models_within(move.model):
+        for key, bound in within.triggers.items():
+            departures = within.departures[key]
+            leaving = tuple(source for source in sources if source in departures)
+            if leaving and move.step.target not in bound.sources:
+                found[key] = (bound, leaving)
+    return list(found.values())
 
 
 def _abandoned(move: BulkMove) -> list[BoundTrigger]:
