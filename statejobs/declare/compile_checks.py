@@ -160,6 +160,13 @@ def _refuse_other_trigger(declared: Declared, name: str, run: object) -> None:
             why="the graph names triggers in their order, and a set has none",
             fix="give a list: run_trigger=[charge, notify]",
         )
+    if isinstance(run, Mapping):
+        raise DefinitionError(
+            declared.where(name),
+            "its run_trigger is a mapping",
+            why="only an action with several targets runs triggers by target",
+            fix="give the trigger, or a list: run_trigger=[charge, notify]",
+        )
     if not isinstance(run, TriggerSpec):
         raise DefinitionError(
             declared.where(name),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from statejobs.declare.options import explain_options
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
+from statejobs.values.known_options import explain_options
 from statejobs.values.option import options_of
 from statejobs.values.options import TaskOptions
 

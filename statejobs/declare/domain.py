@@ -11,7 +11,6 @@ from statejobs.declare.abstract import is_abstract, mapped_below
 from statejobs.declare.defaults import Defaults
 from statejobs.declare.mixin import StatefulResource
 from statejobs.declare.names import key_used_twice
-from statejobs.declare.options import explain_options
 from statejobs.declare.task import Task
 from statejobs.errors import (
     ArgumentsError,
@@ -25,6 +24,7 @@ from statejobs.record.model import ResourceModel
 from statejobs.record.related import check_load
 from statejobs.record.specs import BoundTrigger
 from statejobs.values.kinds import check_kind, check_text, members_of
+from statejobs.values.known_options import explain_options
 from statejobs.values.option_checks import NAME
 from statejobs.values.queues import check_limits
 from statejobs.values.redaction import DEFAULT, Redaction

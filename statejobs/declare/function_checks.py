@@ -108,7 +108,7 @@ def refuse_unknown_attributes(model: ResourceModel, columns: Collection[str]) ->
     Raises:
         DefinitionError: With the closest that there is.
     """
-    known = set(columns) - model.machine_names
+    known = set(columns) - model.machine_names - model.key_names
     for spec, change in _changes_of(model):
         unknown = [name for name in change.attributes if name not in known]
         if unknown:

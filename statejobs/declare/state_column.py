@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Table, event
 from sqlalchemy.orm import MappedColumn, mapped_column
 
-from statejobs.declare.options import explain_options
 from statejobs.declare.run_trigger import RunTrigger, promises_of
 from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.record.specs import StateSpec
@@ -19,6 +18,7 @@ from statejobs.store.check_names import GUARDS_STATES, guard_states
 from statejobs.store.old_rows import OLD_ROWS
 from statejobs.store.types import StateType
 from statejobs.values.kinds import members_of
+from statejobs.values.known_options import explain_options
 
 E = TypeVar("E", bound=enum.Enum)
 _DECIDED = (

@@ -19,7 +19,6 @@ from typing import (
 from sqlalchemy.orm import Session
 
 from statejobs.declare.context import AsyncJobContext, JobContext
-from statejobs.declare.options import explain_options
 from statejobs.declare.task_checks import (
     check_body,
     check_hook,
@@ -35,6 +34,7 @@ from statejobs.values.backoff import Backoff
 from statejobs.values.job import EnqueueResult, Job
 from statejobs.values.job_options import AT_ONCE, JobOptions
 from statejobs.values.kinds import members_of
+from statejobs.values.known_options import explain_options
 from statejobs.values.levels import LogLevel
 from statejobs.values.option import chosen, given
 from statejobs.values.options import TaskOptions

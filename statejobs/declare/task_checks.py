@@ -96,7 +96,7 @@ def check_unique(body: Callable[..., Any], options: TaskOptions, *, skip: int) -
                 _where(options.key, body),
                 f"its Unique is by {mark!r}, which is no argument of it",
                 why="requests that share what by= names are one",
-                fix=did_you_mean(mark, [*parameters, *Mark]),
+                fix=did_you_mean(mark, [*parameters, *map(str, Mark)]),
             )
 
 

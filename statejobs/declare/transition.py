@@ -20,7 +20,6 @@ from typing import (
 from statejobs.declare.every_source import names_every, resolved
 from statejobs.declare.methods import check_method
 from statejobs.declare.names import as_tuple, refuse_second_definition
-from statejobs.declare.options import explain_options
 from statejobs.declare.run_trigger import RunTrigger, promises_of
 from statejobs.declare.transition_on_class import TransitionOnClass
 from statejobs.record.change import Change
@@ -30,6 +29,7 @@ from statejobs.record.specs import (
     PermissionFunction,
     TransitionSpec,
 )
+from statejobs.values.known_options import explain_options
 
 R = TypeVar("R")
 P = ParamSpec("P")

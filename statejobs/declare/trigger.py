@@ -14,7 +14,6 @@ from statejobs.declare.action_end import NextTrigger, end_of
 from statejobs.declare.hook import hook_of, method_of, refuse_lost_hook
 from statejobs.declare.hook_checks import check_method_hook
 from statejobs.declare.names import as_tuple, refuse_second_definition
-from statejobs.declare.options import explain_options
 from statejobs.declare.run_trigger import Later, Promising
 from statejobs.errors import DefinitionError
 from statejobs.record.change import Change
@@ -22,6 +21,7 @@ from statejobs.record.specs import GuardFunction, PromiseSpec, TriggerSpec
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
 from statejobs.values.kinds import check_kind
+from statejobs.values.known_options import explain_options
 from statejobs.values.levels import LogLevel
 from statejobs.values.loading import LoaderOption
 from statejobs.values.option import chosen, given

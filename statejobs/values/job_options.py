@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from reprlib import repr as short
 from typing import Annotated, Any
 
 from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.values import option_checks as checked
 from statejobs.values.backoff import LONGEST
 from statejobs.values.clock import FIRST, LAST
-from statejobs.values.kinds import check_kind, check_span, check_whole
+from statejobs.values.kinds import check_kind, check_span
 from statejobs.values.option import Check, Option, check_options, options_of
+from statejobs.values.whole import is_whole
 
 _LAST_PRIORITY = 9
 _DECLARED = "that of its trigger or task"
@@ -44,13 +46,19 @@ def _delay(where: str, name: str, value: Any) -> timedelta | None:
 
 
 def _priority(where: str, name: str, value: Any) -> int | None:
-    check_whole(f"{where}({name}=…)", value, or_none=True)
-    if value is not None and value > _LAST_PRIORITY:
+    if value is None:
+        return None
+    if not is_whole(value):
+        raise WrongValueError(
+            f"{where}({name}=…) must be a whole number, not {short(value)}",
+            fix=f"say {name}=5",
+        )
+    if not 0 <= value <= _LAST_PRIORITY:
         raise WrongValueError(
             f"{name} {value} is not between 0 (first) and {_LAST_PRIORITY} (last)",
             fix="leave it out for that of its trigger or task",
         )
-    kept: int | None = value
+    kept: int = value
     return kept
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from statejobs.errors import DefinitionError, WrongValueError, did_you_mean
 from statejobs.values.backoff import LONGEST, Backoff, backoff_of
 from statejobs.values.call_checks import check_call
-from statejobs.values.kinds import check_span, check_text, members_of, words_of
+from statejobs.values.kinds import check_span, check_text, words_of
 from statejobs.values.levels import LEVELS
 from statejobs.values.loading import options_in
 from statejobs.values.meta import meta_text, read_meta
@@ -162,8 +162,8 @@ def actor(where: str, name: str, value: Any) -> str | None:
 
 def tags(where: str, name: str, value: Any) -> tuple[str, ...]:
     """Return words that can be stored."""
-    members = members_of(f"{where}: {name}=", value, example='["nightly"]')
-    return tuple(clean_text(member, NAME_LIMIT) for member in members)
+    words = words_of(f"{where}: {name}=", value, example='["nightly"]')
+    return tuple(clean_text(word, NAME_LIMIT) for word in words)
 
 
 def meta(*, or_function: bool = False) -> Check:

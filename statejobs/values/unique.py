@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.values.job import WAITING, JobState
 from statejobs.values.kinds import check_kind, words_of
+from statejobs.values.known_options import explain_options
 from statejobs.values.option import Option, check_options
 from statejobs.values.option_checks import one_of, span
 
@@ -196,6 +197,9 @@ class Unique:
                 why="the key is free while the job runs, so a request makes a new job",
                 fix="leave out one of them",
             )
+
+
+Unique.__init__ = explain_options()(Unique.__init__)  # type: ignore[method-assign]
 
 
 def of_task(where: str, name: str, value: Any) -> Unique | None:

@@ -442,10 +442,15 @@ def refusal(changes):
             "did you mean 'charged_at'?",
         ),
         (
+            increment("id"),
+            "Order.pay: its change increment('id') sets 'id', which is no column that it may set",
+            "known: charged_at",
+        ),
+        (
             [stamp("charged_at"), set_to("state", Step.OLD)],
             "Order.pay: its change set_to('state', <Step.OLD: 'old'>) sets 'state', "
             "which is no column that it may set",
-            "known: charged_at, id",
+            "known: charged_at",
         ),
         (
             stamp,

@@ -411,6 +411,10 @@ def declare(unique=HOURLY, *, runs=False, **action):
             },
             "leads from open to open during busy",
         ),
+        (
+            {"source": Step.OPEN, "target": [Step.OPEN, Step.DONE]},
+            "leads from open to open or done",
+        ),
         ({"source": Step.OPEN, "deletes": True}, "deletes its record"),
     ],
 )
@@ -481,6 +485,15 @@ def test_a_task_is_unique_by_what_it_takes():
         "  why: requests that share what by= names are one",
         "  fix: did you mean 'customer'?",
     ]
+    with pytest.raises(DefinitionError, match="did you mean 'tenant'"):
+        task("bill.send", unique=Unique(by=["tenat"]))(lambda customer: None)
+
+
+def test_an_option_that_it_has_not_is_told_with_the_closest():
+    with pytest.raises(
+        DefinitionError, match=r"unknown option 'perod'(?s:.*)did you mean 'period'"
+    ):
+        Unique(perod=HOUR)
 
 
 def test_the_context_is_nothing_to_share():
