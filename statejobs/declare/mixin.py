@@ -15,14 +15,17 @@ from statejobs.declare.compile import compile_resource, find_state_column
 from statejobs.declare.function_checks import refuse_unknown_attributes
 from statejobs.declare.inheritance import refuse_concrete, refuse_unmapped_base
 from statejobs.declare.names import refuse_names_of_ours
-from statejobs.declare.state_column import DeclaredState
+from statejobs.declare.state_column import (
+    DeclaredState,
+    closest_member,
+    not_a_member,
+)
 from statejobs.declare.taken_names import refuse_taken_names
 from statejobs.declare.tenant_checks import refuse_no_tenant
 from statejobs.errors import (
     DefinitionError,
     ProtectedStateError,
     WrongValueError,
-    did_you_mean,
 )
 from statejobs.record.defaults import created_at
 from statejobs.record.doors import RESOURCE
@@ -129,11 +132,12 @@ class StatefulResource:
             WrongValueError: It is no state of the class.
         """
         model = cls.__statejobs__
-        if not isinstance(state, model.state.states):
+        states = model.state.states
+        if not isinstance(state, states):
             raise WrongValueError(
-                f"{state!r} is no state of {cls.__name__}",
+                not_a_member(states, state),
                 where=f"{cls.__name__}.possible_next_states",
-                fix=did_you_mean(str(state), model.members),
+                fix=closest_member(states, state),
             )
         targets = {edge.target for edge in model.spec.leaving(value_of(state))}
         return tuple(one for one in type(state) if value_of(one) in targets)

@@ -122,10 +122,15 @@ def check_member(
         return
     raise DefinitionError(
         where,
-        f"{option} {_described(member)}, not a member of {states.__name__}",
+        f"{option} {not_a_member(states, member)}",
         why=f"the column holds members of {states.__name__} only",
-        fix=_closest_member(states, member),
+        fix=closest_member(states, member),
     )
+
+
+def not_a_member(states: type[enum.Enum], member: object) -> str:
+    """Return what *member* is, as against a member of *states*."""
+    return f"{_described(member)}, not a member of {states.__name__}"
 
 
 def _described(member: object) -> str:
@@ -134,7 +139,8 @@ def _described(member: object) -> str:
     return f"{member!r} is {'text' if isinstance(member, str) else f'a {type(member).__name__}'}"
 
 
-def _closest_member(states: type[enum.Enum], member: object) -> str:
+def closest_member(states: type[enum.Enum], member: object) -> str:
+    """Return a hint that names the member closest to *member*, as code, or all of them."""
     text = str(member.value if isinstance(member, enum.Enum) else member)
     names = {
         known: state.name

@@ -11,7 +11,7 @@ from statejobs.people.handled import Verdicts, refusal
 from statejobs.people.taking import Chosen, take
 from statejobs.store.revise import edit_waiting
 from statejobs.values.job import WAITING, JobState
-from statejobs.values.job_options import JobOptions
+from statejobs.values.job_options import JobOptions, checked_instant, checked_priority
 from statejobs.values.kinds import check_text
 
 
@@ -37,7 +37,10 @@ def checked_edit(
         raise WrongValueError(
             "edit() is told nothing to change", fix="give run_at=, priority= or queue="
         )
-    options = JobOptions(run_at=run_at, priority=priority)
+    options = JobOptions(
+        run_at=checked_instant("edit", "run_at", run_at),
+        priority=checked_priority("edit", "priority", priority),
+    )
     if queue is not None:
         check_text("edit(queue=…)", queue, example="default")
         desk.queries.matching.names.refuse_unknown(

@@ -20,7 +20,8 @@ _LAST_PRIORITY = 9
 _DECLARED = "that of its trigger or task"
 
 
-def _instant(where: str, name: str, value: Any) -> datetime | None:
+def checked_instant(where: str, name: str, value: Any) -> datetime | None:
+    """Check when a job shall run."""
     if value is None:
         return None
     example = "run_at=datetime.now(UTC) + timedelta(hours=1)"
@@ -45,7 +46,8 @@ def _delay(where: str, name: str, value: Any) -> timedelta | None:
     return kept
 
 
-def _priority(where: str, name: str, value: Any) -> int | None:
+def checked_priority(where: str, name: str, value: Any) -> int | None:
+    """Check the priority of one job."""
     if value is None:
         return None
     if not is_whole(value):
@@ -56,7 +58,7 @@ def _priority(where: str, name: str, value: Any) -> int | None:
     if not 0 <= value <= _LAST_PRIORITY:
         raise WrongValueError(
             f"{name} {value} is not between 0 (first) and {_LAST_PRIORITY} (last)",
-            fix="leave it out for that of its trigger or task",
+            fix="give one of these, or leave it out",
         )
     kept: int = value
     return kept
@@ -84,7 +86,7 @@ class JobOptions:
 
     run_at: Annotated[
         datetime | None,
-        Option("when it shall run, with a time zone", _instant, shown="now"),
+        Option("when it shall run, with a time zone", checked_instant, shown="now"),
     ] = None
     delay: Annotated[
         timedelta | None,
@@ -94,7 +96,7 @@ class JobOptions:
         int | None,
         Option(
             "0 (first) to 9 (last) inside the queue",
-            _priority,
+            checked_priority,
             shown=_DECLARED,
         ),
     ] = None

@@ -97,8 +97,9 @@ def check_kind(where: str, value: object, kind: type, *, example: str) -> None:
     """Refuse a *value* that is no instance of *kind*."""
     if isinstance(value, kind):
         return
+    article = "an" if kind.__name__[0] in "AEIOaeio" else "a"
     raise WrongValueError(
-        f"{where} must be a {kind.__name__}, not {short(value)}",
+        f"{where} must be {article} {kind.__name__}, not {short(value)}",
         fix=f"say {example}",
     )
 

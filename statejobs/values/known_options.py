@@ -51,8 +51,9 @@ def _options_of(function: Callable[..., Any]) -> set[str]:
 def _unknown(
     name: str, option: str, known: set[str], frame: FrameType
 ) -> DefinitionError:
+    called = name.removesuffix(".__init__")
     return DefinitionError(
-        f"{name}() in {Path(frame.f_code.co_filename).name}, line {frame.f_lineno}",
+        f"{called}() in {Path(frame.f_code.co_filename).name}, line {frame.f_lineno}",
         f"unknown option {option!r}",
         why="an option that is silently ignored would not do what it says",
         fix=did_you_mean(option, known),

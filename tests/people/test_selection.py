@@ -614,8 +614,14 @@ def test_what_runs_or_has_ended_is_not_changed(home):
         (
             {"priority": 10},
             WrongValueError,
-            "priority 10 is not between 0 (first) and 9 (last); leave it out for that of its "
-            "trigger or task",
+            "priority 10 is not between 0 (first) and 9 (last); give one of these, or leave it "
+            "out",
+        ),
+        (
+            {"run_at": 5},
+            WrongValueError,
+            "edit(run_at=…) must be a datetime, not 5; say run_at=datetime.now(UTC) + "
+            "timedelta(hours=1)",
         ),
         (
             {"queue": "defalt"},

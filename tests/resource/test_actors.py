@@ -317,7 +317,7 @@ def test_what_dump_returns_must_be_storable(engine, written, what):
 def test_a_codec_that_could_not_be_called_is_refused(engine):
     with pytest.raises(DefinitionError, match=r"ActorCodec\(load=…\): it cannot be"):
         ActorCodec(dump=str, load=lambda text: None)
-    with pytest.raises(WrongValueError, match=r"StateJobs: actors= must be a Actor"):
+    with pytest.raises(WrongValueError, match=r"StateJobs: actors= must be an Actor"):
         StateJobs(engine, domains=[DOMAIN], actors=str)
 
 

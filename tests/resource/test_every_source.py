@@ -216,10 +216,12 @@ def test_the_states_that_are_one_move_away():
     assert Deal.possible_next_states(S.CLOSED) == ()
 
 
-def test_what_is_no_state_has_none():
+@pytest.mark.parametrize("text", ["draft", "drafft"])
+def test_what_is_no_state_has_none(text):
     with pytest.raises(WrongValueError) as refused:
-        Deal.possible_next_states("drafft")
+        Deal.possible_next_states(text)
 
     assert str(refused.value) == (
-        "Deal.possible_next_states: 'drafft' is no state of Deal; did you mean 'draft'?"
+        f"Deal.possible_next_states: {text!r} is text, not a member of S; "
+        "did you mean S.DRAFT?"
     )
