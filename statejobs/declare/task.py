@@ -252,7 +252,7 @@ def task(
         paused: Whether its jobs are enqueued and wait, until code without it is deployed.
         tags: Words stored with its jobs, for people to filter by. Default: its domain's, or `()`.
         default_actor: Actor of jobs that nobody asked for, for instance `"system:billing"`.
-        log_level: Level at which a failed attempt is logged.
+        log_level: Level at which a failed attempt is logged, `"debug"` to `"critical"`.
         log_final_level: Level at which the attempt is logged with which a job is discarded.
         meta: What programs note on its jobs, as JSON: a mapping, at most 8 kB.
         upcast: Called with the stored arguments of an old job that no longer fit, as JSON values;

@@ -23,15 +23,18 @@ class ActorCodec(Generic[A]):
 
     ```python
     ActorCodec(
-        dump=lambda user: str(user.id),
-        load=lambda session, text: session.get(User, int(text)),
+        dump=lambda user: user.email,
+        load=lambda session, text: session.scalar(
+            select(User).where(User.email == text)
+        ),
     )
     ```
 
     Args:
         dump: Takes what `acting_as` was given, unless that is a text, and returns a text.
         load: Takes the session of an action and the text, and returns who that is; None when they
-            are gone.
+            are gone, or the text is no user's but one that `acting_as` was given, or the
+            `default_actor` of a trigger.
 
     Raises:
         DefinitionError: A function that cannot be called so.

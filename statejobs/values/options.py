@@ -127,7 +127,10 @@ class TaskOptions:
     ] = None
     log_level: Annotated[
         LogLevel | int,
-        Option("level at which a failed attempt is logged", checked.log_level),
+        Option(
+            'level at which a failed attempt is logged, `"debug"` to `"critical"`',
+            checked.log_level,
+        ),
     ] = "warning"
     log_final_level: Annotated[
         LogLevel | int,
