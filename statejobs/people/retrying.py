@@ -61,6 +61,8 @@ def retry_batch(desk: Desk, chosen: Chosen) -> Verdicts:
         if fired:
             # Whoever retries is in the history; the work still is for whom it was asked.
             restore_actors(session.connection(), fired)
+            # Its way may run the trigger later; whoever retries a job wants it now.
+            requeue(session.connection(), [job.id for job in fired], 0, desk.now())
         session.commit()
     verdicts.done += fired
     for job, where in ways.stuck:

@@ -86,6 +86,23 @@ def test_leaving_the_state_cancels_it(app, clock):
     assert state_of(app) is S.PAID
 
 
+def test_whoever_retries_it_by_a_way_back_does_not_wait(app, clock):
+    add(app, Invoice())
+    fire(app, "send")
+    job = job_of(app, "remind")
+    app.cancel_job(job.id)
+    with app.session() as session:
+        invoice = session.scalars(select(Invoice)).one()
+        with override_state(invoice, reason="a test"):
+            invoice.state = S.REMINDED
+        session.commit()
+    clock.advance(timedelta(hours=1))
+
+    assert app.retry_job(job.id) is JobState.QUEUED
+    assert job_of(app, "remind").run_at == clock.now()
+    assert state_of(app) is S.SENT
+
+
 def test_coming_back_schedules_it_anew(app, clock):
     add(app, Invoice())
     fire(app, "send")
