@@ -11,7 +11,12 @@ from statejobs.people.cancelling import cancel_batch
 from statejobs.people.deleting import delete_batch
 from statejobs.people.desk import Desk
 from statejobs.people.editing import checked_edit, edit_batch
-from statejobs.people.retrying import declared, load_record, retry_batch
+from statejobs.people.retrying import (
+    declared,
+    load_record,
+    refuse_followed,
+    retry_batch,
+)
 from statejobs.values.job import WAITING, Job, JobState
 from statejobs.work.records.stuck import find_stuck, is_stuck
 from statejobs.work.records.ways import why_no_way_back
@@ -74,9 +79,10 @@ def why_no_retry(desk: Desk, job_id: int) -> str | None:
     job = job_with(desk, job_id)
     if job.state is JobState.PROCESSING:
         return "it is running"
-    if job.key in desk.registry.tasks:
-        return None
     try:
+        refuse_followed(desk, job)
+        if job.key in desk.registry.tasks:
+            return None
         model, bound = declared(desk, job)
         with desk.open_session() as session:
             record = load_record(session, model, job)

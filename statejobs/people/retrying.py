@@ -21,6 +21,7 @@ from statejobs.people.taking import Chosen, Standing, take, take_records
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
 from statejobs.store.lives import REUSED
+from statejobs.store.look import find_holder
 from statejobs.store.revise import requeue, restore_actors
 from statejobs.values.job import Job, JobState
 from statejobs.work.records.load import load_records
@@ -84,6 +85,21 @@ def declared(desk: Desk, job: Job) -> tuple[ResourceModel, BoundTrigger]:
             fix="was the trigger or task renamed without an alias?",
         )
     return found
+
+
+def refuse_followed(desk: Desk, job: Job) -> None:
+    """Refuse a completed job whose key another has.
+
+    Raises:
+        StateJobsError: Another has it.
+    """
+    if job.state is not JobState.COMPLETED or job.dedupe_key is None:
+        return  # all others hold theirs
+    given = {"dedupe_key": job.dedupe_key}
+    with desk.store.transaction() as connection:
+        holder = connection.scalar(find_holder(), given)
+    if holder not in {None, job.id}:
+        raise _is_followed(job)
 
 
 def load_record(session: Session, model: ResourceModel, job: Job) -> Any:

@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from statejobs.store.tables import (
+    HOLDS_KEY,
     IS_ENDED,
     IS_OPEN,
     IS_PROCESSING,
@@ -134,6 +135,13 @@ def count_jobs_for_other_code() -> Select[Any]:
 def count_by(state: SQLColumnExpression[Any]) -> Select[Any]:
     """Count records by *state*: a column, or the attribute of a mapped class."""
     return select(state, func.count()).group_by(state)
+
+
+def find_holder() -> Select[Any]:
+    """Find the job that has `dedupe_key`, and lets no other have it."""
+    return select(jobs.c.id).where(
+        jobs.c.dedupe_key == bindparam("dedupe_key"), HOLDS_KEY
+    )
 
 
 def find_jobs_of_record(

@@ -537,6 +537,10 @@ def test_a_job_whose_key_another_has_cannot_be_retried(database_url):
             'digest.send:{"customer":7}, which is Unique; '
             "see: statejobs job list --key digest.send"
         )
+        assert app.why_no_retry(first.job_id) == (
+            'a newer job has its key, digest.send:{"customer":7}, which is Unique; '
+            "see: statejobs job list --key digest.send"
+        )
 
 
 def test_a_job_that_gave_up_and_lost_its_key_is_retried_beside_the_other(database_url):
