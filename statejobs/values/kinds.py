@@ -89,7 +89,10 @@ def words_of(where: str, value: object, *, example: str) -> tuple[str, ...]:
     """Return the words of a collection of texts."""
     words = members_of(where, value, example=example)
     for word in words:
-        check_text(f"{where}: each", word, example=str(word))
+        if not isinstance(word, str):
+            raise WrongValueError(
+                f"{where}: each must be text, not {short(word)}", fix=f"say {example}"
+            )
     return tuple(words)
 
 

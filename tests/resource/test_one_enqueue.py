@@ -139,7 +139,7 @@ def test_a_later_choice_leaves_the_others_as_they_were(app):
         ({"queue": 5}, "options: queue must be text, not 5"),
         ({"queue": "a b"}, "options(…): queue 'a b' is not a stable name"),
         ({"tags": "vip"}, "options: tags= takes a collection, not 'vip' alone"),
-        ({"tags": [1]}, "options: tags=: each must be text, not 1; say '1'"),
+        ({"tags": [1]}, 'options: tags=: each must be text, not 1; say ["nightly"]'),
         ({"priority": -1}, "priority -1 is not between 0 (first) and 9 (last)"),
         (
             {"priority": "1"},

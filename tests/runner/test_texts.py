@@ -180,8 +180,14 @@ def test_a_person_may_cancel_with_any_words(app, words):
     assert_all_texts_are_bounded(app)
 
 
-@ALL
-def test_a_tag_may_be_any_words(database_url, clock, words):
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_tag_is_a_text(other):
+    with pytest.raises(WrongValueError, match=r"each must be text.*say \[\"nightly"):
+        task("texts.tagged", tags=(other,))
+
+
+@pytest.mark.parametrize("words", TEXTS.values(), ids=TEXTS)
+def test_a_tag_may_be_any_text(database_url, clock, words):
     @task("texts.tagged", tags=(words,))
     def tagged() -> None: ...
 

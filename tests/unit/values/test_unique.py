@@ -93,7 +93,7 @@ def test_what_no_one_can_mean_is_refused(options, what, fix):
             {"by": "customer"},
             "Unique: by= takes a collection, not 'customer' alone; say [\"customer\"]",
         ),
-        ({"by": [7]}, "Unique: by=: each must be text, not 7; say '7'"),
+        ({"by": [7]}, 'Unique: by=: each must be text, not 7; say ["customer"]'),
         (
             {"on_conflict": 1},
             "Unique: on_conflict must be text, not 1; say 'skip'",
