@@ -41,7 +41,7 @@ class Node:
         self.is_registered = False
 
     def register(self) -> None:
-        """Write the row; again, when somebody has deleted it."""
+        """Write the row."""
         self._runner.timekeeper.settle_doubt()
         now = self._runner.sources.clock.now()
         self._started_at = self._started_at or now
@@ -62,8 +62,14 @@ class Node:
             )
         self.is_registered = True
 
+    def register_again(self) -> None:
+        """Write the row that somebody has deleted, unless this process did, which has left."""
+        if self.is_registered:
+            self.register()
+
     def leave(self, held: HeldClaims) -> bool:
         """Delete the row; return whether no job bears the name of this process any more."""
+        self.is_registered = False
         store = self._runner.store
         node_id = self._runner.node_id
         try:

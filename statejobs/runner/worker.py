@@ -101,7 +101,7 @@ class Worker:
             sources=runner.sources,
             telemetry=runner.telemetry,
             held_keys=runner.claiming.held.as_json,
-            on_forgotten=self._node.register,
+            on_forgotten=self._node.register_again,
         )
         refill = Refill(
             runner, self._crew, self.held, keeper=self._keeper, news=self._news
