@@ -4,6 +4,7 @@ Run as `python -m tests.chaos.submitter DATABASE --seed N --count N --seconds S 
 """
 
 import argparse
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statejobs import StateJobs
+from statejobs.store.engines.factory import make_watch
 from tests.chaos.app import Does, Errand, make_app
 
 ACKNOWLEDGED, RECOVERED, TORN, LOCKED = "acknowledged", "recovered", "torn", "locked"
@@ -109,6 +111,17 @@ def _choose(rng: Random) -> Does:
     return does
 
 
+def _watch(app: StateJobs) -> None:
+    """Close connections whose answers will not come, as workers do: else a client waits for ever.
+
+    One may be half open for good that has just sent a statement.
+    """
+    watch = make_watch(app.engine, time.monotonic)
+    while watch is not None:
+        time.sleep(1)  # noqa: TID251
+        watch.run_once()
+
+
 def main() -> None:
     """Read the command line and submit."""
     parser = argparse.ArgumentParser()
@@ -118,9 +131,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--acks", type=Path, required=True)
     given = parser.parse_args()
+    app = make_app(given.database)
+    threading.Thread(target=_watch, args=[app], daemon=True).start()
     with given.acks.open("a") as acks:
         submit_all(
-            make_app(given.database),
+            app,
             Random(given.seed),
             count=given.count,
             seconds=given.seconds,
