@@ -24,7 +24,8 @@ from statejobs.config import (
     WorkerSettings,
     check_parts,
 )
-from statejobs.declare.domain import Domain, Registry
+from statejobs.declare.domain import Domain
+from statejobs.declare.registry import Registry
 from statejobs.people.by_hand import ByHand
 from statejobs.people.desk import Desk
 from statejobs.people.named import Named

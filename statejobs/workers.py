@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from weakref import WeakSet
 
 from statejobs.config import WorkerSettings
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.events import JobEnded, JobStale
 from statejobs.people.desk import Desk
 from statejobs.people.workers import unserved_queues

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
 from statejobs.values.clock import Sources

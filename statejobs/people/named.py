@@ -12,7 +12,7 @@ from sqlalchemy import Dialect, Enum, String
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.errors import NotFoundError, WrongValueError, did_you_mean
 from statejobs.record.identity import encode_identity, no_key
 from statejobs.record.key_types import key_of_types

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.store.nodes import read_declarations
 from statejobs.values.arguments import Signature
 from statejobs.values.clock import Sources

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from statejobs.config import Retention
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.errors import NotFoundError
 from statejobs.events import RowsPruned
 from statejobs.record.identity import decode_identity, encode_identity

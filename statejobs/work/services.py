@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statejobs.config import Retention
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.runner.services import Service
 from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.orm import sessionmaker
 
 from statejobs import Domain, JobState
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.people.acts import cancel_job, retry_job, why_no_retry
 from statejobs.people.desk import Desk
 from statejobs.people.history import AttemptEntry, StepEntry

@@ -15,7 +15,7 @@ from statejobs import (
     state_column,
     transition,
 )
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.errors import DefinitionError
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.parcels import close_app

@@ -18,7 +18,7 @@ from statejobs import (
     state_column,
     transition,
 )
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 
 
 class BillState(StrEnum):

@@ -25,7 +25,7 @@ from statejobs import (
     transition,
 )
 from statejobs.declare.action import Action
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.declare.transition import Transition
 from statejobs.record.identity import decode_identity
 from tests.resource.support import Step, context

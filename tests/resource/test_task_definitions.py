@@ -15,7 +15,7 @@ from statejobs import (
     state_column,
     task,
 )
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from tests.resource.support import Step
 
 

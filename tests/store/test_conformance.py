@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from statejobs import Enqueued, JobOutcome, JobState
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.people.named import Named
 from statejobs.store.claim import lock_queued, mark_processing
 from statejobs.store.engines.factory import open_engine

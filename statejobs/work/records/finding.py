@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.record.model import ResourceModel
 from statejobs.store.records import Identity, lock_place, read_place
 from statejobs.values.job import Job

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from statejobs.acting import current_actor
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.errors import NotFoundError, TransitionRefusedError
 from statejobs.record.identity import decode_identity
 from statejobs.record.model import ResourceModel

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from statejobs.acting import Acting
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import BoundTrigger
 from statejobs.runner.answers import Starts, Whereabouts

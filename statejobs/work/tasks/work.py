@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from statejobs.declare.domain import Registry
+from statejobs.declare.registry import Registry
 from statejobs.errors import ArgumentsError
 from statejobs.runner.answers import Starts, Whereabouts
 from statejobs.runner.port import Attempt, Claim, Policy
