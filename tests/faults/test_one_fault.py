@@ -1,5 +1,6 @@
 """One statement fails, at the worst place; the attempt ends as it should nevertheless."""
 
+import gc
 from contextlib import suppress
 from dataclasses import replace
 
@@ -18,6 +19,14 @@ KEYS = {"own": 6, "write": 1, "fail": 2}
 @pytest.fixture
 def faults():
     return Planned()
+
+
+@pytest.fixture
+def without_gc():
+    """Nothing is tidied up behind our back."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
@@ -47,6 +56,22 @@ def test_a_lost_answer_differs_from_a_lost_commit(opened, faults, kind, is_kept)
 
     with opened.sound.engine.connect() as connection:
         assert bool(connection.execute(select(Effect)).all()) == is_kept
+
+
+@pytest.mark.parametrize("kind", ["before", "after"])
+@pytest.mark.parametrize("word", ["SELECT", "UPDATE"])
+def test_a_rollback_that_failed_leaves_no_connection_behind(
+    opened, faults, without_gc, word, kind
+):
+    opened.insist(lambda session: opened._create(session, 1))
+    faults.plan = {word: [kind], "ROLLBACK": [kind, kind]}
+    with pytest.raises(OperationalError), opened.app.session() as session:
+        opened._submit(session, 1)
+        session.commit()
+
+    assert opened.app.engine.pool.checkedout() == 0
+    with opened.sound.engine.begin() as connection:
+        connection.execute(insert(Effect).values(of="somebody else writes"))
 
 
 def test_a_commit_that_failed_is_not_made_up_for_by_the_next(opened, faults):

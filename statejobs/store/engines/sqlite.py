@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from sqlalchemy import URL, Engine, event
+from sqlalchemy import URL, Engine, ExceptionContext, event
 
 from statejobs.errors import ConfigurationError, WrongValueError
 from statejobs.store.engines.lazy_begin import begin_lazily
@@ -75,6 +75,7 @@ def configure_sqlite(
     if not is_configured(engine):
         event.listen(engine, "connect", prepare)
         event.listen(engine, "checkin", _end_transaction)
+        event.listen(engine, "handle_error", _end_after_failure)
         begin_lazily(engine, BEGIN)
     return engine
 
@@ -109,6 +110,21 @@ def _end_transaction(connection: Any, record: Any) -> None:
         connection.rollback()
     except Exception as error:  # noqa: BLE001 - what does not roll back is closed
         record.invalidate(error)
+
+
+def _end_after_failure(context: ExceptionContext) -> None:
+    """Close the connection whose COMMIT or ROLLBACK failed, and its transaction before.
+
+    A session that fails so while it closes leaves the connection to the garbage collector, and
+    every writer waits for its lock.
+    """
+    connection = context.connection
+    if context.statement is not None or connection is None or connection.invalidated:
+        return
+    held = connection.connection
+    _end_transaction(held.dbapi_connection, held)
+    if not connection.invalidated:
+        connection.invalidate()
 
 
 def is_configured(engine: Engine) -> bool:
