@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -52,8 +52,11 @@ class Chunk:
     """Whether only jobs that wait for a slot join a call, so that none is held up for another."""
 
 
-class Phase(Enum):
-    """How far a claim has come; the only ways are those of `Claim.advance`."""
+class Phase(IntEnum):
+    """How far a claim has come; the only ways are those of `Claim.advance`.
+
+    Numbers, since those of an Enum are hashed in Python, four times a job.
+    """
 
     HELD = auto()
     """It waits, or its body runs."""
