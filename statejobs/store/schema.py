@@ -19,7 +19,7 @@ from statejobs.store.missing import HOW_TO_MAKE_TABLES
 from statejobs.store.nodes import find_alive
 from statejobs.store.tables import VERSION_TABLE, metadata, versions
 
-HEAD = "0004"
+HEAD = "0005"
 """Revision of the newest migration. Revisions are numbers of four digits, so that they sort."""
 
 _LOCK = int.from_bytes(b"statejob", "big")

@@ -102,6 +102,7 @@ jobs = Table(
     Column("snoozes", Integer, nullable=False, server_default=text("0")),
     Column("result", Text),
     Column("allowance", Integer),
+    Column("tick_at", UtcDateTime),
     CheckConstraint("priority BETWEEN 0 AND 9", name="ck_statejobs_jobs_priority"),
     CheckConstraint(
         "attempt >= 0 AND max_attempts > 0", name="ck_statejobs_jobs_attempt"
@@ -237,6 +238,41 @@ nodes = Table(
     Column("held", Text),
 )
 """One row for each running worker process."""
+
+schedules = Table(
+    "statejobs_schedules",
+    metadata,
+    Column("key", String(200), primary_key=True),
+    Column("spec", String(64), nullable=False),
+    Column("next_at", UtcDateTime),
+    Column("last_at", UtcDateTime),
+    Column("paused_at", UtcDateTime),
+    Column("paused_by", CleanText(NAME_LIMIT)),
+    Column("cursor", Text),
+    Index("ix_statejobs_schedules_next", "next_at"),
+)
+"""One row for each schedule and each timeout of states: when it is due next, and how far it is."""
+
+ticks = Table(
+    "statejobs_ticks",
+    metadata,
+    Column("key", String(200), primary_key=True),
+    Column("at", UtcDateTime, primary_key=True),
+    Column("began_at", UtcDateTime, nullable=False),
+    Column("cursor", Text),
+    Column("enqueued", Integer, nullable=False, server_default=text("0")),
+    Column("skipped", Integer, nullable=False, server_default=text("0")),
+    Column("done_at", UtcDateTime),
+    Column("why", CleanText(REASON_LIMIT)),
+)
+"""One row for each instant of each schedule: its key is why no two nodes tick for the same."""
+IS_UNDONE = ticks.c.done_at.is_(None)
+Index(
+    "ix_statejobs_ticks_undone",
+    ticks.c.began_at,
+    postgresql_where=IS_UNDONE,
+    sqlite_where=IS_UNDONE,
+)
 
 VERSION_TABLE = "statejobs_version"
 versions = Table(

@@ -44,6 +44,7 @@ _TAKEN_OVER = (
     "tags",
     "meta",
     "allowance",
+    "tick_at",
 )
 """What a job that is open already has of a new request."""
 NEW_JOB_COLUMNS = [item.name for item in fields(NewJob)]

@@ -105,6 +105,8 @@ class NewJob:
     enqueued_at: datetime
     unique_until: datetime | None = None
     """Until when its key is held, though it has completed."""
+    tick_at: datetime | None = None
+    """The tick that made it; None when anybody else asked for it."""
 
 
 class Job(Struct, frozen=True, gc=False):
@@ -162,6 +164,8 @@ class Job(Struct, frozen=True, gc=False):
     """What its task returned, as JSON."""
     allowance: int | None
     """Attempts of one life, where its enqueue chose them; None: as its trigger or task says."""
+    tick_at: datetime | None
+    """The tick that made it; None once anybody else has asked for it."""
 
     @property
     def is_last_attempt(self) -> bool:

@@ -266,10 +266,10 @@ def test_diagram_draws_the_life_of_a_job_without_an_app(shell):
 def test_db_upgrade_makes_the_tables_once(shell, database_url):
     shell.database = database_url
 
-    assert shell.json("db", "upgrade") == {"from": None, "to": "0004", "changed": True}
+    assert shell.json("db", "upgrade") == {"from": None, "to": "0005", "changed": True}
     assert shell.json("db", "upgrade") == {
-        "from": "0004",
-        "to": "0004",
+        "from": "0005",
+        "to": "0005",
         "changed": False,
     }
 
@@ -319,8 +319,8 @@ def test_db_check_finds_missing_tables(shell, database_url):
 def test_db_check_is_content_with_an_upgraded_database(typed):
     assert typed.json("db", "check") == {
         "ok": True,
-        "revision": "0004",
-        "needed": "0004",
+        "revision": "0005",
+        "needed": "0005",
         "error": None,
     }
 

@@ -177,7 +177,7 @@ def test_an_option_may_stand_before_the_command(shell, tmp_path):
         "upgrade",
     )
 
-    assert json.loads(result.stdout)["to"] == "0004"
+    assert json.loads(result.stdout)["to"] == "0005"
 
 
 def is_three_lines(text):

@@ -148,9 +148,9 @@ def test_a_developer_autogenerates_only_what_changed_in_our_tables(
         connection.execute(text("ALTER TABLE statejobs_nodes DROP COLUMN host"))
     engine.dispose()
 
-    command.revision(config, "Put the host back", autogenerate=True, rev_id="0005")
+    command.revision(config, "Put the host back", autogenerate=True, rev_id="0006")
 
-    written = (tmp_path / "migrations/versions/0005_put_the_host_back.py").read_text()
+    written = (tmp_path / "migrations/versions/0006_put_the_host_back.py").read_text()
     assert "add_column(" in written
     assert "sa.Column('host', sa.Text(), nullable=False))" in written
     assert "orders" not in written
@@ -203,9 +203,9 @@ def test_processes_that_make_the_tables_at_once_all_succeed(
 
 def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypatch):
     broken = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (broken / "versions/0005_broken.py").write_text(
+    (broken / "versions/0006_broken.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0005', '0004'\n"
+        "revision, down_revision = '0006', '0005'\n"
         "def upgrade():\n"
         "    op.drop_index('ix_statejobs_jobs_due', 'statejobs_jobs')\n"
         "    raise ZeroDivisionError\n"
@@ -222,9 +222,9 @@ def test_a_migration_that_is_killed_half_way_leaves_nothing_behind(
     database_url, tmp_path
 ):
     killed = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (killed / "versions/0005_killed.py").write_text(
+    (killed / "versions/0006_killed.py").write_text(
         "import os, signal\n"
-        "revision, down_revision = '0005', '0004'\n"
+        "revision, down_revision = '0006', '0005'\n"
         "def upgrade():\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -391,7 +391,8 @@ def test_missing_tables_are_an_error_that_names_both_ways(engine):
 
     assert str(caught.value) == (
         f"{shown(engine)} lacks the tables statejobs_attempts, statejobs_jobs, statejobs_nodes, "
-        "statejobs_transitions, statejobs_version. Make them with `statejobs db upgrade`; "
+        "statejobs_schedules, statejobs_ticks, statejobs_transitions, statejobs_version. "
+        "Make them with `statejobs db upgrade`; "
         "for SQLite, demos and tests, jobs.create_all() does too"
     )
 

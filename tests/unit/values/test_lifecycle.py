@@ -78,6 +78,7 @@ JOB = Job(
     snoozes=0,
     result=None,
     allowance=None,
+    tick_at=None,
 )
 limits = st.integers(1, 20)
 jobs = st.builds(
