@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 from statejobs.declare.annotations import (
@@ -11,12 +12,14 @@ from statejobs.declare.annotations import (
     is_context,
     is_session,
     meaning,
+    meaning_of_return,
     members_of,
     shown,
 )
 from statejobs.declare.chunk_checks import check_chunk
 from statejobs.declare.context import AsyncJobContext, JobContext
 from statejobs.errors import DefinitionError
+from statejobs.record.ledger import value_of
 from statejobs.record.specs import ActionSpec, TransitionSpec
 from statejobs.values.arguments import Signature
 from statejobs.values.call_checks import is_generator
@@ -53,6 +56,7 @@ def check_action(cls: type, action: ActionSpec) -> None:
     wanted = AsyncJobContext if action.is_async else JobContext
     _check_places(where, action, positional, meanings, wanted)
     _check_kind(where, action, positional[1], meanings[positional[1]], wanted)
+    _check_return(where, action)
     # Its annotations may name classes that are defined later; they are resolved with the app.
     Signature.of(body, name=action.label, skip=2, stored=False)
 
@@ -114,6 +118,20 @@ def _check_kind(
         problem = f"its first parameter after self, {name!r}, is no {wanted.__name__}"
         fix = f"{form}, {name}: {shown(annotation)}, …)"
     raise DefinitionError(where, problem, why=why, fix=fix)
+
+
+def _check_return(where: str, action: ActionSpec) -> None:
+    """Refuse an action of several targets that says that it returns none."""
+    if len(action.targets) < 2 or meaning_of_return(action.body) is not NoneType:  # noqa: PLR2004
+        return
+    listed = ", ".join(str(value_of(target)) for target in action.targets)
+    states = type(action.targets[0]).__name__
+    raise DefinitionError(
+        where,
+        f"it is annotated `-> None`, and has several targets: {listed}",
+        why="of several targets the method returns the one to which its record goes",
+        fix=f"return a state, and annotate it: -> {states}; or name one target",
+    )
 
 
 def _refuse_generator(where: str, body: Callable[..., Any]) -> None:

@@ -28,7 +28,15 @@ def meaning(function: Callable[..., Any], parameter: inspect.Parameter) -> objec
     Each is read by itself: its neighbour may name a class that is defined later, and a context may
     be imported for type checkers only.
     """
-    annotation: object = parameter.annotation
+    return _meaning(function, parameter.annotation)
+
+
+def meaning_of_return(function: Callable[..., Any]) -> object:
+    """Return what the annotation of what it returns means, as `meaning` does of a parameter."""
+    return _meaning(function, inspect.signature(function).return_annotation)
+
+
+def _meaning(function: Callable[..., Any], annotation: object) -> object:
     holder = SimpleNamespace(__annotations__={"it": annotation})
     names = getattr(inspect.unwrap(function), "__globals__", {})
     try:

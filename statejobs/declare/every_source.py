@@ -7,12 +7,30 @@ from dataclasses import replace
 from typing import Any
 
 from statejobs.declare.action import Action
+from statejobs.errors import DefinitionError
 from statejobs.record.specs import ActionSpec, StateSpec, TransitionSpec
 
 
 def names_every(spec: TransitionSpec) -> bool:
     """Return whether "*" is among the sources of *spec*, for what it leaves without being told."""
     return any(map(_is_every, spec.source))
+
+
+def refuse_every(where: str, sources: tuple[object, ...]) -> None:
+    """Refuse "*" among the *sources* of an action.
+
+    Raises:
+        DefinitionError: As said.
+    """
+    if any(map(_is_every, sources)):
+        raise DefinitionError(
+            where,
+            'its source is "*", which only a transition may have',
+            why="a record waits for its job in the sources of the action; in any other state the "
+            "job is cancelled as left",
+            fix="name the states in which it waits: action([S.QUEUED, S.HELD], …); to start the "
+            'job from everywhere, let a @transition("*", S.QUEUED, run_trigger=…) lead there',
+        )
 
 
 def with_every_source(

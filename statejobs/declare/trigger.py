@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.declare.action_decorator import ActionDecorator
 from statejobs.declare.action_end import NextTrigger, end_of
+from statejobs.declare.every_source import refuse_every
 from statejobs.declare.hook import hook_of, method_of, refuse_lost_hook
 from statejobs.declare.hook_checks import check_method_hook
 from statejobs.declare.names import as_tuple, refuse_second_definition
@@ -214,10 +215,12 @@ class Trigger(Promising):
                 its other jobs end with it.
 
         Raises:
-            DefinitionError: The trigger has an action already, an option does not exist, or the
-                record has no target or two.
+            DefinitionError: The trigger has an action already, an option does not exist, a source
+                is `"*"`, or the record has no target or two.
         """
         where = f"action of trigger {self.spec.options.key!r}"
+        sources = as_tuple(source)
+        refuse_every(where, sources)
         end = end_of(
             where,
             target,
@@ -230,7 +233,7 @@ class Trigger(Promising):
             self._refuse_changes(as_tuple(changes))
         return ActionDecorator(
             self.spec,
-            source=as_tuple(source),
+            source=sources,
             guards=as_tuple(guard),
             changes=as_tuple(changes),
             is_atomic=atomic,

@@ -225,3 +225,19 @@ def test_what_is_no_state_has_none(text):
         f"Deal.possible_next_states: {text!r} is text, not a member of S; "
         "did you mean S.DRAFT?"
     )
+
+
+@pytest.mark.parametrize("source", ["*", ["*", Two.OPEN], {"*"}])
+def test_an_action_names_where_its_records_wait(source):
+    pay = Trigger.on_demand("every.pay")
+
+    with pytest.raises(DefinitionError) as refused:
+        pay.action(source, Two.PAID)
+
+    assert str(refused.value).splitlines() == [
+        "action of trigger 'every.pay': its source is \"*\", which only a transition may have",
+        "  why: a record waits for its job in the sources of the action; in any other state the "
+        "job is cancelled as left",
+        "  fix: name the states in which it waits: action([S.QUEUED, S.HELD], …); to start the "
+        'job from everywhere, let a @transition("*", S.QUEUED, run_trigger=…) lead there',
+    ]

@@ -51,6 +51,12 @@ def refusal(declare):
     return str(refused.value).splitlines()
 
 
+def with_ways(body):
+    """Make a resource whose action is *body*, and has two targets."""
+    charge = Trigger.on_demand("bill.charge")
+    return bill(charge=charge, pay=charge.action(Step.NEW, (Step.DONE, Step.OLD))(body))
+
+
 def functions_of(cls):
     return [value for value in vars(cls).values() if isfunction(value)]
 
@@ -341,6 +347,39 @@ def test_a_hook_of_a_task_that_could_not_be_called_so(hook):
     lines = refusal(lambda: body.on_discard(hook))
 
     assert lines[0].startswith(f"task 'a.b': its @on_discard, {hook.__name__!r}, ")
+
+
+# What an action returns --------------------------------------------------------------------------
+
+
+def test_an_action_of_several_targets_that_returns_none_of_them():
+    def pay(self, ctx: JobContext) -> None: ...
+
+    assert refusal(lambda: with_ways(pay)) == [
+        "Bill.pay: it is annotated `-> None`, and has several targets: done, old",
+        "  why: of several targets the method returns the one to which its record goes",
+        "  fix: return a state, and annotate it: -> Step; or name one target",
+    ]
+
+
+def test_an_async_one_is_told_so_too():
+    async def pay(self, ctx: AsyncJobContext) -> None: ...
+
+    assert "it is annotated `-> None`" in refusal(lambda: with_ways(pay))[0]
+
+
+class Returning:
+    def a_state(self, ctx: JobContext) -> Step: ...
+    def perhaps(self, ctx: JobContext) -> Step | None: ...
+    def for_checkers_only(self, ctx: JobContext) -> Nowhere: ...  # noqa: F821
+    def unsaid(self, ctx: JobContext): ...
+
+
+@pytest.mark.parametrize(
+    "body", functions_of(Returning), ids=lambda body: body.__name__
+)
+def test_one_that_may_return_a_target_is_taken(body):
+    assert len(with_ways(body).__machine__.states) == len(Step)
 
 
 # Functions given as options ----------------------------------------------------------------------
