@@ -20,6 +20,7 @@ from statejobs.cli.owners import is_ours_alone
 from statejobs.cli.problems import Exit, Problem, where_raised
 from statejobs.errors import StateJobsError, did_you_mean
 from statejobs.store.engines.factory import parse_url
+from statejobs.values.article import indefinite
 from statejobs.values.failure import first_line
 
 APP_VARIABLE = "STATEJOBS_APP"
@@ -102,7 +103,7 @@ def load_app(source: Source, database: str | None, directory: Path) -> StateJobs
     if callable(found) and not isinstance(found, type):
         return _call(found, database, source)
     raise Problem(
-        f"{source.spec} is {_article(type(found).__name__)}, not an app",
+        f"{source.spec} is {indefinite(type(found).__name__)}, not an app",
         f"{source.origin} must name a StateJobs, or a function that returns one",
         f"statejobs … --app {_suggest(module)}",
         Exit.USAGE,
@@ -262,7 +263,7 @@ def _call(make: Any, database: str | None, source: Source) -> StateJobs:
     if isinstance(app, StateJobs):
         return app
     raise Problem(
-        f"{source.spec}() returned {_article(type(app).__name__)}",
+        f"{source.spec}() returned {indefinite(type(app).__name__)}",
         "it must return a StateJobs",
         "return the app, or name another function",
         Exit.USAGE,
@@ -280,7 +281,3 @@ def _keywords(make: Any) -> dict[str, bool]:
         for p in parameters
         if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}
     }
-
-
-def _article(word: str) -> str:
-    return f"an {word}" if word[:1].lower() in "aeiou" else f"a {word}"

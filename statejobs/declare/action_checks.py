@@ -22,6 +22,7 @@ from statejobs.errors import DefinitionError
 from statejobs.record.ledger import value_of
 from statejobs.record.specs import ActionSpec, TransitionSpec
 from statejobs.values.arguments import Signature
+from statejobs.values.article import indefinite
 from statejobs.values.call_checks import is_generator
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -90,7 +91,7 @@ def _check_places(
         raise DefinitionError(
             where,
             "the action takes no context",
-            why=f"the runner passes {_article(wanted)}: session, attempt, idempotency key",
+            why=_passed(wanted),
             fix=f"{form} -> None",
         )
 
@@ -107,7 +108,7 @@ def _check_kind(
         return
     kind = "an `async def`" if action.is_async else "a `def`"
     problem = f"{kind} action takes {wanted.__name__}, not {shown(annotation)}"
-    why = f"the runner passes {_article(wanted)}: session, attempt, idempotency key"
+    why = _passed(wanted)
     fix = f"annotate it: {name}: {wanted.__name__}"
     if annotation in {JobContext, AsyncJobContext}:
         why = "the session of an async action is an AsyncSession, that of a sync one a Session"
@@ -145,9 +146,9 @@ def _refuse_generator(where: str, body: Callable[..., Any]) -> None:
     )
 
 
+def _passed(wanted: type) -> str:
+    return f"the runner passes {indefinite(wanted.__name__)}: session, attempt, idempotency key"
+
+
 def _def(action: ActionSpec) -> str:
     return "async def" if action.is_async else "def"
-
-
-def _article(wanted: type) -> str:
-    return f"{'an' if wanted is AsyncJobContext else 'a'} {wanted.__name__}"

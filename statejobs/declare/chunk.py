@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from reprlib import repr as short
 from typing import TypeVar
 
 from sqlalchemy.orm import Session
@@ -109,7 +110,7 @@ class ChunkContext:
         place = self._places.get(id(record))
         if place is None:
             raise StateJobsError(
-                f"{record!r} is not one of the {len(self._places)} records of this call",
+                f"{short(record)} is not one of the {len(self._places)} records of this call",
                 fix="Give one of the objects that the action was called with",
             )
         return place

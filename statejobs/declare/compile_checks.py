@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from reprlib import repr as short
 
 from statejobs.declare.action import Action
 from statejobs.declare.function_checks import (
@@ -25,6 +26,7 @@ from statejobs.record.specs import (
     TransitionSpec,
     TriggerSpec,
 )
+from statejobs.values.article import indefinite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +172,7 @@ def _refuse_other_trigger(declared: Declared, name: str, run: object) -> None:
     if not isinstance(run, TriggerSpec):
         raise DefinitionError(
             declared.where(name),
-            f"its run_trigger {run!r} is a {type(run).__name__}, not a trigger",
+            f"its run_trigger {short(run)} is {indefinite(type(run).__name__)}, not a trigger",
             why="a name would be looked up only when the transition fires",
             fix=_trigger_meant(declared, run),
         )

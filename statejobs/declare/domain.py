@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from reprlib import repr as short
 from typing import Any
 
 from statejobs.declare.abstract import is_abstract, mapped_below
@@ -102,7 +103,7 @@ def _refuse_other(name: str, resource: Any) -> None:
         )
     raise DefinitionError(
         f"Domain({name!r})",
-        f"{resource!r} is not a resource",
+        f"{short(resource)} is not a resource",
         why="a domain lists classes that declare a machine",
         fix="give subclasses of StatefulResource with a state_column",
     )
@@ -113,7 +114,7 @@ def _refuse_other_task(name: str, task: Any) -> None:
         return
     raise DefinitionError(
         f"Domain({name!r})",
-        f"{task!r} is not a task",
+        f"{short(task)} is not a task",
         why="its tasks are functions under @task, which gives them a key",
         fix=f'say @task("…") above `def {getattr(task, "__name__", "report")}`, and list that',
     )

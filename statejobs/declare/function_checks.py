@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
+from reprlib import repr as short
+from typing import Any
+
+from sqlalchemy import ColumnElement
 
 from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.machine.guard import Guard
-from statejobs.record.change import Change
+from statejobs.record.change import Change, ChangeOfKind
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import ActionSpec, TransitionSpec
+from statejobs.values.article import indefinite
 from statejobs.values.call_checks import check_call
 
 _ASKS_GUARD = "a guard is asked with the record, and answers yes or no"
@@ -27,7 +32,8 @@ def refuse_other_guard(where: str, guard: object) -> None:
     if not callable(guard):
         raise DefinitionError(
             where,
-            f"its guard {guard!r} is a {type(guard).__name__}, which cannot be called",
+            f"its guard {short(guard)} is {indefinite(type(guard).__name__)}, "
+            "which cannot be called",
             why=_ASKS_GUARD,
             fix="give the function itself, declared above: "
             f"guard={_name_of(guard, 'has_amount')}",
@@ -57,7 +63,7 @@ def refuse_other_permission(where: str, permission: object) -> None:
         kind = type(permission).__name__
         raise DefinitionError(
             where,
-            f"its permission {permission!r} is a {kind}, which cannot be called",
+            f"its permission {short(permission)} is {indefinite(kind)}, which cannot be called",
             why=_ASKS_PERMISSION,
             fix="give the function itself, declared above: "
             f"allow={_name_of(permission, 'is_owner')}",
@@ -92,32 +98,57 @@ def refuse_other_change(where: str, change: object) -> None:
         fix = f'call it: changes={name}("charged_at")'
     raise DefinitionError(
         where,
-        f"its change {name or repr(change)} is a {type(change).__name__}, not a Change",
+        f"its change {name or short(change)} is {indefinite(type(change).__name__)}, not a Change",
         why="bulk needs its form in SQL beside that in Python",
         fix=fix,
     )
 
 
-def refuse_unknown_attributes(model: ResourceModel, columns: Collection[str]) -> None:
-    """Refuse changes of attributes that are no column, or not theirs to set.
+def refuse_misfit_changes(
+    model: ResourceModel, columns: Mapping[str, ColumnElement[Any]]
+) -> None:
+    """Refuse changes of attributes that are no column, not theirs to set, or of another kind.
 
     Args:
         model: Whose changes.
-        columns: The attributes of all columns.
+        columns: Attribute → column, of all.
 
     Raises:
-        DefinitionError: With the closest that there is.
+        DefinitionError: With the closest that there is, or what the column holds.
     """
     known = set(columns) - model.machine_names - model.key_names
     for spec, change in _changes_of(model):
+        where = f"{model.cls.__name__}.{spec.name}"
         unknown = [name for name in change.attributes if name not in known]
         if unknown:
             raise DefinitionError(
-                f"{model.cls.__name__}.{spec.name}",
+                where,
                 f"its change {change.name} sets {unknown[0]!r}, which is no column that it may set",
                 why="it would be lost, or refused when somebody fires it",
                 fix=did_you_mean(unknown[0], known),
             )
+        if isinstance(change, ChangeOfKind):
+            _refuse_other_kind(where, change, columns)
+
+
+def _refuse_other_kind(
+    where: str, change: ChangeOfKind, columns: Mapping[str, ColumnElement[Any]]
+) -> None:
+    """Refuse *change* where a column is known to hold something else."""
+    for name in change.attributes:
+        kind = columns[name].type
+        held = kind.python_type
+        # a type of the user's own may make a text of a time: it says object, as JSON does
+        if held is object or held in change.kinds:
+            continue
+        raise DefinitionError(
+            where,
+            f"its change {change.name} sets {name!r}, which holds no {change.holds}: "
+            f"it is {indefinite(type(kind).__name__)}",
+            why="the database would refuse the record, or keep what nobody can read",
+            fix=f"name a column that holds a {change.holds}; "
+            f"set_to({name!r}, …) sets any value",
+        )
 
 
 def _changes_of(

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from statejobs.declare.annotations import accepts, meaning, shown
 from statejobs.errors import DefinitionError
+from statejobs.values.article import indefinite
 from statejobs.values.call_checks import check_call, check_plain
 from statejobs.values.outcome import HookKind
 
@@ -88,7 +89,10 @@ def _check_passed(
         if parameter.name in _PASSED and parameter.name != wanted:
             problem = f"takes {parameter.name!r} in the place of the {wanted}"
         elif not accepts(annotation, kind):
-            problem = f"takes a {shown(annotation)} for the {wanted}, which is a {kind.__name__}"
+            problem = (
+                f"takes {indefinite(shown(annotation))} for the {wanted}, "
+                f"which is {indefinite(kind.__name__)}"
+            )
         if problem is not None:
             raise DefinitionError(
                 where,

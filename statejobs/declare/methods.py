@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statejobs.errors import DefinitionError
+from statejobs.values.article import indefinite
 
 
 def check_method(body: object, kind: str) -> None:
@@ -22,7 +23,7 @@ def check_method(body: object, kind: str) -> None:
     name = place.rpartition(".")[2]
     raise DefinitionError(
         place,
-        f"@{kind} is put on a {what}, not on a method",
+        f"@{kind} is put on {indefinite(what)}, not on a method",
         why="it belongs to one record, which is passed as `self`",
         fix=f"put it on a plain method, as the outermost decorator: def {name}(self, …)",
     )

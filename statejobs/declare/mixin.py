@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, Mapper, class_mapper, mapped_column
 
 from statejobs.declare.abstract import is_abstract
 from statejobs.declare.compile import compile_resource, find_state_column
-from statejobs.declare.function_checks import refuse_unknown_attributes
+from statejobs.declare.function_checks import refuse_misfit_changes
 from statejobs.declare.inheritance import refuse_concrete, refuse_unmapped_base
 from statejobs.declare.names import refuse_names_of_ours
 from statejobs.declare.state_column import (
@@ -182,7 +182,7 @@ def _protect(cls: type, attribute: str, *, is_root: bool) -> None:
 
     def mark_table(mapper: Mapper[Any], _cls: type) -> None:
         refuse_no_tenant(cls.__statejobs__, dict(mapper.columns))  # type: ignore[attr-defined]
-        refuse_unknown_attributes(cls.__statejobs__, mapper.columns.keys())  # type: ignore[attr-defined]
+        refuse_misfit_changes(cls.__statejobs__, dict(mapper.columns))  # type: ignore[attr-defined]
         if is_root:
             _mark_table(cls, mapper.columns[attribute])
 

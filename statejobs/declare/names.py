@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.orm import MappedColumn
 
 from statejobs.errors import DefinitionError
+from statejobs.values.article import indefinite
 
 OURS = frozenset(
     {
@@ -56,7 +57,7 @@ def refuse_second_definition(name: str, *, depth: int) -> None:
     several = "; one transition may start from several states: @transition([A, B], C)"
     raise DefinitionError(
         f"{frame.f_locals['__qualname__'].rpartition('.')[2]}.{name}",
-        f"there is already a {kind} called {name!r}",
+        f"there is already {indefinite(kind)} called {name!r}",
         why="Python keeps only the last definition of a name, so the first would be lost",
         fix=f"give one of them another name{several if kind == 'transition' else ''}",
     )

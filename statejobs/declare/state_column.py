@@ -17,6 +17,7 @@ from statejobs.record.specs import StateSpec
 from statejobs.store.check_names import GUARDS_STATES, guard_states
 from statejobs.store.old_rows import OLD_ROWS
 from statejobs.store.types import StateType
+from statejobs.values.article import indefinite
 from statejobs.values.kinds import members_of
 from statejobs.values.known_options import explain_options
 
@@ -136,7 +137,10 @@ def not_a_member(states: type[enum.Enum], member: object) -> str:
 def _described(member: object) -> str:
     if isinstance(member, enum.Enum):
         return f"{member.value!r} is a member of {type(member).__name__}"
-    return f"{member!r} is {'text' if isinstance(member, str) else f'a {type(member).__name__}'}"
+    is_text = isinstance(member, str)
+    return (
+        f"{short(member)} is {'text' if is_text else indefinite(type(member).__name__)}"
+    )
 
 
 def closest_member(states: type[enum.Enum], member: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from reprlib import repr as short
 from typing import Any
 
 from statejobs.declare.annotations import is_context, meaning
@@ -25,7 +26,7 @@ def check_body(body: Any, key: str) -> None:
     if not inspect.isfunction(body):
         raise DefinitionError(
             f"task {key!r}",
-            f"{body!r} is not a function",
+            f"{short(body)} is not a function",
             why="a job calls the function by its key",
             fix="put @task on a `def` or an `async def`, as the outermost decorator",
         )

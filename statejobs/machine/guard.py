@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import getdoc, isroutine
+from reprlib import repr as short
 from typing import Any, ClassVar, Self, TypeVar, overload
 
 from statejobs.errors import DefinitionError
+from statejobs.values.article import indefinite
 from statejobs.values.call_checks import check_plain, is_async, misfit
 from statejobs.values.unrun import ran
 
@@ -46,7 +48,7 @@ def guard(*, sql: Callable[..., object]) -> Callable[[Any], Any]:
     if not callable(sql):
         raise DefinitionError(
             "guard(sql=…)",
-            f"{sql!r} is a {type(sql).__name__}, not a function",
+            f"{short(sql)} is {indefinite(type(sql).__name__)}, not a function",
             why="columns are known only once the class is mapped",
             fix="wrap it: guard(sql=lambda order: order.total > 0)",
         )

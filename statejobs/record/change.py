@@ -82,6 +82,16 @@ class Change:
         object.__setattr__(self, "attributes", words)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeOfKind(Change):
+    """A change of columns that must hold values of some kind."""
+
+    holds: str
+    """In words: `"time"`."""
+    kinds: frozenset[type]
+    """What the values of such a column are in Python."""
+
+
 def apply_changes(
     changes: Sequence[Change], record: object, ctx: ChangeContext
 ) -> None:

@@ -27,6 +27,7 @@ from statejobs.store.binds import connection_for
 from statejobs.store.bulk import MovedRow, rows_from_python
 from statejobs.store.inserted import returning_keys
 from statejobs.store.missing import explain_missing_tables
+from statejobs.values.article import indefinite
 from statejobs.values.clock import random_id
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _refuse_jobs(model: ResourceModel, other: ResourceModel) -> None:
     ):
         raise BulkError(
             f"insert({name})",
-            f"for a {other.cls.__name__} creation promises other jobs or history",
+            f"for {indefinite(other.cls.__name__)} creation promises other jobs or history",
             why="one statement for all writes the same for all",
             fix=f"make objects: session.add_all([{other.cls.__name__}(…), …])",
         )

@@ -28,6 +28,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from statejobs.errors import NotFoundError
 from statejobs.store.key_values import has_own
+from statejobs.values.article import indefinite
 
 
 def encode_identity(values: Sequence[Any]) -> str:
@@ -54,7 +55,7 @@ def _plain(value: Any) -> str | int:
         return int(value)
     if type(value).__module__ == "ipaddress":
         return str(value)
-    raise TypeError(f"a {type(value).__name__} has no text")
+    raise TypeError(f"{indefinite(type(value).__name__)} has no text")
 
 
 def decode_identity(mapper: Mapper[Any], record_id: str) -> tuple[Any, ...]:

@@ -25,6 +25,7 @@ from statejobs.record.ledger import (
 from statejobs.record.loading import with_loading
 from statejobs.record.specs import ActionSpec
 from statejobs.record.unloaded import explain_unloaded, explain_unloaded_in_body
+from statejobs.values.article import indefinite
 from statejobs.values.graph import DELETED, Promise
 from statejobs.values.unrun import ran
 
@@ -48,7 +49,7 @@ def _with_context(call: Callable[..., Any]) -> Callable[..., Any]:
             called = self._action.label
             kind = "AsyncJobContext" if self._action.is_async else "JobContext"
             raise WrongCallError(
-                f"a call runs its body here, and needs a {kind}: "
+                f"a call runs its body here, and needs {indefinite(kind)}: "
                 f"record.{self._action.name}(ctx)",
                 where=called,
                 fix=f"to run it as a job, say {called}.enqueue(session, record)",

@@ -16,6 +16,7 @@ from typing import Any
 
 from statejobs.errors import WrongValueError
 from statejobs.runner.executors import LoopThread
+from statejobs.values.article import indefinite
 from statejobs.values.call_checks import is_async, is_generator, misfit
 from statejobs.values.opened import NOTHING, Opened
 
@@ -104,14 +105,15 @@ async def _awaited(made: Any) -> AsyncIterator[Any]:
         if inspect.iscoroutine(made):
             made.close()  # else Python warns that nobody awaited it
         raise WrongValueError(
-            f"worker_lifespan returned a {type(made).__name__}, which is no context manager",
+            f"worker_lifespan returned {indefinite(type(made).__name__)}, "
+            "which is no context manager",
             fix=f"write {_EXAMPLE}",
         )
 
 
 def _problem(given: object) -> str | None:
     if not callable(given):
-        return f"is a {type(given).__name__}, which cannot be called"
+        return f"is {indefinite(type(given).__name__)}, which cannot be called"
     if is_async(given) or is_generator(given):
         return "makes no context manager when it is called"
     problem = misfit(given, 0)

@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from statejobs.values.argument_values import is_model, is_secret
+from statejobs.values.article import indefinite
 
 _WHY = "the arguments of a job are stored as JSON and read back by their annotations"
 _OF_UNIONS = "Type unions"
@@ -29,7 +30,7 @@ def hint_for(annotation: object, name: str, problem: str) -> Hint:
     )
     if secret is not None:
         return Hint(
-            f"parameter {name!r} holds a {_name(secret)}",
+            f"parameter {name!r} holds {indefinite(_name(secret))}",
             "arguments are stored as JSON: a secret would be stored masked, and be of no use to "
             "the job, or in clear, for everybody who reads the table",
             f"keep it where your secrets are, and pass its key: {name}_key: str",

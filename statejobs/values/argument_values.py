@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from statejobs.values.article import indefinite
 from statejobs.values.text import clean_text
 
 MOST_DEPTH = 64
@@ -263,7 +264,7 @@ def _compare_single(sent: object, back: object, place: Place) -> None:
         return
     if is_secret(type(sent)):
         raise NotStorable(
-            f"{place} is a {_type(sent)}, which would be stored masked",
+            f"{place} is {indefinite(_type(sent))}, which would be stored masked",
             fix="keep it where your secrets are, and pass its key",
         )
     raise NotStorable(f"{place} would come back changed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 from statejobs.errors import DefinitionError
+from statejobs.values.article import indefinite
 
 
 def check_call(
@@ -38,7 +39,9 @@ def check_plain(where: str, what: str, function: object, *, why: str, fix: str) 
         DefinitionError: It cannot be called, is async, or is a generator.
     """
     if not callable(function):
-        problem = f"{what} is a {type(function).__name__}, which cannot be called"
+        problem = (
+            f"{what} is {indefinite(type(function).__name__)}, which cannot be called"
+        )
         raise DefinitionError(where, problem, why=why, fix=fix)
     if is_async(function):
         raise DefinitionError(

@@ -8,6 +8,7 @@ from reprlib import repr as short
 from typing import Any
 
 from statejobs.errors import WrongValueError
+from statejobs.values.article import indefinite
 from statejobs.values.whole import is_whole
 
 
@@ -100,9 +101,8 @@ def check_kind(where: str, value: object, kind: type, *, example: str) -> None:
     """Refuse a *value* that is no instance of *kind*."""
     if isinstance(value, kind):
         return
-    article = "an" if kind.__name__[0] in "AEIOaeio" else "a"
     raise WrongValueError(
-        f"{where} must be {article} {kind.__name__}, not {short(value)}",
+        f"{where} must be {indefinite(kind.__name__)}, not {short(value)}",
         fix=f"say {example}",
     )
 

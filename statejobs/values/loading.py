@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from reprlib import repr as short
 from typing import Any, Protocol, runtime_checkable
 
 from statejobs.errors import WrongValueError
@@ -29,7 +30,7 @@ def options_in(value: object) -> tuple[LoaderOption, ...]:
     for option in several:
         if isinstance(option, type) or not isinstance(option, LoaderOption):
             raise WrongValueError(
-                f"{option!r} is no loader option",
+                f"{short(option)} is no loader option",
                 fix="say selectinload(Order.lines), or give a list of such",
             )
     return tuple(several)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from reprlib import repr as short
 from typing import Any, Final, TypeVar
 
 from statejobs.errors import StateJobsError, WrongValueError
+from statejobs.values.article import indefinite
 
 T = TypeVar("T")
 
@@ -31,7 +33,7 @@ def opened_as(value: object, kind: type[T]) -> T:
     where = f"ctx.from_lifespan({getattr(kind, '__name__', kind)})"
     if not isinstance(kind, type):
         raise WrongValueError(
-            f"{where} takes a class, not {kind!r}",
+            f"{where} takes a class, not {short(kind)}",
             fix="give the class of what worker_lifespan yields",
         )
     if value is NOTHING:
@@ -43,7 +45,7 @@ def opened_as(value: object, kind: type[T]) -> T:
     if isinstance(value, kind):
         return value
     raise WrongValueError(
-        f"worker_lifespan yielded a {type(value).__name__}",
+        f"worker_lifespan yielded {indefinite(type(value).__name__)}",
         where=where,
-        fix=f"ask for that, or yield a {kind.__name__}",
+        fix=f"ask for that, or yield {indefinite(kind.__name__)}",
     )

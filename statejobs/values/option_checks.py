@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from reprlib import repr as short
 from typing import Any
 
 from statejobs.errors import DefinitionError, WrongValueError, did_you_mean
@@ -39,7 +40,7 @@ def task_key(where: str, name: str, value: Any) -> str:
         return _stable(where, name, value, longest=_LONGEST_KEY)
     raise DefinitionError(
         "@task",
-        f"its key is {value!r}, not text",
+        f"its key is {short(value)}, not text",
         why="a stored job names its work by the key, which survives renames of code",
         fix=f'say @task("{getattr(value, "__name__", "report.daily")}")',
     )
@@ -74,7 +75,7 @@ def whole(
         if is_whole(value) and least <= value and (most is None or value <= most):
             return value
         raise DefinitionError(
-            where, f"{name}={value!r}", why=why, fix=fix.format(name=name)
+            where, f"{name}={short(value)}", why=why, fix=fix.format(name=name)
         )
 
     return check
@@ -124,7 +125,7 @@ def one_of(*known: str) -> Check:
             return str(value)
         raise DefinitionError(
             where,
-            f"{name}={value!r}",
+            f"{name}={short(value)}",
             why=f"it is one of {', '.join(map(repr, known))}",
             fix=did_you_mean(value, known),
         )
@@ -212,7 +213,7 @@ def log_level(where: str, name: str, value: Any) -> int:
         hint = did_you_mean(value.lower(), LEVELS) if isinstance(value, str) else ""
         raise DefinitionError(
             where,
-            f"{name}={value!r} is no level of the log",
+            f"{name}={short(value)} is no level of the log",
             why="at this level a line of the log tells how an attempt ended",
             fix=hint or f"give a level of logging, or one of {', '.join(LEVELS)}",
         )
@@ -226,7 +227,7 @@ def flag(*, why: str) -> Check:
         if isinstance(value, bool):
             return value
         fix = f"give {name}=True, or leave it out"
-        raise DefinitionError(where, f"{name}={value!r}", why=why, fix=fix)
+        raise DefinitionError(where, f"{name}={short(value)}", why=why, fix=fix)
 
     return check
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 import pytest
-from sqlalchemy import JSON, select, true
+from sqlalchemy import JSON, String, TypeDecorator, select, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from statejobs import (
@@ -424,6 +424,7 @@ def refusal(changes):
 
         class Order(StatefulResource, base()):
             charged_at: Mapped[datetime | None]
+            note: Mapped[str | None]
             state: Mapped[Step] = state_column(Step, initial=Step.NEW)
 
             @transition(Step.NEW, Step.OLD, changes=changes)
@@ -444,13 +445,25 @@ def refusal(changes):
         (
             increment("id"),
             "Order.pay: its change increment('id') sets 'id', which is no column that it may set",
-            "known: charged_at",
+            "known: charged_at, note",
         ),
         (
             [stamp("charged_at"), set_to("state", Step.OLD)],
             "Order.pay: its change set_to('state', <Step.OLD: 'old'>) sets 'state', "
             "which is no column that it may set",
-            "known: charged_at",
+            "known: charged_at, note",
+        ),
+        (
+            stamp("note"),
+            "Order.pay: its change stamp('note') sets 'note', which holds no time: "
+            "it is a String",
+            "name a column that holds a time; set_to('note', …) sets any value",
+        ),
+        (
+            increment("charged_at"),
+            "Order.pay: its change increment('charged_at') sets 'charged_at', "
+            "which holds no number: it is a DateTime",
+            "name a column that holds a number; set_to('charged_at', …) sets any value",
         ),
         (
             stamp,
@@ -480,6 +493,31 @@ def test_an_action_of_a_class_is_refused_as_well():
 
             @pay.action(Step.NEW, Step.OLD, changes=stamp("charged_at"))
             def run_pay(self, ctx: JobContext): ...
+
+
+class Stored(TypeDecorator):
+    """A type of the user's own, which says not what its values are."""
+
+    impl = String
+    cache_ok = True
+
+
+def test_a_column_that_may_hold_a_time_is_taken():
+    class Order(StatefulResource, base()):
+        noted_at: Mapped[datetime] = mapped_column(Stored)
+        day: Mapped[date]
+        at: Mapped[datetime] = mapped_column(UtcDateTime)
+        seen: Mapped[object] = mapped_column(JSON)
+        state: Mapped[Step] = state_column(Step, initial=Step.NEW)
+
+        @transition(
+            Step.NEW,
+            Step.OLD,
+            changes=[stamp(n) for n in ("noted_at", "day", "at", "seen")],
+        )
+        def pay(self): ...
+
+    assert len(Order.pay.spec.changes) == 4
 
 
 def test_a_record_that_is_deleted_keeps_no_change():

@@ -18,6 +18,7 @@ from statejobs import (
     JobContext,
     StatefulResource,
     Trigger,
+    WrongValueError,
     guard,
     state_column,
     task,
@@ -441,3 +442,37 @@ def test_a_backoff_of_an_own_class_takes_three_arguments():
     lines = refusal(lambda: Trigger.on_demand("bill.charge", backoff=Mean()))
 
     assert "cannot be asked: too many positional arguments" in lines[0]
+
+
+class Loud:
+    """Its repr raises."""
+
+    def __repr__(self):
+        raise RuntimeError("not to be shown")
+
+
+class Huge:
+    """Its repr is long."""
+
+    def __repr__(self):
+        return "x" * 1_000_000
+
+
+@pytest.mark.parametrize("value", [Loud(), Huge()], ids=["loud", "huge"])
+@pytest.mark.parametrize(
+    "option", ["load", "priority", "paused", "log_level", "queue", "tags", "chunk"]
+)
+def test_an_option_is_shown_whatever_its_repr_does(option, value):
+    with pytest.raises((DefinitionError, WrongValueError)) as refused:
+        Trigger.on_demand("bill.charge", **{option: value})
+
+    assert option in str(refused.value)
+    assert len(str(refused.value)) < 1_000
+
+
+@pytest.mark.parametrize("value", [Loud(), Huge()], ids=["loud", "huge"])
+@pytest.mark.parametrize("option", ["guard", "allow", "changes", "run_trigger"])
+def test_what_a_transition_has_is_shown_whatever_its_repr_does(option, value):
+    go = transition(Step.NEW, Step.DONE, **{option: value})(lambda self: None)
+
+    assert len(refusal(lambda: bill(go=go))[0]) < 1_000

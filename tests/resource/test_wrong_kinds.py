@@ -367,7 +367,7 @@ CALLS = {
     "say Order.pay.enqueue_async(session, record)": lambda: Order().pay.enqueue_async,
     "say Order.pay.options(…)": lambda: Order().pay.options(priority=5),
     "needs a JobContext: record.pay(ctx)": lambda: Order().pay(),
-    "needs a AsyncJobContext": lambda: Waiting().pay(),
+    "needs an AsyncJobContext": lambda: Waiting().pay(),
 }
 
 

@@ -409,7 +409,7 @@ FIX = "write @asynccontextmanager above `async def open_client(): …; yield cli
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (7, f"is a int, which cannot be called; {FIX}, and give open_client"),
+        (7, f"is an int, which cannot be called; {FIX}, and give open_client"),
         (
             nullcontext(),
             "is a nullcontext, which cannot be called; "

@@ -16,6 +16,7 @@ from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.specs import TransitionSpec
 from statejobs.store.bulk_move import is_of_tenant
 from statejobs.store.bulk_preview import as_condition
+from statejobs.values.article import indefinite
 
 Values = Mapping[Any, Any]  # a Mapping is invariant in its keys: no union would fit
 """Attribute, or its name → Python value or SQL expression."""
@@ -57,8 +58,9 @@ def model_of(cls: type, declared: TransitionSpec) -> ResourceModel:
             name = other.cls.__name__
             raise BulkError(
                 where,
-                f"for a {name} it is another transition, or runs another action",
-                why=f"every {name} is a {cls.__name__}, and one statement moves all in one way",
+                f"for {indefinite(name)} it is another transition, or runs another action",
+                why=f"every {name} is {indefinite(cls.__name__)}, "
+                "and one statement moves all in one way",
                 fix=f"declare it only once, or move each class by itself, {name} first",
             )
     return model
