@@ -12,6 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -249,13 +250,16 @@ class StateJobs(ByHand):
             most: Attempts after which it gives up.
             raise_errors: Raise what an action raised, once its failed attempt is recorded; for
                 tests. Otherwise the result has the `tracebacks`.
+
+        What is queued in queues that the app does not have is left, and counted as `unserved`.
         """
         known = known_queues("drain(queues=…)", queues, self.queues)
         check_whole("drain(most=…)", most, least=1)
         self.check_tables()
         self._workers.warn_of_unserved(self.queues)
         with self._workers.here() as (runner, loop):
-            return drain(runner, known, loop, most=most, raise_errors=raise_errors)
+            done = drain(runner, known, loop, most=most, raise_errors=raise_errors)
+        return replace(done, unserved=self.queries.queued_beside(self.queues))
 
     def step(self, n: int = 1) -> list[Ended]:
         """Claim up to *n* jobs, run and finish each, in this thread."""

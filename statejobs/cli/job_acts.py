@@ -12,6 +12,7 @@ from statejobs.cli.completion import complete, queue_names
 from statejobs.cli.job_filters import job_filters
 from statejobs.cli.jobs_at_hand import Act, Meant, do
 from statejobs.cli.settings import Settings, common_options
+from statejobs.people.editing import checked_edit
 from statejobs.people.selection import BY_HAND
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -160,5 +161,6 @@ def edit_jobs(
         done="changed",
         one=lambda app, job_id: app.edit_job(job_id, **changes),
         many=lambda jobs, tell: jobs.edit(**changes, on_batch=tell),
+        check=lambda app: checked_edit(app.desk, **changes),
     )
     return do(settings, act, Meant(**meant))

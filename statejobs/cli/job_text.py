@@ -161,6 +161,7 @@ def _facts(job: ShownJob, now: datetime) -> dict[str, object]:
         "started": _moment(job.started_at, now),
         "finished": _moment(job.finished_at, now),
         "lease until": _moment(job.lease_until, now),
+        "unique until": _moment(job.unique_until, now),
         "node": job.node,
         "asked to stop": "yes" if job.cancel_requested else None,
         "runs again": "yes, it was enqueued while it ran" if job.run_again else None,

@@ -39,6 +39,8 @@ class Act:
     one: Callable[[StateJobs, int], JobState | None]
     """Does it to one job; returns its state, None when it is no more."""
     many: Callable[[Selection, Callable[[Handled], None]], Handled]
+    check: Callable[[StateJobs], object] | None = None
+    """Raises, before anything is counted or asked, where it can be done to no job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ def do(settings: Settings, act: Act, meant: Meant) -> int:
         raise click.UsageError("name jobs by their ids, or by filters such as --state")
     app = settings.load_existing()
     app.check_tables()
+    if act.check is not None:
+        act.check(app)
     if meant.ids and meant.dry_run:
         return _show(settings, app, [find(app, job_id) for job_id in meant.ids])
     if meant.ids:

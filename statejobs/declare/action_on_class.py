@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
-from statejobs.errors import WrongCallError
+from statejobs.errors import WrongCallError, WrongValueError
 from statejobs.record.enqueue import enqueue_action
 from statejobs.record.sessions import refuse_async, refuse_sync
 from statejobs.record.specs import ActionSpec
 from statejobs.values.job import EnqueueResult
 from statejobs.values.job_options import AT_ONCE, JobOptions
 from statejobs.values.kinds import members_of
+from statejobs.values.known_options import explain_options
 from statejobs.values.option import given
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class ActionOnClass(Generic[R, P]):
         """State when the job gave up."""
         return self.spec.failed
 
+    @explain_options(refusal=WrongValueError, called="….options")
     def options(
         self,
         *,
@@ -90,7 +92,7 @@ class ActionOnClass(Generic[R, P]):
                 those of its trigger or task.
 
         Raises:
-            WrongValueError: A value that no job could have, or both times.
+            WrongValueError: A value that no job could have, both times, or no such option.
         """
         chosen = given(JobOptions, locals())
         return type(self)(self.spec, self._options.but(chosen))

@@ -25,6 +25,7 @@ from statejobs.declare.task_checks import (
     check_unique,
     context_of,
 )
+from statejobs.errors import WrongValueError
 from statejobs.record.enqueue_tasks import enqueue_task
 from statejobs.record.home import Home
 from statejobs.record.listening import listen_to_sessions
@@ -57,6 +58,7 @@ class TaskRequest(Generic[P]):
         self.spec = spec
         self._chosen = chosen
 
+    @explain_options(refusal=WrongValueError, called="….options")
     def options(
         self,
         *,
@@ -85,7 +87,7 @@ class TaskRequest(Generic[P]):
                 those of its trigger or task.
 
         Raises:
-            WrongValueError: A value that no job could have, or both times.
+            WrongValueError: A value that no job could have, both times, or no such option.
         """
         chosen = given(JobOptions, locals())
         return TaskRequest(self.spec, self._chosen.but(chosen))

@@ -16,7 +16,7 @@ from statejobs.declare.hook import hook_of, method_of, refuse_lost_hook
 from statejobs.declare.hook_checks import check_method_hook
 from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.run_trigger import Later, Promising
-from statejobs.errors import DefinitionError
+from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.record.change import Change
 from statejobs.record.specs import GuardFunction, PromiseSpec, TriggerSpec
 from statejobs.values.backoff import Backoff
@@ -240,6 +240,7 @@ class Trigger(Promising):
             **end,
         )
 
+    @explain_options(refusal=WrongValueError, called="….after")
     def after(
         self,
         delay: timedelta | None = None,
@@ -255,7 +256,7 @@ class Trigger(Promising):
         that promised the job, the job is cancelled as left.
 
         Raises:
-            WrongValueError: The wait is not positive, or a number without a unit.
+            WrongValueError: The wait is not positive, a number without a unit, or no such unit.
         """
         units = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
         where = f"trigger {self.spec.options.key!r}: after()"

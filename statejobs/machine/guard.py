@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, TypeVar, overload
 from statejobs.errors import DefinitionError
 from statejobs.values.article import indefinite
 from statejobs.values.call_checks import check_plain, is_async, misfit
+from statejobs.values.text import type_name
 from statejobs.values.unrun import ran
 
 Check = Callable[[Any], object]
@@ -72,14 +73,40 @@ class Guard:
     reason: str
     sql: Callable[..., object] | None = None
     """Takes the class and returns the same condition in SQL, when it was given one."""
+    owner: str = ""
+    """The transition or action that asks it."""
+    label: Callable[[Any], str] = type_name
+    """How people call a subject."""
 
     def holds(self, subject: object) -> bool:
-        """Ask *subject*; StateJobsError when the function only made what would have to be run."""
-        says = self.check(subject)
-        return says is True or bool(ran(says, "guard", self.name))
+        """Ask *subject*.
+
+        Raises:
+            StateJobsError: The function only made what would have to be run.
+            Exception: What the function raises, with a note of who was asked.
+        """
+        try:
+            says = self.check(subject)
+            return says is True or bool(ran(says, self.kind, self.name))
+        except Exception as error:
+            self._tell(error, subject)
+            raise
+
+    def _tell(self, error: Exception, subject: object) -> None:
+        """Note on *error* what raised it, once."""
+        whose = f" of {self.owner!r}" if self.owner else ""
+        note = f"{self.label(subject)}: {self.kind} {self.name!r}{whose} raised this"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
 
     @classmethod
-    def of(cls, function: Callable[..., object]) -> Self:
+    def of(
+        cls,
+        function: Callable[..., object],
+        *,
+        owner: str = "",
+        label: Callable[[Any], str] = type_name,
+    ) -> Self:
         """Make one whose reason is the first line of the function's docstring.
 
         Raises:
@@ -93,7 +120,12 @@ class Guard:
         doc = getdoc(plain) if isroutine(plain) else None
         reason = doc.splitlines()[0] if doc else f"{cls.kind} {name!r} says no."
         return cls(
-            name=name, check=function, reason=reason, sql=getattr(plain, _SQL, None)
+            name=name,
+            check=function,
+            reason=reason,
+            sql=getattr(plain, _SQL, None),
+            owner=owner,
+            label=label,
         )
 
 
@@ -105,8 +137,12 @@ class Permission(Guard):
 
     def allows(self, subject: object, actor: object) -> bool:
         """Ask *subject* whether *actor*, or nobody, may; raises as `holds` does."""
-        says = self.check(subject, actor)
-        return says is True or bool(ran(says, self.kind, self.name))
+        try:
+            says = self.check(subject, actor)
+            return says is True or bool(ran(says, self.kind, self.name))
+        except Exception as error:
+            self._tell(error, subject)
+            raise
 
 
 def _check_sql(sql: Callable[..., object]) -> None:

@@ -8,7 +8,7 @@ and the meaning of the library's callbacks, without its log calls, partials and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -169,9 +169,10 @@ def _guards_of(
             fix="pass the guard, or correct its name",
         )
     found = (known[name] for name in edge.guards)
-    return tuple(
-        guard if isinstance(guard, Guard) else Guard.of(guard) for guard in found
-    )
+    guards = (one if isinstance(one, Guard) else Guard.of(one) for one in found)
+    # of an action: what people call all its edges
+    owner, _, _ = edge.name.partition(".")
+    return tuple(replace(guard, owner=owner) for guard in guards)
 
 
 # ------------------------------------------------------------------ the `transitions` side

@@ -54,6 +54,8 @@ class ShownJob:
     started_at: datetime | None
     finished_at: datetime | None
     lease_until: datetime | None
+    unique_until: datetime | None
+    """Until when its key is held, though it has completed."""
 
     @property
     def record_name(self) -> str:
@@ -166,6 +168,7 @@ def as_shown(stored: Job, redaction: Redaction) -> ShownJob:
         started_at=job.started_at,
         finished_at=job.finished_at,
         lease_until=job.lease_until,
+        unique_until=job.unique_until,
     )
 
 

@@ -29,6 +29,7 @@ from statejobs.record.specs import (
     StateSpec,
     TransitionSpec,
     TriggerSpec,
+    label_of,
 )
 from statejobs.store.naming import Names
 from statejobs.store.records import RecordTable
@@ -91,7 +92,8 @@ class ResourceModel:
             *(guard for t in self.transitions.values() for guard in t.guards),
             *(guard for b in self.triggers.values() for guard in b.action.guards),
         ]
-        guards = {guard.name: guard for guard in map(Guard.of, functions)}
+        made = (Guard.of(function, label=label_of) for function in functions)
+        guards = {guard.name: guard for guard in made}
         return Kernel(self.spec, members=self.members, guards=guards)
 
     @cached_property

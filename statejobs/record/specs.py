@@ -32,6 +32,12 @@ PermissionFunction = Callable[[Any, Any], bool]
 """Takes a record, and who acts; None when nobody was named."""
 
 
+def label_of(record: Any) -> str:
+    """Return how messages call *record*."""
+    label: str = type(record).__statejobs__.label(record)
+    return label
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TriggerSpec:
     """A trigger as it was written; in a mixin one of them has a key for each resource."""
@@ -85,7 +91,10 @@ class TransitionSpec:
     @cached_property
     def permissions(self) -> tuple[Permission, ...]:
         """What it asks of who fires it, each with what it says when it refuses."""
-        return tuple(map(Permission.of, self.allow))
+        return tuple(
+            Permission.of(function, owner=self.name, label=label_of)
+            for function in self.allow
+        )
 
     @cached_property
     def is_async(self) -> bool:
@@ -144,7 +153,10 @@ class ActionSpec:
     @cached_property
     def checks(self) -> tuple[Guard, ...]:
         """Its guards, each with what it says when it refuses."""
-        return tuple(map(Guard.of, self.guards))
+        return tuple(
+            Guard.of(function, owner=self.name, label=label_of)
+            for function in self.guards
+        )
 
     def edge(self, kind: str) -> str:
         """Return the name of one of the edges that a job of this action takes."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
@@ -26,6 +26,8 @@ class DrainResult:
     """What a drain ran."""
 
     ended: tuple[Ended, ...]
+    unserved: Mapping[str, int] = field(default_factory=dict)
+    """Queue that the app does not have → how many jobs are queued there, which no drain runs."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -45,7 +47,11 @@ class DrainResult:
     def __repr__(self) -> str:
         """Return one line, whatever ran."""
         said = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
-        return f"<DrainResult: {said or 'nothing to run'}>"
+        left = "".join(
+            f"; {count} in queue {queue!r}, which the app does not have"
+            for queue, count in self.unserved.items()
+        )
+        return f"<DrainResult: {said or 'nothing to run'}{left}>"
 
     def __len__(self) -> int:
         return len(self.ended)

@@ -50,6 +50,16 @@ def count_jobs(most_ended: int) -> Executable:
     return union_all(*live, *(_count_newest(state, most_ended) for state in ENDED))
 
 
+def count_queued_beside(queues: Sequence[str]) -> Executable:
+    """Count the queued jobs of each queue that is none of *queues*."""
+    return (
+        select(jobs.c.queue, func.count().label("count"))
+        .where(IS_QUEUED, jobs.c.queue.not_in(queues))
+        .group_by(jobs.c.queue)
+        .order_by(jobs.c.queue)
+    )
+
+
 def count_waiting(keys: Sequence[str]) -> Executable:
     """Count the waiting jobs of each of *keys*, in two parts."""
     counted = select(jobs.c.key, func.count().label("count"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -246,6 +246,16 @@ class JobQueries:
                     counts[state] = AtLeast(counts.get(state, 0))
         return found
 
+    def queued_beside(self, queues: Collection[str]) -> dict[str, int]:
+        """Return how many jobs are queued in each queue that is none of *queues*."""
+        queues = members_of("queued_beside()", queues, example='["default"]')
+        with self._connect() as connection:
+            query = _undecoded(
+                look_sql.count_queued_beside(queues), connection.dialect.name
+            )
+            rows = connection.execute(query)
+            return {text_of(queue) or "": count for queue, count in rows}
+
     def oldest_queued(self) -> dict[str, datetime]:
         """Return since when the oldest queued job of each queue waits."""
         with self._connect() as connection:
@@ -271,6 +281,7 @@ class JobQueries:
     steps_async = Awaited(steps)
     nodes_async = Awaited(nodes)
     counts_async = Awaited(counts)
+    queued_beside_async = Awaited(queued_beside)
     oldest_queued_async = Awaited(oldest_queued)
 
     def _connect(self) -> Connection:

@@ -10,18 +10,25 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar, cast
 
-from statejobs.errors import DefinitionError, did_you_mean
+from statejobs.errors import DefinitionError, WrongValueError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DIALECTS = ("sqlite_", "postgresql_")
 
 
-def explain_options(*, passed_on: Callable[..., Any] | None = None) -> Callable[[F], F]:
-    """Turn a call with an unknown option into a `DefinitionError`.
+def explain_options(
+    *,
+    passed_on: Callable[..., Any] | None = None,
+    refusal: type[DefinitionError | WrongValueError] = DefinitionError,
+    called: str | None = None,
+) -> Callable[[F], F]:
+    """Turn a call with an unknown option into a *refusal*.
 
     Args:
         passed_on: A function that takes further options, among them those of a database, such as
             `sqlite_…`.
+        refusal: What is raised.
+        called: How people call it. Default: its qualified name.
     """
 
     def explained(function: F) -> F:
@@ -35,7 +42,8 @@ def explain_options(*, passed_on: Callable[..., Any] | None = None) -> Callable[
                     passed_on and option.startswith(_DIALECTS)
                 ):
                     caller = sys._getframe(1)  # noqa: SLF001 - where the declaration stands
-                    raise _unknown(function.__qualname__, option, known, caller)
+                    name = called or function.__qualname__.removesuffix(".__init__")
+                    raise _unknown(name, option, known, caller, refusal)
             return function(*args, **kwargs)
 
         return cast("F", checked)
@@ -49,12 +57,17 @@ def _options_of(function: Callable[..., Any]) -> set[str]:
 
 
 def _unknown(
-    name: str, option: str, known: set[str], frame: FrameType
-) -> DefinitionError:
-    called = name.removesuffix(".__init__")
-    return DefinitionError(
-        f"{called}() in {Path(frame.f_code.co_filename).name}, line {frame.f_lineno}",
-        f"unknown option {option!r}",
-        why="an option that is silently ignored would not do what it says",
-        fix=did_you_mean(option, known),
-    )
+    name: str,
+    option: str,
+    known: set[str],
+    frame: FrameType,
+    refusal: type[DefinitionError | WrongValueError],
+) -> DefinitionError | WrongValueError:
+    place = f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}"
+    where = f"{name}() in {place}"
+    what = f"unknown option {option!r}"
+    why = "an option that is silently ignored would not do what it says"
+    fix = did_you_mean(option, known)
+    if issubclass(refusal, DefinitionError):
+        return refusal(where, what, why=why, fix=fix)
+    return refusal(what, where=where, why=why, fix=fix)

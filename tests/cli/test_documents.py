@@ -47,6 +47,7 @@ JOB = {
     "started_at",
     "finished_at",
     "lease_until",
+    "unique_until",
 }
 ATTEMPT = {
     "job_id",

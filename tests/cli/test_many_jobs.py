@@ -142,6 +142,18 @@ def test_a_name_that_nobody_knows_is_not_found(typed):
     assert "did you mean 'task.perform'?" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "meant", [["3"], ["--queue", "work"], ["--queue", "work", "--dry-run"]]
+)
+def test_a_queue_that_nobody_knows_is_told_before_anything_is_asked(typed, meant):
+    result = typed("job", "edit", *meant, "--to-queue", "wrok")
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "no queue 'wrok'" in result.stderr
+    assert "did you mean 'work'?" in result.stderr
+    assert "match" not in result.stderr
+
+
 def test_nothing_that_matches_is_no_error(typed):
     result = typed("job", "delete", "--tag", "nothing", "--yes")
 

@@ -224,3 +224,17 @@ def test_a_worker_that_died_is_listed_for_five_minutes(typed, work):
 
     assert listed == {"lives": True, "died": False}
     assert {row["id"] for row in work.queries.nodes()} == {"lives", "died"}
+
+
+def test_a_job_says_until_when_its_key_is_held(typed, work):
+    until = work.sources.clock.now() + timedelta(hours=2)
+    held = update(jobs).where(jobs.c.id == 1).values(unique_until=until)
+    with work.engine.begin() as connection:
+        connection.execute(held)
+
+    said = typed("job", "show", "1").stdout
+
+    (line,) = [one for one in said.splitlines() if one.startswith("unique until")]
+    assert "(in " in line
+    assert typed.json("job", "show", "1")["job"]["unique_until"] is not None
+    assert "unique until" not in typed("job", "show", "2").stdout

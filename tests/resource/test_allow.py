@@ -422,3 +422,51 @@ def test_a_guard_whose_sql_asks_for_an_actor_is_refused():
 
             @transition(Step.NEW, Step.OLD, guard=Asks.is_paid)
             def pay(self): ...
+
+
+def has_key(paper, actor) -> bool:
+    return KEYS[actor] == paper.id
+
+
+KEYS: dict[str, int] = {}
+
+
+class Locked(StatefulResource, Base):
+    __tablename__ = "locked_papers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[S] = state_column(S, initial=S.DRAFT)
+
+    @transition(S.DRAFT, S.WAITING, allow=has_key)
+    def submit(self) -> None: ...
+
+    @transition(S.DRAFT, S.REFUSED, allow=has_key)
+    async def refuse(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda paper: paper.submit(), "submit"),
+        (lambda paper: paper.submit.can(), "submit"),
+        (lambda paper: paper.submit.why_not(), "submit"),
+        (lambda paper: paper.available_transitions(), "submit"),
+        (lambda paper: asyncio.run(paper.refuse()), "refuse"),
+    ],
+    ids=["fired", "can", "why_not", "available", "async"],
+)
+def test_one_that_raises_is_named_with_its_transition_and_the_record(
+    database_url, call, name
+):
+    with shop_engine(database_url, Base) as engine, Session(engine) as session:
+        paper = Locked(id=7)
+        session.add(paper)
+        session.commit()
+
+        with acting_as("ann"), pytest.raises(KeyError) as raised:
+            call(paper)
+
+        assert paper.state is S.DRAFT
+    assert raised.value.__notes__ == [
+        f"Locked 7: permission 'has_key' of {name!r} raised this"
+    ]

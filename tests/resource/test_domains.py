@@ -416,3 +416,28 @@ def test_two_domains_of_an_app_have_two_names(sqlite_url):
         "  why: a worker is told by name which domains it serves",
         "  fix: give each a name of its own, or list all of it in one",
     ]
+
+
+def test_a_drain_counts_what_waits_in_queues_that_the_app_does_not_have(database_url):
+    @task("left.write")
+    def write() -> None: ...
+
+    @task("left.read", queue="default")
+    def read() -> None: ...
+
+    domain = Domain("mail", tasks=[write, read], defaults=Defaults(queue="mials"))
+    with StateJobs(database_url, domains=[domain], queues={"default": 1}) as app:
+        app.create_all()
+        with app.session() as session:
+            write.enqueue_many(session, [{}, {}])
+            read.enqueue(session)
+            session.commit()
+
+        done = app.drain()
+        again = app.drain()
+
+        assert (done.counts, done.unserved) == ({"complete": 1}, {"mials": 2})
+        assert repr(again) == (
+            "<DrainResult: nothing to run; "
+            "2 in queue 'mials', which the app does not have>"
+        )

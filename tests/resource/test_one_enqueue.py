@@ -167,6 +167,17 @@ def test_what_no_job_could_have_is_refused_at_once(chosen, says):
         assert says in str(refused.value).splitlines()[0]
 
 
+def test_an_option_that_there_is_not_is_told_with_the_closest_that_there_is():
+    for request in (book, Invoice.mail):
+        with pytest.raises(WrongValueError) as refused:
+            request.options(prio=1)
+
+        said = str(refused.value)
+        assert said.startswith("….options() in test_one_enqueue.py, line ")
+        assert "unknown option 'prio'" in said
+        assert "did you mean 'priority'?" in said
+
+
 # Attempts that one enqueue chose ------------------------------------------------------------
 
 

@@ -168,10 +168,13 @@ def test_can_and_available_transitions_ask_the_guards():
 def test_a_guard_that_raises_propagates_and_nothing_changes():
     order = Order(total=None)
 
-    with pytest.raises(TypeError, match="not supported"):
+    with pytest.raises(TypeError, match="not supported") as raised:
         order.submit()
 
     assert order.state is S.DRAFT
+    assert raised.value.__notes__ == [
+        "Order (new): guard 'has_amount' of 'submit' raised this"
+    ]
 
 
 def test_a_final_state_leaves_no_choice():

@@ -141,6 +141,8 @@ WRONG = [
         "trigger 'order.charge': after(): wait must be positive, got 0:00:00; "
         "say ….after(days=3)",
     ),
+    (lambda: Order.charge.after(dayz=3), "unknown option 'dayz'"),
+    (lambda: Order.charge.after(dayz=3), "did you mean 'days'?"),
     (lambda: Order.charge.after(days=-1), "wait must be positive, got -1 day, 0:00:00"),
     (lambda: Exponential(jitter="x"), "Exponential: jitter must be a number"),
     (lambda: WorkerSettings(lease=None), "must be a timedelta, not None"),

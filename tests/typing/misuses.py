@@ -219,7 +219,7 @@ class Wrong(Parent):
 
     @charge.action(S.DRAFT, during=S.PROCESSING)
     def pay(self, ctx: JobContext) -> None: ...
-# mypy, pyright: a way that is forgotten
+# mypy, pyright, running: a way that is forgotten
 class Wrong(Parent):
     charge = Trigger.on_demand("a.b")
 
