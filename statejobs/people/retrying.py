@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -17,6 +19,13 @@ from statejobs.errors import (
 )
 from statejobs.people.desk import Desk
 from statejobs.people.handled import Verdicts, refusal
+from statejobs.people.retaking import (
+    LostKey,
+    is_followed,
+    lost_key,
+    refuse_held,
+    retake,
+)
 from statejobs.people.taking import Chosen, Standing, take, take_records
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import BoundTrigger
@@ -35,6 +44,8 @@ class _Ways:
 
     queued: dict[int, list[Job]] = field(default_factory=dict)
     """Those that need no transition → by how many attempts they get."""
+    keyless: list[tuple[Job, LostKey, int]] = field(default_factory=list)
+    """Those of tasks that want the key back which they lost, and how many attempts they get."""
     back: list[tuple[Job, Standing]] = field(default_factory=list)
     """By a transition of their records."""
     stuck: list[tuple[Job, Standing]] = field(default_factory=list)
@@ -57,6 +68,12 @@ def retry_batch(desk: Desk, chosen: Chosen) -> Verdicts:
         for allowance, jobs in ways.queued.items():
             _requeue(desk, connection, jobs, allowance)
             verdicts.done += jobs
+        for job, lost, allowance in ways.keyless:
+            is_alone = len(chosen.jobs) == 1
+            with _refusing(verdicts, job, lost, is_alone=is_alone):
+                retake(connection, job, lost, desk.now())
+                requeue(connection, [job.id], allowance, desk.now())
+                verdicts.done.append(job)
         fired = _fire(session, ways.back, verdicts)
         session.flush()
         if fired:
@@ -88,13 +105,19 @@ def declared(desk: Desk, job: Job) -> tuple[ResourceModel, BoundTrigger]:
 
 
 def refuse_followed(desk: Desk, job: Job) -> None:
-    """Refuse a completed job whose key another has.
+    """Refuse a job whose key another has: one that completed, or that lost it when it gave up.
 
     Raises:
         StateJobsError: Another has it.
     """
+    task = desk.registry.tasks.get(job.key)
+    lost = None if task is None else lost_key(task, job)
+    if lost is not None:
+        with desk.store.transaction() as connection:
+            refuse_held(connection, job, lost, desk.now())
+        return
     if job.state is not JobState.COMPLETED or job.dedupe_key is None:
-        return  # all others hold theirs
+        return  # all others hold theirs, or need none
     given = {"dedupe_key": job.dedupe_key}
     with desk.store.transaction() as connection:
         holder = connection.scalar(find_holder(), given)
@@ -126,7 +149,12 @@ def _sort(desk: Desk, job: Job, standing: Standing | None, ways: _Ways) -> None:
         raise refusal("retry", job, "wait for its end, or cancel it.")
     task = desk.registry.tasks.get(job.key)
     if task is not None:
-        ways.queued.setdefault(task.spec.options.max_attempts, []).append(job)
+        allowance = task.spec.options.max_attempts
+        lost = lost_key(task, job)
+        if lost is None:
+            ways.queued.setdefault(allowance, []).append(job)
+        else:
+            ways.keyless.append((job, lost, allowance))
         return
     model, bound = declared(desk, job)
     _refuse_parted(job)
@@ -194,14 +222,30 @@ def _requeue(
         raise _is_followed(job) from None
 
 
+@contextmanager
+def _refusing(
+    verdicts: Verdicts, job: Job, lost: LostKey, *, is_alone: bool
+) -> Iterator[None]:
+    """Note that *job* does not go on while another holds its key.
+
+    Raises:
+        StateJobsError: Another got it meanwhile, and the transaction is of no use any more.
+        IntegrityError: The same; each job of several is tried again by itself.
+    """
+    try:
+        yield
+    except StateJobsError as error:
+        verdicts.refuse(replace(job, dedupe_key=lost.key), error)
+    except IntegrityError:
+        if is_alone:
+            raise is_followed(job, lost.key) from None
+        raise
+
+
 def _is_followed(job: Job) -> StateJobsError:
     """Return why a job does not go on whose key another has."""
     if job.record_id is None:
-        return StateJobsError(
-            _no_go(job),
-            why=f"a newer job has its key, {job.dedupe_key}, which is Unique",
-            fix=f"see: statejobs job list --key {job.key}",
-        )
+        return is_followed(job, job.dedupe_key)
     served = f"{job.resource} {job.record_id}"
     return StateJobsError(
         _no_go(job),

@@ -109,7 +109,7 @@ class _Request:
         """
         dialect = self._connection.dialect.name
         keys = listed_keys([job.dedupe_key or "" for job in left], dialect)
-        for row in self._connection.execute(_find_holders(dialect), keys).all():
+        for row in self._connection.execute(find_holders(dialect), keys).all():
             if self._is_duplicate(row):
                 self._tell_duplicate(row)
             elif row.state in GAVE_UP:
@@ -190,7 +190,7 @@ class _Request:
 
 
 @lru_cache(maxsize=2)
-def _find_holders(dialect: str) -> Select[Any]:
+def find_holders(dialect: str) -> Select[Any]:
     """Find the jobs that have one of `dedupe_keys`."""
     return select(
         jobs.c.id, jobs.c.key, jobs.c.dedupe_key, jobs.c.state, jobs.c.unique_until

@@ -527,7 +527,7 @@ def test_a_job_whose_key_another_has_cannot_be_retried(database_url):
     with digests(database_url) as (app, send):
         first = ask(app, send, 7)
         app.drain()
-        ask(app, send, 7)
+        second = ask(app, send, 7).job_id
 
         with pytest.raises(StateJobsError) as refused:
             app.retry_job(first.job_id)
@@ -535,19 +535,94 @@ def test_a_job_whose_key_another_has_cannot_be_retried(database_url):
         assert str(refused.value) == (
             f"job {first.job_id} cannot go on: a newer job has its key, "
             'digest.send:{"customer":7}, which is Unique; '
-            "see: statejobs job list --key digest.send"
+            f"see: statejobs job show {second}"
         )
         assert app.why_no_retry(first.job_id) == (
             'a newer job has its key, digest.send:{"customer":7}, which is Unique; '
-            "see: statejobs job list --key digest.send"
+            f"see: statejobs job show {second}"
         )
 
 
-def test_a_job_that_gave_up_and_lost_its_key_is_retried_beside_the_other(database_url):
-    with digests(database_url) as (app, send):
-        first = ask(app, send, 7)
-        app.cancel_job(first.job_id, reason="enough")
-        ask(app, send, 7)
+def gave_up(app, send, *args, **kwargs):
+    """Make a job that was cancelled; return its id."""
+    made = ask(app, send, *args, **kwargs)
+    app.cancel_job(made.job_id, reason="enough")
+    return made.job_id
 
-        assert app.retry_job(first.job_id) is S.QUEUED
-        assert app.drain().counts == {"complete": 2}
+
+def test_a_job_that_gave_up_is_not_retried_beside_the_one_that_took_its_key(
+    database_url,
+):
+    with digests(database_url) as (app, send):
+        first = gave_up(app, send, 7)
+        second = ask(app, send, 7).job_id
+
+        with pytest.raises(StateJobsError) as refused:
+            app.retry_job(first)
+
+        why = (
+            'a newer job has its key, digest.send:{"customer":7}, which is Unique; '
+            f"see: statejobs job show {second}"
+        )
+        assert str(refused.value) == f"job {first} cannot go on: {why}"
+        assert app.why_no_retry(first) == why
+        assert app.drain().counts == {"complete": 1}
+
+
+@pytest.mark.parametrize("ending", ["completed", "cancelled"])
+def test_a_job_that_gave_up_goes_on_with_its_key_once_the_other_has_ended(
+    database_url, ending
+):
+    with digests(database_url) as (app, send):
+        first = gave_up(app, send, 7)
+        if ending == "cancelled":
+            gave_up(app, send, 7)
+        else:
+            ask(app, send, 7)
+            app.drain()
+
+        assert app.why_no_retry(first) is None
+        assert app.retry_job(first) is S.QUEUED
+
+        assert ask(app, send, 7).job_id == first  # it has the key
+        assert app.drain().counts == {"complete": 1}
+
+
+def test_the_period_of_another_job_keeps_one_that_gave_up(database_url):
+    with digests(database_url, Unique(**BY_CUSTOMER, period=HOUR)) as (app, send):
+        first = gave_up(app, send, 7)
+        ask(app, send, 7)
+        app.drain()
+
+        with pytest.raises(StateJobsError, match="a newer job has its key"):
+            app.retry_job(first)
+        app.sources.clock.advance(hours=1)
+
+        assert app.retry_job(first) is S.QUEUED
+
+
+def test_of_many_that_lost_one_key_one_goes_on(database_url):
+    with digests(database_url) as (app, send):
+        several = [gave_up(app, send, 7) for _ in range(3)]
+        other = gave_up(app, send, 8)
+
+        handled = app.select(state="cancelled").retry()
+
+        assert handled.done == 2
+        assert {one.why for one in handled.refused} == {
+            "a newer job has its key, which is Unique"
+        }
+        assert {job.id for job in stored(app) if job.state is S.QUEUED} == {
+            several[-1],  # which had it still
+            other,
+        }
+
+
+def test_a_job_that_runs_without_its_key_keeps_none_that_gave_up(database_url):
+    with digests(database_url, Unique(**BY_CUSTOMER, while_="waiting")) as (app, send):
+        first = gave_up(app, send, 7)
+        second = ask(app, send, 7).job_id
+        set_job(app, second, state="processing", owner="a", token="b")
+
+        assert app.retry_job(first) is S.QUEUED
+        set_job(app, second, state="completed", outcome="completed")
