@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from statejobs.errors import WrongValueError
 from statejobs.record.specs import TaskSpec
 from statejobs.store.enqueue_unique import enqueue_unique
-from statejobs.values.job import EnqueueResult, NewJob
+from statejobs.values.job import Enqueued, EnqueueResult, NewJob
 from statejobs.values.unique import Mark
 from statejobs.values.unique_key import UniqueKeys, dedupe_key
 
@@ -23,7 +23,9 @@ def enqueue_unique_tasks(
 ) -> list[EnqueueResult]:
     """Enqueue a job for each of *each*, arguments and idempotency key, whose key is not held.
 
-    Those that share a key are asked for one after the other, as if each call were made alone.
+    Those that share a key are asked for one after the other, as if each call were made alone. Who
+    has found a key held is not asked again: it may be free by then, and would be locked after keys
+    that come behind it.
 
     Raises:
         DuplicateJobError: A key is held, and the task's `Unique` raises; none was enqueued.
@@ -37,16 +39,22 @@ def enqueue_unique_tasks(
     if unique.on_conflict == "raise":
         _refuse_equals(task, new)
     results: dict[int, EnqueueResult] = {}
+    held: dict[str | None, EnqueueResult] = {}
     for places in _without_equals(new):
+        asked = [place for place in places if new[place].dedupe_key not in held]
+        if not asked:
+            break  # nor is there any behind them
         found = enqueue_unique(
-            connection,
-            [new[place] for place in places],
-            unique,
-            former=former,
+            connection, [new[place] for place in asked], unique, former=former
         )
-        results.update(zip(places, found, strict=True))
+        results.update(zip(asked, found, strict=True))
+        held |= {
+            new[place].dedupe_key: results[place]
+            for place in asked
+            if results[place].outcome is Enqueued.DUPLICATE
+        }
         former = {}  # they are adopted
-    return [results[place] for place in range(len(new))]
+    return [results.get(place) or held[job.dedupe_key] for place, job in enumerate(new)]
 
 
 def _new_jobs(

@@ -89,9 +89,10 @@ def _likeness(policy: Policy, move: Move) -> object:
 def _finish_given(store: Store, group: Sequence[_Member], now: datetime) -> set[int]:
     jobs = [member.ending.claim.job for member in group]
     moves = [member.move for member in group if member.move is not None]
+    # Tasks wait for no index, foreign key or table of a user's.
+    may_wait = bool(moves) or any(job.dedupe_key is not None for job in jobs)
     try:
-        # Tasks wait for no index, foreign key or table of a user's.
-        with store.single(lock_timeout=BRIEFLY if moves else None) as connection:
+        with store.single(lock_timeout=BRIEFLY if may_wait else None) as connection:
             if not moves:
                 return complete_given(connection, jobs, now, results=_results(group))
             landed = land_given(connection, jobs, moves, now)

@@ -3,6 +3,10 @@
 Two who lock many rows in one order never wait for each other. Records go by table, those that
 others refer to first, and then by the values of their key, as SQLAlchemy's unit of work writes
 them; jobs by what names their trigger and record. Claims wait for nobody, and so need no order.
+
+Nearly nobody: PostgreSQL waits in spite of SKIP LOCKED for a row that is changed, and locked again
+by another, while it looks ("while locking updated version"). So whoever skips rows in another order
+than this one waits briefly only, and it is not those who lock in order that meet a deadlock.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ from statejobs.values.job import Job, JobOutcome, JobState
 
 BRIEFLY = timedelta(milliseconds=50)
 """How long what many share waits for a lock: rows are skipped, but indexes, foreign keys and tables
-have locks of their own."""
+have locks of their own, and see `lock_order` for when PostgreSQL waits for a row all the same."""
 JOB_ARRAYS = {"job_id": jobs.c.id, "attempt": jobs.c.attempt, "token": jobs.c.token}
 """What names the claim of a job."""
 

@@ -302,11 +302,26 @@ def in_one_transaction(app, kind):
 WORKERS = (one_after_the_other, in_one_call, in_one_transaction)
 
 
+def cancels_what_waits(app, kind):
+    app.select(resource=kind, state=["scheduled", "queued"]).cancel()
+
+
+def retries_all(app, kind):
+    app.select(resource=kind).retry()
+
+
+def deletes_all(app, kind):
+    app.select(resource=kind).delete()
+
+
+SELECTING = (cancels_what_waits, retries_all, deletes_all)
+
+
 def run(app, operation, kind, barrier, troubles):
     for _ in range(ROUNDS):
         barrier.wait(60)
         try:
-            if operation in WORKERS:
+            if operation in {*WORKERS, *SELECTING}:
                 operation(app, kind)
             else:
                 with app.session() as session:
@@ -341,6 +356,15 @@ PAIRS = [
     (kind, *pair)
     for kind, operations in ((Box, (*PEOPLE, *WORKERS)), (Tag, ORDERED_BY_KEY))
     for pair in itertools.combinations_with_replacement(operations, 2)
+]
+PAIRS += [
+    (Box, *pair)
+    for pair in (
+        *itertools.combinations_with_replacement(SELECTING, 2),
+        *itertools.product(
+            SELECTING, (fires, leaves, enqueues_many, moves_in_bulk, in_one_call)
+        ),
+    )
 ]
 
 

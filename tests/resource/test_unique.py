@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from statejobs import (
@@ -339,6 +340,29 @@ def test_nothing_is_replaced_in_a_job_that_has_begun(database_url, state):
 
         assert outcome_of(ask(app, send, 7, [2])) == (DUPLICATE, first.job_id)
         assert stored(app)[0].args == '{"customer":7,"items":[1]}'
+
+
+@pytest.mark.postgres
+def test_a_call_asks_once_for_a_key_whose_job_ends_meanwhile(postgres_url):
+    """Asked again, the key would be free, and locked after what comes behind it."""
+    with digests(postgres_url) as (app, send):
+        first = ask(app, send, 7)
+        with app.session() as session:
+
+            @event.listens_for(app.engine, "after_cursor_execute")
+            def complete(_connection, _cursor, statement, *_rest):
+                if statement.startswith("INSERT") and not ended:
+                    ended.append(first.job_id)
+                    set_job(app, first.job_id, state="completed")
+
+            ended = []
+            calls = [{"customer": n} for n in (7, 8, 7)]
+            one, other, again = send.enqueue_many(session, calls)
+            session.commit()
+
+        assert ended == [first.job_id]
+        assert outcome_of(one) == outcome_of(again) == (DUPLICATE, first.job_id)
+        assert other.outcome is INSERTED
 
 
 # Raise -------------------------------------------------------------------------------------------

@@ -7,8 +7,11 @@ import pytest
 from sqlalchemy import select, text, update
 
 from statejobs import Snooze
+from statejobs.runner.port import Ending
 from statejobs.store.engines.defaults import wait_as_long_as_it_takes
 from statejobs.store.tables import jobs
+from statejobs.values.outcome import Complete
+from tests.support.digests import ask, digests
 from tests.support.parcels import (
     Letter,
     Parcel,
@@ -176,3 +179,55 @@ def test_a_checkpoint_of_an_action_that_holds_nothing_is_saved_before_it_goes_on
 
     assert saved == ['{"page":1}']
     assert state_of(app, Parcel, key) == "sent"
+
+
+def test_unique_jobs_that_are_completed_together_wait_only_briefly(postgres_url):
+    """PostgreSQL may wait in spite of SKIP LOCKED; here a trigger does."""
+    with digests(postgres_url) as (app, send):
+        ids = [ask(app, send, customer).job_id for customer in (1, 2)]
+        claims = app.runner().claim("default", limit=2)
+        assert {claim.job.id for claim in claims} == set(ids)
+        endings = [Ending(claim, Complete()) for claim in claims]
+        with app.engine.begin() as connection:
+            connection.execute(text(WAITS_AT_LAST.format(last=ids[1])))
+            connection.execute(text(BY_TRIGGER))
+        stranger = LastFirst(app, ids)
+        stranger.start()
+        stranger.has_last.wait(10)
+
+        _, left = app.runner().finisher.finish_many(endings)
+        stranger.join(30)
+
+        assert stranger.error is None
+        assert [ending.claim.job.id for ending in left] == ids
+
+
+WAITS_AT_LAST = (
+    "CREATE FUNCTION waits_at_last() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "IF NEW.id = {last} THEN PERFORM pg_advisory_xact_lock(1); "
+    "ELSE PERFORM pg_sleep(0.4); END IF; RETURN NEW; END $$"
+)
+BY_TRIGGER = (
+    "CREATE TRIGGER waits_at_last BEFORE UPDATE ON statejobs_jobs "
+    "FOR EACH ROW EXECUTE FUNCTION waits_at_last()"
+)
+
+
+class LastFirst(threading.Thread):
+    """Holds what the last job waits for, and then locks the first."""
+
+    def __init__(self, app, ids):
+        super().__init__()
+        self._app, self._first = app, min(ids)
+        self.has_last, self.error = threading.Event(), None
+
+    def run(self):
+        try:
+            with self._app.engine.begin() as connection:
+                connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
+                self.has_last.set()
+                time.sleep(0.2)  # noqa: TID251 - until the worker holds the first
+                first = select(jobs.c.id).where(jobs.c.id == self._first)
+                connection.execute(first.with_for_update())
+        except Exception as error:  # noqa: BLE001 - shown by the test
+            self.error = error
