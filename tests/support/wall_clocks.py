@@ -5,7 +5,7 @@ Nothing here is taken from the package: neither how a field is read, nor where a
 
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import compress, groupby, pairwise
 from zoneinfo import ZoneInfo
 
 DAY = 1440
@@ -66,7 +66,7 @@ class WallClock:
             if shows < shown:
                 hits[at : at + shown - shows] = bytes(shown - shows)  # shown before
         year = hits[self.first - before : self.last - before]
-        return [self.first + at for at, runs in enumerate(year) if runs]
+        return list(compress(range(self.first, self.last), year))
 
 
 class Meaning:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 from statejobs.values.crontab.columns import DAY, HOUR, MINUTE, MONTH, WEEKDAY, Column
@@ -77,7 +78,7 @@ def _even_step(column: Column, text: str) -> int | None:
     if text == "*":
         return 1
     start, _, step = text.partition("/")
-    if start == "*" and column.size % int(step) == 0:
+    if start == "*" and step.isdecimal() and column.size % int(step) == 0:
         return int(step)
     return None
 
@@ -94,10 +95,9 @@ def _days(day: str, weekday: str) -> str:
 
 def _days_of_month(day: str) -> str:
     days = ",".join(item for item in day.split(",") if item not in {"L", "l"})
-    told = [_items(DAY, days)] if days else []
-    if days != day:
-        told.append("the last day")
-    return f"{_and(told)} of the month"
+    further = [] if days == day else ["the last day"]
+    told = _items(DAY, days, further) if days else _and(further)
+    return f"{told} of the month"
 
 
 def _weekdays(weekday: str) -> str:
@@ -121,10 +121,10 @@ def _months(month: str) -> str:
     return "" if month == "*" else f"in {_items(MONTH, month)}"
 
 
-def _items(column: Column, text: str) -> str:
+def _items(column: Column, text: str, further: Sequence[str] = ()) -> str:
     """Return the items of a field; the first bears the noun, as all do beside one with a step."""
-    items = text.split(",")
-    told = [_item(column, item, is_whole="/" in text) for item in items]
+    items = [_item(column, item, is_whole="/" in text) for item in text.split(",")]
+    told = [*items, *further]
     return _and(told) if "/" in text else f"{_NOUNS[column.name][0]}{_and(told)}"
 
 
