@@ -13,6 +13,7 @@ from statejobs.declare.defaults import Defaults
 from statejobs.declare.domain import Domain
 from statejobs.declare.mixin import StatefulResource
 from statejobs.declare.run_trigger import Later
+from statejobs.declare.scheduled_action import scheduled_action
 from statejobs.declare.state_column import state_column
 from statejobs.declare.task import Task, task
 from statejobs.declare.transition import Transition, transition
@@ -152,6 +153,7 @@ __all__ = [
     "mermaid",
     "metadata",
     "override_state",
+    "scheduled_action",
     "set_to",
     "stamp",
     "state_column",

@@ -245,6 +245,8 @@ class StateJobs(ByHand):
     ) -> DrainResult:
         """Run what is queued, here, until nothing is left; retries that are not due stay.
 
+        Schedules that are due tick first.
+
         Args:
             queues: Which queues; all of the app's by default.
             most: Attempts after which it gives up.
@@ -258,6 +260,9 @@ class StateJobs(ByHand):
         self.check_tables()
         self._workers.warn_of_unserved(self.queues)
         with self._workers.here() as (runner, loop):
+            ticker = self._workers.ticker()
+            if ticker is not None:
+                ticker.catch_up()
             done = drain(runner, known, loop, most=most, raise_errors=raise_errors)
         return replace(done, unserved=self.queries.queued_beside(self.queues))
 

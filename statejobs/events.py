@@ -184,6 +184,39 @@ class LeasesLost(Happening, frozen=True, kw_only=True):
     job_ids: Sequence[int]
 
 
+class ScheduleTicked(Happening, frozen=True, kw_only=True):
+    """A tick has done what it is for: its job is enqueued, or those of its records."""
+
+    key: str
+    at: datetime
+    """The instant of the tick."""
+    enqueued: int
+    """Jobs that it made."""
+    skipped: int
+    """Jobs that it did not make, since others have their keys."""
+    lag: float
+    """Seconds from its instant to its begin."""
+
+
+class ScheduleSkipped(Happening, frozen=True, kw_only=True):
+    """Ticks made no job: they were missed for good, or the job of an earlier one lives."""
+
+    key: str
+    at: datetime
+    """The instant of the last of them."""
+    count: int
+    reason: str
+
+
+class ScheduleCaughtUp(Happening, frozen=True, kw_only=True):
+    """Ticks that were missed are made up for, as `catch_up` says; each is told by itself, too."""
+
+    key: str
+    at: datetime
+    """The instant of the last of them."""
+    count: int
+
+
 class RowsPruned(Happening, frozen=True, kw_only=True):
     """Old rows were deleted: so many of each table."""
 

@@ -32,6 +32,8 @@ from statejobs.work.declares import Declarations
 from statejobs.work.dispatch import WorkByKey
 from statejobs.work.records.dropped import Dropped
 from statejobs.work.records.work import RecordWork
+from statejobs.work.schedules.ticker import Ticker
+from statejobs.work.schedules.wiring import ticker_of
 from statejobs.work.tasks.work import TaskWork
 
 log = logging.getLogger("statejobs.app")
@@ -95,6 +97,8 @@ class Workers:
         self.store.reserve_connections()
         lifespan = Lifespan(self.open_lifespan)
         runner = self.runner(lifespan.opened, keys=keys)
+        ticker = self.ticker()
+        ticks = [] if ticker is None else [ticker.service()]
         worker = Worker(
             runner,
             served,
@@ -105,13 +109,18 @@ class Workers:
             watch=self.watch,
             on_loop_end=self.async_engines.close_of_this_loop,
             on_loop_blocked=self.async_engines.cut,
-            services=self.services,
+            services=[*self.services, *ticks],
+            agenda=None if ticker is None else ticker.agenda,
             declares=self.declarations.as_json(keys),
             lifespan=lifespan,
         )
         self.made.add(worker)
         self.telemetry.subscribe_once(log_event, JobEnded, JobStale)
         return worker
+
+    def ticker(self) -> Ticker | None:
+        """Return what takes all that is due by the clock; None when nothing ever is."""
+        return ticker_of(self.registry, self.store, self.sources, self.telemetry)
 
     @contextmanager
     def here(self) -> Iterator[tuple[Runner, LoopThread]]:

@@ -26,7 +26,7 @@ _NOT_LOADED = object()
 
 
 class Notes(Protocol):
-    """Where a running job leaves its progress and its checkpoints."""
+    """Where a running job leaves its progress and its checkpoints, and reads what is beside it."""
 
     def progress(self, done: int, total: int) -> None:
         """Write how far the job is."""
@@ -38,6 +38,10 @@ class Notes(Protocol):
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
         """Save what later attempts shall find."""
+        ...
+
+    def last_tick(self) -> datetime | None:
+        """Return the tick before that of the job."""
         ...
 
 
@@ -102,6 +106,7 @@ class BaseContext:
         self._notes: Notes | None = None
         self._checkpoint: Checkpoint | None = None
         self._actor: Any = _NOT_LOADED
+        self._last_tick: Any = _NOT_LOADED
 
     @property
     def attempt(self) -> int:
@@ -133,6 +138,20 @@ class BaseContext:
         Give it to whatever you call that must not happen twice.
         """
         return self.job.idempotency_key
+
+    @property
+    def tick(self) -> datetime | None:
+        """The instant of the tick that made the job; None when somebody asked for it."""
+        return self.job.tick_at
+
+    @property
+    def last_tick(self) -> datetime | None:
+        """The tick before that, of those that were not skipped; None when there was none."""
+        if self._last_tick is _NOT_LOADED:
+            is_known = self.job.tick_at is None
+            self._last_tick = None if is_known else self._needed_notes().last_tick()
+        last: datetime | None = self._last_tick
+        return last
 
     @property
     def cancel_requested(self) -> bool:

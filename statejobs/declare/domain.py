@@ -9,6 +9,7 @@ from typing import Any
 from statejobs.declare.abstract import is_abstract, mapped_below
 from statejobs.declare.defaults import Defaults
 from statejobs.declare.mixin import StatefulResource
+from statejobs.declare.schedule import scheduled_on
 from statejobs.declare.task import Task
 from statejobs.errors import (
     DefinitionError,
@@ -76,14 +77,20 @@ class Domain:
             Defaults,
             example='Defaults(queue="payments")',
         )
-        self._settle_in()
+        self.settle_in()
 
-    def _settle_in(self) -> None:
+    @property
+    def all_tasks(self) -> Sequence[Task[..., ..., Any]]:
+        """Its tasks, and the scheduled actions of its resources."""
+        found = (task for one in self.resources for task in scheduled_on(one))
+        return tuple(dict.fromkeys((*self.tasks, *found)))
+
+    def settle_in(self) -> None:
         """Let what belongs to it have its defaults, before anything is enqueued."""
         given = self.defaults.given()
         for resource in self.resources:
             resource.__statejobs__.home.take(resource.__name__, self.name, given)
-        for task in self.tasks:
+        for task in self.all_tasks:
             task.spec.home.take(f"task {task.key!r}", self.name, given)
 
 

@@ -11,6 +11,7 @@ from statejobs.declare.abstract import mapped_below
 from statejobs.declare.domain import Domain
 from statejobs.declare.mixin import StatefulResource
 from statejobs.declare.names import key_used_twice
+from statejobs.declare.schedule import Schedule
 from statejobs.declare.task import Task
 from statejobs.errors import (
     ArgumentsError,
@@ -51,6 +52,8 @@ class Registry:
         self.resources: dict[str, ResourceModel] = {}
         self.triggers: dict[str, tuple[ResourceModel, BoundTrigger]] = {}
         self.tasks: dict[str, Task[..., ..., Any]] = {}
+        self.schedules: dict[str, Schedule] = {}
+        """What runs by itself, by its key; aliases have none."""
         self._redaction = redaction
         if codec is not None:
             example = "ActorCodec(dump=…, load=…)"
@@ -62,13 +65,14 @@ class Registry:
             _refuse_same_name(domain, self.domains.setdefault(domain.name, domain))
         homes: dict[type[StatefulResource], Domain] = {}
         for domain in listed:
+            domain.settle_in()  # classes may have come since it was made
             for resource in domain.resources:
                 _refuse_second_home(
                     resource, domain, homes.setdefault(resource, domain)
                 )
                 self._add(resource.__statejobs__)
         for domain in listed:
-            for task in domain.tasks:
+            for task in domain.all_tasks:
                 self._add_task(task)
 
     def known_keys(self) -> list[str]:
@@ -115,7 +119,7 @@ class Registry:
             *(
                 key
                 for domain in chosen
-                for task in domain.tasks
+                for task in domain.all_tasks
                 for key in (task.key, *task.spec.options.aliases)
             ),
         ]
@@ -223,6 +227,10 @@ class Registry:
                 raise key_used_twice(key, _where_task(other), _where_task(task))
         task.spec.actors.codec = self.actors.codec or task.spec.actors.codec
         _ = task.spec.signature  # resolves its annotations
+        if task.spec.timetable is not None:
+            self.schedules[task.key] = Schedule(
+                key=task.key, timetable=task.spec.timetable, task=task
+            )
 
 
 def _names_of(domains: Sequence[Domain | str]) -> list[str]:

@@ -24,6 +24,7 @@ from statejobs.declare.task_checks import (
     check_hook,
     check_unique,
     context_of,
+    refuse_required,
 )
 from statejobs.errors import WrongValueError
 from statejobs.record.enqueue_tasks import enqueue_task
@@ -39,6 +40,7 @@ from statejobs.values.known_options import explain_options
 from statejobs.values.levels import LogLevel
 from statejobs.values.option import chosen, given
 from statejobs.values.options import TaskOptions
+from statejobs.values.timetable import Timetable
 from statejobs.values.unique import Unique
 
 if TYPE_CHECKING:
@@ -175,12 +177,18 @@ class Task(TaskRequest[P], Generic[Q, P, T]):
         return repr(self.spec)
 
 
-class _TaskDecorator:
+class TaskDecorator:
     """Turns the function under `@task(…)` into a `Task`."""
 
-    def __init__(self, options: TaskOptions, chosen: frozenset[str]) -> None:
+    def __init__(
+        self,
+        options: TaskOptions,
+        chosen: frozenset[str],
+        timetable: Timetable | None = None,
+    ) -> None:
         self._options = options
         self._chosen = chosen
+        self._timetable = timetable
 
     @overload
     def __call__(
@@ -193,9 +201,14 @@ class _TaskDecorator:
     @overload
     def __call__(self, body: Callable[P, T]) -> Task[P, P, T]: ...
     def __call__(self, body: Callable[..., Any]) -> Task[..., ..., Any]:
+        """Return the task that *body* is."""
+        if self._timetable is not None and isinstance(body, staticmethod):
+            body = body.__func__
         check_body(body, self._options.key)
         takes_context = context_of(body, self._options.key) is not None
         check_unique(body, self._options, skip=int(takes_context))
+        if self._timetable is not None:
+            refuse_required(body, self._options.key, skip=int(takes_context))
         spec = TaskSpec(
             name=body.__name__,
             body=body,
@@ -203,6 +216,7 @@ class _TaskDecorator:
             chosen=self._chosen,
             home=Home(),
             takes_context=takes_context,
+            timetable=self._timetable,
         )
         return Task(body, spec)
 
@@ -231,7 +245,7 @@ def task(
     meta: Mapping[str, Any] | None = None,
     upcast: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
     unique: Unique | None = None,
-) -> _TaskDecorator:
+) -> TaskDecorator:
     """Declare that the decorated function runs as a job that belongs to no record.
 
     Its annotated parameters are stored with the job as JSON. A first parameter annotated as
@@ -265,4 +279,4 @@ def task(
         DefinitionError: A value that no job could have, or a function that cannot be one.
     """
     names = locals()
-    return _TaskDecorator(given(TaskOptions, names), chosen(TaskOptions, names))
+    return TaskDecorator(given(TaskOptions, names), chosen(TaskOptions, names))

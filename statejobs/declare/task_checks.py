@@ -101,6 +101,23 @@ def check_unique(body: Callable[..., Any], options: TaskOptions, *, skip: int) -
             )
 
 
+def refuse_required(body: Callable[..., Any], key: str, *, skip: int) -> None:
+    """Refuse parameters that a tick could not give.
+
+    Raises:
+        DefinitionError: One has no default.
+    """
+    for parameter in list(inspect.signature(body).parameters.values())[skip:]:
+        is_open = parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+        if parameter.default is parameter.empty and not is_open:
+            raise DefinitionError(
+                _where(key, body),
+                f"{parameter.name!r} has no default",
+                why="its ticks pass no arguments",
+                fix="give it one; ctx.tick says for which instant it runs",
+            )
+
+
 def check_hook(task: TaskSpec, hook: Callable[..., Any]) -> None:
     """Refuse an `on_discard` that could not be called.
 

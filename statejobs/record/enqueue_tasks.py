@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -68,10 +69,22 @@ def _enqueue_each(
 
 def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
     """Return what all jobs of one request have in common."""
-    options = task.options
     now = clock_of(session.info).now()
-    run_at = chosen.due(now)
     actor = task.actors.text_of(current_actor())
+    return shared_job(task, chosen, now, actor=actor, tenant=current_tenant())
+
+
+def shared_job(
+    task: TaskSpec,
+    chosen: JobOptions,
+    now: datetime,
+    *,
+    actor: str | None = None,
+    tenant: str | None = None,
+) -> NewJob:
+    """Return what jobs of *task* have in common that are asked for at once."""
+    options = task.options
+    run_at = chosen.due(now)
     most = chosen.max_attempts
     tags = options.tags if chosen.tags is None else chosen.tags
     meta = options.meta if chosen.meta is None else chosen.meta
@@ -84,7 +97,7 @@ def _shared(session: Session, task: TaskSpec, chosen: JobOptions) -> NewJob:
         state=JobState.SCHEDULED if run_at > now else JobState.QUEUED,
         idempotency_key="",  # each has its own
         actor=options.default_actor if actor is None else actor,
-        tenant=current_tenant(),
+        tenant=tenant,
         tags=msgspec.json.encode(list(tags)).decode(),
         meta=None if meta is None else stored_meta(meta, key=options.key),
         allowance=most,

@@ -24,6 +24,7 @@ from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED, STAYS, Promise
 from statejobs.values.options import TaskOptions, TriggerOptions
 from statejobs.values.outcome import HookKind
+from statejobs.values.timetable import Timetable
 from statejobs.values.unique_key import UniqueKeys
 
 GuardFunction = Callable[[Any], bool]
@@ -222,6 +223,8 @@ class TaskSpec:
     home: Home
     takes_context: bool
     """Whether its first parameter is the context of the job."""
+    timetable: Timetable | None = None
+    """When it runs by itself; None when only somebody asks for it."""
     discard_hook: Callable[..., None] | None = None
     """Takes the session, the reason, and the arguments of the job."""
     actors: Actors = field(default_factory=Actors)

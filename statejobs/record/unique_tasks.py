@@ -35,7 +35,7 @@ def enqueue_unique_tasks(
     unique = task.options.unique
     assert keys is not None  # noqa: S101 - the caller has looked
     assert unique is not None  # noqa: S101
-    new, former = _new_jobs(task, keys, shared, each)
+    new, former = keyed_jobs(task, keys, shared, each)
     if unique.on_conflict == "raise":
         _refuse_equals(task, new)
     results: dict[int, EnqueueResult] = {}
@@ -57,7 +57,7 @@ def enqueue_unique_tasks(
     return [results.get(place) or held[job.dedupe_key] for place, job in enumerate(new)]
 
 
-def _new_jobs(
+def keyed_jobs(
     task: TaskSpec, keys: UniqueKeys, shared: NewJob, each: Sequence[tuple[str, str]]
 ) -> tuple[list[NewJob], dict[str, str]]:
     """Return the jobs with their dedupe keys, and the former ones of each."""

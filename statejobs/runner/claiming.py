@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from statejobs.config import WorkerSettings
 from statejobs.events import JobPostponed, JobsClaimed, JobStale
+from statejobs.runner.agenda import Agenda
 from statejobs.runner.answers import Starts, Subject
 from statejobs.runner.blame import is_everyones
 from statejobs.runner.crash_points import CrashPoint, Reach, live_on
@@ -120,9 +121,18 @@ class Claiming:
         keys = self._works.unpaused_keys()
         return keys if self._only is None else [k for k in keys if k in self._only]
 
-    def look(self, queues: Sequence[str]) -> Peek:
-        """Look which of *queues* have work, and for whom; claims go by it until the next look."""
-        peek = peek_queues(self._store, queues, self.claimable_keys())
+    def look(self, queues: Sequence[str], agenda: Agenda | None = None) -> Peek:
+        """Look which of *queues* have work, and for whom; claims go by it until the next look.
+
+        With an *agenda*, also when the next of its schedules is due.
+        """
+        keys = self.claimable_keys()
+        if agenda is None:
+            peek = peek_queues(self._store, queues, keys)
+        else:
+            peek = peek_queues(
+                self._store, queues, keys, specs=agenda.specs, tick_keys=agenda.keys
+            )
         self._with_strangers = peek.strangers
         return peek
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
+from statejobs.runner.agenda import Agenda
 from statejobs.runner.blockers import who_has_locked
 from statejobs.runner.claiming import Wanted
 from statejobs.runner.crew import Crew
@@ -35,12 +36,14 @@ class Refill:
         *,
         keeper: Keeper,
         news: News,
+        agenda: Agenda | None = None,
     ) -> None:
         self._runner = runner
         self._crew = crew
         self._held = held
         self._keeper = keeper
         self._news = news
+        self._agenda = agenda
         self._sources = runner.sources
         self._settings = runner.settings
         self._queues = [lane.queue for lane in crew.lanes]
@@ -129,8 +132,10 @@ class Refill:
         timekeeper = self._runner.timekeeper
         keys = claiming.claimable_keys()
         sent = self._sources.clock.monotonic()
-        peek = claiming.look(self._queues)
+        peek = claiming.look(self._queues, self._agenda)
         timekeeper.take(peek.told, sent=sent)
+        if self._agenda is not None:
+            self._agenda.expect(peek.next_tick)
         now = self._sources.clock.now()
         ready = set(peek.ready)
         if peek.next_due is not None and peek.next_due <= now:

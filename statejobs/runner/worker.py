@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from statejobs.config import WorkerSettings
 from statejobs.events import WorkerStarted, WorkerStopped
+from statejobs.runner.agenda import Agenda
 from statejobs.runner.crew import Crew
 from statejobs.runner.executors import LastOnLoop, LoopThread, OnLoopBlocked, Threads
 from statejobs.runner.keeper import HeldClaims, Keeper
@@ -50,6 +51,7 @@ class Worker:
         on_loop_blocked: OnLoopBlocked | None = None,
         watch: SilenceWatch | None = None,
         services: Sequence[Service] = (),
+        agenda: Agenda | None = None,
         declares: str | None = None,
         lifespan: Lifespan | None = None,
     ) -> None:
@@ -67,6 +69,7 @@ class Worker:
             on_loop_blocked: Called when a body blocks that loop for good.
             watch: Notices connections that stay silent.
             services: What else shall go on while it runs.
+            agenda: Is told when a schedule is due, as a look shows.
             declares: What its code declares, as JSON, for nodes of other code.
             lifespan: What it keeps open on that loop, from before its first claim to after its last
                 job.
@@ -104,7 +107,12 @@ class Worker:
             on_forgotten=self._node.register_again,
         )
         refill = Refill(
-            runner, self._crew, self.held, keeper=self._keeper, news=self._news
+            runner,
+            self._crew,
+            self.held,
+            keeper=self._keeper,
+            news=self._news,
+            agenda=agenda,
         )
         claim, *others = self.services = (
             refill.service(),

@@ -40,6 +40,8 @@ class Peek:
     """What a glance at the queues showed."""
 
     next_due: datetime | None
+    next_tick: datetime | None
+    """When a schedule of ours is due; in the past, when a tick is to be gone on with."""
     ready: frozenset[str]
     """The queues that have work."""
     strangers: frozenset[str]

@@ -19,6 +19,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    null,
     select,
     true,
 )
@@ -37,6 +38,7 @@ from statejobs.store.conditions import (
     readable,
 )
 from statejobs.store.rows import Peek, time_of
+from statejobs.store.schedules import next_tick
 from statejobs.store.store import Store
 from statejobs.store.tables import IS_QUEUED, IS_WAITING_FOR_TIME, jobs
 from statejobs.values.job import Job
@@ -48,20 +50,35 @@ _WIDER = 10
 """By so much more is looked at when others hold too many of those."""
 
 
-def peek_queues(store: Store, queues: Sequence[str], keys: Sequence[str]) -> Peek:
-    """Look which of *queues* have work for *keys* or for others, and when the next job is due."""
+def peek_queues(
+    store: Store,
+    queues: Sequence[str],
+    keys: Sequence[str],
+    *,
+    specs: Sequence[str] = (),
+    tick_keys: Sequence[str] = (),
+) -> Peek:
+    """Look which of *queues* have work for *keys* or for others, and when the next job is due.
+
+    Also when the next tick is, of schedules that have one of *specs*; one of *tick_keys* that is
+    not finished is due since it began.
+    """
     dialect = store.dialect
-    given = {
+    ticks = bool(specs or tick_keys)
+    given: dict[str, Any] = {
         "queues": list(queues),
         "keys": list(keys),
         "queue_list": _as_list(queues, dialect),
         "key_list": _as_list(keys, dialect),
     }
+    if ticks:
+        given |= {"specs": list(specs), "tick_keys": list(tick_keys)}
     with store.unwaiting() as connection:
-        rows = connection.execute(_peek(dialect), given).all()
-    (told, next_due, *_) = rows[0] if rows else (None, None)
+        rows = connection.execute(_peek(dialect, ticks=ticks), given).all()
+    (told, next_due, next_tick, *_) = rows[0] if rows else (None, None, None)
     return Peek(
         next_due=time_of(next_due),
+        next_tick=time_of(next_tick),
         ready=frozenset(row.queue for row in rows if row.has_ours),
         strangers=frozenset(row.queue for row in rows if row.has_strangers),
         told=told,
@@ -121,8 +138,8 @@ def _as_list(names: Sequence[str], dialect: str) -> object:
     )
 
 
-@lru_cache(maxsize=2)
-def _peek(dialect: str) -> Select[Any]:
+@lru_cache(maxsize=4)
+def _peek(dialect: str, *, ticks: bool) -> Select[Any]:
     """Look, without locking, at the time, when the next job is due, and what queues hold.
 
     For each of `queue_list` whether jobs of `key_list` are queued there, and whether others are.
@@ -147,7 +164,8 @@ def _peek(dialect: str) -> Select[Any]:
     seen = seen.union_all(
         select(seen.c.queue, following).where(seen.c.key.is_not(None))
     )
-    return _summary(seen, ours, dialect)
+    tick = next_tick(dialect) if ticks else null()
+    return _summary(seen, ours, tick, dialect)
 
 
 def _first_key(
@@ -159,12 +177,15 @@ def _first_key(
     return first.correlate(outer).scalar_subquery()
 
 
-def _summary(seen: FromClause, ours: FromClause, dialect: str) -> Select[Any]:
+def _summary(
+    seen: FromClause, ours: FromClause, tick: ColumnElement[Any], dialect: str
+) -> Select[Any]:
     """Return one row for each queue."""
     is_ours = exists().where(ours.c.name == seen.c.key).correlate(seen)
     return select(
         database_time(dialect).label("told"),
         _next_due(dialect).label("next_due"),
+        tick.label("next_tick"),
         seen.c.queue,
         func.max(case((is_ours, 1), else_=0)).label("has_ours"),
         func.max(case((seen.c.key.is_(None), 0), (is_ours, 0), else_=1)).label(

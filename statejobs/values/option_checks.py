@@ -133,6 +133,18 @@ def one_of(*known: str) -> Check:
     return check
 
 
+def cron(where: str, name: str, value: Any) -> str:
+    """Check a cron expression; whether it ever runs depends on the time zone, too."""
+    check_text(f"{where}: {name}", value, example="0 */6 * * *")
+    return str(value)
+
+
+def timezone(where: str, name: str, value: Any) -> str:
+    """Check the name of a time zone; the calendar looks whether there is one."""
+    check_text(f"{where}: {name}", value, example="Europe/Prague")
+    return str(value)
+
+
 def backoff(where: str, _name: str, value: Any) -> Backoff:
     """Return the backoff for which the value stands."""
     try:

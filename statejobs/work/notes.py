@@ -10,6 +10,7 @@ and the server sees no deadlock between two sessions of one worker.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from statejobs.errors import ArgumentsError, StateJobsError
 from statejobs.runner.port import Claim
 from statejobs.store.faults import Fault, fault_of
 from statejobs.store.hold import note_on_job
+from statejobs.store.schedules import find_tick_before
 from statejobs.store.store import Store
 from statejobs.values.clock import Clock
 
@@ -87,6 +89,14 @@ class JobNotes:
         self._claim.unsaved_checkpoint = text if is_ours is None else None
         # what runs again within the attempt, as a batch does that came to nothing, finds it too
         self._claim.job = structs.replace(self._claim.job, checkpoint=text)
+
+    def last_tick(self) -> datetime | None:
+        """Return the last tick before that of the job which was not skipped."""
+        job = self._claim.job
+        if job.tick_at is None:
+            return None
+        with self._store.unwaiting() as connection:
+            return find_tick_before(connection, job.key, job.tick_at)
 
     def _must_wait(self) -> bool:
         return self._store.has_one_writer and self._is_writing()

@@ -87,6 +87,7 @@ SAMPLES = {
     "resource": ["Parcel"],
     "record_id": ["1"],
     "keys": [["parcel.send"]],
+    "ticks": [False, True],
     "suspects": [*Suspects],
     "waits": [False, True],
     "names": [ALONE],

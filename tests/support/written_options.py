@@ -11,6 +11,7 @@ from pathlib import Path
 from statejobs.values.job_options import JobOptions
 from statejobs.values.option import Option, options_of
 from statejobs.values.options import TaskOptions, TriggerOptions
+from statejobs.values.scheduled_options import ScheduledOptions
 from statejobs.values.unique import Unique
 from tests.support.written_waits import waits_written
 
@@ -40,6 +41,12 @@ DOORS = (
         "declare/trigger.py", "on_demand", TriggerOptions, "## `Trigger.on_demand(key"
     ),
     Door("declare/task.py", "task", TaskOptions, "## `@task(key"),
+    Door(
+        "declare/scheduled_action.py",
+        "scheduled_action",
+        ScheduledOptions,
+        "## `@scheduled_action(key",
+    ),
     Door("declare/task.py", "options", JobOptions, "## `.options("),
     Door("declare/action_on_class.py", "options", JobOptions, "## `.options("),
     Door("values/unique.py", None, Unique, "## `Unique("),
@@ -58,8 +65,8 @@ def signature_written(source: str, door: Door) -> str:
         last += 1
     indent = " " * arguments[0].col_offset
     written = [
-        f"{indent}{field.name}: {_annotation(door.takes, field.name)} = "
-        f"{_left_out(door.takes, field)!r},\n"
+        f"{indent}{field.name}: {_annotation(door.takes, field.name)}"
+        f"{_default(door.takes, field)},\n"
         for field in fields(door.takes)
         if field.kw_only
     ]
@@ -128,6 +135,11 @@ def _shown(field: Field, shown: str | None) -> str:
     if shown is not None and not shown.endswith(")"):
         return shown
     return "`{}`".format(shown or repr(field.default).replace("'", '"'))
+
+
+def _default(declaration: type, field: Field) -> str:
+    left_out = _left_out(declaration, field)
+    return "" if left_out is MISSING else f" = {left_out!r}"
 
 
 def _left_out(declaration: type, field: Field) -> object:
