@@ -85,6 +85,8 @@ class Retention:
     """Jobs that gave up, unless a retry would continue them."""
     history: timedelta | None = None
     """Rows of history, whatever became of their record."""
+    ticks: timedelta | None = timedelta(days=30)
+    """Ticks of schedules, but for the last two of each that were not skipped."""
     every: timedelta | None = timedelta(minutes=1)
     """How often a worker prunes; None leaves it to `prune()`."""
     batch: int = 1000
@@ -124,8 +126,8 @@ class Retention:
 
     @classmethod
     def older_than(cls, age: timedelta) -> Retention:
-        """Return one that keeps every ended job for *age*, and all history."""
-        return cls(completed=age, cancelled=age, discarded=age)
+        """Return one that keeps every ended job for *age*, and all history and ticks."""
+        return cls(completed=age, cancelled=age, discarded=age, ticks=None)
 
 
 def check_parts(

@@ -224,6 +224,7 @@ class RowsPruned(Happening, frozen=True, kw_only=True):
     jobs: int
     attempts: int
     history: int
+    ticks: int = 0
 
 
 class ClockSet(Happening, frozen=True, kw_only=True):

@@ -56,11 +56,13 @@ def prune(settings: Settings, older_than: timedelta | None, dry_run: bool) -> No
                 "jobs": counts,
                 "attempts": pruned.attempts,
                 "history": pruned.history,
+                "ticks": pruned.ticks,
             }
         )
         return
     said = ", ".join(f"{count} {state}" for state, count in counts.items())
     settings.output.text(
         f"{'would delete' if dry_run else 'deleted'} jobs: {said}; "
-        f"their attempts: {pruned.attempts}; rows of history: {pruned.history}"
+        f"their attempts: {pruned.attempts}; rows of history: {pruned.history}; "
+        f"ticks: {pruned.ticks}"
     )

@@ -7,11 +7,32 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, delete, func, literal, select
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 
 from statejobs.store.conditions import as_bytes, is_listed, still_in
 from statejobs.store.rows import text_of
-from statejobs.store.tables import IS_ENDED, attempts, jobs, literal_state, transitions
+from statejobs.store.tables import (
+    IS_ENDED,
+    attempts,
+    jobs,
+    literal_state,
+    schedules,
+    ticks,
+    transitions,
+)
 from statejobs.values.job import JobState
 
 
@@ -143,3 +164,47 @@ def delete_history(connection: Connection, ids: Sequence[int]) -> None:
         is_listed(transitions.c.id, connection.dialect.name)
     )
     connection.execute(rows, {"ids": ids})
+
+
+def count_ticks(connection: Connection, before: datetime) -> int:
+    """Return how many ticks are older than then, and needed no more."""
+    query = select(func.count()).select_from(_old_ticks().subquery("old"))
+    return connection.scalar(query, {"before": before}) or 0
+
+
+def delete_ticks(connection: Connection, before: datetime, *, limit: int) -> int:
+    """Delete up to *limit* ticks older than then; return how many."""
+    given = {"before": before, "limit": limit}
+    return connection.execute(_delete_ticks(), given).rowcount
+
+
+def _delete_ticks() -> Executable:
+    """Delete the ticks that `_old_ticks` finds."""
+    # a CTE is read once; an IN-subquery's LIMIT may run twice
+    old = _old_ticks().limit(bindparam("limit")).cte("old")
+    is_old = tuple_(ticks.c.key, ticks.c.at).in_(select(old.c.key, old.c.at))
+    return delete(ticks).where(is_old)
+
+
+def _old_ticks() -> Select[Any]:
+    """Find finished ticks, but for the last two of each schedule that were not skipped.
+
+    They are looked for schedule by schedule: no index has the ticks of all in the order of time.
+    """
+    later = ticks.alias("later")
+    last_but_one = (
+        select(later.c.at)
+        .where(later.c.key == schedules.c.key, later.c.why.is_(None))
+        .order_by(later.c.at.desc())
+        .limit(1)
+        .offset(1)
+        .correlate(schedules)
+        .scalar_subquery()
+    )
+    is_needed_no_more = or_(ticks.c.why.is_not(None), ticks.c.at < last_but_one)
+    is_old = ticks.c.at < bindparam("before", type_=ticks.c.at.type)
+    return (
+        select(ticks.c.key, ticks.c.at)
+        .join_from(schedules, ticks, ticks.c.key == schedules.c.key)
+        .where(is_old, ticks.c.done_at.is_not(None), is_needed_no_more)
+    )

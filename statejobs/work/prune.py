@@ -40,11 +40,13 @@ class Pruned:
     jobs: dict[JobState, int] = field(default_factory=lambda: dict.fromkeys(ENDED, 0))
     attempts: int = 0
     history: int = 0
+    ticks: int = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether there was nothing to delete."""
-        return not (any(self.jobs.values()) or self.attempts or self.history)
+        beside = (self.attempts, self.history, self.ticks)
+        return not any((*self.jobs.values(), *beside))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +104,18 @@ class Pruner:
         if retention.history is not None and retention.history < now - FIRST:
             before = now - retention.history
             self._prune_history(before, retention.batch, pruned, dry_run=dry_run)
+        age = retention.ticks if self._registry.schedules else None
+        if age is not None and age < now - FIRST:
+            pruned.ticks = self._prune_ticks(
+                now - age, retention.batch, dry_run=dry_run
+            )
         if not dry_run and not pruned.is_empty:
             self._telemetry.emit(
                 RowsPruned,
                 jobs=sum(pruned.jobs.values()),
                 attempts=pruned.attempts,
                 history=pruned.history,
+                ticks=pruned.ticks,
             )
         return pruned
 
@@ -188,6 +196,18 @@ class Pruner:
                 in_halves(ids, delete, partial(_is_left, "history"), whole_first=True)
             is_more = len(ids) == batch
             after = ids[-1] if ids else after
+
+    def _prune_ticks(self, before: datetime, batch: int, *, dry_run: bool) -> int:
+        """Delete ticks older than then, or count them; return how many."""
+        if dry_run:
+            with self._store.unwaiting() as connection:
+                return statements.count_ticks(connection, before)
+        pruned, deleted = 0, batch
+        while deleted == batch:
+            with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
+                deleted = statements.delete_ticks(connection, before, limit=batch)
+            pruned += deleted
+        return pruned
 
     def _unneeded(
         self, connection: Connection, state: JobState, found: Iterable[EndedJob]

@@ -187,6 +187,7 @@ def test_prune_deletes_what_is_old_and_a_dry_run_counts_it(app, database_url):
         "jobs": {"completed": 1, **nothing},
         "attempts": 0,
         "history": 0,
+        "ticks": 0,
     }
     assert "deleted jobs: 1 completed, 0 cancelled" in deleted.stdout
     assert app.queries.jobs() == []

@@ -18,6 +18,7 @@ from statejobs import (
 from statejobs.events import RowsPruned
 from statejobs.store.tables import attempts, jobs, transitions
 from statejobs.values.job import ENDED, LIVE
+from tests.support.bells import schedule_of, ticks_of, tower
 from tests.support.clock import NOON, ManualClock, manual_sources
 from tests.support.hostile import allow_updates, execute, refuse_deletes
 from tests.support.parcels import Letter, Parcel, post_office
@@ -389,3 +390,27 @@ def test_a_dry_run_counts_what_ended_at_one_instant(app):
 
     assert app.prune(dry_run=True).jobs[JobState.COMPLETED] == 7
     assert app.prune().jobs[JobState.COMPLETED] == 7
+
+
+def test_old_ticks_are_deleted_but_for_the_last_two_of_each_schedule(
+    database_url, clock
+):
+    kept = Retention(batch=2)
+    with tower(database_url, clock=clock, retention=kept) as app:
+        app.drain()
+        for _ in range(3):
+            clock.advance(hours=1)
+            app.drain()
+        clock.advance(days=31)
+
+        counted = app.prune(dry_run=True)
+        pruned = app.prune()
+
+        # of either bell one that rang, and the three that note what was missed
+        assert (counted.ticks, pruned.ticks) == (5, 5)
+        assert [at for at, *_ in ticks_of(app, "bell.strike")] == [
+            NOON + timedelta(hours=2),
+            NOON + timedelta(hours=3),
+        ]
+        app.drain()
+        assert schedule_of(app, "bell.strike").next_at > clock.now()

@@ -30,7 +30,7 @@ from statejobs.store.nodes import (
     remove_node,
 )
 from statejobs.store.strangers import peek_queues
-from statejobs.store.tables import attempts, jobs, transitions
+from statejobs.store.tables import attempts, jobs, schedules, ticks, transitions
 from statejobs.values.suspects import Suspects
 from tests.support import errands, meters, parcels
 from tests.support.clock import NOON, ManualClock, manual_sources
@@ -52,7 +52,12 @@ PROCESSING = {
     "token": "t",
 }
 RECORDS = {"parcels": Parcel, "letters": Letter, "messages": Message, "meters": Meter}
-OURS = ("statejobs_jobs", "statejobs_transitions", "statejobs_attempts")
+OURS = (
+    "statejobs_jobs",
+    "statejobs_transitions",
+    "statejobs_attempts",
+    "statejobs_ticks",
+)
 
 MAY_READ_ALL = (
     # (part of the statement, tables or indexes of which it may read all, why)
@@ -74,6 +79,11 @@ MAY_READ_ALL = (
         r"count\(\*\)",
         {f"ix_statejobs_jobs_{name}" for name in ("claim", "keys", "due", "lease")},
         "each of these indexes holds just the jobs that are counted",
+    ),
+    (
+        r"min\(statejobs_ticks.began_at\)",
+        {"ix_statejobs_ticks_undone"},
+        "it holds just the ticks that are not finished",
     ),
     (r"owner IS NULL", {"ix_statejobs_jobs_lease"}, "it holds just the jobs that run"),
     (r"min\(statejobs_jobs.run_at\)", {"ix_statejobs_jobs_due"}, "one row, the first"),
@@ -238,6 +248,8 @@ def crowd(app):
             put_jobs(
                 connection, range(start, start + FEW), state=state, run_at=LONG_AFTER
             )
+        for n in range(10):
+            put_ticks(connection, f"schedule.{n}", range(AT_ONCE))
         if connection.dialect.name == "postgresql":
             for table in (*OURS, *RECORDS):
                 connection.execute(
@@ -302,6 +314,18 @@ def put_jobs(connection, numbers, **values):
         numbers,
         moved,
         lambda n: {"job_id": n, "record_id": cast(n, Text)},
+    )
+
+
+def put_ticks(connection, key, numbers):
+    """A schedule that has ticked so often; the ticks of all are one after the other."""
+    connection.execute(insert(schedules).values(key=key, spec=key, next_at=LONG_AFTER))
+    connection.execute(
+        insert(ticks),
+        [
+            {"key": key, "at": at, "began_at": at, "done_at": at}
+            for at in (NOON + timedelta(minutes=n) for n in numbers)
+        ],
     )
 
 

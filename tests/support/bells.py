@@ -58,13 +58,14 @@ TOWER = Domain("tower", tasks=[ring, strike, toll])
 
 
 @contextmanager
-def tower(url, *, clock=None, domain=TOWER, prefix=""):
+def tower(url, *, clock=None, domain=TOWER, prefix="", **options):
     """An app on *url* with its tables, on a clock that the test moves; closed at the end."""
     app = StateJobs(
         url,
         domains=[domain],
         settings=WorkerSettings(lease=LEASE),
         sources=manual_sources(clock or ManualClock(), prefix=prefix),
+        **options,
     )
     try:
         app.create_all()
