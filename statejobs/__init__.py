@@ -59,6 +59,7 @@ from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
 from statejobs.values.backoff import Backoff, Exponential
 from statejobs.values.clock import Clock, Sources, SystemClock, utcnow
+from statejobs.values.cron import next_times
 from statejobs.values.graph import MachineSpec
 from statejobs.values.job import (
     BulkDryRun,
@@ -152,6 +153,7 @@ __all__ = [
     "increment",
     "mermaid",
     "metadata",
+    "next_times",
     "override_state",
     "scheduled_action",
     "set_to",

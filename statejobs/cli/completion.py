@@ -28,7 +28,7 @@ def complete(names_of: Callable[[StateJobs], Iterable[str]]) -> Completer:
                 names = list(names_of(settings.import_app()))
         except Exception:  # noqa: BLE001 - no app, or a broken one: the command itself will say so
             return []
-        return _beginning(incomplete, names)
+        return beginning(incomplete, names)
 
     return completed
 
@@ -57,17 +57,18 @@ def job_states(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete a state of jobs."""
-    return _beginning(incomplete, [state.value for state in JobState])
+    return beginning(incomplete, [state.value for state in JobState])
 
 
 def job_outcomes(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete a way in which jobs end."""
-    return _beginning(incomplete, [outcome.value for outcome in JobOutcome])
+    return beginning(incomplete, [outcome.value for outcome in JobOutcome])
 
 
-def _beginning(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
+def beginning(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
+    """Return those of *names* that begin so."""
     begin = incomplete.lower()
     found = dict.fromkeys(name for name in names if name.lower().startswith(begin))
     return [CompletionItem(name) for name in found]

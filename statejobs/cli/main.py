@@ -14,6 +14,7 @@ from statejobs.cli.jobs import job_group
 from statejobs.cli.problems import Exit
 from statejobs.cli.prune import prune
 from statejobs.cli.records import record_group
+from statejobs.cli.schedules import schedule_group
 from statejobs.cli.settings import common_options
 from statejobs.cli.status import queue_group, status
 from statejobs.cli.terminal import Terminal
@@ -43,6 +44,7 @@ for command in (
     job_group,
     record_group,
     queue_group,
+    schedule_group,
     prune,
     diagram,
     database_group,

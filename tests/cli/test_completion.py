@@ -40,6 +40,7 @@ def completed(shell, sqlite_url):
         (["worker", "--queues", "sl"], ["slow"]),
         (["worker", "--domain", "w"], ["work"]),
         (["worker", "--log-format", "j"], ["json"]),
+        (["schedule", "next", "--timezone", "europe/pra"], ["Europe/Prague"]),
     ],
     ids=" ".join,
 )

@@ -46,6 +46,7 @@ from statejobs import (
     acting_as,
     guard,
     increment,
+    next_times,
     override_state,
     set_to,
     stamp,
@@ -492,3 +493,7 @@ def subscribe(jobs: StateJobs) -> None:
     jobs.telemetry.subscribe(lambda held: watch_key(held.key, held.seconds), KeyHeld)
     jobs.telemetry.subscribe(seen.append, DatabaseAway)
     jobs.telemetry.subscribe(print)
+
+
+def tell_when(now: datetime) -> None:
+    assert_type(next_times("0 9 * * 1-5", "Europe/Prague", now, 3), list[datetime])
