@@ -1,7 +1,9 @@
 """When expressions run: cases that people know by heart, one by one."""
 
 import pickle
-from datetime import UTC, datetime, timedelta, timezone
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -196,6 +198,28 @@ def test_a_nickname_stands_for_five_fields(nickname, fields):
 
 def test_29_february_is_found_over_a_century_that_has_none():
     assert runs("0 0 29 2 *", "UTC", "2096-03-01 00:00", 1) == ["2104-02-29 00:00"]
+
+
+class Watched(tzinfo):
+    """A zone that counts how often its clock is looked at."""
+
+    def __init__(self, name):
+        self.zone, self.looks = ZoneInfo(name), 0
+
+    def fromutc(self, moment):
+        self.looks += 1
+        return self.zone.fromutc(moment.replace(tzinfo=self.zone)).replace(tzinfo=self)
+
+    def utcoffset(self, moment):
+        return moment.replace(tzinfo=self.zone).utcoffset()
+
+
+def test_a_rare_run_is_found_without_a_look_at_each_day():
+    rare = cron("0 12 29 2 *", "Europe/Prague")
+    watched = replace(rare, clock=Watched("Europe/Prague"))
+
+    assert watched.after(at("2096-03-01 00:00")) == at("2104-02-29 11:00")
+    assert watched.clock.looks < 50
 
 
 def test_there_is_no_run_where_28_years_have_none():
