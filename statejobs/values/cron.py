@@ -21,6 +21,7 @@ _FAR = timedelta(days=28 * 365.25)
 _SOME_TIME = datetime(2024, 1, 1, tzinfo=UTC)
 """From here on an expression must run: a fixed time, so that each machine says the same."""
 _MENDINGS = 8
+_EXAMPLE = "say '0 3 * * *' for 03:00 every day"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,7 @@ def _read(expression: str, where: str) -> Fields:
             f"{expression!r} is no cron expression",
             where=where,
             why=str(error).splitlines()[-1],
-            fix="say '0 3 * * *' for 03:00 every day",
+            fix=_EXAMPLE,
         ) from None
 
 
@@ -120,9 +121,9 @@ def _refused(
 ) -> WrongValueError:
     """Return the error of an *objection*, with what was meant and when that would run."""
     meant = _meant(objection)
-    fix = objection.fix
-    if meant:
-        times = _next(fields_of(meant), clock, utcnow(), 3)
+    times = _next(fields_of(meant), clock, utcnow(), 3) if meant else []
+    fix = objection.fix or _EXAMPLE
+    if times:
         shown = [f"{time.astimezone(clock):%Y-%m-%d %H:%M}" for time in times]
         fix = f"did you mean {meant!r}, next at {', '.join(shown)} in {zone}?"
     return WrongValueError(objection.what, where=where, why=objection.why, fix=fix)
@@ -145,7 +146,7 @@ def _never(expression: str, where: str) -> WrongValueError:
         f"{expression!r} never runs",
         where=where,
         why="no day of 28 years fits it, or the clock never shows that time",
-        fix="say 'L' for the last day of a month",
+        fix="say 'L' for the last day of a month, or another time of day",
     )
 
 

@@ -14,7 +14,6 @@ from statejobs.values.crontab import zones
 from tests.support.wall_clocks import Meaning
 
 NOW = datetime(2026, 11, 28, 13, tzinfo=UTC)
-NONE = "[-no suggestion-]"
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +80,8 @@ def test_what_is_nearly_right_is_told_with_its_next_three_times(expression):
 REFUSED = {
     "": "'' has no fields",
     "* * *": "'* * *' has three fields",
+    "0 0 31 2 * *": "all that there are; say '0 3 * * *' for 03:00 every day",
+    "0 0 31 2-2 *": "its ends are one value; say '0 3 * * *' for 03:00 every day",
     "1 2 3 4 5 6 7 8": "'1 2 3 4 5 6 7 8' has 8 fields",
     f"{'1,' * 100}2 * * * *": "an expression of 209 characters: none needs more than 200",
     "\uff10 0 * * *": "has a character that is neither printed nor ASCII",
