@@ -54,6 +54,7 @@ from statejobs.record.actors import ActorCodec
 from statejobs.record.change import Change, ChangeContext
 from statejobs.record.protect import override_state
 from statejobs.runner.drain import DrainResult
+from statejobs.store.ago import ago, everything
 from statejobs.store.engines.sqlite import configure_sqlite
 from statejobs.store.tables import metadata
 from statejobs.store.types import UtcDateTime
@@ -148,7 +149,9 @@ __all__ = [
     "WrongValueError",
     "__version__",
     "acting_as",
+    "ago",
     "configure_sqlite",
+    "everything",
     "guard",
     "increment",
     "mermaid",

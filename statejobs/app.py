@@ -132,6 +132,7 @@ class StateJobs(ByHand):
         self._slots = sum(self.queues.values())
         self.engine = open_engine(database, connections=self._slots)
         self._is_engine_ours = not isinstance(database, Engine | Connection)
+        self.registry.check_schedules(self.engine.dialect)
         renew_in_children(self.engine)
         self.store = Store(
             self.engine,

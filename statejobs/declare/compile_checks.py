@@ -112,7 +112,7 @@ def refuse_other_states(declared: Declared) -> None:
 
 
 def refuse_lonely(declared: Declared) -> None:
-    """Refuse a trigger without its one action, and whatever has a trigger of another class.
+    """Refuse a trigger without its one action, and whatever may not have its trigger.
 
     Raises:
         DefinitionError: As said.
@@ -123,6 +123,7 @@ def refuse_lonely(declared: Declared) -> None:
         _refuse_stranger(declared, name, action.trigger, what="an action")
     for name, run in declared.runs():
         _refuse_strange_run(declared, name, run)
+        _refuse_scheduled_run(declared, name, run)
     for name, specs in declared.hooks.items():
         for spec in specs:
             _refuse_stranger(declared, name, spec.trigger, what="a hook")
@@ -248,6 +249,17 @@ def _refuse_stranger(
         f"its trigger {trigger.options.key!r} is not an attribute of {declared.cls.__name__}",
         why=f"{what} without its trigger would never run",
         fix=f"declare the trigger in the same class (or mixin), above the {what.split()[1]}",
+    )
+
+
+def _refuse_scheduled_run(declared: Declared, name: str, run: TriggerSpec) -> None:
+    if run.schedule is None or run.schedule.is_hybrid:
+        return
+    raise DefinitionError(
+        declared.where(name),
+        f"its run_trigger {run.options.key!r} is scheduled only",
+        why="its jobs are made by ticks, of the records for which its where= holds",
+        fix="declare it with Trigger.hybrid, which takes both",
     )
 
 

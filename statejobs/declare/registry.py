@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import MetaData
+from sqlalchemy import Dialect, MetaData
 
 from statejobs.declare.abstract import mapped_below
 from statejobs.declare.domain import Domain
@@ -21,7 +21,8 @@ from statejobs.errors import (
     did_you_mean,
 )
 from statejobs.record.actors import ActorCodec, Actors
-from statejobs.record.model import ResourceModel
+from statejobs.record.candidates import check_schedule
+from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.related import check_load
 from statejobs.record.specs import BoundTrigger
 from statejobs.values.kinds import check_kind, check_text, members_of
@@ -186,6 +187,21 @@ class Registry:
                     f"queues of this app, so they wait; {did_you_mean(queue, queues)}"
                 )
 
+    def check_schedules(self, dialect: Dialect) -> None:
+        """Compile what each schedule picks, for a database.
+
+        Raises:
+            DefinitionError: It cannot be asked for.
+        """
+        for model in self._models():
+            for bound in model.triggers.values():
+                if bound.schedule is not None:
+                    check_schedule(model, bound, dialect)
+
+    def _models(self) -> Iterator[ResourceModel]:
+        for model in self.resources.values():
+            yield from models_within(model)
+
     def _add(self, model: ResourceModel) -> None:
         other = self.resources.get(model.name)
         if other is not None and other.cls is not model.cls:
@@ -246,8 +262,8 @@ def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
     """Refuse arguments of `run_trigger` that no job could carry; callables are asked later."""
     signature = bound.action.signature  # resolves its annotations
     given = bound.options.args
-    promised = {promise.key for promise in model.spec.promises}
-    if callable(given) or bound.key not in promised:
+    asks = _who_asks(model, bound)
+    if callable(given) or asks is None:
         return
     try:
         signature.encode_call((), dict(given or {}))
@@ -255,9 +271,18 @@ def _check_arguments(model: ResourceModel, bound: BoundTrigger) -> None:
         raise DefinitionError(
             _where(model, bound),
             f"its args= do not fit the action: argument {error.parameter!r} {error.problem}",
-            why="run_trigger passes these arguments, so every such transition would fail",
+            why=asks,
             fix=f"give args= what {bound.action.name!r} takes, or give the parameter a default",
         ) from error
+
+
+def _who_asks(model: ResourceModel, bound: BoundTrigger) -> str | None:
+    """Say who passes the `args=` of a trigger; None where nobody does."""
+    if bound.key in {promise.key for promise in model.spec.promises}:
+        return "run_trigger passes these arguments, so every such transition would fail"
+    if bound.schedule is not None:
+        return "each tick passes these arguments, so every job of it would fail"
+    return None
 
 
 def _full_name(model: ResourceModel) -> str:

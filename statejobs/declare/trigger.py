@@ -5,7 +5,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from sqlalchemy.orm import Session
 
@@ -16,8 +25,10 @@ from statejobs.declare.hook import hook_of, method_of, refuse_lost_hook
 from statejobs.declare.hook_checks import check_method_hook
 from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.run_trigger import Later, Promising
+from statejobs.declare.schedule_words import ScheduleWords
 from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.record.change import Change
+from statejobs.record.schedule_spec import ScheduleSpec
 from statejobs.record.specs import GuardFunction, PromiseSpec, TriggerSpec
 from statejobs.values.backoff import Backoff
 from statejobs.values.job import Job
@@ -28,6 +39,7 @@ from statejobs.values.loading import LoaderOption
 from statejobs.values.option import chosen, given
 from statejobs.values.options import TriggerOptions
 from statejobs.values.outcome import HookKind
+from statejobs.values.scheduled_trigger_options import ScheduledTriggerOptions
 from statejobs.values.unique import Unique
 from statejobs.values.wait import positive_wait
 
@@ -40,7 +52,10 @@ H = TypeVar("H", bound=DiscardHook)
 
 
 class Trigger(Promising):
-    """Declares that an action runs as a job. Make one with `Trigger.on_demand`."""
+    """Declares that an action runs as a job.
+
+    Make one with `Trigger.on_demand`, `Trigger.scheduled` or `Trigger.hybrid`.
+    """
 
     def __init__(self, spec: TriggerSpec) -> None:
         example = 'Trigger.on_demand("order.charge")'
@@ -125,6 +140,61 @@ class Trigger(Promising):
         names = locals()
         options = given(TriggerOptions, names)
         return cls(TriggerSpec(options, chosen(TriggerOptions, names)))
+
+    @classmethod
+    @explain_options(declared=ScheduledTriggerOptions)
+    def scheduled(cls, key: str, **options: Unpack[ScheduleWords]) -> Self:
+        """Declare a trigger that ticks: each time, jobs are made for the records that match.
+
+        A tick picks the records in a source of the action for which `where` holds and that have no
+        open job of this trigger; it is asked once more when a job starts. No `run_trigger` may name
+        the trigger, `enqueue` may.
+
+        It takes every option of `on_demand`, and:
+
+        Args:
+            key: Stable name stored with its jobs, for instance `"order.charge"`; it survives
+                renames of code. In a mixin, `"{resource}.charge"` gives each resource its own.
+            cron: When it ticks: five fields, such as `"*/10 * * * *"`, or `"@hourly"` to
+                `"@yearly"`.
+            where: Which records in a source of the action a tick picks: a function without
+                arguments, or of the class, that returns a condition of SQLAlchemy, in which
+                `ago(hours=24)` may be; or `everything`.
+            timezone: Zone whose clock `cron` goes by, by its IANA name, such as `"Europe/Prague"`.
+            catch_up: Which ticks follow that nobody was there for: `"none"`, the `"last"`, or
+                `"all"`, of which there are at most 100.
+            spread: Time over which the jobs of one tick become due, in 20 steps.
+            limit: Most records that one tick picks.
+            order_by: Which records come first, if there is a `limit` of 10,000 at most: a function
+                as `where`, that returns a column or a list of them.
+            batch: Records in one transaction.
+
+        Raises:
+            DefinitionError: A value that no schedule could have.
+            WrongValueError: No such time, or no such time zone.
+        """
+        return cls._ticking({"key": key, **options}, is_hybrid=False)
+
+    @classmethod
+    @explain_options(declared=ScheduledTriggerOptions)
+    def hybrid(cls, key: str, **options: Unpack[ScheduleWords]) -> Self:
+        """Declare a trigger that ticks, as `scheduled` does, and that `run_trigger` may name.
+
+        A job that anybody asked for is not asked about `where` when it starts.
+
+        Raises:
+            DefinitionError: As `scheduled`.
+            WrongValueError: As `scheduled`.
+        """
+        return cls._ticking({"key": key, **options}, is_hybrid=True)
+
+    @classmethod
+    def _ticking(cls, names: Mapping[str, Any], *, is_hybrid: bool) -> Self:
+        options = given(ScheduledTriggerOptions, names)
+        schedule = ScheduleSpec.of(options, is_hybrid=is_hybrid)
+        return cls(
+            TriggerSpec(options, chosen(ScheduledTriggerOptions, names), schedule)
+        )
 
     def __repr__(self) -> str:
         return f"<trigger {self.spec.options.key}>"

@@ -80,7 +80,7 @@ def table(spec: MachineSpec) -> list[tuple[str, str, str, str]]:
 def _arrows(spec: MachineSpec) -> dict[tuple[str, str], list[str]]:
     arrows: dict[tuple[str, str], list[str]] = {}
     for edge in spec.edges:
-        label = _name(spec, edge) + _runs(edge.runs)
+        label = _name(spec, edge) + _ticks(spec, edge) + _runs(edge.runs)
         for source in edge.sources:
             target = source if edge.target == STAYS else edge.target
             arrows.setdefault((source, target), []).append(label)
@@ -93,6 +93,17 @@ def _name(spec: MachineSpec, edge: Edge) -> str:
     actions = {trigger.key: trigger.action for trigger in spec.triggers}
     verb = _VERBS_OF_NO_STATE.get(edge.target, _VERBS[edge.kind])
     return f"{verb} {actions.get(edge.trigger or '', edge.name)}"
+
+
+def _ticks(spec: MachineSpec, edge: Edge) -> str:
+    """Say when a job that takes *edge* first is made by ticks."""
+    for trigger in spec.triggers:
+        is_first = edge.kind is (
+            EdgeKind.START if trigger.during else EdgeKind.COMPLETE
+        )
+        if trigger.key == edge.trigger and trigger.schedule is not None and is_first:
+            return f" ⏰ {trigger.schedule.cron.in_words()}"
+    return ""
 
 
 def _runs(promises: Iterable[Promise]) -> str:

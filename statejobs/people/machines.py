@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from statejobs.machine.diagram import mermaid
-from statejobs.values.graph import Edge, EdgeKind, MachineSpec, Promise
+from statejobs.values.graph import (
+    Edge,
+    EdgeKind,
+    MachineSpec,
+    Promise,
+    TriggerEdges,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +48,29 @@ class ShownEdge:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShownTimetable:
+    """When a trigger ticks."""
+
+    trigger: str
+    """Its key."""
+    cron: str
+    timezone: str
+    in_words: str
+
+    @classmethod
+    def of(cls, trigger: TriggerEdges) -> Iterator[ShownTimetable]:
+        """Yield that of *trigger*, if it has one."""
+        if trigger.schedule is not None:
+            cron = trigger.schedule.cron
+            yield cls(
+                trigger=trigger.key,
+                cron=cron.expression,
+                timezone=cron.zone,
+                in_words=cron.in_words(),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """The graph of a resource, or of the job itself."""
 
@@ -48,6 +79,7 @@ class Machine:
     initial: str
     final: tuple[str, ...]
     edges: tuple[ShownEdge, ...]
+    schedules: tuple[ShownTimetable, ...]
     mermaid: str
     """The same, drawn."""
 
@@ -60,6 +92,7 @@ def machine_of(spec: MachineSpec) -> Machine:
         initial=spec.initial,
         final=spec.final,
         edges=tuple(map(_edge, spec.edges)),
+        schedules=tuple(chain.from_iterable(map(ShownTimetable.of, spec.triggers))),
         mermaid=mermaid(spec),
     )
 

@@ -93,4 +93,5 @@ def trigger_edges(bound: BoundTrigger) -> TriggerEdges:
         failed=bound.failed,
         options=replace(bound.options, key=bound.key, aliases=bound.aliases),
         origins=bound.origins,
+        schedule=None if bound.schedule is None else bound.schedule.timetable,
     )

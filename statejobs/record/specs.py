@@ -20,6 +20,7 @@ from statejobs.record.actors import Actors
 from statejobs.record.change import Change
 from statejobs.record.home import Home
 from statejobs.record.ledger import value_of
+from statejobs.record.schedule_spec import ScheduleSpec
 from statejobs.values.arguments import Signature
 from statejobs.values.graph import DELETED, STAYS, Promise
 from statejobs.values.options import TaskOptions, TriggerOptions
@@ -47,6 +48,8 @@ class TriggerSpec:
     """As they were written; those that hold are in what one resource makes of it."""
     chosen: frozenset[str] = frozenset()
     """Those that were given, of the options for which a domain may have a default."""
+    schedule: ScheduleSpec | None = None
+    """None: nothing but requests make its jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +306,11 @@ class BoundTrigger:
     def options(self) -> TriggerOptions:
         """How its jobs are stored and run."""
         return self.home.resolved(self.spec.options, self.spec.chosen)
+
+    @property
+    def schedule(self) -> ScheduleSpec | None:
+        """When it ticks; None when only requests make its jobs."""
+        return self.spec.schedule
 
     @property
     def origins(self) -> Mapping[str, str]:

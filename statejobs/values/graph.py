@@ -14,6 +14,7 @@ from itertools import chain
 
 from statejobs.values.moments import span
 from statejobs.values.options import TriggerOptions
+from statejobs.values.timetable import Timetable
 
 STAYS = "(stays)"
 """Where the edge of a job leads that leaves its record where it is: back to each of its sources."""
@@ -102,6 +103,8 @@ class TriggerEdges:
     origins: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Whence each option is for which a domain may have a default: `option`, `domain shop`, or
     `default`."""
+    schedule: Timetable | None = None
+    """When it ticks; None when only requests make its jobs."""
 
     @property
     def queue(self) -> str:

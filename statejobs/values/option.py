@@ -7,7 +7,7 @@ and its `__machine__` read that; signatures, docstrings and pages are written fr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
@@ -44,12 +44,15 @@ def options_of(declaration: type) -> dict[str, Option]:
 
 
 def given(declaration: Callable[..., D], names: Mapping[str, Any]) -> D:
-    """Return a declaration of those of *names*, the locals of a function, that are its options."""
+    """Return a declaration of those of *names*, the locals of a function, that are its options.
+
+    One that must be given and is not is None: its check says what is missing.
+    """
     return declaration(
         **{
-            name: names[name]
-            for name, option in options_of(declaration).items()
-            if not (option.by_domain and names[name] is None)
+            field.name: names.get(field.name)
+            for field in fields(declaration)  # type: ignore[arg-type] # a class, as its caller knows
+            if _is_given(field, options_of(declaration)[field.name], names)
         }
     )
 
@@ -59,7 +62,7 @@ def chosen(declaration: type, names: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(
         name
         for name, option in options_of(declaration).items()
-        if option.by_domain and names[name] is not None
+        if option.by_domain and names.get(name) is not None
     )
 
 
@@ -72,6 +75,12 @@ def check_options(declared: Any, where: str) -> None:
     for name, option in options_of(declared.__class__).items():
         kept = option.check(where, name, getattr(declared, name))
         object.__setattr__(declared, name, kept)
+
+
+def _is_given(field: Field[Any], option: Option, names: Mapping[str, Any]) -> bool:
+    if field.name not in names:
+        return field.default is MISSING
+    return not (option.by_domain and names[field.name] is None)
 
 
 def _option(name: str, hint: object) -> Option:

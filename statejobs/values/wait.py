@@ -11,17 +11,23 @@ from statejobs.values.kinds import check_number, check_span
 
 
 def positive_wait(
-    where: str, delay: timedelta | None, units: Mapping[str, float], *, example: str
+    where: str,
+    delay: timedelta | None,
+    units: Mapping[str, float],
+    *,
+    example: str,
+    longest: timedelta = LONGEST,
+    called: str = "delay",
 ) -> timedelta:
-    """Return *delay* plus the given *units*; ten years at most.
+    """Return *delay* plus the given *units*; *longest* at most.
 
     Raises:
         WrongValueError: The wait is not positive, or a number without a unit.
     """
-    check_span(f"{where}: delay", delay, or_none=True)
+    check_span(f"{where}: {called}", delay, or_none=True)
     for name, value in units.items():
         check_number(f"{where}: {name}", value)
-    wait = _sum_of(delay or timedelta(), units)
+    wait = _sum_of(delay or timedelta(), units, longest)
     if wait <= timedelta():
         raise WrongValueError(
             f"wait must be positive, got {wait}", where=where, fix=f"say {example}"
@@ -29,10 +35,12 @@ def positive_wait(
     return wait
 
 
-def _sum_of(delay: timedelta, units: Mapping[str, float]) -> timedelta:
+def _sum_of(
+    delay: timedelta, units: Mapping[str, float], longest: timedelta
+) -> timedelta:
     try:
         wait = delay + timedelta(**units)
     except OverflowError:
         # for ever, as people say it: timedelta.max, or an infinite float
-        wait = LONGEST if sum(units.values()) >= 0 else timedelta.min
-    return min(wait, LONGEST)
+        wait = longest if sum(units.values()) >= 0 else timedelta.min
+    return min(wait, longest)

@@ -252,7 +252,15 @@ def test_diagram_draws_a_resource(typed):
     (machine,) = typed.json("diagram", "Task")["machines"]
 
     assert machine["mermaid"].startswith("stateDiagram-v2")
-    assert set(machine) == {"name", "states", "initial", "final", "edges", "mermaid"}
+    assert set(machine) == {
+        "name",
+        "states",
+        "initial",
+        "final",
+        "edges",
+        "schedules",
+        "mermaid",
+    }
     assert typed("diagram", "Task").stdout.startswith("stateDiagram-v2")
 
 

@@ -12,11 +12,13 @@ from statejobs.values.job_options import JobOptions
 from statejobs.values.option import Option, options_of
 from statejobs.values.options import TaskOptions, TriggerOptions
 from statejobs.values.scheduled_options import ScheduledOptions
+from statejobs.values.scheduled_trigger_options import ScheduledTriggerOptions
 from statejobs.values.unique import Unique
 from tests.support.written_waits import waits_written
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/reference/declaration.md"
+WORDS = ROOT / "statejobs/declare/schedule_words.py"
 _TABLE = "| option | default | meaning |\n|---|---|---|\n"
 
 
@@ -29,6 +31,8 @@ class Door:
     """None: the declaration itself is what users write."""
     takes: type
     heading: str
+    beside: type | None = None
+    """Whose options another door explains already."""
 
     @property
     def path(self) -> Path:
@@ -39,6 +43,13 @@ class Door:
 DOORS = (
     Door(
         "declare/trigger.py", "on_demand", TriggerOptions, "## `Trigger.on_demand(key"
+    ),
+    Door(
+        "declare/trigger.py",
+        "scheduled",
+        ScheduledTriggerOptions,
+        "## `Trigger.scheduled(key",
+        beside=TriggerOptions,
     ),
     Door("declare/task.py", "task", TaskOptions, "## `@task(key"),
     Door(
@@ -53,11 +64,24 @@ DOORS = (
 )
 
 
+def explained(door: Door) -> list[Field]:
+    """Return the options that are listed where the declaration is explained."""
+    others = {} if door.beside is None else options_of(door.beside)
+    return [
+        field
+        for field in fields(door.takes)
+        if field.name not in others or not field.kw_only
+    ]
+
+
 def signature_written(source: str, door: Door) -> str:
     """Return *source* with each option that is given by name among the parameters."""
     if door.function is None:
         return source
-    arguments = _function(source, door).args.kwonlyargs
+    function = _function(source, door)
+    arguments = function.args.kwonlyargs
+    if function.args.kwarg is not None:
+        return source  # they are words
     first, last = arguments[0].lineno, arguments[-1].end_lineno
     lines = source.splitlines(keepends=True)
     # A default may end below its annotation: the parameters end where the parenthesis closes.
@@ -71,6 +95,26 @@ def signature_written(source: str, door: Door) -> str:
         if field.kw_only
     ]
     return "".join([*lines[: first - 1], *written, *lines[last:]])
+
+
+def words_written(source: str) -> str:
+    """Return *source* with each option that is given by name as a word of the TypedDict."""
+    (words,) = [
+        node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)
+    ]
+    docstring, *_ = words.body
+    written = [
+        f"    {field.name}: {_word(field)}\n"
+        for field in fields(ScheduledTriggerOptions)
+        if field.kw_only
+    ]
+    lines = source.splitlines(keepends=True)
+    return "".join([*lines[: docstring.end_lineno], "\n", *written])
+
+
+def _word(field: Field) -> str:
+    annotation = _annotation(ScheduledTriggerOptions, field.name)
+    return f"Required[{annotation}]" if field.default is MISSING else annotation
 
 
 def docstring_written(source: str, door: Door) -> str:
@@ -94,6 +138,7 @@ def docstring_written(source: str, door: Door) -> str:
         )
         + "\n"
         for name, option in options_of(door.takes).items()
+        if defaults[name] in explained(door)
     ]
     return "".join([*lines[:start], *written, *lines[end:]])
 
@@ -106,7 +151,7 @@ def table_written(page: str, door: Door) -> str:
     rows = [
         f"| `{field.name}` | {_shown(field, options[field.name].shown)} "
         f"| {options[field.name].doc} |\n"
-        for field in fields(door.takes)
+        for field in explained(door)
     ]
     return page[:start] + "".join(rows) + page[end:]
 
@@ -160,6 +205,7 @@ def write() -> None:
         source = docstring_written(door.path.read_text(), door)
         door.path.write_text(signature_written(source, door))
         PAGE.write_text(table_written(PAGE.read_text(), door))
+    WORDS.write_text(words_written(WORDS.read_text()))
     PAGE.write_text(waits_written(PAGE.read_text()))
 
 

@@ -44,6 +44,8 @@ from statejobs import (
     Unique,
     UtcDateTime,
     acting_as,
+    ago,
+    everything,
     guard,
     increment,
     next_times,
@@ -118,7 +120,17 @@ class Order(StatefulResource, Base):
     check = Trigger.on_demand("order.check")
     check_online = Trigger.on_demand("order.check_online")
     score = Trigger.on_demand("order.score", chunk=100)
-    purge = Trigger.on_demand("order.purge")
+    purge = Trigger.scheduled(
+        "order.purge",
+        cron="0 3 * * *",
+        where=lambda: Order.coupon.is_(None) & (Order.state_changed_at < ago(days=30)),
+        catch_up="none",
+        order_by=lambda cls: [cls.total],
+        limit=1000,
+        queue="low",
+        backoff=timedelta(minutes=1),
+    )
+    chase = Trigger.hybrid("order.chase", cron="@weekly", where=everything)
 
     @guard(sql=lambda order: order.total > 0)
     def has_amount(self) -> bool:
@@ -187,6 +199,9 @@ class Order(StatefulResource, Base):
 
     @purge.action([S.FAILED], deletes=True)
     def erase(self, ctx: JobContext) -> None: ...
+
+    @chase.action(S.FAILED)
+    def chase_payer(self, ctx: JobContext) -> None: ...
 
     @mark.action(S.COMPLETED, S.COMPLETED)
     def mark_done(self, ctx: JobContext) -> None: ...

@@ -362,6 +362,18 @@ jobs.select(outcome="superceded")
 jobs.queries.jobs(outcomes=["stalled"])
 # mypy, pyright, running: how often a job may snooze, in words
 Trigger.on_demand("a.b", max_snoozes="often")
+# mypy, pyright, running: a schedule without a condition
+Trigger.scheduled("a.b", cron="@daily")
+# mypy, pyright, running: a schedule without a time
+Trigger.hybrid("a.b", where=everything)
+# mypy, pyright, running: a misspelt policy
+Trigger.scheduled("a.b", cron="@daily", where=everything, catch_up="al")
+# mypy, pyright, running: a misspelt option of a schedule
+Trigger.scheduled("a.b", cron="@daily", where=everything, timezon="UTC")
+# mypy, pyright, running: a condition that is no function
+Trigger.scheduled("a.b", cron="@daily", where=Order.total > 3)
+# mypy, pyright, running: a span without a unit
+ago(24)
 # mypy, pyright, running: a stale job that does not say why
 Stale()
 # mypy, pyright: a subscriber of one event, for all

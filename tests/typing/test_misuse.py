@@ -28,8 +28,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from api import Order, OrderState, S, count, daily, declare, fetch, mail, tell
 from statejobs import (
     ActorCodec, AsyncJobContext, Change, ChunkContext, Defaults, Domain, Event, JobContext,
-    JobState, Stale, StatefulResource, StateJobs, Trigger, Unique, guard, stamp, state_column,
-    task, transition,
+    JobState, Stale, StatefulResource, StateJobs, Trigger, Unique, ago, everything, guard, stamp,
+    state_column, task, transition,
 )
 from statejobs.events import JobEnded, JobStale, LeasesLost
 

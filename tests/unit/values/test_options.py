@@ -10,21 +10,30 @@ from statejobs import DefinitionError, StateJobsError
 from statejobs.values.job_options import JobOptions
 from statejobs.values.option import Option, check_options, given, options_of
 from statejobs.values.options import TaskOptions, TriggerOptions
+from statejobs.values.scheduled_trigger_options import ScheduledTriggerOptions
 from tests.support.written_options import (
     DOORS,
     PAGE,
+    WORDS,
     docstring_written,
     signature_written,
     table_written,
+    words_written,
 )
 
-DECLARATIONS = [TaskOptions, TriggerOptions, JobOptions]
+DECLARATIONS = [TaskOptions, TriggerOptions, ScheduledTriggerOptions, JobOptions]
 OPTIONS = [(kind, name) for kind in DECLARATIONS for name in options_of(kind)]
 
 
 def least(declaration):
     """What must be given."""
-    return {} if declaration is JobOptions else {"key": "order.charge"}
+    if declaration is JobOptions:
+        return {}
+    ticks = {"cron": "@daily", "where": lambda: None}
+    return {
+        "key": "order.charge",
+        **(ticks if declaration is ScheduledTriggerOptions else {}),
+    }
 
 
 @pytest.mark.parametrize("declaration", DECLARATIONS)
@@ -58,6 +67,20 @@ def test_what_was_kept_of_options_is_kept_again(declaration):
 
 def test_a_trigger_has_each_option_of_a_task():
     assert options_of(TaskOptions).keys() < options_of(TriggerOptions).keys()
+
+
+def test_a_trigger_that_ticks_has_each_option_of_one_that_does_not():
+    assert (
+        options_of(TriggerOptions).keys() < options_of(ScheduledTriggerOptions).keys()
+    )
+
+
+def test_the_options_of_schedules_are_typed_as_they_are_declared():
+    source = WORDS.read_text()
+
+    assert ast.dump(ast.parse(words_written(source))) == ast.dump(ast.parse(source)), (
+        "say make fix"
+    )
 
 
 def test_a_field_without_its_option_is_told():
