@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from reprlib import repr as short
 from typing import Any
 
 from sqlalchemy import ColumnElement, Dialect
@@ -19,6 +20,7 @@ from statejobs.store.candidates import (
     check_query,
     kind_of_no_condition,
     strangers_among,
+    values_in,
 )
 from statejobs.values.call_checks import misfit
 
@@ -54,6 +56,7 @@ def check_schedule(model: ResourceModel, bound: BoundTrigger, dialect: Dialect) 
     try:
         candidates = candidates_of(model, bound)
         strangers = strangers_among(candidates)
+        is_steady = _is_steady(model.cls, bound, candidates)
         check_query(candidates, dialect)
     except StateJobsError:
         raise
@@ -66,6 +69,21 @@ def check_schedule(model: ResourceModel, bound: BoundTrigger, dialect: Dialect) 
         ) from error
     if strangers:
         raise _names_others(where, model.cls, strangers)
+    if not is_steady:
+        raise DefinitionError(
+            where,
+            "its where= returned another value when it was asked again",
+            why="it is asked once, when the app is made: the time of that, or a chance, would "
+            "hold for every tick",
+            fix="compare with ago(hours=24), or with func.random(), which the database asks",
+        )
+
+
+def _is_steady(cls: type, bound: BoundTrigger, candidates: Candidates) -> bool:
+    """Return whether `where=` says the same twice; else it has read a clock of Python."""
+    assert bound.schedule is not None  # noqa: S101 - only who ticks is asked
+    again = as_clause(_asked(bound.schedule.where, cls))
+    return again is not None and values_in(again) == values_in(candidates.matches)
 
 
 def _condition(where: str, schedule: ScheduleSpec, cls: type) -> ColumnElement[bool]:
@@ -88,7 +106,7 @@ def _no_condition(where: str, said: object) -> DefinitionError:
     meant = "; or where=everything, if each of them is meant" if said is True else ""
     return DefinitionError(
         where,
-        f"its where= returned {said!r}, which is no SQL",
+        f"its where= returned {short(said)}, which is no SQL",
         why="the database picks the records for which it is true",
         fix=f"{_FIX}{meant}",
     )
@@ -107,7 +125,7 @@ def _order(
         return found
     raise DefinitionError(
         where,
-        f"its order_by= returned {said!r}, which is no SQL",
+        f"its order_by= returned {short(said)}, which is no SQL",
         why="the database sorts the records by it",
         fix="order_by=lambda: Order.created_at; or a list: "
         "lambda: [Order.priority, Order.created_at.desc()]",

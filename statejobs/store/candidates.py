@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Dialect, Select, TextClause, inspect, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Dialect,
+    Select,
+    TextClause,
+    inspect,
+    select,
+)
+from sqlalchemy.sql.visitors import ExternallyTraversible, iterate
 from sqlalchemy.types import Boolean, NullType
 
 from statejobs.store.ago import fit_to_columns
@@ -50,6 +60,16 @@ def kind_of_no_condition(clause: ColumnElement[Any]) -> str | None:
     if isinstance(kind, NullType) or issubclass(kind._type_affinity, Boolean):  # noqa: SLF001 - below decorators
         return None
     return str(kind)
+
+
+def values_in(clause: ExternallyTraversible) -> list[object]:
+    """Return the texts, numbers and times that Python put into a condition."""
+    found = [
+        part.value
+        for part in iterate(clause)
+        if isinstance(part, BindParameter) and part.callable is None
+    ]
+    return [value for value in found if isinstance(value, str | float | int | date)]
 
 
 def strangers_among(candidates: Candidates) -> list[str]:

@@ -16,6 +16,7 @@ from sqlalchemy.orm import (
 )
 
 from statejobs import (
+    Defaults,
     DefinitionError,
     Domain,
     JobContext,
@@ -30,6 +31,7 @@ from statejobs import (
     state_column,
     task,
     transition,
+    utcnow,
 )
 from statejobs.record.candidates import candidates_of
 from tests.resource.support import Step
@@ -129,6 +131,15 @@ def test_its_options_are_part_of_the_machine():
     assert trigger.schedule is not None
     assert trigger.schedule.cron.zone == "UTC"
     assert trigger.schedule.catch_up == "last"
+
+
+def test_a_domain_gives_it_defaults():
+    resource = bill()
+    Domain("shop", resources=[resource], defaults=Defaults(queue="nightly"))
+
+    (trigger,) = resource.__machine__.triggers
+    assert (trigger.queue, trigger.origins["queue"]) == ("nightly", "domain shop")
+    assert trigger.schedule is not None
 
 
 def test_one_on_demand_has_no_schedule():
@@ -526,6 +537,25 @@ def test_a_where_that_raises():
         "  why: where= and order_by= say of which records each tick makes jobs",
         "  fix: where=lambda: Order.created_at < ago(hours=24)",
     ]
+
+
+def test_a_where_that_reads_the_clock_when_it_is_asked():
+    lines = refusal_of_app(
+        where=lambda cls: cls.sent_at < utcnow() - timedelta(hours=24)
+    )
+
+    assert lines == [
+        "Bill.expire: its where= returned another value when it was asked again",
+        "  why: it is asked once, when the app is made: the time of that, or a chance, "
+        "would hold for every tick",
+        "  fix: compare with ago(hours=24), or with func.random(), which the database asks",
+    ]
+
+
+def test_a_where_may_have_values_that_stay():
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+
+    app_of(bill(where=lambda cls: (cls.sent_at > at) & cls.total.in_([1, 2])))
 
 
 def test_an_order_that_is_no_sql():
