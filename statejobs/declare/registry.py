@@ -229,6 +229,12 @@ class Registry:
             if taken is not None and not issubclass(model.cls, taken[0].cls):
                 raise key_used_twice(key, _where(*taken), _where(model, bound))
             self.triggers.setdefault(key, (model, bound))
+        if bound.schedule is not None:
+            timetable = bound.schedule.timetable
+            schedule = Schedule(
+                key=bound.key, timetable=timetable, trigger=(model, bound)
+            )
+            self.schedules.setdefault(bound.key, schedule)
         _check_arguments(model, bound)
         check_load(_where(model, bound), model, bound)
 

@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from statejobs.awaited import Awaited
+from statejobs.declare.trigger import Trigger
 from statejobs.people import acts, results
 from statejobs.people.desk import Desk
 from statejobs.people.selection import BY_HAND, Selection, select_jobs
+from statejobs.people.would_schedule import WouldSchedule, would_schedule
 from statejobs.values.job import Job, JobOutcome, JobState, OutcomeName
 from statejobs.values.kinds import check_job_id, check_span
 
@@ -114,6 +116,16 @@ class ByHand:
             error=error,
         )
 
+    def would_schedule(self, trigger: Trigger, record: object) -> WouldSchedule:
+        """Return whether a tick of *trigger* now would make a job of *record*, or why not.
+
+        It is asked of the database: what was not committed does not count.
+
+        Raises:
+            WrongValueError: It has no such trigger, or that has no schedule.
+        """
+        return would_schedule(self.desk, trigger, record)
+
     def result(self, job_id: int) -> Any:
         """Return what the task of a job returned, as JSON values; None when there is nothing.
 
@@ -149,3 +161,4 @@ class ByHand:
     wait_async = Awaited(wait)
     why_no_retry_async = Awaited(why_no_retry)
     stuck_jobs_async = Awaited(stuck_jobs)
+    would_schedule_async = Awaited(would_schedule)

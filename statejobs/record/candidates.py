@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Dialect
 
-from statejobs.errors import DefinitionError, StateJobsError
+from statejobs.errors import BulkError, DefinitionError, StateJobsError
 from statejobs.record.model import ResourceModel
 from statejobs.record.schedule_spec import ScheduleSpec
 from statejobs.record.specs import BoundTrigger
@@ -22,6 +22,7 @@ from statejobs.store.candidates import (
     strangers_among,
     values_in,
 )
+from statejobs.store.key_text import key_text
 from statejobs.values.call_checks import misfit
 
 _FIX = "use operators that make SQL: ==, <, &, |, ~, .is_(None), .in_([…])"
@@ -50,9 +51,11 @@ def check_schedule(model: ResourceModel, bound: BoundTrigger, dialect: Dialect) 
     """Refuse what no statement could pick records of *model* by.
 
     Raises:
-        DefinitionError: A function raises, returns something else, or names another class.
+        DefinitionError: A function raises, returns something else, or names another class; or no
+            SQL makes the text of a key.
     """
     where = f"{model.cls.__name__}.{bound.name}"
+    _check_key(where, model, dialect)
     try:
         candidates = candidates_of(model, bound)
         strangers = strangers_among(candidates)
@@ -84,6 +87,19 @@ def _is_steady(cls: type, bound: BoundTrigger, candidates: Candidates) -> bool:
     assert bound.schedule is not None  # noqa: S101 - only who ticks is asked
     again = as_clause(_asked(bound.schedule.where, cls))
     return again is not None and values_in(again) == values_in(candidates.matches)
+
+
+def _check_key(where: str, model: ResourceModel, dialect: Dialect) -> None:
+    try:
+        key_text(model.records.keys, dialect, where=where)
+    except BulkError as error:
+        raise DefinitionError(
+            where,
+            error.what,
+            why="a tick names the records of its jobs in SQL, for integers, text and UUIDs",
+            fix="give it a key of such columns; or enqueue its jobs one by one, in a "
+            "@scheduled_action",
+        ) from error
 
 
 def _condition(where: str, schedule: ScheduleSpec, cls: type) -> ColumnElement[bool]:

@@ -35,7 +35,7 @@ from statejobs.store.engines.channel import tell_owner
 from statejobs.store.lock_order import in_job_order
 from statejobs.store.naming import Names
 from statejobs.store.tables import HOLDS_KEY, jobs, literal_outcome, literal_state
-from statejobs.store.upsert import NEW_JOB_COLUMNS, enqueue_jobs
+from statejobs.store.upsert import NEW_JOB_COLUMNS, Meet, enqueue_jobs
 from statejobs.values.job import WAITING, Enqueued, JobOutcome, JobState
 
 
@@ -129,15 +129,17 @@ def jobs_of_rows(
     *,
     key_prefix: str,
     salt: str,
+    meet: Meet | None = None,
 ) -> Any:
     """Enqueue a job for each of *rows*, by the rules of `enqueue_jobs`; returns its `outcome`.
 
     Args:
         dialect: The database's.
-        rows: The records, with what each job has of its own.
+        rows: The records, with what each job has of its own, as columns of jobs.
         same: The values that all jobs share.
         key_prefix: What stands before the record's id in a `dedupe_key`.
         salt: A fresh random id, of which the idempotency keys are made.
+        meet: As for `enqueue_jobs`.
     """
     dedupe_key = literal(key_prefix, Text()) + rows.c.record_id
     number = rows.c.n.cast(String)
@@ -146,14 +148,15 @@ def jobs_of_rows(
         "dedupe_key": dedupe_key,
         "idempotency_key": literal(f"{salt}.", String()) + number,
     }
-    varied |= {name: rows.c[name] for name in _OF_JOB if name in rows.c}
+    own = [name for name in NEW_JOB_COLUMNS if name in rows.c and name not in varied]
+    varied |= {name: rows.c[name] for name in own}
     selected = (
         select(*_columns(jobs, NEW_JOB_COLUMNS, varied, same))
         .select_from(rows)
         .where(literal_column("true"))  # SQLite takes ON CONFLICT for a join without it
         .order_by(*in_job_order(dedupe_key, dialect))
     )
-    statement: Any = enqueue_jobs(dialect)
+    statement: Any = enqueue_jobs(dialect, meet=meet)
     return statement.from_select(NEW_JOB_COLUMNS, selected).returning(
         _outcome().label("outcome")
     )

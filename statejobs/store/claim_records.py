@@ -15,13 +15,16 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    case,
+    literal_column,
     select,
     tuple_,
 )
 
 from statejobs.store.arrays import array_of, fits_array
+from statejobs.store.candidates import Candidates
 from statejobs.store.prepared import Prepared
-from statejobs.store.record_rows import without_eager
+from statejobs.store.record_rows import read_rows, without_eager
 from statejobs.store.records import Identity, RecordTable, move_matching
 from statejobs.store.tables import unindexed
 from statejobs.store.types import UtcDateTime
@@ -35,12 +38,17 @@ def lock_waiting(
     dialect: str,
     *,
     has_eager: bool,
+    picked: Candidates | None = None,
 ) -> Select[Any]:
-    """Lock those of `listed` that are in *states* and nobody holds; load them as *whole*."""
+    """Lock those of `listed` that are in *states* and nobody holds; load them as *whole*.
+
+    Those that were *picked* must match still.
+    """
+    matches = () if picked is None else (picked.matches,)
     return (
         select(whole)
         .where(_is_listed(records, dialect))
-        .where(unindexed(records.state).in_(states))
+        .where(unindexed(records.state).in_(states), *matches)
         # two records of a batch may share an object, and each goes into a session of its own
         .options(*without_eager(has_eager=has_eager))
         # NO KEY UPDATE: inserting a child row that refers to the record does not count
@@ -53,6 +61,19 @@ def listed(records: RecordTable, identities: Sequence[Identity]) -> dict[str, An
     is_single = len(records.keys) == 1
     keys = [identity[0] for identity in identities] if is_single else list(identities)
     return {records.names["keys"]: keys}
+
+
+def read_picked(
+    connection: Connection, picked: Candidates, identities: Sequence[Identity]
+) -> dict[Identity, tuple[Any, ...]]:
+    """Return the state of those of *identities* that are there, and whether each matches."""
+    asked = (picked.records.stored_state, whether_matching(picked))
+    return read_rows(connection, picked.records, identities, *asked, whole=picked.whole)
+
+
+def whether_matching(picked: Candidates) -> ColumnElement[int]:
+    """Return 1 for a record that matches what it is picked by, else 0."""
+    return case((picked.matches, literal_column("1")), else_=literal_column("0"))
 
 
 class MoveTo:

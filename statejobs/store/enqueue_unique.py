@@ -14,10 +14,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, Update, select, update
 
 from statejobs.errors import DuplicateJobError, StateJobsError
-from statejobs.store.conditions import has_dedupe_key, listed_keys
+from statejobs.store.conditions import has_dedupe_key, is_listed, listed_keys
 from statejobs.store.enqueue import (
     MOST_ROWS,
     Records,
@@ -77,6 +77,7 @@ def enqueue_unique(
         if left:
             left = request.insert(left, records)
         if not left:
+            request.take_from_ticks()
             return [request.results[job.dedupe_key] for job in new]
         records = None  # they are locked
     raise StateJobsError(
@@ -100,6 +101,8 @@ class _Request:
         self._unique = unique
         self._asked_at = asked_at
         self._gave_up: set[str | None] = set()
+        self._of_ticks: list[int] = []
+        """Jobs that ticks made, and that serve what somebody asks for now."""
 
     def look(self, left: Sequence[NewJob]) -> list[NewJob]:
         """Tell duplicates; return the others.
@@ -176,9 +179,17 @@ class _Request:
             self._take_back()
             state = JobState(row.state)
             raise DuplicateJobError(row.key, job_id=row.id, state=state)
+        if row.tick_at is not None:
+            self._of_ticks.append(row.id)
         self.results[row.dedupe_key] = EnqueueResult(
             job_id=row.id, outcome=Enqueued.DUPLICATE
         )
+
+    def take_from_ticks(self) -> None:
+        """Let the duplicates be jobs that were asked for, whatever ticks would pick."""
+        if self._of_ticks:
+            take = _take_from_ticks(self._connection.dialect.name)
+            self._connection.execute(take, {"ids": self._of_ticks})
 
     def _take_back(self) -> None:
         made = [
@@ -193,5 +204,16 @@ class _Request:
 def find_holders(dialect: str) -> Select[Any]:
     """Find the jobs that have one of `dedupe_keys`."""
     return select(
-        jobs.c.id, jobs.c.key, jobs.c.dedupe_key, jobs.c.state, jobs.c.unique_until
+        jobs.c.id,
+        jobs.c.key,
+        jobs.c.dedupe_key,
+        jobs.c.state,
+        jobs.c.unique_until,
+        jobs.c.tick_at,
     ).where(has_dedupe_key(dialect), HOLDS_KEY)
+
+
+@lru_cache(maxsize=2)
+def _take_from_ticks(dialect: str) -> Update:
+    """Let the jobs of `ids` be none of a tick."""
+    return update(jobs).where(is_listed(jobs.c.id, dialect)).values(tick_at=None)

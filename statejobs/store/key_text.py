@@ -51,8 +51,22 @@ def _part_in_sql(
     if isinstance(kind, String):
         return _quoted(column, dialect)
     if isinstance(kind, Uuid):
-        return _uuid_in_sql(column, dialect)
+        quote = literal_column("""'"'""", Text())
+        return quote + _uuid_in_sql(column, dialect) + quote
     raise _no_sql(column, where)
+
+
+def plain_text(
+    column: ColumnElement[Any], dialect: Dialect
+) -> ColumnElement[str] | None:
+    """Return SQL for what `str` makes of a column's values; None where there is none."""
+    kind = column.type.dialect_impl(dialect)
+    if isinstance(kind, Uuid):
+        return _uuid_in_sql(column, dialect)
+    is_plain = isinstance(kind, Integer | String)
+    if is_plain and not isinstance(kind, TypeDecorator | Enum | CHAR):
+        return cast(column, Text())
+    return None
 
 
 def _quoted(text: ColumnElement[Any], dialect: Dialect) -> ColumnElement[str]:
@@ -76,8 +90,7 @@ def _uuid_in_sql(column: ColumnElement[Any], dialect: Dialect) -> ColumnElement[
         text = func.substr(text, *spans[0], type_=Text())
         for span in spans[1:]:
             text = text + dash + func.substr(cast(column, Text()), *span, type_=Text())
-    quote = literal_column("""'"'""", Text())
-    return quote + text + quote
+    return text
 
 
 def _no_sql(column: ColumnElement[Any], where: str) -> BulkError:

@@ -25,9 +25,15 @@ def read_rows(
     records: RecordTable,
     identities: Sequence[Identity],
     *columns: ColumnElement[Any],
+    whole: Any = None,
 ) -> dict[Identity, tuple[Any, ...]]:
-    """Return the values of *columns* by key, for those of *identities* that are there."""
+    """Return the values of *columns* by key, for those of *identities* that are there.
+
+    With *whole*, what the rows are mapped to, the columns may be of all its tables.
+    """
     query = _of_keys(records, identities, connection.dialect.name)
+    if whole is not None:
+        query = query.select_from(whole)
     rows = connection.execute(query.add_columns(*columns))
     keys = len(records.keys)
     return {tuple(row[:keys]): tuple(row[keys:]) for row in rows}

@@ -191,6 +191,7 @@ def _requeue_jobs(dialect: str) -> Executable:
             returned=0,
             result=None,
             outcome=null(),
+            tick_at=None,
             finished_at=None,
             progress=None,
             reason=None,

@@ -74,6 +74,7 @@ def _replacing(new: Any, unique: Unique) -> list[Part]:
     for state, names in unique.replaced:
         changes: dict[str, Any] = {name: new[name] for name in names}
         changes["coalesced"] = jobs.c.coalesced + 1
+        changes["tick_at"] = new.tick_at
         if "args" in names:  # other arguments are other work
             changes["idempotency_key"] = case(
                 (jobs.c.args != new.args, new.idempotency_key),

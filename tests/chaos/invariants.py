@@ -199,7 +199,13 @@ def _rules_of_trigger(model, bound, since) -> Iterator[Select]:
     joined = select(_rule("job waits for a record that is elsewhere"), *at).join_from(
         jobs, everywhere, theirs, isouter=True
     )
-    yield joined.where(jobs.c.key == bound.key, _WAITS, elsewhere.not_in(bound.sources))
+    yield joined.where(
+        jobs.c.key == bound.key,
+        _WAITS,
+        # a page locks no record: one that left meanwhile is told at the claim
+        jobs.c.tick_at.is_(None),
+        elsewhere.not_in(bound.sources),
+    )
     ran = select(_rule("job runs on a record that is elsewhere"), *at).join_from(
         jobs, everywhere, theirs, isouter=True
     )

@@ -275,6 +275,23 @@ def test_sees_a_record_that_runs_without_a_job(app):
     }
 
 
+def test_lets_a_job_wait_that_a_tick_made_for_a_record_which_has_left_since(app):
+    submit(app, {"d4": Does.WRITE})
+    with damage(app) as connection:
+        mine = update(jobs).where(jobs.c.record_id == of("d4"))
+        connection.execute(mine.values(tick_at=jobs.c.run_at))
+        connection.execute(
+            update(Errand.__table__)
+            .where(Errand.id == "d4")
+            .values(state=State.PROCESSING)
+        )
+
+    assert rules(app) == {
+        "state is not the last of history",
+        "record runs without a job",
+    }
+
+
 def test_sees_a_job_that_runs_on_a_record_elsewhere(app):
     submit(app, {"d4": Does.WRITE})
     with damage(app) as connection:

@@ -20,8 +20,10 @@ from statejobs import (
     WorkerSettings,
     store,
 )
+from statejobs.store.candidates import candidates_among
 from statejobs.store.claim import lock_queued, postpone
 from statejobs.store.hold import lock_jobs, renew_leases
+from statejobs.store.key_text import key_text
 from statejobs.store.naming import ALONE
 from statejobs.store.nodes import (
     beat_node,
@@ -29,9 +31,11 @@ from statejobs.store.nodes import (
     register_node,
     remove_node,
 )
+from statejobs.store.pages import Page, Picking, read_page, write_page
 from statejobs.store.strangers import peek_queues
 from statejobs.store.tables import attempts, jobs, schedules, ticks, transitions
 from statejobs.values.suspects import Suspects
+from statejobs.work.schedules.picking import columns_of_all
 from tests.support import errands, meters, parcels
 from tests.support.clock import NOON, ManualClock, manual_sources
 from tests.support.errands import ask
@@ -74,6 +78,16 @@ MAY_READ_ALL = (
         r"WITH sj_picked AS",
         {*RECORDS},
         "a bulk move finds records by the condition of its caller",
+    ),
+    (
+        r"AS sj_page",
+        {*RECORDS, *(f"{table}_pkey" for table in RECORDS)},
+        "a tick finds records by the condition of its trigger",
+    ),
+    (
+        r"WITH sj_page AS",
+        {*RECORDS, *(f"{table}_pkey" for table in RECORDS)},
+        "as that",
     ),
     (
         r"count\(\*\)",
@@ -119,7 +133,7 @@ FINDERS = {
     "ix_statejobs_jobs_due": r"min\(statejobs_jobs.run_at\)|statejobs_jobs.run_at <=|count\(\*\)",
     "ix_statejobs_jobs_lease": r"lease_until < .*(ORDER BY|owner =)|count\(\*\)",
     "ix_statejobs_jobs_ended": r"statejobs_jobs.finished_at [>=]|count\(\*\)|reason LIKE",
-    **{f"ix_{table}_state": r"AS (sj_)?was" for table in RECORDS},
+    **{f"ix_{table}_state": r"AS (sj_)?was|sj_page" for table in RECORDS},
 }
 """Index that finds rows by their state → the statements that look for such rows."""
 
@@ -356,6 +370,7 @@ def do_everything(app):
     """Whatever sends a statement: by people, by workers, in each form of action."""
     move_records(app)
     move_in_bulk(app)
+    pick_records(app)
     run_each_form(app)
     end_in_every_way(app)
     lose_a_worker(app)
@@ -394,6 +409,27 @@ def move_in_bulk(app):
         session.commit()
         session.add_all([Parcel(), Parcel()])
         session.commit()
+
+
+def pick_records(app):
+    model = Parcel.__statejobs__
+    bound = model.triggers["parcel.send"]
+    picking = Picking(
+        candidates=candidates_among(
+            Parcel, model.records, bound.sources, matches=Parcel.id > 0, order_by=()
+        ),
+        record_id=key_text(model.records.keys, app.engine.dialect, where="a test"),
+        prefix=bound.prefix,
+        former_prefixes=("parcel.post:",),
+        is_unique=True,
+    )
+    page = Page(after=(2,), size=1_000, now=NOON)
+    same = columns_of_all(model, bound, now=NOON, tick_at=NOON, salt="a")
+    with app.store.transaction() as connection:
+        written = write_page(connection, picking, page, same, salt="a", due=[NOON])
+        read_page(connection, picking, page)
+        assert written.enqueued
+        connection.rollback()
 
 
 def run_each_form(app):

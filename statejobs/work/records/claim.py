@@ -12,11 +12,19 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from statejobs.errors import RecordHiddenError, RecordKeptError
+from statejobs.record.candidates import candidates_of
 from statejobs.record.identity import decode_identities, encode_identity
 from statejobs.record.model import ResourceModel
 from statejobs.record.neighbours import neighbours_of
 from statejobs.record.specs import BoundTrigger
-from statejobs.store.claim_records import listed, lock_waiting, move_to
+from statejobs.store.ago import ago_at
+from statejobs.store.candidates import Candidates
+from statejobs.store.claim_records import (
+    listed,
+    lock_waiting,
+    move_to,
+    read_picked,
+)
 from statejobs.store.history import write_history
 from statejobs.store.hold import find_running_keys
 from statejobs.store.record_rows import read_rows
@@ -24,6 +32,9 @@ from statejobs.store.records import Identity
 from statejobs.values.job import Job
 from statejobs.work.records.hidden import find_unlockable, why_hidden
 from statejobs.work.records.subject import RecordSubject, history_of_claim
+
+NO_LONGER = "its record no longer matches where="
+"""Why a job that a tick made does not run."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,33 +59,23 @@ def lock_records(
     identities: Sequence[Identity],
     *,
     started: Mapping[str, Collection[Identity]],
+    picked_at: datetime | None = None,
 ) -> LockedRecords:
     """Load and lock those of *identities* that wait for their job, waiting for nobody.
 
-    *started* are the records of the jobs that this claim has taken already, by key.
+    Args:
+        connection: With the transaction of the claim.
+        model: Whose records they are.
+        bound: Whose jobs.
+        identities: Their keys.
+        started: The records of the jobs that this claim has taken already, by key.
+        picked_at: The time of the claim, where ticks have picked them: they must match still.
     """
-    locked = LockedRecords()
-    neighbours = neighbours_of(model, bound)
-    query = lock_waiting(
-        model.cls,
-        model.records,
-        tuple(bound.sources),
-        connection.dialect.name,
-        has_eager=bool(model.eager_relations),
-    )
-    given = listed(model.records, identities)
-    with Session(connection, autoflush=False, expire_on_commit=False) as session:
-        for record in session.scalars(query, given).unique():
-            identity = tuple(model.mapper.primary_key_from_instance(record))
-            state = model.kernel.state_of(record)
-            locked.found[identity] = (record, state, record.state_version)
-        session.expunge_all()
-    missing = [identity for identity in identities if identity not in locked.found]
-    if missing:
-        _explain_missing(connection, model, bound, missing, locked)
-    if neighbours.resting and locked.found:
-        _leave_to_others(connection, neighbours.resting, locked, started)
-    return locked
+    if picked_at is None or bound.schedule is None:
+        return _lock(connection, model, bound, identities, started)
+    picked = candidates_of(model, bound)
+    with ago_at(picked_at):
+        return _lock(connection, model, bound, identities, started, picked=picked)
 
 
 def move_to_during(
@@ -127,6 +128,40 @@ def identities_of(
     return zip(jobs, found, strict=True)
 
 
+def _lock(
+    connection: Connection,
+    model: ResourceModel,
+    bound: BoundTrigger,
+    identities: Sequence[Identity],
+    started: Mapping[str, Collection[Identity]],
+    *,
+    picked: Candidates | None = None,
+) -> LockedRecords:
+    locked = LockedRecords()
+    neighbours = neighbours_of(model, bound)
+    query = lock_waiting(
+        model.cls,
+        model.records,
+        tuple(bound.sources),
+        connection.dialect.name,
+        has_eager=bool(model.eager_relations),
+        picked=picked,
+    )
+    given = listed(model.records, identities)
+    with Session(connection, autoflush=False, expire_on_commit=False) as session:
+        for record in session.scalars(query, given).unique():
+            identity = tuple(model.mapper.primary_key_from_instance(record))
+            state = model.kernel.state_of(record)
+            locked.found[identity] = (record, state, record.state_version)
+        session.expunge_all()
+    missing = [identity for identity in identities if identity not in locked.found]
+    if missing:
+        _explain_missing(connection, model, bound, missing, locked, picked=picked)
+    if neighbours.resting and locked.found:
+        _leave_to_others(connection, neighbours.resting, locked, started)
+    return locked
+
+
 def _leave_to_others(
     connection: Connection,
     resting: Sequence[BoundTrigger],
@@ -157,17 +192,24 @@ def _explain_missing(
     bound: BoundTrigger,
     missing: Sequence[Identity],
     locked: LockedRecords,
+    *,
+    picked: Candidates | None,
 ) -> None:
     """Tell records that are busy from those that moved on, with one unlocked SELECT.
 
     Busy is what someone holds, and what another action works on that may bring it back.
     """
     records = model.records
-    rows = read_rows(connection, records, missing, records.stored_state)
+    if picked is None:
+        rows = read_rows(connection, records, missing, records.stored_state)
+    else:
+        rows = read_picked(connection, picked, missing)
     for identity in missing:
-        (state,) = rows.get(identity, (None,))
+        state, *matches = rows.get(identity, (None,))
         if state is None:
             locked.stale[identity] = "its record is gone"
+        elif state in bound.sources and not all(matches):
+            locked.stale[identity] = NO_LONGER
         elif state in bound.sources or state in neighbours_of(model, bound).passing:
             locked.busy.add(identity)
         elif state not in model.members:

@@ -107,20 +107,24 @@ class RecordWork:
         stale: dict[int, str] = {}
         misfits: list[tuple[Job, str]] = []
         started: dict[str, set[Identity]] = {}
-        for key in dict.fromkeys(job.key for job in jobs):
+        alike = dict.fromkeys((job.key, job.tick_at is not None) for job in jobs)
+        for key, is_picked in alike:
             model, bound = self._registry.triggers[key]
-            known: dict[Identity, Job] = {}
-            for job, identity in identities_of(
-                model, [j for j in jobs if j.key == key]
-            ):
-                if identity is None:
-                    stale[job.id] = f"{job.record_id!r} is not a key of {model.name}"
-                else:
-                    known[identity] = job
+            own = [
+                job
+                for job in jobs
+                if job.key == key and (job.tick_at is not None) is is_picked
+            ]
+            known = _known(model, own, stale)
             if not known:
                 continue
             locked = lock_records(
-                connection, model, bound, list(known), started=started
+                connection,
+                model,
+                bound,
+                list(known),
+                started=started,
+                picked_at=now if is_picked else None,
             )
             known = _with_tenants(model, known, locked)
             owned = _owned(bound, known, locked)
@@ -257,6 +261,19 @@ class RecordWork:
             return None if hook is None else hook.body(record, session, reason)
 
         return run_hook(connection, claim, self._sources, call, kind=kind)
+
+
+def _known(
+    model: ResourceModel, jobs: Sequence[Job], stale: dict[int, str]
+) -> dict[Identity, Job]:
+    """Return *jobs* by their records; those of no record go to *stale*."""
+    known: dict[Identity, Job] = {}
+    for job, identity in identities_of(model, jobs):
+        if identity is None:
+            stale[job.id] = f"{job.record_id!r} is not a key of {model.name}"
+        else:
+            known[identity] = job
+    return known
 
 
 def _with_tenants(

@@ -7,6 +7,7 @@ from statejobs.store.store import Store
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.work.schedules.due import Due
+from statejobs.work.schedules.pager import Pager
 from statejobs.work.schedules.ticker import Ticker
 from statejobs.work.schedules.ticks import Ticks
 
@@ -16,11 +17,13 @@ def ticker_of(
 ) -> Ticker | None:
     """Return what takes all that is due; None when nothing ever is.
 
-    What else has a row among the schedules is one more `Due`; whatever goes on with unfinished
-    ticks is given to the ticker as its `pages`.
+    What else has a row among the schedules is one more `Due`.
     """
     dues: list[Due] = [
         Ticks(schedule, store, sources=sources, telemetry=telemetry)
         for schedule in registry.schedules.values()
     ]
-    return Ticker(dues, store, sources) if dues else None
+    if not dues:
+        return None
+    pager = Pager(registry, store, sources=sources, telemetry=telemetry)
+    return Ticker(dues, store, sources, pages=pager, paged=pager.keys)
