@@ -4,8 +4,8 @@ Nothing here is taken from the package: neither how a field is read, nor where a
 """
 
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
-from itertools import compress, groupby, pairwise
+from functools import cache, cached_property
+from itertools import groupby, pairwise
 from zoneinfo import ZoneInfo
 
 DAY = 1440
@@ -54,7 +54,7 @@ class WallClock:
         return found
 
     def runs(self, meaning):
-        """Return the minutes of the year, in UTC since 1970, in which an expression runs."""
+        """Return a byte for each minute of the year in UTC: whether an expression runs."""
         before = self.parts[0][0]
         hits = bytearray().join(meaning.on_wall(*part[2:]) for part in self.parts)
         for (_, _, _, shown), (changed, _, shows, _) in pairwise(self.parts):
@@ -65,10 +65,14 @@ class WallClock:
                 hits[at] = 1  # minutes that never were
             if shows < shown:
                 hits[at : at + shown - shows] = bytes(shown - shows)  # shown before
-        year = hits[self.first - before : self.last - before]
-        return list(compress(range(self.first, self.last), year))
+        return hits[self.first - before : self.last - before]
+
+    def begin(self):
+        """Return when the first minute of the year is."""
+        return EPOCH + self.first * MINUTE
 
 
+@cache
 class Meaning:
     """What an expression means, read by another reader than ours."""
 
