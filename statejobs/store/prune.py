@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Executable,
+    Integer,
     Select,
     Text,
     bindparam,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     tuple_,
 )
 
@@ -26,6 +28,7 @@ from statejobs.store.conditions import as_bytes, is_listed, still_in
 from statejobs.store.rows import text_of
 from statejobs.store.tables import (
     IS_ENDED,
+    LARGEST_COUNT,
     attempts,
     jobs,
     literal_state,
@@ -168,25 +171,27 @@ def delete_history(connection: Connection, ids: Sequence[int]) -> None:
 
 def count_ticks(connection: Connection, before: datetime) -> int:
     """Return how many ticks are older than then, and needed no more."""
-    query = select(func.count()).select_from(_old_ticks().subquery("old"))
-    return connection.scalar(query, {"before": before}) or 0
+    old = _old_ticks(connection.dialect.name).subquery("old")
+    query = select(func.count()).select_from(old)
+    return connection.scalar(query, {"before": before, "most": LARGEST_COUNT}) or 0
 
 
 def delete_ticks(connection: Connection, before: datetime, *, limit: int) -> int:
-    """Delete up to *limit* ticks older than then; return how many."""
-    given = {"before": before, "limit": limit}
-    return connection.execute(_delete_ticks(), given).rowcount
+    """Delete up to *limit* ticks of each schedule that are older than then; return how many."""
+    given = {"before": before, "most": limit}
+    gone = connection.execute(_delete_ticks(connection.dialect.name), given)
+    return len(gone.all())  # the driver of SQLite counts no DELETE after WITH
 
 
-def _delete_ticks() -> Executable:
+def _delete_ticks(dialect: str) -> Executable:
     """Delete the ticks that `_old_ticks` finds."""
     # a CTE is read once; an IN-subquery's LIMIT may run twice
-    old = _old_ticks().limit(bindparam("limit")).cte("old")
+    old = _old_ticks(dialect).cte("old")
     is_old = tuple_(ticks.c.key, ticks.c.at).in_(select(old.c.key, old.c.at))
-    return delete(ticks).where(is_old)
+    return delete(ticks).where(is_old).returning(ticks.c.at)
 
 
-def _old_ticks() -> Select[Any]:
+def _old_ticks(dialect: str) -> Select[Any]:
     """Find finished ticks, but for the last two of each schedule that were not skipped.
 
     They are looked for schedule by schedule: no index has the ticks of all in the order of time.
@@ -203,8 +208,16 @@ def _old_ticks() -> Select[Any]:
     )
     is_needed_no_more = or_(ticks.c.why.is_not(None), ticks.c.at < last_but_one)
     is_old = ticks.c.at < bindparam("before", type_=ticks.c.at.type)
-    return (
-        select(ticks.c.key, ticks.c.at)
-        .join_from(schedules, ticks, ticks.c.key == schedules.c.key)
-        .where(is_old, ticks.c.done_at.is_not(None), is_needed_no_more)
+    is_theirs = ticks.c.key == schedules.c.key
+    most = bindparam("most", type_=Integer)
+    found = select(ticks.c.key, ticks.c.at).where(
+        is_old, ticks.c.done_at.is_not(None), is_needed_no_more
     )
+    if dialect != "postgresql":
+        return found.join_from(schedules, ticks, is_theirs).limit(most)
+    # without a limit for each, the planner may read all ticks there are
+    of_one = (
+        found.where(is_theirs).order_by(ticks.c.at).limit(most).correlate(schedules)
+    )
+    each = of_one.lateral("each")
+    return select(each.c.key, each.c.at).join_from(schedules, each, true())

@@ -203,7 +203,7 @@ class Pruner:
             with self._store.unwaiting() as connection:
                 return statements.count_ticks(connection, before)
         pruned, deleted = 0, batch
-        while deleted == batch:
+        while deleted >= batch:
             with self._store.transaction(lock_timeout=TABLE_PATIENCE) as connection:
                 deleted = statements.delete_ticks(connection, before, limit=batch)
             pruned += deleted
