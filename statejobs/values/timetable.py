@@ -19,7 +19,6 @@ MOST_CAUGHT_UP = 100
 """Most missed ticks that are made up for at once."""
 _COUNTED = timedelta(days=31)
 """For so long missed ticks are counted; before, only until there are enough to make up for."""
-_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +65,12 @@ class Timetable:
         return min(len(missed), int(is_wanted))
 
     def _latest(self, since: datetime, now: datetime) -> tuple[datetime, ...]:
-        """Return the ticks between them: all, or at least as many as can be made up for."""
+        """Return *since* and the ticks after it, or at least as many as can be made up for."""
         span = _COUNTED
         while now - since > span:
             found = tuple(self.cron.between(now - span, now))
             if len(found) > MOST_CAUGHT_UP:
                 return found
             span *= 4
-        return tuple(self.cron.between(since - _INSTANT, now))
+        # promised, though other data of time zones may say otherwise by now
+        return (since, *self.cron.between(since, now))

@@ -67,7 +67,7 @@ class Ticks:
             self._begin(connection, at, begun)
         known = (*due.left, *due.caught_up, *due.on_time)
         return MovedOn(
-            last_at=known[-1] if known else row.last_at,
+            last_at=known[-1],
             next_at=self._timetable.cron.after(now),
             then=partial(self._tell, begun, due.left, due.caught_up),
         )

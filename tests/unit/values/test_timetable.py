@@ -53,6 +53,12 @@ def test_of_a_year_of_absence_the_last_hundred_are_made_up_for():
     assert due.left[-1] == due.caught_up[0] - MINUTE
 
 
+def test_a_tick_that_was_promised_comes_though_the_zone_has_another_clock_by_now():
+    due = timetable("0 9 * * *").due(START + 61 * MINUTE, START + 61 * MINUTE)
+
+    assert due.on_time == (START + 61 * MINUTE,)
+
+
 def test_a_tick_of_last_year_is_still_seen():
     due = timetable("0 0 1 1 *").due(
         datetime(2026, 1, 1, tzinfo=UTC), START + timedelta(days=200)
