@@ -164,6 +164,7 @@ class StateJobs(ByHand):
             open_session=self.session,
             queues=self.queues,
             lease=self.settings.lease,
+            telemetry=self.telemetry,
         )
         self._workers = Workers(
             registry=self.registry,

@@ -10,13 +10,14 @@ from statejobs.awaited import Awaited
 from statejobs.declare.trigger import Trigger
 from statejobs.people import acts, results
 from statejobs.people.desk import Desk
+from statejobs.people.schedules_by_hand import SchedulesByHand
 from statejobs.people.selection import BY_HAND, Selection, select_jobs
 from statejobs.people.would_schedule import WouldSchedule, would_schedule
 from statejobs.values.job import Job, JobOutcome, JobState, OutcomeName
 from statejobs.values.kinds import check_job_id, check_span
 
 
-class ByHand:
+class ByHand(SchedulesByHand):
     """What people do to the jobs of an app by hand."""
 
     desk: Desk

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from statejobs.declare.registry import Registry
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
+from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.redaction import Redaction
 
@@ -28,6 +29,8 @@ class Desk:
     """Queues of the app → limit."""
     lease: timedelta
     """How old the last heartbeat of a worker that lives may be."""
+    telemetry: Telemetry
+    """Who is told of what happens."""
 
     @property
     def redaction(self) -> Redaction:

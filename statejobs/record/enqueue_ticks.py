@@ -28,6 +28,7 @@ def enqueue_tick(
     *,
     overlap: Overlap,
     job_id: str,
+    actor: str | None = None,
 ) -> bool:
     """Enqueue the job of the tick of *task* at that instant; return whether there is one.
 
@@ -36,7 +37,7 @@ def enqueue_tick(
     """
     unique = _unique(task)
     args = task.signature.encode_call((), {})
-    shared = replace(shared_job(task, AT_ONCE, now), tick_at=at)
+    shared = replace(shared_job(task, AT_ONCE, now, actor=actor), tick_at=at)
     if task.unique_keys is not None:
         (job,), former = keyed_jobs(task, task.unique_keys, shared, [(args, job_id)])
     else:

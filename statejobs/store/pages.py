@@ -132,7 +132,7 @@ def write_page(
     """
     settle_keys(connection, picking, page)
     names = picking.names
-    found = _select(picking, page).cte(names["page"])
+    found = select_page(picking, page).cte(names["page"])
     made = jobs_of_rows(
         connection.dialect.name,
         _numbered(picking, found, page, due),
@@ -161,7 +161,7 @@ def write_page(
 
 def read_page(connection: Connection, picking: Picking, page: Page) -> list[Identity]:
     """Return the keys of the records of *page*, in its order."""
-    found = _select(picking, page).subquery(picking.names["page"])
+    found = select_page(picking, page).subquery(picking.names["page"])
     numbers = range(len(picking.keys))
     query = select(*(found.c[picking.names[f"pk_{n}"]] for n in numbers))
     return [tuple(row) for row in connection.execute(query)]
@@ -227,7 +227,7 @@ def _held_ids(
     connection: Connection, picking: Picking, page: Page, prefix: str
 ) -> list[tuple[str, int]]:
     """Return those records of *page* whose key with *prefix* is held, and the jobs that do."""
-    query = _select(picking, page, is_settled=False)
+    query = select_page(picking, page, is_settled=False)
     query = query.add_columns(_held(picking, prefix, jobs.c.id).label("job_id"))
     found = query.subquery(picking.names["page"])
     held = select(found.c.record_id, found.c.job_id).where(found.c.job_id.is_not(None))
@@ -243,7 +243,9 @@ def _free_keys(dialect: str) -> Update:
     return freed.values(unique_until=None)
 
 
-def _select(picking: Picking, page: Page, *, is_settled: bool = True) -> Select[Any]:
+def select_page(
+    picking: Picking, page: Page, *, is_settled: bool = True
+) -> Select[Any]:
     """Select the records of *page*: their keys, and these as text."""
     candidates, names = picking.candidates, picking.names
     keys = picking.keys

@@ -18,6 +18,7 @@ from statejobs.people.records import record_page
 from statejobs.people.status import status_of
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
+from statejobs.telemetry import Telemetry
 from tests.cli.gallery import fill
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.leaflets import Leaflet, Poster
@@ -40,6 +41,7 @@ def desk(database_url):
             open_session=sessionmaker(app.engine),
             queues=queues,
             lease=timedelta(seconds=30),
+            telemetry=Telemetry(),
         )
 
 

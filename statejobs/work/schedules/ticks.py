@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,6 +27,8 @@ class _Begun:
     """What one look has begun, told when it is committed."""
 
     now: datetime
+    actor: str | None = None
+    """Who asked for it."""
     ticked: list[datetime] = field(default_factory=list)
     """Ticks of which each has made a job."""
     skipped: list[datetime] = field(default_factory=list)
@@ -72,6 +74,17 @@ class Ticks:
             then=partial(self._tell, begun, due.left, due.caught_up),
         )
 
+    def take_now(
+        self, connection: Connection, now: datetime, *, actor: str | None
+    ) -> Callable[[], object]:
+        """Begin a tick of that instant, whenever others are; return what tells of it.
+
+        Its job is that of *actor*, where it makes one.
+        """
+        begun = _Begun(now, actor=actor)
+        self._begin(connection, now, begun)
+        return partial(self._tell, begun, (), ())
+
     def _leave(
         self, connection: Connection, left: Sequence[datetime], now: datetime
     ) -> None:
@@ -91,7 +104,13 @@ class Ticks:
             return
         overlap = self._timetable.overlap
         if enqueue_tick(
-            connection, task.spec, at, now, overlap=overlap, job_id=self._ids()
+            connection,
+            task.spec,
+            at,
+            now,
+            overlap=overlap,
+            job_id=self._ids(),
+            actor=begun.actor,
         ):
             begun.ticked.append(at)
         else:
