@@ -14,7 +14,7 @@ from tests.chaos.plan import PLANS
 from tests.chaos.pooler import find_pooler
 from tests.chaos.run import run
 
-_DATABASES = ("sqlite", "postgres", "failover", "clocks", "pgbouncer")
+_DATABASES = ("sqlite", "postgres", "failover", "clocks", "ticks", "pgbouncer")
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from statejobs import (
     StateJobs,
     Trigger,
     WorkerSettings,
+    scheduled_action,
     state_column,
     transition,
 )
@@ -268,6 +269,39 @@ class Deposit(StatefulResource, Base):
 RESOURCES = (Errand, Gift, Deposit)
 
 
+BY_THE_CLOCK = {
+    "queue": "errands",
+    "catch_up": "all",
+    "overlap": "queue",
+    "max_attempts": 6,
+    "backoff": SOON,
+}
+
+
+@scheduled_action("chaos.minute", cron="* * * * *", **BY_THE_CLOCK)
+def strike(ctx: JobContext) -> None:
+    """Strike each minute; known to the new version only."""
+    _note_tick(ctx)
+
+
+@scheduled_action("chaos.five", cron="*/5 * * * *", **BY_THE_CLOCK)
+def strike_five(ctx: JobContext) -> None:
+    """Strike each fifth minute."""
+    _note_tick(ctx)
+
+
+def tick_name(key: str, at: datetime) -> str:
+    """Return what a tick is called in effects and ledger."""
+    return f"{key}@{at:%Y-%m-%dT%H:%M}"
+
+
+def _note_tick(ctx: JobContext) -> None:
+    assert ctx.tick is not None
+    name = tick_name(ctx.job.key, ctx.tick)
+    append_to_ledger(name, ctx)
+    ctx.session.add(Effect(record=name, attempt=ctx.attempt))
+
+
 def holder_of(deposit: str) -> Path:
     """Return the file that says which process has the transaction of a deposit open."""
     return Path(os.environ[LEDGER]).with_name(f"holder-{deposit}")
@@ -288,12 +322,12 @@ class WrongClock(SystemClock):
 
 def make_app(database: str) -> StateJobs:
     """The new version."""
-    return _app(database, list(RESOURCES))
+    return _app(database, list(RESOURCES), tasks=[strike, strike_five])
 
 
 def make_old_app(database: str) -> StateJobs:
     """The old version: it serves the queue of gifts, and knows no key in it."""
-    return _app(database, [Errand])
+    return _app(database, [Errand], tasks=[])
 
 
 def append_to_ledger(record: str, ctx: JobContext | AsyncJobContext) -> None:
@@ -306,7 +340,9 @@ def append_to_ledger(record: str, ctx: JobContext | AsyncJobContext) -> None:
         os.close(ledger)
 
 
-def _app(database: str, resources: list[type[StatefulResource]]) -> StateJobs:
+def _app(
+    database: str, resources: list[type[StatefulResource]], *, tasks: list
+) -> StateJobs:
     lease = float(os.environ.get(LEASE, "30"))
     settings = WorkerSettings(
         lease=timedelta(seconds=lease),
@@ -315,7 +351,7 @@ def _app(database: str, resources: list[type[StatefulResource]]) -> StateJobs:
         poll=timedelta(seconds=min(1, lease / 6)),
         shutdown_grace=timedelta(seconds=2),
     )
-    domain = Domain("chaos", resources=resources)
+    domain = Domain("chaos", resources=resources, tasks=tasks)
     return StateJobs(
         database,
         domains=[domain],

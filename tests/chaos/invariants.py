@@ -252,7 +252,10 @@ def _rules_of_jobs(since) -> Iterator[Select]:
         .exists()
     )
     yield select(_rule("completed job moved no record"), *at).where(
-        recent, jobs.c.state == JobState.COMPLETED.value, ~took_edge
+        recent,
+        jobs.c.resource.is_not(None),
+        jobs.c.state == JobState.COMPLETED.value,
+        ~took_edge,
     )
 
     spent = (

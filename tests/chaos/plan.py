@@ -112,6 +112,16 @@ PLANS = {
         faults={F.SKEW: 100, F.KILL: 20, F.STORM: 2, F.TAKEN: 5, F.UNREADABLE: 5},
         gap=1.5, pause=15, patience=1800, sample_every=1.0,
     ),
+    ("ticks", "short"): Plan(
+        database="ticks", size="short", jobs=200, lease=3, posts=4,
+        faults={F.KILL: 8, F.PAUSE: 1, F.RESTART: 1, F.SKEW: 3},
+        gap=12, pause=20, patience=180, sample_every=0.5,
+    ),
+    ("ticks", "full"): Plan(
+        database="ticks", size="full", jobs=2_000, lease=30, posts=4,
+        faults={F.KILL: 20, F.PAUSE: 4, F.RESTART: 2, F.STORM: 1, F.SKEW: 10},
+        gap=10, pause=45, patience=1800, sample_every=1.0,
+    ),
     ("pgbouncer", "short"): Plan(
         database="pgbouncer", size="short", jobs=600, lease=3, posts=3,
         faults={

@@ -36,6 +36,7 @@ from tests.chaos.verifier import (
     IS_OURS,
     count_jobs,
     find_false_rescues,
+    find_late,
     find_reclaims,
     read_lines,
     verify,
@@ -107,10 +108,11 @@ def run(plan: Plan, *, seed: int, directory: Path, say=print) -> Report:
         heal = _heal(field)
         people.stop_cancelling()
         is_done = _finish(field, submitters, say)
+        until = now()
         people.stop()
         field.fleet.end()
         sampler.stop()
-        report = _judge(app, field, sampler, directory)
+        report = _judge(app, field, sampler, directory, until=until)
         report.has_finished, report.heal_seconds = is_done, heal
         report.cancelled, report.mended, report.refused = (
             people.cancelled,
@@ -281,12 +283,20 @@ def _left_to_people():
     return select(sum(counts))
 
 
-def _judge(app: StateJobs, field: Field, sampler: Sampler, directory: Path) -> Report:
+def _judge(
+    app: StateJobs, field: Field, sampler: Sampler, directory: Path, *, until: datetime
+) -> Report:
     acks = [line for file in directory.glob("acks-*") for line in read_lines(file)]
     with field.engine.connect() as connection:
         verdict = verify(
-            connection, app, acks=acks, ledger=read_lines(directory / "ledger")
+            connection,
+            app,
+            acks=acks,
+            ledger=read_lines(directory / "ledger"),
+            until=until,
         )
+        if field.plan.database == "ticks":
+            verdict.illegal += find_late(verdict.lags)
         killed = _killed_nodes(connection, field.fleet.kills)
         if set(field.plan.faults) <= _HARMLESS_TO_LIVE_WORKERS:
             verdict.illegal += find_false_rescues(connection, killed)

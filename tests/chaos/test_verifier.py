@@ -2,13 +2,13 @@
 
 import time
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from statejobs.store.tables import attempts, jobs, transitions
+from statejobs.store.tables import attempts, jobs, schedules, ticks, transitions
 from statejobs.values.job import JobState
 from tests.chaos import app as chaos_app
 from tests.chaos.app import (
@@ -21,14 +21,16 @@ from tests.chaos.app import (
     Gift,
     State,
     make_app,
+    strike,
 )
 from tests.chaos.invariants import violations
 from tests.chaos.people import People
 from tests.chaos.rows import garble
 from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN
-from tests.chaos.verifier import find_reclaims, verify
+from tests.chaos.verifier import find_late, find_reclaims, verify
 
 IDS = {"a1": Does.WRITE, "b2": Does.SPAWN, "c3": Does.TOUCH}
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 ACKS = [f"{ACKNOWLEDGED} {id_}" for id_ in IDS]
 
 
@@ -40,6 +42,8 @@ def app(database_url, tmp_path, monkeypatch):
     app.create_all()
     submit(app, IDS)
     app.drain()
+    with damage(app) as connection:  # the clock of the machine makes no ticks
+        connection.execute(update(schedules).values(paused_at=NOON))
     yield app
     app.close()
 
@@ -67,9 +71,9 @@ def damage(app):
         yield connection
 
 
-def judge(app, acks=ACKS, ledger=()):
+def judge(app, acks=ACKS, ledger=(), until=None):
     with app.engine.connect() as connection:
-        return verify(connection, app, acks=acks, ledger=ledger)
+        return verify(connection, app, acks=acks, ledger=ledger, until=until)
 
 
 def rules(app):
@@ -545,3 +549,90 @@ def test_measures_from_the_kill_to_the_next_claim_or_from_when_somebody_could_cl
     assert "possible after 2.0 s, rescued after 4.0 s, claimed after 4.0 s" in str(
         after
     )
+
+
+# Ticks -------------------------------------------------------------------------------------------
+
+
+def tick(app, *minutes):
+    """Let a schedule tick at minutes after noon, as a worker does, a quarter of a second late."""
+    with app.session() as session:
+        for minute in minutes:
+            at = NOON + timedelta(minutes=minute)
+            began = at + timedelta(seconds=0.25)
+            row = {"key": strike.key, "at": at, "began_at": began, "enqueued": 1}
+            session.execute(insert(ticks).values(**row, skipped=0, done_at=began))
+            job = strike.enqueue(session)
+            of_tick = update(jobs).where(jobs.c.id == job.job_id)
+            session.execute(of_tick.values(tick_at=at))
+        session.commit()
+
+
+def test_finds_nothing_where_each_instant_has_its_tick(app, ledger):
+    tick(app, 0, 1, 2)
+    app.drain()
+
+    verdict = judge(app, ledger=ledger(), until=NOON + timedelta(minutes=2))
+
+    assert verdict.is_clean, verdict
+    assert verdict.lags == [0.25] * 3
+
+
+def test_an_instant_without_its_tick_is_lost(app):
+    tick(app, 0, 1, 3)
+    app.drain()
+
+    verdict = judge(app, until=NOON + timedelta(minutes=4, seconds=10))
+
+    assert verdict.lost == [
+        f"no tick: chaos.minute@2030-01-01T12:0{minute}" for minute in (2, 4)
+    ]
+
+
+def test_a_tick_without_its_job_or_its_effect_is_lost(app):
+    tick(app, 0, 1)
+    app.drain()
+    with damage(app) as connection:
+        connection.execute(delete(jobs).where(jobs.c.tick_at == NOON))
+        gone = Effect.record == "chaos.minute@2030-01-01T12:01"
+        connection.execute(delete(Effect).where(gone))
+
+    assert judge(app).lost == [
+        "jobs of chaos.minute@2030-01-01T12:00: 0, not 1",
+        "effects of chaos.minute@2030-01-01T12:01: 0, not 1",
+    ]
+
+
+def test_a_second_job_of_a_tick_is_doubled(app):
+    tick(app, 0, 1)
+    app.drain()
+    with damage(app) as connection:
+        connection.execute(
+            update(jobs).where(jobs.c.tick_at.is_not(None)).values(tick_at=NOON)
+        )
+
+    assert "jobs of chaos.minute@2030-01-01T12:00: 2, not 1" in judge(app).doubled
+
+
+def test_a_tick_that_skipped_or_is_of_no_instant_is_illegal(app):
+    tick(app, 0, 0.5)
+    app.drain()
+    with damage(app) as connection:
+        connection.execute(update(ticks).values(skipped=1, why="missed"))
+
+    found = judge(app).illegal
+    assert any("a tick of no instant" in one for one in found)
+    assert "skipped 1: chaos.minute@2030-01-01T12:00 (missed)" in found
+
+
+def test_what_the_clock_makes_after_the_end_may_wait(app):
+    tick(app, 0, 1)
+
+    assert len(judge(app).unfinished) == 2
+    assert len(judge(app, until=NOON + timedelta(seconds=15)).unfinished) == 1
+
+
+def test_ticks_of_which_half_are_late_are_told():
+    assert find_late([0.1, 0.5, 40.0]) == []
+    assert find_late([0.1, 1.5, 40.0]) == ["half of the ticks began 1.5 s late"]
+    assert find_late([]) == ["there was no tick"]

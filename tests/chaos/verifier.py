@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, func, literal, or_, select, text, union_all
+from sqlalchemy import Connection, func, literal, or_, select, text, true, union_all
 
 from statejobs import StateJobs
 from statejobs.store.tables import attempts, jobs, transitions
@@ -23,6 +23,7 @@ from tests.chaos.app import (
 )
 from tests.chaos.invariants import violations
 from tests.chaos.submitter import ACKNOWLEDGED, LOCKED, RECOVERED, TORN
+from tests.chaos.ticks import PATIENCE, look_at_ticks
 
 IS_OURS = jobs.c.key.not_like(f"{FOREIGN}%")
 """Whether a job is not of the other app."""
@@ -39,12 +40,14 @@ class Verdict:
     """What was found wrong; each list names records or rows, and is empty when all is well."""
 
     lost: list[str] = field(default_factory=list)
-    """Acknowledged and not there, or completed without its effect."""
+    """Acknowledged and not there, or completed without its effect; an instant without its tick."""
     doubled: list[str] = field(default_factory=list)
     """More effects through `ctx.session` than completions."""
     illegal: list[str] = field(default_factory=list)
     """Rows of the invariant view, and whatever else must never be seen."""
     unfinished: list[str] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
+    """By how many seconds ticks began late, the least first."""
 
     @property
     def is_clean(self) -> bool:
@@ -58,6 +61,7 @@ def verify(
     *,
     acks: Iterable[str] = (),
     ledger: Iterable[str] = (),
+    until: datetime | None = None,
 ) -> Verdict:
     """Judge a database at rest.
 
@@ -66,12 +70,15 @@ def verify(
         app: The app that ran, with everything declared.
         acks: Lines of what submitters were told.
         ledger: Lines of what actions said outside of the database.
+        until: When nothing was left to do; the clock goes on, and what it makes later may wait.
     """
     verdict = Verdict()
+    ticks_until = None if until is None else until - PATIENCE
     _check_submissions(connection, list(acks), verdict)
     _check_effects(connection, verdict)
     _check_gifts(connection, verdict)
-    _check_ends(connection, verdict)
+    _check_ends(connection, verdict, ticks_until)
+    _check_ticks(connection, app, verdict, ticks_until)
     _check_foreign(connection, verdict)
     _check_attempts(connection, verdict)
     _check_ledger(connection, list(ledger), verdict)
@@ -138,7 +145,22 @@ def _check_gifts(connection: Connection, verdict: Verdict) -> None:
             where.append(f"gifts of {id_} ({state}, {does}): {found}, not {wanted}")
 
 
-def _check_ends(connection: Connection, verdict: Verdict) -> None:
+def _check_ticks(
+    connection: Connection,
+    app: StateJobs,
+    verdict: Verdict,
+    until: datetime | None,
+) -> None:
+    found = look_at_ticks(connection, app, until=until)
+    verdict.lost += found.missing
+    verdict.doubled += found.doubled
+    verdict.illegal += found.illegal
+    verdict.lags += found.lags
+
+
+def _check_ends(
+    connection: Connection, verdict: Verdict, ticks_until: datetime | None
+) -> None:
     for resource in RESOURCES:
         left = connection.execute(
             select(resource.id, resource.state).where(resource.state.not_in(ENDS))
@@ -147,8 +169,11 @@ def _check_ends(connection: Connection, verdict: Verdict) -> None:
             f"{resource.__name__} {id_} is {state}" for id_, state in left
         ]
     live = [state.value for state in LIVE]
+    may_wait = jobs.c.tick_at > (ticks_until or datetime.max.replace(tzinfo=UTC))
     for id_, state in connection.execute(
-        select(jobs.c.id, jobs.c.state).where(jobs.c.state.in_(live), IS_OURS)
+        select(jobs.c.id, jobs.c.state).where(
+            jobs.c.state.in_(live), IS_OURS, func.coalesce(~may_wait, true())
+        )
     ):
         verdict.unfinished.append(f"job {id_} is {state}")
 
@@ -180,7 +205,7 @@ def _check_ledger(connection: Connection, ledger: list[str], verdict: Verdict) -
     for line in ledger:
         record, key, _, version = line.split()
         keys[record].add(key)
-        if version == "old" and record in new:
+        if version == "old" and (record in new or "@" in record):
             verdict.illegal.append(
                 f"the old version ran a key it does not know: {record}"
             )
@@ -207,6 +232,14 @@ def count_jobs(connection: Connection) -> dict[str, int]:
     return counts | {
         f"jobs {JobState(state)}": n for state, n in connection.execute(by_state)
     }
+
+
+def find_late(lags: list[float]) -> list[str]:
+    """Return what is wrong when half of the ticks began more than a second late."""
+    if not lags:
+        return ["there was no tick"]
+    median = lags[len(lags) // 2]
+    return [f"half of the ticks began {median:.1f} s late"] if median > 1 else []
 
 
 def find_false_rescues(connection: Connection, killed) -> list[str]:
