@@ -20,6 +20,9 @@ def pytest_configure(config):
         sys.dont_write_bytecode, sys.pycache_prefix = False, kept
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = kept
+    from tests.support.compiled import share_compiled
+
+    share_compiled()
 
 
 @pytest.fixture(scope="session")
