@@ -21,8 +21,10 @@ def pytest_configure(config):
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = kept
     from tests.support.compiled import share_compiled
+    from tests.support.kept_tables import keep_tables
 
     share_compiled()
+    keep_tables()
 
 
 @pytest.fixture(scope="session")
@@ -40,24 +42,28 @@ def postgres_server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def spare_databases(postgres_server):
-    """Names of empty PostgreSQL databases; tests take them, and put them back emptied."""
-    names = []
-    yield names
-    for name in names:
+    """Empty PostgreSQL databases: tests take them, and put them back emptied."""
+    spares = {}
+    yield spares
+    for name in spares:
         postgres_server.drop_database(name)
 
 
 @pytest.fixture
 def postgres_url(postgres_server, spare_databases):
     """URL of an empty PostgreSQL database."""
+    from tests.support.kept_tables import KeptTables
+
     if spare_databases:
-        name = spare_databases.pop()
+        name, kept = spare_databases.popitem()
     else:
         name = f"statejobs_{uuid.uuid4().hex}"
         postgres_server.create_database(name)
-    yield postgres_server.url(name)
-    postgres_server.empty_database(name)
-    spare_databases.append(name)
+        kept = KeptTables(postgres_server, name)
+    with kept.serve():
+        yield postgres_server.url(name)
+    postgres_server.empty_database(name, first=kept.put_away)
+    spare_databases[name] = kept
 
 
 @pytest.fixture

@@ -170,8 +170,8 @@ def _give_settings(settings):
         create(self, name, **options)
         apply(self, name)
 
-    def empty_database(self, name):
-        empty(self, name)
+    def empty_database(self, name, **options):
+        empty(self, name, **options)
         apply(self, name)
 
     PostgresDatabases.create_database = create_database

@@ -17,6 +17,7 @@ from statejobs import (
 )
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.ends import wrong_ends
+from tests.support.kept_tables import make_all
 from tests.support.parcels import BACKOFF, LEASE, Parcel, close_app
 
 
@@ -109,8 +110,7 @@ def household(url, *, clock=None, prefix="", settings=None, **options):
         **options,
     )
     try:
-        app.create_all()
-        Base.metadata.create_all(app.engine)
+        make_all(app, Base.metadata)
         yield app
         assert wrong_ends(app.engine) == []
     finally:

@@ -22,6 +22,7 @@ from statejobs import (
 )
 from tests.support.clock import ManualClock, manual_sources
 from tests.support.ends import wrong_ends
+from tests.support.kept_tables import make_all
 from tests.support.parcels import close_app
 
 
@@ -135,8 +136,7 @@ def office(url, resources=FORMS, **options):
         },
     )
     try:
-        app.create_all()
-        Base.metadata.create_all(app.engine)  # the board belongs to no resource
+        make_all(app, Base.metadata)  # the board belongs to no resource
         with app.session() as session:
             session.add(Board(id=1))
             session.commit()

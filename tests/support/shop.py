@@ -20,6 +20,7 @@ from statejobs import (
 from statejobs.store.engines.factory import open_engine
 from statejobs.store.rows import job_of
 from statejobs.store.tables import jobs, transitions
+from tests.support import kept_tables
 from tests.support.ends import wrong_ends
 
 
@@ -93,8 +94,12 @@ class StoppedClock:
 
 def make_tables(engine, base=Base):
     """Create the tables of *base* and those of statejobs."""
-    metadata.create_all(engine)
-    base.metadata.create_all(engine)
+
+    def make():
+        metadata.create_all(engine)
+        base.metadata.create_all(engine)
+
+    kept_tables.make_tables(engine, make, "shop", *kept_tables.shapes([base.metadata]))
 
 
 @contextmanager
