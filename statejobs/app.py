@@ -51,6 +51,7 @@ from statejobs.store.engines.forks import renew_in_children
 from statejobs.store.engines.loops import AsyncEngines
 from statejobs.store.queries import JobQueries
 from statejobs.store.store import Store
+from statejobs.store.timeout_index import make_missing
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
 from statejobs.values.kinds import (
@@ -65,6 +66,7 @@ from statejobs.values.redaction import Redaction, redaction_of
 from statejobs.work.declares import Declarations
 from statejobs.work.prune import Pruned, Pruner
 from statejobs.work.services import services_of
+from statejobs.work.sweeps.sweeper import Sweeper
 from statejobs.workers import Workers
 
 if TYPE_CHECKING:
@@ -166,6 +168,14 @@ class StateJobs(ByHand):
             lease=self.settings.lease,
             telemetry=self.telemetry,
         )
+        self._sweeper = Sweeper(
+            self.registry.timeouts,
+            self.store,
+            every=self.settings.sweep,
+            sources=self.sources,
+            telemetry=self.telemetry,
+            open_session=self.session,
+        )
         self._workers = Workers(
             registry=self.registry,
             store=self.store,
@@ -183,6 +193,7 @@ class StateJobs(ByHand):
                 sources=self.sources,
                 telemetry=self.telemetry,
             ),
+            sweeper=self._sweeper,
             open_lifespan=worker_lifespan,
             reach=reach,
             declarations=Declarations(
@@ -208,6 +219,7 @@ class StateJobs(ByHand):
         schema.create_tables(self.engine)
         for metadata in self.registry.metadata:
             metadata.create_all(self.engine)
+        make_missing(self.engine, self.registry.tables)
 
     def session(self) -> Session:
         """Return a new session on the app's database; any session of yours works as well."""
@@ -247,7 +259,7 @@ class StateJobs(ByHand):
     ) -> DrainResult:
         """Run what is queued, here, until nothing is left; retries that are not due stay.
 
-        Schedules that are due tick first.
+        Records whose time in a state is over are moved first, and schedules that are due tick.
 
         Args:
             queues: Which queues; all of the app's by default.
@@ -262,6 +274,7 @@ class StateJobs(ByHand):
         self.check_tables()
         self._workers.warn_of_unserved(self.queues)
         with self._workers.here() as (runner, loop):
+            self._sweeper.sweep_all()
             ticker = self._workers.ticker()
             if ticker is not None:
                 ticker.catch_up()

@@ -25,6 +25,8 @@ class WorkerSettings:
     """How often leases are renewed."""
     rescue: timedelta = timedelta(seconds=5)
     """How often leases that ran out are looked for."""
+    sweep: timedelta = timedelta(seconds=10)
+    """How often records are looked for whose time in a state is over."""
     poll: timedelta = timedelta(seconds=1)
     """How often an idle worker looks for work, when no hint comes."""
     shutdown_grace: timedelta = timedelta(seconds=15)

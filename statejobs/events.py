@@ -227,6 +227,19 @@ class RowsPruned(Happening, frozen=True, kw_only=True):
     ticks: int = 0
 
 
+class StatesTimedOut(Happening, frozen=True, kw_only=True):
+    """Records were moved whose time in a state was over."""
+
+    resource: str
+    transition: str
+    """That fired on them."""
+    moved: int
+    kept: int
+    """Whose time was over as well, and that a guard refused or somebody held."""
+    lag: float
+    """How many seconds too late the first of them was."""
+
+
 class ClockSet(Happening, frozen=True, kw_only=True):
     """The clock of this node was more than a second off the database's, and was set."""
 

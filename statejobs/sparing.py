@@ -25,6 +25,7 @@ LOGGERS = (
     "statejobs.listen",
     "statejobs.prune",
     "statejobs.runner",
+    "statejobs.sweep",
     "statejobs.worker",
 )
 """Whose records are spared; those of jobs and of actions tell each something of its own."""

@@ -34,6 +34,7 @@ from statejobs.work.records.dropped import Dropped
 from statejobs.work.records.work import RecordWork
 from statejobs.work.schedules.ticker import Ticker
 from statejobs.work.schedules.wiring import ticker_of
+from statejobs.work.sweeps.sweeper import Sweeper
 from statejobs.work.tasks.work import TaskWork
 
 log = logging.getLogger("statejobs.app")
@@ -54,6 +55,7 @@ class Workers:
     async_engines: AsyncEngines
     watch: SilenceWatch | None
     services: list[Service]
+    sweeper: Sweeper
     open_lifespan: OpenLifespan | None
     reach: Reach
     declarations: Declarations
@@ -109,7 +111,7 @@ class Workers:
             watch=self.watch,
             on_loop_end=self.async_engines.close_of_this_loop,
             on_loop_blocked=self.async_engines.cut,
-            services=[*self.services, *ticks],
+            services=[*self.services, *ticks, *self.sweeper.services()],
             agenda=None if ticker is None else ticker.agenda,
             declares=self.declarations.as_json(keys),
             lifespan=lifespan,

@@ -12,6 +12,7 @@ from statejobs.cli.problems import Exit, Problem, problem_of
 from statejobs.cli.settings import Settings, common_options, refuse_missing_file
 from statejobs.errors import SchemaError
 from statejobs.store import schema
+from statejobs.store.timeout_index import check_indexes
 
 
 @click.group("db", cls=Group)
@@ -68,6 +69,7 @@ def check(settings: Settings) -> int:
         refuse_missing_file(app)
         document["revision"] = schema.current(app.engine)
         app.check_tables()
+        check_indexes(app.engine, app.registry.tables)
     except (Problem, SchemaError) as error:
         problem = problem_of(error)
         document["ok"] = False

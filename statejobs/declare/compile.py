@@ -26,6 +26,7 @@ from statejobs.declare.names import (
 )
 from statejobs.declare.state_column import DeclaredState
 from statejobs.declare.storable import refuse_what_is_not_stored
+from statejobs.declare.timeout_checks import refuse_timeouts
 from statejobs.declare.transition import Transition
 from statejobs.declare.trigger import Trigger
 from statejobs.declare.unique_checks import refuse_waiting_records
@@ -113,6 +114,7 @@ def compile_resource(
         check_transition(cls, transition)
     for action in declared.actions.values():
         check_action(cls, action)
+    refuse_timeouts(declared)
     refuse_what_is_not_stored(model)
     _ = model.kernel  # verifies the graph
     return model

@@ -13,7 +13,7 @@ from statejobs.record.specs import ActionSpec, StateSpec, TransitionSpec
 
 def names_every(spec: TransitionSpec) -> bool:
     """Return whether "*" is among the sources of *spec*, for what it leaves without being told."""
-    return any(map(_is_every, spec.source))
+    return any(map(is_every, spec.source))
 
 
 def refuse_every(where: str, sources: tuple[object, ...]) -> None:
@@ -22,7 +22,7 @@ def refuse_every(where: str, sources: tuple[object, ...]) -> None:
     Raises:
         DefinitionError: As said.
     """
-    if any(map(_is_every, sources)):
+    if any(map(is_every, sources)):
         raise DefinitionError(
             where,
             'its source is "*", which only a transition may have',
@@ -64,7 +64,7 @@ def _with_sources(
     kept = {*state.final, *state.deprecated, spec.target}
     kept |= {action.during for action in actions if action.during is not None}
     every = [one for one in state.states if one not in kept]
-    named = [one for one in spec.source if not _is_every(one)]
+    named = [one for one in spec.source if not is_every(one)]
     sources = tuple(dict.fromkeys([*every, *named]))
     for known in _of_bases(cls, spec.name):
         # one object, if it is the same in both: bulk moves a class with its subclasses
@@ -73,7 +73,8 @@ def _with_sources(
     return replace(spec, source=sources)
 
 
-def _is_every(source: object) -> bool:
+def is_every(source: object) -> bool:
+    """Return whether *source* stands for every state."""
     return type(source) is str and source == "*"  # a state may be called so
 
 

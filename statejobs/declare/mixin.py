@@ -43,6 +43,7 @@ from statejobs.record.protect import (
 )
 from statejobs.record.unloaded import explain_unloaded
 from statejobs.store.old_rows import OLD_ROWS, ZERO
+from statejobs.store.timeout_index import index_timeouts
 from statejobs.store.types import UtcDateTime
 from statejobs.values.graph import MachineSpec
 
@@ -185,6 +186,8 @@ def _protect(cls: type, attribute: str, *, is_root: bool) -> None:
         refuse_misfit_changes(cls.__statejobs__, dict(mapper.columns))  # type: ignore[attr-defined]
         if is_root:
             _mark_table(cls, mapper.columns[attribute])
+        if cls.__statejobs__.timeouts:  # type: ignore[attr-defined]
+            index_timeouts(mapper.columns[attribute])
 
     if "__mapper__" not in vars(cls):  # SQLModel maps later
         event.listen(cls, "attribute_instrument", guard_one)

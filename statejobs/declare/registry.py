@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Dialect, MetaData
+from sqlalchemy import Dialect, MetaData, Table
 
 from statejobs.declare.abstract import mapped_below
 from statejobs.declare.domain import Domain
@@ -25,6 +26,7 @@ from statejobs.record.candidates import check_schedule
 from statejobs.record.model import ResourceModel, models_within
 from statejobs.record.related import check_load
 from statejobs.record.specs import BoundTrigger
+from statejobs.record.timeouts import StateTimeout, timeouts_of
 from statejobs.values.kinds import check_kind, check_text, members_of
 from statejobs.values.redaction import DEFAULT, Redaction
 
@@ -126,11 +128,20 @@ class Registry:
         ]
         return list(dict.fromkeys(keys))
 
+    @cached_property
+    def timeouts(self) -> tuple[StateTimeout, ...]:
+        """The transitions that fire by themselves."""
+        return tuple(timeouts_of(self._models()))
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables that hold the states of the resources, each once."""
+        return list(dict.fromkeys(model.table for model in self.resources.values()))
+
     @property
     def metadata(self) -> list[MetaData]:
-        """The metadata in which the tables of the resources are, each once."""
-        tables = [model.table for model in self.resources.values()]
-        return list(dict.fromkeys(table.metadata for table in tables))
+        """The metadata in which these are, each once."""
+        return list(dict.fromkeys(table.metadata for table in self.tables))
 
     @property
     def is_async(self) -> bool:

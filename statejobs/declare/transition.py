@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from datetime import timedelta
 from functools import update_wrapper
 from typing import (
     TYPE_CHECKING,
@@ -21,6 +22,7 @@ from statejobs.declare.every_source import names_every, resolved
 from statejobs.declare.methods import check_method
 from statejobs.declare.names import as_tuple, refuse_second_definition
 from statejobs.declare.run_trigger import RunTrigger, promises_of
+from statejobs.declare.timeout_checks import checked_after
 from statejobs.declare.transition_on_class import TransitionOnClass
 from statejobs.record.change import Change
 from statejobs.record.firing import BoundTransition
@@ -28,6 +30,7 @@ from statejobs.record.specs import (
     GuardFunction,
     PermissionFunction,
     TransitionSpec,
+    short_name,
 )
 from statejobs.values.known_options import explain_options
 
@@ -121,6 +124,7 @@ def transition(
     allow: PermissionFunction | Sequence[PermissionFunction] | None = None,
     changes: Change | Sequence[Change] = (),
     run_trigger: RunTrigger | None = None,
+    after: timedelta | None = None,
 ) -> _Declare:
     """Declare that the decorated method moves its record from *source* to *target*.
 
@@ -139,6 +143,8 @@ def transition(
         changes: Reusable changes, made after the body, such as `stamp("submitted_at")`.
         run_trigger: Trigger or triggers whose jobs are enqueued with the change, in the same
             flush.
+        after: How long a record is in a source before a worker fires it, if it is there still
+            and no guard refuses.
 
     Raises:
         DefinitionError: The name is taken, or an option does not exist.
@@ -147,15 +153,22 @@ def transition(
     def declare(body: Callable[..., Any]) -> Any:
         check_method(body, "transition")
         refuse_second_definition(body.__name__, depth=2)
+        sources = as_tuple(source)
         spec = TransitionSpec(
             name=body.__name__,
             body=body,
-            source=as_tuple(source),
+            source=sources,
             target=target,
             guards=as_tuple(guard),
             allow=as_tuple(allow),
             changes=as_tuple(changes),
             promises=promises_of(run_trigger),
+            after=checked_after(
+                short_name(body),
+                after,
+                source=sources,
+                target=target,
+            ),
         )
         return Transition(body, spec)
 

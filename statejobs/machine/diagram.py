@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from statejobs.values.graph import DELETED, STAYS, Edge, EdgeKind, MachineSpec, Promise
 from statejobs.values.kinds import check_kind
+from statejobs.values.moments import span
 
 _VERBS = {
     EdgeKind.START: "start",
@@ -89,7 +90,7 @@ def _arrows(spec: MachineSpec) -> dict[tuple[str, str], list[str]]:
 
 def _name(spec: MachineSpec, edge: Edge) -> str:
     if edge.kind is EdgeKind.TRANSITION:
-        return edge.name
+        return edge.name + _after(edge)
     actions = {trigger.key: trigger.action for trigger in spec.triggers}
     verb = _VERBS_OF_NO_STATE.get(edge.target, _VERBS[edge.kind])
     return f"{verb} {actions.get(edge.trigger or '', edge.name)}"
@@ -104,6 +105,10 @@ def _ticks(spec: MachineSpec, edge: Edge) -> str:
         if trigger.key == edge.trigger and trigger.schedule is not None and is_first:
             return f" ⏰ {trigger.schedule.cron.in_words()}"
     return ""
+
+
+def _after(edge: Edge) -> str:
+    return "" if edge.after is None else f" after {span(edge.after.total_seconds())}"
 
 
 def _runs(promises: Iterable[Promise]) -> str:

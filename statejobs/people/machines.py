@@ -44,6 +44,8 @@ class ShownEdge:
     guards: tuple[str, ...]
     allow: tuple[str, ...]
     changes: tuple[str, ...]
+    after: float | None
+    """Seconds in a source before a worker fires it."""
     doc: str
 
 
@@ -108,5 +110,6 @@ def _edge(edge: Edge) -> ShownEdge:
         guards=edge.guards,
         allow=edge.allow,
         changes=edge.changes,
+        after=None if edge.after is None else edge.after.total_seconds(),
         doc=edge.doc,
     )

@@ -21,6 +21,7 @@ def transition_edge(written: TransitionSpec, runs: tuple[Promise, ...]) -> Edge:
         guards=tuple(Guard.of(guard).name for guard in written.guards),
         allow=tuple(permission.name for permission in written.permissions),
         changes=tuple(change.name for change in written.changes),
+        after=written.after,
         doc=(written.body.__doc__ or "").strip(),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -16,6 +17,7 @@ from statejobs.record.ledger import SYSTEM, Step, ledger_of, session_clock, valu
 from statejobs.record.loading import with_loading
 from statejobs.record.model import ResourceModel
 from statejobs.record.specs import TransitionSpec
+from statejobs.record.timeouts import due_at
 from statejobs.record.unloaded import explain_unloaded, explain_unloaded_in_body
 from statejobs.values.clock import Clock
 from statejobs.values.unrun import ran
@@ -57,6 +59,18 @@ class BoundTransition(Generic[P, T]):
     def why_not(self) -> tuple[str, ...]:
         """Return why it could not fire now, a sentence for each reason; empty when it could."""
         return self._why_not(".why_not()")
+
+    def due_at(self) -> datetime | None:
+        """Return when it fires by itself, by its `after=`; a worker comes by soon after that.
+
+        None where it does not: it has no `after=`, the record is in no source of it or moves there
+        with the next flush, or nobody knows since when it is there.
+        """
+        try:
+            return due_at(self._record, self._spec)
+        except SQLAlchemyError as error:
+            self._explain(error, ".due_at()")
+            raise
 
     def _why_not(self, call: str) -> tuple[str, ...]:
         busy = ledger_of(self._record).running

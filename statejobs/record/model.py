@@ -96,6 +96,11 @@ class ResourceModel:
         guards = {guard.name: guard for guard in made}
         return Kernel(self.spec, members=self.members, guards=guards)
 
+    @property
+    def timeouts(self) -> tuple[TransitionSpec, ...]:
+        """The transitions that fire by themselves."""
+        return tuple(t for t in self.transitions.values() if t.after is not None)
+
     @cached_property
     def later(self) -> frozenset[str]:
         """Keys of the triggers that anything runs later."""

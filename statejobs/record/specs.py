@@ -86,11 +86,13 @@ class TransitionSpec:
     promises: tuple[PromiseSpec, ...]
     allow: tuple[PermissionFunction, ...] = ()
     changes: tuple[Change, ...] = ()
+    after: timedelta | None = None
+    """How long a record is in a source before it fires by itself."""
 
     @property
     def label(self) -> str:
         """How messages call it: by its class and its name."""
-        return _short_name(self.body)
+        return short_name(self.body)
 
     @cached_property
     def permissions(self) -> tuple[Permission, ...]:
@@ -139,7 +141,7 @@ class ActionSpec:
     @property
     def label(self) -> str:
         """How messages call it: by its class and its name."""
-        return _short_name(self.body)
+        return short_name(self.body)
 
     @cached_property
     def is_async(self) -> bool:
@@ -351,7 +353,8 @@ class BoundTrigger:
         ]
 
 
-def _short_name(method: Callable[..., Any]) -> str:
+def short_name(method: Callable[..., Any]) -> str:
+    """Return how messages call a *method*: by its class and its name."""
     return ".".join(method.__qualname__.split(".")[-2:])
 
 

@@ -14,7 +14,7 @@ from statejobs.store.old_rows import text_literal
 
 GUARDS_STATES = "statejobs.guards_states"
 """Key in the `info` of a column that has its CHECK, and of that CHECK."""
-_LONGEST_NAME = 63  # bytes; PostgreSQL cuts identifiers there
+LONGEST_NAME = 63  # bytes; PostgreSQL cuts identifiers there
 _DIGITS = 8
 
 
@@ -37,11 +37,15 @@ def guards_states(name: str, table: str, column: str) -> bool:
 
 
 def _stem(table: str, column: str) -> str:
-    stem = f"ck_{table}_{column}"
-    if len(stem.encode()) <= _LONGEST_NAME - _DIGITS - 1:
-        return stem
-    start = stem.encode()[: _LONGEST_NAME - 2 * (_DIGITS + 1)].decode(errors="ignore")
-    return f"{start}_{_digest(stem)}"
+    return cut_name(f"ck_{table}_{column}", LONGEST_NAME - _DIGITS - 1)
+
+
+def cut_name(name: str, longest: int) -> str:
+    """Return *name* in at most so many bytes: of a longer one the start, and a digest."""
+    if len(name.encode()) <= longest:
+        return name
+    start = name.encode()[: longest - _DIGITS - 1].decode(errors="ignore")
+    return f"{start}_{_digest(name)}"
 
 
 def _digest(text: str) -> str:

@@ -90,8 +90,11 @@ def lock_whole(
     dialect: str,
     has_eager: bool,
     for_delete: bool,
+    skip_locked: bool = False,
 ) -> Select[Any]:
-    """Lock those of *identities* in *states*, waiting for others, and load them anew as *whole*.
+    """Lock those of *identities* in *states*, and load them anew as *whole*.
+
+    It waits for others, unless what they hold is skipped.
 
     What would be loaded with them, when it *has_eager* relationships, is left for later.
     """
@@ -102,7 +105,12 @@ def lock_whole(
         .execution_options(populate_existing=True)
     )
     return in_lock_order(
-        query, records.keys, records.table, dialect, for_delete=for_delete
+        query,
+        records.keys,
+        records.table,
+        dialect,
+        for_delete=for_delete,
+        skip_locked=skip_locked,
     )
 
 

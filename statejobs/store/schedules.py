@@ -86,6 +86,14 @@ def move_on(
     connection.execute(_move_on(), given)
 
 
+def keep_cursor(
+    connection: Connection, key: str, cursor: str | None, *, next_at: datetime | None
+) -> None:
+    """Write how far *key* was swept; and when it goes on, where that is not to wait."""
+    given = {"schedule": key, "how_far": cursor, "due": next_at}
+    connection.execute(_keep_cursor(), given)
+
+
 def add_tick(connection: Connection, row: Mapping[str, object]) -> bool:
     """Write a tick; return whether there was none of its key and instant."""
     added = connection.execute(_add_tick(connection.dialect.name), dict(row))
@@ -179,6 +187,14 @@ def _move_on() -> Executable:
     """Let a schedule be due later."""
     last = bindparam("last", type_=schedules.c.last_at.type)
     return update(schedules).where(_IS_GIVEN).values(last_at=last, next_at=_DUE)
+
+
+@lru_cache(maxsize=1)
+def _keep_cursor() -> Executable:
+    """Note how far a timeout was swept."""
+    next_at = func.coalesce(_DUE, schedules.c.next_at)
+    values = {"cursor": bindparam("how_far"), "next_at": next_at}
+    return update(schedules).where(_IS_GIVEN).values(values)
 
 
 @lru_cache(maxsize=2)

@@ -75,6 +75,8 @@ class Edge:
     """Names of the permissions that are asked of whoever fires it."""
     changes: tuple[str, ...] = ()
     """Names of what it changes beside the body."""
+    after: timedelta | None = None
+    """How long a record is in a source before a worker fires it."""
     doc: str = ""
 
     @property

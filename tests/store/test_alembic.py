@@ -217,6 +217,28 @@ def test_an_added_state_is_a_revision_that_exchanges_the_check(project, engine):
         add_order(engine, "paid")
 
 
+def test_a_timeout_that_is_added_is_a_revision_that_makes_its_index(project, engine):
+    project.migrate("first")
+    models = project.directory / "models.py"
+    one = "    @transition(S.FAILED, S.QUEUED, run_trigger=charge)"
+    assert one in models.read_text()
+    models.write_text(
+        models.read_text()
+        .replace(one, one.replace(")", ", after=timedelta(hours=1))"))
+        .replace("import datetime", "import datetime, timedelta")
+    )
+
+    source = project.migrate("timeout")
+
+    (made,) = re.findall(r"create_index\((?:\w+\.f\()?'(\w+)'", source)
+    found = inspect(engine).get_indexes("orders")
+    assert made == "ix_orders_timeouts"
+    assert [(index["name"], index["column_names"]) for index in found] == [
+        (made, ["state", "state_changed_at", "id"])
+    ]
+    assert "No new upgrade operations" in project.alembic("check")
+
+
 def test_a_check_may_be_added_without_reading_the_table(project, engine):
     if engine.dialect.name == "sqlite":
         pytest.skip("SQLite copies the table")

@@ -316,6 +316,7 @@ def use(session: Session) -> None:
 
     assert_type(order.submit.can(), bool)
     assert_type(order.submit.why_not(), tuple[str, ...])
+    assert_type(order.submit.due_at(), datetime | None)
     assert_type(order.available_transitions(), tuple[str, ...])
     assert_type(Order.submit.name, str)
     assert_type(Order.__machine__, MachineSpec)

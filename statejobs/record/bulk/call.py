@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -57,6 +58,10 @@ class BulkMove:
             limit=self.limit,
             tenant=model.tenant_column,
         )
+
+    def leaving(self, source: enum.Enum) -> BulkMove:
+        """Return it for the records in one of its sources alone."""
+        return replace(self, declared=replace(self.declared, source=(source,)))
 
     @property
     def reads_records(self) -> bool:

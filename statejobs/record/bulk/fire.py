@@ -66,15 +66,15 @@ def move_in_bulk(
         ArgumentsError: *args* do not fit the transition.
         StaleTransitionError: Another transaction is moving one of the records.
     """
-    move = _checked(
+    move = check_call(
         session, cls, declared, where=where, values=values, args=args, limit=limit
     )
     connection = connection_for(session, move.model.mapper)
     try:
         # With a limit, those whom nobody holds: only for the last of them it waits.
-        result = _move(session, connection, move, waits=limit is None)
+        result = move_checked(session, connection, move, waits=limit is None)
         if limit is not None and not result.moved:
-            result = _move(session, connection, move, waits=True)
+            result = move_checked(session, connection, move, waits=True)
     except DBAPIError as error:
         if fault_of(error) is Fault.CONFLICT:
             raise _stale(move) from error
@@ -100,7 +100,7 @@ def count_in_bulk(
         BulkError: As there.
         ArgumentsError: As there.
     """
-    move = _checked(
+    move = check_call(
         session, cls, declared, where=where, values=values, args=args, limit=limit
     )
     connection = connection_for(session, move.model.mapper)
@@ -116,7 +116,7 @@ def count_in_bulk(
     return BulkDryRun(moved=moved, refused=refused, enqueued=enqueued)
 
 
-def _checked(
+def check_call(
     session: Session,
     cls: type,
     declared: TransitionSpec,
@@ -126,6 +126,12 @@ def _checked(
     args: Mapping[str, object] | None,
     limit: int | None,
 ) -> BulkMove:
+    """Return a call of `bulk` that can be made; *session* is flushed.
+
+    Raises:
+        BulkError: SQL alone cannot do what the transition declares.
+        ArgumentsError: *args* do not fit the transition.
+    """
     model = model_of(cls, declared)
     given = declared.signature.bind((), dict(args or {}))
     refuse_body(declared, values)
@@ -158,9 +164,10 @@ def _checked(
     )
 
 
-def _move(
+def move_checked(
     session: Session, connection: Connection, move: BulkMove, *, waits: bool
 ) -> BulkResult:
+    """Move what matches; it *waits* for who holds a record, or leaves that."""
     salt = session.info.get(IDS, random_id)()
     held = held_records(session, move.model.cls)
     is_simple = connection.dialect.name == "postgresql" and not held

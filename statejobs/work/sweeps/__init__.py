@@ -1,0 +1,1 @@
+"""Moves records whose time in a state is over."""
