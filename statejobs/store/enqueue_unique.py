@@ -10,7 +10,6 @@ an early key while it holds late ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -69,8 +68,7 @@ def enqueue_unique(
     """
     if former:
         adopt(connection, former, records)
-    asked_at = {job.dedupe_key: job.enqueued_at for job in new}
-    request = _Request(connection, unique, asked_at)
+    request = _Request(connection, unique, new)
     left = sorted(new, key=in_order)
     for _ in range(_MOST_ROUNDS):
         left = request.look(left)
@@ -94,12 +92,12 @@ class _Request:
         self,
         connection: Connection,
         unique: Unique,
-        asked_at: Mapping[str | None, datetime],
+        new: Sequence[NewJob],
     ) -> None:
         self.results: dict[str | None, EnqueueResult] = {}
         self._connection = connection
         self._unique = unique
-        self._asked_at = asked_at
+        self._new = {job.dedupe_key: job for job in new}
         self._gave_up: set[str | None] = set()
         self._of_ticks: list[int] = []
         """Jobs that ticks made, and that serve what somebody asks for now."""
@@ -171,7 +169,7 @@ class _Request:
             self._unique,
             state,
             until=row.unique_until,
-            now=self._asked_at[row.dedupe_key],
+            now=self._new[row.dedupe_key].enqueued_at,
         )
 
     def _tell_duplicate(self, row: Row[Any]) -> None:
@@ -179,14 +177,19 @@ class _Request:
             self._take_back()
             state = JobState(row.state)
             raise DuplicateJobError(row.key, job_id=row.id, state=state)
-        if row.tick_at is not None:
+        new = self._new[row.dedupe_key]
+        is_asked_for = new.record_id is not None and new.tick_at is None
+        if is_asked_for and row.tick_at is not None:
             self._of_ticks.append(row.id)
         self.results[row.dedupe_key] = EnqueueResult(
             job_id=row.id, outcome=Enqueued.DUPLICATE
         )
 
     def take_from_ticks(self) -> None:
-        """Let the duplicates be jobs that were asked for, whatever ticks would pick."""
+        """Let the duplicates be jobs that were asked for, whatever ticks would pick.
+
+        Those of a task stay of their tick, whose instant they run for.
+        """
         if self._of_ticks:
             take = _take_from_ticks(self._connection.dialect.name)
             self._connection.execute(take, {"ids": self._of_ticks})
