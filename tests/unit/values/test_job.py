@@ -36,3 +36,10 @@ def test_a_changed_job_is_a_copy():
 
     assert processing == Job(**{**VALUES, "state": JobState.PROCESSING, "attempt": 2})
     assert job == Job(**VALUES)
+
+
+@pytest.mark.parametrize(("attempt", "is_last"), [(1, False), (4, False), (5, True)])
+def test_a_job_knows_its_last_attempt(attempt, is_last):
+    job = Job(**{**VALUES, "attempt": attempt, "max_attempts": 5})
+
+    assert job.is_last_attempt is is_last
