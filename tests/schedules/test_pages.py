@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
@@ -258,3 +259,16 @@ def test_a_key_that_no_sql_can_write_is_refused_when_the_app_is_made(sqlite_url)
         "  fix: give it a key of such columns; or enqueue its jobs one by one, in a "
         "@scheduled_action"
     )
+
+
+def test_a_page_is_a_handful_of_statements(app):
+    put(app, Jar, *({"n": n % 6} for n in range(50)))
+    begin(app, "jar.clear")
+    pager = pager_of(app)
+    sent = []
+    event.listen(app.engine, "before_cursor_execute", lambda *a: sent.append(a[2]))
+
+    assert pager.run_once()
+
+    assert last_tick(app, "jar.clear").enqueued == 50
+    assert 3 < len(sent) <= 8  # two of them ask for the tick
