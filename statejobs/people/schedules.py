@@ -23,8 +23,6 @@ NEXT = 3
 """How many of the next ticks are told."""
 TICKS = 20
 """How many of the last ticks a page shows."""
-_TIMEOUT = "timeout:"
-"""How the key of a row begins that is of a timeout of states."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +68,7 @@ class ShownSchedule:
     paused_at: datetime | None
     paused_by: str | None
     is_declared: bool
-    """Whether this code declares it; a timeout of states is not asked."""
+    """Whether this code declares it, as a schedule or as a timeout of states."""
     is_started: bool
     """Whether a worker of any code was started that declares it."""
     is_of_other_code: bool
@@ -161,10 +159,14 @@ def _shown(
         last=None if last is None else shown_tick(desk, last),
         paused_at=None if row is None else row.paused_at,
         paused_by=None if by is None else shown_text(by, NAME_LIMIT, desk.redaction),
-        is_declared=declared is not None or key.startswith(_TIMEOUT),
+        is_declared=declared is not None or _is_timeout(desk, key),
         is_started=row is not None,
         is_of_other_code=is_other,
     )
+
+
+def _is_timeout(desk: Desk, key: str) -> bool:
+    return any(key == timeout.key for timeout in desk.registry.timeouts)
 
 
 def _next(desk: Desk, cron: Cron, row: StoredSchedule | None) -> Iterator[NextTick]:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 from statejobs import (
     DefinitionError,
+    Domain,
     JobContext,
     SchemaError,
     StatefulResource,
@@ -195,12 +196,9 @@ def test_create_all_makes_the_index_of_a_table_that_is_there(database_url):
 
 
 def test_a_subclass_times_out_with_its_base_unless_it_says_otherwise():
-    class App:
-        name = "office"
-        resources = (Ticket, Case)
-        tasks = ()
+    domain = Domain("office", resources=[Ticket, Case])
 
-    keys = [timeout.key for timeout in Registry([App()]).timeouts]
+    keys = [timeout.key for timeout in Registry([domain]).timeouts]
 
     assert keys == [
         "timeout:Ticket.expire",

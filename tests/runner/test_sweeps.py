@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from statejobs import (
     StaleTransitionError,
@@ -387,17 +387,28 @@ def test_there_is_more_at_once_while_records_move(app, monkeypatch):
 def test_who_is_paused_is_not_swept(app):
     worker = app.worker()
     run_service(worker, "sweep")
-    with app.engine.begin() as connection:
-        at = app.sources.clock.now()
-        of_it = schedules.c.key == "timeout:Ticket.expire"
-        connection.execute(update(schedules).where(of_it).values(paused_at=at))
+    app.pause_schedule("timeout:Ticket.expire")
     put(app, S.OPEN, 1, age=2 * DAY)
     app.sources.clock.advance(10 * SECOND)
 
     run_service(worker, "sweep")
     app.drain()
-
     assert states(app) == {1: S.OPEN}
+
+    app.resume_schedule("timeout:Ticket.expire")
+    run_service(worker, "sweep")
+    assert states(app) == {1: S.CLOSED}
+
+
+def test_one_that_no_code_declares_any_more_is_named_so(app):
+    run_service(app.worker(), "sweep")
+    with app.engine.begin() as connection:
+        gone = {"key": "timeout:Gone.expire", "spec": "x"}
+        connection.execute(insert(schedules).values(**gone))
+
+    undeclared = [one.key for one in app.schedules() if not one.is_declared]
+
+    assert undeclared == ["timeout:Gone.expire"]
 
 
 def test_the_code_that_was_started_last_sweeps(app, database_url, caplog):
