@@ -39,7 +39,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_statejobs_ticks_undone",
         "statejobs_ticks",
-        ["began_at"],
+        ["key", "at"],
         postgresql_where=undone,
         sqlite_where=undone,
     )

@@ -269,7 +269,8 @@ ticks = Table(
 IS_UNDONE = ticks.c.done_at.is_(None)
 Index(
     "ix_statejobs_ticks_undone",
-    ticks.c.began_at,
+    ticks.c.key,
+    ticks.c.at,
     postgresql_where=IS_UNDONE,
     sqlite_where=IS_UNDONE,
 )
