@@ -3,13 +3,22 @@
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
-from statejobs import Domain, JobContext, JobState, Unique, scheduled_action
+from statejobs import (
+    Domain,
+    JobContext,
+    JobState,
+    StateJobs,
+    Unique,
+    scheduled_action,
+)
 from statejobs.events import ScheduleCaughtUp, ScheduleSkipped, ScheduleTicked
+from statejobs.store.schema import create_tables
 from statejobs.store.tables import schedules, ticks
 from statejobs.work.schedules import ticks as ticks_module
 from tests.support.bells import (
+    TOWER,
     jobs_of,
     ring,
     rows_of,
@@ -19,7 +28,8 @@ from tests.support.bells import (
     tower,
     write_schedule,
 )
-from tests.support.clock import NOON
+from tests.support.bound import outer_transaction, user_engine
+from tests.support.clock import NOON, manual_sources
 from tests.support.hostile import execute
 from tests.support.pennants import Pennant, hoisted
 from tests.support.processes import eventually
@@ -382,3 +392,18 @@ def test_a_renamed_action_goes_on_with_the_job_of_its_former_key(database_url, c
 
         assert ticks_of(app, "new.bell") == [(NOON + 2 * TEN, 0, 1)]
         assert jobs_of(app, "new.bell") == []
+
+
+def test_a_schedule_ticks_inside_of_an_outer_transaction(database_url, clock):
+    engine = user_engine(database_url)
+    create_tables(engine)
+    with outer_transaction(engine) as connection:
+        app = StateJobs(connection, domains=[TOWER], sources=manual_sources(clock))
+        app.drain()
+        clock.advance(TEN)
+        app.drain()
+
+        assert [at for (at,) in connection.execute(select(ticks.c.at))] == [NOON + TEN]
+    with engine.connect() as connection:
+        assert connection.execute(select(ticks)).all() == []
+    engine.dispose()
