@@ -15,10 +15,12 @@ from statejobs.people.dry_ticks import ScheduleDryRun, what_it_picks
 from statejobs.people.schedules import (
     ShownSchedule,
     ShownTick,
+    declared_by,
     schedule_page,
     schedule_row,
     shown_tick,
 )
+from statejobs.record.timeouts import StateTimeout
 from statejobs.store import schedule_look as stored
 from statejobs.store.schedules import add_schedules
 from statejobs.work.schedules.ticks import Ticks
@@ -34,9 +36,9 @@ def pause_schedule(desk: Desk, key: str) -> ShownSchedule:
     now = desk.now()
     by = _actor(desk)
     with desk.store.transaction() as connection:
-        declared = desk.registry.schedules.get(key)
-        if row is None and declared is not None:
-            first = declared.timetable.cron.after(now)
+        if row is None:
+            declared = declared_by(desk)[key]
+            first = _next_of(declared, now) or now
             new = {"key": key, "spec": declared.spec, "next_at": first}
             add_schedules(connection, [new])
         stored.pause(connection, key, by=by, now=now)
@@ -53,7 +55,7 @@ def resume_schedule(desk: Desk, key: str) -> ShownSchedule:
     """
     row = schedule_row(desk, key)
     if row is not None:
-        declared = desk.registry.schedules.get(key)
+        declared = declared_by(desk).get(key)
         with desk.store.transaction() as connection:
             stored.resume(connection, key, next_at=_next_of(declared, desk.now()))
         desk.store.wake()
@@ -110,6 +112,12 @@ def _actor(desk: Desk) -> str | None:
 def _declared(desk: Desk, key: str) -> Schedule:
     schedule_row(desk, key)
     declared = desk.registry.schedules.get(key)
+    if any(timeout.key == key for timeout in desk.registry.timeouts):
+        raise WrongCallError(
+            f"{key!r} is a timeout of states, which has no ticks",
+            why="workers look for its records every few seconds",
+            fix="fire the transition on a record, or on many with bulk",
+        )
     if declared is None:
         raise WrongCallError(
             f"this code does not declare the schedule {key!r}",
@@ -119,5 +127,10 @@ def _declared(desk: Desk, key: str) -> Schedule:
     return declared
 
 
-def _next_of(declared: Schedule | None, now: datetime) -> datetime | None:
-    return None if declared is None else declared.timetable.cron.after(now)
+def _next_of(
+    declared: Schedule | StateTimeout | None, now: datetime
+) -> datetime | None:
+    """Return its next instant; None of what has none, or that this code does not declare."""
+    if isinstance(declared, Schedule):
+        return declared.timetable.cron.after(now)
+    return None

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
+from statejobs.declare.schedule import Schedule
 from statejobs.errors import NotFoundError, did_you_mean
 from statejobs.people.desk import Desk
+from statejobs.record.ledger import value_of
+from statejobs.record.timeouts import StateTimeout
 from statejobs.store.schedule_look import (
     StoredSchedule,
     StoredTick,
@@ -17,6 +20,7 @@ from statejobs.store.schedule_look import (
     list_schedules,
 )
 from statejobs.values.cron import Cron
+from statejobs.values.moments import span
 from statejobs.values.text import NAME_LIMIT, REASON_LIMIT, shown_text
 
 NEXT = 3
@@ -58,17 +62,17 @@ class ShownSchedule:
 
     key: str
     cron: str | None
-    """None of one that this code does not declare."""
+    """None of one that this code does not declare, and of a timeout of states."""
     timezone: str | None
     words: str | None
-    """What `cron` means."""
+    """What `cron` means, or when the timeout fires."""
     next: tuple[NextTick, ...]
     """Nothing while it is paused, or other code has it."""
     last: ShownTick | None
     paused_at: datetime | None
     paused_by: str | None
     is_declared: bool
-    """Whether this code declares it, as a schedule or as a timeout of states."""
+    """Whether this code declares it."""
     is_started: bool
     """Whether a worker of any code was started that declares it."""
     is_of_other_code: bool
@@ -85,12 +89,15 @@ class SchedulePage:
 
 
 def schedule_list(desk: Desk) -> tuple[ShownSchedule, ...]:
-    """Return the schedules that this code declares, and those that have a row, by their keys."""
+    """Return the schedules that this code declares, and those that have a row, by their keys.
+
+    Timeouts of states are among them: they are paused and resumed as others.
+    """
     with desk.store.unwaiting() as connection:
         rows = {row.key: row for row in list_schedules(connection)}
     with desk.store.unwaiting() as connection:
         last = last_ticks_of_all(connection)
-    keys = sorted({*rows, *desk.registry.schedules})
+    keys = sorted({*rows, *declared_by(desk)})
     return tuple(_shown(desk, key, rows.get(key), last.get(key)) for key in keys)
 
 
@@ -117,14 +124,14 @@ def schedule_row(desk: Desk, key: str) -> StoredSchedule | None:
     """
     with desk.store.unwaiting() as connection:
         rows = {row.key: row for row in list_schedules(connection)}
-    if key in rows or key in desk.registry.schedules:
+    if key in rows or key in declared_by(desk):
         return rows.get(key)
     if key in desk.registry.known_keys():
         raise NotFoundError(
             f"{key!r} has no schedule",
             fix="those that have one: statejobs schedule list",
         )
-    known = sorted({*rows, *desk.registry.schedules})
+    known = sorted({*rows, *declared_by(desk)})
     raise NotFoundError(f"no schedule {key!r}", fix=did_you_mean(key, known))
 
 
@@ -145,8 +152,8 @@ def shown_tick(desk: Desk, tick: StoredTick) -> ShownTick:
 def _shown(
     desk: Desk, key: str, row: StoredSchedule | None, last: StoredTick | None
 ) -> ShownSchedule:
-    declared = desk.registry.schedules.get(key)
-    cron = None if declared is None else declared.timetable.cron
+    declared = declared_by(desk).get(key)
+    cron = declared.timetable.cron if isinstance(declared, Schedule) else None
     is_other = row is not None and declared is not None and row.spec != declared.spec
     is_at_rest = is_other or (row is not None and row.paused_at is not None)
     by = None if row is None else row.paused_by
@@ -154,19 +161,29 @@ def _shown(
         key=shown_text(key, NAME_LIMIT, desk.redaction),
         cron=None if cron is None else cron.expression,
         timezone=None if cron is None else cron.zone,
-        words=None if cron is None else cron.in_words(),
+        words=None if declared is None else _words(declared),
         next=() if cron is None or is_at_rest else tuple(_next(desk, cron, row)),
         last=None if last is None else shown_tick(desk, last),
         paused_at=None if row is None else row.paused_at,
         paused_by=None if by is None else shown_text(by, NAME_LIMIT, desk.redaction),
-        is_declared=declared is not None or _is_timeout(desk, key),
+        is_declared=declared is not None,
         is_started=row is not None,
         is_of_other_code=is_other,
     )
 
 
-def _is_timeout(desk: Desk, key: str) -> bool:
-    return any(key == timeout.key for timeout in desk.registry.timeouts)
+def declared_by(desk: Desk) -> dict[str, Schedule | StateTimeout]:
+    """Return what this code does by the clock, by its keys."""
+    timeouts = {timeout.key: timeout for timeout in desk.registry.timeouts}
+    return {**desk.registry.schedules, **timeouts}
+
+
+def _words(declared: Schedule | StateTimeout) -> str:
+    if isinstance(declared, Schedule):
+        return declared.timetable.cron.in_words()
+    sources = " or ".join(value_of(state) for state in declared.declared.source)
+    after = span(declared.after.total_seconds())
+    return f"{after} after a record came into {sources}"
 
 
 def _next(desk: Desk, cron: Cron, row: StoredSchedule | None) -> Iterator[NextTick]:

@@ -2,15 +2,22 @@
 
 import asyncio
 from datetime import timedelta
+from enum import StrEnum
 
 import pytest
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from statejobs import (
+    Domain,
     NotFoundError,
+    StatefulResource,
+    StateJobs,
     WrongCallError,
     WrongValueError,
     acting_as,
     scheduled_action,
+    state_column,
+    transition,
 )
 from statejobs.events import ScheduleTicked
 from tests.support.clock import NOON, manual_sources
@@ -288,3 +295,65 @@ def test_all_have_a_form_for_asyncio(app):
 
     assert len(page.ticks) == 1
     assert page.schedule in listed
+
+
+# Timeouts of states ------------------------------------------------------------------------------
+
+
+class S(StrEnum):
+    OPEN = "open"
+    EXPIRED = "expired"
+
+
+class Base(DeclarativeBase): ...
+
+
+class Offer(StatefulResource, Base):
+    __tablename__ = "scheduled_offers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[S] = state_column(S, initial=S.OPEN)
+
+    @transition(S.OPEN, S.EXPIRED, after=timedelta(hours=24))
+    def expire(self) -> None: ...
+
+
+@pytest.fixture
+def offers(database_url, clock):
+    domain = Domain("offers", resources=[Offer])
+    sources = manual_sources(clock)
+    with StateJobs(database_url, domains=[domain], sources=sources) as opened:
+        opened.create_all()
+        yield opened
+
+
+def test_a_timeout_is_listed_and_says_when_it_fires(offers):
+    (shown,) = offers.schedules()
+
+    assert shown.is_declared
+    assert (shown.key, shown.cron) == ("timeout:Offer.expire", None)
+    assert shown.words == "24 h after a record came into open"
+
+
+def test_a_paused_timeout_fires_no_more(offers, clock):
+    with offers.session() as session:
+        session.add(Offer(id=1))
+        session.commit()
+    offers.pause_schedule("timeout:Offer.expire")
+
+    at_work(offers, clock, days=2)
+    with offers.session() as session:
+        assert session.get_one(Offer, 1).state is S.OPEN
+    offers.resume_schedule("timeout:Offer.expire")
+    at_work(offers, clock, minutes=1)
+
+    with offers.session() as session:
+        assert session.get_one(Offer, 1).state is S.EXPIRED
+
+
+def test_a_timeout_has_no_ticks_to_run(offers):
+    for ask in (offers.run_schedule, offers.dry_run_schedule):
+        with pytest.raises(
+            WrongCallError, match="is a timeout of states, which has no"
+        ):
+            ask("timeout:Offer.expire")
