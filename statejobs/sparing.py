@@ -25,6 +25,7 @@ LOGGERS = (
     "statejobs.listen",
     "statejobs.prune",
     "statejobs.runner",
+    "statejobs.schedules",
     "statejobs.sweep",
     "statejobs.worker",
 )

@@ -5,7 +5,7 @@ A table in the reference manual lists these doors; a test holds each of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import ORMExecuteState
@@ -59,7 +59,7 @@ def _statement_that_writes(execution: ORMExecuteState) -> Any:
 
 def _model_of(statement: Any) -> ResourceModel | None:
     """Return the resource whose records a statement writes, by its class or by its table."""
-    described = statement.entity_description
+    described = _description_of(statement)
     model: ResourceModel | None = getattr(described.get("type"), "__statejobs__", None)
     if model is not None:
         return model
@@ -70,6 +70,18 @@ def _model_of(statement: Any) -> ResourceModel | None:
     # Of a lightweight `table()` they have no `info`.
     infos = (getattr(column, "info", {}) for column in columns)
     return next((info[RESOURCE] for info in infos if RESOURCE in info), None)
+
+
+def _description_of(statement: Any) -> Mapping[str, Any]:
+    """Return what SQLAlchemy says of what is written.
+
+    Of a plain table it says nothing when attributes of a class stand in the condition.
+    """
+    try:
+        described: Mapping[str, Any] = statement.entity_description
+    except KeyError:
+        return {"table": statement.table}
+    return described
 
 
 def _refuse_machine_columns(

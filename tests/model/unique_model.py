@@ -26,6 +26,8 @@ class Row:
     due: float
     has_key: bool = True
     until: float | None = None
+    first_until: float | None = None
+    """Until when its key was to be held when it was asked for."""
     attempt: int = 0
     most: int = ALLOWANCE
     again: bool = False
@@ -79,13 +81,15 @@ class UniqueModel:
 
     def insert(self, job_id, task, customer, item, delay):
         period = RULES[task].get("period")
+        until = None if period is None else self.now + period
         self.rows[job_id] = Row(
             task,
             customer,
             item,
             _waits(delay),
             self.now + delay,
-            until=None if period is None else self.now + period,
+            until=until,
+            first_until=until,
         )
 
     def holder(self, task, customer):
@@ -129,14 +133,21 @@ class UniqueModel:
     def retry(self, job_id):
         """A person lets a job go on; False when it runs, or another has its key."""
         row = self.rows[job_id]
-        other = self.holder(row.task, row.customer)
-        if row.state == "processing" or (
-            row.has_key and other is not None and other[0] != job_id
-        ):
+        if row.state == "processing" or not self._takes_key_back(job_id, row):
             return False
         if row.state not in WAITING:
             row.most = row.attempt + ALLOWANCE
         row.state, row.due = "queued", self.now
+        return True
+
+    def _takes_key_back(self, job_id, row):
+        """Whether it has a key when it goes on, if it had none: no other may hold that."""
+        if row.state in WAITING or (row.has_key and row.state in GAVE_UP):
+            return True
+        other = self.holder(row.task, row.customer)
+        if other is not None and other[0] != job_id and not self._frees(other[1]):
+            return False
+        row.has_key, row.until = True, row.first_until
         return True
 
     def prune(self):

@@ -165,6 +165,10 @@ SETS_STATE = {
     ),
     "update": (update(Order).values(state=Step.DONE), None),
     "update of the table": (update(TABLE).values(state=Step.DONE), None),
+    "update of the table where attributes say": (
+        update(TABLE).where(Order.id == 1).values(state=Step.DONE),
+        None,
+    ),
     "update of an alias": (update(TABLE.alias()).values(state=Step.DONE), None),
     "update of an alias of it": (
         update(TABLE.alias().alias("x")).values(state=Step.DONE),
@@ -228,9 +232,10 @@ def test_a_statement_that_sets_a_column_of_the_machine_is_refused(
     [
         update(Order).values(total=5),
         update(TABLE).values(total=5),
+        update(TABLE).where(Order.id == 1).values(total=5),
         select(Order).from_statement(update(Order).values(total=5).returning(Order)),
     ],
-    ids=["class", "table", "read back"],
+    ids=["class", "table", "table where attributes say", "read back"],
 )
 def test_an_update_of_other_columns_is_none_of_ours(engine, statement):
     with Session(engine) as session:
@@ -248,6 +253,7 @@ def test_tables_without_a_machine_are_none_of_ours(engine):
         session.execute(insert(Note), [{"state": "old"}])
         session.execute(update(Note).values(state="older"))
         session.execute(insert(Note.__table__).values(state="old"))
+        session.execute(update(Note.__table__).where(Note.id == 9).values(state="no"))
         session.bulk_insert_mappings(Note, [{"state": "x"}])
         session.bulk_update_mappings(Note, [{"id": 1, "state": "y"}])
         session.bulk_save_objects(Note(state=word) for word in "zw")

@@ -40,7 +40,15 @@ from tests.support import errands, meters, parcels
 from tests.support.clock import NOON, ManualClock, manual_sources
 from tests.support.errands import ask
 from tests.support.meters import Meter
-from tests.support.parcels import LEASE, Letter, Message, Parcel, enqueue, fire, send
+from tests.support.parcels import (
+    LEASE,
+    Letter,
+    Message,
+    Parcel,
+    enqueue,
+    fire,
+    send,
+)
 from tests.support.plans import accesses, recording
 
 ENDED = 20_000
@@ -414,6 +422,8 @@ def move_in_bulk(app):
 def pick_records(app):
     model = Parcel.__statejobs__
     bound = model.triggers["parcel.send"]
+    with app.engine.begin() as connection:
+        put_records(connection, Parcel, range(90_000, 90_001), bound.sources[0])
     picking = Picking(
         candidates=candidates_among(
             Parcel, model.records, bound.sources, matches=Parcel.id > 0, order_by=()

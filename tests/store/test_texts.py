@@ -36,6 +36,8 @@ OURS = {
     "version_num": "of the tables",
     "declares": "JSON of declared names",
     "held": "JSON of declared names and words of the database",
+    "spec": "a digest of ours",
+    "cursor": "the key of a record, which a database holds already",
 }
 """Columns that hold what cannot be wrong, and why it cannot."""
 
@@ -104,6 +106,6 @@ def _filled(table):
                 row[column.name] = 1
             case _:
                 row[column.name] = "x"
-    if isinstance(table.c.id.type, String):
+    if "id" in table.c and isinstance(table.c.id.type, String):
         row["id"] = "x"
     return row

@@ -19,11 +19,23 @@ from statejobs.errors import StateJobsError
 from statejobs.runner.answers import NotWritten
 from statejobs.runner.undone import UndoneError
 from statejobs.store.engines.wake import _NotOursError
+from statejobs.store.unfinished_ticks import UnfinishedTick
 from statejobs.values.argument_values import NotStorable
 from statejobs.values.outcome import Cancel, Snooze, Stale, Superseded
 from statejobs.work.outcomes import RecordMoved
+from statejobs.work.schedules.pager import _PageFailedError
+from tests.support.clock import NOON
 
 LOCKED = OperationalError("SELECT 1", None, Exception("database is locked"))
+TICK = UnfinishedTick(
+    key="order.expire",
+    at=NOON,
+    began_at=NOON,
+    cursor=None,
+    enqueued=0,
+    skipped=0,
+    reason=None,
+)
 REFERENCE = Path(__file__).parents[2] / "docs/reference/declaration.md"
 
 
@@ -102,6 +114,7 @@ OTHERS = {
     RecordMoved: lambda: RecordMoved("moved away"),
     UndoneError: lambda: UndoneError(LOCKED),
     _NotOursError: lambda: _NotOursError("/tmp/app.db-wake"),
+    _PageFailedError: lambda: _PageFailedError(TICK, None, NotStorable("it is deep")),
 }
 OURS = sorted({StateJobsError} | all_of(StateJobsError), key=lambda kind: kind.__name__)
 

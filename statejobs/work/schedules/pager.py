@@ -34,12 +34,12 @@ _PASSING = {Fault.CONFLICT, Fault.LOCKED, Fault.INTERRUPTED}
 
 
 class _PageFailedError(Exception):
-    """A page could not be written."""
+    """A page could not be written; unwinds through its transaction."""
 
     def __init__(
         self, tick: UnfinishedTick, page: TickPage | None, error: Exception
     ) -> None:
-        super().__init__()
+        super().__init__(tick, page, error)
         self.tick = tick
         self.page = page
         self.error = error

@@ -132,10 +132,9 @@ class Ticks:
         """Wake who runs jobs, and tell who listens."""
         if begun.ticked:
             self._store.wake()
-        emit = self._telemetry.emit
         if left:
             missed = _missed(left, begun.now)
-            emit(
+            self._telemetry.emit(
                 ScheduleSkipped,
                 key=self.key,
                 at=left[-1],
@@ -143,12 +142,18 @@ class Ticks:
                 reason=missed,
             )
         if caught_up:
-            emit(ScheduleCaughtUp, key=self.key, at=caught_up[-1], count=len(caught_up))
+            self._telemetry.emit(
+                ScheduleCaughtUp, key=self.key, at=caught_up[-1], count=len(caught_up)
+            )
         for at in begun.ticked:
             lag = (begun.now - at).total_seconds()
-            emit(ScheduleTicked, key=self.key, at=at, enqueued=1, skipped=0, lag=lag)
+            self._telemetry.emit(
+                ScheduleTicked, key=self.key, at=at, enqueued=1, skipped=0, lag=lag
+            )
         for at in begun.skipped:
-            emit(ScheduleSkipped, key=self.key, at=at, count=1, reason=LAST_LIVES)
+            self._telemetry.emit(
+                ScheduleSkipped, key=self.key, at=at, count=1, reason=LAST_LIVES
+            )
 
 
 def _missed(left: Sequence[datetime], now: datetime) -> str:
