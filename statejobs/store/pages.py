@@ -347,6 +347,6 @@ def _let_wait(statement: Any) -> Any:
     return statement.on_conflict_do_update(
         index_elements=[jobs.c.dedupe_key],
         index_where=HOLDS_KEY,
-        set_=going_on(new),
+        set_={**going_on(new), "started_at": None},
         where=and_(is_in(*GAVE_UP), jobs.c.finished_at <= new.enqueued_at),
     )

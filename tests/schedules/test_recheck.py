@@ -3,11 +3,22 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from statejobs import Enqueued
+from statejobs import (
+    Domain,
+    Enqueued,
+    JobContext,
+    StatefulResource,
+    StateJobs,
+    Trigger,
+    ago,
+    state_column,
+)
 from statejobs.record.specs import BoundTrigger
 from statejobs.store.records import lock_place
-from tests.support.clock import NOON
+from tests.support.clock import NOON, ManualClock, manual_sources
+from tests.support.parcels import close_app
 from tests.support.shelves import (
     Jar,
     Pot,
@@ -18,6 +29,29 @@ from tests.support.shelves import (
     shelf,
     tick,
 )
+
+
+class Base(DeclarativeBase): ...
+
+
+class Urn(StatefulResource, Base):
+    """Picked when it has rested for a while; each attempt moves it, and fails."""
+
+    __tablename__ = "urns"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[S] = state_column(S, initial=S.ON)
+    empty = Trigger.scheduled(
+        "urn.empty",
+        cron="*/10 * * * *",
+        max_attempts=2,
+        backoff=timedelta(minutes=1),
+        where=lambda: Urn.state_changed_at < ago(minutes=5),
+    )
+
+    @empty.action(S.ON, S.OFF, during=S.CALLED, failed=S.ASIDE)
+    def do_empty(self, ctx: JobContext) -> None:
+        raise ValueError
+
 
 NO_LONGER = "its record no longer matches where="
 
@@ -186,13 +220,13 @@ def test_a_retry_by_hand_takes_a_job_from_its_tick(app, by):
     assert state_of(app, Jar, 1) is S.OFF
 
 
-def test_a_retry_by_itself_is_a_candidate_still(app):
+def fail(_jar, _ctx):
+    raise ValueError
+
+
+def test_a_retry_goes_on_whatever_has_become_of_the_record(app):
     put(app, Jar, {})
     tick(app, "jar.clear")
-
-    def fail(_jar, _ctx):
-        raise ValueError
-
     script.body = fail
     app.drain()
     change(app, Jar, 1, n=6)
@@ -200,7 +234,48 @@ def test_a_retry_by_itself_is_a_candidate_still(app):
     app.drain()
 
     job = only_job(app, "jar.clear")
-    assert (job.outcome, job.reason, job.attempt) == ("stale", NO_LONGER, 1)
+    assert (job.outcome, job.attempt, job.tick_at) == ("failed", 2, NOON)
+
+
+def test_a_job_that_is_picked_again_is_a_candidate_again(app):
+    put(app, Jar, {})
+    tick(app, "jar.clear")
+    script.body = fail
+    for _ in range(2):
+        app.drain()
+        app.sources.clock.advance(hours=1)
+    with app.session() as session:
+        jar = session.get_one(Jar, 1)
+        jar.put_aside()
+        session.flush()
+        jar.put_back()
+        session.commit()
+    assert tick(app, "jar.clear").enqueued == 1
+    change(app, Jar, 1, n=6)
+    app.drain()
+
+    job = only_job(app, "jar.clear")
+    assert (job.outcome, job.reason, job.attempt) == ("stale", NO_LONGER, 2)
+
+
+def test_attempts_run_out_though_each_moves_its_record(database_url):
+    """A move to `during` and back is one that `where` may see; it makes nobody pick it anew."""
+    clock = ManualClock()
+    app = StateJobs(
+        database_url,
+        domains=[Domain("urns", resources=[Urn])],
+        sources=manual_sources(clock),
+    )
+    app.create_all()
+    put(app, Urn, {})
+    for _ in range(60):
+        clock.advance(minutes=1)
+        app.drain()
+
+    job = only_job(app, "urn.empty")
+    assert (job.outcome, job.attempt) == ("failed", 2)
+    assert state_of(app, Urn, 1) is S.ASIDE
+    close_app(app)
 
 
 def test_a_duplicate_request_takes_a_job_from_its_tick(app):

@@ -107,13 +107,13 @@ class RecordWork:
         stale: dict[int, str] = {}
         misfits: list[tuple[Job, str]] = []
         started: dict[str, set[Identity]] = {}
-        alike = dict.fromkeys((job.key, job.tick_at is not None) for job in jobs)
+        alike = dict.fromkeys((job.key, _is_candidate(job)) for job in jobs)
         for key, is_picked in alike:
             model, bound = self._registry.triggers[key]
             own = [
                 job
                 for job in jobs
-                if job.key == key and (job.tick_at is not None) is is_picked
+                if job.key == key and _is_candidate(job) is is_picked
             ]
             known = _known(model, own, stale)
             if not known:
@@ -261,6 +261,14 @@ class RecordWork:
             return None if hook is None else hook.body(record, session, reason)
 
         return run_hook(connection, claim, self._sources, call, kind=kind)
+
+
+def _is_candidate(job: Job) -> bool:
+    """Return whether the record must match still: a tick has picked it, and no attempt has begun.
+
+    What an attempt did to its record, such as a move to `during`, is no reason not to try again.
+    """
+    return job.tick_at is not None and job.started_at is None
 
 
 def _known(
