@@ -23,6 +23,7 @@ from tests.support.services import run_service
 from tests.support.shop import read_jobs
 from tests.support.tickets import (
     DAY,
+    FAILURES,
     HOUR,
     Case,
     Complaint,
@@ -172,10 +173,11 @@ def test_a_cursor_of_other_code_begins_anew(app, cursor):
     assert sweep_once(app, "Ticket.expire", cursor).moved == 2
 
 
-def test_one_that_raises_stops_no_other(app, caplog):
+@pytest.mark.parametrize("tries", [8, *FAILURES])
+def test_one_that_raises_stops_no_other(app, caplog, tries):
     put(app, S.ASKED, 4, age=DAY, tries=0)
     with app.engine.begin() as connection:
-        connection.execute(update(Ticket).where(Ticket.id == 2).values(tries=8))
+        connection.execute(update(Ticket).where(Ticket.id == 2).values(tries=tries))
 
     with caplog.at_level(logging.ERROR, "statejobs.sweep"):
         sweeps = [sweep_once(app, "Ticket.ask_again").moved for _ in range(2)]

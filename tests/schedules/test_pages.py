@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import event, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, object_session
 
 from statejobs import (
     DefinitionError,
@@ -145,14 +145,28 @@ def test_arguments_and_tenant_are_made_of_the_record(app):
     assert done.enqueued == 2
 
 
-def test_a_record_of_which_no_job_can_be_made_is_passed_over(app):
+def divides_by_zero(cup):
+    return {"size": 10 // cup.n}
+
+
+def finds_no_row(cup):
+    found = object_session(cup).scalars(select(Jar.id).where(Jar.id == cup.n))
+    return {"size": found.one()}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [(divides_by_zero, "ZeroDivisionError"), (finds_no_row, "NoResultFound")],
+)
+def test_a_record_of_which_no_job_can_be_made_is_passed_over(app, wrong, error):
+    put(app, Jar, {}, {})
     put(app, Cup, {"n": 0}, {"n": 2})
-    script.args = lambda cup: {"size": 10 // cup.n}
+    script.args = wrong
 
     done = tick(app, "cup.clear")
 
     assert (done.enqueued, done.skipped) == (1, 1)
-    assert "ZeroDivisionError" in done.why
+    assert error in done.why
     assert done.done_at == NOON
 
 

@@ -5,8 +5,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
-from sqlalchemy import CheckConstraint, ForeignKey, insert, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    create_engine,
+    insert,
+    select,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, object_session
 
 from statejobs import (
     Domain,
@@ -40,6 +47,18 @@ class TicketState(StrEnum):
 
 
 S = TicketState
+
+
+def read_what_is_not_there(session):
+    session.execute(text("SELECT 1 FROM no_such_table"))
+
+
+def meet_another_database_that_is_away(_session):
+    create_engine("sqlite:////no/such/place/app.db").connect()
+
+
+FAILURES = {-1: read_what_is_not_there, -2: meet_another_database_that_is_away}
+"""What a ticket with so many tries meets when it is asked again."""
 
 
 class Ticket(StatefulResource, Base):
@@ -78,6 +97,8 @@ class Ticket(StatefulResource, Base):
 
     @transition(S.ASKED, S.OPEN, after=2 * HOUR)
     def ask_again(self) -> None:
+        if self.tries in FAILURES:
+            FAILURES[self.tries](object_session(self))
         self.tries += 1
 
     @transition(

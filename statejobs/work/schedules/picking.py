@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Dialect
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.orm import Session
 
 from statejobs.acting import Acting
@@ -105,7 +105,7 @@ def jobs_of_each(
         for n, record in enumerate(session.scalars(query).unique()):
             try:
                 job = _job_of(record, bound, now=now, ids=ids)
-            except SQLAlchemyError:
+            except (DBAPIError, PendingRollbackError):
                 raise  # the transaction is over
             except Exception as error:  # noqa: BLE001 - whatever a function of theirs raises
                 yield f"{model.label(record)}: {type(error).__name__}: {error}"
