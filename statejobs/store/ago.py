@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
     BinaryExpression,
     BindParameter,
     ColumnElement,
+    Date,
     DateTime,
     Dialect,
     bindparam,
     true,
 )
+from sqlalchemy.sql import operators
 from sqlalchemy.sql.visitors import ExternallyTraversible, iterate
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import NullType, TypeDecorator
 
 from statejobs.errors import DefinitionError, WrongValueError
 from statejobs.store.conditions import FIRST_TIME
@@ -88,12 +91,17 @@ def fit_to_columns(condition: ExternallyTraversible) -> None:
     """Let each `ago` in *condition* be as the column with which it is compared.
 
     Raises:
-        DefinitionError: One of them is compared with columns of both kinds.
+        DefinitionError: One of them is compared with columns of both kinds, or with what is no
+            time; or a time of Python has no zone, and its column has one.
     """
-    for comparison in iterate(condition):
-        if isinstance(comparison, BinaryExpression):
-            _fit(comparison.left, comparison.right)
-            _fit(comparison.right, comparison.left)
+    for part in iterate(condition):
+        if isinstance(part, BinaryExpression):
+            _refuse_misfits(part, part.left, part.right)
+            _refuse_misfits(part, part.right, part.left)
+            _fit(part.left, part.right)
+            _fit(part.right, part.left)
+        elif isinstance(part, BindParameter):
+            _refuse_naive(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,44 @@ class _NaiveUtc(TypeDecorator[datetime]):
         """Send UTC without saying so."""
         del dialect
         return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+
+def _refuse_misfits(
+    comparison: BinaryExpression[Any],
+    past: ColumnElement[object],
+    other: ColumnElement[object],
+) -> None:
+    """Refuse *past*, if it is an `ago`, where the database could only guess what is meant."""
+    if not _is_ago(past):
+        return
+    if comparison.operator in {operators.add, operators.sub}:
+        raise DefinitionError(
+            "ago()",
+            "something is added to it, or taken from it",
+            why="it is reckoned when its statement runs, by itself",
+            fix="say it in its span: ago(days=2)",
+        )
+    affinity = other.type._type_affinity  # noqa: SLF001 - below decorators
+    if affinity is not None and not issubclass(affinity, DateTime | Date | NullType):
+        raise DefinitionError(
+            "ago()",
+            f"it is compared with {other}, which is {other.type!r} and holds no time",
+            why="it is an instant: a database would refuse it, or compare it as text",
+            fix="compare it with a column of times",
+        )
+
+
+def _refuse_naive(part: BindParameter[Any]) -> None:
+    """Refuse a time without a zone that a statement would refuse to send at each tick."""
+    value = None if _is_ago(part) else part.value
+    is_naive = isinstance(value, datetime) and value.tzinfo is None
+    if is_naive and isinstance(part.type, UtcDateTime):
+        raise DefinitionError(
+            "where=",
+            f"naive datetime {value!r}",
+            why="its instant is unknown, and it is compared with a column of instants",
+            fix="give it a time zone, for instance datetime(..., tzinfo=UTC)",
+        )
 
 
 def _fit(column: ColumnElement[object], other: ColumnElement[object]) -> None:

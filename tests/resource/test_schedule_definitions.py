@@ -604,6 +604,32 @@ def test_an_ago_for_two_kinds_of_columns():
     ]
 
 
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (
+            lambda cls: cls.total < ago(days=1),
+            "ago(): it is compared with bills.total, which is Integer() and holds no time",
+        ),
+        (
+            lambda cls: ago(days=1) > cls.total,
+            "ago(): it is compared with bills.total, which is Integer() and holds no time",
+        ),
+        (
+            lambda cls: cls.sent_at < ago(days=1) - timedelta(days=1),
+            "ago(): something is added to it, or taken from it",
+        ),
+        (
+            lambda cls: cls.sent_at < datetime(2030, 1, 1),  # noqa: DTZ001 - it is naive
+            "where=: naive datetime datetime.datetime(2030, 1, 1, 0, 0)",
+        ),
+    ],
+    ids=["number", "number on the right", "reckoned with", "naive"],
+)
+def test_a_time_that_no_tick_could_send(where, words):
+    assert refusal_of_app(where=where)[0] == words
+
+
 def test_two_schedules_of_one_key():
     with pytest.raises(DefinitionError) as refused:
         app_of(bill(), bill(name="Invoice"))
