@@ -264,8 +264,9 @@ class StateJobs(ByHand):
         Args:
             queues: Which queues; all of the app's by default.
             most: Attempts after which it gives up.
-            raise_errors: Raise what an action raised, once its failed attempt is recorded; for
-                tests. Otherwise the result has the `tracebacks`.
+            raise_errors: Raise what an action raised, once its failed attempt is recorded, or
+                what kept a tick from its records; for tests. Otherwise the result has the
+                `tracebacks`, and the tick why.
 
         What is queued in queues that the app does not have is left, and counted as `unserved`.
         """
@@ -277,7 +278,7 @@ class StateJobs(ByHand):
             self._sweeper.sweep_all()
             ticker = self._workers.ticker()
             if ticker is not None:
-                ticker.catch_up()
+                ticker.catch_up(raise_errors=raise_errors)
             done = drain(runner, known, loop, most=most, raise_errors=raise_errors)
         return replace(done, unserved=self.queries.queued_beside(self.queues))
 

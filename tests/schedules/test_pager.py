@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from statejobs.store.records import lock_place
 from statejobs.store.tables import ticks
@@ -155,6 +156,18 @@ def test_a_page_that_raises_holds_up_no_other_schedule(app):
     done = write_pages(app, "cup.clear")
 
     assert done.enqueued == 1
+
+
+def test_a_drain_raises_what_kept_a_tick_from_its_records(app):
+    put(app, Cup, {})
+    begin(app, "cup.clear")
+    with app.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE cups RENAME TO mugs"))
+
+    with pytest.raises(DBAPIError, match="cups"):
+        app.drain(raise_errors=True)
+
+    assert "cups" in last_tick(app, "cup.clear").why
 
 
 def test_what_raised_rests_for_a_while(app):

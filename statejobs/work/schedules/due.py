@@ -49,6 +49,10 @@ class Due(Protocol):
 class Pages(Protocol):
     """Goes on with ticks that have more to do than one transaction should."""
 
-    def run_once(self) -> bool:
-        """Take the next page of an unfinished tick; return whether there may be another."""
+    def run_once(self, *, raise_errors: bool = False) -> bool:
+        """Take the next page of an unfinished tick; return whether there may be another.
+
+        Raises:
+            Exception: With *raise_errors*, what a page met.
+        """
         ...

@@ -73,11 +73,12 @@ class Pager:
         triggers = self._registry.triggers
         return [key for key, (_, bound) in triggers.items() if bound.schedule]
 
-    def run_once(self) -> bool:
+    def run_once(self, *, raise_errors: bool = False) -> bool:
         """Write a page of a tick that is not done; return whether there may be another.
 
         Raises:
-            Exception: The database is away or read-only.
+            Exception: The database is away or read-only; with *raise_errors* also what a page
+                met that was put off for it.
         """
         keys = self._held.free(self.keys)
         if not keys:
@@ -89,7 +90,9 @@ class Pager:
         try:
             return self._write_page(unfinished)
         except _PageFailedError as failed:
-            self._put_off(failed.tick, failed.page, failed.error)
+            is_failure = self._put_off(failed.tick, failed.page, failed.error)
+            if raise_errors and is_failure:
+                raise failed.error from None
             return True
 
     def _write_page(self, keys: Sequence[str]) -> bool:
@@ -158,14 +161,18 @@ class Pager:
 
     def _put_off(
         self, tick: UnfinishedTick, page: TickPage | None, error: Exception
-    ) -> None:
-        """Try a smaller page of *tick* next, or leave it to others for a while."""
+    ) -> bool:
+        """Try a smaller page of *tick* next, or leave it to others for a while.
+
+        Returns:
+            Whether it is told as a failure, which does not pass by itself.
+        """
         fault = fault_of(error)
         is_row = fault is Fault.LOCKED and self._store.dialect == "postgresql"
         if is_row and page is not None and page.smaller is not None:
             log.debug("a page of %s has met a lock: %s", tick.key, error)
             self._most[tick.key] = page.smaller
-            return
+            return False
         said = f"{type(error).__name__}: {words_of(error)}"
         reason = shown_text(said, REASON_LIMIT, self._store.redaction)
         hold = self._held.hold(tick.key, reason, error)
@@ -173,9 +180,10 @@ class Pager:
         told = (tick.key, seconds, reason)
         if fault in _PASSING:
             log.debug("a page of %s is tried again in %g s: %s", *told)
-            return
+            return False
         log.error(
             "a page of %s failed, and is tried again in %g s: %s", *told, exc_info=error
         )
         with self._store.transaction() as connection:
             note_reason(connection, tick, reason)
+        return True

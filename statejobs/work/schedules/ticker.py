@@ -72,20 +72,25 @@ class Ticker:
         """Return it as a service."""
         return Service("ticks", self.run_once, _SOON, news=self.agenda.news)
 
-    def run_once(self) -> timedelta:
-        """Take what is due; return in what time to look again though nobody says anything."""
+    def run_once(self, *, raise_errors: bool = False) -> timedelta:
+        """Take what is due; return in what time to look again though nobody says anything.
+
+        Raises:
+            Exception: What kept one from being taken; with *raise_errors* also from its records.
+        """
         self._timekeeper.settle_doubt()
         self.agenda.begin_round()
         if not self._is_registered:
             self._register()
         self._take_all()
-        if self._pages is not None and self._pages.run_once():
+        pages = self._pages
+        if pages is not None and pages.run_once(raise_errors=raise_errors):
             return _AT_ONCE
         return self.agenda.time_left(_LONGEST)
 
-    def catch_up(self) -> None:
-        """Take all that is due now, as who has no worker wants it."""
-        while self.run_once() <= _AT_ONCE:
+    def catch_up(self, *, raise_errors: bool = False) -> None:
+        """Take all that is due now, as who has no worker wants it; raises as `run_once`."""
+        while self.run_once(raise_errors=raise_errors) <= _AT_ONCE:
             pass
 
     def _register(self) -> None:
