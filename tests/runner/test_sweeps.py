@@ -29,6 +29,7 @@ from tests.support.tickets import (
     Complaint,
     Lawsuit,
     Lease,
+    Share,
     Ticket,
     TicketState,
     office,
@@ -204,6 +205,18 @@ def test_one_that_the_database_refuses_stops_no_other(app, caplog):
     assert sweep_once(app, "Ticket.expire").moved == 3
 
     assert states(app)[3] is S.OPEN
+
+
+def test_one_for_whom_a_guard_raises_in_sql_stops_no_other(app):
+    with app.session() as session:
+        session.add_all([Share(parts=parts) for parts in (1, 0, 2)])
+        session.commit()
+    app.sources.clock.advance(hours=25)
+
+    assert sweep_once(app, "Share.expire").moved == 2
+
+    with app.session() as session:
+        assert session.get_one(Share, 2).state is S.OPEN
 
 
 @pytest.mark.postgres

@@ -168,6 +168,23 @@ class Lawsuit(Case):
     def begin(self) -> None: ...
 
 
+class Share(StatefulResource, Base):
+    """Its guard divides, and PostgreSQL refuses to divide by zero."""
+
+    __tablename__ = "shares"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parts: Mapped[int]
+    state: Mapped[S] = state_column(S, initial=S.OPEN, final=(S.CLOSED,))
+
+    @guard(sql=lambda share: 10 / share.parts > 1)
+    def is_large(self) -> bool:
+        """It is too small."""
+        return 10 / self.parts > 1
+
+    @transition(S.OPEN, S.CLOSED, after=DAY, guard=is_large)
+    def expire(self) -> None: ...
+
+
 class Lease(StatefulResource, Base):
     """Of a tenant; its job is made from the record, and its key has two columns."""
 
@@ -193,7 +210,7 @@ class Lease(StatefulResource, Base):
 def office(database_url, **options):
     """An app of tickets and cases on a database of its own, by a clock that the test moves."""
     clock = ManualClock(NOON)
-    resources = [Ticket, Case, Lease]
+    resources = [Ticket, Case, Lease, Share]
     app = StateJobs(
         database_url,
         domains=[Domain("office", resources=resources)],
