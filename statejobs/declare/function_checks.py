@@ -7,6 +7,7 @@ from reprlib import repr as short
 from typing import Any
 
 from sqlalchemy import ColumnElement
+from sqlalchemy.types import TypeEngine
 
 from statejobs.errors import DefinitionError, did_you_mean
 from statejobs.machine.guard import Guard
@@ -137,8 +138,7 @@ def _refuse_other_kind(
     """Refuse *change* where a column is known to hold something else."""
     for name in change.attributes:
         kind = columns[name].type
-        held = kind.python_type
-        # a type of the user's own may make a text of a time: it says object, as JSON does
+        held = _held_by(kind)
         if held is object or held in change.kinds:
             continue
         raise DefinitionError(
@@ -149,6 +149,17 @@ def _refuse_other_kind(
             fix=f"name a column that holds a {change.holds}; "
             f"set_to({name!r}, …) sets any value",
         )
+
+
+def _held_by(kind: TypeEngine[Any]) -> type:
+    """Return what a column of *kind* holds; object where nobody can tell.
+
+    A type of the user's own may make a text of a time: it says object, as JSON does.
+    """
+    try:
+        return kind.python_type
+    except NotImplementedError:  # so SQLAlchemy 2.0 says it
+        return object
 
 
 def _changes_of(
