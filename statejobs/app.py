@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import (
-    AsyncIterator,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -20,11 +13,7 @@ from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from statejobs.awaited import Awaited
-from statejobs.config import (
-    Retention,
-    WorkerSettings,
-    check_parts,
-)
+from statejobs.config import Retention, WorkerSettings, check_parts
 from statejobs.declare.domain import Domain
 from statejobs.declare.registry import Registry
 from statejobs.people.by_hand import ByHand
@@ -33,7 +22,7 @@ from statejobs.people.named import Named
 from statejobs.record.actors import ActorCodec
 from statejobs.record.ledger import CLOCK, IDS
 from statejobs.runner.crash_points import Reach, live_on
-from statejobs.runner.drain import DrainResult, drain, step
+from statejobs.runner.drain import DrainResult, step
 from statejobs.runner.ended import Ended
 from statejobs.runner.lifespan import OpenLifespan, check_lifespan
 from statejobs.runner.runner import Runner
@@ -42,11 +31,7 @@ from statejobs.runner.worker import Worker
 from statejobs.store import schema
 from statejobs.store.engines.bound import refuse_bound, refuse_worker
 from statejobs.store.engines.closing import close_for_good
-from statejobs.store.engines.factory import (
-    check_async_driver,
-    make_watch,
-    open_engine,
-)
+from statejobs.store.engines.factory import check_async_driver, make_watch, open_engine
 from statejobs.store.engines.forks import renew_in_children
 from statejobs.store.engines.loops import AsyncEngines
 from statejobs.store.queries import JobQueries
@@ -54,12 +39,7 @@ from statejobs.store.store import Store
 from statejobs.store.timeout_index import make_missing
 from statejobs.telemetry import Telemetry
 from statejobs.values.clock import Sources
-from statejobs.values.kinds import (
-    check_kind,
-    check_span,
-    check_whole,
-    members_of,
-)
+from statejobs.values.kinds import check_kind, check_span, check_whole, members_of
 from statejobs.values.opened import Opened
 from statejobs.values.queues import check_queues, join_queues, known_queues
 from statejobs.values.redaction import Redaction, redaction_of
@@ -71,8 +51,6 @@ from statejobs.workers import Workers
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-
-log = logging.getLogger("statejobs.app")
 
 
 class StateJobs(ByHand):
@@ -273,13 +251,7 @@ class StateJobs(ByHand):
         known = known_queues("drain(queues=…)", queues, self.queues)
         check_whole("drain(most=…)", most, least=1)
         self.check_tables()
-        self._workers.warn_of_unserved(self.queues)
-        with self._workers.here() as (runner, loop):
-            self._sweeper.sweep_all()
-            ticker = self._workers.ticker()
-            if ticker is not None:
-                ticker.catch_up(raise_errors=raise_errors)
-            done = drain(runner, known, loop, most=most, raise_errors=raise_errors)
+        done = self._workers.drain(known, most=most, raise_errors=raise_errors)
         return replace(done, unserved=self.queries.queued_beside(self.queues))
 
     def step(self, n: int = 1) -> list[Ended]:

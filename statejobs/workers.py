@@ -14,6 +14,7 @@ from statejobs.events import JobEnded, JobStale
 from statejobs.people.desk import Desk
 from statejobs.people.workers import unserved_queues
 from statejobs.runner.crash_points import Reach
+from statejobs.runner.drain import DrainResult, drain
 from statejobs.runner.executors import LoopThread
 from statejobs.runner.joblog import log_event
 from statejobs.runner.lifespan import Lifespan, OpenLifespan
@@ -123,6 +124,18 @@ class Workers:
     def ticker(self) -> Ticker | None:
         """Return what takes all that is due by the clock; None when nothing ever is."""
         return ticker_of(self.registry, self.store, self.sources, self.telemetry)
+
+    def drain(
+        self, queues: Sequence[str], *, most: int, raise_errors: bool
+    ) -> DrainResult:
+        """Do what is due by the clock, then run what is queued, here."""
+        self.warn_of_unserved(self.queues)
+        with self.here() as (runner, loop):
+            self.sweeper.sweep_all()
+            ticker = self.ticker()
+            if ticker is not None:
+                ticker.catch_up(raise_errors=raise_errors)
+            return drain(runner, queues, loop, most=most, raise_errors=raise_errors)
 
     @contextmanager
     def here(self) -> Iterator[tuple[Runner, LoopThread]]:
